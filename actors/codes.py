@@ -1,0 +1,65 @@
+"""Application error codes of spn/1: refusals, connection closes and stream resets share one table.
+
+``transport/PROTOCOL.md`` prints the same table; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["Code", "is_retryable"]
+
+
+class Code(enum.IntEnum):
+    """What went wrong, or that nothing did. Values are on the wire and never change."""
+
+    OK = 0
+    """An orderly end."""
+    INTERNAL = 1
+    """A fault on our side."""
+    PROTOCOL = 2
+    """The peer broke the rules of spn/1; the reason says which."""
+    VERSION = 3
+    """No common version of a packet kind that is needed."""
+    TIMEOUT = 4
+    """The peer didn't say what it had to say in time."""
+    SHUTDOWN = 5
+    """The hub is being stopped."""
+    LIMIT = 6
+    """A bound was reached; the reason names it."""
+
+    NOT_ALLOWED = 16
+    """The certificate's subject may not play this role for this service."""
+    UNKNOWN_SERVICE = 17
+    """The hub that the server name selected has no such service."""
+    NO_PROVIDER = 18
+    """No provider of the service is connected."""
+    SINGLETON = 19
+    """The service is a singleton and has its provider."""
+    SUPERSEDED = 20
+    """Another session with the same certificate and instance id has taken this one's place."""
+    WITHDRAWN = 21
+    """The hub took the permission or the service away."""
+
+    CONNECT_FAILED = 32
+    """The provider's side could not be reached (its TCP server refused)."""
+    CONNECT_TIMEOUT = 33
+    """The provider's side did not answer in time."""
+    PEER_RESET = 34
+    """The other application reset the connection."""
+    PEER_LOST = 35
+    """The other endpoint was lost."""
+    CLOSE_REQUESTED = 36
+    """The other endpoint asked to close before both directions had ended."""
+    ENDED = 37
+    """No such connection here: it has ended or never was."""
+
+
+_RETRYABLE = frozenset(
+    {Code.INTERNAL, Code.TIMEOUT, Code.SHUTDOWN, Code.LIMIT, Code.NO_PROVIDER, Code.SINGLETON, Code.SUPERSEDED}
+)
+
+
+def is_retryable(code: Code) -> bool:
+    """Whether the same request may succeed later without anyone changing it."""
+    return code in _RETRYABLE

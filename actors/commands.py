@@ -1,0 +1,141 @@
+"""What the actors tell the transport to do, in the imperative.
+
+Commands are carried out in order, after the events of the same turn were handed to the journal; what makes an event
+visible to a peer leaves when they are written (D-6). A command for a session or connection that is gone does nothing.
+Counterpart: :mod:`spnhub.actors.inputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spnhub.actors.codes import Code
+from spnhub.actors.inputs import Key
+
+__all__ = [
+    "AbortConnection",
+    "AcceptSession",
+    "CloseSession",
+    "Command",
+    "ForgetConnection",
+    "HubStopped",
+    "JoinStreams",
+    "OpenProviderStream",
+    "RefuseConnection",
+    "RefuseSession",
+    "SendCloseAck",
+    "SendCloseRequest",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptSession:
+    """Send SessionAck."""
+
+    session: int
+    spn_session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseSession:
+    """Send SessionRefusal, then close the QUIC connection with the same code and reason."""
+
+    session: int
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Close the QUIC connection."""
+
+    session: int
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProviderStream:
+    """Open a stream on the provider's session; ProviderStreamOpened comes back, at once or when one is available.
+
+    The transport writes the Opening (it has kept what the consumer's said, the secret included) with ``peer``.
+    """
+
+    connection: Key
+    provider: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseConnection:
+    """Send an Accept with this code to the consumer, end the stream, forget the connection."""
+
+    connection: Key
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinStreams:
+    """Send an Accept (code 0) to the consumer and splice the two streams; SpliceEnded comes back."""
+
+    connection: Key
+    peer: str
+    """Verified Subject of the provider."""
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbortConnection:
+    """Reset and stop both streams with ``code``; SpliceEnded comes back if they were joined."""
+
+    connection: Key
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseRequest:
+    """Pass a CloseRequest on to this session's endpoint (R-4.5)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseAck:
+    """Pass a CloseAck on to this session's endpoint (R-4.5)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetConnection:
+    """The connection has ended; nothing more will be said about it."""
+
+    connection: Key
+
+
+@dataclass(frozen=True, slots=True)
+class HubStopped:
+    """Every session has ended after StopHub; the process may leave."""
+
+
+Command = (
+    AcceptSession
+    | RefuseSession
+    | CloseSession
+    | OpenProviderStream
+    | RefuseConnection
+    | JoinStreams
+    | AbortConnection
+    | SendCloseRequest
+    | SendCloseAck
+    | ForgetConnection
+    | HubStopped
+)

@@ -1,0 +1,199 @@
+"""What the transport tells the actors. With time and the inventory, these are all the inputs that actors have.
+
+They stand in one module because they are one contract (and what a recording of the actors holds); the messages that
+actors send each other are defined beside the actor that receives them. Counterpart: :mod:`spnhub.actors.commands`.
+Sessions are named by the engine's connection number ``c`` (unique in a process), connections by :class:`Key`. No
+payload and no secret is ever in an input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from spnhub.actors.definitions import RealmDefinition
+from spnhub.events.model import EndPointType
+
+__all__ = [
+    "CloseAcknowledged",
+    "CloseRequested",
+    "ConnectionInput",
+    "ConnectionRequested",
+    "ConsumerAborted",
+    "HandshakeRefused",
+    "HubInput",
+    "Key",
+    "LoadInventory",
+    "ProviderAccepted",
+    "ProviderRejected",
+    "ProviderStreamOpened",
+    "SessionAnswered",
+    "SessionClosed",
+    "SessionInput",
+    "SessionRequested",
+    "SessionSuspected",
+    "SpliceEnded",
+    "StopHub",
+]
+
+
+class Key(NamedTuple):
+    """A connection inside this hub: the consumer's session and the stream it opened. Unique in a process."""
+
+    session: int
+    stream: int
+
+
+# To the hub -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadInventory:
+    """All realms that count, whole (R-6.2)."""
+
+    realms: tuple[RealmDefinition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeRefused:
+    """A TLS handshake failed; there is no session. Aggregated by D-13."""
+
+    realm: str | None
+    network_urn: str | None
+    server_name: str | None
+    remote_address: str
+    alert: int | None
+    reason: str
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequested:
+    """A verified endpoint asks for a session (R-2.1). What identifies it comes from its certificate."""
+
+    session: int
+    realm: str
+    network_urn: str
+    spn_session_id: str
+    spn_end_point: str
+    common_name: str
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str
+    weight: int
+    brings_connections: bool
+    protocol: str
+    remote_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopHub:
+    """Planned stop (R-4.10): consumers, then providers; the command ``HubStopped`` says when all have gone."""
+
+
+HubInput = LoadInventory | HandshakeRefused | SessionRequested | StopHub
+
+
+# To a session ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The QUIC connection is over. ``by_peer``: the endpoint closed it in order (application code)."""
+
+    by_peer: bool
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRequested:
+    """The consumer opened a data stream and its header has been read (R-4.2)."""
+
+    stream: int
+    connection_uid: str
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """A CloseRequest came on this session's control stream (R-4.5)."""
+
+    connection_uid: str
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAcknowledged:
+    """A CloseAck came on this session's control stream (R-4.5)."""
+
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSuspected:
+    """Its data has been unanswered for a while: out of the choice (D-20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswered:
+    """It has answered again (D-20)."""
+
+
+SessionInput = (
+    SessionClosed | ConnectionRequested | CloseRequested | CloseAcknowledged | SessionSuspected | SessionAnswered
+)
+
+
+# To a connection ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStreamOpened:
+    """The stream towards the provider exists; its header leaves after the event is written (D-6)."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAccepted:
+    """The provider's accept header says yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRejected:
+    """The provider said no (its accept header), or ended its stream before one; the stream is of no more use."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerAborted:
+    """The consumer's stream was reset or stopped before the streams were joined."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceEnded:
+    """Both directions of the joined streams have ended; bytes that were passed on (D-10).
+
+    ``finished``: each direction ended with FIN, after all its bytes. ``lost``: a side's QUIC connection is gone.
+    ``code``: application error code of the first thing that was not a FIN.
+    """
+
+    sent_bytes: int
+    receive_bytes: int
+    finished: bool
+    lost: bool
+    code: int
+
+
+ConnectionInput = ProviderStreamOpened | ProviderAccepted | ProviderRejected | ConsumerAborted | SpliceEnded

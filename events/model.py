@@ -1,0 +1,302 @@
+"""What can happen: the event classes, and the envelope that a journal puts around them.
+
+Events are facts in the past tense, frozen, without clock or identity; :class:`Recorded` adds both. Attribute names are
+the Avro names in snake case (``spnSessionId`` is ``spn_session_id``), so the catalogue in ``schemas/README.md`` is the
+one place that explains fields. Counterparts: ``schemas/events/*.avsc`` and :mod:`spnhub.schemas.codec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+
+from spnhub.schemas import codec
+
+__all__ = [
+    "EVENT_CLASSES",
+    "ConnectionEnded",
+    "ConnectionRefused",
+    "ConnectionStarted",
+    "DisconnectReason",
+    "EndPointType",
+    "Event",
+    "JournalStalled",
+    "Recorded",
+    "SessionEnded",
+    "SessionRefused",
+    "SessionStarted",
+    "TerminateReason",
+    "decode",
+    "encode",
+    "event_id",
+    "from_datetime",
+    "to_datetime",
+]
+
+
+class EndPointType(enum.StrEnum):
+    """R-2.4."""
+
+    PROVIDER = "serviceProvider"
+    CONSUMER = "serviceConsumer"
+
+
+class TerminateReason(enum.StrEnum):
+    """Who ended a session (R-2.5, R-4.4): the hub, the endpoint, or neither in order."""
+
+    SHUTDOWN = "shutdown"
+    TERMINATED_BY_PEER = "terminatedByPeer"
+    ERROR = "error"
+
+
+class DisconnectReason(enum.StrEnum):
+    """Who ended a connection (R-4.4): an endpoint in order, the hub, or neither."""
+
+    CLOSED_BY_PEER = "closedByPeer"
+    CLOSED = "closed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact. Subclasses are the records of ``schemas/events``."""
+
+    event_type: ClassVar[str] = ""
+
+    realm: str | None
+    network_urn: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    """R-2.5."""
+
+    event_type: ClassVar[str] = "startSpnSession"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str = ""
+    weight: int = 100
+    protocol: str = ""
+    remote_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    """R-2.5."""
+
+    event_type: ClassVar[str] = "endSpnSession"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    total_connection_count: int
+    elapsed_time: float
+    terminate_reason: TerminateReason
+    code: int | None = None
+    reason: str = ""
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRefused(Event):
+    """A handshake or a session request was refused (R-2.2, D-13)."""
+
+    event_type: ClassVar[str] = "sessionRefused"
+
+    spn_end_point: str | None = None
+    end_point_type: EndPointType | None = None
+    service_urn: str | None = None
+    server_name: str | None = None
+    remote_address: str = ""
+    code: int | None = None
+    alert: int | None = None
+    reason: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStarted(Event):
+    """A leg opened (R-4.4, D-1)."""
+
+    event_type: ClassVar[str] = "startSpnConnection"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEnded(Event):
+    """A leg ended (R-4.4, D-1, D-10)."""
+
+    event_type: ClassVar[str] = "endSpnConnection"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int = 0
+    delta_receive_bytes: int = 0
+    elapsed_time: float
+    disconnect_reason: DisconnectReason
+    code: int | None = None
+    reason: str = ""
+    suspended: bool = False
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRefused(Event):
+    """The opening of a connection was refused before a provider was asked."""
+
+    event_type: ClassVar[str] = "connectionRefused"
+
+    consumer_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStalled(Event):
+    """The journal didn't take events in time; traffic went on ungated (D-6)."""
+
+    event_type: ClassVar[str] = "journalStalled"
+
+    first_sequence: int
+    last_sequence: int
+    stalled_seconds: float
+    reason: str = ""
+
+
+EVENT_CLASSES: Final[dict[str, type[Event]]] = {
+    cls.__name__: cls
+    for cls in (
+        SessionStarted,
+        SessionEnded,
+        SessionRefused,
+        ConnectionStarted,
+        ConnectionEnded,
+        ConnectionRefused,
+        JournalStalled,
+    )
+}
+"""Event class by Avro record name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place and time: what is in the journal and in Kafka."""
+
+    hub_id: str
+    journal_id: uuid.UUID
+    sequence: int
+    timestamp: int
+    """Microseconds since 1970, UTC: when it happened."""
+    event: Event
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        """The same in every redelivery and replay (D-4)."""
+        return event_id(self.hub_id, self.journal_id, self.sequence)
+
+
+def event_id(hub_id: str, journal_id: uuid.UUID, sequence: int) -> uuid.UUID:
+    """UUIDv5 of hub, journal and sequence (D-4)."""
+    return uuid.uuid5(journal_id, f"{hub_id}/{sequence}")
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_datetime(timestamp: int) -> datetime:
+    """Microseconds since 1970 as an aware datetime in UTC, exactly."""
+    return _EPOCH + timestamp * _MICROSECOND
+
+
+def from_datetime(moment: datetime) -> int:
+    """An aware datetime as microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+_ENUMS: Final[dict[str, Callable[[Any], Any]]] = {
+    "end_point_type": EndPointType,
+    "terminate_reason": TerminateReason,
+    "disconnect_reason": DisconnectReason,
+}
+
+_FIELDS: Final = {
+    cls: tuple((f.name, _camel(f.name), _ENUMS.get(f.name)) for f in dataclasses.fields(cls))
+    for cls in EVENT_CLASSES.values()
+}
+"""Attribute, Avro name, and the enum class if its value is one."""
+
+
+def to_record(recorded: Recorded) -> dict[str, Any]:
+    """The Avro record, field names as in the schema, plain values."""
+    event = recorded.event
+    record: dict[str, Any] = {
+        "eventId": str(recorded.event_id),
+        "eventType": event.event_type,
+        "hubId": recorded.hub_id,
+        "journalId": str(recorded.journal_id),
+        "sequence": recorded.sequence,
+        "timestamp": recorded.timestamp,
+    }
+    for attribute, name, _ in _FIELDS[type(event)]:
+        record[name] = getattr(event, attribute)
+    return record
+
+
+def encode(recorded: Recorded) -> bytes:
+    """The Confluent frame of a recorded event."""
+    return codec.encode_event(type(recorded.event).__name__, to_record(recorded))
+
+
+def decode(frame: bytes) -> Recorded:
+    """A recorded event from its Confluent frame. Fields that this version doesn't know are dropped.
+
+    :raises spnhub.schemas.codec.SchemaError: not such a frame.
+    """
+    name, record = codec.decode_event(frame)
+    cls = EVENT_CLASSES[name]
+    values = {}
+    for attribute, avro_name, enum_class in _FIELDS[cls]:
+        if avro_name in record:
+            value = record[avro_name]
+            values[attribute] = value if enum_class is None or value is None else enum_class(value)
+    return Recorded(
+        hub_id=record["hubId"],
+        journal_id=uuid.UUID(str(record["journalId"])),
+        sequence=record["sequence"],
+        timestamp=from_datetime(record["timestamp"]),
+        event=cls(**values),
+    )

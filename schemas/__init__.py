@@ -1,0 +1,1 @@
+"""The Avro schemas of events and of protocol packets, and the only code that encodes with them (fastavro)."""

@@ -1,0 +1,170 @@
+"""Bytes to and from Avro: the frame of events (Confluent's) and the frame of protocol packets.
+
+The only module that knows fastavro. Counterparts: :mod:`spnhub.events.model` (event classes) and
+:mod:`spnhub.transport.protocol` (packet classes) turn these plain dicts into typed objects.
+
+Event frame: ``00``, schema id (4 bytes, big-endian), datum. Packet frame: kind (1 byte), schema version (1 byte),
+length of the datum (2 bytes, big-endian), datum (D-15).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import fastavro
+from fastavro.types import Schema
+
+__all__ = [
+    "EVENT_IDS",
+    "PACKET_HEADER_SIZE",
+    "PACKET_KINDS",
+    "PACKET_LIMIT",
+    "SchemaError",
+    "decode_event",
+    "decode_packet",
+    "encode_event",
+    "encode_packet",
+    "event_schema",
+    "packet_header",
+    "packet_versions",
+]
+
+Record = dict[str, Any]
+
+_ROOT = files(__package__)
+_EVENT_HEADER = struct.Struct(">bI")
+_PACKET_HEADER = struct.Struct(">BBH")
+
+PACKET_HEADER_SIZE: Final = _PACKET_HEADER.size
+PACKET_LIMIT: Final = 0xFFFF
+"""Largest datum of a packet, in bytes."""
+
+
+class SchemaError(ValueError):
+    """Bytes that don't fit a schema, or a schema that isn't known. The message says which."""
+
+
+def _load(folder: str, name: str, version: int) -> Schema:
+    text = (_ROOT / folder / f"{name}.v{version}.avsc").read_text(encoding="utf-8")
+    return fastavro.parse_schema(json.loads(text))
+
+
+def _load_ids() -> dict[str, dict[int, int]]:
+    raw = json.loads((_ROOT / "events" / "ids.json").read_text(encoding="utf-8"))
+    return {name: {int(version): int(number) for version, number in versions.items()} for name, versions in raw.items()}
+
+
+EVENT_IDS: Final[Mapping[str, Mapping[int, int]]] = _load_ids()
+"""Schema id by record name and version; fixed for ever."""
+
+_EVENT_BY_ID: Final = {number: (name, version) for name, vs in EVENT_IDS.items() for version, number in vs.items()}
+_LATEST: Final = {name: max(versions) for name, versions in EVENT_IDS.items()}
+
+PACKET_KINDS: Final[Mapping[str, int]] = json.loads((_ROOT / "protocol" / "kinds.json").read_text(encoding="utf-8"))
+"""Kind number by record name; fixed for ever."""
+
+_PACKET_BY_KIND: Final = {number: name for name, number in PACKET_KINDS.items()}
+
+
+@cache
+def event_schema(schema_id: int) -> Schema:
+    """The parsed schema with this id.
+
+    :raises SchemaError: no such id.
+    """
+    try:
+        name, version = _EVENT_BY_ID[schema_id]
+    except KeyError:
+        raise SchemaError(f"unknown event schema id {schema_id}") from None
+    return _load("events", name, version)
+
+
+@cache
+def _packet_schema(kind: int, version: int) -> Schema:
+    try:
+        return _load("protocol", _PACKET_BY_KIND[kind], version)
+    except (KeyError, FileNotFoundError):
+        raise SchemaError(f"unknown packet kind {kind} version {version}") from None
+
+
+@cache
+def packet_versions() -> Mapping[int, int]:
+    """Highest version known here of each packet kind."""
+    highest: dict[int, int] = {}
+    for entry in (_ROOT / "protocol").iterdir():
+        name, _, rest = entry.name.partition(".v")
+        if rest.endswith(".avsc"):
+            kind = PACKET_KINDS[name]
+            highest[kind] = max(highest.get(kind, 0), int(rest.removesuffix(".avsc")))
+    return highest
+
+
+def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
+    """An event as a Confluent frame, with the newest schema of its record name."""
+    schema_id = EVENT_IDS[name][_LATEST[name]]
+    buffer = io.BytesIO()
+    buffer.write(_EVENT_HEADER.pack(0, schema_id))
+    fastavro.schemaless_writer(buffer, event_schema(schema_id), record)
+    return buffer.getvalue()
+
+
+def decode_event(frame: bytes) -> tuple[str, Record]:
+    """Record name and record of a Confluent frame, read with the schema it was written with.
+
+    :raises SchemaError: not such a frame.
+    """
+    if len(frame) < _EVENT_HEADER.size:
+        raise SchemaError(f"an event frame of {len(frame)} bytes is too short")
+    magic, schema_id = _EVENT_HEADER.unpack_from(frame)
+    if magic != 0:
+        raise SchemaError(f"an event frame begins with 0, not {magic}")
+    schema = event_schema(schema_id)
+    return _EVENT_BY_ID[schema_id][0], _read(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
+
+
+def encode_packet(name: str, record: Mapping[str, Any], version: int = 1) -> bytes:
+    """A protocol packet with its header.
+
+    :raises SchemaError: the datum is longer than :data:`PACKET_LIMIT`.
+    """
+    kind = PACKET_KINDS[name]
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, _packet_schema(kind, version), record)
+    datum = buffer.getvalue()
+    if len(datum) > PACKET_LIMIT:
+        raise SchemaError(f"a {name} of {len(datum)} bytes is longer than {PACKET_LIMIT}")
+    return _PACKET_HEADER.pack(kind, version, len(datum)) + datum
+
+
+def packet_header(data: bytes) -> tuple[int, int, int]:
+    """Kind, version and datum length of a packet header (:data:`PACKET_HEADER_SIZE` bytes)."""
+    kind, version, length = _PACKET_HEADER.unpack(data)
+    return kind, version, length
+
+
+def decode_packet(kind: int, version: int, datum: bytes) -> tuple[str, Record]:
+    """Record name and record of a packet.
+
+    :raises SchemaError: unknown kind or version, or bytes that don't fit.
+    """
+    schema = _packet_schema(kind, version)
+    return _PACKET_BY_KIND[kind], _read(datum, 0, schema, f"packet kind {kind} version {version}")
+
+
+def _read(data: bytes, start: int, schema: Schema, what: str) -> Record:
+    buffer = io.BytesIO(data)
+    buffer.seek(start)
+    try:
+        record = fastavro.schemaless_reader(buffer, schema, None)
+    except (EOFError, IndexError, ValueError, TypeError, OverflowError, struct.error) as exc:
+        raise SchemaError(f"bytes do not fit {what}: {exc}") from exc
+    if buffer.tell() != len(data):
+        raise SchemaError(f"{len(data) - buffer.tell()} bytes too many for {what}")
+    assert isinstance(record, dict)
+    return record

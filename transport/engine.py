@@ -1,0 +1,415 @@
+"""The line between the transport and a QUIC engine.
+
+An :class:`Engine` is a whole QUIC endpoint, sans-I/O: it routes datagrams to connections, judges certificates inside
+the handshake, keeps flow-control credit in step with consumption, and joins streams (:meth:`Engine.splice`). Time and
+bytes are arguments; there is no clock, socket, callback or asyncio below this line. Connections (``c``) and streams
+(``s``) are plain ints; ``s`` is the QUIC stream id.
+
+Counterparts: :mod:`spnhub.transport.aioquic_engine` implements it, :mod:`spnhub.transport.udp` drives it,
+``tests/support/fake_engine.py`` is the in-memory one that simulations use.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+__all__ = [
+    "Address",
+    "Answered",
+    "Available",
+    "ClientPolicy",
+    "CloseKind",
+    "Closed",
+    "Connected",
+    "ConnectionInfo",
+    "DatagramReceived",
+    "Engine",
+    "EngineEvent",
+    "HandshakeRefused",
+    "Limits",
+    "Opened",
+    "Outcome",
+    "OutcomeKind",
+    "Readable",
+    "Reset",
+    "ServerIdentity",
+    "ServerPolicy",
+    "Spliced",
+    "Stopped",
+    "Suspect",
+    "Transmit",
+    "Writable",
+]
+
+
+class Address(NamedTuple):
+    """Where a datagram came from or goes to. The engine compares it and hands it back; it never looks inside."""
+
+    local: int
+    """Which of the endpoint's own sockets (an index that :mod:`spnhub.transport.udp` hands out)."""
+    remote: tuple[Any, ...]
+    """The peer's socket address, as the socket module gives it."""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Policy: data, no callbacks
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes (bytes) and times (seconds) of one engine. Every buffer that a peer can fill is bounded by these."""
+
+    idle_timeout: float = 20.0
+    """A connection that heard nothing for this long is lost (RFC 9000 section 10.1)."""
+    keep_alive: float = 5.0
+    """A PING after this much silence; 0 turns it off."""
+    handshake_timeout: float = 10.0
+    """A handshake that takes longer is dropped."""
+    datagram_size: int = 1200
+    """Largest UDP payload sent; at most 16,383 (aioquic), and never above the peer's max_udp_payload_size."""
+    streams: int = 4096
+    """Bidirectional streams that a peer may have open at once on one connection."""
+    stream_window: int = 16 * 1024
+    """Receive window of a stream that has consumed nothing yet. A stalled new stream pins no more than this."""
+    stream_window_max: int = 2 * 1024 * 1024
+    """What a stream's window may grow to while its bytes are consumed."""
+    window_budget: int = 16 * 1024 * 1024
+    """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
+    most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
+    send_buffer: int = 32 * 1024
+    """Bytes per stream that :meth:`Engine.write` takes beyond what was put into packets."""
+    suspect_after: float = 3.0
+    """Sent data unanswered for this long makes the peer suspect (D-20)."""
+    probe_timeout: float = 1.0
+    """After a port-unreachable hint: the peer is lost unless it answers a probe within this time (D-20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What one SNI selects. PEM, as bytes. Keys are kept out of ``repr``."""
+
+    certificate_chain: bytes
+    private_key: bytes = field(repr=False)
+    client_ca: bytes
+    """One or more CA certificates; a client certificate must chain to one of them."""
+    alpn: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPolicy:
+    """Who we are as a server: a lower-case server name per identity. Any other SNI, or none, is refused (D-19)."""
+
+    identities: Mapping[str, ServerIdentity]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPolicy:
+    """How to connect to a server. PEM, as bytes."""
+
+    server_name: str
+    alpn: tuple[str, ...]
+    certificate_chain: bytes
+    private_key: bytes = field(repr=False)
+    trust: bytes | None
+    """CA certificates that the server's certificate must chain to; None: the system's roots."""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Events: one batch per wake-up, never a callback
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class CloseKind(enum.Enum):
+    """Why a connection is over, as this side knows it."""
+
+    PEER = "peer"
+    """The peer sent CONNECTION_CLOSE with an application code."""
+    PEER_TRANSPORT = "peer-transport"
+    """The peer sent CONNECTION_CLOSE with a transport code (a TLS alert is 0x100 + alert)."""
+    LOCAL = "local"
+    """:meth:`Engine.close` was called."""
+    VIOLATION = "violation"
+    """The peer broke QUIC's rules; we closed."""
+    IDLE = "idle"
+    """Nothing was heard for the idle timeout."""
+    UNREACHABLE = "unreachable"
+    """Port unreachable, and the probe stayed unanswered."""
+
+
+class OutcomeKind(enum.Enum):
+    """How one direction of a splice ended."""
+
+    FINISHED = "finished"
+    """FIN was passed on, after every byte."""
+    RESET = "reset"
+    """The source reset it."""
+    STOPPED = "stopped"
+    """The sink asked to stop."""
+    LOST = "lost"
+    """The connection of one side is gone."""
+    ABORTED = "aborted"
+    """:meth:`Engine.unsplice` was called."""
+
+
+class Outcome(NamedTuple):
+    """How one direction of a splice ended, with the application error code where there is one."""
+
+    kind: OutcomeKind
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The handshake is complete and, on a server, the client's certificate has been verified."""
+
+    c: int
+    server_name: str
+    certificates: tuple[bytes, ...]
+    """The peer's certificate chain as presented, DER, leaf first."""
+    alpn: str
+    cid: bytes
+    """Server: the first server connection id, which names the session (D-2). Client: the id the server chose."""
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeRefused:
+    """Server: a handshake ended before :class:`Connected`. Nothing else is ever said about ``c``."""
+
+    c: int
+    address: Address
+    server_name: str | None
+    """None when the ClientHello had none or was not reached."""
+    alert: int | None
+    """The TLS alert sent or received; None for a timeout or a QUIC error."""
+    reason: str
+    subject: str | None
+    """Subject (RFC 4514) of the certificate that was presented, verified or not; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is over; its streams and splices are gone (a :class:`Spliced` follows for each splice)."""
+
+    c: int
+    kind: CloseKind
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The peer opened a bidirectional stream; its first bytes (or FIN) are there to read."""
+
+    c: int
+    s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """There is something to :meth:`Engine.read`. Told once, and again only after a read has drained the stream."""
+
+    c: int
+    s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """:meth:`Engine.write` takes more again. Told once after a write that took less than it was given."""
+
+    c: int
+    s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The peer reset its sending half; what was not read is gone."""
+
+    c: int
+    s: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The peer wants no more of our sending half (STOP_SENDING); it has been reset."""
+
+    c: int
+    s: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """:meth:`Engine.open_bidi` said None before and can open streams again."""
+
+    c: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """A DATAGRAM frame (RFC 9221)."""
+
+    c: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """What we sent has been unanswered for :attr:`Limits.suspect_after`."""
+
+    c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A suspect peer has answered."""
+
+    c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """A splice is over: both directions have ended. The counts are bytes passed on to the other side (D-10)."""
+
+    token: int
+    a_to_b: int
+    b_to_a: int
+    outcome_a_to_b: Outcome
+    outcome_b_to_a: Outcome
+
+
+EngineEvent = (
+    Connected
+    | HandshakeRefused
+    | Closed
+    | Opened
+    | Readable
+    | Writable
+    | Reset
+    | Stopped
+    | Available
+    | DatagramReceived
+    | Suspect
+    | Answered
+    | Spliced
+)
+
+
+class Transmit(NamedTuple):
+    """Datagrams for one address: ``data`` cut into pieces of ``segment_size`` (the last may be shorter); 0: one."""
+
+    data: bytes
+    address: Address
+    segment_size: int
+
+
+class ConnectionInfo(NamedTuple):
+    """A look at a live connection. Times in seconds, sizes in bytes."""
+
+    address: Address
+    rtt: float
+    congestion_window: int
+    bytes_in_flight: int
+    streams: int
+    buffered: int
+    """Received and not yet consumed."""
+
+
+class Engine(Protocol):
+    """A QUIC endpoint, client and server at once. Every method is immediate; results come out of :meth:`events`.
+
+    Calls that name a connection or stream which is gone do nothing (:meth:`read` returns None, :meth:`write` 0): the
+    peer may end either at any moment. ``now`` is monotonic seconds and never runs backwards.
+    """
+
+    def set_policy(self, policy: ServerPolicy) -> None:
+        """Serve these identities from now on; connections that are up keep theirs.
+
+        :raises ValueError: a certificate, key or CA that can't be used; the message names the server name.
+        """
+
+    def receive(self, data: bytes, address: Address, segment_size: int, now: float) -> None:
+        """Take one datagram, or several of equal size joined (``segment_size`` > 0, UDP_GRO)."""
+
+    def unreachable(self, address: Address, now: float) -> None:
+        """The network said that nobody listens at ``address``: probe the connections there (D-20)."""
+
+    def transmit(self, now: float) -> list[Transmit]:
+        """What must be sent now. Held connections (:meth:`hold`) are left out."""
+
+    def timer(self) -> float | None:
+        """When :meth:`handle_timer` wants to be called; None: not at all."""
+
+    def handle_timer(self, now: float) -> None:
+        """Let time pass."""
+
+    def events(self) -> list[EngineEvent]:
+        """What has happened since the last call, in order."""
+
+    def connect(self, address: Address, policy: ClientPolicy, now: float) -> int:
+        """Begin a connection; :class:`Connected` or :class:`Closed` follows.
+
+        :raises ValueError: a certificate or key that can't be used.
+        """
+
+    def close(self, c: int, code: int, reason: str) -> None:
+        """Close with an application code; :class:`Closed` (LOCAL) follows. The close packet is repeated (D-19)."""
+
+    def open_bidi(self, c: int) -> int | None:
+        """Open a stream. None: the peer allows no more now, :class:`Available` tells when it does."""
+
+    def write(self, c: int, s: int, data: bytes) -> int:
+        """Queue bytes; returns how many were taken. Less than given: :class:`Writable` follows."""
+
+    def finish(self, c: int, s: int) -> None:
+        """End our sending half in order: FIN after all that was written."""
+
+    def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
+        """Consume up to ``limit`` bytes: (data, fin). Credit goes to the peer for what is consumed, and only for it.
+
+        ``fin`` comes once, with the last data. (b"", False): nothing there now. None: reset, or no such stream.
+        """
+
+    def reset(self, c: int, s: int, code: int) -> None:
+        """End our sending half with an error. After an acknowledged FIN it does nothing; use :meth:`stop` (D-18)."""
+
+    def stop(self, c: int, s: int, code: int) -> None:
+        """Ask the peer to stop its sending half; what it has sent and still sends is dropped, its credit returned."""
+
+    def splice(self, ca: int, sa: int, cb: int, sb: int) -> int:
+        """Join two streams both ways and return a token; ends in one :class:`Spliced`.
+
+        FIN, RESET and STOP pass through as what they are; a lost connection becomes reset and stop, with
+        :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
+        spliced, neither stream gives other events, and neither may be read or written.
+        """
+
+    def unsplice(self, token: int, code: int) -> None:
+        """End a splice from our side: both streams are reset and stopped with ``code``."""
+
+    def splice_progress(self, token: int) -> tuple[int, int] | None:
+        """Bytes passed on so far, a to b and b to a; None when it is over."""
+
+    def hold(self, c: int) -> None:
+        """Send nothing on this connection until :meth:`release` (D-6). Holds count."""
+
+    def release(self, c: int) -> None:
+        """Take back one :meth:`hold`."""
+
+    def send_datagram(self, c: int, data: bytes) -> None:
+        """Send a DATAGRAM frame, if the peer takes them."""
+
+    def set_streams(self, c: int, limit: int) -> None:
+        """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
+
+    def info(self, c: int) -> ConnectionInfo | None:
+        """A look at a connection; None when it is gone."""
+
+
+LOST_CODE = 0x53504E01
+"""Application error code with which a splice ends one side when the other side's connection is lost."""

@@ -1,0 +1,210 @@
+"""The packets of spn/1 as typed objects, and an incremental reader for them. Written down in ``PROTOCOL.md``.
+
+Sans-I/O: bytes in, packets out. Counterparts: ``schemas/protocol/*.avsc`` and :mod:`spnhub.schemas.codec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from spnhub.actors.codes import Code
+from spnhub.events.model import EndPointType
+from spnhub.schemas import codec
+
+__all__ = [
+    "ALPN",
+    "Accept",
+    "CloseAck",
+    "CloseRequest",
+    "Opening",
+    "OpeningKind",
+    "Packet",
+    "PacketReader",
+    "ProtocolError",
+    "SessionAck",
+    "SessionRefusal",
+    "SessionRequest",
+    "encode",
+    "own_kinds",
+]
+
+ALPN: Final = "spn/1"
+
+
+class ProtocolError(Exception):
+    """The peer broke the rules of spn/1. ``code`` goes on the wire, the message says which rule."""
+
+    def __init__(self, reason: str, code: Code = Code.PROTOCOL) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class OpeningKind(enum.StrEnum):
+    """Whether a data stream begins a connection or goes on with one."""
+
+    OPEN = "open"
+    RESUME = "resume"
+
+
+def own_kinds() -> dict[int, int]:
+    """Highest version of each packet kind that this implementation reads."""
+    return dict(codec.packet_versions())
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet of spn/1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest(Packet):
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str
+    weight: int = 100
+    brings_connections: bool = False
+    software: str = ""
+    kinds: dict[int, int] = field(default_factory=own_kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAck(Packet):
+    spn_session_id: str
+    hub_id: str = ""
+    kinds: dict[int, int] = field(default_factory=own_kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefusal(Packet):
+    code: int
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequest(Packet):
+    connection_uid: bytes
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAck(Packet):
+    connection_uid: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening(Packet):
+    kind: OpeningKind
+    connection_uid: bytes
+    resume_secret: bytes = field(repr=False)
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Packet):
+    kind: OpeningKind
+    code: int = 0
+    reason: str = ""
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    instance_id: str = ""
+    peer: str = ""
+
+
+_CLASSES: Final[dict[str, type[Packet]]] = {
+    cls.__name__: cls for cls in (SessionRequest, SessionAck, SessionRefusal, CloseRequest, CloseAck, Opening, Accept)
+}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+_FIELDS: Final = {cls: tuple((f.name, _camel(f.name)) for f in dataclasses.fields(cls)) for cls in _CLASSES.values()}
+"""Attribute and wire name of each field."""
+
+_FROM_WIRE: Final[dict[str, Callable[[Any], Any]]] = {
+    "end_point_type": EndPointType,
+    "kind": OpeningKind,
+    "kinds": lambda pairs: {pair["kind"]: pair["version"] for pair in pairs},
+}
+
+
+def encode(packet: Packet) -> bytes:
+    """The packet with its frame (D-15).
+
+    :raises spnhub.schemas.codec.SchemaError: too long.
+    """
+    record: dict[str, Any] = {}
+    for attribute, name in _FIELDS[type(packet)]:
+        value = getattr(packet, attribute)
+        if attribute == "kinds":
+            value = [{"kind": kind, "version": version} for kind, version in value.items()]
+        record[name] = value
+    return codec.encode_packet(type(packet).__name__, record)
+
+
+def _build(name: str, record: dict[str, Any]) -> Packet:
+    cls = _CLASSES[name]
+    values: dict[str, Any] = {}
+    for attribute, wire_name in _FIELDS[cls]:
+        convert = _FROM_WIRE.get(attribute)
+        value = record[wire_name]
+        values[attribute] = value if convert is None else convert(value)
+    return cls(**values)
+
+
+class PacketReader:
+    """Packets out of the bytes of a stream, however they are cut.
+
+    For a header on a data stream ask :attr:`wanted` for how many bytes may be read, so that none of the
+    application's is taken. Holds at most one packet (:data:`spnhub.schemas.codec.PACKET_LIMIT`).
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def wanted(self) -> int:
+        """Bytes until the packet at hand is complete, as far as is known now; at least 1."""
+        if len(self._buffer) < codec.PACKET_HEADER_SIZE:
+            return codec.PACKET_HEADER_SIZE - len(self._buffer)
+        _, _, length = codec.packet_header(bytes(self._buffer[: codec.PACKET_HEADER_SIZE]))
+        return codec.PACKET_HEADER_SIZE + length - len(self._buffer)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no part of a packet is waiting for the rest."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that ``data`` completes. Unknown kinds are skipped (D-15).
+
+        :raises ProtocolError: a known kind that doesn't fit its schema, or in a version that wasn't announced.
+        """
+        self._buffer += data
+        packets: list[Packet] = []
+        while len(self._buffer) >= codec.PACKET_HEADER_SIZE and self.wanted <= 0:
+            kind, version, length = codec.packet_header(bytes(self._buffer[: codec.PACKET_HEADER_SIZE]))
+            datum = bytes(self._buffer[codec.PACKET_HEADER_SIZE : codec.PACKET_HEADER_SIZE + length])
+            del self._buffer[: codec.PACKET_HEADER_SIZE + length]
+            if kind not in codec.packet_versions():
+                continue
+            try:
+                packets.append(_build(*codec.decode_packet(kind, version, datum)))
+            except codec.SchemaError as exc:
+                raise ProtocolError(str(exc)) from exc
+        return packets
