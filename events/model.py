@@ -25,6 +25,7 @@ __all__ = [
     "DisconnectReason",
     "EndPointType",
     "Event",
+    "EventsLost",
     "JournalStalled",
     "Recorded",
     "SessionEnded",
@@ -191,6 +192,20 @@ class JournalStalled(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsLost(Event):
+    """Events could not be kept: their sequence numbers are a gap in the log (D-8)."""
+
+    event_type: ClassVar[str] = "eventsLost"
+
+    first_sequence: int
+    last_sequence: int
+    count: int
+    first_timestamp: int
+    last_timestamp: int
+    reason: str = ""
+
+
 EVENT_CLASSES: Final[dict[str, type[Event]]] = {
     cls.__name__: cls
     for cls in (
@@ -201,6 +216,7 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
         ConnectionEnded,
         ConnectionRefused,
         JournalStalled,
+        EventsLost,
     )
 }
 """Event class by Avro record name."""
@@ -247,17 +263,23 @@ def _camel(name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-_ENUMS: Final[dict[str, Callable[[Any], Any]]] = {
+def _microseconds(value: datetime | int) -> int:
+    return from_datetime(value) if isinstance(value, datetime) else value
+
+
+_FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "end_point_type": EndPointType,
     "terminate_reason": TerminateReason,
     "disconnect_reason": DisconnectReason,
+    "first_timestamp": _microseconds,
+    "last_timestamp": _microseconds,
 }
 
 _FIELDS: Final = {
-    cls: tuple((f.name, _camel(f.name), _ENUMS.get(f.name)) for f in dataclasses.fields(cls))
+    cls: tuple((f.name, _camel(f.name), _FROM_AVRO.get(f.name)) for f in dataclasses.fields(cls))
     for cls in EVENT_CLASSES.values()
 }
-"""Attribute, Avro name, and the enum class if its value is one."""
+"""Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
 
 
 def to_record(recorded: Recorded) -> dict[str, Any]:
@@ -289,10 +311,10 @@ def decode(frame: bytes) -> Recorded:
     name, record = codec.decode_event(frame)
     cls = EVENT_CLASSES[name]
     values = {}
-    for attribute, avro_name, enum_class in _FIELDS[cls]:
+    for attribute, avro_name, convert in _FIELDS[cls]:
         if avro_name in record:
             value = record[avro_name]
-            values[attribute] = value if enum_class is None or value is None else enum_class(value)
+            values[attribute] = value if convert is None or value is None else convert(value)
     return Recorded(
         hub_id=record["hubId"],
         journal_id=uuid.UUID(str(record["journalId"])),
