@@ -1,0 +1,1 @@
+"""The agents: ordinary TCP programs take part with no code (R-1.3)."""
