@@ -1,0 +1,65 @@
+# Everything is done with what `make install` puts into .venv; it needs Python 3.11 or newer and nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+
+# On CI nobody watches a terminal, and slow tests must be seen.
+PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test lint format bench prove lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Make .venv with spnhub, spnagent and spnlog in .venv/bin
+
+install-dev: .venv/.installed-dev
+
+demo: install ## A hub, two agents and real traffic on this machine; ends by itself
+	$(BIN)/spnhub demo --once
+
+test: install lint ## Every check, and every test but the full sizes
+	$(BIN)/python -m pytest -m "not prove" $(PYTEST_FLAGS)
+
+lint: install-dev ## Formatter, linter, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install-dev ## Format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install-dev ## Measure; prints ratios that compare between machines
+	$(BIN)/python -m tests.bench
+
+prove: install-dev ## The full sizes of what the tests try small; takes long
+	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
+
+lock: ## Write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --group build $(LOCK_FLAGS) -o requirements.lock
+	uv pip compile pyproject.toml --group dev -c requirements.lock $(LOCK_FLAGS) -o requirements-dev.lock
+
+LOCK_FLAGS := --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+clean: ## Remove .venv and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+
+# The stamps make an install that is up to date cost nothing. The lock files pin everything, setuptools included, so
+# the project itself is built without isolation and without looking for dependencies.
+.venv/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@
