@@ -1,0 +1,146 @@
+"""Two ends of an SPN connection in memory: :class:`spnhub.transport.endpoint.stream.Stream` without any network."""
+
+from __future__ import annotations
+
+import asyncio
+
+from spnhub.transport.endpoint.stream import StreamListener
+
+__all__ = ["PipeStream"]
+
+
+class _Direction:
+    """Bytes on their way from one end to the other, at most ``capacity`` of them."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.data = bytearray()
+        self.fin = False
+        self.fin_read = False
+        self.writer_waits = False
+        self.reader_told = False
+        self.most = 0
+
+
+class PipeStream:
+    """One end. Keeps to the contract's letter: callbacks come from the loop, readable and writable are told once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outgoing: _Direction, incoming: _Direction, name: str) -> None:
+        self._loop = loop
+        self._out = outgoing
+        self._in = incoming
+        self._peer: PipeStream | None = None
+        self._listener: StreamListener | None = None
+        self._ended = False
+        self._closed = False
+        self._name = name
+        self.aborted_with: int | None = None
+        """Code of our own :meth:`abort`."""
+
+    @classmethod
+    def pair(cls, capacity: int = 32 * 1024) -> tuple[PipeStream, PipeStream]:
+        """Two joined ends; ``capacity`` is in bytes per direction."""
+        loop = asyncio.get_running_loop()
+        there, back = _Direction(capacity), _Direction(capacity)
+        one = cls(loop, there, back, "CN=one")
+        other = cls(loop, back, there, "CN=other")
+        one._peer, other._peer = other, one
+        return one, other
+
+    @property
+    def connection_uid(self) -> bytes:
+        return bytes(16)
+
+    @property
+    def peer(self) -> str:
+        return self._peer._name if self._peer else ""
+
+    @property
+    def most_buffered(self) -> int:
+        """The most bytes that ever waited in our sending direction."""
+        return self._out.most
+
+    def set_listener(self, listener: StreamListener) -> None:
+        self._listener = listener
+        self._in.reader_told = False
+        self._tell_readable()
+
+    def read(self, limit: int) -> tuple[bytes, bool] | None:
+        if self._ended and not self._closed:
+            return None
+        direction = self._in
+        data = bytes(direction.data[:limit])
+        del direction.data[:limit]
+        if not direction.data:
+            direction.reader_told = False
+        fin = direction.fin and not direction.data and not direction.fin_read
+        if fin:
+            direction.fin_read = True
+            self._close_if_ended()
+        if direction.writer_waits and len(direction.data) < direction.capacity and self._peer:
+            direction.writer_waits = False
+            self._loop.call_soon(self._peer._call_writable)
+        return data, fin
+
+    def write(self, data: bytes) -> int:
+        if self._ended:
+            return 0
+        direction = self._out
+        taken = min(len(data), direction.capacity - len(direction.data))
+        direction.data += data[:taken]
+        direction.most = max(direction.most, len(direction.data))
+        direction.writer_waits = taken < len(data)
+        if taken and self._peer:
+            self._peer._tell_readable()
+        return taken
+
+    def finish(self) -> None:
+        if not self._ended:
+            self._out.fin = True
+            if self._peer:
+                self._peer._tell_readable()
+
+    def abort(self, code: int) -> None:
+        """End with an error: the peer is told, we are not."""
+        if self._ended:
+            return
+        self.aborted_with = code
+        self._ended = True
+        if self._peer and not self._peer._ended:
+            self._peer._ended = True
+            self._loop.call_soon(self._peer._call_aborted, code)
+
+    def lose(self, code: int) -> None:
+        """End with an error from outside: both ends are told."""
+        for end in (self, self._peer):
+            if end and not end._ended:
+                end._ended = True
+                self._loop.call_soon(end._call_aborted, code)
+
+    def _tell_readable(self) -> None:
+        if self._listener and not self._in.reader_told and (self._in.data or (self._in.fin and not self._in.fin_read)):
+            self._in.reader_told = True
+            self._loop.call_soon(self._call_readable)
+
+    def _call_readable(self) -> None:
+        if self._listener and not self._ended:
+            self._listener.on_readable()
+
+    def _call_writable(self) -> None:
+        if self._listener and not self._ended:
+            self._listener.on_writable()
+
+    def _call_aborted(self, code: int) -> None:
+        if self._listener:
+            self._listener.on_aborted(code, "aborted")
+
+    def _close_if_ended(self) -> None:
+        if self._in.fin_read and self._out.fin_read and self._peer:
+            for end in (self, self._peer):
+                if not end._ended:
+                    end._ended = end._closed = True
+                    self._loop.call_soon(end._call_closed)
+
+    def _call_closed(self) -> None:
+        if self._listener:
+            self._listener.on_closed()

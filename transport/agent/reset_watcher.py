@@ -1,0 +1,68 @@
+"""Notices that a TCP peer reset a connection, whatever the connection's reader and writer do at the time (D-24).
+
+asyncio looks at a socket only while it has a reader or a writer, so a reset goes unnoticed while reading is paused or
+after the peer's FIN. Counterpart: :mod:`spnhub.transport.agent.bridge` and the agents register their sockets here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["ResetWatcher"]
+
+_BATCH: Final = 256
+"""Sockets looked at per turn of the loop; the others wait for the next turn."""
+
+
+class ResetWatcher:
+    """One epoll object for all sockets of an agent, itself a reader of the event loop: no polling, no delay.
+
+    Sockets are registered for no event at all: the kernel always reports EPOLLERR and EPOLLHUP. Edge-triggered, so
+    that a socket which stays in that state is told once. Linux only.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._on_reset: dict[int, Callable[[], None]] = {}
+        loop.add_reader(self._epoll.fileno(), self._look)
+
+    def __len__(self) -> int:
+        return len(self._on_reset)
+
+    def watch(self, sock: socket.socket, on_reset: Callable[[], None]) -> None:
+        """Call ``on_reset`` once, from the loop, when the connected socket has an error pending.
+
+        A socket that is watched already gets the new callback. The error itself stays on the socket: the next
+        ``recv`` or ``send`` raises it, unless one has done so before.
+        """
+        fd = sock.fileno()
+        known = fd in self._on_reset
+        self._on_reset[fd] = on_reset
+        if not known:
+            self._epoll.register(fd, select.EPOLLET)
+        else:
+            # Modifying arms the edge again, so that an error which is pending now reaches the new callback.
+            self._epoll.modify(fd, select.EPOLLET)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Stop watching; to be called before the socket is closed, since its descriptor will be used again."""
+        if self._on_reset.pop(sock.fileno(), None) is not None:
+            self._epoll.unregister(sock.fileno())
+
+    def close(self) -> None:
+        """Stop watching everything."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._on_reset.clear()
+        self._epoll.close()
+
+    def _look(self) -> None:
+        for fd, events in self._epoll.poll(0, _BATCH):
+            # EPOLLHUP alone is no reset: both directions have ended, or recv has already reported the error.
+            on_reset = self._on_reset.get(fd) if events & select.EPOLLERR else None
+            if on_reset is not None:
+                on_reset()
