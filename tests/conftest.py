@@ -1,0 +1,3 @@
+"""What all tests share: the fixtures of a real Kafka broker."""
+
+pytest_plugins = ["tests.support.kafka_fixtures"]

@@ -1,0 +1,89 @@
+"""The broker as pytest meets it: fixtures ``kafka``, ``killable_kafka`` and ``topic``, and a line in the header.
+
+One broker serves the whole run; tests keep apart by topic. Without a broker the tests that need one skip with a line
+that says so; under ``CI=true`` they fail instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.kafka import ENVIRONMENT, KafkaBroker, NoBroker, find_broker
+from tests.support.kafka_jars import JarRuntime
+
+_BROKER = pytest.StashKey[KafkaBroker]()
+
+
+def pytest_report_header() -> str:
+    """What a Kafka test of this run would try, in order."""
+    ways = []
+    if named := os.environ.get(ENVIRONMENT):
+        ways.append(f"{named} ({ENVIRONMENT})")
+    else:
+        if shutil.which("docker"):
+            ways.append("Docker")
+        missing = JarRuntime.available()
+        ways.append("jars" if missing is None else f"no jars ({missing})")
+    return f"kafka: {', else '.join(ways)}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Which broker it was."""
+    broker = config.stash.get(_BROKER, None)
+    if broker is not None:
+        terminalreporter.write_line(f"kafka: {broker.description}")
+
+
+@pytest.fixture(scope="session")
+def _broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
+    try:
+        broker = find_broker()
+    except NoBroker as exc:
+        reason = f"no Apache Kafka broker: {exc}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    request.config.stash[_BROKER] = broker
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def kafka(_broker: KafkaBroker) -> KafkaBroker:
+    """A real broker that runs and answers, whatever the test before did to it."""
+    if _broker.controllable:
+        # A blocking wait in the test's own loop is not possible: fixtures of asynchronous tests run inside it.
+        _in_thread(_broker.start)
+    return _broker
+
+
+@pytest.fixture
+def killable_kafka(kafka: KafkaBroker) -> Iterator[KafkaBroker]:
+    """The same for tests that kill, pause or stop it: it runs again afterwards."""
+    if not kafka.controllable:
+        pytest.skip(f"{kafka.description} cannot be killed")
+    yield kafka
+    _in_thread(kafka.start)
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic name of this test's own; the topic doesn't exist yet."""
+    return f"spn.test.{uuid.uuid4().hex[:12]}"
+
+
+def _in_thread(function: object) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    assert callable(function)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(function).result()
