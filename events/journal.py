@@ -1,0 +1,376 @@
+"""The local event log: what happened is written here before anyone outside can see it (D-4, D-6, D-8).
+
+:class:`Journal` belongs to the loop's thread: :meth:`~Journal.append` gives an event its sequence, in memory;
+:meth:`~Journal.commit` hands what was appended to a thread that writes it, one write for each batch; then
+:attr:`~Journal.written` moves and ``on_written`` is called, in the loop's thread again. Written means in the page
+cache: that survives the death of the process by any signal. It reaches the disk with the next fdatasync, so a power
+failure may take the last ``sync_interval`` seconds.
+
+Counterparts: :mod:`spnhub.events.journal_files` (layout), :mod:`spnhub.events.reader`,
+:mod:`spnhub.events.journal_memory` (the same without files, for simulations).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol, Self
+from uuid import UUID
+
+from spnhub.events import model
+from spnhub.events.journal_files import (
+    FolderLock,
+    Identity,
+    JournalCorrupt,
+    JournalError,
+    JournalLocked,
+    open_identity,
+    pack_frame,
+)
+from spnhub.events.journal_writer import Batch, SegmentWriter, WriterThread
+from spnhub.events.model import (
+    ConnectionEnded,
+    DisconnectReason,
+    Event,
+    EventsLost,
+    Recorded,
+    SessionEnded,
+    TerminateReason,
+)
+from spnhub.events.reader import JournalReader
+from spnhub.events.state import HubState
+
+__all__ = [
+    "EVENT_COST",
+    "MEMORY_LIMIT",
+    "SEGMENT_SIZE",
+    "EventJournal",
+    "Journal",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalLocked",
+    "recover",
+]
+
+SEGMENT_SIZE: Final = 64 << 20
+"""Bytes after which a segment is finished; one batch may go beyond."""
+MEMORY_LIMIT: Final = 64 << 20
+"""Bytes of events that may wait for a disk that doesn't take them, objects included; about 50,000 events."""
+EVENT_COST: Final = 1024
+"""What an event counts against the memory limit beside its frame: its objects, generously."""
+
+
+class EventJournal(Protocol):
+    """What an event log offers to those who write it, whether it has files or not."""
+
+    @property
+    def hub_id(self) -> str: ...
+    @property
+    def journal_id(self) -> UUID: ...
+    @property
+    def state(self) -> HubState: ...
+    @property
+    def appended(self) -> int: ...
+    @property
+    def written(self) -> int: ...
+    def append(self, event: Event, timestamp: int) -> Recorded: ...
+    def commit(self) -> int: ...
+    def close(self, timeout: float = ...) -> bool: ...
+
+
+class Journal:
+    """The writer of a journal folder. All methods belong to the thread that ``notify`` leads to."""
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        lock: FolderLock,
+        state: HubState,
+        segments: SegmentWriter,
+        *,
+        on_written: Callable[[Sequence[Recorded]], None] | None,
+        notify: Callable[[Callable[[], None]], None] | None,
+        sync_interval: float | None,
+        memory_limit: int,
+        clock: Callable[[], int],
+    ) -> None:
+        self.folder = folder
+        self.lost = 0
+        """Events dropped because the disk took none and memory was used up; each is declared by an EventsLost."""
+        self._identity = identity
+        self._lock = lock
+        self._state = state
+        self._on_written = on_written
+        self._memory_limit = memory_limit
+        self._clock = clock
+        self._appended = self._written = state.last_sequence
+        self._entries: list[Recorded] = []
+        self._frames: list[bytes] = []
+        self._pending = 0
+        self._gap: EventsLost | None = None
+        self._declared = False
+        self._closed = False
+        self._thread = WriterThread(segments, notify, self._drain, sync_interval)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        hub_id: str,
+        *,
+        segment_size: int = SEGMENT_SIZE,
+        on_written: Callable[[Sequence[Recorded]], None] | None = None,
+        notify: Callable[[Callable[[], None]], None] | None = None,
+        sync_interval: float | None = 1.0,
+        memory_limit: int = MEMORY_LIMIT,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> Journal:
+        """Open or make the journal in ``folder``, drop an unfinished tail, and fold what it holds.
+
+        :param on_written: told of each batch when it is written, in order.
+        :param notify: brings a call into this thread from another, like ``loop.call_soon_threadsafe``; without it
+            only :meth:`flush` and :meth:`close` learn of what is written.
+        :param sync_interval: seconds between fdatasyncs while there is something to sync; None: never but at the end.
+        :param memory_limit: bytes of events that wait for the disk, beyond which the newest are dropped and declared.
+        :param clock: microseconds since 1970, for the one event that the journal writes of itself (EventsLost).
+        :raises JournalLocked: another process writes it.
+        :raises JournalCorrupt: it is damaged in the middle.
+        :raises JournalError: it belongs to another hub, or the folder can't be used.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock.acquire(folder, hub_id)
+        except OSError as exc:
+            raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
+        try:
+            identity = open_identity(folder, hub_id)
+            state = HubState()
+            with JournalReader(folder) as reader:
+                while batch := reader.read():
+                    state.apply_all(recorded for _, recorded in batch)
+                segments = SegmentWriter(folder, identity, segment_size, reader.position)
+            return cls(
+                folder,
+                identity,
+                lock,
+                state,
+                segments,
+                on_written=on_written,
+                notify=notify,
+                sync_interval=sync_interval,
+                memory_limit=memory_limit,
+                clock=clock,
+            )
+        except OSError as exc:
+            lock.release()
+            raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
+        except BaseException:  # whatever it is, the folder must not stay locked
+            lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def hub_id(self) -> str:
+        """The hub that the journal belongs to."""
+        return self._identity.hub_id
+
+    @property
+    def journal_id(self) -> UUID:
+        """Minted with the folder (D-4)."""
+        return self._identity.journal_id
+
+    @property
+    def state(self) -> HubState:
+        """What was open on disk when the journal was opened, less what :func:`recover` has ended."""
+        return self._state
+
+    @property
+    def appended(self) -> int:
+        """The last sequence given."""
+        return self._appended
+
+    @property
+    def written(self) -> int:
+        """The highest sequence known to be written. Lost ones count when the EventsLost that declares them is."""
+        return self._written
+
+    @property
+    def pending(self) -> int:
+        """Bytes of events that wait for the disk."""
+        return self._pending
+
+    @property
+    def error(self) -> str | None:
+        """Why the log can't be written at present; None when it can."""
+        return self._thread.error
+
+    @property
+    def sync_error(self) -> str | None:
+        """Why the last fdatasync failed; None when it didn't."""
+        return self._thread.sync_error
+
+    def append(self, event: Event, timestamp: int) -> Recorded:
+        """Give an event its place in the log, in memory. It costs some 20 µs and no I/O.
+
+        :param timestamp: when it happened, microseconds since 1970.
+        :raises JournalError: the journal is closed, or the event is too long.
+        """
+        if self._closed:
+            raise JournalError(f"journal {self.folder} is closed")
+        self._declare()
+        return self._add(event, timestamp)
+
+    def commit(self) -> int:
+        """Hand what was appended to the writer as one batch. The last sequence of it: wait for :attr:`written`."""
+        if not self._entries:
+            return self._appended
+        data = b"".join(self._frames)
+        batch = Batch(tuple(self._entries), data, len(data) + EVENT_COST * len(self._entries))
+        fits = self._pending == 0 or self._pending + batch.cost <= self._memory_limit
+        if fits and (self._gap is None or self._declared):
+            if self._gap is not None:
+                self.lost += self._gap.count
+                self._gap = None
+            self._pending += batch.cost
+            self._thread.put(batch)
+        else:
+            self._drop(batch)
+        self._declared = False
+        self._entries.clear()
+        self._frames.clear()
+        if self._declare():
+            self.commit()
+        return self._appended
+
+    def flush(self, timeout: float) -> bool:
+        """Commit, and block until all of it is written, at most ``timeout`` seconds. For starts and tests."""
+        self.commit()
+        end = time.monotonic() + timeout
+        while self._written < self._appended:
+            self._thread.progress.clear()
+            self._drain()
+            if self._written >= self._appended:
+                break
+            if not self._thread.progress.wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
+                return False
+        return True
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Write what waits, for at most ``timeout`` seconds, sync and let go. Whether all events are in the log."""
+        if self._closed:
+            return self._written == self._appended
+        self.commit()
+        self._closed = True
+        if self._thread.stop(timeout):
+            self._lock.release()  # else it goes with the process: a thread stuck in the kernel may still write
+        self._drain()
+        return self._written == self._appended
+
+    def _add(self, event: Event, timestamp: int) -> Recorded:
+        recorded = Recorded(self.hub_id, self.journal_id, self._appended + 1, timestamp, event)
+        frame = pack_frame(model.encode(recorded))
+        self._appended += 1
+        self._entries.append(recorded)
+        self._frames.append(frame)
+        return recorded
+
+    def _drop(self, batch: Batch) -> None:
+        """Remember what the log will miss. Until that is declared, everything later is dropped too: one gap."""
+        first, last = batch.entries[0], batch.entries[-1]
+        gap = self._gap
+        times = [recorded.timestamp for recorded in batch.entries]
+        if gap is not None:
+            times += (gap.first_timestamp, gap.last_timestamp)
+        first_sequence = first.sequence if gap is None else gap.first_sequence
+        self._gap = EventsLost(
+            realm=None,
+            network_urn=None,
+            first_sequence=first_sequence,
+            last_sequence=last.sequence,
+            count=last.sequence - first_sequence + 1,
+            first_timestamp=min(times),
+            last_timestamp=max(times),
+            reason=self.error or "the disk is too slow",
+        )
+
+    def _declare(self) -> bool:
+        """Begin a batch with the event that declares the gap, if there is one and room to go on."""
+        if self._gap is None or self._entries or self._closed or self._pending > self._memory_limit // 2:
+            return False
+        self._declared = True
+        self._add(self._gap, max(self._clock(), self._gap.last_timestamp))
+        return True
+
+    def _drain(self) -> None:
+        self._thread.notified = False
+        done = self._thread.done
+        while done:
+            batch = done.popleft()
+            self._pending -= batch.cost
+            self._written = batch.entries[-1].sequence
+            if self._on_written is not None:
+                self._on_written(batch.entries)
+        if (
+            self._gap is not None
+            and not self._entries
+            and not self._closed
+            and self._pending <= self._memory_limit // 2
+        ):
+            self._declared = True
+            self._add(self._gap, max(self._clock(), self._gap.last_timestamp))
+            self.commit()
+
+
+def recover(journal: EventJournal) -> list[Recorded]:
+    """End what a crash left open: connections first, then sessions, each with ``error`` and marked as recovered.
+
+    Their time is that of the last event in the log, their bytes what the log knows: both lower bounds. Commits.
+    """
+    state = journal.state
+    moment = state.last_timestamp
+    ended: list[Recorded] = []
+    for leg in list(state.connections.values()):
+        event: Event = ConnectionEnded(
+            realm=leg.realm,
+            network_urn=leg.network_urn,
+            spn_connection_id=leg.spn_connection_id,
+            consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
+            provider_side_spn_session_id=leg.provider_side_spn_session_id,
+            service_urn=leg.service_urn,
+            connection_uid=leg.connection_uid,
+            epoch=leg.epoch,
+            start_sent_offset=leg.start_sent_offset,
+            start_receive_offset=leg.start_receive_offset,
+            total_sent_bytes=leg.total_sent_bytes,
+            total_receive_bytes=leg.total_receive_bytes,
+            elapsed_time=leg.elapsed(moment),
+            disconnect_reason=DisconnectReason.ERROR,
+            reason="the hub died",
+            recovered=True,
+        )
+        ended.append(journal.append(event, moment))
+    for session in list(state.sessions.values()):
+        event = SessionEnded(
+            realm=session.realm,
+            network_urn=session.network_urn,
+            spn_session_id=session.spn_session_id,
+            spn_end_point=session.spn_end_point,
+            end_point_type=session.end_point_type,
+            service_urn=session.service_urn,
+            total_connection_count=session.total_connection_count,
+            elapsed_time=session.elapsed(moment),
+            terminate_reason=TerminateReason.ERROR,
+            reason="the hub died",
+            recovered=True,
+        )
+        ended.append(journal.append(event, moment))
+    state.apply_all(ended)
+    journal.commit()
+    return ended

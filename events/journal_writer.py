@@ -1,0 +1,248 @@
+"""The thread that writes a journal: batches in, files out, and word back of what is written.
+
+Nothing but this thread touches the segment files of an open journal. Counterpart: :mod:`spnhub.events.journal`, which
+lives in the loop's thread and owns everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from spnhub.events.journal_files import Identity, SegmentHeader, whole_frames, write_segment_header
+from spnhub.events.model import Recorded
+
+__all__ = ["Batch", "SegmentWriter", "WriterThread"]
+
+_JOIN_LIMIT: Final = 1 << 20
+"""Waiting batches are written together up to about this many bytes."""
+_FIRST_RETRY: Final = 0.05
+_LAST_RETRY: Final = 2.0
+"""Seconds between attempts to write, doubling from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit hands over."""
+
+    entries: tuple[Recorded, ...]
+    data: bytes
+    """Their frames."""
+    cost: int
+    """What it counts against the memory limit, in bytes."""
+
+
+class SegmentWriter:
+    """Appends frames to the last segment, and begins a new one when that has its size."""
+
+    def __init__(self, folder: Path, identity: Identity, segment_size: int, position: tuple[Path, int] | None) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._segment_size = segment_size
+        self._fd = -1
+        self._size = 0
+        self._dirty = False
+        if position is not None:
+            path, self._size = position
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._drop_tail()
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there are bytes that only the page cache has."""
+        return self._dirty
+
+    def begin(self, first_sequence: int) -> None:
+        """Make room for a batch that begins with this sequence: a new segment, if it is time for one.
+
+        :raises OSError: it can't be made; everything is as it was.
+        """
+        if self._fd >= 0 and self._size < self._segment_size:
+            return
+        header = SegmentHeader(self._identity, first_sequence)
+        path = write_segment_header(self._folder, header)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self.close()
+        self._fd, self._size = fd, len(header.pack())
+
+    def write(self, data: memoryview) -> tuple[int, OSError | None]:
+        """Append frames. How many bytes of whole frames are in the file now, and why they aren't all.
+
+        Whole frames stay even when the rest fails: a reader may have seen them, and their sequence is never reused.
+        """
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], self._size + done)
+        except OSError as exc:
+            whole = whole_frames(data, done)
+            self._size += whole
+            self._dirty = self._dirty or whole > 0
+            self._drop_tail()
+            return whole, exc
+        self._size += done
+        self._dirty = True
+        return done, None
+
+    def sync(self) -> None:
+        """Bring what is written to the disk.
+
+        :raises OSError: the disk didn't take it. The kernel forgets such pages, so there is no use in trying again.
+        """
+        self._dirty = False
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the segment; what it holds is on the disk, if the disk works."""
+        if self._fd < 0:
+            return
+        if self._dirty:
+            with contextlib.suppress(OSError):  # written it is, and a reader will find out what the disk kept
+                self.sync()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _drop_tail(self) -> None:
+        # If even this fails, the next attempt writes the same bytes over the same place.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._size)
+
+
+class WriterThread:
+    """Takes batches from the loop's thread, writes them, and says so.
+
+    The queue has no bound of its own: the journal admits batches within its memory limit.
+
+    :param notify: called in this thread to have ``drain`` called in the loop's; ``RuntimeError`` from it means that
+        the loop is gone.
+    """
+
+    def __init__(
+        self,
+        segments: SegmentWriter,
+        notify: Callable[[Callable[[], None]], None] | None,
+        drain: Callable[[], None],
+        sync_interval: float | None,
+    ) -> None:
+        self.done: deque[Batch] = deque()
+        """Written, not yet told to the journal; drained in the loop's thread."""
+        self.notified = False
+        """``drain`` is on its way."""
+        self.progress = threading.Event()
+        """Set with each write, for who waits in another thread."""
+        self.error: str | None = None
+        """Why writing fails at present."""
+        self.sync_error: str | None = None
+        """Why the last fdatasync failed."""
+        self._segments = segments
+        self._notify = notify
+        self._drain = drain
+        self._sync_interval = sync_interval
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._abandon = threading.Event()
+        self._next_sync = 0.0
+        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, batch: Batch) -> None:
+        """Hand over a batch to be written after all earlier ones."""
+        self._queue.put(batch)
+
+    def stop(self, timeout: float) -> bool:
+        """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write."""
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._abandon.set()
+            self._thread.join(1.0)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while (batches := self._take()) is not None:
+                if batches and not self._write(batches):
+                    return
+        finally:
+            self._segments.close()
+            self.progress.set()
+
+    def _take(self) -> list[Batch] | None:
+        """What is to be written next; nothing when it was time to sync; None when it is time to end."""
+        wait: float | None = None
+        if self._sync_interval is not None and self._segments.dirty:
+            wait = self._next_sync - time.monotonic()
+            if wait <= 0:
+                self._sync()
+                wait = None
+        try:
+            first = self._queue.get(timeout=wait)
+        except queue.Empty:
+            return []
+        if first is None:
+            return None
+        batches, size = [first], len(first.data)
+        while size < _JOIN_LIMIT:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._queue.put(None)  # the last thing that is ever put, so it stays the last
+                break
+            batches.append(following)
+            size += len(following.data)
+        return batches
+
+    def _write(self, batches: list[Batch]) -> bool:
+        """Write until it is done. False: given up, because the journal is being closed."""
+        rest = memoryview(batches[0].data if len(batches) == 1 else b"".join(batch.data for batch in batches))
+        begun = False
+        pause = _FIRST_RETRY
+        while rest:
+            error: OSError | None = None
+            try:
+                if not begun:
+                    self._segments.begin(batches[0].entries[0].sequence)
+                    begun = True
+            except OSError as exc:
+                error = exc
+            else:
+                was_dirty = self._segments.dirty
+                done, error = self._segments.write(rest)
+                rest = rest[done:]
+                if self._sync_interval is not None and not was_dirty and self._segments.dirty:
+                    self._next_sync = time.monotonic() + self._sync_interval
+            if error is not None:
+                self.error = error.strerror or str(error)
+                self.progress.set()
+                if self._abandon.wait(pause):
+                    return False
+                pause = min(2 * pause, _LAST_RETRY)
+        self.error = None
+        self._tell(batches)
+        return True
+
+    def _tell(self, batches: list[Batch]) -> None:
+        self.done.extend(batches)
+        self.progress.set()
+        if self._notify is not None and not self.notified:
+            self.notified = True
+            try:
+                self._notify(self._drain)
+            except RuntimeError:
+                self.notified = False  # the loop is closed; close() of the journal drains
+
+    def _sync(self) -> None:
+        try:
+            self._segments.sync()
+            self.sync_error = None
+        except OSError as exc:
+            self.sync_error = exc.strerror or str(exc)

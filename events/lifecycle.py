@@ -1,0 +1,81 @@
+"""Events as the lines that people and programs read: the spec's lifecycle lines, and any event whole.
+
+The hub prints :func:`lifecycle_line` through structlog, ``spnlog`` prints the same from the log: one function, so that
+they can't differ. Counterpart: :mod:`spnhub.events.model`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionStarted,
+    Event,
+    Recorded,
+    SessionEnded,
+    SessionStarted,
+    to_datetime,
+    to_record,
+)
+
+__all__ = ["event_line", "format_time", "lifecycle_line"]
+
+Line = dict[str, Any]
+
+_COMMON: Final = ("realm", "hubId", "networkUrn", "sequence")
+"""D-14, in every line."""
+
+_SESSION: Final = ("spnSessionId", "spnEndPoint", "endPointType", "serviceUrn")
+_CONNECTION: Final = ("spnConnectionId", "consumerSideSpnSessionId", "providerSideSpnSessionId")
+_LEG: Final = ("connectionUid", "epoch")
+"""D-14, in the lines of connections."""
+
+_LINES: Final[dict[type[Event], tuple[str, ...]]] = {
+    SessionStarted: (*_SESSION, *_COMMON),
+    SessionEnded: (*_SESSION, "totalConnectionCount", "elapsedTime", "terminateReason", *_COMMON),
+    ConnectionStarted: (*_CONNECTION, *_COMMON, *_LEG),
+    ConnectionEnded: (
+        *_CONNECTION,
+        "totalSentBytes",
+        "totalReceiveBytes",
+        "elapsedTime",
+        "disconnectReason",
+        *_COMMON,
+        *_LEG,
+    ),
+}
+
+_TIMES: Final = frozenset({"timestamp", "firstTimestamp", "lastTimestamp"})
+
+
+def format_time(timestamp: int) -> str:
+    """Microseconds since 1970 as ISO 8601 in UTC with microseconds: ``2026-01-02T03:04:05.000006Z``."""
+    return to_datetime(timestamp).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def lifecycle_line(recorded: Recorded) -> Line | None:
+    """The spec's line (R-2.5, R-4.4) with D-14's fields; None when the event has none.
+
+    ``timestamp`` is the event's own, elapsedTime a number of seconds, byte counts are integers.
+    """
+    names = _LINES.get(type(recorded.event))
+    if names is None:
+        return None
+    record = to_record(recorded)
+    line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": recorded.event.event_type}
+    for name in names:
+        line[name] = _plain(record[name])
+    return line
+
+
+def event_line(recorded: Recorded) -> Line:
+    """All fields of any event, named as in its schema; times as text."""
+    return {
+        name: format_time(value) if name in _TIMES else _plain(value) for name, value in to_record(recorded).items()
+    }
+
+
+def _plain(value: object) -> object:
+    """Enumerations as the strings they are: structlog's console and ``json`` would show them differently."""
+    return str(value) if isinstance(value, str) else value

@@ -1,0 +1,217 @@
+"""Reads a journal folder, also that of a running hub: synchronously batch by batch, or as an async source.
+
+An unfinished tail is no fault: it may be in the making, or the writer died there. Damage before whole frames, or in a
+segment that has a successor, is. Counterpart: :mod:`spnhub.events.journal` writes what is read here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from spnhub.events import model
+from spnhub.events.journal_files import (
+    FRAME_LIMIT,
+    HEADER_READ,
+    JournalCorrupt,
+    JournalError,
+    SegmentHeader,
+    find_frame,
+    load_identity,
+    next_frame,
+    segments,
+)
+from spnhub.events.model import Recorded
+from spnhub.schemas.codec import SchemaError
+
+__all__ = ["JournalReader", "JournalSource"]
+
+_READ_SIZE: Final = 256 * 1024
+"""Bytes read at a time: what a reader holds, whatever the size of the log."""
+_POLL: Final = 0.05
+"""Seconds between looks at a journal that is followed: one stat or short read each."""
+
+
+class JournalReader:
+    """The events of a journal from any sequence on, as far as they are written now. Use as a context manager.
+
+    :param after: the first event read is the one after this sequence.
+    :raises JournalError: there is no journal in the folder.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        self.folder = folder
+        self.identity = load_identity(folder)
+        self.last_sequence = after
+        """The last event read, or skipped by ``after``."""
+        self._fd = -1
+        self._path: Path | None = None
+        self._first = 0
+        self._offset = 0
+        self._judged = (0, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def position(self) -> tuple[Path, int] | None:
+        """The segment at hand and the end of the last whole frame read in it; None before the first segment."""
+        return None if self._path is None else (self._path, self._offset)
+
+    @property
+    def unread(self) -> int:
+        """Bytes behind the position: 0, or the size of an unfinished tail when :meth:`read` has returned nothing."""
+        return os.fstat(self._fd).st_size - self._offset if self._fd >= 0 else 0
+
+    def read(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Recorded]]:
+        """The next events, each with its Confluent frame; none: nothing more has been written yet.
+
+        :param limit: bytes to read at once; more only when a single frame is longer.
+        :raises JournalCorrupt: damage that is not an unfinished tail.
+        """
+        while True:
+            if self._fd < 0 and not self._open_next():
+                return []
+            size = os.fstat(self._fd).st_size
+            if size > self._offset:
+                found = self._frames(limit)
+                if found is None:
+                    found = self._stuck()
+                if found:
+                    return found
+                if found is not None:
+                    continue  # everything was skipped by ``after``
+            if not self._open_next():
+                return []
+
+    def _frames(self, limit: int) -> list[tuple[bytes, Recorded]] | None:
+        """Whole frames at the offset; None: there isn't even one."""
+        data = os.pread(self._fd, limit, self._offset)
+        if len(data) == limit and next_frame(data, 0) is None:
+            data = os.pread(self._fd, FRAME_LIMIT + 8, self._offset)
+        found = []
+        place = 0
+        while (frame := next_frame(data, place)) is not None:
+            payload, end = frame
+            recorded = self._decode(payload, self._offset + place)
+            place = end
+            if recorded.sequence > self.last_sequence:
+                found.append((payload, recorded))
+        if place == 0:
+            return None
+        self._offset += place
+        if found:
+            self.last_sequence = found[-1][1].sequence
+        return found
+
+    def _decode(self, payload: bytes, offset: int) -> Recorded:
+        assert self._path is not None
+        try:
+            recorded = model.decode(payload)
+        except SchemaError as exc:
+            raise JournalCorrupt(self._path, offset, str(exc)) from exc
+        if (recorded.journal_id, recorded.hub_id) != (self.identity.journal_id, self.identity.hub_id):
+            reason = f"an event of journal {recorded.journal_id}, hub {recorded.hub_id}"
+            raise JournalCorrupt(self._path, offset, reason)
+        return recorded
+
+    def _stuck(self) -> list[tuple[bytes, Recorded]] | None:
+        """There are bytes and no frame: None when that is an unfinished tail, otherwise what a second look shows."""
+        size = os.fstat(self._fd).st_size
+        has_next = self._next_segment() is not None
+        if not has_next and self._judged == (self._offset, size):
+            return None
+        rest = os.pread(self._fd, max(0, size - self._offset), self._offset)
+        whole_later = find_frame(rest, 1) is not None
+        # The writer may have gone on between the two looks, so what counts is the frame's state after the second.
+        if (found := self._frames(_READ_SIZE)) is not None:
+            return found
+        assert self._path is not None
+        if has_next and os.fstat(self._fd).st_size > self._offset:
+            raise JournalCorrupt(self._path, self._offset, "a bad frame in a segment that is not the last")
+        if whole_later:
+            raise JournalCorrupt(self._path, self._offset, "a bad frame before good ones")
+        self._judged = (self._offset, size)
+        return None
+
+    def _next_segment(self) -> tuple[int, Path] | None:
+        known = segments(self.folder)
+        if self._path is not None:
+            return next((entry for entry in known if entry[0] > self._first), None)
+        begun = [entry for entry in known if entry[0] <= self.last_sequence + 1]
+        return begun[-1] if begun else next(iter(known), None)
+
+    def _open_next(self) -> bool:
+        """Go to the following segment, if there is one and everything of this one has been read."""
+        following = self._next_segment()
+        if following is None:
+            return False
+        # The writer makes a segment only when it has finished the one before, so what is there now is all of it.
+        if self._fd >= 0 and os.fstat(self._fd).st_size > self._offset:
+            return True
+        first, path = following
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True  # retention was faster; the next look finds another
+        self.close()
+        self._fd, self._path, self._first = fd, path, first
+        header = SegmentHeader.read(path, os.pread(fd, HEADER_READ, 0))
+        if header.identity != self.identity or header.first_sequence != first:
+            raise JournalCorrupt(path, 0, "its header names another journal, hub or first sequence")
+        self._offset = header.size
+        return True
+
+
+class JournalSource:
+    """A journal folder as a source (:class:`spnhub.events.source.Source`). An async context manager.
+
+    :raises JournalError: on entering, when there is no journal in the folder.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        self.name = str(folder)
+        self.ordered = True
+        self._folder = folder
+        self._after = after
+        self._reader: JournalReader | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reader = JournalReader(self._folder, after=self._after)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    async def records(self, *, follow: bool = False) -> AsyncIterator[tuple[bytes, Recorded]]:
+        """Each event with its Confluent frame, in order; with ``follow`` it waits for more and never ends.
+
+        :raises JournalCorrupt: damage that is not an unfinished tail.
+        """
+        if self._reader is None:
+            raise JournalError(f"journal {self._folder} is not open")
+        while True:
+            batch = self._reader.read()
+            for entry in batch:
+                yield entry
+            if not batch and not follow:
+                return
+            await asyncio.sleep(0 if batch else _POLL)
