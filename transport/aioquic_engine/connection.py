@@ -1,0 +1,577 @@
+"""A QUIC connection whose work per packet does not depend on idle streams, and whose credit follows consumption.
+
+aioquic walks every open stream for every packet and raises windows as soon as data arrives. This subclass replaces
+just those parts: what it writes into 1-RTT packets comes from a queue of the streams that have something to send, and
+MAX_DATA and MAX_STREAM_DATA move when bytes are consumed (:meth:`Connection.consume`). Everything else (packets,
+loss recovery, congestion control, TLS) is aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private
+piece that is leaned on here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from aioquic import tls
+from aioquic.buffer import Buffer, size_uint_var
+from aioquic.quic import events as quic_events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import Limit, QuicConnection, QuicNetworkPath, QuicReceiveContext
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
+from aioquic.quic.stream import QuicStream
+
+from spnhub.transport.aioquic_engine.tls import Identity, ServerContext
+from spnhub.transport.engine import Limits
+
+__all__ = ["Connection", "StreamRecord"]
+
+# A frame smaller than this is not worth starting at the end of a packet (bytes).
+_SLIVER = 64
+_LIMIT_FRAME = 1 + 8 + 8
+
+
+class StreamRecord:
+    """What this side knows of a stream beyond aioquic's: what was received and not consumed, and its credit."""
+
+    __slots__ = (
+        "buffered",
+        "chunks",
+        "consumed",
+        "discarding",
+        "fin_pending",
+        "granted_at",
+        "put_to_rest",
+        "queued",
+        "readable_told",
+        "receive_over",
+        "reserved",
+        "splice_in",
+        "splice_out",
+        "stream",
+        "stream_id",
+        "window",
+        "write_blocked",
+    )
+
+    def __init__(self, stream: QuicStream, window: int) -> None:
+        assert stream.stream_id is not None
+        self.stream = stream
+        self.stream_id: int = stream.stream_id
+        self.chunks: deque[bytes] = deque()
+        self.buffered = 0
+        self.consumed = 0
+        self.fin_pending = False
+        """FIN has arrived and was not read yet."""
+        self.receive_over = False
+        """FIN was read, or the peer's half was reset: nothing more will be read."""
+        self.discarding = False
+        """We asked the peer to stop; what still comes is dropped."""
+        self.window = window
+        self.reserved = 0
+        self.granted_at = -1.0
+        self.queued = False
+        self.readable_told = False
+        self.write_blocked = False
+        self.put_to_rest = False
+        self.splice_in: Any = None
+        """The direction of a splice that reads from this stream."""
+        self.splice_out: Any = None
+        """The direction of a splice that writes to this stream."""
+
+
+class Connection(QuicConnection):
+    """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
+
+    Received and unconsumed bytes are at most ``streams * stream_window + window_budget`` (:class:`Limits`).
+    """
+
+    def __init__(
+        self,
+        *,
+        configuration: QuicConfiguration,
+        limits: Limits,
+        identities: Mapping[str, Identity] | None = None,
+        clock: Callable[[], datetime] | None = None,
+        original_destination_connection_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration, original_destination_connection_id=original_destination_connection_id
+        )
+        self.limits = limits
+        self.records: dict[int, StreamRecord] = {}
+        self.unblocked: list[StreamRecord] = []
+        """Streams on which more may be written again; the engine takes them."""
+        self.streams_available = False
+        """The peer has allowed more streams; the engine takes it."""
+        self.closed_by_us = False
+        self._identities = identities
+        self._clock = clock
+        self._ready: deque[StreamRecord] = deque()
+        self._starved: list[StreamRecord] = []
+        self._credit_due: deque[StreamRecord] = deque()
+        self._connection_window = configuration.max_data
+        self._consumed_total = 0
+        self._reserved_total = 0
+        self._grown = 0
+        self._streams_at_once = limits.streams
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
+
+    # ---- state that the engine looks at ------------------------------------------------------------------------
+
+    @property
+    def close_event(self) -> quic_events.ConnectionTerminated | None:
+        """Set as soon as either side has begun to close."""
+        return self._close_event
+
+    @property
+    def handshake_done(self) -> bool:
+        """The handshake is complete."""
+        return self._handshake_complete
+
+    @property
+    def unanswered(self) -> bool:
+        """Something that wants an acknowledgement is in flight."""
+        return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received on streams and not consumed."""
+        return self._local_max_data.used - self._consumed_total
+
+    def measurements(self) -> tuple[float, int, int]:
+        """Round-trip time (s), congestion window and bytes in flight."""
+        return self._loss._rtt_smoothed, self._loss.congestion_window, self._loss.bytes_in_flight
+
+    def probe_timeout(self) -> float:
+        """RFC 9002 section 6.2.1, seconds."""
+        return float(self._loss.get_probe_timeout())
+
+    def allow_streams(self, limit: int) -> None:
+        """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
+        if limit > self._streams_at_once:
+            self._local_max_streams_bidi.value += limit - self._streams_at_once
+            self._streams_at_once = limit
+
+    # ---- streams: opening, writing, reading --------------------------------------------------------------------
+
+    def open_stream(self) -> StreamRecord | None:
+        """Open a bidirectional stream; None if the peer allows no more now."""
+        stream_id = self._local_next_stream_id_bidi
+        if stream_id // 4 >= self._remote_max_streams_bidi:
+            return None
+        return self._record_of(self._get_or_create_stream_for_send(stream_id))
+
+    def record(self, stream_id: int) -> StreamRecord | None:
+        """The record of a stream that is there; made when the peer has just opened it."""
+        record = self.records.get(stream_id)
+        if record is None:
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                record = self._record_of(stream)
+        return record
+
+    def _record_of(self, stream: QuicStream) -> StreamRecord:
+        record = StreamRecord(stream, self.limits.stream_window)
+        self.records[record.stream_id] = record
+        return record
+
+    def room(self, record: StreamRecord) -> int:
+        """How many more bytes :meth:`send` should be given now."""
+        sender = record.stream.sender
+        if sender._buffer_fin is not None or sender._reset_error_code is not None or sender.is_finished:
+            return 0
+        return max(0, self.limits.send_buffer - (sender._buffer_stop - sender.highest_offset))
+
+    def can_send(self, record: StreamRecord) -> bool:
+        """Whether our half is still open."""
+        sender = record.stream.sender
+        return sender._buffer_fin is None and sender._reset_error_code is None and not sender.is_finished
+
+    def send(self, record: StreamRecord, data: bytes) -> None:
+        """Queue bytes on our half, which must be open."""
+        record.stream.sender.write(data)
+        self.enqueue(record)
+
+    def finish(self, record: StreamRecord) -> None:
+        """FIN after what was queued."""
+        if self.can_send(record):
+            record.stream.sender.write(b"", end_stream=True)
+            self.enqueue(record)
+
+    def reset(self, record: StreamRecord, code: int) -> None:
+        """Reset our half; nothing happens once its FIN was acknowledged."""
+        sender = record.stream.sender
+        if sender._reset_error_code is None and not sender.is_finished:
+            sender.reset(code)
+            # aioquic keeps the bytes until the reset is acknowledged; nobody will read them.
+            sender._buffer.clear()
+            self.enqueue(record)
+
+    def stop(self, record: StreamRecord, code: int) -> None:
+        """Ask the peer to stop, and drop what it has sent and still sends."""
+        if record.receive_over or record.discarding:
+            return
+        record.discarding = True
+        if not record.stream.receiver.is_finished:
+            record.stream.receiver.stop(code)
+        self.drop(record)
+        self.enqueue(record)
+
+    def drop(self, record: StreamRecord) -> None:
+        """Consume what is buffered without anybody reading it; the peer gets its credit back."""
+        if record.buffered:
+            self.consume(record, record.buffered, 0.0)
+            record.chunks.clear()
+            record.buffered = 0
+        if record.stream.receiver.is_finished:
+            self.end_receive(record)
+
+    def take(self, record: StreamRecord, limit: int, now: float) -> bytes:
+        """Consume up to ``limit`` buffered bytes."""
+        chunks = record.chunks
+        if not chunks or limit <= 0:
+            return b""
+        if record.buffered <= limit:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+        else:
+            parts: list[bytes] = []
+            missing = limit
+            while missing:
+                chunk = chunks.popleft()
+                if len(chunk) > missing:
+                    chunks.appendleft(chunk[missing:])
+                    chunk = chunk[:missing]
+                parts.append(chunk)
+                missing -= len(chunk)
+            data = b"".join(parts)
+        record.buffered -= len(data)
+        self.consume(record, len(data), now)
+        return data
+
+    # ---- credit ------------------------------------------------------------------------------------------------
+
+    def consume(self, record: StreamRecord, size: int, now: float) -> None:
+        """Bytes of a stream were consumed: give credit for them, and for more if they are consumed quickly."""
+        record.consumed += size
+        self._credit_connection(size)
+        stream = record.stream
+        if record.discarding or stream.receiver._final_size is not None:
+            return
+        outstanding = stream.max_stream_data_local - record.consumed
+        if outstanding * 2 > record.window:
+            return
+        self._resize(record, outstanding, now)
+        target = record.consumed + record.window
+        if target > stream.max_stream_data_local:
+            stream.max_stream_data_local = target
+            self._credit_due.append(record)
+
+    def _credit_connection(self, size: int) -> None:
+        self._consumed_total += size
+        limit = self._local_max_data
+        target = self._consumed_total + self._connection_window
+        if (target - limit.value) * 4 > self._connection_window:
+            limit.value = target
+
+    def _resize(self, record: StreamRecord, outstanding: int, now: float) -> None:
+        """Double the window of a stream that used half of it within a few round trips, within the budget.
+
+        The budget is shared evenly among the streams that have grown; a stream above its share shrinks to it.
+        """
+        limits = self.limits
+        quick = now - record.granted_at < max(4 * self._loss._rtt_smoothed, 0.05)
+        record.granted_at = now
+        base = limits.stream_window
+        sharers = self._grown + (0 if record.reserved else 1)
+        share = min(limits.stream_window_max, max(base, limits.window_budget // sharers))
+        window = min(record.window * 2 if quick else record.window, share)
+        reserved = max(window, outstanding) - base
+        spare = limits.window_budget - self._reserved_total + record.reserved
+        if reserved > spare:
+            window = max(base, base + spare)
+            reserved = max(window, outstanding) - base
+        self._reserve(record, reserved)
+        record.window = window
+
+    def _reserve(self, record: StreamRecord, reserved: int) -> None:
+        self._grown += (reserved > 0) - (record.reserved > 0)
+        self._reserved_total += reserved - record.reserved
+        record.reserved = reserved
+
+    def end_receive(self, record: StreamRecord) -> None:
+        """Nothing more will be read: give back what was received and never read (a reset cuts bytes off)."""
+        if record.receive_over:
+            return
+        record.receive_over = True
+        record.chunks.clear()
+        record.buffered = 0
+        self._reserve(record, 0)
+        lost = record.stream.receiver.highest_offset - record.consumed
+        record.consumed += lost
+        self._credit_connection(lost)
+        self.enqueue(record)
+
+    # ---- the queue of streams with something to send -----------------------------------------------------------
+
+    def enqueue(self, record: StreamRecord) -> None:
+        """Look at this stream when the next packet is written."""
+        if not record.queued and not record.put_to_rest:
+            record.queued = True
+            self._ready.append(record)
+
+    def _rest_if_over(self, record: StreamRecord) -> bool:
+        """Forget a stream of which both halves are over and all was read; the peer may open another for it."""
+        if not (record.stream.is_finished and record.receive_over):
+            return False
+        record.put_to_rest = True
+        self._streams.pop(record.stream_id, None)
+        self.records.pop(record.stream_id, None)
+        if (record.stream_id & 1 == 0) != self._is_client:
+            self._local_max_streams_bidi.value += 1
+        return True
+
+    # ---- what replaces aioquic's own ---------------------------------------------------------------------------
+
+    def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
+        """As aioquic's; remembers that it was this side."""
+        if self._close_event is None:
+            self.closed_by_us = True
+        super().close(error_code=error_code, frame_type=frame_type, reason_phrase=reason_phrase[:256])
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if not self._is_client:
+            assert self._identities is not None and self._clock is not None
+            self.tls.__class__ = ServerContext
+            context = self.tls
+            assert isinstance(context, ServerContext)
+            context.attach(self._identities, self._clock)
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        super()._parse_transport_parameters(data, from_session_ticket)
+        largest = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
+        if largest is not None and largest < self._max_datagram_size:
+            self._max_datagram_size = max(1200, largest)
+
+    def _handle_max_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        super()._handle_max_data_frame(context, frame_type, buf)
+        starved, self._starved = self._starved, []
+        for record in starved:
+            self.enqueue(record)
+
+    def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+        record = self.records.get(stream_id)
+        if record is not None:
+            self.enqueue(record)
+
+    def _handle_max_streams_bidi_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        super()._handle_max_streams_bidi_frame(context, frame_type, buf)
+        self.streams_available = True
+
+    def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
+        """As aioquic's, but without a walk over all streams (0-RTT is never offered, so it is left out)."""
+        crypto = self._cryptos[tls.Epoch.ONE_RTT]
+        if not crypto.send.is_valid():
+            return
+        space = self._spaces[tls.Epoch.ONE_RTT]
+        crypto_sender = self._crypto_streams[tls.Epoch.ONE_RTT].sender
+        pacer = self._loss._pacer
+        # aioquic lists every stream it makes here, to walk over; this class has its own queue.
+        self._streams_queue.clear()
+        while True:
+            if space.ack_at is None or space.ack_at >= now:
+                self._pacing_at = pacer.next_send_time(now=now)
+                if self._pacing_at is not None:
+                    break
+            builder.start_packet(QuicPacketType.ONE_RTT, crypto)
+            if space.ack_at is not None and space.ack_at <= now:
+                self._write_ack_frame(builder=builder, space=space, now=now)
+            if self._handshake_complete:
+                self._write_control(builder, network_path, now)
+            if self._ping_pending:
+                self._write_ping_frame(builder, self._ping_pending)
+                self._ping_pending.clear()
+            if self._probe_pending:
+                self._write_ping_frame(builder, comment="probe")
+                self._probe_pending = False
+            if not crypto_sender.buffer_is_empty:
+                self._write_crypto_frame(builder=builder, space=space, stream=self._crypto_streams[tls.Epoch.ONE_RTT])
+            while self._datagrams_pending:
+                try:
+                    self._write_datagram_frame(
+                        builder=builder,
+                        data=self._datagrams_pending[0],
+                        frame_type=QuicFrameType.DATAGRAM_WITH_LENGTH,
+                    )
+                except QuicPacketBuilderStop:
+                    break
+                self._datagrams_pending.popleft()
+            if self._handshake_complete and self._ready:
+                self._write_streams(builder)
+            if builder.packet_is_empty:
+                break
+            pacer.update_after_send(now=now)
+
+    def _write_control(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
+        if not (network_path.is_validated or network_path.local_challenge_sent):
+            self._write_path_challenge_frame(builder=builder, network_path=network_path)
+            if network_path.validation_deadline is None:
+                network_path.validation_deadline = now + 3 * max(
+                    self._loss.get_probe_timeout(), 2 * self._configuration.initial_rtt
+                )
+        if self._handshake_done_pending:
+            self._write_handshake_done_frame(builder=builder)
+            self._handshake_done_pending = False
+        while network_path.remote_challenges:
+            self._write_path_response_frame(builder=builder, challenge=network_path.remote_challenges[0])
+            network_path.remote_challenges.popleft()
+        for connection_id in self._host_cids:
+            if not connection_id.was_sent:
+                self._write_new_connection_id_frame(builder=builder, connection_id=connection_id)
+        while self._retire_connection_ids:
+            self._write_retire_connection_id_frame(builder=builder, sequence_number=self._retire_connection_ids[0])
+            self._retire_connection_ids.pop(0)
+        self._write_limits(builder)
+
+    def _write_limits(self, builder: QuicPacketBuilder) -> None:
+        data, streams = self._local_max_data, self._local_max_streams_bidi
+        if data.value != data.sent:
+            self._write_limit(builder, data)
+        # MAX_STREAMS goes in batches: not before it grants more than the peer has left to open.
+        if streams.value != streams.sent and streams.value - streams.sent > streams.sent - streams.used:
+            self._write_limit(builder, streams)
+        while self._credit_due and builder.remaining_flight_space >= _LIMIT_FRAME:
+            record = self._credit_due.popleft()
+            stream = record.stream
+            if stream.receiver.is_finished or stream.max_stream_data_local == stream.max_stream_data_local_sent:
+                continue
+            buf = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=_LIMIT_FRAME,
+                handler=self._on_credit_delivery,
+                handler_args=(record,),
+            )
+            buf.push_uint_var(record.stream_id)
+            buf.push_uint_var(stream.max_stream_data_local)
+            stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    def _write_limit(self, builder: QuicPacketBuilder, limit: Limit) -> None:
+        buf = builder.start_frame(
+            limit.frame_type, capacity=9, handler=self._on_connection_limit_delivery, handler_args=(limit,)
+        )
+        buf.push_uint_var(limit.value)
+        limit.sent = limit.value
+
+    def _write_streams(self, builder: QuicPacketBuilder) -> None:
+        """Fill the packet from the queue, a frame a stream in turn; look at each queued stream once at most."""
+        ready = self._ready
+        for _ in range(len(ready)):
+            if builder.remaining_flight_space < _SLIVER:
+                return
+            record = ready[0]
+            if self._rest_if_over(record):
+                ready.popleft()
+                record.queued = False
+                continue
+            stream = record.stream
+            receiver, sender = stream.receiver, stream.sender
+            if receiver.stop_pending:
+                if receiver.is_finished:
+                    receiver.stop_pending = False
+                else:
+                    self._write_stop(builder, record)
+            if sender.reset_pending:
+                self._write_reset(builder, record)
+            more = sender._reset_error_code is None and self._write_data(builder, record)
+            ready.popleft()
+            if more:
+                ready.append(record)
+            else:
+                record.queued = False
+
+    def _write_stop(self, builder: QuicPacketBuilder, record: StreamRecord) -> None:
+        buf = builder.start_frame(
+            QuicFrameType.STOP_SENDING, capacity=17, handler=self._on_stop_delivery, handler_args=(record,)
+        )
+        frame = record.stream.receiver.get_stop_frame()
+        buf.push_uint_var(record.stream_id)
+        buf.push_uint_var(frame.error_code)
+
+    def _write_reset(self, builder: QuicPacketBuilder, record: StreamRecord) -> None:
+        buf = builder.start_frame(
+            QuicFrameType.RESET_STREAM, capacity=25, handler=self._on_reset_delivery, handler_args=(record,)
+        )
+        frame = record.stream.sender.get_reset_frame()
+        buf.push_uint_var(record.stream_id)
+        buf.push_uint_var(frame.error_code)
+        buf.push_uint_var(frame.final_size)
+
+    def _write_data(self, builder: QuicPacketBuilder, record: StreamRecord) -> bool:
+        """Write one STREAM frame if flow control lets it; tells whether the stream has more to send now."""
+        stream = record.stream
+        sender = stream.sender
+        pending = sender._pending
+        if not len(pending) and not sender._pending_eof:
+            return False
+        before = sender.highest_offset
+        start = sender.next_offset
+        overhead = 3 + size_uint_var(record.stream_id) + (size_uint_var(start) if start else 0)
+        connection_credit = before + self._remote_max_data - self._remote_max_data_used
+        limit = min(connection_credit, stream.max_stream_data_remote)
+        frame = sender.get_frame(builder.remaining_flight_space - overhead, limit)
+        if frame is None:
+            if builder.remaining_flight_space <= overhead:
+                return True
+            # Flow control holds it back; MAX_DATA or MAX_STREAM_DATA queues it again.
+            if limit == connection_credit:
+                self._starved.append(record)
+            return False
+        buf = builder.start_frame(
+            QuicFrameType.STREAM_BASE | 2 | (4 if frame.offset else 0) | (1 if frame.fin else 0),
+            capacity=overhead,
+            handler=self._on_data_delivery,
+            handler_args=(record, frame.offset, frame.offset + len(frame.data), frame.fin),
+        )
+        buf.push_uint_var(record.stream_id)
+        if frame.offset:
+            buf.push_uint_var(frame.offset)
+        buf.push_uint16(len(frame.data) | 0x4000)
+        buf.push_bytes(frame.data)
+        self._remote_max_data_used += sender.highest_offset - before
+        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 2 <= self.limits.send_buffer:
+            record.write_blocked = False
+            self.unblocked.append(record)
+        return len(pending) > 0 or sender._pending_eof
+
+    # ---- delivery of what was sent -----------------------------------------------------------------------------
+
+    def _on_data_delivery(
+        self, delivery: QuicDeliveryState, record: StreamRecord, start: int, stop: int, fin: bool
+    ) -> None:
+        sender = record.stream.sender
+        sender.on_data_delivery(delivery, start, stop, fin)
+        if delivery is not QuicDeliveryState.ACKED or sender.is_finished:
+            self.enqueue(record)
+
+    def _on_reset_delivery(self, delivery: QuicDeliveryState, record: StreamRecord) -> None:
+        record.stream.sender.on_reset_delivery(delivery)
+        self.enqueue(record)
+
+    def _on_stop_delivery(self, delivery: QuicDeliveryState, record: StreamRecord) -> None:
+        record.stream.receiver.on_stop_sending_delivery(delivery)
+        if delivery is not QuicDeliveryState.ACKED:
+            self.enqueue(record)
+
+    def _on_credit_delivery(self, delivery: QuicDeliveryState, record: StreamRecord) -> None:
+        if delivery is not QuicDeliveryState.ACKED:
+            record.stream.max_stream_data_local_sent = 0
+            self._credit_due.append(record)

@@ -1,0 +1,230 @@
+"""A connection as the endpoint sees it: its address, its times, its closing. Beside aioquic's own connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography import x509
+
+from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.tls import ServerContext, subject_of
+from spnhub.transport.engine import Address, Closed, CloseKind, HandshakeRefused, Limits, Transmit
+
+__all__ = ["Link", "segment"]
+
+_CLOSING_AT_LEAST = 1.0
+"""Seconds that a closed connection still answers stragglers with its CONNECTION_CLOSE (RFC 9000 section 10.2.1)."""
+_GSO_SEGMENTS = 64
+_GSO_BYTES = 65_000
+
+
+class Link:
+    """What the engine keeps per connection."""
+
+    __slots__ = (
+        "address",
+        "c",
+        "cids",
+        "close_packets",
+        "closed_by_user",
+        "closing",
+        "closing_until",
+        "connected",
+        "first_cid",
+        "gone",
+        "handshake_deadline",
+        "heard",
+        "held_back",
+        "holds",
+        "is_client",
+        "last_active",
+        "last_heard",
+        "limits",
+        "probe_deadline",
+        "quic",
+        "stragglers",
+        "suspect",
+        "timer_at",
+        "unanswered_since",
+        "wants_stream",
+    )
+
+    def __init__(self, c: int, quic: Connection, address: Address, now: float, limits: Limits) -> None:
+        self.c = c
+        self.quic = quic
+        self.address = address
+        self.limits = limits
+        self.is_client = False
+        self.first_cid = b""
+        self.cids: set[bytes] = set()
+        self.connected = False
+        self.closing = False
+        """Closed has been told; only the close packet may still be repeated."""
+        self.closing_until = 0.0
+        self.closed_by_user = False
+        self.close_packets: list[Transmit] | None = None
+        self.stragglers = 0
+        self.gone = False
+        self.holds = 0
+        self.held_back = False
+        self.heard = False
+        self.last_heard = now
+        self.last_active = now
+        self.handshake_deadline = now + limits.handshake_timeout
+        self.probe_deadline: float | None = None
+        self.unanswered_since: float | None = None
+        self.suspect = False
+        self.timer_at: float | None = None
+        self.wants_stream = False
+
+    # ---- times -------------------------------------------------------------------------------------------------
+
+    def sent(self, now: float) -> bool:
+        """Something was sent; tells whether it is the first that waits for an answer."""
+        self.last_active = now
+        return self.unanswered_since is None and self.quic.unanswered
+
+    def answered(self) -> bool:
+        """Something was heard; tells whether the peer was suspect until now."""
+        self.last_active = max(self.last_active, self.last_heard)
+        self.unanswered_since = self.last_heard if self.quic.unanswered else None
+        was_suspect, self.suspect = self.suspect, False
+        return was_suspect
+
+    def next_timer(self) -> float | None:
+        """When the engine has to look at this connection again."""
+        if self.gone:
+            return None
+        if self.closing:
+            return self.closing_until
+        times = [self.quic.get_timer()]
+        if not self.connected:
+            times.append(self.handshake_deadline)
+        else:
+            if self.limits.keep_alive:
+                times.append(self.last_active + self.limits.keep_alive)
+            if self.unanswered_since is not None and not self.suspect:
+                times.append(self.unanswered_since + self.limits.suspect_after)
+        times.append(self.probe_deadline)
+        return min((t for t in times if t is not None), default=None)
+
+    def on_time(self, now: float) -> CloseKind | None:
+        """Let time pass; what it ended: IDLE, UNREACHABLE, or nothing."""
+        if not self.connected and now >= self.handshake_deadline:
+            return CloseKind.IDLE
+        if self.probe_deadline is not None and now >= self.probe_deadline:
+            return CloseKind.UNREACHABLE
+        timer = self.quic.get_timer()
+        if timer is not None and now >= timer:
+            self.quic.handle_timer(now)
+            if self.quic.close_event is not None:
+                return CloseKind.IDLE
+        if self.connected and self.limits.keep_alive and now >= self.last_active + self.limits.keep_alive:
+            self.last_active = now
+            self.quic.send_ping(0)
+        return None
+
+    def suspect_now(self, now: float) -> bool:
+        """Whether the peer has just become suspect (D-20)."""
+        since = self.unanswered_since
+        if not self.connected or self.suspect or since is None or now < since + self.limits.suspect_after:
+            return False
+        if not self.quic.unanswered:
+            self.unanswered_since = None
+            return False
+        self.suspect = True
+        return True
+
+    # ---- closing -----------------------------------------------------------------------------------------------
+
+    def closing_kind(self) -> CloseKind:
+        """Who closed, once aioquic has begun to."""
+        event = self.quic.close_event
+        assert event is not None
+        if self.closed_by_user:
+            return CloseKind.LOCAL
+        if self.quic.closed_by_us:
+            return CloseKind.VIOLATION
+        return CloseKind.PEER if event.frame_type is None else CloseKind.PEER_TRANSPORT
+
+    def begin_closing(self, now: float) -> None:
+        """Stay for a while, to repeat the close packet to a peer that missed it (D-19)."""
+        self.closing_until = now + max(_CLOSING_AT_LEAST, 3 * self.quic.probe_timeout())
+
+    def heard_while_closing(self) -> None:
+        """The peer still sends: it may have missed the close packet."""
+        self.stragglers += 1
+
+    def closing_transmits(self, now: float) -> list[Transmit]:
+        """The close packet, the first time and for every 1st, 2nd, 4th, 8th … straggler."""
+        if self.close_packets is None:
+            self.close_packets = []
+            segment(self.quic.datagrams_to_send(now) if self.quic.closed_by_us else [], self.close_packets)
+            return self.close_packets
+        again = self.stragglers > 0 and self.stragglers & (self.stragglers - 1) == 0
+        return self.close_packets if again else []
+
+    def handshake_failure(self, alert: int | None, reason: str) -> HandshakeRefused:
+        """What to say of a handshake that failed."""
+        certificates = self.certificates()
+        return HandshakeRefused(
+            c=self.c,
+            address=self.address,
+            server_name=self.server_name(),
+            alert=alert,
+            reason=reason,
+            subject=subject_of(certificates[0]) if certificates and not self.is_client else None,
+        )
+
+    def as_closed(self, refused: HandshakeRefused) -> Closed:
+        """The same, as a client hears it."""
+        event = self.quic.close_event
+        if event is None:
+            return Closed(self.c, CloseKind.IDLE, 0, refused.reason)
+        return Closed(self.c, self.closing_kind(), int(event.error_code), refused.reason)
+
+    # ---- who -----------------------------------------------------------------------------------------------------
+
+    def server_name(self) -> str | None:
+        """The SNI, as far as it is known."""
+        if self.is_client:
+            return self.quic.configuration.server_name
+        context = getattr(self.quic, "tls", None)
+        return context.server_name if isinstance(context, ServerContext) else None
+
+    def certificates(self) -> list[x509.Certificate]:
+        """The peer's chain as presented, leaf first."""
+        context = getattr(self.quic, "tls", None)
+        if context is None or context._peer_certificate is None:
+            return []
+        return [context._peer_certificate, *context._peer_certificate_chain]
+
+
+def segment(datagrams: Iterable[tuple[bytes, object]], out: list[Transmit]) -> None:
+    """Join datagrams to the same address that are of equal size (the last may be shorter), for UDP_SEGMENT."""
+    run: list[bytes] = []
+    size = total = 0
+    target: object = None
+
+    def flush() -> None:
+        if run:
+            assert isinstance(target, Address)
+            out.append(Transmit(run[0] if len(run) == 1 else b"".join(run), target, size if len(run) > 1 else 0))
+            run.clear()
+
+    for data, address in datagrams:
+        length = len(data)
+        fits = (
+            run
+            and address == target
+            and length <= size
+            and len(run[-1]) == size
+            and len(run) < _GSO_SEGMENTS
+            and total + length <= _GSO_BYTES
+        )
+        if not fits:
+            flush()
+            size, total, target = length, 0, address
+        run.append(data)
+        total += length
+    flush()

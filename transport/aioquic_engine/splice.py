@@ -1,0 +1,133 @@
+"""Two streams joined: what is read from one is written to the other, both ways, with its end as it was.
+
+At most :attr:`Limits.send_buffer` bytes per direction are on their way; what does not fit stays in the source's
+receive window, so a slow sink holds its source back and nothing else. FIN, RESET and STOP_SENDING pass through.
+"""
+
+from __future__ import annotations
+
+from spnhub.transport.aioquic_engine.connection import Connection, StreamRecord
+from spnhub.transport.aioquic_engine.link import Link
+from spnhub.transport.engine import LOST_CODE, Outcome, OutcomeKind, Spliced
+
+__all__ = ["Direction", "Splice"]
+
+
+class Direction:
+    """One direction of a splice."""
+
+    __slots__ = ("outcome", "passed", "sink", "sink_connection", "source", "source_connection", "splice")
+
+    def __init__(
+        self,
+        splice: Splice,
+        source_connection: Connection,
+        source: StreamRecord,
+        sink_connection: Connection,
+        sink: StreamRecord,
+    ) -> None:
+        self.splice = splice
+        self.source_connection = source_connection
+        self.source = source
+        self.sink_connection = sink_connection
+        self.sink = sink
+        self.passed = 0
+        self.outcome: Outcome | None = None
+        source.splice_in = self
+        sink.splice_out = self
+
+    def pump(self, now: float) -> bool:
+        """Pass on what can be passed on; tells whether anything was."""
+        if self.outcome is not None:
+            return False
+        source, sink = self.source, self.sink
+        moved = False
+        if source.chunks:
+            room = self.sink_connection.room(sink)
+            data = self.source_connection.take(source, room, now)
+            if data:
+                self.sink_connection.send(sink, data)
+                self.passed += len(data)
+                moved = True
+            if source.chunks:
+                sink.write_blocked = True
+                return moved
+        if source.fin_pending:
+            source.fin_pending = False
+            self.source_connection.end_receive(source)
+            self.sink_connection.finish(sink)
+            self.end(Outcome(OutcomeKind.FINISHED))
+            moved = True
+        return moved
+
+    def source_reset(self, code: int) -> None:
+        """The source reset: so do we, towards the sink."""
+        if self.outcome is None:
+            self.end(Outcome(OutcomeKind.RESET, code))
+            self.sink_connection.reset(self.sink, code)
+
+    def sink_stopped(self, code: int) -> None:
+        """The sink wants no more: ask the source to stop.
+
+        After our FIN this is how a reset of the whole connection travels (D-18), so it passes through then, too.
+        """
+        if self.outcome is None:
+            self.end(Outcome(OutcomeKind.STOPPED, code))
+        self.source_connection.stop(self.source, code)
+
+    def abort(self, outcome: Outcome, code: int) -> None:
+        """End it from our side, at both ends."""
+        if self.outcome is None:
+            self.end(outcome)
+        self.sink_connection.reset(self.sink, code)
+        self.source_connection.stop(self.source, code)
+
+    def end(self, outcome: Outcome) -> None:
+        """Remember how it ended; the splice ends with its second direction."""
+        self.outcome = outcome
+        self.sink.write_blocked = False
+        self.splice.direction_ended()
+
+
+class Splice:
+    """Two streams joined both ways."""
+
+    __slots__ = ("a", "a_to_b", "b", "b_to_a", "ended", "links", "token")
+
+    def __init__(
+        self,
+        token: int,
+        links: tuple[Link, Link],
+        records: tuple[StreamRecord, StreamRecord],
+        ended: list[Splice],
+    ) -> None:
+        self.token = token
+        self.a = a = (links[0].quic, records[0])
+        self.b = b = (links[1].quic, records[1])
+        self.ended = ended
+        self.links = links
+        self.a_to_b = Direction(self, *a, *b)
+        self.b_to_a = Direction(self, *b, *a)
+
+    def direction_ended(self) -> None:
+        """Called by the directions."""
+        if self.a_to_b.outcome is not None and self.b_to_a.outcome is not None and self not in self.ended:
+            self.ended.append(self)
+
+    def lost(self, connection: Connection) -> None:
+        """A side's connection is gone: what is left ends as lost, the other side with an error."""
+        for direction in (self.a_to_b, self.b_to_a):
+            if direction.outcome is None:
+                direction.end(Outcome(OutcomeKind.LOST, LOST_CODE))
+        for other, record in (self.a, self.b):
+            if other is not connection:
+                other.reset(record, LOST_CODE)
+                other.stop(record, LOST_CODE)
+
+    def result(self) -> Spliced:
+        """The event that ends it; both streams are on their own again."""
+        for _, record in (self.a, self.b):
+            record.splice_in = record.splice_out = None
+        outcome_a, outcome_b = self.a_to_b.outcome, self.b_to_a.outcome
+        assert outcome_a is not None and outcome_b is not None
+        return Spliced(self.token, self.a_to_b.passed, self.b_to_a.passed, outcome_a, outcome_b)
