@@ -1,0 +1,166 @@
+"""A client and a server engine on a network in virtual time, for the conformance tests of engines.
+
+To test another engine, write a factory ``(server_limits, client_limits, policy) -> (server, client)`` and add it to
+``ENGINES`` in ``tests/transport/test_engine_conformance.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from spnhub.transport.engine import (
+    Address,
+    ClientPolicy,
+    Connected,
+    Engine,
+    EngineEvent,
+    Limits,
+    Opened,
+    Readable,
+    ServerIdentity,
+    ServerPolicy,
+)
+from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
+
+__all__ = ["SERVER", "Credentials", "EnginePair", "Kit", "Side"]
+
+E = TypeVar("E", bound=EngineEvent)
+
+SERVER = ("192.0.2.1", 443)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A certificate chain and its key, PEM (or an engine's plain data)."""
+
+    chain: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What an engine under test needs: how to make it, and certificates that it understands."""
+
+    name: str
+    make: Callable[[Limits], Engine]
+    server: Credentials
+    client: Credentials
+    stranger: Credentials
+    """A client certificate of a CA that the server doesn't know."""
+    client_ca: bytes
+    trust: bytes
+    keep_cut: bool = False
+    """The engine expects each datagram to arrive; see :class:`tests.support.fake_engine.FakeWire`."""
+
+
+class Side:
+    """One engine with its node, its connection number and everything it said."""
+
+    def __init__(self, network: FakeNetwork, engine: Engine) -> None:
+        self.engine = engine
+        self.node = FakeNode(network, engine, self._on_events)
+        self.events: list[EngineEvent] = []
+        self.c = 0
+
+    def _on_events(self, events: list[EngineEvent]) -> None:
+        self.events += events
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def take(self, kind: type[E]) -> list[E]:
+        """The events of one kind; forgets them."""
+        found = self.of(kind)
+        self.events = [event for event in self.events if not isinstance(event, kind)]
+        return found
+
+
+class EnginePair:
+    """Two engines; :meth:`connect` joins them. ``client.c`` and ``server.c`` are the two ends of one connection."""
+
+    def __init__(self, kit: Kit, server_limits: Limits | None = None, client_limits: Limits | None = None) -> None:
+        self.kit = kit
+        self.clock = VirtualClock()
+        self.network = FakeNetwork(self.clock, keep_cut=kit.keep_cut)
+        self.server = Side(self.network, kit.make(server_limits or Limits()))
+        self.client = Side(self.network, kit.make(client_limits or Limits()))
+        self.server.node.bind(SERVER)
+        identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
+        self.server.engine.set_policy(ServerPolicy({"hub.test": identity}))
+
+    def begin(
+        self, *, server_name: str = "hub.test", credentials: Credentials | None = None, trust: bytes | None = None
+    ) -> int:
+        """Begin a connection of the client; its number."""
+        who = credentials or self.kit.client
+        policy = ClientPolicy(server_name, ("spn/1",), who.chain, who.key, trust or self.kit.trust)
+        local = self.client.node.bind()
+        c = self.client.engine.connect(Address(local, SERVER), policy, self.clock.now())
+        self.client.node.flush()
+        return c
+
+    def connect(self) -> EnginePair:
+        """A connection that is up on both sides."""
+        self.client.c = self.begin()
+        self.run_until(lambda: bool(self.client.of(Connected)) and bool(self.server.of(Connected)))
+        self.server.c = self.server.of(Connected)[-1].c
+        return self
+
+    def run_until(self, predicate: Callable[[], bool], limit: float = 60.0) -> None:
+        """Flush both engines and let time pass until ``predicate`` holds."""
+        self.flush()
+        self.clock.run_until(predicate, limit)
+
+    def run_for(self, seconds: float) -> None:
+        """Flush both engines and let ``seconds`` pass."""
+        self.flush()
+        self.clock.run_for(seconds)
+
+    def flush(self) -> None:
+        self.client.node.flush()
+        self.server.node.flush()
+
+    def open(self, data: bytes = b"x") -> int:
+        """A stream of the client that the server has seen and whose first bytes it has read."""
+        s = self.client.engine.open_bidi(self.client.c)
+        assert s is not None
+        assert self.client.engine.write(self.client.c, s, data) == len(data)
+        self.run_until(lambda: Opened(self.server.c, s) in self.server.events)
+        assert self.read_all(self.server, s, len(data)) == (data, False)
+        return s
+
+    def read_all(self, side: Side, s: int, size: int, limit: float = 60.0) -> tuple[bytes, bool]:
+        """Read ``size`` bytes, or up to the end."""
+        got, fin = b"", False
+
+        def more() -> bool:
+            nonlocal got, fin
+            while not fin and len(got) < size:
+                answer = side.engine.read(side.c, s, size - len(got))
+                if not answer or answer == (b"", False):
+                    break
+                got += answer[0]
+                fin = answer[1]
+                side.node.flush()
+            return fin or len(got) >= size
+
+        self.run_until(more, limit)
+        side.events = [event for event in side.events if event != Readable(side.c, s)]
+        return got, fin
+
+    def write_all(self, side: Side, s: int, data: bytes) -> Callable[[], bool]:
+        """Begin to write all of ``data``; the function goes on with it and says whether all was taken."""
+        left = data
+
+        def more() -> bool:
+            nonlocal left
+            while left and (taken := side.engine.write(side.c, s, left)):
+                left = left[taken:]
+                side.node.flush()
+            return not left
+
+        more()
+        return more

@@ -1,0 +1,757 @@
+"""An :class:`~spnhub.transport.engine.Engine` without QUIC: the same promises, in memory, quick and deterministic.
+
+Engines that share a :class:`FakeWire` understand each other. A "datagram" is a ticket for a packet that waits in the
+wire, so any driver of an engine can carry it; the wire expects each ticket to arrive, once and in order (a network
+that loses packets belongs to the real engine's tests). Certificates are PEM, or plain data made by
+:func:`fake_certificate` and :func:`fake_ca`. Counterpart: :mod:`tests.support.fake_network` moves the tickets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spnhub.transport.engine import (
+    LOST_CODE,
+    Address,
+    Answered,
+    Available,
+    ClientPolicy,
+    Closed,
+    CloseKind,
+    Connected,
+    ConnectionInfo,
+    DatagramReceived,
+    EngineEvent,
+    HandshakeRefused,
+    Limits,
+    Opened,
+    Outcome,
+    OutcomeKind,
+    Readable,
+    Reset,
+    ServerPolicy,
+    Spliced,
+    Stopped,
+    Suspect,
+    Transmit,
+    Writable,
+)
+
+__all__ = ["FakeEngine", "FakeWire", "fake_ca", "fake_certificate"]
+
+_MARK: Final = b"-----FAKE "
+
+UNKNOWN_CA: Final = 48
+CERTIFICATE_REQUIRED: Final = 116
+UNRECOGNIZED_NAME: Final = 112
+NO_APPLICATION_PROTOCOL: Final = 120
+TLS: Final = 0x100
+
+
+def fake_ca(name: str) -> bytes:
+    """A certificate authority as plain data: its name."""
+    return _MARK + name.encode()
+
+
+def fake_certificate(subject: str, issuer: str) -> bytes:
+    """A certificate as plain data. The "DER" that :class:`Connected` hands out is the same bytes."""
+    return _MARK + issuer.encode() + b"|" + subject.encode()
+
+
+@lru_cache(maxsize=4096)
+def _judge(chain: bytes, trust: bytes) -> tuple[tuple[bytes, ...], str | None, int | None]:
+    """The chain as DER, the leaf's subject, and the TLS alert that refuses it (None: it is good)."""
+    if not chain:
+        return (), None, CERTIFICATE_REQUIRED
+    if chain.startswith(_MARK):
+        issuer, _, subject = chain.removeprefix(_MARK).decode().partition("|")
+        return (chain,), subject, None if trust == fake_ca(issuer) else UNKNOWN_CA
+    certificates = x509.load_pem_x509_certificates(chain)
+    leaf = certificates[0]
+    alert: int | None = UNKNOWN_CA
+    for authority in x509.load_pem_x509_certificates(trust):
+        try:
+            leaf.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        alert = None
+    return tuple(cert.public_bytes(Encoding.DER) for cert in certificates), leaf.subject.rfc4514_string(), alert
+
+
+@dataclass(slots=True)
+class _Packet:
+    link: int
+    to_server: bool
+    number: int
+    eliciting: bool
+    ack: int
+    frames: list[tuple[Any, ...]]
+
+
+class FakeWire:
+    """What the engines of one simulation share: the packets under way."""
+
+    def __init__(self) -> None:
+        self._packets: dict[int, _Packet] = {}
+        self._tickets = itertools.count(1)
+        self._links = itertools.count(1)
+
+    def new_link(self) -> int:
+        return next(self._links)
+
+    def put(self, packet: _Packet) -> bytes:
+        ticket = next(self._tickets)
+        self._packets[ticket] = packet
+        return ticket.to_bytes(8, "big")
+
+    def take(self, data: bytes) -> _Packet | None:
+        return self._packets.pop(int.from_bytes(data, "big"), None)
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    s: int
+    ours: bool
+    # sending half
+    credit: int
+    out: bytearray = field(default_factory=bytearray)
+    written: int = 0
+    sent: int = 0
+    fin: bool = False
+    fin_number: int | None = None
+    fin_acked: bool = False
+    reset_code: int | None = None
+    stop_code: int | None = None
+    blocked: bool = False
+    # receiving half
+    window: int = 0
+    data: bytearray = field(default_factory=bytearray)
+    received: int = 0
+    consumed: int = 0
+    granted: int = 0
+    fin_received: bool = False
+    fin_read: bool = False
+    reset_received: int | None = None
+    stopped: bool = False
+    told: bool = False
+    splice: _Splice | None = None
+
+    @property
+    def sending(self) -> bool:
+        return self.reset_code is None and not self.fin_acked
+
+    @property
+    def receiving(self) -> bool:
+        return not (self.fin_read or self.stopped or self.reset_received is not None)
+
+
+@dataclass(slots=True, eq=False)
+class _Direction:
+    source: tuple[_Connection, _Stream]
+    sink: tuple[_Connection, _Stream]
+    start: int
+    outcome: Outcome | None = None
+    count: int = 0
+
+    @property
+    def passed(self) -> int:
+        return self.count if self.outcome is not None else max(0, self.sink[1].sent - self.start)
+
+    def end(self, kind: OutcomeKind, code: int = 0) -> None:
+        self.count = self.passed
+        self.outcome = Outcome(kind, code)
+
+
+@dataclass(slots=True, eq=False)
+class _Splice:
+    token: int
+    a_to_b: _Direction
+    b_to_a: _Direction
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    c: int
+    link: int
+    client: bool
+    address: Address
+    started: float
+    heard: float
+    policy: ClientPolicy | None = None
+    server_name: str | None = None
+    alpn: str = ""
+    up: bool = False
+    holds: int = 0
+    frames: list[tuple[Any, ...]] = field(default_factory=list)
+    streams: dict[int, _Stream] = field(default_factory=dict)
+    sending: dict[int, _Stream] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    """Streams that the peer has opened, ever."""
+    peer_window: int = 0
+    may_open: int = 0
+    opened: int = 0
+    wants_stream: bool = False
+    streams_granted: int = 0
+    ended_streams: int = 0
+    number: int = 0
+    unacked: deque[tuple[int, float]] = field(default_factory=deque)
+    largest: int = 0
+    must_ack: bool = False
+    suspect: bool = False
+    probe: float | None = None
+    pinged: float = 0.0
+
+
+class FakeEngine:
+    """See :class:`spnhub.transport.engine.Engine`; every promise there is kept, save cryptography and packet loss."""
+
+    def __init__(self, wire: FakeWire, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._wire = wire
+        self._policy = ServerPolicy({})
+        self._events: list[EngineEvent] = []
+        self._numbers = itertools.count(1)
+        self._tokens = itertools.count(1)
+        self._connections: dict[int, _Connection] = {}
+        self._links: dict[int, _Connection] = {}
+        self._splices: dict[int, _Splice] = {}
+        self._dirty: dict[int, _Connection] = {}
+        self._closing: list[_Connection] = []
+
+    # ---------------------------------------------------------------------------------------------------- policy, I/O
+
+    def set_policy(self, policy: ServerPolicy) -> None:
+        for name, identity in policy.identities.items():
+            if not identity.certificate_chain or not identity.client_ca:
+                raise ValueError(f"{name}: a certificate and a client CA are needed")
+        self._policy = policy
+
+    def receive(self, data: bytes, address: Address, segment_size: int, now: float) -> None:
+        size = segment_size or len(data)
+        for start in range(0, len(data), size):
+            packet = self._wire.take(data[start : start + size])
+            if packet is not None:
+                self._receive(packet, address, now)
+
+    def _receive(self, packet: _Packet, address: Address, now: float) -> None:
+        k = self._links.get(packet.link)
+        if k is None:
+            if not (packet.to_server and packet.frames and packet.frames[0][0] == "hello"):
+                return
+            k = self._add(packet.link, False, address, now)
+        k.heard, k.probe, k.address = now, None, address
+        k.largest = max(k.largest, packet.number)
+        if packet.eliciting:
+            k.must_ack = True
+            self._dirty[k.c] = k
+        self._acknowledged(k, packet.ack)
+        for frame in packet.frames:
+            getattr(self, f"_on_{frame[0]}")(k, *frame[1:])
+            if k.c not in self._connections:
+                return
+
+    def unreachable(self, address: Address, now: float) -> None:
+        for k in self._connections.values():
+            if k.address == address and k.probe is None:
+                k.probe = now + self.limits.probe_timeout
+                self._frame(k, "ping")
+
+    def transmit(self, now: float) -> list[Transmit]:
+        result: list[Transmit] = []
+        waiting: dict[int, _Connection] = {}
+        while self._dirty:
+            batch, self._dirty = self._dirty, {}
+            for k in batch.values():
+                if k.holds:
+                    waiting[k.c] = k
+                else:
+                    self._pack(k, now, result)
+        self._dirty = waiting
+        closing, self._closing = self._closing, []
+        for k in closing:
+            if k.holds:
+                self._closing.append(k)
+            else:
+                self._pack(k, now, result)
+        return result
+
+    def _pack(self, k: _Connection, now: float, result: list[Transmit]) -> None:
+        number = k.number + 1
+        frames, k.frames = k.frames, []
+        for stream in list(k.sending.values()):
+            count = min(len(stream.out), stream.credit - stream.sent)
+            fin = stream.fin and stream.fin_number is None and count == len(stream.out)
+            if count or fin:
+                chunk = bytes(stream.out[:count])
+                del stream.out[:count]
+                stream.sent += count
+                if fin:
+                    stream.fin_number = number
+                frames.append(("data", stream.s, chunk, fin))
+            if not stream.out and (not stream.fin or stream.fin_number is not None):
+                del k.sending[stream.s]
+            if count and stream.blocked and stream.splice is None:
+                stream.blocked = False
+                self._events.append(Writable(k.c, stream.s))
+            if stream.splice is not None:
+                self._pump(stream.splice)
+        if not frames and not k.must_ack:
+            return
+        k.must_ack = False
+        if frames:
+            k.number = number
+            k.unacked.append((number, now))
+        packet = _Packet(k.link, k.client, k.number, bool(frames), k.largest, frames)
+        result.append(Transmit(self._wire.put(packet), k.address, 0))
+
+    def events(self) -> list[EngineEvent]:
+        events, self._events = self._events, []
+        return events
+
+    # ----------------------------------------------------------------------------------------------------------- time
+
+    def _deadlines(self, k: _Connection) -> Iterator[float]:
+        if not k.up:
+            yield k.started + self.limits.handshake_timeout
+        else:
+            yield k.heard + self.limits.idle_timeout
+            if self.limits.keep_alive:
+                yield max(k.heard, k.pinged) + self.limits.keep_alive
+            if k.unacked and not k.suspect:
+                yield k.unacked[0][1] + self.limits.suspect_after
+        if k.probe is not None:
+            yield k.probe
+
+    def timer(self) -> float | None:
+        return min((when for k in self._connections.values() for when in self._deadlines(k)), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        for k in list(self._connections.values()):
+            if k.probe is not None and now >= k.probe:
+                self._lost(k, CloseKind.UNREACHABLE, 0, "port unreachable")
+            elif not k.up:
+                if now >= k.started + self.limits.handshake_timeout:
+                    self._lost(k, CloseKind.IDLE, 0, "handshake timeout")
+            elif now >= k.heard + self.limits.idle_timeout:
+                self._lost(k, CloseKind.IDLE, 0, "idle timeout")
+            else:
+                if self.limits.keep_alive and now >= max(k.heard, k.pinged) + self.limits.keep_alive:
+                    k.pinged = now
+                    self._frame(k, "ping")
+                if k.unacked and not k.suspect and now >= k.unacked[0][1] + self.limits.suspect_after:
+                    k.suspect = True
+                    self._events.append(Suspect(k.c))
+
+    def _acknowledged(self, k: _Connection, number: int) -> None:
+        if not k.unacked or k.unacked[0][0] > number:
+            return
+        while k.unacked and k.unacked[0][0] <= number:
+            k.unacked.popleft()
+        if k.suspect:
+            k.suspect = False
+            self._events.append(Answered(k.c))
+        for stream in list(k.streams.values()):
+            if stream.fin_number is not None and not stream.fin_acked and stream.fin_number <= number:
+                stream.fin_acked = True
+                self._tidy(k, stream)
+
+    # ---------------------------------------------------------------------------------------------------- connections
+
+    def _add(self, link: int, client: bool, address: Address, now: float) -> _Connection:
+        k = _Connection(next(self._numbers), link, client, address, now, now)
+        k.streams_granted = self.limits.streams
+        self._connections[k.c] = self._links[link] = k
+        return k
+
+    def _frame(self, k: _Connection, *frame: Any) -> None:
+        k.frames.append(frame)
+        self._dirty[k.c] = k
+
+    def connect(self, address: Address, policy: ClientPolicy, now: float) -> int:
+        k = self._add(self._wire.new_link(), True, address, now)
+        k.policy = policy
+        k.server_name = policy.server_name
+        chain = policy.certificate_chain
+        self._frame(k, "hello", policy.server_name, policy.alpn, chain, self.limits.streams, self.limits.stream_window)
+        return k.c
+
+    def _on_hello(
+        self, k: _Connection, name: str, alpns: tuple[str, ...], chain: bytes, streams: int, window: int
+    ) -> None:
+        k.server_name = name.lower()
+        k.may_open, k.peer_window = streams, window
+        identity = self._policy.identities.get(k.server_name)
+        if identity is None:
+            self._alert(k, UNRECOGNIZED_NAME, "no such server name", None)
+            return
+        k.alpn = next((alpn for alpn in identity.alpn if alpn in alpns), "")
+        if not k.alpn:
+            self._alert(k, NO_APPLICATION_PROTOCOL, "no common application protocol", None)
+            return
+        self._frame(
+            k,
+            "server_hello",
+            identity.certificate_chain,
+            k.alpn,
+            k.link.to_bytes(8, "big"),
+            self.limits.streams,
+            self.limits.stream_window,
+        )
+
+    def _on_server_hello(self, k: _Connection, chain: bytes, alpn: str, cid: bytes, streams: int, window: int) -> None:
+        assert k.policy is not None
+        ders, _, alert = _judge(chain, k.policy.trust or b"")
+        if alert is not None:
+            self._shut(k, CloseKind.VIOLATION, TLS + alert, "the server's certificate is not trusted", transport=True)
+            return
+        k.may_open, k.peer_window, k.alpn, k.up = streams, window, alpn, True
+        self._frame(k, "finished", k.policy.certificate_chain)
+        self._events.append(Connected(k.c, k.policy.server_name, ders, alpn, cid, k.address))
+
+    def _on_finished(self, k: _Connection, chain: bytes) -> None:
+        assert k.server_name is not None
+        identity = self._policy.identities.get(k.server_name)
+        ders, subject, alert = _judge(chain, identity.client_ca if identity else b"")
+        if alert is not None:
+            self._alert(k, alert, "the client's certificate is not accepted", subject)
+            return
+        k.up = True
+        self._events.append(Connected(k.c, k.server_name, ders, k.alpn, k.link.to_bytes(8, "big"), k.address))
+
+    def _alert(self, k: _Connection, alert: int, reason: str, subject: str | None) -> None:
+        self._forget(k)
+        k.frames = [("close", True, TLS + alert, reason)]
+        self._closing.append(k)
+        self._events.append(HandshakeRefused(k.c, k.address, k.server_name, alert, reason, subject))
+
+    def _on_close(self, k: _Connection, transport: bool, code: int, reason: str) -> None:
+        if not k.client and not k.up:
+            self._forget(k)
+            alert = code - TLS if transport and code >= TLS else None
+            self._events.append(HandshakeRefused(k.c, k.address, k.server_name, alert, reason, None))
+            return
+        self._lost(k, CloseKind.PEER_TRANSPORT if transport else CloseKind.PEER, code, reason)
+
+    def close(self, c: int, code: int, reason: str) -> None:
+        k = self._connections.get(c)
+        if k is not None:
+            self._shut(k, CloseKind.LOCAL, code, reason, transport=False)
+
+    def _shut(self, k: _Connection, kind: CloseKind, code: int, reason: str, *, transport: bool) -> None:
+        self._lost(k, kind, code, reason)
+        k.frames = [("close", transport, code, reason)]
+        self._closing.append(k)
+
+    def _forget(self, k: _Connection) -> None:
+        del self._connections[k.c], self._links[k.link]
+        self._dirty.pop(k.c, None)
+        k.sending.clear()
+
+    def _lost(self, k: _Connection, kind: CloseKind, code: int, reason: str) -> None:
+        refused = not k.client and not k.up
+        self._forget(k)
+        if refused:
+            self._events.append(HandshakeRefused(k.c, k.address, k.server_name, None, reason, None))
+            return
+        self._events.append(Closed(k.c, kind, code, reason))
+        for splice in [one for one in self._splices.values() if k in (one.a_to_b.source[0], one.b_to_a.source[0])]:
+            for direction in (splice.a_to_b, splice.b_to_a):
+                other, stream = direction.source
+                if other is not k:
+                    self._reset(other, stream, LOST_CODE)
+                    self._stop(other, stream, LOST_CODE)
+            self._end_splice(splice, OutcomeKind.LOST, 0)
+
+    # -------------------------------------------------------------------------------------------------------- streams
+
+    def _get(self, c: int, s: int) -> tuple[_Connection, _Stream] | None:
+        k = self._connections.get(c)
+        stream = k.streams.get(s) if k is not None else None
+        return None if k is None or stream is None else (k, stream)
+
+    def _new_stream(self, k: _Connection, s: int, *, ours: bool) -> _Stream:
+        window = self.limits.stream_window
+        stream = _Stream(s, ours, credit=k.peer_window, window=window, granted=window)
+        k.streams[s] = stream
+        return stream
+
+    def _incoming(self, k: _Connection, s: int) -> _Stream | None:
+        """The stream that a frame is about; opened by it if it is new; None if it has ended."""
+        stream = k.streams.get(s)
+        if stream is None and (s % 4 == 0) != k.client and s not in k.seen:
+            k.seen.add(s)
+            stream = self._new_stream(k, s, ours=False)
+            stream.told = True
+            self._events.append(Opened(k.c, s))
+        return stream
+
+    def _tidy(self, k: _Connection, stream: _Stream) -> None:
+        """Forget a stream whose halves have both ended; let the peer open another for it."""
+        if stream.sending or stream.receiving or k.streams.pop(stream.s, None) is None:
+            return
+        if not stream.ours:
+            k.ended_streams += 1
+            k.streams_granted += 1
+            self._frame(k, "streams", k.streams_granted)
+
+    def open_bidi(self, c: int) -> int | None:
+        k = self._connections.get(c)
+        if k is None or not k.up:
+            return None
+        if k.opened >= k.may_open:
+            k.wants_stream = True
+            return None
+        s = 4 * k.opened + (0 if k.client else 1)
+        k.opened += 1
+        self._new_stream(k, s, ours=True)
+        return s
+
+    def write(self, c: int, s: int, data: bytes) -> int:
+        found = self._get(c, s)
+        if found is None or not found[1].sending or found[1].fin or found[1].splice is not None:
+            return 0
+        k, stream = found
+        taken = self._put(k, stream, data)
+        stream.blocked = taken < len(data)
+        return taken
+
+    def _put(self, k: _Connection, stream: _Stream, data: bytes) -> int:
+        taken = min(len(data), self.limits.send_buffer - len(stream.out))
+        if taken > 0:
+            stream.out += data[:taken]
+            stream.written += taken
+            k.sending[stream.s] = stream
+            self._dirty[k.c] = k
+        return max(taken, 0)
+
+    def finish(self, c: int, s: int) -> None:
+        found = self._get(c, s)
+        if found is not None and found[1].sending:
+            k, stream = found
+            stream.fin = True
+            k.sending[s] = stream
+            self._dirty[k.c] = k
+
+    def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
+        found = self._get(c, s)
+        if found is None or found[1].splice is not None:
+            return None
+        k, stream = found
+        if stream.stopped or stream.reset_received is not None:
+            return None
+        if stream.fin_read:
+            return b"", False
+        data = bytes(stream.data[:limit])
+        del stream.data[:limit]
+        self._consume(k, stream, len(data))
+        if not stream.data:
+            stream.told = False
+            if stream.fin_received:
+                stream.fin_read = True
+                self._tidy(k, stream)
+                return data, True
+        return data, False
+
+    def _consume(self, k: _Connection, stream: _Stream, count: int) -> None:
+        stream.consumed += count
+        if not stream.fin_received and stream.consumed + stream.window - stream.granted >= stream.window // 2:
+            stream.granted = stream.consumed + stream.window
+            self._frame(k, "credit", stream.s, stream.granted)
+
+    def reset(self, c: int, s: int, code: int) -> None:
+        found = self._get(c, s)
+        if found is not None:
+            self._reset(*found, code)
+            self._tidy(*found)
+
+    def _reset(self, k: _Connection, stream: _Stream, code: int) -> None:
+        if not stream.sending:
+            return
+        stream.reset_code = code
+        stream.out.clear()
+        k.sending.pop(stream.s, None)
+        self._frame(k, "reset", stream.s, code)
+        self._tidy(k, stream)
+
+    def stop(self, c: int, s: int, code: int) -> None:
+        found = self._get(c, s)
+        if found is not None:
+            self._stop(*found, code)
+            self._tidy(*found)
+
+    def _stop(self, k: _Connection, stream: _Stream, code: int) -> None:
+        if not stream.receiving:
+            return
+        if not stream.fin_received:
+            self._frame(k, "stop", stream.s, code)
+        stream.stopped = True
+        stream.data.clear()
+        self._tidy(k, stream)
+
+    def _on_data(self, k: _Connection, s: int, data: bytes, fin: bool) -> None:
+        stream = self._incoming(k, s)
+        if stream is None or stream.stopped:
+            return
+        stream.received += len(data)
+        assert stream.received <= stream.granted, "the peer ignored flow control"
+        stream.data += data
+        stream.fin_received = fin
+        if stream.splice is not None:
+            self._pump(stream.splice)
+        elif not stream.told:
+            stream.told = True
+            self._events.append(Readable(k.c, s))
+
+    def _on_reset(self, k: _Connection, s: int, code: int) -> None:
+        stream = self._incoming(k, s)
+        if stream is None or not stream.receiving or stream.fin_received:
+            return
+        stream.reset_received = code
+        stream.data.clear()
+        if stream.splice is not None:
+            self._pump(stream.splice)
+        else:
+            self._events.append(Reset(k.c, s, code))
+        self._tidy(k, stream)
+
+    def _on_stop(self, k: _Connection, s: int, code: int) -> None:
+        stream = self._incoming(k, s)
+        if stream is None or not stream.sending:
+            return
+        stream.stop_code = code
+        self._reset(k, stream, code)
+        if stream.splice is not None:
+            self._pump(stream.splice)
+        else:
+            self._events.append(Stopped(k.c, s, code))
+
+    def _on_credit(self, k: _Connection, s: int, limit: int) -> None:
+        stream = k.streams.get(s)
+        if stream is not None:
+            stream.credit = max(stream.credit, limit)
+            self._dirty[k.c] = k
+
+    def _on_streams(self, k: _Connection, limit: int) -> None:
+        k.may_open = max(k.may_open, limit)
+        if k.wants_stream and k.opened < k.may_open:
+            k.wants_stream = False
+            self._events.append(Available(k.c))
+
+    def _on_ping(self, k: _Connection) -> None:
+        """Nothing to do: the acknowledgement is the answer."""
+
+    def _on_datagram(self, k: _Connection, data: bytes) -> None:
+        self._events.append(DatagramReceived(k.c, data))
+
+    # -------------------------------------------------------------------------------------------------------- splices
+
+    def splice(self, ca: int, sa: int, cb: int, sb: int) -> int:
+        token = next(self._tokens)
+        a, b = self._get(ca, sa), self._get(cb, sb)
+        if a is None or b is None:
+            for found in (a, b):
+                if found is not None:
+                    self._reset(*found, LOST_CODE)
+                    self._stop(*found, LOST_CODE)
+            lost = Outcome(OutcomeKind.LOST)
+            self._events.append(Spliced(token, 0, 0, lost, lost))
+            return token
+        splice = _Splice(token, _Direction(a, b, b[1].written), _Direction(b, a, a[1].written))
+        a[1].splice = b[1].splice = splice
+        self._splices[token] = splice
+        self._pump(splice)
+        return token
+
+    def _pump(self, splice: _Splice) -> None:
+        for direction in (splice.a_to_b, splice.b_to_a):
+            if direction.outcome is None:
+                self._pump_direction(direction)
+        if splice.a_to_b.outcome is not None and splice.b_to_a.outcome is not None:
+            self._end_splice(splice, OutcomeKind.FINISHED, 0)
+
+    def _pump_direction(self, direction: _Direction) -> None:
+        (source_k, source), (sink_k, sink) = direction.source, direction.sink
+        if source.reset_received is not None:
+            direction.end(OutcomeKind.RESET, source.reset_received)
+            self._reset(sink_k, sink, source.reset_received)
+            return
+        if sink.stop_code is not None:
+            direction.end(OutcomeKind.STOPPED, sink.stop_code)
+            self._stop(source_k, source, sink.stop_code)
+            return
+        count = self._put(sink_k, sink, bytes(source.data[: self.limits.send_buffer]))
+        if count:
+            del source.data[:count]
+            self._consume(source_k, source, count)
+        if source.fin_received and not source.data and not sink.fin:
+            source.fin_read = sink.fin = True
+            sink_k.sending[sink.s] = sink
+            self._dirty[sink_k.c] = sink_k
+            self._tidy(source_k, source)
+        if sink.fin_number is not None:
+            direction.end(OutcomeKind.FINISHED)
+
+    def _end_splice(self, splice: _Splice, kind: OutcomeKind, code: int) -> None:
+        if self._splices.pop(splice.token, None) is None:
+            return
+        ends: list[tuple[int, Outcome]] = []
+        for direction in (splice.a_to_b, splice.b_to_a):
+            if direction.outcome is None:
+                direction.end(kind, code)
+            assert direction.outcome is not None
+            direction.source[1].splice = None
+            ends.append((direction.count, direction.outcome))
+        (a_to_b, outcome_a), (b_to_a, outcome_b) = ends
+        self._events.append(Spliced(splice.token, a_to_b, b_to_a, outcome_a, outcome_b))
+
+    def unsplice(self, token: int, code: int) -> None:
+        splice = self._splices.get(token)
+        if splice is None:
+            return
+        for direction in (splice.a_to_b, splice.b_to_a):
+            self._reset(*direction.source, code)
+            self._stop(*direction.source, code)
+        self._end_splice(splice, OutcomeKind.ABORTED, code)
+
+    def splice_progress(self, token: int) -> tuple[int, int] | None:
+        splice = self._splices.get(token)
+        return None if splice is None else (splice.a_to_b.passed, splice.b_to_a.passed)
+
+    # ------------------------------------------------------------------------------------------------------ the rest
+
+    def hold(self, c: int) -> None:
+        k = self._connections.get(c)
+        if k is not None:
+            k.holds += 1
+
+    def release(self, c: int) -> None:
+        for k in (*self._connections.values(), *self._closing):
+            if k.c == c:
+                k.holds = max(0, k.holds - 1)
+
+    def send_datagram(self, c: int, data: bytes) -> None:
+        k = self._connections.get(c)
+        if k is not None:
+            self._frame(k, "datagram", data)
+
+    def set_streams(self, c: int, limit: int) -> None:
+        k = self._connections.get(c)
+        if k is not None and k.ended_streams + limit > k.streams_granted:
+            k.streams_granted = k.ended_streams + limit
+            self._frame(k, "streams", k.streams_granted)
+
+    def info(self, c: int) -> ConnectionInfo | None:
+        k = self._connections.get(c)
+        if k is None:
+            return None
+        buffered = sum(len(stream.data) for stream in k.streams.values())
+        return ConnectionInfo(k.address, 0.0, 0, 0, len(k.streams), buffered)

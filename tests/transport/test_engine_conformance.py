@@ -1,0 +1,568 @@
+"""What :mod:`spnhub.transport.engine` promises, tried on every engine.
+
+A new engine is one more :class:`~tests.support.engine_pair.Kit` in ``ENGINES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from spnhub.transport.engine import (
+    LOST_CODE,
+    Answered,
+    Available,
+    Closed,
+    CloseKind,
+    Connected,
+    DatagramReceived,
+    Engine,
+    HandshakeRefused,
+    Limits,
+    Opened,
+    Outcome,
+    OutcomeKind,
+    Readable,
+    Reset,
+    ServerIdentity,
+    ServerPolicy,
+    Spliced,
+    Stopped,
+    Suspect,
+    Writable,
+)
+from tests.support.engine_pair import SERVER, Credentials, EnginePair, Kit
+from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
+
+
+def _fake() -> Kit:
+    wire = FakeWire()
+    return Kit(
+        name="fake",
+        make=lambda limits: FakeEngine(wire, limits),
+        server=Credentials(fake_certificate("CN=hub.test", "servers"), b"key"),
+        client=Credentials(fake_certificate("CN=alice", "clients"), b"key"),
+        stranger=Credentials(fake_certificate("CN=mallory", "others"), b"key"),
+        client_ca=fake_ca("clients"),
+        trust=fake_ca("servers"),
+        keep_cut=True,
+    )
+
+
+ENGINES: dict[str, Callable[[], Kit]] = {"fake": _fake}
+
+
+@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """Each engine in turn."""
+    made: Kit = request.param()
+    return made
+
+
+@pytest.fixture
+def pair(kit: Kit) -> EnginePair:
+    """Client and server with a connection that is up."""
+    return EnginePair(kit).connect()
+
+
+# ------------------------------------------------------------------------------------------------------- handshakes
+
+
+def test_both_sides_learn_who_the_other_is(pair: EnginePair) -> None:
+    """Connected: server name, verified certificates, ALPN and one common connection id on both sides."""
+    (here,), (there,) = pair.client.of(Connected), pair.server.of(Connected)
+    assert (here.c, here.server_name, here.alpn) == (pair.client.c, "hub.test", "spn/1")
+    assert (there.c, there.server_name, there.alpn) == (pair.server.c, "hub.test", "spn/1")
+    assert here.cid == there.cid
+    assert here.address.remote == SERVER
+    assert len(here.certificates) >= 1
+    assert len(there.certificates) >= 1
+
+
+def test_unknown_server_name_is_refused(kit: Kit) -> None:
+    """An SNI without identity: unrecognized_name to the client, HandshakeRefused here, no Connected anywhere (D-19)."""
+    pair = EnginePair(kit)
+    c = pair.begin(server_name="other.test")
+    pair.run_until(lambda: bool(pair.client.of(Closed)) and bool(pair.server.of(HandshakeRefused)))
+    (closed,), (refused,) = pair.client.of(Closed), pair.server.of(HandshakeRefused)
+    assert (closed.c, closed.kind, closed.code) == (c, CloseKind.PEER_TRANSPORT, 0x100 + 112)
+    assert (refused.server_name, refused.alert, refused.subject) == ("other.test", 112, None)
+    assert (pair.client.of(Connected), pair.server.of(Connected)) == ([], [])
+
+
+def test_client_certificate_of_another_ca_is_refused(kit: Kit) -> None:
+    """The server never says Connected; it names the subject; the client hears the alert, perhaps after Connected."""
+    pair = EnginePair(kit)
+    pair.begin(credentials=kit.stranger)
+    pair.run_until(lambda: bool(pair.client.of(Closed)) and bool(pair.server.of(HandshakeRefused)))
+    (closed,), (refused,) = pair.client.of(Closed), pair.server.of(HandshakeRefused)
+    assert (closed.kind, closed.code) == (CloseKind.PEER_TRANSPORT, 0x100 + 48)
+    assert (refused.alert, refused.subject) == (48, "CN=mallory")
+    assert pair.server.of(Connected) == []
+
+
+def test_untrusted_server_is_refused_by_the_client(kit: Kit) -> None:
+    """A server certificate of a CA that the client doesn't trust: Closed without Connected."""
+    pair = EnginePair(kit)
+    pair.begin(trust=kit.client_ca)
+    pair.run_until(lambda: bool(pair.client.of(Closed)) and bool(pair.server.of(HandshakeRefused)))
+    assert 0x100 <= pair.client.of(Closed)[0].code < 0x200
+    assert (pair.client.of(Connected), pair.server.of(Connected)) == ([], [])
+
+
+def test_nobody_answers(kit: Kit) -> None:
+    """A handshake that meets only silence ends after the handshake timeout."""
+    pair = EnginePair(kit)
+    pair.network.cut(pair.client.node, pair.server.node)
+    c = pair.begin()
+    began = pair.clock.now()
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert pair.client.of(Closed)[0].c == c
+    assert pair.clock.now() - began <= Limits().handshake_timeout + 1
+
+
+def test_new_policy_serves_new_connections_only(pair: EnginePair) -> None:
+    """Identities are exchanged as a whole; what is up stays up."""
+    kit = pair.kit
+    identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
+    pair.server.engine.set_policy(ServerPolicy({"new.test": identity}))
+    old = pair.begin(server_name="hub.test")
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert [closed.c for closed in pair.client.of(Closed)] == [old]
+    assert pair.open(b"still here") == 0
+
+
+def test_unusable_identity_is_named(kit: Kit) -> None:
+    """A certificate that can't be used is refused with the server's name in the message."""
+    engine = kit.make(Limits())
+    with pytest.raises(ValueError, match=r"bad\.test"):
+        engine.set_policy(ServerPolicy({"bad.test": ServerIdentity(b"", b"", b"", ("spn/1",))}))
+
+
+# -------------------------------------------------------------------------------------------------- ends of connections
+
+
+def test_close_carries_code_and_reason(pair: EnginePair) -> None:
+    """Closed LOCAL here, PEER with the same code and reason there."""
+    pair.client.engine.close(pair.client.c, 18, "because")
+    pair.run_until(lambda: bool(pair.server.of(Closed)))
+    assert pair.client.of(Closed) == [Closed(pair.client.c, CloseKind.LOCAL, 18, "because")]
+    assert pair.server.of(Closed) == [Closed(pair.server.c, CloseKind.PEER, 18, "because")]
+    assert pair.client.engine.info(pair.client.c) is None
+
+
+def test_calls_on_what_is_gone_do_nothing(pair: EnginePair) -> None:
+    """The peer may end anything at any moment, so late calls are harmless."""
+    s = pair.open()
+    pair.client.engine.close(pair.client.c, 0, "")
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    engine, c = pair.client.engine, pair.client.c
+    assert (engine.read(c, s, 10), engine.write(c, s, b"late"), engine.open_bidi(c)) == (None, 0, None)
+    engine.finish(c, s)
+    engine.reset(c, s, 1)
+    engine.stop(c, s, 1)
+    engine.hold(c)
+    engine.release(c)
+    engine.close(c, 1, "again")
+    engine.send_datagram(c, b"late")
+    engine.set_streams(c, 7)
+    assert (engine.info(c), engine.splice_progress(99)) == (None, None)
+    pair.run_for(1)
+    assert len(pair.client.of(Closed)) == 1
+
+
+def test_silence_ends_a_connection(pair: EnginePair) -> None:
+    """Nothing heard for the idle timeout: Closed IDLE on both sides."""
+    pair.network.cut(pair.client.node, pair.server.node)
+    pair.run_until(lambda: bool(pair.client.of(Closed)) and bool(pair.server.of(Closed)), limit=40)
+    assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.IDLE]
+    assert [closed.kind for closed in pair.server.of(Closed)] == [CloseKind.IDLE]
+
+
+def test_keep_alive_keeps_an_idle_connection(pair: EnginePair) -> None:
+    """Keep-alives bridge any length of silence of the applications."""
+    pair.run_for(120)
+    assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
+
+
+def test_a_stalled_peer_is_suspect_until_it_answers(pair: EnginePair) -> None:
+    """Unanswered data: Suspect; the next answer: Answered; nothing is lost (D-20)."""
+    s = pair.open()
+    pair.network.cut(pair.client.node, pair.server.node)
+    pair.client.engine.write(pair.client.c, s, b"into the void")
+    pair.run_until(lambda: bool(pair.client.of(Suspect)), limit=10)
+    assert pair.client.of(Answered) == []
+    pair.network.heal(pair.client.node, pair.server.node)
+    pair.run_until(lambda: bool(pair.client.of(Answered)), limit=15)
+    assert pair.read_all(pair.server, s, 13) == (b"into the void", False)
+    assert pair.client.of(Closed) == []
+
+
+def test_unreachable_and_silent_is_lost(pair: EnginePair) -> None:
+    """Port unreachable starts a probe; unanswered within the probe timeout: Closed UNREACHABLE."""
+    pair.server.node.crash()
+    pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
+    began = pair.clock.now()
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.UNREACHABLE]
+    assert pair.clock.now() - began <= Limits().probe_timeout + 0.1
+
+
+def test_unreachable_but_answering_lives(pair: EnginePair) -> None:
+    """A hint alone, forged or stale, ends nothing."""
+    pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
+    pair.run_for(10)
+    assert pair.client.of(Closed) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- streams
+
+
+def test_bytes_arrive_whole_and_in_order_both_ways(pair: EnginePair) -> None:
+    """A megabyte each way, through windows and buffers that are much smaller."""
+    s = pair.open()
+    data = bytes(range(256)) * 4096
+    for source, sink in ((pair.client, pair.server), (pair.server, pair.client)):
+        more = pair.write_all(source, s, data)
+        got = b""
+        while len(got) < len(data):
+            got += pair.read_all(sink, s, min(16_384, len(data) - len(got)))[0]
+            more()
+        assert got == data
+
+
+def test_fin_comes_once_with_the_last_data(pair: EnginePair) -> None:
+    """(data, True) once; afterwards never again a fin."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"last words")
+    pair.client.engine.finish(pair.client.c, s)
+    assert pair.read_all(pair.server, s, 100) == (b"last words", True)
+    assert pair.server.engine.read(pair.server.c, s, 100) in {None, (b"", False)}
+
+
+def test_half_close_leaves_the_other_direction(pair: EnginePair) -> None:
+    """After a FIN one way the other way still carries everything."""
+    s = pair.open()
+    pair.client.engine.finish(pair.client.c, s)
+    assert pair.read_all(pair.server, s, 1) == (b"", True)
+    pair.server.engine.write(pair.server.c, s, b"answer")
+    pair.server.engine.finish(pair.server.c, s)
+    assert pair.read_all(pair.client, s, 100) == (b"answer", True)
+
+
+def test_readable_is_told_once_until_drained(pair: EnginePair) -> None:
+    """More data on an unread stream is no news; after draining it is."""
+    s = pair.open()
+    for _ in range(3):
+        pair.client.engine.write(pair.client.c, s, b"abc")
+        pair.run_for(1)
+    assert pair.server.take(Readable) == [Readable(pair.server.c, s)]
+    assert pair.server.engine.read(pair.server.c, s, 4) == (b"abca", False)
+    pair.client.engine.write(pair.client.c, s, b"def")
+    pair.run_for(1)
+    assert pair.server.take(Readable) == []
+    assert pair.server.engine.read(pair.server.c, s, 100) == (b"bcabcdef", False)
+    assert pair.server.engine.read(pair.server.c, s, 100) == (b"", False)
+    pair.client.engine.write(pair.client.c, s, b"ghi")
+    pair.run_for(1)
+    assert pair.server.take(Readable) == [Readable(pair.server.c, s)]
+
+
+def test_unread_bytes_stop_the_writer(kit: Kit) -> None:
+    """Credit follows read: an unread stream takes no more than its window and the writer's own buffer."""
+    pair = EnginePair(kit, Limits(keep_alive=0, idle_timeout=600)).connect()
+    s = pair.open()
+    data = b"z" * 1_000_000
+    more = pair.write_all(pair.client, s, data)
+    for _ in range(200):
+        pair.run_for(0.05)
+        more()
+    info = pair.server.engine.info(pair.server.c)
+    assert info is not None
+    assert 0 < info.buffered <= Limits().stream_window
+    assert not more()
+    got = b""
+    while len(got) < len(data):
+        got += pair.read_all(pair.server, s, min(16_384, len(data) - len(got)))[0]
+        more()
+    assert got == data
+
+
+def test_writable_follows_a_short_write(pair: EnginePair) -> None:
+    """A write that took less is answered by one Writable; then more is taken."""
+    s = pair.open()
+    data = b"z" * 100_000
+    taken = pair.client.engine.write(pair.client.c, s, data)
+    assert 0 < taken < len(data)
+    pair.run_until(lambda: Writable(pair.client.c, s) in pair.client.events)
+    assert pair.client.take(Writable) == [Writable(pair.client.c, s)]
+    assert pair.client.engine.write(pair.client.c, s, data[taken:]) > 0
+
+
+def test_reset_is_a_reset(pair: EnginePair) -> None:
+    """The peer hears the code; what it hadn't read is gone; its own sending half lives."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"unread")
+    pair.client.engine.reset(pair.client.c, s, 34)
+    pair.run_until(lambda: bool(pair.server.of(Reset)))
+    assert pair.server.of(Reset) == [Reset(pair.server.c, s, 34)]
+    assert pair.server.engine.read(pair.server.c, s, 10) is None
+    assert pair.server.engine.write(pair.server.c, s, b"still") == 5
+    assert pair.read_all(pair.client, s, 5) == (b"still", False)
+
+
+def test_stop_is_a_stop(pair: EnginePair) -> None:
+    """The peer hears the code and writes no more; our own sending half lives."""
+    s = pair.open()
+    pair.server.engine.stop(pair.server.c, s, 34)
+    pair.run_until(lambda: bool(pair.client.of(Stopped)))
+    assert pair.client.of(Stopped) == [Stopped(pair.client.c, s, 34)]
+    assert pair.client.engine.write(pair.client.c, s, b"no more") == 0
+    assert pair.server.engine.write(pair.server.c, s, b"still") == 5
+    assert pair.read_all(pair.client, s, 5) == (b"still", False)
+
+
+def test_reset_after_an_acknowledged_fin_does_nothing(pair: EnginePair) -> None:
+    """What was delivered in order stays so; the error must travel as a stop (D-18)."""
+    s = pair.open()
+    pair.client.engine.finish(pair.client.c, s)
+    assert pair.read_all(pair.server, s, 1) == (b"", True)
+    pair.run_for(1)
+    pair.client.engine.reset(pair.client.c, s, 34)
+    pair.client.engine.stop(pair.client.c, s, 35)
+    pair.run_until(lambda: bool(pair.server.of(Stopped)))
+    assert (pair.server.of(Reset), pair.server.of(Stopped)) == ([], [Stopped(pair.server.c, s, 35)])
+
+
+def test_the_server_opens_streams_too(pair: EnginePair) -> None:
+    """Opened at the client, with the stream id of RFC 9000 section 2.1."""
+    s = pair.server.engine.open_bidi(pair.server.c)
+    assert s == 1
+    pair.server.engine.write(pair.server.c, s, b"hello")
+    pair.run_until(lambda: bool(pair.client.of(Opened)))
+    assert pair.client.of(Opened) == [Opened(pair.client.c, 1)]
+    assert pair.read_all(pair.client, 1, 5) == (b"hello", False)
+
+
+def test_stream_limit_and_available(kit: Kit) -> None:
+    """open_bidi says None at the peer's limit, Available when a stream that ended made room."""
+    pair = EnginePair(kit, Limits(streams=2)).connect()
+    engine, c = pair.client.engine, pair.client.c
+    assert (engine.open_bidi(c), engine.open_bidi(c), engine.open_bidi(c)) == (0, 4, None)
+    engine.write(c, 0, b"x")
+    engine.finish(c, 0)
+    assert pair.read_all(pair.server, 0, 10) == (b"x", True)
+    pair.server.engine.finish(pair.server.c, 0)
+    assert pair.read_all(pair.client, 0, 1) == (b"", True)
+    pair.run_until(lambda: bool(pair.client.of(Available)))
+    assert pair.client.of(Available) == [Available(c)]
+    assert engine.open_bidi(c) == 8
+
+
+def test_set_streams_grants_more(kit: Kit) -> None:
+    """A limit that is raised makes a waiting peer hear Available."""
+    pair = EnginePair(kit, Limits(streams=1)).connect()
+    engine, c = pair.client.engine, pair.client.c
+    assert (engine.open_bidi(c), engine.open_bidi(c)) == (0, None)
+    pair.server.engine.set_streams(pair.server.c, 3)
+    pair.run_until(lambda: bool(pair.client.of(Available)))
+    assert (engine.open_bidi(c), engine.open_bidi(c), engine.open_bidi(c)) == (4, 8, None)
+
+
+def test_aborted_streams_give_their_place_back(kit: Kit) -> None:
+    """Streams that end with reset and stop count as ended: a thousand of them in a limit of ten."""
+    pair = EnginePair(kit, Limits(streams=10)).connect()
+    for _ in range(100):
+        opened = [pair.client.engine.open_bidi(pair.client.c) for _ in range(10)]
+        streams = [s for s in opened if s is not None]
+        assert len(streams) == 10
+        for s in streams:
+            pair.client.engine.write(pair.client.c, s, b"x" * 1000)
+        pair.run_until(lambda: len(pair.server.of(Opened)) == 10)
+        pair.server.take(Opened)
+        assert pair.client.engine.open_bidi(pair.client.c) is None
+        for s in streams:
+            pair.client.engine.reset(pair.client.c, s, 34)
+            pair.client.engine.stop(pair.client.c, s, 34)
+        for s in streams:
+            pair.server.engine.reset(pair.server.c, s, 34)
+        pair.run_until(lambda: bool(pair.client.take(Available)))
+        pair.run_for(1)
+        pair.server.take(Reset)
+
+
+def test_datagrams(pair: EnginePair) -> None:
+    """DATAGRAM frames arrive as they are."""
+    pair.client.engine.send_datagram(pair.client.c, b"one")
+    pair.run_until(lambda: bool(pair.server.of(DatagramReceived)))
+    assert pair.server.of(DatagramReceived) == [DatagramReceived(pair.server.c, b"one")]
+
+
+def test_hold_keeps_everything_back(pair: EnginePair) -> None:
+    """Nothing of a held connection leaves, holds count, and release lets it go (D-6)."""
+    s = pair.open()
+    engine, c = pair.server.engine, pair.server.c
+    engine.hold(c)
+    engine.hold(c)
+    engine.write(c, s, b"secret")
+    pair.run_for(1)
+    engine.release(c)
+    pair.run_for(1)
+    assert pair.client.of(Readable) == []
+    engine.release(c)
+    assert pair.read_all(pair.client, s, 6) == (b"secret", False)
+
+
+def test_info(pair: EnginePair) -> None:
+    """A look at a connection counts its streams and unread bytes."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"12345")
+    pair.run_until(lambda: bool(pair.server.of(Readable)))
+    info = pair.server.engine.info(pair.server.c)
+    assert info is not None
+    assert (info.streams, info.buffered) == (1, 5)
+
+
+# ----------------------------------------------------------------------------------------------------------- splices
+
+
+class Joined:
+    """Two clients' connections to one server that splices a stream of the first to one of the second."""
+
+    def __init__(self, kit: Kit, limits: Limits | None = None) -> None:
+        self.a = EnginePair(kit, limits).connect()
+        self.a_c, self.a_d = self.a.client.c, self.a.server.c
+        self.b_c = self.a.begin()
+        self.a.run_until(lambda: len(self.a.server.of(Connected)) == 2)
+        self.b_d = self.a.server.of(Connected)[-1].c
+        self.sa = self.a.open()
+        opened = self.engine.open_bidi(self.b_d)
+        assert opened is not None
+        self.sb = opened
+        self.engine.write(self.b_d, self.sb, b"head")
+        self.token = self.engine.splice(self.a_d, self.sa, self.b_d, self.sb)
+        self.a.run_until(lambda: Opened(self.b_c, self.sb) in self.a.client.events)
+        assert self.read(self.b_c, self.sb, 4) == (b"head", False)
+
+    @property
+    def engine(self) -> Engine:
+        """The server."""
+        return self.a.server.engine
+
+    def read(self, c: int, s: int, size: int) -> tuple[bytes, bool]:
+        """Read at the client, on either of its connections."""
+        self.a.client.c, keep = c, self.a.client.c
+        try:
+            return self.a.read_all(self.a.client, s, size)
+        finally:
+            self.a.client.c = keep
+
+    def ended(self) -> Spliced:
+        """The splice's only event, when it has come."""
+        self.a.run_until(lambda: bool(self.a.server.of(Spliced)))
+        (event,) = self.a.server.of(Spliced)
+        return event
+
+
+def test_splice_passes_bytes_and_fins_and_counts_them(kit: Kit) -> None:
+    """Both directions whole, FIN one way at a time, exact counts without what was written before the splice."""
+    j = Joined(kit)
+    client = j.a.client.engine
+    client.write(j.a_c, j.sa, b"question")
+    client.finish(j.a_c, j.sa)
+    assert j.read(j.b_c, j.sb, 100) == (b"question", True)
+    assert j.a.server.of(Spliced) == []
+    client.write(j.b_c, j.sb, b"the answer")
+    j.a.run_for(1)
+    assert j.engine.splice_progress(j.token) == (8, 10)
+    client.finish(j.b_c, j.sb)
+    assert j.read(j.a_c, j.sa, 100) == (b"the answer", True)
+    finished = Outcome(OutcomeKind.FINISHED)
+    assert j.ended() == Spliced(j.token, 8, 10, finished, finished)
+    assert j.engine.splice_progress(j.token) is None
+
+
+def test_splice_takes_what_arrived_before_it(kit: Kit) -> None:
+    """Bytes that were received and not yet read when the streams are joined are passed on as well."""
+    pair = EnginePair(kit).connect()
+    other = pair.begin()
+    pair.run_until(lambda: len(pair.server.of(Connected)) == 2)
+    d = pair.server.of(Connected)[-1].c
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"early")
+    pair.run_until(lambda: bool(pair.server.of(Readable)))
+    sb = pair.server.engine.open_bidi(d)
+    assert sb is not None
+    pair.server.engine.splice(pair.server.c, s, d, sb)
+    pair.run_until(lambda: Opened(other, sb) in pair.client.events)
+    pair.client.c = other
+    assert pair.read_all(pair.client, sb, 5) == (b"early", False)
+
+
+def test_splice_passes_a_reset_on(kit: Kit) -> None:
+    """RESET of the source arrives as RESET with the same code; the other direction goes on."""
+    j = Joined(kit)
+    client = j.a.client.engine
+    client.reset(j.a_c, j.sa, 34)
+    j.a.run_until(lambda: Reset(j.b_c, j.sb, 34) in j.a.client.events)
+    client.write(j.b_c, j.sb, b"still")
+    client.finish(j.b_c, j.sb)
+    assert j.read(j.a_c, j.sa, 100) == (b"still", True)
+    assert j.ended() == Spliced(j.token, 0, 5, Outcome(OutcomeKind.RESET, 34), Outcome(OutcomeKind.FINISHED))
+
+
+def test_splice_passes_a_stop_on(kit: Kit) -> None:
+    """STOP_SENDING of the sink arrives as such at the source."""
+    j = Joined(kit)
+    client = j.a.client.engine
+    client.stop(j.b_c, j.sb, 34)
+    j.a.run_until(lambda: Stopped(j.a_c, j.sa, 34) in j.a.client.events)
+    client.finish(j.b_c, j.sb)
+    assert j.read(j.a_c, j.sa, 100) == (b"", True)
+    assert j.ended() == Spliced(j.token, 0, 0, Outcome(OutcomeKind.STOPPED, 34), Outcome(OutcomeKind.FINISHED))
+
+
+def test_splice_of_a_lost_connection(kit: Kit) -> None:
+    """The other side hears reset and stop with LOST_CODE: never a FIN."""
+    j = Joined(kit)
+    j.a.client.engine.close(j.b_c, 0, "gone")
+    j.a.run_until(lambda: Reset(j.a_c, j.sa, LOST_CODE) in j.a.client.events)
+    j.a.run_until(lambda: Stopped(j.a_c, j.sa, LOST_CODE) in j.a.client.events)
+    lost = Outcome(OutcomeKind.LOST)
+    ended = j.ended()
+    assert (ended.token, ended.outcome_a_to_b.kind, ended.outcome_b_to_a.kind) == (j.token, lost.kind, lost.kind)
+
+
+def test_unsplice_ends_both(kit: Kit) -> None:
+    """Both peers hear reset and stop with the code."""
+    j = Joined(kit)
+    j.engine.unsplice(j.token, 21)
+    events = [
+        Reset(j.a_c, j.sa, 21),
+        Stopped(j.a_c, j.sa, 21),
+        Reset(j.b_c, j.sb, 21),
+        Stopped(j.b_c, j.sb, 21),
+    ]
+    j.a.run_until(lambda: all(event in j.a.client.events for event in events))
+    ended = j.ended()
+    assert (ended.outcome_a_to_b.kind, ended.outcome_b_to_a.kind) == (OutcomeKind.ABORTED, OutcomeKind.ABORTED)
+
+
+def test_splice_holds_little_when_the_sink_stalls(kit: Kit) -> None:
+    """Backpressure reaches the source: bytes on their way stay within windows and buffers."""
+    j = Joined(kit)
+    pair = j.a
+    pair.client.c = j.a_c
+    taken = 0
+    for _ in range(100):
+        taken += pair.client.engine.write(j.a_c, j.sa, b"z" * 100_000)
+        pair.run_for(0.05)
+    info = pair.server.engine.info(j.a_d)
+    assert info is not None
+    limits = Limits()
+    assert info.buffered <= limits.stream_window
+    assert taken <= 2 * limits.stream_window + 3 * limits.send_buffer
+    passed = j.engine.splice_progress(j.token)
+    assert passed is not None
+    assert passed[0] <= limits.stream_window
