@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 from uuid import UUID
@@ -297,7 +298,6 @@ class Journal:
             count=last.sequence - first_sequence + 1,
             first_timestamp=min(times),
             last_timestamp=max(times),
-            reason=self.error or "the disk is too slow",
         )
 
     def _declare(self) -> bool:
@@ -305,7 +305,8 @@ class Journal:
         if self._gap is None or self._entries or self._closed or self._pending > self._memory_limit // 2:
             return False
         self._declared = True
-        self._add(self._gap, max(self._clock(), self._gap.last_timestamp))
+        event = replace(self._gap, reason=self._thread.last_error or "the disk is too slow")
+        self._add(event, max(self._clock(), event.last_timestamp))
         return True
 
     def _drain(self) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "JournalLocked",
     "SegmentHeader",
     "find_frame",
+    "frame_size",
     "load_identity",
     "next_frame",
     "open_identity",
@@ -287,6 +288,11 @@ def next_frame(data: bytes, start: int) -> tuple[bytes, int] | None:
     if zlib.crc32(payload, zlib.crc32(data[start : start + 4])) != checksum:
         return None
     return payload, begin + length
+
+
+def frame_size(data: bytes) -> int:
+    """Bytes of the frame whose beginning this is, as its length says; damaged ones are cut to the largest allowed."""
+    return _FRAME.size + min(int.from_bytes(data[:4], "big"), FRAME_LIMIT)
 
 
 def find_frame(data: bytes, start: int) -> int | None:

@@ -140,6 +140,8 @@ class WriterThread:
         """Set with each write, for who waits in another thread."""
         self.error: str | None = None
         """Why writing fails at present."""
+        self.last_error: str | None = None
+        """Why writing failed the last time it did."""
         self.sync_error: str | None = None
         """Why the last fdatasync failed."""
         self._segments = segments
@@ -221,7 +223,7 @@ class WriterThread:
                 if self._sync_interval is not None and not was_dirty and self._segments.dirty:
                     self._next_sync = time.monotonic() + self._sync_interval
             if error is not None:
-                self.error = error.strerror or str(error)
+                self.error = self.last_error = error.strerror or str(error)
                 self.progress.set()
                 if self._abandon.wait(pause):
                     return False

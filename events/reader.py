@@ -15,12 +15,12 @@ from typing import Final, Self
 
 from spnhub.events import model
 from spnhub.events.journal_files import (
-    FRAME_LIMIT,
     HEADER_READ,
     JournalCorrupt,
     JournalError,
     SegmentHeader,
     find_frame,
+    frame_size,
     load_identity,
     next_frame,
     segments,
@@ -103,7 +103,7 @@ class JournalReader:
         """Whole frames at the offset; None: there isn't even one."""
         data = os.pread(self._fd, limit, self._offset)
         if len(data) == limit and next_frame(data, 0) is None:
-            data = os.pread(self._fd, FRAME_LIMIT + 8, self._offset)
+            data = os.pread(self._fd, frame_size(os.pread(self._fd, 8, self._offset)), self._offset)
         found = []
         place = 0
         while (frame := next_frame(data, place)) is not None:

@@ -1,0 +1,217 @@
+"""Events to test with: one of each class, and a short day in the life of a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import UUID
+
+from spnhub.events.journal import Journal
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionRefused,
+    ConnectionStarted,
+    DisconnectReason,
+    EndPointType,
+    Event,
+    EventsLost,
+    JournalStalled,
+    Recorded,
+    SessionEnded,
+    SessionRefused,
+    SessionStarted,
+    TerminateReason,
+)
+
+JOURNAL_ID = UUID("6a1f3c52-0d0e-4c3e-9b61-5f6a7b8c9d0e")
+NOON = 1_767_355_200_000_000
+"""2026-01-02T12:00:00Z in microseconds."""
+SERVICE = "urn:chip-in:service:acme:main:web"
+NETWORK = "urn:chip-in:network:acme:main"
+
+
+def session_started(name: str, role: EndPointType = EndPointType.CONSUMER) -> SessionStarted:
+    return SessionStarted(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id=name,
+        spn_end_point=f"CN={name},O=Acme",
+        end_point_type=role,
+        service_urn=SERVICE,
+        instance_id=f"{name}-instance",
+        protocol="spn/1",
+        remote_address="192.0.2.7:4711",
+    )
+
+
+def session_ended(
+    name: str, role: EndPointType = EndPointType.CONSUMER, *, count: int = 0, elapsed: float = 1.0
+) -> SessionEnded:
+    return SessionEnded(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id=name,
+        spn_end_point=f"CN={name},O=Acme",
+        end_point_type=role,
+        service_urn=SERVICE,
+        total_connection_count=count,
+        elapsed_time=elapsed,
+        terminate_reason=TerminateReason.TERMINATED_BY_PEER,
+        code=0,
+    )
+
+
+def connection_started(
+    uid: str = "ab" * 16,
+    *,
+    ident: str = "4-1",
+    consumer: str = "c1",
+    provider: str = "p1",
+    epoch: int = 0,
+    start: tuple[int, int] = (0, 0),
+) -> ConnectionStarted:
+    return ConnectionStarted(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id=ident,
+        consumer_side_spn_session_id=consumer,
+        provider_side_spn_session_id=provider,
+        service_urn=SERVICE,
+        connection_uid=uid,
+        epoch=epoch,
+        start_sent_offset=start[0],
+        start_receive_offset=start[1],
+    )
+
+
+def connection_ended(
+    uid: str = "ab" * 16,
+    *,
+    ident: str = "4-1",
+    consumer: str = "c1",
+    provider: str = "p1",
+    epoch: int = 0,
+    start: tuple[int, int] = (0, 0),
+    total: tuple[int, int] = (100, 2000),
+    elapsed: float = 0.5,
+    reason: DisconnectReason = DisconnectReason.CLOSED_BY_PEER,
+    suspended: bool = False,
+) -> ConnectionEnded:
+    return ConnectionEnded(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id=ident,
+        consumer_side_spn_session_id=consumer,
+        provider_side_spn_session_id=provider,
+        service_urn=SERVICE,
+        connection_uid=uid,
+        epoch=epoch,
+        start_sent_offset=start[0],
+        start_receive_offset=start[1],
+        total_sent_bytes=total[0],
+        total_receive_bytes=total[1],
+        delta_sent_bytes=total[0],
+        delta_receive_bytes=total[1],
+        elapsed_time=elapsed,
+        disconnect_reason=reason,
+        suspended=suspended,
+    )
+
+
+def session_refused() -> SessionRefused:
+    return SessionRefused(
+        realm=None,
+        network_urn=None,
+        server_name="hub.acme.example",
+        remote_address="198.51.100.9:999",
+        alert=48,
+        reason="unknown certificate authority",
+        count=3,
+    )
+
+
+def connection_refused(consumer: str = "c1") -> ConnectionRefused:
+    return ConnectionRefused(
+        realm="acme",
+        network_urn=NETWORK,
+        consumer_side_spn_session_id=consumer,
+        service_urn=SERVICE,
+        connection_uid="cd" * 16,
+        code=18,
+        reason="no provider",
+    )
+
+
+def journal_stalled() -> JournalStalled:
+    return JournalStalled(
+        realm=None, network_urn=None, first_sequence=3, last_sequence=9, stalled_seconds=2.5, reason="disk full"
+    )
+
+
+def events_lost(first: int, last: int) -> EventsLost:
+    return EventsLost(
+        realm=None,
+        network_urn=None,
+        first_sequence=first,
+        last_sequence=last,
+        count=last - first + 1,
+        first_timestamp=NOON,
+        last_timestamp=NOON + 5,
+        reason="disk full",
+    )
+
+
+EACH: tuple[Event, ...] = (
+    session_started("p1", EndPointType.PROVIDER),
+    session_ended("p1", EndPointType.PROVIDER, count=2, elapsed=12.25),
+    session_refused(),
+    connection_started(),
+    connection_ended(),
+    connection_refused(),
+    journal_stalled(),
+    events_lost(5, 8),
+)
+"""One of each class, in the order of their schema ids."""
+
+
+def day() -> list[Event]:
+    """Two sessions, one connection and one refusal, from the first start to the last end."""
+    return [
+        session_started("p1", EndPointType.PROVIDER),
+        session_started("c1"),
+        connection_started(),
+        connection_refused(),
+        connection_ended(),
+        session_ended("c1", count=1),
+        session_refused(),
+        session_ended("p1", EndPointType.PROVIDER, count=1),
+    ]
+
+
+def record(
+    events: Iterable[Event],
+    *,
+    first: int = 1,
+    hub_id: str = "hub-1",
+    journal_id: UUID = JOURNAL_ID,
+    start: int = NOON,
+    step: int = 1000,
+) -> list[Recorded]:
+    """Events with contiguous sequences and times ``step`` µs apart."""
+    return [
+        Recorded(hub_id, journal_id, first + place, start + place * step, event) for place, event in enumerate(events)
+    ]
+
+
+def write_journal(
+    folder: Path, events: Iterable[Event], *, hub_id: str = "hub-1", start: int = NOON, segment_size: int = 64 << 20
+) -> list[Recorded]:
+    """A journal folder that holds these events, each committed by itself; what is in it."""
+    written: list[Recorded] = []
+    with Journal.open(
+        folder, hub_id, sync_interval=None, segment_size=segment_size, on_written=written.extend
+    ) as journal:
+        for place, event in enumerate(events):
+            journal.append(event, start + place * 1000)
+            assert journal.flush(10)
+    return written

@@ -1,0 +1,371 @@
+"""The journal as its writer and its readers see it: what is written is there, once, in order, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spnhub.events.journal import Journal, JournalCorrupt, JournalError, JournalLocked
+from spnhub.events.journal_files import segments
+from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.model import EventsLost, Recorded
+from spnhub.events.reader import JournalReader
+from tests.events.samples import EACH, NOON, day, session_ended, session_refused, session_started, write_journal
+
+
+def read(folder: Path, after: int = 0, limit: int = 256 * 1024) -> list[Recorded]:
+    """Everything in a journal."""
+    with JournalReader(folder, after=after) as reader:
+        found: list[Recorded] = []
+        while batch := reader.read(limit):
+            found += [recorded for _, recorded in batch]
+        return found
+
+
+def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
+    """Every class of event survives, with contiguous sequences from 1 and the times given."""
+    with Journal.open(tmp_path / "j", "hub-1") as journal:
+        appended = [journal.append(event, NOON + place) for place, event in enumerate(EACH)]
+        assert journal.commit() == len(EACH)
+    assert [(r.sequence, r.timestamp, r.event) for r in appended] == [
+        (place + 1, NOON + place, event) for place, event in enumerate(EACH)
+    ]
+    assert read(tmp_path / "j") == appended
+
+
+def test_a_second_opening_goes_on(tmp_path: Path) -> None:
+    """Sequence and journal id live with the folder."""
+    first = write_journal(tmp_path, day())
+    second = write_journal(tmp_path, day())
+    assert [r.sequence for r in first + second] == list(range(1, 17))
+    assert {(r.hub_id, r.journal_id) for r in first + second} == {("hub-1", first[0].journal_id)}
+    assert read(tmp_path) == first + second
+
+
+async def test_the_loop_learns_of_what_is_written(tmp_path: Path) -> None:
+    """``written`` moves, and ``on_written`` is called with the batch, in the loop's thread."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[tuple[int, list[Recorded]]] = asyncio.Queue()
+    journal = Journal.open(
+        tmp_path,
+        "hub-1",
+        notify=loop.call_soon_threadsafe,
+        on_written=lambda batch: told.put_nowait((threading.get_ident(), list(batch))),
+    )
+    batch = [journal.append(session_started("c1"), NOON), journal.append(session_ended("c1"), NOON + 1)]
+    assert (journal.appended, journal.written) == (2, 0)
+    journal.commit()
+    assert await told.get() == (threading.get_ident(), batch)
+    assert (journal.appended, journal.written) == (2, 2)
+    assert journal.close()
+
+
+def test_a_commit_of_nothing_is_nothing(tmp_path: Path) -> None:
+    """An idle turn costs no write."""
+    with Journal.open(tmp_path, "hub-1") as journal:
+        assert journal.commit() == 0
+    assert segments(tmp_path) == []
+
+
+def test_rotation(tmp_path: Path) -> None:
+    """Segments end at their size, are named by their first sequence, and are read as one log, from anywhere."""
+    written = write_journal(tmp_path, [session_refused()] * 50, segment_size=1000)
+    names = [first for first, _ in segments(tmp_path)]
+    assert names[0] == 1
+    assert len(names) > 5
+    assert all(path.stat().st_size < 1600 for _, path in segments(tmp_path))
+    assert read(tmp_path) == written
+    for after in range(51):
+        assert read(tmp_path, after=after) == written[after:]
+    assert read(tmp_path, limit=10) == written
+
+
+def test_deleted_segments_are_a_missing_head(tmp_path: Path) -> None:
+    """A reader that asks for what retention took begins with what is left."""
+    written = write_journal(tmp_path, [session_refused()] * 50, segment_size=1000)
+    (_, gone), (first, _), *_ = segments(tmp_path)
+    gone.unlink()
+    assert read(tmp_path) == written[first - 1 :]
+
+
+def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
+    """However much of the last write is missing, the whole frames stay and the log goes on behind them."""
+    folder = tmp_path / "j"
+    written = write_journal(folder, day())
+    ((_, path),) = segments(folder)
+    whole = path.read_bytes()
+    ends: list[int] = []
+    with JournalReader(folder) as reader:
+        while reader.read(1):
+            assert reader.position is not None
+            ends.append(reader.position[1])
+    for size in range(ends[4], len(whole)):
+        path.write_bytes(whole[:size])
+        kept = sum(1 for end in ends if end <= size)
+        assert read(folder) == written[:kept]
+        with Journal.open(folder, "hub-1", sync_interval=None) as journal:
+            assert journal.appended == kept
+            again = journal.append(session_refused(), NOON)
+        assert read(folder) == [*written[:kept], again]
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff"])
+def test_a_tail_of_filler_is_a_torn_tail(tmp_path: Path, filler: bytes) -> None:
+    """What a file system leaves after a power failure is not taken for frames."""
+    written = write_journal(tmp_path, day())
+    ((_, path),) = segments(tmp_path)
+    path.write_bytes(path.read_bytes() + filler * 5000)
+    assert read(tmp_path) == written
+    with Journal.open(tmp_path, "hub-1") as journal:
+        assert journal.appended == len(written)
+    assert read(tmp_path) == written
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+    """A bad frame before good ones: neither writer nor reader goes on, both name file and offset."""
+    write_journal(tmp_path, day())
+    ((_, path),) = segments(tmp_path)
+    data = bytearray(path.read_bytes())
+    with JournalReader(tmp_path) as reader:
+        reader.read(1)
+        assert reader.position is not None
+        offset = reader.position[1]
+    data[offset + 20] ^= 1
+    path.write_bytes(data)
+    for attempt in (lambda: Journal.open(tmp_path, "hub-1"), lambda: read(tmp_path)):
+        with pytest.raises(JournalCorrupt, match=f"^{path} is damaged at byte {offset}: ") as caught:
+            attempt()
+        assert (caught.value.path, caught.value.offset) == (path, offset)
+
+
+def test_a_damaged_length_is_found_too(tmp_path: Path) -> None:
+    """A length that reaches over the end is no excuse when whole frames follow."""
+    write_journal(tmp_path, day())
+    ((_, path),) = segments(tmp_path)
+    data = bytearray(path.read_bytes())
+    with JournalReader(tmp_path) as reader:
+        reader.read(1)
+        assert reader.position is not None
+        offset = reader.position[1]
+    data[offset + 1] = 0x0F
+    path.write_bytes(data)
+    with pytest.raises(JournalCorrupt):
+        read(tmp_path)
+
+
+def test_a_torn_frame_in_a_finished_segment_is_damage(tmp_path: Path) -> None:
+    """Only the last segment may be unfinished."""
+    write_journal(tmp_path, [session_refused()] * 50, segment_size=1000)
+    _, path = segments(tmp_path)[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(JournalCorrupt, match="not the last"):
+        read(tmp_path)
+    with pytest.raises(JournalCorrupt, match="not the last"):
+        Journal.open(tmp_path, "hub-1")
+
+
+def test_a_damaged_header_is_named(tmp_path: Path) -> None:
+    """The header has its own checksum."""
+    write_journal(tmp_path, day())
+    ((_, path),) = segments(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[15] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JournalCorrupt, match="header"):
+        read(tmp_path)
+
+
+def test_locked(tmp_path: Path) -> None:
+    """A second writer is told by whom, and that it needs a folder of its own."""
+    with Journal.open(tmp_path, "hub-1"), pytest.raises(JournalLocked) as caught:
+        Journal.open(tmp_path, "hub-1")
+    assert str(caught.value).startswith(f"journal {tmp_path} is in use by hub hub-1 (process {os.getpid()});")
+    Journal.open(tmp_path, "hub-1").close()
+
+
+def test_another_hubs_folder(tmp_path: Path) -> None:
+    """A journal belongs to one hub id for ever, and a refusal leaves it unlocked."""
+    write_journal(tmp_path, day())
+    with pytest.raises(JournalError, match="belongs to hub hub-1, not to hub hub-2"):
+        Journal.open(tmp_path, "hub-2")
+    Journal.open(tmp_path, "hub-1").close()
+
+
+def test_unusable_folders(tmp_path: Path) -> None:
+    """Each is a JournalError that names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match=f"cannot use journal folder {tmp_path}/file"):
+        Journal.open(tmp_path / "file", "hub-1")
+    with pytest.raises(JournalError, match=f"no journal in {tmp_path}"):
+        JournalReader(tmp_path)
+    (tmp_path / "00000000000000000001.segment").write_bytes(b"")
+    with pytest.raises(JournalError, match="has segments and no"):
+        Journal.open(tmp_path, "hub-1")
+
+
+def test_a_reader_follows_a_live_journal(tmp_path: Path) -> None:
+    """A reader sees what is written as it is written, over segment borders."""
+    with Journal.open(tmp_path, "hub-1", segment_size=1000) as journal, JournalReader(tmp_path) as reader:
+        assert reader.read() == []
+        for _ in range(30):
+            recorded = journal.append(session_refused(), NOON)
+            assert journal.flush(10)
+            assert [entry for _, entry in reader.read()] == [recorded]
+            assert reader.read() == []
+
+
+class Disk:
+    """Stands in for the kernel's pwrite: writes up to ``room`` bytes, then fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self.failed = threading.Event()
+        self._pwrite: Callable[[int, bytes, int], int] = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        if self.room <= 0:
+            self.failed.set()
+            raise OSError(28, "No space left on device")
+        done = self._pwrite(fd, data[: self.room], offset)
+        self.room -= done
+        return done
+
+
+def test_a_full_disk_loses_nothing_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole frames of a failed write stay, the rest follows when there is room; a reader never sees half a frame."""
+    with Journal.open(tmp_path, "hub-1") as journal:
+        batch = [journal.append(event, NOON) for event in day()]
+        assert journal.flush(10)
+        disk = Disk(monkeypatch, room=500)
+        batch += [journal.append(event, NOON) for event in day()]
+        journal.commit()
+        assert disk.failed.wait(10)
+        assert not journal.flush(0)
+        assert journal.error == "No space left on device"
+        seen = read(tmp_path)
+        assert seen == batch[: len(seen)]
+        assert 8 < len(seen) < 16
+        disk.room = 1 << 30
+        assert journal.flush(10)
+        assert (journal.error, journal.lost, journal.written) == (None, 0, 16)
+    assert read(tmp_path) == batch
+
+
+def test_beyond_the_limit_the_loss_is_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest batches go; one EventsLost with its own sequence stands for them; no sequence is used twice."""
+    told: list[Recorded] = []
+    with Journal.open(
+        tmp_path, "hub-1", memory_limit=10_000, on_written=told.extend, clock=lambda: NOON + 99_999
+    ) as journal:
+        journal.append(session_refused(), NOON)
+        assert journal.flush(10)
+        disk = Disk(monkeypatch, room=0)
+        for place in range(2, 22):
+            assert journal.append(session_refused(), NOON + place).sequence == place
+            journal.commit()
+            assert journal.pending <= 10_000
+        assert disk.failed.wait(10)
+        disk.room = 1 << 30
+        assert journal.flush(10)
+        last = journal.append(session_refused(), NOON)
+        assert journal.flush(10)
+    kept = [r.sequence for r in told if not isinstance(r.event, EventsLost)]
+    (declared,) = [r for r in told if isinstance(r.event, EventsLost)]
+    first = kept[-2] + 1
+    assert kept == [*range(1, first), last.sequence]
+    assert declared == Recorded(
+        "hub-1",
+        declared.journal_id,
+        22,
+        NOON + 99_999,
+        EventsLost(
+            realm=None,
+            network_urn=None,
+            first_sequence=first,
+            last_sequence=21,
+            count=22 - first,
+            first_timestamp=NOON + first,
+            last_timestamp=NOON + 21,
+            reason="No space left on device",
+        ),
+    )
+    assert (journal.lost, last.sequence) == (22 - first, 23)
+    assert read(tmp_path) == told
+
+
+def test_a_disk_that_stays_full_does_not_hold_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing takes its timeout and says that not all is written; the lock is free again."""
+    journal = Journal.open(tmp_path, "hub-1")
+    written = journal.append(session_refused(), NOON)
+    assert journal.flush(10)
+    with monkeypatch.context() as patch:
+        Disk(patch, room=10)
+        journal.append(session_refused(), NOON)
+        assert journal.close(0.1) is False
+    with Journal.open(tmp_path, "hub-1") as again:
+        assert again.appended == 1
+    assert read(tmp_path) == [written]
+    with pytest.raises(JournalError, match="is closed"):
+        journal.append(session_refused(), NOON)
+
+
+def test_a_disk_that_cannot_begin_a_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotation on a full disk waits like any write."""
+    failed = threading.Event()
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        failed.set()
+        raise OSError(28, "No space left on device")
+
+    with Journal.open(tmp_path, "hub-1", segment_size=100) as journal:
+        batch = [journal.append(session_refused(), NOON)]
+        assert journal.flush(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", refuse)
+            batch.append(journal.append(session_refused(), NOON))
+            journal.commit()
+            assert failed.wait(10)
+        assert rename is Path.rename
+        assert journal.flush(10)
+    assert read(tmp_path) == batch
+
+
+def test_the_disk_is_synced_on_an_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fdatasync follows a write by itself; its failure is known and stops nothing."""
+    synced = threading.Event()
+
+    def fail(fd: int) -> None:
+        synced.set()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal:
+        journal.append(session_refused(), NOON)
+        journal.commit()
+        assert synced.wait(10)
+        journal.append(session_refused(), NOON)
+        assert journal.flush(10)
+        assert journal.sync_error == "Input/output error"
+    assert [r.sequence for r in read(tmp_path)] == [1, 2]
+
+
+def test_memory_journal_stalls_and_resumes() -> None:
+    """It writes at commit; while stalled nothing is written, afterwards everything, in order."""
+    told: list[Recorded] = []
+    journal = MemoryJournal(on_written=told.extend)
+    first = journal.append(session_started("c1"), NOON)
+    assert (journal.commit(), journal.written, told) == (1, 1, [first])
+    journal.stall()
+    second = journal.append(session_ended("c1"), NOON)
+    assert (journal.commit(), journal.written, told) == (2, 1, [first])
+    assert not journal.close()
+    journal.resume()
+    assert (journal.written, told, journal.records) == (2, [first, second], [first, second])
+    assert journal.close()
