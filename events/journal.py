@@ -62,6 +62,10 @@ EVENT_COST: Final = 1024
 """What an event counts against the memory limit beside its frame: its objects, generously."""
 
 
+_LEAST_MEMORY: Final = 8192
+"""Half of it holds an EventsLost, so that the declaration of a loss is never itself what doesn't fit."""
+
+
 class EventJournal(Protocol):
     """What an event log offers to those who write it, whether it has files or not."""
 
@@ -104,7 +108,7 @@ class Journal:
         self._lock = lock
         self._state = state
         self._on_written = on_written
-        self._memory_limit = memory_limit
+        self._memory_limit = max(memory_limit, _LEAST_MEMORY)
         self._clock = clock
         self._appended = self._written = state.last_sequence
         self._entries: list[Recorded] = []
@@ -318,14 +322,7 @@ class Journal:
             self._written = batch.entries[-1].sequence
             if self._on_written is not None:
                 self._on_written(batch.entries)
-        if (
-            self._gap is not None
-            and not self._entries
-            and not self._closed
-            and self._pending <= self._memory_limit // 2
-        ):
-            self._declared = True
-            self._add(self._gap, max(self._clock(), self._gap.last_timestamp))
+        if self._declare():
             self.commit()
 
 

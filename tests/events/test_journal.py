@@ -225,12 +225,16 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
         self.failed = threading.Event()
+        """It has failed twice, so the first failure has been noted."""
+        self._failures = 0
         self._pwrite: Callable[[int, bytes, int], int] = os.pwrite
         monkeypatch.setattr(os, "pwrite", self.pwrite)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         if self.room <= 0:
-            self.failed.set()
+            self._failures += 1
+            if self._failures == 2:
+                self.failed.set()
             raise OSError(28, "No space left on device")
         done = self._pwrite(fd, data[: self.room], offset)
         self.room -= done
