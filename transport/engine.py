@@ -104,6 +104,8 @@ class ServerPolicy:
     """Who we are as a server: a lower-case server name per identity. Any other SNI, or none, is refused (D-19)."""
 
     identities: Mapping[str, ServerIdentity]
+    by_socket: Mapping[int, Mapping[str, ServerIdentity]] = field(default_factory=dict)
+    """Names that one socket (:attr:`Address.local`) serves, in place of ``identities``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +383,10 @@ class Engine(Protocol):
     def stop(self, c: int, s: int, code: int) -> None:
         """Ask the peer to stop its sending half; what it has sent and still sends is dropped, its credit returned."""
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int) -> int:
+    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
         """Join two streams both ways and return a token; ends in one :class:`Spliced`.
+
+        ``a_ended``, ``b_ended``: the FIN of that stream was already read (with the header before its bytes).
 
         FIN, RESET and STOP pass through as what they are; a lost connection becomes reset and stop, with
         :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While

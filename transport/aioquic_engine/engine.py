@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from typing import Final
@@ -56,6 +56,7 @@ class AioquicEngine:
         self._limits = limits or api.Limits()
         self._clock = clock
         self._identities: dict[str, Identity] = {}
+        self._identities_by_socket: dict[int, dict[str, Identity]] = {}
         self._links: dict[int, Link] = {}
         self._cids: dict[bytes, Link] = {}
         self._ids = itertools.count(1)
@@ -75,12 +76,8 @@ class AioquicEngine:
 
     def set_policy(self, policy: api.ServerPolicy) -> None:
         """See :meth:`spnhub.transport.engine.Engine.set_policy`."""
-        identities = {}
-        for name, identity in policy.identities.items():
-            try:
-                identities[name.lower()] = parse_identity(identity)
-            except ValueError as exc:
-                raise ValueError(f"{name}: {exc}") from exc
+        identities = _parse(policy.identities)
+        self._identities_by_socket = {local: _parse(names) for local, names in policy.by_socket.items()}
         self._identities = identities
 
     def _configuration(self, **values: object) -> QuicConfiguration:
@@ -136,7 +133,8 @@ class AioquicEngine:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_LENGTH)
         except ValueError:
             return None
-        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not self._identities or len(data) < 1200:
+        identities = self._identities_by_socket.get(address.local, self._identities)
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not identities or len(data) < 1200:
             return None
         if header.version != QuicProtocolVersion.VERSION_1:
             reply = encode_quic_version_negotiation(
@@ -149,13 +147,13 @@ class AioquicEngine:
         if header.packet_type != QuicPacketType.INITIAL or self._half_open >= _MAX_HALF_OPEN:
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
-        placeholder = next(iter(self._identities.values()))
+        placeholder = next(iter(identities.values()))
         quic = Connection(
             configuration=self._configuration(
                 is_client=False, certificate=placeholder.certificate, private_key=placeholder.private_key
             ),
             limits=self._limits,
-            identities=self._identities,
+            identities=identities,
             clock=self._clock,
             original_destination_connection_id=header.destination_cid,
         )
@@ -382,7 +380,7 @@ class AioquicEngine:
 
     # ---- splices -----------------------------------------------------------------------------------------------
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int) -> int:
+    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
         """See :meth:`spnhub.transport.engine.Engine.splice`."""
         token = next(self._tokens)
         a, b = self._find(ca, sa), self._find(cb, sb)
@@ -395,10 +393,11 @@ class AioquicEngine:
             return token
         splice = Splice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended)
         self._splices[token] = splice
-        for direction in (splice.a_to_b, splice.b_to_a):
+        for direction, ended in ((splice.a_to_b, a_ended), (splice.b_to_a, b_ended)):
             source, sink = direction.source, direction.sink
-            if source.receive_over:
-                # Its end came before the splice; a FIN that was read before would be a fault of the caller.
+            if ended:
+                direction.finish()
+            elif source.receive_over:
                 direction.source_reset(api.LOST_CODE)
             elif not direction.sink_connection.can_send(sink):
                 direction.sink_stopped(api.LOST_CODE)
@@ -633,6 +632,16 @@ class AioquicEngine:
         if (found := self._find(c, s)) is not None:
             found[0].quic.stop(found[1], code)
             self._dirty[found[0]] = None
+
+
+def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, Identity]:
+    parsed = {}
+    for name, identity in identities.items():
+        try:
+            parsed[name.lower()] = parse_identity(identity)
+        except ValueError as exc:
+            raise ValueError(f"{name}: {exc}") from exc
+    return parsed
 
 
 _ENDED: Final = frozenset({QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED})

@@ -55,10 +55,14 @@ class Direction:
         if source.fin_pending:
             source.fin_pending = False
             self.source_connection.end_receive(source)
-            self.sink_connection.finish(sink)
-            self.end(Outcome(OutcomeKind.FINISHED))
+            self.finish()
             moved = True
         return moved
+
+    def finish(self) -> None:
+        """The source's FIN was read, and with it every byte: so does the sink's half end."""
+        self.sink_connection.finish(self.sink)
+        self.end(Outcome(OutcomeKind.FINISHED))
 
     def source_reset(self, code: int) -> None:
         """The source reset: so do we, towards the sink."""

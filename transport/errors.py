@@ -1,0 +1,110 @@
+"""What can go wrong for a program that uses the library: whose fault it was, and whether a retry can help.
+
+Every error derives from :class:`SpnError`. Counterpart: the codes in :mod:`spnhub.actors.codes`.
+"""
+
+from __future__ import annotations
+
+from spnhub.actors.codes import Code, is_retryable
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectionAborted",
+    "ConnectionRefused",
+    "EndpointClosed",
+    "HandshakeRejected",
+    "HubUnreachable",
+    "LocalProtocolError",
+    "SessionLost",
+    "SessionRefused",
+    "SpnError",
+    "can_retry",
+    "code_name",
+]
+
+
+def code_name(code: int) -> str:
+    """The code's name for messages; the number if this version doesn't know it."""
+    try:
+        return Code(code).name
+    except ValueError:
+        return str(code)
+
+
+def can_retry(code: int) -> bool:
+    """:func:`spnhub.actors.codes.is_retryable` for codes that this version may not know (then: no)."""
+    try:
+        return is_retryable(Code(code))
+    except ValueError:
+        return False
+
+
+class SpnError(Exception):
+    """Base of all errors of this library. ``retryable``: the same call may succeed later, nothing changed here."""
+
+    retryable: bool = False
+
+
+class ConfigurationError(SpnError, ValueError):
+    """The caller's fault: an argument that can't be used. The message names it."""
+
+
+class LocalProtocolError(SpnError):
+    """Our own fault: an event that is illegal in this state. A bug in whoever caused it."""
+
+
+class HubUnreachable(SpnError, OSError):
+    """Nobody's fault, or the network's: the name has no address, or no hub answers there."""
+
+    retryable = True
+
+
+class HandshakeRejected(SpnError):
+    """A certificate or name is wrong, here or at the hub. ``alert``: the TLS alert (RFC 8446 section 6)."""
+
+    def __init__(self, alert: int, reason: str, *, by_hub: bool) -> None:
+        who = "the hub refused us" if by_hub else "we refused the hub's certificate"
+        super().__init__(f"{who} (TLS alert {alert}): {reason}" if reason else f"{who} (TLS alert {alert})")
+        self.alert = alert
+        self.reason = reason
+        self.by_hub = by_hub
+
+
+class SessionRefused(SpnError):
+    """The hub said no to the session (R-2.2). ``code``: see :class:`spnhub.actors.codes.Code`."""
+
+    def __init__(self, code: int, reason: str, retryable: bool) -> None:
+        super().__init__(f"session refused, {code_name(code)}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.retryable = retryable
+
+
+class SessionLost(SpnError, ConnectionError):
+    """The session ended or could not be used; the endpoint goes on trying, or has given up."""
+
+    retryable = True
+
+
+class EndpointClosed(SpnError):
+    """The endpoint was closed by its own program, or has failed for good; make another."""
+
+
+class ConnectionRefused(SpnError, ConnectionRefusedError):
+    """The hub or the provider said no to a connection (D-16). ``code``: see :class:`spnhub.actors.codes.Code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"connection refused, {code_name(code)}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.retryable = can_retry(code)
+
+
+class ConnectionAborted(SpnError, ConnectionResetError):
+    """The connection ended with an error: reset by the other application, an endpoint or the hub lost."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"connection aborted, {code_name(code)}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.retryable = True

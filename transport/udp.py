@@ -1,0 +1,314 @@
+"""Sockets, clock and loop around an engine: the only place where datagrams meet asyncio.
+
+One endpoint drives one engine over any number of UDP sockets. A *turn* takes what has arrived, lets due timers run,
+hands the engine's events to ``on_events`` and sends what is to be sent. UDP_GRO and UDP_SEGMENT move up to 64
+datagrams with one system call where the kernel has them. Counterpart: :mod:`spnhub.transport.engine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from spnhub.transport.engine import Address, Engine, EngineEvent, Transmit
+
+__all__ = ["UdpEndpoint"]
+
+_log = logging.getLogger(__name__)
+
+_UDP_SEGMENT: Final = 103
+_UDP_GRO: Final = 104
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+_MSG_ERRQUEUE: Final = 0x2000
+_BUFFER: Final = 4 * 1024 * 1024
+"""Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
+_BATCH: Final = 32
+"""Datagrams (joined ones count once) taken from a socket in one turn, so that no socket starves the loop."""
+_BACKLOG: Final = 4096
+"""Transmits that wait for a full socket; beyond it they are dropped, and QUIC repeats them."""
+_ROUNDS: Final = 8
+"""How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
+
+
+class _Socket:
+    """One UDP socket."""
+
+    __slots__ = ("backlog", "connected", "index", "segments", "sock", "writing")
+
+    def __init__(self, index: int, sock: socket.socket, connected: bool) -> None:
+        self.index = index
+        self.sock = sock
+        self.connected = connected
+        self.segments = True
+        self.backlog: deque[Transmit] = deque(maxlen=_BACKLOG)
+        self.writing = False
+
+
+class UdpEndpoint:
+    """Drives an engine.
+
+    :param engine: what to drive.
+    :param on_events: called with each batch of the engine's events; may use the engine.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_events: Callable[[list[EngineEvent]], None],
+    ) -> None:
+        self.engine = engine
+        self._on_events = on_events
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[int, _Socket] = {}
+        self._next_index = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._scheduled: asyncio.Handle | None = None
+        self._in_turn = False
+        self.extra_timer: Callable[[], float | None] = lambda: None
+        """Another source of due times (the actors' timers), looked at with the engine's."""
+
+    # ---- sockets -----------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._loop.time()
+
+    async def open_server_socket(self, local: tuple[str, int]) -> Address:
+        """Bind a socket; the address that it got. Datagrams are taken only after :meth:`start`.
+
+        :raises OSError: it can't be bound.
+        """
+        infos = await self._loop.getaddrinfo(*local, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, sockaddr = infos[0]
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        try:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(sockaddr)
+        except OSError:
+            sock.close()
+            raise
+        return self._adopt(sock, connected=False)
+
+    async def open_client_socket(self, remote: tuple[str, int]) -> Address:
+        """A socket connected to ``remote`` (a host and port; the first address it resolves to).
+
+        :raises OSError: it doesn't resolve, or there is no route.
+        """
+        infos = await self._loop.getaddrinfo(*remote, type=socket.SOCK_DGRAM)
+        family, kind, proto, _, sockaddr = infos[0]
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        try:
+            sock.connect(sockaddr)
+        except OSError:
+            sock.close()
+            raise
+        address = self._adopt(sock, connected=True)
+        self._listen(self._sockets[address.local])
+        return Address(address.local, sockaddr)
+
+    def start(self) -> None:
+        """Take datagrams on every server socket (R-6.3)."""
+        for entry in self._sockets.values():
+            if not entry.connected:
+                self._listen(entry)
+
+    def local_address(self, address: Address) -> tuple[Any, ...]:
+        """What the socket of ``address`` is bound to."""
+        return tuple(self._sockets[address.local].sock.getsockname())
+
+    def release(self, address: Address) -> None:
+        """Close the socket of ``address``."""
+        entry = self._sockets.pop(address.local, None)
+        if entry is not None:
+            self._loop.remove_reader(entry.sock)
+            self._loop.remove_writer(entry.sock)
+            entry.sock.close()
+
+    async def close(self) -> None:
+        """Send what is left (close packets), then close every socket."""
+        if self._sockets:
+            self._turn()
+        for handle in (self._timer, self._scheduled):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._scheduled = None
+        for index in list(self._sockets):
+            self.release(Address(index, ()))
+
+    def _adopt(self, sock: socket.socket, *, connected: bool) -> Address:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_UDP, _UDP_GRO, 1)
+        if not connected:
+            # A connected socket reports port unreachable by itself; this one only through its error queue (D-20).
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            if sock.family == socket.AF_INET6:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        index = self._next_index
+        self._next_index += 1
+        self._sockets[index] = _Socket(index, sock, connected)
+        return Address(index, tuple(sock.getsockname()))
+
+    def _listen(self, entry: _Socket) -> None:
+        self._loop.add_reader(entry.sock, self._on_readable, entry)
+
+    # ---- the turn ----------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """After the engine was used outside of ``on_events``: have a turn soon."""
+        if self._scheduled is None and not self._in_turn:
+            self._scheduled = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self._in_turn = True
+        engine = self.engine
+        try:
+            now = self._loop.time()
+            due = engine.timer()
+            if due is not None and due <= now:
+                engine.handle_timer(now)
+            for turn in range(_ROUNDS):
+                events = engine.events()
+                # Sending makes room, and room may be an event; mostly there is none.
+                if turn and not events:
+                    break
+                self._on_events(events)
+                for transmit in engine.transmit(now):
+                    self._send(transmit)
+            else:
+                self._scheduled = self._loop.call_soon(self._turn)
+        finally:
+            self._in_turn = False
+        self._arm()
+
+    def _arm(self) -> None:
+        times = [t for t in (self.engine.timer(), self.extra_timer()) if t is not None]
+        when = min(times, default=None)
+        if when == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = when
+        if when is not None:
+            self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._turn()
+
+    # ---- in ----------------------------------------------------------------------------------------------------
+
+    def _on_readable(self, entry: _Socket) -> None:
+        now = self._loop.time()
+        engine = self.engine
+        receive = entry.sock.recvmsg
+        for taken in range(_BATCH):
+            try:
+                data, ancillary, _, remote = receive(65_535, 64)
+            except (BlockingIOError, InterruptedError):
+                if not taken and not entry.connected:
+                    self._read_error_queue(entry, now)
+                break
+            except OSError as exc:
+                self._on_socket_error(entry, exc, now)
+                continue
+            size = 0
+            for level, kind, value in ancillary:
+                if level == socket.SOL_UDP and kind == _UDP_GRO:
+                    size = struct.unpack("i", value[:4])[0]
+            if entry.connected:
+                remote = entry.sock.getpeername() if remote is None else remote
+            engine.receive(data, Address(entry.index, remote), size, now)
+        self._turn()
+
+    def _on_socket_error(self, entry: _Socket, exc: OSError, now: float) -> None:
+        """ICMP errors come back as errors of the next call on the socket."""
+        if entry.connected:
+            if exc.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+                with contextlib.suppress(OSError):
+                    self.engine.unreachable(Address(entry.index, entry.sock.getpeername()), now)
+            return
+        self._read_error_queue(entry, now)
+
+    def _read_error_queue(self, entry: _Socket, now: float) -> None:
+        """Whom an ICMP error is about stands in the error queue; left there it would wake the loop for ever."""
+        for _ in range(_BATCH):
+            try:
+                _, _, _, remote = entry.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
+            except OSError:
+                return
+            if remote:
+                self.engine.unreachable(Address(entry.index, remote), now)
+
+    # ---- out ---------------------------------------------------------------------------------------------------
+
+    def _send(self, transmit: Transmit) -> None:
+        entry = self._sockets.get(transmit.address.local)
+        if entry is None:
+            return
+        if entry.backlog or not self._send_now(entry, transmit):
+            entry.backlog.append(transmit)
+            if not entry.writing:
+                entry.writing = True
+                self._loop.add_writer(entry.sock, self._on_writable, entry)
+
+    def _on_writable(self, entry: _Socket) -> None:
+        while entry.backlog:
+            if not self._send_now(entry, entry.backlog[0]):
+                return
+            entry.backlog.popleft()
+        entry.writing = False
+        self._loop.remove_writer(entry.sock)
+
+    def _send_now(self, entry: _Socket, transmit: Transmit) -> bool:
+        """False: the socket is full. Anything else that goes wrong is a lost datagram, which QUIC repeats."""
+        data, address, size = transmit
+        remote = () if entry.connected else (address.remote,)
+        try:
+            if not size:
+                if entry.connected:
+                    entry.sock.send(data)
+                else:
+                    entry.sock.sendto(data, address.remote)
+            elif entry.segments:
+                entry.sock.sendmsg([data], [(socket.SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))], 0, *remote)
+            else:
+                self._send_pieces(entry, transmit)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            if size and entry.segments and exc.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE):
+                # No segmentation on this path (an old kernel or device): one system call per datagram from now on.
+                entry.segments = False
+                return self._send_now(entry, transmit)
+            if exc.errno == errno.ENOBUFS:
+                return True
+            self._on_socket_error(entry, exc, self._loop.time())
+        return True
+
+    def _send_pieces(self, entry: _Socket, transmit: Transmit) -> None:
+        data, address, size = transmit
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            if entry.connected:
+                entry.sock.send(piece)
+            else:
+                entry.sock.sendto(piece, address.remote)
