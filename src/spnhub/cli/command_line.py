@@ -1,0 +1,57 @@
+"""What the three commands share: errors in arguments are one line on standard error, and exit status 2.
+
+Counterparts: :mod:`spnhub.cli.hub`, :mod:`spnhub.cli.agent` and :mod:`spnhub.cli.log`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from spnhub.settings import ConfigurationError
+
+__all__ = ["UNUSABLE", "one_line", "run_command_line"]
+
+UNUSABLE: Final = 2
+"""Exit status for unusable arguments or configuration."""
+
+
+def run_command_line(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a typer application and return the exit status.
+
+    A command function returns its status as int, or None for 0. Unusable arguments, and every
+    :class:`spnhub.settings.ConfigurationError`, become one line on standard error and status 2.
+    """
+    command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        status = command.main(args=list(arguments), prog_name=program, standalone_mode=False)
+    except typer.TyperException as error:
+        message = error.format_message() + _suggestion(error, command)
+        print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        return UNUSABLE
+    except ConfigurationError as error:
+        print(f"{program}: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        return UNUSABLE
+    except typer.Abort:
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of white space, line ends included, made one space."""
+    return " ".join(text.split())
+
+
+def _suggestion(error: typer.TyperException, command: object) -> str:
+    """The command that may have been meant; typer itself does this for options."""
+    unknown = re.fullmatch(r"No such command '(.*)'\.?", error.format_message().strip())
+    if unknown is None:
+        return ""
+    near = difflib.get_close_matches(unknown[1], list(getattr(command, "commands", ())), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,238 @@
+"""``spnhub``: the hub, and what helps to set one up. Every option has an environment variable.
+
+Counterparts: :mod:`spnhub.settings` checks what is given here, the hub process carries it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spnhub
+from spnhub import logging
+from spnhub.cli.command_line import UNUSABLE, run_command_line
+from spnhub.inventory import load_inventory
+from spnhub.inventory.server import serve_until_signalled
+from spnhub.settings import (
+    DATAGRAM_SIZES,
+    DEFAULT_INVENTORY,
+    DEFAULT_TOPIC,
+    ConfigurationError,
+    HubSettings,
+    KafkaSettings,
+    default_hub_id,
+    default_journal,
+    parse_addresses,
+    parse_bind,
+    parse_inventory_url,
+    split_address,
+)
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="spnhub", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
+)
+
+_INVENTORY_HELP = "Inventory: an http, https or file URL."
+_LEVEL_HELP = "debug, info, warning, error or critical."
+_FORMAT_HELP = "json or console.  [default: json; console on a terminal]"
+
+_Inventory = Annotated[str, typer.Option("-c", "--inventory", envvar="SPNHUB_INVENTORY_URL", help=_INVENTORY_HELP)]
+_Token = Annotated[
+    str | None, typer.Option("--inventory-token", envvar="SPNHUB_INVENTORY_TOKEN", help="Its bearer token.")
+]
+_Bind = Annotated[
+    str | None,
+    typer.Option("--bind", metavar="ADDRESS", envvar="SPNHUB_BIND", help="Overrides every hub's serverAddress."),
+]
+
+
+def _kafka_option(name: str, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        f"--kafka-{name}", envvar=f"SPNHUB_KAFKA_{name.upper().replace('-', '_')}", help=text
+    )
+    return option
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    inventory: _Inventory = DEFAULT_INVENTORY,
+    inventory_token: _Token = None,
+    bind: _Bind = None,
+    hub_id: Annotated[
+        str | None,
+        typer.Option(
+            "--hub-id",
+            envvar="SPNHUB_HUB_ID",
+            help="Names this instance in events; stable over restarts.  [default: host name]",
+        ),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            metavar="DIR",
+            envvar="SPNHUB_JOURNAL",
+            help="Folder of the event journal.  [default: the hub id's in the platform's state folder]",
+        ),
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            "--kafka",
+            metavar="HOST:PORT,...",
+            envvar="SPNHUB_KAFKA",
+            help="Brokers to ship events to.  [default: none, journal only]",
+        ),
+    ] = None,
+    topic: Annotated[str, typer.Option("--topic", envvar="SPNHUB_TOPIC", help="Kafka topic.")] = DEFAULT_TOPIC,
+    kafka_security_protocol: Annotated[
+        str, _kafka_option("security-protocol", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    ] = "PLAINTEXT",
+    kafka_sasl_mechanism: Annotated[
+        str | None, _kafka_option("sasl-mechanism", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")
+    ] = None,
+    kafka_sasl_username: Annotated[str | None, _kafka_option("sasl-username", "For SASL.")] = None,
+    kafka_sasl_password: Annotated[str | None, _kafka_option("sasl-password", "For SASL.")] = None,
+    kafka_ssl_cafile: Annotated[
+        Path | None, _kafka_option("ssl-cafile", "CA certificates, PEM.  [default: the system's]")
+    ] = None,
+    kafka_ssl_capath: Annotated[Path | None, _kafka_option("ssl-capath", "Folder of CA certificates.")] = None,
+    kafka_ssl_certfile: Annotated[Path | None, _kafka_option("ssl-certfile", "Client certificate, PEM.")] = None,
+    kafka_ssl_keyfile: Annotated[Path | None, _kafka_option("ssl-keyfile", "Its key, PEM.")] = None,
+    kafka_ssl_password: Annotated[str | None, _kafka_option("ssl-password", "Of the key.")] = None,
+    idle_timeout: Annotated[
+        float,
+        typer.Option(
+            "--idle-timeout",
+            metavar="SECONDS",
+            envvar="SPNHUB_IDLE_TIMEOUT",
+            help="An endpoint that is silent for this long is lost.",
+        ),
+    ] = 20,
+    keep_alive: Annotated[
+        float,
+        typer.Option(
+            "--keep-alive",
+            metavar="SECONDS",
+            envvar="SPNHUB_KEEP_ALIVE",
+            help="PING after so much silence; 0: never.",
+        ),
+    ] = 5,
+    datagram_size: Annotated[
+        int,
+        typer.Option(
+            "--datagram-size",
+            metavar="BYTES",
+            envvar="SPNHUB_DATAGRAM_SIZE",
+            help=f"Largest UDP payload sent, {DATAGRAM_SIZES[0]} to {DATAGRAM_SIZES[1]}.",
+        ),
+    ] = DATAGRAM_SIZES[0],
+    log_level: Annotated[str, typer.Option("--log-level", envvar="SPNHUB_LOG_LEVEL", help=_LEVEL_HELP)] = "info",
+    log_format: Annotated[
+        logging.LogFormat | None, typer.Option("--log-format", envvar="SPNHUB_LOG_FORMAT", help=_FORMAT_HELP)
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> int:
+    """Run an SPN Hub: join the consumers and providers that the inventory allows.
+
+    SIGTERM and SIGINT stop it in order. Log lines go to standard output; hub.ready says that packets are taken.
+    """
+    if version:
+        typer.echo(spnhub.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced(context)
+        return 0
+    own_id = default_hub_id() if hub_id is None else hub_id
+    settings = HubSettings(
+        inventory=inventory,
+        inventory_token=inventory_token,
+        bind=bind,
+        hub_id=own_id,
+        journal=default_journal(own_id) if journal is None else journal,
+        kafka=None
+        if kafka is None
+        else KafkaSettings(
+            bootstrap_servers=parse_addresses(kafka, "--kafka"),
+            topic=topic,
+            security_protocol=kafka_security_protocol,
+            sasl_mechanism=kafka_sasl_mechanism,
+            sasl_username=kafka_sasl_username,
+            sasl_password=kafka_sasl_password,
+            ssl_cafile=kafka_ssl_cafile,
+            ssl_capath=kafka_ssl_capath,
+            ssl_certfile=kafka_ssl_certfile,
+            ssl_keyfile=kafka_ssl_keyfile,
+            ssl_password=kafka_ssl_password,
+        ),
+        idle_timeout=idle_timeout,
+        keep_alive=keep_alive,
+        datagram_size=datagram_size,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    logging.configure(settings.log_level, settings.log_format)
+    # Imported late: `spnhub check` and `--help` need nothing of it.
+    from spnhub import hub_process  # noqa: PLC0415
+
+    return hub_process.run(settings)
+
+
+@app.command()
+def check(inventory: _Inventory = DEFAULT_INVENTORY, inventory_token: _Token = None, bind: _Bind = None) -> int:
+    """Read an inventory and name every fault in it; exit status 0, or 2 with faults."""
+    parse_inventory_url(inventory)
+    if bind is not None:
+        parse_bind(bind)
+    # Retries say nothing of their own here: what comes out is the faults, a line each.
+    logging.configure("error", stream=sys.stderr)
+    found = asyncio.run(load_inventory(inventory, inventory_token, bind=bind, attempts=1))
+    for fault in found.faults:
+        typer.echo(str(fault), err=True)
+    if found.faults:
+        return UNUSABLE
+    networks = [network for realm in found.realms for network in realm.networks]
+    services = sum(len(network.services) for network in networks)
+    typer.echo(f"{inventory}: {len(found.realms)} realms, {len(networks)} hubs, {services} services: no faults")
+    return 0
+
+
+@app.command(name="inventory")
+def serve_inventory(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML or JSON document: realms: [...].")],
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", envvar="SPNHUB_INVENTORY_LISTEN", help="Port 0: any that is free."
+        ),
+    ] = "127.0.0.1:8080",
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="SPNHUB_INVENTORY_TOKEN", help="Bearer token that requests must bring."),
+    ] = None,
+) -> int:
+    """Serve a file as the inventory API, for development; the file is read again when it changes."""
+    host, port = split_address(listen, "--listen")
+    logging.configure()
+    asyncio.run(serve_until_signalled(file, token, host, port))
+    return 0
+
+
+def _refuse_misplaced(context: typer.Context) -> None:
+    """An option before the name of a subcommand would be taken and forgotten."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigurationError(f"{parameter.opts[-1]} belongs behind {context.invoked_subcommand!r}")
+
+
+def main() -> int:
+    """Entry point of ``spnhub``; returns the exit status."""
+    return run_command_line(app, "spnhub")

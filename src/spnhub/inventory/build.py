@@ -1,0 +1,285 @@
+"""Makes the hub's own definitions of an inventory, and names everything that had to be left out.
+
+A fault costs the smallest part that holds it: a service, a hub or a realm; everything else works on. Of two that claim
+the same (a name, or an fqdn on one address) the first keeps it. Counterparts: :mod:`spnhub.inventory.source` gets the
+objects, :mod:`spnhub.actors.definitions` and the engine's policies are what comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.inventory import pem
+from spnhub.inventory.model import Hub, Moment, Realm, Service
+from spnhub.inventory.source import (
+    Fault,
+    RawHub,
+    RawRealm,
+    fetch,
+    file_of,
+    name_of,
+    read_file,
+)
+from spnhub.settings import parse_inventory_url
+from spnhub.transport.engine import ServerIdentity, ServerPolicy
+from spnhub.transport.protocol import ALPN
+
+__all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "load_inventory"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_EXPIRY: Final = TypeAdapter[datetime | None](Moment | None)
+
+
+class ListenAddress(NamedTuple):
+    """Where UDP packets are taken."""
+
+    host: str | None
+    """An IP address; None: all."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where one network is served, and as whom."""
+
+    realm: str
+    network_urn: str
+    fqdn: str
+    address: ListenAddress
+    identity: ServerIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the hub serves, and what it had to leave out."""
+
+    realms: tuple[RealmDefinition, ...]
+    listening: tuple[Listening, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def policies(self) -> Mapping[ListenAddress, ServerPolicy]:
+        """Per address to listen at: who answers to which server name."""
+        identities: dict[ListenAddress, dict[str, ServerIdentity]] = {}
+        for one in self.listening:
+            identities.setdefault(one.address, {})[one.fqdn] = one.identity
+        return {address: ServerPolicy(by_name) for address, by_name in identities.items()}
+
+
+async def load_inventory(
+    url: str, token: str | None = None, *, bind: str | None = None, attempts: int | None = 1
+) -> Inventory:
+    """Read the inventory at an http, https or file URL (R-6.2).
+
+    ``bind`` overrides every hub's serverAddress. ``attempts`` is how often an inventory that is away is asked: None is
+    until it answers, which a hub does at its start; each failure is logged as ``inventory.unavailable``.
+
+    :raises InventoryError: the whole can't be had. Parts that can't be used are in :attr:`Inventory.faults`.
+    """
+    now = datetime.now(UTC)
+    parse_inventory_url(url)
+    if urlsplit(url).scheme == "file":
+        raw = await asyncio.to_thread(read_file, file_of(url))
+    else:
+        raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
+    # Keys and certificates take their time: beside the event loop, which has packets to answer during a reload.
+    return await asyncio.to_thread(build, raw, bind=bind, now=now)
+
+
+def build(raw: Iterable[RawRealm], *, bind: str | None = None, now: datetime | None = None) -> Inventory:
+    """Judge the inventory's objects and make the hub's definitions of those that can be used."""
+    return _Builder(bind, datetime.now(UTC) if now is None else now).build(raw)
+
+
+def is_ignored(realm: Any, now: datetime) -> bool:
+    """Whether a realm object is disabled, or expired: then nothing else about it matters."""
+    if not isinstance(realm, dict):
+        return False
+    if realm.get("disabled") is True:
+        return True
+    try:
+        expiry = _EXPIRY.validate_python(realm.get("expiredAt"))
+    except ValidationError:
+        return False
+    return expiry is not None and expiry <= now
+
+
+def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[Fault]:
+    """Everything that is wrong with one object, judged alone."""
+    faults: list[Fault] = []
+    _validated(kind, data, where, faults)
+    return faults
+
+
+class _Builder:
+    """One pass over the objects; collects faults and claims as it goes."""
+
+    def __init__(self, bind: str | None, now: datetime) -> None:
+        self._bind = bind
+        self._now = now
+        self._faults: list[Fault] = []
+        self._listening: list[Listening] = []
+        self._claims: dict[tuple[str, int], list[tuple[str | None, str]]] = {}
+        """Who serves an fqdn at a port: address and hub."""
+
+    def build(self, raw: Iterable[RawRealm]) -> Inventory:
+        realms = []
+        names: set[str] = set()
+        for position, realm in enumerate(raw, 1):
+            if is_ignored(realm.data, self._now):
+                continue
+            label = _label(realm.data, position)
+            if self._is_taken(names, realm.data, f"realm {label}"):
+                continue
+            definition = self._realm(realm, label)
+            if definition is not None:
+                realms.append(definition)
+        return Inventory(realms=tuple(realms), listening=tuple(self._listening), faults=tuple(self._faults))
+
+    def _realm(self, raw: RawRealm, label: str) -> RealmDefinition | None:
+        where = f"realm {label}"
+        realm = _validated(Realm, raw.data, where, self._faults)
+        if raw.failure is not None:
+            self._faults.append(Fault(where, "hubs", raw.failure))
+        usable = realm if raw.failure is None else None
+        networks = []
+        names: set[str] = set()
+        for position, hub in enumerate(raw.hubs, 1):
+            hub_label = f"{label}/{_label(hub.data, position)}"
+            if self._is_taken(names, hub.data, f"hub {hub_label}"):
+                continue
+            # Also below a realm that can't be used: every fault is to be named.
+            network = self._network(hub, hub_label, usable)
+            if network is not None:
+                networks.append(network)
+        return RealmDefinition(name=usable.name, networks=tuple(networks)) if usable is not None else None
+
+    def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
+        where = f"hub {label}"
+        hub = _validated(Hub, raw.data, where, self._faults)
+        if raw.failure is not None:
+            self._faults.append(Fault(where, "services", raw.failure))
+            hub = None
+        services = []
+        names: set[str] = set()
+        for position, data in enumerate(raw.services, 1):
+            service_label = f"service {label}/{_label(data, position)}"
+            if self._is_taken(names, data, service_label):
+                continue
+            service = _validated(Service, data, service_label, self._faults)
+            if service is not None and hub is not None and realm is not None:
+                services.append(
+                    ServiceDefinition(
+                        urn=service.urn(realm.name, hub.name),
+                        name=service.name,
+                        provider=service.provider,
+                        consumers=frozenset(service.consumers),
+                        singleton=service.singleton,
+                    )
+                )
+        if hub is None or realm is None or not self._listen(hub, where, realm):
+            return None
+        return NetworkDefinition(urn=hub.urn(realm.name), name=hub.name, fqdn=hub.fqdn, services=tuple(services))
+
+    def _listen(self, hub: Hub, where: str, realm: Realm) -> bool:
+        """Claim the hub's fqdn at its address; False when another hub has it."""
+        host = self._bind if self._bind is not None else hub.server_address
+        claims = self._claims.setdefault((hub.fqdn, hub.server_port), [])
+        for other_host, other in claims:
+            if _overlap(host, other_host):
+                self._faults.append(Fault(where, "fqdn", f"is that of {other}, on the same address and port"))
+                return False
+        claims.append((host, where))
+        self._listening.append(
+            Listening(
+                realm=realm.name,
+                network_urn=hub.urn(realm.name),
+                fqdn=hub.fqdn,
+                address=ListenAddress(host, hub.server_port),
+                identity=ServerIdentity(
+                    certificate_chain=hub.server_cert.encode(),
+                    private_key=hub.server_cert_key.encode(),
+                    client_ca=realm.cacert.encode(),
+                    alpn=(ALPN,),
+                ),
+            )
+        )
+        return True
+
+    def _is_taken(self, names: set[str], data: Any, where: str) -> bool:
+        name = name_of(data)
+        if name is not None and name in names:
+            self._faults.append(Fault(where, "name", "is used more than once; the first keeps it"))
+            return True
+        if name is not None:
+            names.add(name)
+        return False
+
+
+def _validated(kind: type[_Model], data: Any, where: str, faults: list[Fault]) -> _Model | None:
+    if not isinstance(data, dict):
+        faults.append(Fault(where, "", "is not an object"))
+        return None
+    try:
+        valid = kind.model_validate(data)
+    except ValidationError as error:
+        faults += [
+            Fault(where, ".".join(map(str, detail["loc"])), _message(detail["type"], detail))
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        return None
+    if isinstance(valid, Hub) and not pem.matches(valid.server_cert_key, valid.server_cert):
+        faults.append(Fault(where, "serverCertKey", "does not belong to serverCert"))
+        return None
+    return valid
+
+
+_MESSAGES: Final = {
+    "missing": "is missing",
+    "string_type": "is not a string",
+    "string_too_short": "is empty",
+    "bool_type": "is not true or false",
+    "int_type": "is not a whole number",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "list_type": "is not an array",
+    "dict_type": "is not an object",
+    "model_type": "is not an object",
+}
+
+
+def _message(kind: str, detail: Mapping[str, Any]) -> str:
+    """What is wrong, without the value: it may be a key."""
+    context = detail.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "greater_than_equal":
+        return f"is below {context['ge']:g}"
+    if kind == "less_than_equal":
+        return f"is above {context['le']:g}"
+    return _MESSAGES.get(kind, f"is not valid ({kind})")
+
+
+def _label(data: Any, position: int) -> str:
+    name = name_of(data)
+    return name if name is not None and name.isprintable() else f"#{position}"
+
+
+def _overlap(one: str | None, other: str | None) -> bool:
+    """Whether a packet could arrive at both addresses."""
+    if one is None or other is None or one == other:
+        return True
+    a, b = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if a.version != b.version:
+        # A socket bound to :: takes IPv4 as well.
+        return "::" in {str(a), str(b)}
+    return a.is_unspecified or b.is_unspecified

@@ -1,0 +1,202 @@
+"""The objects of the inventory API, as it describes them: realm, hub, service, availability management.
+
+Unknown fields are ignored, since the API grows, and null is the same as absent. Keys are kept out of ``repr``.
+Counterpart: :mod:`spnhub.inventory.build` makes the hub's own definitions from these and names every fault.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import model_validator as validates_model
+from pydantic.alias_generators import to_camel
+
+from spnhub.inventory import pem
+
+__all__ = ["AvailabilityManagement", "Hub", "MountPoint", "Realm", "Service"]
+
+_REALM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
+_HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*?,/#-]+")
+
+
+def _realm_name(name: str) -> str:
+    if _REALM_NAME.fullmatch(name) is None:
+        raise ValueError("does not match ^[a-z0-9][a-z0-9-]*$")
+    if name == "master":
+        raise ValueError('is "master", which is reserved')
+    return name
+
+
+def _name(name: str) -> str:
+    # The name becomes part of URNs and of URL paths: a colon would make two services share one URN.
+    if not name or any(c in ":/?#%" or c.isspace() or not c.isprintable() for c in name):
+        raise ValueError("is empty or holds a character that can't be part of a URN")
+    return name
+
+
+def _fqdn(name: str) -> str:
+    lowered = name.removesuffix(".").lower()
+    if len(lowered) > 253 or _HOST_NAME.fullmatch(lowered) is None:
+        raise ValueError("is not a host name")
+    try:
+        ipaddress.ip_address(lowered)
+    except ValueError:
+        return lowered
+    raise ValueError("is an address: TLS clients send no SNI for one (D-19)")
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError("is not an ISO 8601 time") from None
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    raise ValueError("is not an ISO 8601 time")
+
+
+def _cron(text: str) -> str:
+    fields = text.split()
+    if len(fields) != 6 or any(_CRON_FIELD.fullmatch(field) is None for field in fields):
+        raise ValueError("is not six cron fields: minute, hour, day of month, month, day of week, year")
+    return text
+
+
+def _command(value: Any) -> Any:
+    # A union would put the names of its members into the path of a fault.
+    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        raise ValueError("is neither a string nor an array of strings")
+    return value
+
+
+Text = Annotated[str, StringConstraints(strict=True)]
+NonEmpty = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Name = Annotated[Text, AfterValidator(_name)]
+Certificates = Annotated[Text, AfterValidator(pem.check_certificates)]
+PrivateKey = Annotated[Text, AfterValidator(pem.check_key)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Cron = Annotated[Text, AfterValidator(_cron)]
+Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
+Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+
+class _Object(BaseModel):
+    """What all objects of the API have in common."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=False,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    @validates_model(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
+
+
+class Realm(_Object):
+    """A tenant."""
+
+    name: Annotated[Text, AfterValidator(_realm_name)]
+    title: Text
+    cacert: Certificates
+    """PEM: the CAs whose client certificates the realm's hubs accept."""
+    disabled: StrictBool
+    device_id_signing_key: Text = Field(alias="deviceIDSigningKey", repr=False)
+    device_id_verification_key: Text = Field(alias="deviceIDVerificationKey", repr=False)
+    description: Text | None = None
+    session_timeout: Any = None
+    administrators: Any = None
+    expired_at: Moment | None = None
+    """Past it the realm counts as disabled. Without an offset it is UTC."""
+
+    @property
+    def urn(self) -> str:
+        """``urn:chip-in:realm:{name}``."""
+        return f"urn:chip-in:realm:{self.name}"
+
+
+class Hub(_Object):
+    """A network of a realm; "hub" in the API."""
+
+    name: Name
+    title: Text
+    fqdn: Annotated[Text, AfterValidator(_fqdn)]
+    """Lower case, without a final dot."""
+    server_cert: Certificates
+    """PEM: the server's certificate, then intermediate ones."""
+    server_cert_key: PrivateKey = Field(repr=False)
+    description: Text | None = None
+    server_port: Port = 443
+    server_address: Annotated[Text, AfterValidator(_address)] | None = None
+    """An IP address to bind; None: all."""
+
+    def urn(self, realm: str) -> str:
+        """``urn:chip-in:network:{realm}:{name}``."""
+        return f"urn:chip-in:network:{realm}:{self.name}"
+
+
+class MountPoint(_Object):
+    """A volume of a service that is started on demand."""
+
+    volume_size: Annotated[float, Field(strict=True, ge=1, le=100)]
+    """GiB."""
+    target: NonEmpty
+
+
+class AvailabilityManagement(_Object):
+    """How a service is started and stopped."""
+
+    cluster_manager_urn: NonEmpty
+    """``docker:``, ``k8s:[api-url/]namespace`` or ``nomad:{job-api-url}``."""
+    service_id: NonEmpty
+    description: Text | None = None
+    image: Text | None = None
+    command: Command = None
+    options: list[Any] | None = None
+    env: dict[str, Any] | None = Field(default=None, repr=False)
+    mount_points: list[MountPoint] | None = None
+    start_at: Cron | None = None
+    stop_at: Cron | None = None
+    idle_timeout: Seconds | None = None
+    """Without traffic for this long the service is shut down; only with on-demand start."""
+    ondemand_start: StrictBool = False
+    ondemand_start_on_consumer: StrictBool = False
+    ondemand_start_on_payload: StrictBool = False
+
+
+class Service(_Object):
+    """A service of a network."""
+
+    name: Name
+    title: Text
+    provider: NonEmpty
+    """Common name of the certificate subject that may provide it."""
+    consumers: list[NonEmpty]
+    """Common names that may use it."""
+    description: Text | None = None
+    singleton: StrictBool = False
+    availability_management: AvailabilityManagement | None = None
+
+    def urn(self, realm: str, hub: str) -> str:
+        """``urn:chip-in:service:{realm}:{hub}:{name}``."""
+        return f"urn:chip-in:service:{realm}:{hub}:{self.name}"

@@ -1,0 +1,300 @@
+"""Gets the inventory's objects, as they are, over HTTP or from a file.
+
+Over HTTP in the order of R-6.2: all realms, then every realm's hubs, then every hub's services. Counterparts:
+:mod:`spnhub.inventory.build` judges what is got here, :mod:`spnhub.inventory.server` serves the same API from a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+import structlog
+import yaml
+
+from spnhub.settings import ConfigurationError, parse_inventory_url
+
+__all__ = ["Fault", "InventoryError", "RawHub", "RawRealm", "fetch", "file_of", "load_document", "name_of", "read_file"]
+
+_log = structlog.get_logger(__name__)
+
+CONCURRENCY: Final = 16
+"""Requests under way at once: enough to hide the distance, few enough for any server."""
+PART_ATTEMPTS: Final = 4
+"""Attempts at the hubs of one realm or the services of one hub: the others must not wait for it forever."""
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
+
+
+class InventoryError(ConfigurationError):
+    """The inventory as a whole can't be had; the text is one line and names URL or file, and what happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A part of the inventory that is left out, and why."""
+
+    where: str
+    """``realm R``, ``hub R/H`` or ``service R/H/S``; ``#2`` stands for the second of a list that has no usable name."""
+    field: str
+    """The API's name of the field, with dots into objects; ``""`` is the whole object."""
+    message: str
+    """Goes on after the field's name: ``is missing``."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field} {self.message}" if self.field else f"{self.where}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class RawHub:
+    """A hub object with its services, or why they couldn't be got."""
+
+    data: Any = field(repr=False)
+    services: list[Any] = field(default_factory=list, repr=False)
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawRealm:
+    """A realm object with its hubs, or why they couldn't be got."""
+
+    data: Any = field(repr=False)
+    hubs: list[RawHub] = field(default_factory=list)
+    failure: str | None = None
+
+
+def name_of(data: Any) -> str | None:
+    """The name of an object, where it has one that can stand in a URL."""
+    name = data.get("name") if isinstance(data, dict) else None
+    return name if isinstance(name, str) and name and name not in {".", ".."} and "/" not in name else None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A file
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class _JsonTypes(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C loader where there is one
+    """YAML with the types of JSON: a time stays the text that HTTP would bring."""
+
+
+_JsonTypes.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _JsonTypes.yaml_implicit_resolvers.items()
+}
+
+
+def file_of(url: str) -> Path:
+    """The path that a ``file:`` URL names; ``file:name`` is relative to the current folder."""
+    return Path(unquote(urlsplit(url).path))
+
+
+def read_file(path: Path) -> list[RawRealm]:
+    """Read a YAML or JSON document ``realms: [ {…realm, hubs: [ {…hub, services: […]} ]} ]``.
+
+    :raises InventoryError: it can't be read, or isn't such a document.
+    """
+    document = load_document(path)
+    return [
+        RawRealm(
+            data=realm,
+            hubs=[
+                RawHub(data=hub, services=services, failure=failure)
+                for hub in hubs
+                for services, failure in [_children(hub, "services")]
+            ],
+            failure=failure,
+        )
+        for realm in document["realms"]
+        for hubs, failure in [_children(realm, "hubs")]
+    ]
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Read a document and check its outermost shape only: an object with the array ``realms``.
+
+    :raises InventoryError: it can't be read or has another shape.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InventoryError(f"{path}: can't be read: {reason}") from error
+    try:
+        # S506: the loader is a safe one.
+        document = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_JsonTypes)  # noqa: S506
+    except json.JSONDecodeError as error:
+        raise InventoryError(f"{path}: is not JSON: {error.msg} in line {error.lineno}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        raise InventoryError(f"{path}: is not YAML: {error.problem}{line}") from error
+    except yaml.YAMLError as error:
+        raise InventoryError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("realms"), list):
+        raise InventoryError(f"{path}: realms is missing or not an array")
+    return document
+
+
+def _children(parent: Any, kind: str) -> tuple[list[Any], str | None]:
+    children = parent.get(kind) if isinstance(parent, dict) else None
+    if children is None:
+        return [], None
+    return (children, None) if isinstance(children, list) else ([], "is not an array")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# HTTP
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class _FailedError(Exception):
+    """A request failed; the text goes on after a subject. ``transient``: the same request may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+async def fetch(
+    url: str,
+    token: str | None,
+    *,
+    attempts: int | None,
+    wanted: Callable[[Any], bool],
+) -> list[RawRealm]:
+    """Get everything from the API at ``url``.
+
+    ``attempts``: how often the list of realms is tried while the inventory is away; None: until it answers. ``wanted``
+    says of a realm object whether its hubs are to be got.
+
+    :raises InventoryError: the list of realms can't be had.
+    """
+    parse_inventory_url(url)
+    headers = {"Accept": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+    async with httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, limits=limits, follow_redirects=True) as client:
+        try:
+            reader = _Reader(client, url.rstrip("/"))
+        except httpx.InvalidURL as error:
+            raise InventoryError(f"{url!r} is no URL: {error}") from error
+        try:
+            realms = await reader.array("realms", attempts=attempts)
+        except _FailedError as failure:
+            raise InventoryError(str(failure)) from failure.__cause__
+
+        names: set[str] = set()
+        asked = []
+        for data in realms:
+            name = name_of(data)
+            ask = name is not None and name not in names and wanted(data)
+            asked.append(name if ask else None)
+            if name is not None and ask:
+                names.add(name)
+        hubs = await _gather(lambda realm: reader.part("realms", realm, "hubs"), asked)
+
+        paths = [
+            (realm, name_of(hub)) if realm is not None and name_of(hub) is not None else None
+            for realm, (list_of_hubs, _) in zip(asked, hubs, strict=True)
+            for hub in list_of_hubs
+        ]
+        services = iter(await _gather(lambda path: reader.part("realms", path[0], "hubs", path[1], "services"), paths))
+        return [
+            RawRealm(
+                data=data,
+                hubs=[RawHub(hub, *next(services)) for hub in list_of_hubs],
+                failure=failure,
+            )
+            for data, (list_of_hubs, failure) in zip(realms, hubs, strict=True)
+        ]
+
+
+_Part = tuple[list[Any], str | None]
+
+
+async def _gather(get: Callable[[Any], Awaitable[_Part]], keys: list[Any]) -> list[_Part]:
+    """Get one part per key, in the order of the keys; nothing for a key that is None."""
+    room = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(key: Any) -> _Part:
+        if key is None:
+            return [], None
+        async with room:
+            return await get(key)
+
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(one(key)) for key in keys]
+    return [task.result() for task in started]
+
+
+class _Reader:
+    """Requests to one inventory."""
+
+    def __init__(self, client: httpx.AsyncClient, base: str) -> None:
+        self._client = client
+        self._base = base
+        # A password in the URL has no business in a message.
+        self._shown = str(httpx.URL(base).copy_with(username=None, password=None)).rstrip("/")
+
+    async def part(self, *path: str) -> _Part:
+        """An array below the realms, or why it can't be had."""
+        try:
+            return await self.array(*path, attempts=PART_ATTEMPTS), None
+        except _FailedError as failure:
+            return [], f"can't be had: {failure}"
+
+    async def array(self, *path: str, attempts: int | None) -> list[Any]:
+        """GET an array, again and again while the inventory is away."""
+        relative = "/".join(quote(piece, safe="") for piece in path)
+        attempt, delay = 1, _FIRST_DELAY
+        while True:
+            try:
+                return await self._get(relative)
+            except _FailedError as failure:
+                if not failure.transient or (attempts is not None and attempt >= attempts):
+                    raise
+                # S311: spreads the hubs' retries, no secret.
+                pause = delay * random.uniform(0.5, 1.0)  # noqa: S311
+                _log.warning("inventory.unavailable", reason=str(failure), attempt=attempt, retry_in=round(pause, 3))
+                await asyncio.sleep(pause)
+                attempt, delay = attempt + 1, min(delay * 2, _LONGEST_DELAY)
+
+    async def _get(self, relative: str) -> list[Any]:
+        shown = f"{self._shown}/{relative}"
+        try:
+            response = await self._client.get(f"{self._base}/{relative}")
+        except httpx.TimeoutException as error:
+            raise _FailedError(f"{shown}: no answer in time", transient=True) from error
+        except httpx.TransportError as error:
+            raise _FailedError(f"{shown}: {str(error) or type(error).__name__}", transient=True) from error
+        except httpx.HTTPError as error:
+            raise _FailedError(f"{shown}: {str(error) or type(error).__name__}", transient=False) from error
+        status = response.status_code
+        if status != HTTPStatus.OK:
+            transient = status >= 500 or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+            raise _FailedError(f"{shown}: status {status}{_said(response)}", transient=transient)
+        try:
+            data = response.json()
+        except ValueError as error:
+            raise _FailedError(f"{shown}: the answer is not JSON", transient=False) from error
+        if not isinstance(data, list):
+            raise _FailedError(f"{shown}: the answer is not an array", transient=False)
+        return data
+
+
+def _said(response: httpx.Response) -> str:
+    """The message of the API's ``{code, message}``, on one line and bounded."""
+    try:
+        message = response.json()["message"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f" ({' '.join(str(message).split())[:200]})"

@@ -1,0 +1,228 @@
+"""What the ``spnhub`` command was told: frozen, checked, and without a default that only one place knows.
+
+Counterparts: :mod:`spnhub.cli.hub` fills these in from options and environment; the hub process reads them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from spnhub.logging import LEVELS, LogFormat
+
+__all__ = [
+    "ConfigurationError",
+    "HubSettings",
+    "KafkaSettings",
+    "default_hub_id",
+    "default_journal",
+    "parse_addresses",
+    "parse_bind",
+    "parse_inventory_url",
+    "split_address",
+]
+
+DEFAULT_INVENTORY: Final = "http://localhost:8080"
+DEFAULT_TOPIC: Final = "spn.events"
+DATAGRAM_SIZES: Final = (1200, 16383)
+"""Bytes: what every QUIC path carries (RFC 9000 section 14), and what aioquic can send."""
+
+_SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class ConfigurationError(Exception):
+    """Arguments or configuration that can't be used: exit status 2. The text is one line and names what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Where events are shipped to, and how to get in. Names are aiokafka's (``create_ssl_context`` for ``ssl_…``).
+
+    :raises ConfigurationError: settings that don't fit together.
+    """
+
+    bootstrap_servers: tuple[str, ...]
+    """``HOST:PORT`` each."""
+    topic: str = DEFAULT_TOPIC
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: Path | None = None
+    ssl_capath: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _one_of("--kafka-security-protocol", self.security_protocol, _SECURITY_PROTOCOLS)
+        if not self.topic or len(self.topic) > 249 or not set(self.topic) <= _TOPIC_CHARACTERS:
+            raise ConfigurationError(f"--topic: {self.topic!r} is no Kafka topic name")
+        if self.security_protocol.startswith("SASL_"):
+            if self.sasl_mechanism is None:
+                raise ConfigurationError(f"--kafka-sasl-mechanism is missing ({self.security_protocol} needs it)")
+            _one_of("--kafka-sasl-mechanism", self.sasl_mechanism, _SASL_MECHANISMS)
+            for option, value in (
+                ("--kafka-sasl-username", self.sasl_username),
+                ("--kafka-sasl-password", self.sasl_password),
+            ):
+                if not value:
+                    raise ConfigurationError(f"{option} is missing ({self.sasl_mechanism} needs it)")
+        elif self.sasl_mechanism is not None:
+            raise ConfigurationError(
+                f"--kafka-sasl-mechanism needs --kafka-security-protocol SASL_SSL or SASL_PLAINTEXT, "
+                f"not {self.security_protocol}"
+            )
+        for option, path in (
+            ("--kafka-ssl-cafile", self.ssl_cafile),
+            ("--kafka-ssl-capath", self.ssl_capath),
+            ("--kafka-ssl-certfile", self.ssl_certfile),
+            ("--kafka-ssl-keyfile", self.ssl_keyfile),
+        ):
+            if path is None:
+                continue
+            if "SSL" not in self.security_protocol:
+                raise ConfigurationError(
+                    f"{option} needs --kafka-security-protocol SSL or SASL_SSL, not {self.security_protocol}"
+                )
+            if not path.exists():
+                raise ConfigurationError(f"{option}: {path} does not exist")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ConfigurationError("--kafka-ssl-certfile is missing (--kafka-ssl-keyfile needs it)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """One hub process.
+
+    :raises ConfigurationError: a value out of its range; the text names the option.
+    """
+
+    inventory: str = DEFAULT_INVENTORY
+    """An http, https or file URL."""
+    inventory_token: str | None = field(default=None, repr=False)
+    bind: str | None = None
+    """An IP address that overrides every network's serverAddress; None: the inventory's."""
+    hub_id: str
+    """Names this instance in events; stable over restarts (D-3)."""
+    journal: Path
+    """Folder of the local event journal."""
+    kafka: KafkaSettings | None = None
+    """None: journal only."""
+    idle_timeout: float = 20.0
+    """Seconds (D-20)."""
+    keep_alive: float = 5.0
+    """Seconds; 0 turns it off."""
+    datagram_size: int = 1200
+    """Largest UDP payload sent, bytes."""
+    log_level: str = "info"
+    log_format: LogFormat | None = None
+    """None: console on a terminal, else json."""
+
+    def __post_init__(self) -> None:
+        parse_inventory_url(self.inventory)
+        if self.bind is not None:
+            parse_bind(self.bind)
+        if not self.hub_id or not self.hub_id.isprintable():
+            raise ConfigurationError(f"--hub-id: {self.hub_id!r} can't name a hub")
+        if self.journal.exists() and not self.journal.is_dir():
+            raise ConfigurationError(f"--journal: {self.journal} is not a folder")
+        # The upper bound is a week: anything above is a wrong unit, not a wish.
+        if not 0 < self.idle_timeout <= 604_800:
+            raise ConfigurationError(f"--idle-timeout: {self.idle_timeout:g} is not above 0 and at most 604800 seconds")
+        if not 0 <= self.keep_alive < self.idle_timeout:
+            raise ConfigurationError(
+                f"--keep-alive: {self.keep_alive:g} is not at least 0 and below --idle-timeout ({self.idle_timeout:g})"
+            )
+        low, high = DATAGRAM_SIZES
+        if not low <= self.datagram_size <= high:
+            raise ConfigurationError(f"--datagram-size: {self.datagram_size} is not between {low} and {high} bytes")
+        _one_of("--log-level", self.log_level, tuple(LEVELS))
+        if self.log_format is not None:
+            _one_of("--log-format", self.log_format, ("json", "console"))
+
+
+def default_hub_id() -> str:
+    """The host's name."""
+    return socket.gethostname()
+
+
+def default_journal(hub_id: str) -> Path:
+    """A folder per hub id below the platform's state folder, so that two hubs on one host need two ids only (D-4)."""
+    if hub_id in {"", ".", ".."} or any(c in hub_id for c in "/\\\0"):
+        raise ConfigurationError(f"--journal is missing (--hub-id {hub_id!r} can't name a folder)")
+    return platformdirs.user_state_path("spnhub", appauthor=False) / hub_id
+
+
+def parse_inventory_url(url: str, option: str = "--inventory") -> str:
+    """Check that ``url`` is an http, https or file URL, and give it back.
+
+    :raises ConfigurationError: it isn't; ``option`` is named.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = (parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0) or (
+            parts.scheme == "file" and parts.path and parts.netloc in {"", "localhost"}
+        )
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"{option}: {url!r} is not an http, https or file URL")
+    return url
+
+
+def parse_bind(address: str) -> str:
+    """Check that ``address`` is an IP address, and give it back.
+
+    :raises ConfigurationError: it isn't.
+    """
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ConfigurationError(f"--bind: {address!r} is not an IP address") from None
+    return address
+
+
+def parse_addresses(text: str, option: str) -> tuple[str, ...]:
+    """Take a list of ``HOST:PORT`` apart (an IPv6 address in brackets) at its commas.
+
+    :raises ConfigurationError: one of them isn't HOST:PORT; ``option`` and the piece are named.
+    """
+    pieces = tuple(piece.strip() for piece in text.split(","))
+    for piece in pieces:
+        host, port = split_address(piece, option)
+        if port == 0 or not host:
+            raise ConfigurationError(f"{option}: {piece!r} is not HOST:PORT")
+    return pieces
+
+
+def split_address(text: str, option: str) -> tuple[str, int]:
+    """Take one ``HOST:PORT`` apart; the brackets of an IPv6 address are taken off.
+
+    :raises ConfigurationError: it isn't HOST:PORT.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or any(c.isspace() or c in "/[]" for c in host) or not port.isascii() or not port.isdigit():
+        raise ConfigurationError(f"{option}: {text!r} is not HOST:PORT")
+    if int(port) > 65_535:
+        raise ConfigurationError(f"{option}: port {port} of {text!r} is above 65535")
+    return host, int(port)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{option}: {value!r} is none of {', '.join(allowed)}")
+
+
+_TOPIC_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
