@@ -21,7 +21,7 @@ _ANSWER_TIMEOUT = 3
 _PULL_TIMEOUT = 90.0
 
 
-class DockerMissing(Exception):
+class DockerMissing(Exception):  # noqa: N818 - it says what is the case
     """No engine, or no image; the message says which."""
 
 
@@ -62,7 +62,11 @@ class DockerBroker(KafkaBroker):
                 container = container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
             self._container = container.start()
         else:
-            self._container.get_wrapped_container().start()
+            container = self._container.get_wrapped_container()
+            container.reload()
+            if container.status == "paused":
+                container.unpause()
+            container.start()
         if wait:
             self.wait_ready()
 

@@ -6,7 +6,6 @@ that says so; under ``CI=true`` they fail instead.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import uuid
@@ -61,8 +60,7 @@ def _broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
 def kafka(_broker: KafkaBroker) -> KafkaBroker:
     """A real broker that runs and answers, whatever the test before did to it."""
     if _broker.controllable:
-        # A blocking wait in the test's own loop is not possible: fixtures of asynchronous tests run inside it.
-        _in_thread(_broker.start)
+        _broker.start()
     return _broker
 
 
@@ -72,18 +70,10 @@ def killable_kafka(kafka: KafkaBroker) -> Iterator[KafkaBroker]:
     if not kafka.controllable:
         pytest.skip(f"{kafka.description} cannot be killed")
     yield kafka
-    _in_thread(kafka.start)
+    kafka.start()
 
 
 @pytest.fixture
 def topic() -> str:
     """A topic name of this test's own; the topic doesn't exist yet."""
     return f"spn.test.{uuid.uuid4().hex[:12]}"
-
-
-def _in_thread(function: object) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    assert callable(function)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(function).result()

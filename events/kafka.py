@@ -1,0 +1,200 @@
+"""The log in Kafka as a source of events: the whole topic up to its present end, or on and on.
+
+Counterparts: :mod:`spnhub.events.shipper` writes what is read here, :mod:`spnhub.events.source` names the protocol,
+:mod:`spnhub.events.kafka_merge` makes the order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from spnhub.events import model
+from spnhub.events.kafka_merge import Item, Merger
+from spnhub.events.kafka_settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
+from spnhub.events.kafka_topic import KafkaUnavailable, LastWarning, client_arguments, reason_of, topic_partitions
+from spnhub.events.model import Recorded
+from spnhub.events.source import SourceError
+from spnhub.schemas.codec import SchemaError
+
+__all__ = ["KafkaSettings", "KafkaSettingsError", "KafkaSource", "Unreadable", "parse_kafka_url"]
+
+_BATCH: Final = 2_000
+_WAIT_MS: Final = 200
+_SILENCE: Final = 30.0
+"""Seconds without a record before the topic's end is reached, after which the broker counts as gone."""
+_FOLLOW_DELAY: Final = 1.0
+"""Seconds a followed event waits at most for one that belongs before it and is in another partition."""
+_UNREADABLE_LIMIT: Final = 100
+
+Unreadable = tuple[int, int, str]
+"""Partition, offset and reason of a record that is no event."""
+
+
+class KafkaSource:
+    """A topic as a source (:class:`spnhub.events.source.Source`). An async context manager.
+
+    :param source: settings, or ``kafka://host:port[,host:port…]/topic``; security then comes from the environment
+        (``SPNHUB_KAFKA_SECURITY_PROTOCOL`` and so on).
+    :raises SourceError: not such an address; on entering: not reached, not allowed, or no such topic.
+    """
+
+    def __init__(self, source: KafkaSettings | str) -> None:
+        try:
+            if isinstance(source, str):
+                source = parse_kafka_url(source, **KafkaSettings.security_from(os.environ))
+            self._arguments = client_arguments(source)
+        except KafkaSettingsError as exc:
+            raise SourceError(str(exc)) from exc
+        self.settings = source
+        self.name = f"kafka://{source.bootstrap_servers}/{source.topic}"
+        self.ordered = True
+        self.unreadable: list[Unreadable] = []
+        """Records that are no events of ours: passed over, the first hundred kept here."""
+        self.unreadable_count = 0
+        self._consumer: AIOKafkaConsumer | None = None
+        self._partitions: list[TopicPartition] = []
+        self._warnings: LastWarning | None = None
+
+    async def __aenter__(self) -> Self:
+        self._warnings = LastWarning()
+        try:
+            numbers = await topic_partitions(self.settings)
+            if not numbers:
+                raise SourceError(f"{self.name}: there is no such topic")
+            self._partitions = [TopicPartition(self.settings.topic, number) for number in numbers]
+            consumer = AIOKafkaConsumer(
+                auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=_WAIT_MS, **self._arguments
+            )
+            self._consumer = consumer
+            await asyncio.wait_for(consumer.start(), _SILENCE)
+            consumer.assign(self._partitions)
+        except (KafkaUnavailable, KafkaError, OSError, TimeoutError) as exc:
+            await self._close()
+            raise SourceError(f"{self.name}: {reason_of(exc)}") from exc
+        except BaseException:  # whatever it is, neither connections nor the log handler must stay
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+        if self._warnings is not None:
+            self._warnings.remove()
+            self._warnings = None
+
+    async def records(self, *, follow: bool = False) -> AsyncIterator[tuple[bytes, Recorded]]:
+        """Each event with its Confluent frame, redeliveries included, in the order of its hub.
+
+        Without ``follow``: from the beginning up to the end that the topic has when this is asked. The order is exact
+        but for what came to the topic only after all its partitions held later events of the hub. With ``follow``: on
+        and on, and an event waits at most a second for one that belongs before it.
+
+        :raises SourceError: the broker is gone.
+        """
+        if self._consumer is None:
+            raise SourceError(f"{self.name} is not open")
+        try:
+            begins = await self._consumer.beginning_offsets(self._partitions)
+            ends = await self._consumer.end_offsets(self._partitions)
+            for place, offset in begins.items():
+                self._consumer.seek(place, offset)
+            read = self._follow(self._consumer) if follow else self._up_to(self._consumer, begins, ends)
+            async for item in read:
+                yield item
+        except (KafkaError, OSError, TimeoutError) as exc:
+            raise SourceError(f"{self.name}: {reason_of(exc)}") from exc
+
+    async def _up_to(
+        self, consumer: AIOKafkaConsumer, begins: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+    ) -> AsyncIterator[Item]:
+        merger = Merger(place.partition for place in self._partitions)
+        # An emptied partition begins where it ends: nothing will ever come from there.
+        queues = {place: deque[Any]() for place in self._partitions if begins[place] < ends[place]}
+        for place in set(self._partitions) - set(queues):
+            for item in merger.finish(place.partition):
+                yield item
+        unread = set(queues)
+        while queues:
+            # Partitions advance together, by the time their records were appended: so little has to be held back.
+            dry = [place for place, queue in queues.items() if not queue and place in unread]
+            for place in dry:
+                if await self._fill(consumer, place, queues[place], ends[place]):
+                    unread.discard(place)
+            for place in [place for place, queue in queues.items() if not queue and place not in unread]:
+                del queues[place]
+                for item in merger.finish(place.partition):
+                    yield item
+            while queues and all(queues.values()):
+                place = min(queues, key=lambda each: queues[each][0][0])
+                _, item = queues[place].popleft()
+                for ready in merger.add(place.partition, item):
+                    yield ready
+        for item in merger.flush():
+            yield item
+
+    async def _fill(self, consumer: AIOKafkaConsumer, place: TopicPartition, queue: deque[Any], end: int) -> bool:
+        """Read on in one partition until there is an event, or the end; True: the end."""
+        last = time.monotonic()
+        position: int = await consumer.position(place)
+        while not queue and position < end:
+            found = await consumer.getmany(place, timeout_ms=_WAIT_MS, max_records=_BATCH)
+            for record in found.get(place, ()):
+                if record.offset < end and (item := self._decode(record)) is not None:
+                    queue.append((record.timestamp, item))
+            # Also moves over what is no record: the marks of transactions, and gaps left by compaction.
+            before, position = position, await consumer.position(place)
+            if position > before:
+                last = time.monotonic()
+            elif time.monotonic() - last > _SILENCE:
+                why = self._warnings.text if self._warnings is not None else ""
+                raise SourceError(f"{self.name}: nothing came for {_SILENCE:.0f} s; {why or 'no reason is known'}")
+        return position >= end
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> AsyncIterator[Item]:
+        merger = Merger(place.partition for place in self._partitions)
+        since: float | None = None
+        while True:
+            wait = _WAIT_MS if since is None else max(1, min(_WAIT_MS, int((since + _FOLLOW_DELAY - _now()) * 1000)))
+            found = await consumer.getmany(timeout_ms=wait, max_records=_BATCH)
+            for place, batch in found.items():
+                for record in batch:
+                    if (item := self._decode(record)) is not None:
+                        for ready in merger.add(place.partition, item):
+                            yield ready
+            if not merger.held:
+                since = None
+            elif since is None:
+                since = _now()
+            elif _now() - since >= _FOLLOW_DELAY:
+                since = None
+                for item in merger.flush():
+                    yield item
+
+    def _decode(self, record: Any) -> Item | None:
+        try:
+            return record.value, model.decode(record.value or b"")
+        except (SchemaError, KeyError) as exc:
+            self.unreadable_count += 1
+            if len(self.unreadable) < _UNREADABLE_LIMIT:
+                self.unreadable.append((record.partition, record.offset, str(exc)))
+            return None
+
+
+def _now() -> float:
+    return time.monotonic()

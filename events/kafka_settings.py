@@ -1,0 +1,209 @@
+"""How to reach Kafka: settings, ``kafka://`` addresses, and what the hub and its shipper tell each other.
+
+Imports nothing of Kafka, so that the hub's process doesn't either. Counterparts: :mod:`spnhub.events.kafka_topic` turns
+the settings into aiokafka's arguments; :mod:`spnhub.events.shipper` and :mod:`spnhub.events.shipper_process` are the
+two ends of the JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+__all__ = [
+    "KafkaSettings",
+    "KafkaSettingsError",
+    "ShipperSettings",
+    "ShipperState",
+    "ShipperStatus",
+    "parse_kafka_url",
+]
+
+ShipperState = str
+
+_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_SCHEME: Final = "kafka://"
+
+
+class KafkaSettingsError(ValueError):
+    """A setting that cannot be right; the message names it and says why. A retry doesn't help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Where the log is in Kafka, and how to get in. Names as in aiokafka.
+
+    :raises KafkaSettingsError: something in it cannot be right.
+    """
+
+    bootstrap_servers: str
+    """``host:port``, several separated by commas."""
+    topic: str = "spn.events"
+    partitions: int = 6
+    """Of the topic, if the shipper is the one who creates it."""
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    """PEM file; None: the system's roots."""
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_servers(self.bootstrap_servers)
+        _check_topic(self.topic)
+        if self.partitions < 1:
+            raise KafkaSettingsError(f"a topic has at least one partition, not {self.partitions}")
+        if self.security_protocol not in _PROTOCOLS:
+            raise KafkaSettingsError(f"security protocol {self.security_protocol!r} is none of {', '.join(_PROTOCOLS)}")
+        if self.security_protocol.startswith("SASL"):
+            if self.sasl_mechanism not in _MECHANISMS:
+                raise KafkaSettingsError(f"SASL mechanism {self.sasl_mechanism!r} is none of {', '.join(_MECHANISMS)}")
+            if self.sasl_username is None or self.sasl_password is None:
+                raise KafkaSettingsError(f"{self.security_protocol} needs a user name and a password")
+
+    @staticmethod
+    def security_from(environment: Mapping[str, str]) -> dict[str, str]:
+        """The security settings that are in an environment, each as ``SPNHUB_KAFKA_`` and its name in capitals."""
+        names = [f.name for f in fields(KafkaSettings) if f.name.startswith(("security_", "sasl_", "ssl_"))]
+        found = {name: environment.get(f"SPNHUB_KAFKA_{name.upper()}") for name in names}
+        return {name: value for name, value in found.items() if value}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the passwords among them: for a pipe, not for a log."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        :raises KafkaSettingsError: a name that isn't known, or a value that cannot be right.
+        """
+        _check_names(cls, values)
+        return cls(**values)
+
+
+def _check_names(cls: type, values: dict[str, Any]) -> None:
+    unknown = set(values) - {f.name for f in fields(cls)}
+    if unknown:
+        raise KafkaSettingsError(f"unknown setting {', '.join(sorted(unknown))}")
+
+
+def _check_servers(text: str) -> None:
+    for server in text.split(","):
+        host, colon, port = server.strip().rpartition(":")
+        if not colon or not host:
+            raise KafkaSettingsError(f"a Kafka server is host:port, not {server.strip()!r}")
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise KafkaSettingsError(f"{port!r} in {server.strip()!r} is not a port")
+        if "/" in host or "@" in host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+            raise KafkaSettingsError(f"{host!r} in {server.strip()!r} is not a host")
+
+
+def _check_topic(topic: str) -> None:
+    if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
+        raise KafkaSettingsError(f"{topic!r} is not a topic name: 1 to 249 letters, digits, '.', '_' or '-'")
+
+
+def parse_kafka_url(url: str, **other: Any) -> KafkaSettings:
+    """Settings from ``kafka://host:port[,host:port…]/topic``.
+
+    :param other: further settings, by name (security, passwords): they have no place in an address.
+    :raises KafkaSettingsError: not such an address.
+    """
+    if not url.startswith(_SCHEME):
+        raise KafkaSettingsError(f"{url!r} doesn't begin with {_SCHEME}")
+    servers, slash, topic = url.removeprefix(_SCHEME).partition("/")
+    if not servers:
+        raise KafkaSettingsError(f"{url!r} names no server: kafka://host:port/topic")
+    if "@" in servers:
+        raise KafkaSettingsError("user names and passwords have no place in a kafka:// address; use the settings")
+    if not slash or not topic:
+        raise KafkaSettingsError(f"{url!r} names no topic: kafka://host:port/topic")
+    return KafkaSettings(bootstrap_servers=servers, topic=topic, **other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipperSettings:
+    """What a shipper is told on its standard input, one JSON document on one line."""
+
+    journal: Path
+    kafka: KafkaSettings
+    drain: float = 10.0
+    """Seconds it goes on after its standard input has ended, if there still is something to ship."""
+    linger: float = 0.01
+    """Seconds a batch that isn't full waits for company."""
+    stall: float = 3.0
+    """Seconds without an acknowledgement after which this is said."""
+    give_up: float = 30.0
+    """Seconds without an acknowledgement after which the producer is replaced."""
+    backoff: float = 5.0
+    """Longest pause between attempts, in seconds; a refused record's is six times that."""
+
+    def to_json(self) -> str:
+        """One line."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return json.dumps(values | {"journal": str(self.journal), "kafka": self.kafka.to_dict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        :raises KafkaSettingsError: not such a document.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as exc:
+            raise KafkaSettingsError(f"the settings are not JSON: {exc}") from exc
+        if not isinstance(values, dict):
+            raise KafkaSettingsError("the settings are not a JSON object")
+        _check_names(cls, values)
+        try:
+            kafka = KafkaSettings.from_dict(values["kafka"])
+            return cls(**values | {"journal": Path(values["journal"]), "kafka": kafka})
+        except (KeyError, TypeError) as exc:
+            raise KafkaSettingsError(f"the settings are incomplete: {exc}") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipperStatus:
+    """What a shipper says about itself, one JSON document a line, or its supervisor about it.
+
+    States: ``waiting`` (another shipper holds the journal), ``connected``, ``unreachable`` (no broker, or no
+    acknowledgement: retried for ever), ``shipped`` (the position moved; at most once a second), ``refused`` (the broker
+    will not take the record ``sequence``: retried for ever, what isn't of its partition goes on), ``rewound`` (the
+    topic or the journal lost records, so everything still in the journal is shipped again), ``unreadable`` (the journal
+    cannot be read: retried), ``left`` (it ends in order), ``died`` (said by the supervisor: it ended otherwise).
+    """
+
+    state: ShipperState
+    position: int = 0
+    """Every event up to this sequence is acknowledged."""
+    behind: int = 0
+    """Events read from the journal and not yet acknowledged."""
+    sequence: int | None = None
+    reason: str = ""
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: not such a document.
+        """
+        values = json.loads(text)
+        try:
+            return cls(**values)
+        except TypeError as exc:
+            raise ValueError(f"not a shipper's status: {text!r}") from exc

@@ -1,0 +1,440 @@
+"""Journal to Kafka, as a process of its own: ``python -m spnhub.events.shipper``.
+
+It reads :class:`~spnhub.events.kafka_settings.ShipperSettings` as one JSON line from standard input, says what it does
+as :class:`~spnhub.events.kafka_settings.ShipperStatus` lines on standard output, and when standard input ends (its
+parent is gone, or wants it to go) it ships what is there for a bounded time and leaves. Signals don't end it, so that
+one meant for the hub doesn't cut the end of the log off.
+
+What holds: an event is never passed over. The position moves only over what Kafka has acknowledged; after any failure
+everything behind it is sent again, so an event can be in the topic more than once, with the same event id and bytes.
+Within a key, first appearances are in the journal's order. A record that the broker refuses for ever holds its own
+partition and the position; the others go on until :data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are
+acknowledged beyond it.
+
+Counterparts: :mod:`spnhub.events.shipper_process` (the hub's side), :mod:`spnhub.events.shipper_position`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from spnhub.events.journal_files import JournalError, segments
+from spnhub.events.kafka_settings import KafkaSettingsError, ShipperSettings, ShipperStatus
+from spnhub.events.kafka_topic import (
+    KafkaUnavailable,
+    LastWarning,
+    TopicState,
+    client_arguments,
+    ensure_topic,
+    reason_of,
+)
+from spnhub.events.reader import JournalReader
+from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
+from spnhub.events.shipper_position import Position, PositionFile
+from spnhub.events.shipper_window import Entry, Window
+
+__all__ = ["Shipper", "main"]
+
+_POLL: Final = 0.05
+"""Seconds between looks at a journal that has nothing new."""
+_TICK: Final = 0.25
+_REPORT_INTERVAL: Final = 1.0
+_STOP_TIMEOUT: Final = 2.0
+"""A producer with records pending and its broker gone would never stop."""
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_ENVELOPE: Final = 512
+"""Bytes kept free in a batch for its header and for what compression may add."""
+_NO_LIMIT: Final = 1 << 30
+
+
+class Shipper:
+    """Ships one journal to one topic.
+
+    :param left: set when there will be nothing more in the journal than there is now.
+    :param report: gets each status.
+    """
+
+    def __init__(self, settings: ShipperSettings, left: asyncio.Event, report: Callable[[ShipperStatus], None]) -> None:
+        self._settings = settings
+        self._left = left
+        self._report_to = report
+        self._file = PositionFile(settings.journal, settings.kafka.topic)
+        self._reader: JournalReader | None = None
+        self._journal_id = ""
+        self._cluster_id = ""
+        self._offsets: dict[int, int] = {}
+        self._window = Window()
+        self._limits: dict[int, int] = {}
+        self._saved: Position | None = None
+        self._link = ""
+        self._refused: tuple[int, str] | None = None
+        self._reported_position = -1
+        self._reported_at = 0.0
+        self._warnings = LastWarning()
+
+    async def run(self) -> None:
+        """Ship until everything is shipped after ``left``, or the time for that is over."""
+        work = asyncio.create_task(self._work())
+        limit = asyncio.create_task(self._time_is_over())
+        try:
+            await asyncio.wait({work, limit}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, limit):
+                task.cancel()
+            results = await asyncio.gather(work, limit, return_exceptions=True)
+            self._close_reader()
+            self._file.unlock()
+            self._warnings.remove()
+        if isinstance(results[0], Exception):
+            raise results[0]
+        complete = "" if work.done() and not work.cancelled() else "the time to drain was over"
+        self._report("left", reason=complete)
+
+    async def _time_is_over(self) -> None:
+        await self._left.wait()
+        await asyncio.sleep(self._settings.drain)
+
+    async def _work(self) -> None:
+        await self._lock()
+        pause = 0.1
+        while True:
+            before = self._window.position
+            try:
+                self._open_reader()
+                state = await ensure_topic(self._settings.kafka)
+                self._compare(state)
+                await self._session(state)
+                return
+            except RecordsRefused as exc:
+                self._refuse(exc)
+                pause = 0.0
+            except TopicShrank as exc:
+                self._rewind(str(exc))
+                pause = 0.1
+            except (KafkaUnavailable, LaneBroken) as exc:
+                self._set_link("unreachable", str(exc))
+            except (JournalError, OSError) as exc:
+                self._close_reader()
+                self._set_link("unreadable", str(exc))
+            if self._window.position > before:
+                pause = min(pause, 0.1)
+            if await self._nothing_left():
+                return
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
+            pause = min(self._settings.backoff, max(0.1, pause * 2))
+
+    async def _lock(self) -> None:
+        while True:
+            try:
+                if self._file.try_lock():
+                    return
+                self._set_link("waiting", "another shipper holds the journal")
+            except OSError as exc:
+                self._set_link("unreadable", f"{self._settings.journal}: {exc.strerror}")
+            if self._left.is_set():
+                return
+            await asyncio.sleep(0.1)
+
+    # The journal --------------------------------------------------------------------------------------------------
+
+    def _open_reader(self) -> None:
+        """At the saved position, or where the window ends.
+
+        :raises JournalError: the journal can't be read.
+        """
+        if self._reader is not None:
+            return
+        folder = self._settings.journal
+        if self._journal_id:
+            self._reader = JournalReader(folder, after=self._window.read)
+            return
+        reader = JournalReader(folder)
+        self._journal_id = str(reader.identity.journal_id)
+        reader.close()
+        saved = self._file.load()
+        if saved is None or saved.journal_id != self._journal_id:
+            self._begin(0, 0)
+            return
+        self._cluster_id = saved.cluster_id
+        self._offsets = dict(saved.offsets)
+        self._saved = saved
+        self._begin(saved.sequence, saved.checksum)
+        if saved.sequence and not self._is_in_journal(saved):
+            first = max((number for number, _ in segments(folder) if number <= saved.sequence), default=1)
+            self._begin(first - 1, 0)
+            self._report("rewound", reason=f"the journal no longer has the event {saved.sequence} that was shipped")
+
+    def _is_in_journal(self, saved: Position) -> bool:
+        """Whether the journal still goes to the position: a power failure may have taken its tail, the numbers are
+        used again then, and to go on from the position would pass events over."""
+        with JournalReader(self._settings.journal, after=saved.sequence - 1) as reader:
+            found = reader.read(1)
+        if not found:
+            # Nothing there is right only if the next segment begins right behind it: retention took the one before.
+            return all(number > saved.sequence for number, _ in segments(self._settings.journal))
+        frame, recorded = found[0]
+        return recorded.sequence != saved.sequence or zlib.crc32(frame) == saved.checksum
+
+    def _begin(self, position: int, checksum: int) -> None:
+        self._close_reader()
+        self._window = Window(position=position, checksum=checksum, read=position)
+        self._reader = JournalReader(self._settings.journal, after=position)
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _rewind(self, reason: str) -> None:
+        self._offsets = {}
+        self._limits = {}
+        self._begin(0, 0)
+        self._save()
+        self._report("rewound", reason=reason)
+
+    def _read(self) -> list[Entry]:
+        assert self._reader is not None
+        entries = [Entry.of(frame, recorded) for frame, recorded in self._reader.read()]
+        for entry in entries:
+            self._window.add(entry)
+        return entries
+
+    async def _nothing_left(self) -> bool:
+        """Whether it may leave without Kafka."""
+        if not self._left.is_set():
+            return False
+        with suppress(JournalError, OSError):
+            self._open_reader()
+            if not self._window.behind:
+                self._read()
+            return not self._window.behind
+        return False
+
+    # A producer's life ---------------------------------------------------------------------------------------------
+
+    def _compare(self, state: TopicState) -> None:
+        """Notice a topic that lost what it had acknowledged: nothing else would."""
+        if self._cluster_id and state.cluster_id and self._cluster_id != state.cluster_id:
+            self._cluster_id = state.cluster_id
+            self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
+        self._cluster_id = state.cluster_id
+        for partition, offset in self._offsets.items():
+            end = state.ends.get(partition, 0)
+            if end <= offset:
+                self._rewind(
+                    f"partition {partition} of {self._settings.kafka.topic} ends at {end}, not behind {offset}"
+                )
+                return
+
+    async def _session(self, state: TopicState) -> None:
+        """Ship with one producer until nothing is left after ``left``.
+
+        :raises LaneBroken: another producer is needed.
+        :raises KafkaUnavailable: there is no producer to be had.
+        """
+        byte_limit = max(1, min(BATCH_BYTES, state.max_message_bytes - _ENVELOPE))
+        producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=byte_limit,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            **client_arguments(self._settings.kafka),
+        )
+        tasks: list[asyncio.Task[None]] = []
+        lanes: dict[int, Lane] = {}
+        try:
+            try:
+                await asyncio.wait_for(producer.start(), self._settings.give_up)
+            except (KafkaError, OSError, TimeoutError) as exc:
+                raise KafkaUnavailable(reason_of(exc)) from exc
+            for partition in state.partitions:
+                lanes[partition] = Lane(
+                    producer,
+                    self._settings.kafka.topic,
+                    partition,
+                    limit=self._limits.get(partition, _NO_LIMIT),
+                    byte_limit=byte_limit,
+                    linger=self._settings.linger,
+                    last_offset=self._offsets.get(partition, -1),
+                    delivered=self._delivered,
+                )
+            if self._refused is None or self._link != "connected":
+                self._set_link("connected", "")
+            runs = [asyncio.create_task(lane.run()) for lane in lanes.values()]
+            feed = asyncio.create_task(self._feed(state.partitions, lanes))
+            tasks = [*runs, feed, asyncio.create_task(self._tick(lanes))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # A refusal in one partition must not double what the others have under way.
+            for lane in lanes.values():
+                lane.close()
+            await asyncio.wait(runs, timeout=_STOP_TIMEOUT)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            self._save()
+            await _stop(producer)
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise min(failures, key=lambda exc: not isinstance(exc, RecordsRefused | TopicShrank))
+
+    async def _feed(self, partitions: tuple[int, ...], lanes: dict[int, Lane]) -> None:
+        def put(entry: Entry) -> None:
+            lanes[_partition(entry.key, partitions)].put(entry)
+
+        for entry in self._window.waiting():
+            put(entry)
+        while True:
+            # Asked before reading: what was written until then is seen.
+            last = self._left.is_set()
+            entries = [] if self._window.full else self._read()
+            for entry in entries:
+                put(entry)
+            if last and not entries and not self._window.behind:
+                return
+            await asyncio.sleep(0 if entries else _POLL)
+
+    def _delivered(self, partition: int, entries: list[Entry], offset: int) -> None:
+        for entry in entries:
+            self._window.acknowledge(entry)
+        self._offsets[partition] = offset
+        limit = self._limits.pop(partition, _NO_LIMIT)
+        if limit * 2 < _NO_LIMIT and not entries[0].refusals:
+            self._limits[partition] = limit * 2
+        if self._refused is not None and any(entry.sequence == self._refused[0] for entry in entries):
+            self._refused = None
+            self._report("connected")
+
+    async def _tick(self, lanes: dict[int, Lane]) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._save()
+            now = time.monotonic()
+            if self._window.position != self._reported_position and now - self._reported_at >= _REPORT_INTERVAL:
+                self._report("shipped")
+            waited = max((now - lane.sent_at for lane in lanes.values() if lane.sent_at), default=0.0)
+            if waited > self._settings.give_up:
+                raise LaneBroken(f"no acknowledgement for {waited:.0f} s")
+            if waited > self._settings.stall:
+                self._set_link("unreachable", self._warnings.text or f"no acknowledgement for {waited:.0f} s")
+            elif self._link == "unreachable" and waited < 1.0:
+                self._set_link("connected", "")
+
+    def _refuse(self, refusal: RecordsRefused) -> None:
+        """Look for the culprit by halves; alone, it waits, and its partition with it."""
+        if len(refusal.entries) > 1:
+            self._limits[refusal.partition] = len(refusal.entries) // 2
+            return
+        self._limits.pop(refusal.partition, None)
+        (entry,) = refusal.entries
+        entry.refusals += 1
+        longest = 6 * self._settings.backoff
+        entry.retry_at = time.monotonic() + min(longest, self._settings.backoff * 2 ** min(entry.refusals - 1, 8) / 4)
+        if self._refused != (entry.sequence, refusal.reason):
+            self._refused = (entry.sequence, refusal.reason)
+            reason = f"{refusal.reason} ({len(entry.frame)} bytes, partition {refusal.partition})"
+            self._report("refused", sequence=entry.sequence, reason=reason)
+
+    # What others see -----------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self._journal_id:
+            return
+        window = self._window
+        position = Position(self._journal_id, self._cluster_id, window.position, window.checksum, dict(self._offsets))
+        if position == self._saved:
+            return
+        try:
+            self._file.save(position)
+        except OSError as exc:
+            # Shipping goes on; a position that stays behind costs redeliveries only.
+            self._report("unreadable", reason=f"{self._file.path}: {exc.strerror}")
+        else:
+            self._saved = position
+
+    def _set_link(self, state: str, reason: str) -> None:
+        if state != self._link:
+            self._link = state
+            self._report(state, reason=reason)
+
+    def _report(self, state: str, *, reason: str = "", sequence: int | None = None) -> None:
+        window = self._window
+        self._reported_position = window.position
+        self._reported_at = time.monotonic()
+        self._report_to(
+            ShipperStatus(state=state, position=window.position, behind=window.behind, sequence=sequence, reason=reason)
+        )
+
+
+def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
+    """As every Kafka client does it, so that others can find a key's partition."""
+    place: int = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+    return partitions[place]
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)
+    except (TimeoutError, KafkaError, OSError):
+        # It still waits for records that this shipper sends again; closing what it holds is all that is needed.
+        with suppress(TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(producer.client.close(), _STOP_TIMEOUT)
+
+
+def _print(status: ShipperStatus) -> None:
+    with suppress(BrokenPipeError):  # the hub is gone; the rest is shipped all the same
+        sys.stdout.write(status.to_json() + "\n")
+        sys.stdout.flush()
+
+
+async def _main(settings: ShipperSettings) -> None:
+    loop = asyncio.get_running_loop()
+    # Futures of a producer that was given up fail with nobody waiting for them.
+    loop.set_exception_handler(lambda _loop, _context: None)
+    left = asyncio.Event()
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        loop.call_soon_threadsafe(left.set)
+
+    threading.Thread(target=watch, daemon=True).start()
+    await Shipper(settings, left, _print).run()
+
+
+def main() -> int:
+    """The process. Exit status 0 after it left in order, 2 for unusable settings, 1 for a failure."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    try:
+        settings = ShipperSettings.from_json(sys.stdin.buffer.readline().decode())
+        client_arguments(settings.kafka)
+    except KafkaSettingsError as exc:
+        sys.stderr.write(f"shipper: {exc}\n")
+        return 2
+    asyncio.new_event_loop().run_until_complete(_main(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    # Not sys.exit: aiokafka's left-over tasks and the thread at standard input would be waited for.
+    os._exit(status)
