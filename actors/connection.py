@@ -1,0 +1,97 @@
+"""The actor of one connection: carries out what :mod:`spnhub.actors.leg` decides, and keeps the bound it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pykka import ActorRef
+
+from spnhub.actors import leg as legs
+from spnhub.actors.environment import Environment
+from spnhub.actors.inputs import Key
+from spnhub.actors.leg import Leg, LegMessage, Phase, TimedOut, Wait
+from spnhub.actors.runtime import EventLoopActor
+from spnhub.actors.timers import Timer
+from spnhub.events.state import ConnectionState
+
+__all__ = ["ConnectionActor", "ConnectionFailed", "ConnectionGone"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGone:
+    """To its service: it has ended, and the log says so."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """To its service: its actor has failed in the state ``leg``."""
+
+    leg: Leg
+
+
+class ConnectionActor(EventLoopActor):
+    """One leg (D-1). Its parent is the service's actor."""
+
+    def __init__(self, env: Environment, parent: ActorRef[Any], leg: Leg) -> None:
+        super().__init__()
+        self._env = env
+        self._parent = parent
+        self._leg = leg
+        self._wait: Wait | None = None
+        self._timer: Timer | None = None
+
+    def on_start(self) -> None:
+        """Ask for the provider's stream."""
+        self._env.carry_out(legs.opening(self._leg))
+        self._bound()
+
+    def on_receive(self, message: LegMessage) -> None:
+        """Decide, then apply."""
+        leg, decision = legs.decide(self._leg, message, self._state(), self._env.wall)
+        self._env.carry_out(decision)
+        if leg is self._leg:
+            return
+        ended = leg.phase is Phase.ENDED and self._leg.phase is not Phase.ENDED
+        self._leg = leg
+        self._bound()
+        if ended:
+            self.stop()
+
+    def on_stop(self) -> None:
+        """Tell the service."""
+        self._parent.tell(ConnectionGone(self._leg.facts.key))
+
+    def on_failed(self) -> None:
+        """Tell the service, which ends the connection (nothing else is touched)."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._parent.tell(ConnectionFailed(self._leg))
+
+    def _state(self) -> ConnectionState | None:
+        key = self._leg.log_key
+        return None if key is None else self._env.state.connections.get(key)
+
+    def _bound(self) -> None:
+        """Keep the one bound that the leg names now; one that goes on holding keeps its time."""
+        wait = self._leg.wait
+        if wait is self._wait:
+            return
+        self._wait = wait
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait is not None:
+            self._timer = self._env.after(self._seconds(wait), self.actor_ref, TimedOut(wait))
+
+    def _seconds(self, wait: Wait) -> float:
+        options = self._env.options
+        match wait:
+            case Wait.ACCEPT:
+                return options.accept_timeout
+            case Wait.CLOSE:
+                return options.close_timeout
+            case Wait.ABORT:
+                return options.abort_timeout

@@ -1,0 +1,133 @@
+"""What all actors of one hub share: time, the log and the state folded from it, commands, timers and addresses.
+
+An actor decides (a pure function returns a :class:`Decision`), then applies: :meth:`Environment.carry_out` records the
+events, folds them into :attr:`Environment.state` with the function that a replay uses
+(:class:`spnhub.events.state.HubState`), and queues the commands. So the state cannot differ from the log, and what
+happened survives the failure of the actor it happened to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pykka import ActorRef
+
+from spnhub.actors.commands import Command
+from spnhub.actors.inputs import Key
+from spnhub.actors.runtime import Dispatcher
+from spnhub.actors.timers import Timer, Timers
+from spnhub.events.model import Event, Recorded
+from spnhub.events.state import HubState
+
+__all__ = ["ActorOptions", "ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry"]
+
+logger = logging.getLogger("spnhub.actors")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """Bounds (seconds, counts) of the actors."""
+
+    accept_timeout: float = 15.0
+    """From the opening of a connection until its provider has accepted."""
+    close_timeout: float = 10.0
+    """For the Close exchange: after both FINs, or after a Close Request that doesn't wait for them (R-4.5)."""
+    abort_timeout: float = 2.0
+    """For the transport to say how many bytes an aborted connection has carried."""
+    stop_timeout: float = 15.0
+    """For each half of a planned stop, consumers and providers; more than the other bounds need."""
+    session_connections: int = 4096
+    """Connections open at once on one consumer's session."""
+    refusal_window: float = 1.0
+    """Identical refused handshakes within it share an event (D-13)."""
+    refusal_kinds: int = 64
+    """Different ones told apart within a window; what comes beyond shares one event."""
+
+
+class Decision(NamedTuple):
+    """What an actor has decided: facts for the log, and what the transport shall do, each in order."""
+
+    events: tuple[Event, ...] = ()
+    commands: tuple[Command, ...] = ()
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """A live session: where its mail goes, and its open legs by connection uid and epoch, on either side."""
+
+    ref: ActorRef[Any]
+    spn_session_id: str
+    legs: dict[tuple[str, int], Key] = field(default_factory=dict)
+    ending: bool = False
+    """No new legs; it waits for the end of those it has."""
+
+
+@dataclass(slots=True)
+class ConnectionEntry:
+    """A live connection: where its mail goes, and the sessions it hangs on."""
+
+    ref: ActorRef[Any]
+    provider: int
+    name: tuple[str, int]
+    """connectionUid and epoch."""
+
+
+class Directory:
+    """Addresses: which actor is meant by a session's number or a connection's key. Service actors keep it."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, SessionEntry] = {}
+        self.connections: dict[Key, ConnectionEntry] = {}
+
+    def tell_session(self, session: int, message: object) -> bool:
+        """Mail for a session; False: there is no such session."""
+        entry = self.sessions.get(session)
+        return entry is not None and _tell(entry.ref, message)
+
+    def tell_connection(self, key: Key, message: object) -> bool:
+        """Mail for a connection; False: there is no such connection."""
+        entry = self.connections.get(key)
+        return entry is not None and _tell(entry.ref, message)
+
+
+def _tell(ref: ActorRef[Any], message: object) -> bool:
+    if not ref.is_alive():  # it has failed just now; its parent deals with what is left of it
+        return False
+    ref.tell(message)
+    return True
+
+
+class Environment:
+    """One hub's. Its actors run one at a time, so nothing here needs a lock."""
+
+    def __init__(self, record: Callable[[Event, int], Recorded], hub_id: str, options: ActorOptions) -> None:
+        self.hub_id = hub_id
+        self.options = options
+        self.dispatcher = Dispatcher()
+        self.directory = Directory()
+        self.timers = Timers()
+        self.state = HubState()
+        self.commands: list[Command] = []
+        self.now = 0.0
+        """Monotonic seconds."""
+        self.wall = 0
+        """Microseconds since 1970; never runs backwards (D-11)."""
+        self._record = record
+
+    def carry_out(self, decision: Decision) -> None:
+        """Record and fold the events, queue the commands."""
+        for event in decision.events:
+            for fault in self.state.apply(self._record(event, self.wall)):
+                logger.error("the actors recorded an event that doesn't fit the log: %s", fault.message)
+        self.commands.extend(decision.commands)
+
+    def after(self, seconds: float, ref: ActorRef[Any], message: object) -> Timer:
+        """Tell an actor something when ``seconds`` have passed, if it still lives then."""
+
+        def tell() -> None:
+            _tell(ref, message)
+
+        return self.timers.set(self.now + seconds, tell)

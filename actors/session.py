@@ -1,0 +1,278 @@
+"""The actor of one session: takes its endpoint's wishes, and ends the session after all of its legs.
+
+It is spawned by the service when that has accepted the request and logged the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pykka import ActorRef
+
+from spnhub.actors.codes import Code
+from spnhub.actors.commands import CloseSession, RefuseConnection, SendCloseAck
+from spnhub.actors.environment import Decision, Environment
+from spnhub.actors.inputs import (
+    CloseAcknowledged,
+    CloseRequested,
+    ConnectionRequested,
+    Key,
+    SessionAnswered,
+    SessionClosed,
+    SessionInput,
+    SessionRequested,
+    SessionSuspected,
+)
+from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, Side
+from spnhub.actors.runtime import EventLoopActor
+from spnhub.events.model import ConnectionRefused, DisconnectReason, EndPointType, SessionEnded, TerminateReason
+from spnhub.events.state import SessionState
+
+__all__ = [
+    "EndSession",
+    "LastLegGone",
+    "LegRequested",
+    "SessionActor",
+    "SessionEnding",
+    "SessionFailed",
+    "SessionGone",
+    "SessionLeaves",
+    "SuspicionChanged",
+    "by_fault",
+    "by_hub",
+    "decide_end",
+    "refuse_connection",
+]
+
+
+class SessionEnding(NamedTuple):
+    """How a session ends: what the log says of it, and of its legs."""
+
+    terminate_reason: TerminateReason
+    code: int
+    reason: str
+    leg: Ending
+    close: bool
+    """Whether the QUIC connection is still to be closed."""
+
+
+# Messages to a session, beside its inputs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """The hub ends it; without effect on one that is ending already (D-5)."""
+
+    ending: SessionEnding
+
+
+@dataclass(frozen=True, slots=True)
+class LastLegGone:
+    """None of its legs is open any more."""
+
+
+# Messages from a session to its service -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LegRequested:
+    """A consumer wants a connection."""
+
+    session: int
+    request: ConnectionRequested
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionChanged:
+    """A provider is suspect, or has answered again (D-20)."""
+
+    session: int
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLeaves:
+    """It is ending; no new legs for it."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGone:
+    """It has ended, and the log says so."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """Its actor has failed."""
+
+    session: int
+
+
+def by_hub(code: Code, reason: str) -> SessionEnding:
+    """The hub ends the session in order: a planned stop, something withdrawn (R-4.4)."""
+    leg = Ending(DisconnectReason.CLOSED, code, reason)
+    return SessionEnding(TerminateReason.SHUTDOWN, code, reason, leg, close=True)
+
+
+def by_fault(code: Code, reason: str) -> SessionEnding:
+    """The hub ends the session because something is wrong with it."""
+    leg = Ending(DisconnectReason.ERROR, code, reason)
+    return SessionEnding(TerminateReason.ERROR, code, reason, leg, close=True)
+
+
+def _by_close(message: SessionClosed) -> SessionEnding:
+    if message.by_peer and message.code == Code.OK:
+        leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session")
+        return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
+    leg = Ending(DisconnectReason.ERROR, Code.PEER_LOST, message.reason or "an endpoint was lost")
+    return SessionEnding(TerminateReason.ERROR, message.code, message.reason, leg, close=False)
+
+
+def decide_end(session: int, state: SessionState, ending: SessionEnding, wall: int) -> Decision:
+    """The last event of a session (R-2.5), and the close where it is due. ``wall``: microseconds since 1970."""
+    event = SessionEnded(
+        realm=state.realm,
+        network_urn=state.network_urn,
+        spn_session_id=state.spn_session_id,
+        spn_end_point=state.spn_end_point,
+        end_point_type=state.end_point_type,
+        service_urn=state.service_urn,
+        total_connection_count=state.total_connection_count,
+        elapsed_time=state.elapsed(wall),
+        terminate_reason=ending.terminate_reason,
+        code=ending.code,
+        reason=ending.reason,
+    )
+    close = CloseSession(session, _code(ending.code), ending.reason)
+    return Decision((event,), (close,) if ending.close else ())
+
+
+def refuse_connection(session: SessionRequested, request: ConnectionRequested, code: Code, reason: str) -> Decision:
+    """No to a connection before a provider was chosen."""
+    event = ConnectionRefused(
+        realm=session.realm,
+        network_urn=session.network_urn,
+        consumer_side_spn_session_id=session.spn_session_id,
+        service_urn=session.service_urn,
+        connection_uid=request.connection_uid,
+        epoch=request.epoch,
+        code=code,
+        reason=reason,
+    )
+    return Decision((event,), (RefuseConnection(Key(session.session, request.stream), code, reason),))
+
+
+class SessionActor(EventLoopActor):
+    """One session. Its parent is the service's actor."""
+
+    def __init__(self, env: Environment, parent: ActorRef[Any], request: SessionRequested) -> None:
+        super().__init__()
+        self._env = env
+        self._parent = parent
+        self._request = request
+        self._session = request.session
+        self._side = Side.PROVIDER if request.end_point_type is EndPointType.PROVIDER else Side.CONSUMER
+        self._ending: SessionEnding | None = None
+        self._ended = False
+
+    def on_receive(self, message: SessionInput | EndSession | LastLegGone) -> None:
+        """Each kind has its handler."""
+        _HANDLERS[type(message)](self, message)
+
+    def on_stop(self) -> None:
+        """Tell the service."""
+        self._parent.tell(SessionGone(self._session))
+
+    def on_failed(self) -> None:
+        """Tell the service, which ends the legs and the session (nothing else is touched)."""
+        self._parent.tell(SessionFailed(self._session))
+
+    def _connection_requested(self, message: ConnectionRequested) -> None:
+        if self._side is Side.PROVIDER:
+            self._begin_end(by_fault(Code.PROTOCOL, "a provider may open a stream to resume only"))
+            return
+        refusal: tuple[Code, str] | None = None
+        if self._ending is not None:
+            refusal = Code.SHUTDOWN, "the session is ending"
+        elif message.epoch or message.sent_offset or message.receive_offset:
+            refusal = Code.PROTOCOL, "a new connection begins with epoch and offsets 0"
+        elif len(self._env.directory.sessions[self._session].legs) >= self._env.options.session_connections:
+            refusal = Code.LIMIT, f"{self._env.options.session_connections} connections are open on this session"
+        if refusal is None:
+            self._parent.tell(LegRequested(self._session, message))
+        else:
+            self._env.carry_out(refuse_connection(self._request, message, *refusal))
+
+    def _close_requested(self, message: CloseRequested) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        asked = CloseAsked(self._side, message.sent_offset, message.receive_offset, message.finished)
+        if key is None or not self._env.directory.tell_connection(key, asked):
+            ack = SendCloseAck(self._session, message.connection_uid, message.epoch)  # it has ended already
+            self._env.carry_out(Decision(commands=(ack,)))
+
+    def _close_acknowledged(self, message: CloseAcknowledged) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        if key is not None:
+            self._env.directory.tell_connection(key, CloseAnswered(self._side))
+
+    def _suspected(self, message: SessionSuspected | SessionAnswered) -> None:
+        if self._side is Side.PROVIDER:
+            self._parent.tell(SuspicionChanged(self._session, isinstance(message, SessionSuspected)))
+
+    def _closed(self, message: SessionClosed) -> None:
+        if self._ending is None:
+            self._begin_end(_by_close(message))
+        else:
+            self._ending = self._ending._replace(close=False)
+
+    def _end_session(self, message: EndSession) -> None:
+        self._begin_end(message.ending)
+
+    def _begin_end(self, ending: SessionEnding) -> None:
+        """The legs first; their ends are bounded, so this one is."""
+        if self._ending is not None:
+            return
+        self._ending = ending
+        directory = self._env.directory
+        entry = directory.sessions[self._session]
+        entry.ending = True
+        self._parent.tell(SessionLeaves(self._session))
+        for key in list(entry.legs.values()):
+            directory.tell_connection(key, MustEnd(self._side, ending.leg))
+        if not entry.legs:
+            self._finish()
+
+    def _last_leg_gone(self, _: LastLegGone) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._ended or self._ending is None:
+            return
+        self._ended = True
+        state = self._env.state.sessions[self._request.spn_session_id]
+        self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall))
+        self.stop()
+
+
+_HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
+    ConnectionRequested: SessionActor._connection_requested,
+    CloseRequested: SessionActor._close_requested,
+    CloseAcknowledged: SessionActor._close_acknowledged,
+    SessionSuspected: SessionActor._suspected,
+    SessionAnswered: SessionActor._suspected,
+    SessionClosed: SessionActor._closed,
+    EndSession: SessionActor._end_session,
+    LastLegGone: SessionActor._last_leg_gone,
+}
+
+
+def _code(code: int) -> Code:
+    try:
+        return Code(code)
+    except ValueError:
+        return Code.INTERNAL

@@ -1,0 +1,93 @@
+"""All actors of one hub behind one object: inputs in, commands and events out. Start here.
+
+Sans-I/O: time is an argument of :meth:`ActorSystem.run`, events go to the ``record`` that was given, and the transport
+fetches the commands. Inputs are plain values under plain addresses (the hub, a session's number, a connection's key)
+and are handled one after the other, each to quiescence; so the same inputs with the same times give the same events
+and commands, however they were batched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from spnhub.actors.commands import Command
+from spnhub.actors.environment import ActorOptions, Environment
+from spnhub.actors.hub import HubActor
+from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.events.model import Event, Recorded
+from spnhub.events.state import HubState
+
+__all__ = ["ActorOptions", "ActorSystem"]
+
+
+class ActorSystem:
+    """The actors of one hub process.
+
+    :param record: gives an event its sequence in the log; the int is its time, microseconds since 1970. Must not raise.
+    :param hub_id: the process (D-3).
+    """
+
+    def __init__(
+        self, record: Callable[[Event, int], Recorded], hub_id: str, options: ActorOptions | None = None
+    ) -> None:
+        self._env = Environment(record, hub_id, options or ActorOptions())
+        self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
+        self._hub = self._env.dispatcher.start(HubActor, self._env)
+        self.ignored = 0
+        """Inputs for sessions and connections that are not there (any more): late ones, as a rule."""
+
+    def tell_hub(self, message: HubInput) -> None:
+        """An input to the hub; handled by the next :meth:`run`, as the others."""
+        self._inputs.append((None, message))
+
+    def tell_session(self, session: int, message: SessionInput) -> None:
+        """An input to a session, by the engine's connection number. Ignored and counted if there is none."""
+        self._inputs.append((session, message))
+
+    def tell_connection(self, key: Key, message: ConnectionInput) -> None:
+        """An input to a connection. Ignored and counted if there is none."""
+        self._inputs.append((key, message))
+
+    def run(self, now: float, wall: int) -> None:
+        """Handle all inputs, then all timers that are due.
+
+        :param now: monotonic seconds.
+        :param wall: microseconds since 1970: the time of the events decided here; never taken back (D-11).
+        """
+        env = self._env
+        env.now = max(env.now, now)
+        env.wall = max(env.wall, wall)
+        run = env.dispatcher.run
+        while self._inputs:
+            address, message = self._inputs.popleft()
+            if address is None:
+                self._hub.tell(message)
+            elif isinstance(address, Key):
+                if not env.directory.tell_connection(address, message):
+                    self.ignored += 1
+            elif not env.directory.tell_session(address, message):
+                self.ignored += 1
+            run()
+        while env.timers.fire(env.now):
+            run()
+
+    def take_commands(self) -> list[Command]:
+        """What the transport must do, in order; each command is given once."""
+        commands, self._env.commands = self._env.commands, []
+        return commands
+
+    def timer(self) -> float | None:
+        """When :meth:`run` wants to be called without inputs, monotonic seconds; None: not at all."""
+        return self._env.timers.next()
+
+    def state(self) -> HubState:
+        """What the hub holds: the fold of all events recorded so far. A copy."""
+        state = self._env.state
+        return replace(state, sessions=dict(state.sessions), connections=dict(state.connections))
+
+    def residents(self) -> tuple[set[int], set[Key]]:
+        """The sessions and connections that have an actor, connections whose start isn't logged yet included."""
+        directory = self._env.directory
+        return set(directory.sessions), set(directory.connections)

@@ -1,0 +1,429 @@
+"""Playbooks of a connection: every way it can open and end (R-4.2 to R-4.5, D-17), whole lists of what comes out."""
+
+from __future__ import annotations
+
+import pytest
+
+from spnhub.actors.codes import Code
+from spnhub.actors.commands import (
+    AbortConnection,
+    Command,
+    ForgetConnection,
+    JoinStreams,
+    OpenProviderStream,
+    RefuseConnection,
+    SendCloseAck,
+    SendCloseRequest,
+)
+from spnhub.actors.inputs import (
+    ConnectionRequested,
+    ConsumerAborted,
+    Key,
+    ProviderAccepted,
+    ProviderRejected,
+    ProviderStreamOpened,
+)
+from spnhub.actors.system import ActorOptions
+from tests.actors.harness import (
+    BY_PEER,
+    ERROR,
+    LEFT,
+    LOST,
+    Bench,
+    answer,
+    ask,
+    cut,
+    ended,
+    fins,
+    open_request,
+    refused,
+    session_ended,
+    started,
+)
+
+KEY = Key(2, 0)
+FORGET = ForgetConnection(KEY)
+HASTY = "closed before both directions ended"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A provider's session 1 and a consumer's session 2."""
+    bench = Bench()
+    bench.provider()
+    bench.consumer()
+    return bench
+
+
+def passed_on(session: int, *, finished: bool = True) -> SendCloseRequest:
+    """A Close Request as the hub passes it on."""
+    return SendCloseRequest(session, "uid0", 0, 10, 20, finished)
+
+
+def ack(session: int) -> SendCloseAck:
+    """A Close ACK of the hub."""
+    return SendCloseAck(session, "uid0", 0)
+
+
+def test_opens_and_closes(bench: Bench) -> None:
+    """The plain life: opened, accepted, both FINs, the consumer asks, the provider acknowledges (R-4.5)."""
+    assert bench.session(2, open_request()) == ([], [OpenProviderStream(KEY, 1, "CN=client")])
+    assert bench.connection(KEY, ProviderStreamOpened(1)) == ([started()], [])
+    assert bench.connection(KEY, ProviderAccepted()) == ([], [JoinStreams(KEY, "CN=server", "i1")])
+    bench.step(1.5)
+    assert bench.connection(KEY, fins()) == ([], [])
+    assert bench.session(2, ask()) == ([], [passed_on(1)])
+    assert bench.session(1, answer()) == ([ended(BY_PEER, Code.OK, elapsed=1.5)], [ack(2), FORGET])
+    assert bench.system.timer() is None
+
+
+def test_provider_asks(bench: Bench) -> None:
+    """The other way round, and the request comes before the splice is known to have ended."""
+    bench.joined()
+    assert bench.session(1, ask()) == ([], [passed_on(2)])
+    assert bench.session(2, answer()) == ([], [])
+    assert bench.step(1000.0) == ([], [])  # slow last bytes are waited for
+    assert bench.connection(KEY, fins()) == ([ended(BY_PEER, Code.OK, elapsed=1000.0)], [ack(1), FORGET])
+
+
+def test_crossing_requests(bench: Bench) -> None:
+    """Both ask before either has heard of the other: each is answered, the leg ends once."""
+    bench.finished()
+    assert bench.session(2, ask()) == ([], [passed_on(1)])
+    assert bench.session(1, ask()) == ([ended(BY_PEER, Code.OK)], [ack(2), ack(1), FORGET])
+    assert bench.session(1, answer()) == ([], [])
+
+
+def test_crossing_requests_before_the_splice_has_ended(bench: Bench) -> None:
+    """The same while the last bytes are on their way."""
+    bench.joined()
+    bench.session(1, ask())
+    assert bench.session(2, ask()) == ([], [])
+    assert bench.connection(KEY, fins()) == ([ended(BY_PEER, Code.OK)], [ack(1), ack(2), FORGET])
+
+
+def test_repeated_request_is_passed_on_once(bench: Bench) -> None:
+    """An endpoint that repeats itself changes nothing."""
+    bench.finished()
+    bench.session(2, ask())
+    assert bench.session(2, ask()) == ([], [])
+    assert bench.session(1, answer()) == ([ended(BY_PEER, Code.OK)], [ack(2), FORGET])
+
+
+def test_ack_without_a_request(bench: Bench) -> None:
+    """Nobody asked, so an answer says nothing; the asker's own answer neither."""
+    bench.finished()
+    assert bench.session(1, answer()) == ([], [])
+    bench.session(2, ask())
+    assert bench.session(2, answer()) == ([], [])
+
+
+def test_close_request_for_what_has_ended(bench: Bench) -> None:
+    """It is answered all the same, so that the asker comes to its end."""
+    assert bench.session(2, ask()) == ([], [ack(2)])
+    assert bench.session(2, answer()) == ([], [])
+
+
+def test_nobody_asks(bench: Bench) -> None:
+    """Both FINs and then silence: it ends in order when the timeout has passed."""
+    bench.finished()
+    assert bench.step(9.9) == ([], [])
+    assert bench.step(0.1) == ([ended(BY_PEER, Code.OK, elapsed=10.0)], [FORGET])
+    assert bench.session(1, ask()) == ([], [ack(1)])
+
+
+def test_nobody_answers(bench: Bench) -> None:
+    """The asker is answered by the hub when the other side stays silent."""
+    bench.finished()
+    bench.session(2, ask())
+    assert bench.step(10.0) == ([ended(BY_PEER, Code.OK, elapsed=10.0)], [ack(2), FORGET])
+
+
+def test_hasty_close(bench: Bench) -> None:
+    """Closed before both FINs: passed on, then cut; TCP sees a reset, the log an orderly end with its code (D-17)."""
+    bench.joined()
+    assert bench.session(2, ask(finished=False)) == ([], [passed_on(1, finished=False)])
+    assert bench.session(1, answer()) == ([], [AbortConnection(KEY, Code.CLOSE_REQUESTED)])
+    assert bench.connection(KEY, cut(5, 6)) == (
+        [ended(BY_PEER, Code.CLOSE_REQUESTED, HASTY, sent=5, received=6)],
+        [ack(2), FORGET],
+    )
+
+
+def test_hasty_close_without_an_answer(bench: Bench) -> None:
+    """It is cut anyway when the timeout has passed."""
+    bench.joined()
+    bench.session(1, ask(finished=False))
+    assert bench.step(10.0) == ([], [AbortConnection(KEY, Code.CLOSE_REQUESTED)])
+    assert bench.session(2, ask()) == ([], [])
+    assert bench.connection(KEY, cut()) == (
+        [ended(BY_PEER, Code.CLOSE_REQUESTED, HASTY, elapsed=10.0)],
+        [ack(1), ack(2), FORGET],
+    )
+
+
+def test_hasty_close_after_a_patient_one(bench: Bench) -> None:
+    """Who asked patiently may lose patience; that it was agreed to already suffices."""
+    bench.joined()
+    bench.session(2, ask())
+    bench.session(1, answer())
+    assert bench.session(2, ask(finished=False)) == ([], [AbortConnection(KEY, Code.CLOSE_REQUESTED)])
+
+
+@pytest.mark.parametrize("splice", [cut(), cut(lost=True)], ids=["reset", "lost"])
+def test_hasty_close_then_reset(bench: Bench, splice: object) -> None:
+    """Who asked first decides the reason, not the reset that came after it (D-5)."""
+    bench.joined()
+    bench.session(2, ask(finished=False))
+    expected = [ended(BY_PEER, Code.CLOSE_REQUESTED, HASTY)], [ack(2), FORGET]
+    assert bench.connection(KEY, splice) == expected  # type: ignore[arg-type]
+
+
+def test_hasty_close_then_fins(bench: Bench) -> None:
+    """Both FINs pass while the hasty request is under way: then nothing was cut."""
+    bench.joined()
+    bench.session(2, ask(finished=False))
+    assert bench.connection(KEY, fins()) == ([], [])
+    assert bench.session(1, answer()) == ([ended(BY_PEER, Code.OK)], [ack(2), FORGET])
+
+
+def test_reset(bench: Bench) -> None:
+    """An application resets: error, with its code and the bytes until then."""
+    bench.joined()
+    reason = "reset before both directions ended"
+    assert bench.connection(KEY, cut(7, 8)) == ([ended(ERROR, Code.PEER_RESET, reason, sent=7, received=8)], [FORGET])
+    assert bench.system.timer() is None
+
+
+@pytest.mark.parametrize("code", [0, 999, 2**62 - 1])
+def test_reset_with_any_code(bench: Bench, code: int) -> None:
+    """An endpoint may send any code; the log keeps it."""
+    bench.joined()
+    reason = "reset before both directions ended"
+    assert bench.connection(KEY, cut(code=code)) == ([ended(ERROR, code, reason)], [FORGET])
+
+
+def test_rejected(bench: Bench) -> None:
+    """The provider can't reach its server: the consumer hears why."""
+    bench.connecting()
+    assert bench.connection(KEY, ProviderRejected(Code.CONNECT_FAILED, "refused")) == (
+        [ended(ERROR, Code.CONNECT_FAILED, "refused", sent=0, received=0)],
+        [RefuseConnection(KEY, Code.CONNECT_FAILED, "refused")],
+    )
+
+
+@pytest.mark.parametrize("code", [0, 4711])
+def test_rejected_with_a_code_that_says_nothing(bench: Bench, code: int) -> None:
+    """The consumer gets a code of the table."""
+    bench.connecting()
+    assert bench.connection(KEY, ProviderRejected(code, "")) == (
+        [ended(ERROR, Code.CONNECT_FAILED, sent=0, received=0)],
+        [RefuseConnection(KEY, Code.CONNECT_FAILED, "")],
+    )
+
+
+def test_provider_is_silent(bench: Bench) -> None:
+    """No accept in time: both streams are cut."""
+    bench.connecting()
+    assert bench.step(14.9) == ([], [])
+    reason = "the provider did not answer in time"
+    assert bench.step(0.1) == (
+        [ended(ERROR, Code.CONNECT_TIMEOUT, reason, sent=0, received=0, elapsed=15.0)],
+        [AbortConnection(KEY, Code.CONNECT_TIMEOUT), FORGET],
+    )
+
+
+def test_no_stream_to_the_provider(bench: Bench) -> None:
+    """The provider never allows another stream: the leg hasn't started, so its trace is a refusal."""
+    bench.opening()
+    assert bench.step(15.0) == (
+        [refused(Code.CONNECT_TIMEOUT, "the provider did not answer in time")],
+        [AbortConnection(KEY, Code.CONNECT_TIMEOUT), FORGET],
+    )
+
+
+def test_consumer_gives_up(bench: Bench) -> None:
+    """Before the streams were joined, whether the leg has started or not."""
+    bench.connecting()
+    assert bench.connection(KEY, ConsumerAborted(Code.PEER_RESET)) == (
+        [ended(ERROR, Code.PEER_RESET, "the consumer gave up", sent=0, received=0)],
+        [AbortConnection(KEY, Code.PEER_RESET), FORGET],
+    )
+    other = bench.opening(stream=4)
+    assert bench.connection(other, ConsumerAborted(0)) == (
+        [refused(Code.PEER_RESET, "the consumer gave up", stream=4)],
+        [AbortConnection(other, Code.PEER_RESET), ForgetConnection(other)],
+    )
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_close_request_while_connecting(bench: Bench, side: int) -> None:
+    """It is orderly, and there is nothing to wait for."""
+    bench.connecting()
+    assert bench.session(side, ask(finished=False)) == (
+        [ended(BY_PEER, Code.CLOSE_REQUESTED, HASTY, sent=0, received=0)],
+        [AbortConnection(KEY, Code.CLOSE_REQUESTED), ack(side), FORGET],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epoch": 1}, "a new connection begins with epoch and offsets 0"),
+        ({"sent_offset": 1}, "a new connection begins with epoch and offsets 0"),
+        ({"receive_offset": 1}, "a new connection begins with epoch and offsets 0"),
+    ],
+)
+def test_opening_that_does_not_begin_at_0(bench: Bench, change: dict[str, int], reason: str) -> None:
+    """A new connection has no past."""
+    events, commands = bench.session(2, open_request(**change))
+    assert [type(event).__name__ for event in events] == ["ConnectionRefused"]
+    assert commands == [RefuseConnection(KEY, Code.PROTOCOL, reason)]
+
+
+def test_uid_in_use(bench: Bench) -> None:
+    """Two open legs can't share uid and epoch: Close Requests would name both."""
+    bench.joined()
+    reason = "a connection with this uid is open"
+    events, commands = bench.session(2, ConnectionRequested(4, "uid0", 0, 0, 0))
+    assert events == [refused(Code.PROTOCOL, reason)]
+    assert commands == [RefuseConnection(Key(2, 4), Code.PROTOCOL, reason)]
+
+
+def test_limit() -> None:
+    """A bound on open connections of a session; one that ends makes room."""
+    bench = Bench(options=ActorOptions(session_connections=2))
+    bench.provider()
+    bench.consumer()
+    bench.opening(stream=0)
+    bench.joined(stream=4)
+    reason = "2 connections are open on this session"
+    assert bench.session(2, open_request(8)) == (
+        [refused(Code.LIMIT, reason, stream=8)],
+        [RefuseConnection(Key(2, 8), Code.LIMIT, reason)],
+    )
+    bench.connection(Key(2, 4), cut())
+    bench.opening(stream=8)
+
+
+def lost_leg(commands: list[Command], code: Code = Code.PEER_LOST) -> bool:
+    """Whether the leg is cut on the side that is left."""
+    return commands == [AbortConnection(KEY, code)]
+
+
+@pytest.mark.parametrize("session", [1, 2])
+def test_endpoint_lost(bench: Bench, session: int) -> None:
+    """The session's legs end first, with exact bytes, then the session (R-4.4)."""
+    bench.joined()
+    events, commands = bench.session(session, LOST)
+    assert events == []
+    assert lost_leg(commands)
+    events, commands = bench.connection(KEY, cut(3, 4, lost=True))
+    role, why = bench_role(session)
+    assert events == [
+        ended(ERROR, Code.PEER_LOST, "idle", sent=3, received=4),
+        session_ended(session, role, why, Code.PEER_LOST, "idle", legs=1),
+    ]
+    assert commands == [FORGET]
+
+
+def bench_role(session: int, *, orderly: bool = False):  # type: ignore[no-untyped-def]
+    """Role and terminate reason of one of the two sessions."""
+    from spnhub.events.model import EndPointType, TerminateReason
+
+    role = EndPointType.PROVIDER if session == 1 else EndPointType.CONSUMER
+    return role, TerminateReason.TERMINATED_BY_PEER if orderly else TerminateReason.ERROR
+
+
+@pytest.mark.parametrize("session", [1, 2])
+def test_endpoint_leaves_in_order(bench: Bench, session: int) -> None:
+    """A leg that an endpoint leaves in order ends with closedByPeer (D-1), and still as a cut towards TCP."""
+    bench.joined()
+    _, commands = bench.session(session, LEFT)
+    assert lost_leg(commands)
+    events, commands = bench.connection(KEY, cut(3, 4, lost=True))
+    role, why = bench_role(session, orderly=True)
+    assert events == [
+        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
+        session_ended(session, role, why, Code.OK, "bye", legs=1),
+    ]
+    assert commands == [FORGET]
+
+
+@pytest.mark.parametrize("session", [1, 2])
+def test_splice_reports_the_loss_first(bench: Bench, session: int) -> None:
+    """The reason is the session's, so the leg waits for it."""
+    bench.joined()
+    assert bench.connection(KEY, cut(3, 4, lost=True)) == ([], [])
+    events, commands = bench.session(session, LEFT)
+    role, why = bench_role(session, orderly=True)
+    assert events == [
+        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
+        session_ended(session, role, why, Code.OK, "bye", legs=1),
+    ]
+    assert commands == [FORGET]
+
+
+def test_splice_reports_a_loss_that_nobody_confirms(bench: Bench) -> None:
+    """It doesn't wait for ever."""
+    bench.joined()
+    bench.connection(KEY, cut(3, 4, lost=True))
+    expected = ended(ERROR, Code.PEER_LOST, "an endpoint was lost", sent=3, received=4, elapsed=2.0)
+    assert bench.step(2.0) == ([expected], [FORGET])
+
+
+def test_transport_never_tells_the_bytes(bench: Bench) -> None:
+    """The end says that its counts are lower bounds."""
+    bench.joined()
+    bench.session(2, LOST)
+    events, commands = bench.step(2.0)
+    reason = "idle; the byte counts are lower bounds"
+    assert events[0] == ended(ERROR, Code.PEER_LOST, reason, sent=0, received=0, elapsed=2.0)
+    assert commands == [FORGET]
+
+
+@pytest.mark.parametrize("session", [1, 2])
+def test_endpoint_lost_while_connecting(bench: Bench, session: int) -> None:
+    """Nothing was joined, so nothing is waited for."""
+    bench.connecting()
+    events, commands = bench.session(session, LOST)
+    role, why = bench_role(session)
+    assert events == [
+        ended(ERROR, Code.PEER_LOST, "idle", sent=0, received=0),
+        session_ended(session, role, why, Code.PEER_LOST, "idle", legs=1),
+    ]
+    assert commands == [AbortConnection(KEY, Code.PEER_LOST), FORGET]
+
+
+def test_endpoint_leaves_while_opening(bench: Bench) -> None:
+    """A leg that hasn't started is not counted; its trace is a refusal."""
+    bench.opening()
+    events, _ = bench.session(1, LEFT)
+    role, why = bench_role(1, orderly=True)
+    assert events == [
+        refused(Code.PEER_LOST, "the endpoint closed its session"),
+        session_ended(1, role, why, Code.OK, "bye"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asker", "lost", "whole"),
+    [(None, 1, False), (None, 2, False), (1, 1, True), (2, 2, True), (1, 2, False), (2, 1, False)],
+)
+def test_endpoint_lost_after_both_fins(bench: Bench, asker: int | None, lost: int, *, whole: bool) -> None:
+    """Whole if the lost side had said that it was through; else its last bytes may be missing."""
+    bench.finished()
+    if asker is not None:
+        bench.session(asker, ask())
+    events, commands = bench.session(lost, LOST)
+    assert events[0] == (ended(BY_PEER, Code.OK) if whole else ended(ERROR, Code.PEER_LOST, "idle"))
+    assert commands == [*([ack(asker)] if asker else []), FORGET]
+
+
+def test_late_inputs_are_counted(bench: Bench) -> None:
+    """What comes for a connection or session that has gone does nothing."""
+    bench.joined()
+    bench.connection(KEY, cut())
+    assert bench.connection(KEY, cut()) == ([], [])
+    assert bench.session(77, ask()) == ([], [])
+    assert bench.system.ignored == 2
