@@ -57,12 +57,14 @@ class UdpEndpoint:
 
     :param engine: what to drive.
     :param on_events: called with each batch of the engine's events; may use the engine.
+    :param extra_timer: another source of due times (the actors'), looked at with the engine's.
     """
 
     def __init__(
         self,
         engine: Engine,
         on_events: Callable[[list[EngineEvent]], None],
+        extra_timer: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.engine = engine
         self._on_events = on_events
@@ -73,8 +75,7 @@ class UdpEndpoint:
         self._timer_at: float | None = None
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
-        self.extra_timer: Callable[[], float | None] = lambda: None
-        """Another source of due times (the actors' timers), looked at with the engine's."""
+        self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class UdpEndpoint:
         self._arm()
 
     def _arm(self) -> None:
-        times = [t for t in (self.engine.timer(), self.extra_timer()) if t is not None]
+        times = [t for t in (self.engine.timer(), self._extra_timer()) if t is not None]
         when = min(times, default=None)
         if when == self._timer_at and self._timer is not None:
             return
