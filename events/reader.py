@@ -186,7 +186,6 @@ class JournalSource:
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         self.name = str(folder)
-        self.ordered = True
         self._folder = folder
         self._after = after
         self._reader: JournalReader | None = None
