@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -179,7 +179,7 @@ class TcpServer:
         """Stop listening; what waits unaccepted is reset by the kernel."""
         self.sock.close()
 
-    def __enter__(self) -> TcpServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,13 +28,13 @@ class ResetWatcher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
-        self._on_reset: dict[int, Callable[[], None]] = {}
+        self._on_reset: dict[int, Callable[[], object]] = {}
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def __len__(self) -> int:
         return len(self._on_reset)
 
-    def watch(self, sock: socket.socket, on_reset: Callable[[], None]) -> None:
+    def watch(self, sock: socket.socket, on_reset: Callable[[], object]) -> None:
         """Call ``on_reset`` once, from the loop, when the connected socket has an error pending.
 
         A socket that is watched already gets the new callback. The error itself stays on the socket: the next
@@ -56,6 +56,8 @@ class ResetWatcher:
 
     def close(self) -> None:
         """Stop watching everything."""
+        if self._epoll.closed:
+            return
         self._loop.remove_reader(self._epoll.fileno())
         self._on_reset.clear()
         self._epoll.close()

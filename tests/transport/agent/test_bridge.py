@@ -221,7 +221,7 @@ async def test_aborted_after_the_answers_end(rig: Rig) -> None:
     assert await bridged.program.receive_all() == (b"", Ending.FIN)
     there.abort(Code.PEER_LOST)
     await _settled(bridged.done.done)
-    with pytest.raises(OSError, match="reset|pipe"):
+    with pytest.raises(OSError, match=r"reset|pipe"):
         while True:
             await bridged.program.send(b"upload")
 

@@ -1,0 +1,138 @@
+"""The provider agent: TCP first, then the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spnhub.actors.codes import Code
+from spnhub.transport.agent.provider import ProviderAgent, ProviderLimits
+from spnhub.transport.errors import ConnectionAborted
+from tests.support.pipe_stream import PipeStream
+from tests.support.tcp import Ending, TcpServer
+from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
+
+
+class Bench:
+    """An agent, its TCP server, and its session in the test's hand."""
+
+    def __init__(self) -> None:
+        self.server = TcpServer()
+        self.sources = FakeSources()
+        self.endpoint = FakeEndpoint()
+        self.sources.put(self.endpoint)
+        self.agent = ProviderAgent(*self.server.address, self.sources, ProviderLimits(connections=2, connect=1))
+        self._running = asyncio.ensure_future(self.agent.run())
+
+    def ask(self) -> tuple[FakeRequest, PipeStream]:
+        """A consumer asks for a connection: the request, and the consumer's end of the stream."""
+        consumer, provider = PipeStream.pair()
+        request = FakeRequest(provider)
+        assert self.sources.current is not None
+        self.sources.current.requests.put_nowait(request)
+        return request, consumer
+
+    async def close(self) -> None:
+        await self.agent.close()
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        self.server.close()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.close()
+
+
+async def test_server_speaks_first(bench: Bench) -> None:
+    """The server is connected and heard before the consumer has sent a byte."""
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    assert await request.answer == (Code.OK, "")
+    await peer.send(b"220 hello")
+    while (piece := consumer.read(100)) == (b"", False):
+        await asyncio.sleep(0)
+    assert piece == (b"220 hello", False)
+    consumer.write(b"QUIT")
+    consumer.finish()
+    assert await peer.receive_all() == (b"QUIT", Ending.FIN)
+    peer.close()
+
+
+async def test_server_is_down(bench: Bench) -> None:
+    """D-16: refused with CONNECT_FAILED, so that the client gets a reset at once."""
+    bench.server.close()
+    request, _ = bench.ask()
+    code, reason = await request.answer
+    assert (code, "refused" in reason) == (Code.CONNECT_FAILED, True)
+    await bench.agent.wait_idle()
+
+
+async def test_consumer_goes_away_while_connecting(bench: Bench) -> None:
+    """The TCP connection that was made for it is reset."""
+    request, _ = bench.ask()
+    request.gone = ConnectionAborted(Code.PEER_RESET, "the consumer's client went away")
+    peer = await bench.server.accept()
+    assert await peer.receive_all() == (b"", Ending.RST)
+    peer.close()
+
+
+async def test_connections_are_bounded(bench: Bench) -> None:
+    """One more is refused with LIMIT."""
+    open_ones = [bench.ask() for _ in range(2)]
+    third, _ = bench.ask()
+    assert await third.answer == (Code.LIMIT, "the provider agent has 2 connections")
+    peers = [await bench.server.accept() for _ in range(2)]
+    assert [await request.answer for request, _ in open_ones] == [(Code.OK, "")] * 2
+    for peer in peers:
+        peer.close()
+
+
+async def test_drain(bench: Bench) -> None:
+    """New requests are refused with SHUTDOWN, open connections end in their time."""
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    await request.answer
+    bench.agent.stop_accepting()
+    late, _ = bench.ask()
+    assert await late.answer == (Code.SHUTDOWN, "the provider agent is being stopped")
+    idle = asyncio.ensure_future(bench.agent.wait_idle())
+    consumer.finish()
+    assert await peer.receive_all() == (b"", Ending.FIN)
+    assert not idle.done()
+    peer.close()
+    while consumer.read(1) != (b"", True):
+        await asyncio.sleep(0)
+    await idle
+
+
+async def test_next_session(bench: Bench) -> None:
+    """After the end of a session the requests of the next one are taken, and open connections are untouched."""
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    await request.answer
+    bench.endpoint.ended.set_result(None)
+    bench.sources.put(FakeEndpoint("02"))
+    second, _ = bench.ask()
+    (await bench.server.accept()).close()
+    assert await second.answer == (Code.OK, "")
+    consumer.write(b"x")
+    assert await peer.receive(1) == b"x"
+    peer.close()
+
+
+async def test_close_resets(bench: Bench) -> None:
+    """Stopping at once is a RST to the server and an error to the consumer."""
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    await request.answer
+    while not consumer.peer or not bench.agent.connections:
+        await asyncio.sleep(0)
+    await bench.agent.close()
+    assert await peer.receive_all() == (b"", Ending.RST)
+    assert consumer.read(1) is None
+    peer.close()

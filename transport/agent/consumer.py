@@ -1,0 +1,270 @@
+"""The consumer agent: every TCP connection that is made to it becomes an SPN connection (R-1.3).
+
+Counterparts: :mod:`spnhub.transport.agent.provider` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
+bytes, :mod:`spnhub.transport.agent.session` has the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from spnhub.actors.codes import Code
+from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket, reset_socket
+from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.tasks import Tasks
+from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
+from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.errors import SpnError
+
+__all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
+
+_log = structlog.get_logger()
+
+_ACCEPTS_PER_TURN: Final = 64
+"""So that a crowd at the door leaves the loop to those who are in."""
+
+
+class StreamSource(Protocol):
+    """A consumer endpoint with a session."""
+
+    async def connect_stream(self) -> Stream:
+        """Open an SPN connection; returns once it is Connected. Cancelled: the connection is aborted.
+
+        :raises SpnError: it was refused, or the session was lost.
+        """
+
+
+class StreamSources(Protocol):
+    """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
+
+    @property
+    def current(self) -> StreamSource | None:
+        """The endpoint, while its session is up."""
+
+    async def wait(self) -> StreamSource:
+        """The endpoint, once there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerLimits:
+    """Counts, and times in seconds."""
+
+    connections: int = 10_000
+    """TCP connections open at once; at the bound the agent stops accepting until one has ended."""
+    held: int = 1_000
+    """Of these, how many may wait for a session; one more is reset at once (D-27)."""
+    hold: float = 10.0
+    """How long each of them waits before it is reset (D-27)."""
+    connect: float = 30.0
+    """How long an SPN connection may take to become Connected."""
+    pause: float = 1.0
+    """How long accepting pauses when this host is out of descriptors or memory (D-25)."""
+
+
+class ConsumerAgent:
+    """Listens on TCP. Use from one event loop."""
+
+    def __init__(
+        self, listeners: list[socket.socket], sources: StreamSources, limits: ConsumerLimits | None = None
+    ) -> None:
+        """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them."""
+        self._loop = asyncio.get_running_loop()
+        self._listeners = listeners
+        self._sources = sources
+        self._limits = limits or ConsumerLimits()
+        self._watcher = ResetWatcher(self._loop)
+        self._opening = Tasks("connection.failed")
+        self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
+        self._bridges: set[Bridge] = set()
+        self._held: set[asyncio.Task[Stream | None]] = set()
+        self._accepting = False
+        self._limit_told = False
+        self._resume_timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        for listener in listeners:
+            listener.setblocking(False)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every listening socket."""
+        return [listener.getsockname()[:2] for listener in self._listeners]
+
+    @property
+    def connections(self) -> int:
+        """Open TCP connections, those that wait for their SPN connection included."""
+        return len(self._waiting) + len(self._bridges)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._resume_accepting()
+
+    def stop_accepting(self) -> None:
+        """Take what has already connected, then listen no more."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._pause_accepting()
+        if self._resume_timer is not None:
+            self._resume_timer.cancel()
+        for listener in self._listeners:
+            while self._accept(listener):
+                pass
+            listener.close()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is open."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Stop at once: what is still open is reset."""
+        self._stopped = True
+        self._pause_accepting()
+        if self._resume_timer is not None:
+            self._resume_timer.cancel()
+        for listener in self._listeners:
+            listener.close()
+        await self._opening.cancel()
+        # The callbacks of the tasks that were just cancelled reset their sockets in this turn.
+        await asyncio.sleep(0)
+        for bridge in list(self._bridges):
+            bridge.abort(Code.PEER_LOST, "the agent is being stopped")
+        self._watcher.close()
+
+    # ---- accepting ----
+
+    def _resume_accepting(self) -> None:
+        self._resume_timer = None
+        if not self._accepting and not self._stopped:
+            self._accepting = True
+            for listener in self._listeners:
+                self._loop.add_reader(listener.fileno(), self._on_acceptable, listener)
+
+    def _pause_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for listener in self._listeners:
+                self._loop.remove_reader(listener.fileno())
+
+    def _on_acceptable(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if not self._accepting or not self._accept(listener):
+                return
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Take one connection; False when there is none, or when no more can be taken."""
+        if self.connections >= self._limits.connections:
+            if not self._limit_told:
+                self._limit_told = True
+                _log.warning("agent.connection_limit", connections=self.connections)
+            self._pause_accepting()
+            return False
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            if exc.errno in OUT_OF_RESOURCES:
+                self._out_of_resources(exc)
+                return False
+            # The client went away between its connect and our accept: the next one may be there.
+            return True
+        try:
+            prepare_socket(sock)
+        except OSError:
+            # Reset by the client already.
+            sock.close()
+            return True
+        self._open(sock, f"{address[0]} {address[1]}")
+        return True
+
+    def _out_of_resources(self, exc: OSError) -> None:
+        _log.warning(
+            "agent.out_of_resources", reason=exc.strerror, connections=self.connections, pause=self._limits.pause
+        )
+        if not self._stopped:
+            self._pause_accepting()
+            self._resume_timer = self._loop.call_later(self._limits.pause, self._resume_accepting)
+
+    # ---- one connection ----
+
+    def _open(self, sock: socket.socket, client: str) -> None:
+        hold = self._sources.current is None
+        if hold and len(self._held) >= self._limits.held:
+            _log.debug("connection.refused", client=client, reason="no session, and too many wait for one")
+            reset_socket(sock)
+            return
+        opening = self._opening.spawn(self._connect(client))
+        self._waiting[opening] = sock
+        if hold:
+            self._held.add(opening)
+        self._idle.clear()
+        # Reading begins when there is somewhere to write to; until then only a reset is of interest.
+        self._watcher.watch(sock, opening.cancel)
+        opening.add_done_callback(functools.partial(self._opened, client))
+
+    async def _connect(self, client: str) -> Stream | None:
+        """The SPN connection, or None when there will be none (said in the log)."""
+        try:
+            async with asyncio.timeout(self._limits.hold):
+                source = self._sources.current or await self._sources.wait()
+            self._held -= {asyncio.current_task()}
+            async with asyncio.timeout(self._limits.connect):
+                return await source.connect_stream()
+        except SpnError as exc:
+            _log.debug("connection.refused", client=client, reason=str(exc))
+        except TimeoutError:
+            _log.debug("connection.refused", client=client, reason="no session, or no answer, in time")
+        return None
+
+    def _opened(self, client: str, opening: asyncio.Task[Stream | None]) -> None:
+        sock = self._waiting.pop(opening)
+        self._held.discard(opening)
+        self._watcher.forget(sock)
+        stream = None
+        if opening.cancelled():
+            _log.debug("connection.refused", client=client, reason="the client went away, or the agent is stopping")
+        elif opening.exception() is None:
+            stream = opening.result()
+        if stream is None:
+            reset_socket(sock)
+            self._ended()
+        else:
+            self._bridge(sock, stream, client)
+
+    def _bridge(self, sock: socket.socket, stream: Stream, client: str) -> None:
+        uid = stream.connection_uid.hex()
+        _log.debug("connection.opened", connectionUid=uid, client=client, peer=stream.peer)
+
+        def done(result: BridgeResult) -> None:
+            self._bridges.discard(bridge)
+            _log.debug(
+                "connection.closed",
+                connectionUid=uid,
+                sentBytes=result.to_stream,
+                receivedBytes=result.to_tcp,
+                code=int(result.code),
+                reason=result.reason,
+            )
+            self._ended()
+
+        bridge = Bridge(self._loop, sock, stream, self._watcher, done)
+        self._bridges.add(bridge)
+        bridge.start()
+
+    def _ended(self) -> None:
+        if not self.connections:
+            self._idle.set()
+        # Told again only when half of them went in between, not each time that one goes and one comes.
+        if self.connections < self._limits.connections / 2:
+            self._limit_told = False
+        # A pause for want of descriptors has its own time.
+        if not self._accepting and self._resume_timer is None:
+            self._resume_accepting()

@@ -1,0 +1,193 @@
+"""The provider agent: every SPN connection to it becomes a TCP connection to its server (R-1.3).
+
+TCP comes first, then the acceptance (D-16): a server that is down gives the consumer's client a reset at once.
+Counterparts: :mod:`spnhub.transport.agent.consumer` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
+bytes, :mod:`spnhub.transport.agent.session` has the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from spnhub.actors.codes import Code
+from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket
+from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.tasks import Tasks
+from spnhub.transport.agent.tcp import ConnectError, connect
+from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.errors import SpnError
+
+__all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
+
+_log = structlog.get_logger()
+
+
+class StreamRequest(Protocol):
+    """An SPN connection that waits for its answer."""
+
+    async def accept_stream(self) -> Stream:
+        """Accept it; the connection is Connected.
+
+        :raises SpnError: it is gone.
+        """
+
+    async def reject(self, code: Code, reason: str) -> None:
+        """Refuse it."""
+
+
+class RequestSource(Protocol):
+    """A provider endpoint with a session."""
+
+    async def listen(self) -> StreamRequest:
+        """The next request.
+
+        :raises SpnError: the session is over.
+        """
+
+
+S = TypeVar("S", bound=RequestSource)
+
+
+class RequestSources(Protocol[S]):
+    """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
+
+    async def wait(self, other_than: S | None = None) -> S:
+        """The endpoint, once there is one that isn't ``other_than``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderLimits:
+    """Counts, and times in seconds."""
+
+    connections: int = 10_000
+    """Connections open at once, connecting ones included; one more is refused with LIMIT."""
+    connect: float = 5.0
+    """How long resolving and connecting may take together (D-16)."""
+
+
+class ProviderAgent(Generic[S]):
+    """Connects to one TCP server. Use from one event loop."""
+
+    def __init__(self, host: str, port: int, sources: RequestSources[S], limits: ProviderLimits | None = None) -> None:
+        """:param host: name or address; a name is resolved for every connection."""
+        self._loop = asyncio.get_running_loop()
+        self._host = host
+        self._port = port
+        self._sources = sources
+        self._limits = limits or ProviderLimits()
+        self._watcher = ResetWatcher(self._loop)
+        self._opening = Tasks("connection.failed")
+        self._bridges: set[Bridge] = set()
+        self._connections = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def connections(self) -> int:
+        """Open connections, connecting ones included."""
+        return self._connections
+
+    async def run(self) -> None:
+        """Take requests until cancelled, session after session."""
+        source = None
+        while True:
+            source = await self._sources.wait(other_than=source)
+            try:
+                while True:
+                    self._take(await source.listen())
+            except SpnError:
+                # The session is over; the keeper says why.
+                continue
+
+    def stop_accepting(self) -> None:
+        """Refuse every new request from now on."""
+        self._draining = True
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is open."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Stop at once: what is still open is reset."""
+        self._draining = True
+        await self._opening.cancel()
+        for bridge in list(self._bridges):
+            bridge.abort(Code.PEER_LOST, "the agent is being stopped")
+        self._watcher.close()
+
+    # ---- one connection ----
+
+    def _take(self, request: StreamRequest) -> None:
+        if self._draining:
+            work = self._reject(request, Code.SHUTDOWN, "the provider agent is being stopped")
+        elif self._connections >= self._limits.connections:
+            work = self._reject(request, Code.LIMIT, f"the provider agent has {self._connections} connections")
+        else:
+            self._connections += 1
+            self._idle.clear()
+            self._opening.spawn(self._open(request)).add_done_callback(self._opened)
+            return
+        self._opening.spawn(work)
+
+    async def _open(self, request: StreamRequest) -> tuple[socket.socket, Stream] | None:
+        """Both sides of the connection, or None when there will be none (said in the log)."""
+        try:
+            sock = await connect(self._host, self._port, self._limits.connect)
+        except ConnectError as exc:
+            log = _log.warning if exc.code == Code.LIMIT else _log.debug
+            log("connection.refused", code=exc.code.name, reason=str(exc))
+            await self._reject(request, exc.code, str(exc))
+            return None
+        try:
+            return sock, await request.accept_stream()
+        except SpnError as exc:
+            _log.debug("connection.refused", reason=str(exc))
+            reset_socket(sock)
+            return None
+        except BaseException:
+            # Cancelled: nobody else knows the socket.
+            reset_socket(sock)
+            raise
+
+    def _opened(self, opening: asyncio.Task[tuple[socket.socket, Stream] | None]) -> None:
+        if opening.cancelled() or opening.exception() is not None or (both := opening.result()) is None:
+            self._ended()
+        else:
+            self._bridge(*both)
+
+    async def _reject(self, request: StreamRequest, code: Code, reason: str) -> None:
+        try:
+            await request.reject(code, reason)
+        except SpnError as exc:
+            _log.debug("connection.gone", reason=str(exc))
+
+    def _bridge(self, sock: socket.socket, stream: Stream) -> None:
+        uid = stream.connection_uid.hex()
+        _log.debug("connection.opened", connectionUid=uid, peer=stream.peer)
+
+        def done(result: BridgeResult) -> None:
+            self._bridges.discard(bridge)
+            _log.debug(
+                "connection.closed",
+                connectionUid=uid,
+                sentBytes=result.to_stream,
+                receivedBytes=result.to_tcp,
+                code=int(result.code),
+                reason=result.reason,
+            )
+            self._ended()
+
+        bridge = Bridge(self._loop, sock, stream, self._watcher, done)
+        self._bridges.add(bridge)
+        bridge.start()
+
+    def _ended(self) -> None:
+        self._connections -= 1
+        if not self._connections:
+            self._idle.set()
