@@ -285,6 +285,8 @@ class Connection(QuicConnection):
         """
         limits = self.limits
         quick = now - record.granted_at < max(4 * self._loss._rtt_smoothed, 0.05)
+        # What only filled the buffers behind a stalled reader is no sign of speed.
+        quick = quick and record.consumed >= 2 * record.window
         record.granted_at = now
         base = limits.stream_window
         sharers = self._grown + (0 if record.reserved else 1)
@@ -446,8 +448,9 @@ class Connection(QuicConnection):
         data, streams = self._local_max_data, self._local_max_streams_bidi
         if data.value != data.sent:
             self._write_limit(builder, data)
-        # MAX_STREAMS goes in batches: not before it grants more than the peer has left to open.
-        if streams.value != streams.sent and streams.value - streams.sent > streams.sent - streams.used:
+        # MAX_STREAMS goes in batches, unless the peer has few left to open.
+        granted = streams.value - streams.sent
+        if granted and (granted * 8 >= self._streams_at_once or granted >= streams.sent - streams.used):
             self._write_limit(builder, streams)
         while self._credit_due and builder.remaining_flight_space >= _LIMIT_FRAME:
             record = self._credit_due.popleft()
@@ -547,7 +550,7 @@ class Connection(QuicConnection):
         buf.push_uint16(len(frame.data) | 0x4000)
         buf.push_bytes(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
-        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 2 <= self.limits.send_buffer:
+        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self.limits.send_buffer * 3:
             record.write_blocked = False
             self.unblocked.append(record)
         return len(pending) > 0 or sender._pending_eof
