@@ -1,0 +1,96 @@
+"""What the agent makes of its options and its environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
+from spnhub.pki import Authority
+from spnhub.settings import ConfigurationError
+
+AUTHORITY = Authority.create()
+CLIENT = AUTHORITY.client("alice")
+OTHER = AUTHORITY.client("bob")
+GIVEN: dict[str, Any] = {
+    "role": Role.CONSUMER,
+    "hub_url": "https://hub.example:4433",
+    "service_urn": "urn:x",
+    "certificate": CLIENT.certificate.decode(),
+    "certificate_key": CLIENT.key.decode(),
+    "trust": AUTHORITY.certificate.decode(),
+    "address": "127.0.0.1:8080",
+}
+SETTINGS = AgentSettings(
+    role=Role.CONSUMER,
+    hub_url="https://hub.example:4433",
+    service_urn="urn:x",
+    certificate=CLIENT.certificate,
+    certificate_key=CLIENT.key,
+    trust=AUTHORITY.certificate,
+    address=("127.0.0.1", 8080),
+)
+
+
+def test_pem_text() -> None:
+    """Certificates may be given as they are."""
+    assert load_settings(**GIVEN) == SETTINGS
+
+
+def test_pem_files(tmp_path: Path) -> None:
+    """Or as paths."""
+    names = {"certificate": CLIENT.certificate, "certificate_key": CLIENT.key, "trust": AUTHORITY.certificate}
+    for name, pem in names.items():
+        (tmp_path / name).write_bytes(pem)
+    assert load_settings(**GIVEN | {name: str(tmp_path / name) for name in names}) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [(":8080", ("", 8080)), ("[::1]:0", ("::1", 0)), ("localhost:8080", ("localhost", 8080))],
+)
+def test_bind_address(text: str, address: tuple[str, int]) -> None:
+    """Every form that a consumer can listen on."""
+    assert load_settings(**GIVEN | {"address": text}) == replace(SETTINGS, address=address)
+
+
+def test_older_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older set says the hub in two variables; the port has a default. The URL wins."""
+    monkeypatch.setenv("SPN_HUB_HOSTNAME", "old.example")
+    assert load_settings(**GIVEN | {"hub_url": None}) == replace(SETTINGS, hub_url="https://old.example:4433")
+    monkeypatch.setenv("SPN_HUB_PORT", "443")
+    assert load_settings(**GIVEN | {"hub_url": None}) == replace(SETTINGS, hub_url="https://old.example:443")
+    assert load_settings(**GIVEN) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"hub_url": None}, r"--hub-url is missing \(environment: SPN_HUB_URL, or SPN_HUB_HOSTNAME\)"),
+        ({"hub_url": "http://hub"}, "--hub-url: 'http://hub' is not https://FQDN:PORT"),
+        ({"hub_url": "https://hub:x"}, "--hub-url: 'https://hub:x' is not https://FQDN:PORT"),
+        ({"service_urn": None}, r"--service-urn is missing \(environment: SPN_SERVICE_URN; the older set"),
+        ({"certificate": None}, r"--certificate is missing \(environment: SPN_CERTIFICATE\)"),
+        ({"certificate": "/no/such"}, "--certificate: '/no/such' is neither PEM text nor a readable file: No such"),
+        ({"certificate": CLIENT.key.decode()}, "--certificate: no usable certificate"),
+        ({"certificate_key": CLIENT.certificate.decode()}, "--certificate-key: no usable private key"),
+        ({"certificate_key": OTHER.key.decode()}, "--certificate-key: the key doesn't belong to the certificate"),
+        ({"trust": "/dev/null"}, "--trust: '/dev/null' holds no PEM"),
+        ({"certificate_key": "MHcCAQEEI"}, "--certificate-key: the value is neither PEM text nor a readable file"),
+        ({"trust": "-----BEGIN CERTIFICATE-----"}, "--trust: no usable certificate"),
+        ({"address": None}, r"--bind-address is missing \(environment: BIND_ADDRESS\)"),
+        ({"address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
+        ({"role": Role.PROVIDER, "address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),
+        ({"role": Role.PROVIDER, "address": ":80"}, "--forward-address: ':80' is not HOST:PORT"),
+        ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, "),
+        ({"log_format": "xml"}, "--log-format: 'xml' is none of json, console"),
+    ],
+)
+def test_unusable(given: dict[str, Any], message: str) -> None:
+    """Each fault names its option, and the environment where something is missing."""
+    with pytest.raises(ConfigurationError, match=message) as failure:
+        load_settings(**GIVEN | given)
+    assert "PRIVATE KEY" not in str(failure.value)
