@@ -29,8 +29,6 @@ Entry = tuple[bytes, Recorded]
 LogKey = tuple[str, UUID]
 """Hub id and journal id: what sequences are contiguous in (D-4)."""
 
-_SEQUENCE_LIMIT: Final = 50_000
-"""Events of a topic that wait for an earlier sequence from another partition."""
 _TIME_WINDOW: Final = 10_000
 """Events of a topic that are put in order of time together."""
 _SKEW: Final = 10_000_000
@@ -78,17 +76,22 @@ class Missing:
 
 
 async def merge(
-    sources: Sequence[Source], *, repeated: bool = False, on_damage: Callable[[Exception], None] | None = None
+    sources: Sequence[Source],
+    *,
+    repeated: bool = False,
+    seen: dict[LogKey, Missing] | None = None,
+    on_damage: Callable[[Exception], None] | None = None,
 ) -> AsyncIterator[Entry]:
     """All events that the sources hold now, in order.
 
     :param sources: entered already.
     :param repeated: also those that were delivered or are stored more than once, each time.
+    :param seen: what not to repeat; noted here as it is passed on.
     :param on_damage: told of what ends a source early; without it, that is raised.
     :raises spnhub.events.journal_files.JournalCorrupt: a journal is damaged.
     :raises spnhub.schemas.codec.SchemaError: what is stored is not an event.
     """
-    seen: dict[LogKey, Missing] = {}
+    seen = {} if seen is None else seen
     lanes = [_lane(source, on_damage) for source in sources]
     async with aclosing(_by_epoch(_by_time(lanes))) as ordered:
         async for entry in ordered:
@@ -97,8 +100,11 @@ async def merge(
                 yield entry
 
 
-async def follow(sources: Sequence[Source]) -> AsyncIterator[Entry]:
+async def follow(sources: Sequence[Source], seen: dict[LogKey, Missing] | None = None) -> AsyncIterator[Entry]:
     """All events of the sources, and then those that come, for ever. In order as far as they come within 0.1 s.
+
+    :param sources: entered already; a journal that has been merged goes on where that ended.
+    :param seen: what not to repeat, from :func:`merge`.
 
     :raises SourceError: a source has ended; its own failure is raised as it is.
     """
@@ -107,7 +113,7 @@ async def follow(sources: Sequence[Source]) -> AsyncIterator[Entry]:
             yield entry
         return
     queue: asyncio.Queue[Entry] = asyncio.Queue(_FOLLOW_LIMIT)
-    seen: dict[LogKey, Missing] = {}
+    seen = {} if seen is None else seen
     clock = _Clock()
     pumps = [asyncio.create_task(_pump(source, queue)) for source in sources]
     try:
@@ -177,7 +183,7 @@ async def _lane(source: Source, on_damage: Callable[[Exception], None] | None) -
         return
     window: list[tuple[int, str, int, int, Entry]] = []
     count = 0
-    async for entry in _in_sequence(entries):
+    async for entry in entries:
         count += 1
         heapq.heappush(window, (clock.of(entry[1]), entry[1].hub_id, entry[1].sequence, count, entry))
         if len(window) > _TIME_WINDOW:
@@ -186,41 +192,6 @@ async def _lane(source: Source, on_damage: Callable[[Exception], None] | None) -
     while window:
         time, hub_id, sequence, _, first = heapq.heappop(window)
         yield time, hub_id, sequence, first
-
-
-class _Waiting:
-    """Events of one log that came before an earlier one."""
-
-    def __init__(self) -> None:
-        self.expected = 1
-        self.heap: list[tuple[int, int, Entry]] = []
-
-    def release(self) -> Iterable[Entry]:
-        """Those that are next."""
-        while self.heap and self.heap[0][0] <= self.expected:
-            sequence, _, entry = heapq.heappop(self.heap)
-            self.expected = max(self.expected, sequence + 1)
-            yield entry
-
-
-async def _in_sequence(entries: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
-    """Each log's events in the order of their sequence; a gap is waited for within the limit."""
-    logs: dict[LogKey, _Waiting] = {}
-    waiting = count = 0
-    async for entry in entries:
-        log = logs.setdefault(log_key(entry[1]), _Waiting())
-        count += 1
-        heapq.heappush(log.heap, (entry[1].sequence, count, entry))
-        waiting += 1
-        if waiting > _SEQUENCE_LIMIT:
-            log = max(logs.values(), key=lambda one: len(one.heap))
-            log.expected = max(log.expected, log.heap[0][0])
-        for following in log.release():
-            waiting -= 1
-            yield following
-    for log in logs.values():
-        while log.heap:
-            yield heapq.heappop(log.heap)[2]
 
 
 async def _by_time(lanes: Sequence[AsyncIterator[_Timed]]) -> AsyncIterator[_Timed]:

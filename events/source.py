@@ -21,7 +21,10 @@ class SourceError(Exception):
 
 
 class Source(Protocol):
-    """An async context manager whose :meth:`records` may be asked for once per entering."""
+    """An async context manager. What can't be read when it is entered raises :class:`SourceError` or JournalError."""
+
+    name: str
+    """As the user would write it."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -32,8 +35,8 @@ class Source(Protocol):
     def records(self, *, follow: bool) -> AsyncIterator[tuple[bytes, Recorded]]:
         """Each event with its Confluent frame.
 
-        Those of one hub come in order from a journal; from a topic, in order within a partition. Without ``follow``
-        it ends at what is there when it is asked, with it never.
+        Those of one hub come in the order of their sequence, redeliveries aside. Without ``follow`` it ends at what is
+        there when it is asked, with it never.
         """
         ...
 

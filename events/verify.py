@@ -352,4 +352,7 @@ async def verify(sources: Sequence[Source]) -> VerifyResult:
 
     async for frame, recorded in merge(sources, repeated=True, on_damage=damaged):
         verifier.add(frame, recorded)
+    for source in sources:
+        for place in getattr(source, "unreadable", ()):
+            verifier.fault("unreadable", f"{source.name}: what is at {place[:-1]} is not an event: {place[-1]}")
     return verifier.finish()
