@@ -47,13 +47,13 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         structlog.stdlib.add_log_level,
         stamp_time,
     ]
-    render: list[Processor]
+    # Tracebacks are text before secrets are hidden, and plain: the coloured ones print local variables.
+    render: list[Processor] = [structlog.processors.format_exc_info, hide_secrets]
     if form == "json":
-        render = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer(default=str)]
+        render.append(structlog.processors.JSONRenderer(default=str))
     else:
-        # Plain tracebacks: the default ones print local variables, and those hold keys.
-        console = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        render = [hide_secrets, console]
+        plain = structlog.dev.plain_traceback
+        render.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
 
     structlog.configure(
         processors=[*shared, *render],

@@ -1,0 +1,126 @@
+"""The hub's settings: ranges, lists and what belongs together; each refusal names the option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spnhub import settings
+from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inventory": "ftp://x"}, "--inventory: 'ftp://x' is not an http, https or file URL"),
+        ({"bind": "localhost"}, "--bind: 'localhost' is not an IP address"),
+        ({"hub_id": ""}, "--hub-id: '' can't name a hub"),
+        ({"journal": Path(__file__)}, f"--journal: {__file__} is not a folder"),
+        ({"idle_timeout": 0.0}, "--idle-timeout: 0 is not above 0 and at most 604800 seconds"),
+        ({"idle_timeout": float("nan")}, "--idle-timeout: nan is not above 0 and at most 604800 seconds"),
+        ({"keep_alive": 20.0}, "--keep-alive: 20 is not at least 0 and below --idle-timeout (20)"),
+        ({"keep_alive": -1.0}, "--keep-alive: -1 is not at least 0 and below --idle-timeout (20)"),
+        ({"datagram_size": 1199}, "--datagram-size: 1199 is not between 1200 and 16383 bytes"),
+        ({"datagram_size": 16384}, "--datagram-size: 16384 is not between 1200 and 16383 bytes"),
+        ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, info, warning, error, critical"),
+        ({"log_format": "xml"}, "--log-format: 'xml' is none of json, console"),
+    ],
+)
+def test_a_value_out_of_range(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Refused, with the option's name."""
+    with pytest.raises(ConfigurationError) as caught:
+        HubSettings(**({"hub_id": "h", "journal": tmp_path} | given))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("datagram_size", [1200, 16383])
+def test_the_bounds_are_in_range(datagram_size: int, tmp_path: Path) -> None:
+    """The smallest and the largest datagram, no keep-alive."""
+    HubSettings(hub_id="h", journal=tmp_path / "new", datagram_size=datagram_size, keep_alive=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"security_protocol": "TLS"},
+            "--kafka-security-protocol: 'TLS' is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL",
+        ),
+        ({"topic": "a b"}, "--topic: 'a b' is no Kafka topic name"),
+        ({"security_protocol": "SASL_SSL"}, "--kafka-sasl-mechanism is missing (SASL_SSL needs it)"),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_mechanism": "MAGIC"},
+            "--kafka-sasl-mechanism: 'MAGIC' is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+        ),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me"},
+            "--kafka-sasl-password is missing (PLAIN needs it)",
+        ),
+        (
+            {"sasl_mechanism": "PLAIN"},
+            "--kafka-sasl-mechanism needs --kafka-security-protocol SASL_SSL or SASL_PLAINTEXT, not PLAINTEXT",
+        ),
+        (
+            {"ssl_cafile": Path("ca.pem")},
+            "--kafka-ssl-cafile needs --kafka-security-protocol SSL or SASL_SSL, not PLAINTEXT",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_cafile": Path("/none/ca.pem")},
+            "--kafka-ssl-cafile: /none/ca.pem does not exist",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_keyfile": Path(__file__)},
+            "--kafka-ssl-certfile is missing (--kafka-ssl-keyfile needs it)",
+        ),
+    ],
+)
+def test_kafka_settings_that_do_not_fit(given: dict[str, Any], message: str) -> None:
+    """Refused before anything is connected, with the option's name."""
+    with pytest.raises(ConfigurationError) as caught:
+        KafkaSettings(bootstrap_servers=("localhost:9092",), **given)
+    assert str(caught.value) == message
+
+
+def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
+    """Neither the token nor a password."""
+    kafka = KafkaSettings(
+        bootstrap_servers=("k:1",),
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username="me",
+        sasl_password="sesame",
+        ssl_password="sesame",
+    )
+    assert "sesame" not in repr(HubSettings(hub_id="h", journal=tmp_path, kafka=kafka, inventory_token="sesame"))
+
+
+def test_lists_of_addresses() -> None:
+    """HOST:PORT, IPv6 in brackets, at commas."""
+    given = "a:1, [::1]:65535,10.0.0.1:9092"
+    assert settings.parse_addresses(given, "--kafka") == ("a:1", "[::1]:65535", "10.0.0.1:9092")
+    assert settings.split_address("[::1]:0", "--listen") == ("::1", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:", ":1", "a:b", "a:1,", "a:1,,b:2", "::1:80", "a:0", "a:-1", "a b:1", "a:¹"]
+)
+def test_what_is_no_list_of_addresses(text: str) -> None:
+    """Refused, naming the option and the piece."""
+    with pytest.raises(ConfigurationError, match=r"^--kafka: '.*' is not HOST:PORT$"):
+        settings.parse_addresses(text, "--kafka")
+
+
+def test_a_port_above_65535() -> None:
+    """Says what is wrong with it."""
+    with pytest.raises(ConfigurationError, match=r"^--kafka: port 65536 of 'a:65536' is above 65535$"):
+        settings.parse_addresses("a:65536", "--kafka")
+
+
+def test_each_hub_id_has_its_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """D-4: below the platform's state folder; an id that is no folder's name needs --journal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert settings.default_journal("hub-1").parts[-2:] == ("spnhub", "hub-1")
+    with pytest.raises(ConfigurationError, match=r"^--journal is missing \(--hub-id '\.\./x' can't name a folder\)$"):
+        settings.default_journal("../x")

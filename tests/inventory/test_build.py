@@ -1,0 +1,443 @@
+"""What comes out of an inventory: definitions for all that is sound, a named fault for all that isn't."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec
+
+from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.inventory import Fault, Inventory, ListenAddress, Listening, build, load_inventory
+from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
+from spnhub.inventory.server import serving
+from spnhub.inventory.source import read_file
+from spnhub.transport.engine import ServerIdentity, ServerPolicy
+from tests.inventory.documents import Object, authority, hub, realm, server_credentials, service, sound, written
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def built(document: object, folder: Path, **how: Any) -> Inventory:
+    """Build a document, by way of a file."""
+    return build(read_file(written(document, folder)), now=NOW, **how)
+
+
+def identity(realm_name: str, fqdn: str) -> ServerIdentity:
+    """What a sound hub is served as."""
+    credentials = server_credentials(fqdn)
+    return ServerIdentity(
+        certificate_chain=credentials.certificate,
+        private_key=credentials.key,
+        client_ca=authority(realm_name).certificate,
+        alpn=("spn/1",),
+    )
+
+
+BETA = RealmDefinition(
+    name="beta",
+    networks=(
+        NetworkDefinition(
+            urn="urn:chip-in:network:beta:main",
+            name="main",
+            fqdn="main.beta.test",
+            services=(
+                ServiceDefinition(
+                    urn="urn:chip-in:service:beta:main:web",
+                    name="web",
+                    provider="b-server",
+                    consumers=frozenset({"b-1", "b-2"}),
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def listening_beta() -> Listening:
+    """Where the other realm's hub is served."""
+    return Listening(
+        realm="beta",
+        network_urn="urn:chip-in:network:beta:main",
+        fqdn="main.beta.test",
+        address=ListenAddress(None, 443),
+        identity=identity("beta", "main.beta.test"),
+    )
+
+
+def test_a_sound_inventory_becomes_definitions(tmp_path: Path) -> None:
+    """Every realm, hub and service, where it is served and as whom."""
+    tokyo = "urn:chip-in:network:acme:tokyo"
+    assert built(sound(), tmp_path) == Inventory(
+        realms=(
+            RealmDefinition(
+                name="acme",
+                networks=(
+                    NetworkDefinition(
+                        urn=tokyo,
+                        name="tokyo",
+                        fqdn="tokyo.acme.test",
+                        services=(
+                            ServiceDefinition(
+                                urn="urn:chip-in:service:acme:tokyo:web",
+                                name="web",
+                                provider="server",
+                                consumers=frozenset({"client"}),
+                            ),
+                            ServiceDefinition(
+                                urn="urn:chip-in:service:acme:tokyo:mail",
+                                name="mail",
+                                provider="post",
+                                consumers=frozenset(),
+                                singleton=True,
+                            ),
+                        ),
+                    ),
+                    NetworkDefinition(
+                        urn="urn:chip-in:network:acme:osaka", name="osaka", fqdn="osaka.acme.test", services=()
+                    ),
+                ),
+            ),
+            BETA,
+        ),
+        listening=(
+            Listening("acme", tokyo, "tokyo.acme.test", ListenAddress(None, 443), identity("acme", "tokyo.acme.test")),
+            Listening(
+                "acme",
+                "urn:chip-in:network:acme:osaka",
+                "osaka.acme.test",
+                ListenAddress("127.0.0.1", 4433),
+                identity("acme", "osaka.acme.test"),
+            ),
+            listening_beta(),
+        ),
+        faults=(),
+    )
+
+
+def test_policies_are_per_address(tmp_path: Path) -> None:
+    """Hubs of several realms share one address and port; the server name tells them apart."""
+    assert built(sound(), tmp_path).policies == {
+        ListenAddress(None, 443): ServerPolicy(
+            {
+                "tokyo.acme.test": identity("acme", "tokyo.acme.test"),
+                "main.beta.test": identity("beta", "main.beta.test"),
+            }
+        ),
+        ListenAddress("127.0.0.1", 4433): ServerPolicy({"osaka.acme.test": identity("acme", "osaka.acme.test")}),
+    }
+
+
+def test_bind_overrides_every_address(tmp_path: Path) -> None:
+    """Several hub processes on one host: --bind wins over serverAddress."""
+    inventory = built(sound(), tmp_path, bind="127.0.0.9")
+    assert set(inventory.policies) == {ListenAddress("127.0.0.9", 443), ListenAddress("127.0.0.9", 4433)}
+
+
+# What is done to acme, and the faults that must be named. beta must work on, whatever it is.
+Break = Callable[[Object], object]
+
+
+def _key_pem(key: dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:
+    encryption = serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+
+
+def _tokyo(field: str, value: object) -> Break:
+    return lambda acme: acme["hubs"][0].__setitem__(field, value)
+
+
+def _web(field: str, value: object) -> Break:
+    return lambda acme: acme["hubs"][0]["services"][0].__setitem__(field, value)
+
+
+TOKYO, WEB = "hub acme/tokyo", "service acme/tokyo/web"
+BROKEN: dict[str, tuple[Break, list[Fault]]] = {
+    "realm without cacert": (lambda acme: acme.pop("cacert"), [Fault("realm acme", "cacert", "is missing")]),
+    "realm with a null title": (
+        lambda acme: acme.__setitem__("title", None),
+        [Fault("realm acme", "title", "is missing")],
+    ),
+    "realm without device keys": (
+        lambda acme: [acme.pop("deviceIDSigningKey"), acme.pop("deviceIDVerificationKey")],
+        [
+            Fault("realm acme", "deviceIDSigningKey", "is missing"),
+            Fault("realm acme", "deviceIDVerificationKey", "is missing"),
+        ],
+    ),
+    "realm with a bad cacert": (
+        lambda acme: acme.__setitem__("cacert", acme["cacert"].replace("M", "N", 3)),
+        [Fault("realm acme", "cacert", "holds a PEM certificate that can't be parsed")],
+    ),
+    "realm with a bad name": (
+        lambda acme: acme.__setitem__("name", "Acme_1"),
+        [Fault("realm Acme_1", "name", "does not match ^[a-z0-9][a-z0-9-]*$")],
+    ),
+    "realm with the reserved name": (
+        lambda acme: acme.__setitem__("name", "master"),
+        [Fault("realm master", "name", 'is "master", which is reserved')],
+    ),
+    "realm with a bad expiredAt": (
+        lambda acme: acme.__setitem__("expiredAt", "next year"),
+        [Fault("realm acme", "expiredAt", "is not an ISO 8601 time")],
+    ),
+    "realm with disabled as text": (
+        lambda acme: acme.__setitem__("disabled", "false"),
+        [Fault("realm acme", "disabled", "is not true or false")],
+    ),
+    "hub without fqdn": (lambda acme: acme["hubs"][0].pop("fqdn"), [Fault(TOKYO, "fqdn", "is missing")]),
+    "hub without a name": (lambda acme: acme["hubs"][0].pop("name"), [Fault("hub acme/#1", "name", "is missing")]),
+    "hub with an address as fqdn": (
+        _tokyo("fqdn", "192.0.2.1"),
+        [Fault(TOKYO, "fqdn", "is an address: TLS clients send no SNI for one (D-19)")],
+    ),
+    "hub with a certificate that is text": (
+        _tokyo("serverCert", "hello"),
+        [Fault(TOKYO, "serverCert", "is not a PEM certificate")],
+    ),
+    "hub with another hub's key": (
+        lambda acme: acme["hubs"][0].__setitem__("serverCertKey", acme["hubs"][1]["serverCertKey"]),
+        [Fault(TOKYO, "serverCertKey", "does not belong to serverCert")],
+    ),
+    "hub with a key that is no key": (
+        _tokyo("serverCertKey", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
+        [Fault(TOKYO, "serverCertKey", "is not a PEM private key")],
+    ),
+    "hub with an encrypted key": (
+        _tokyo("serverCertKey", _key_pem(ec.generate_private_key(ec.SECP256R1()), b"password")),
+        [Fault(TOKYO, "serverCertKey", "is an encrypted private key")],
+    ),
+    "hub with a key on another curve": (
+        _tokyo("serverCertKey", _key_pem(ec.generate_private_key(ec.SECP521R1()))),
+        [
+            Fault(
+                TOKYO,
+                "serverCertKey",
+                "is a key on the curve secp521r1, which TLS can't use here (P-256 and P-384 can be)",
+            )
+        ],
+    ),
+    "hub with a port too high": (_tokyo("serverPort", 65536), [Fault(TOKYO, "serverPort", "is above 65535")]),
+    "hub with port 0": (_tokyo("serverPort", 0), [Fault(TOKYO, "serverPort", "is below 1")]),
+    "hub with a port as text": (_tokyo("serverPort", "443"), [Fault(TOKYO, "serverPort", "is not a whole number")]),
+    "hub with a name as address": (
+        _tokyo("serverAddress", "localhost"),
+        [Fault(TOKYO, "serverAddress", "is not an IP address")],
+    ),
+    "two hubs of one name": (
+        lambda acme: acme["hubs"].append(hub("tokyo", "tokyo-2.acme.test")),
+        [Fault(TOKYO, "name", "is used more than once; the first keeps it")],
+    ),
+    "two hubs of one fqdn on one address": (
+        lambda acme: acme["hubs"].append(hub("kyoto", "Tokyo.Acme.Test.", serverAddress="127.0.0.1")),
+        [Fault("hub acme/kyoto", "fqdn", "is that of hub acme/tokyo, on the same address and port")],
+    ),
+    "hub that is no object": (
+        lambda acme: acme["hubs"].__setitem__(0, "tokyo"),
+        [Fault("hub acme/#1", "", "is not an object")],
+    ),
+    "service without provider": (
+        lambda acme: acme["hubs"][0]["services"][0].pop("provider"),
+        [Fault(WEB, "provider", "is missing")],
+    ),
+    "service with an empty provider": (_web("provider", ""), [Fault(WEB, "provider", "is empty")]),
+    "service with consumers as text": (_web("consumers", "client"), [Fault(WEB, "consumers", "is not an array")]),
+    "service with a number as consumer": (
+        _web("consumers", ["a", 7]),
+        [Fault(WEB, "consumers.1", "is not a string")],
+    ),
+    "service with a colon in its name": (
+        _web("name", "web:1"),
+        [Fault("service acme/tokyo/web:1", "name", "is empty or holds a character that can't be part of a URN")],
+    ),
+    "two services of one name": (
+        lambda acme: acme["hubs"][0]["services"].append(service("web", "other")),
+        [Fault(WEB, "name", "is used more than once; the first keeps it")],
+    ),
+    "service with bad availability management": (
+        _web(
+            "availabilityManagement",
+            {
+                "clusterManagerUrn": "docker:",
+                "command": [1],
+                "mountPoints": [{"volumeSize": 101, "target": "/data"}],
+                "startAt": "0 22 * * *",
+            },
+        ),
+        [
+            Fault(WEB, "availabilityManagement.serviceId", "is missing"),
+            Fault(WEB, "availabilityManagement.command", "is neither a string nor an array of strings"),
+            Fault(WEB, "availabilityManagement.mountPoints.0.volumeSize", "is above 100"),
+            Fault(
+                WEB,
+                "availabilityManagement.startAt",
+                "is not six cron fields: minute, hour, day of month, month, day of week, year",
+            ),
+        ],
+    ),
+    "several faults at once": (
+        lambda acme: [
+            acme.pop("title"),
+            acme["hubs"][0].pop("serverCert"),
+            acme["hubs"][0]["services"][1].pop("consumers"),
+        ],
+        [
+            Fault("realm acme", "title", "is missing"),
+            Fault(TOKYO, "serverCert", "is missing"),
+            Fault("service acme/tokyo/mail", "consumers", "is missing"),
+        ],
+    ),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Path, str]]:
+    """A file and the URL of the server that serves it; the server reads it anew when a test replaces it."""
+    path = written(sound(), tmp_path_factory.mktemp("served"))
+    async with serving(path) as url:
+        yield path, url
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", BROKEN)
+async def test_each_fault_is_named_and_the_other_realm_works(name: str, served: tuple[Path, str]) -> None:
+    """The realm, hub or service and the field; the same from the file and over HTTP."""
+    path, url = served
+    document = sound()
+    damage, faults = BROKEN[name]
+    damage(document["realms"][0])
+    written(document, path.parent, "next").replace(path)
+
+    from_file = await load_inventory(path.as_uri())
+    over_http = await load_inventory(url)
+
+    assert list(from_file.faults) == faults
+    assert from_file == over_http
+    assert from_file.realms[-1] == BETA
+    assert from_file.listening[-1] == listening_beta()
+
+
+def test_a_fault_costs_the_smallest_part(tmp_path: Path) -> None:
+    """A faulty service leaves its hub, a faulty hub its realm."""
+    document = sound()
+    tokyo = document["realms"][0]["hubs"][0]
+    tokyo["services"][0]["provider"] = 7
+    inventory = built(document, tmp_path)
+    assert [s.name for s in inventory.realms[0].networks[0].services] == ["mail"]
+
+    tokyo["fqdn"] = "-"
+    inventory = built(document, tmp_path)
+    assert [n.name for n in inventory.realms[0].networks] == ["osaka"]
+    assert [one.fqdn for one in inventory.listening] == ["osaka.acme.test", "main.beta.test"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"disabled": True},
+        {"expiredAt": "2026-01-01T23:59:59Z"},
+        {"expiredAt": "2026-01-02"},
+        {"expiredAt": "2026-01-02T08:59:59+09:00"},
+        {"disabled": True, "cacert": "broken", "expiredAt": "broken"},
+    ],
+)
+def test_disabled_and_expired_realms_are_ignored(more: Object, tmp_path: Path) -> None:
+    """R-6.2: neither served nor judged."""
+    document = {"realms": [realm("acme", hub("tokyo", "tokyo.acme.test"), **more), sound()["realms"][1]]}
+    assert built(document, tmp_path) == Inventory(realms=(BETA,), listening=(listening_beta(),))
+
+
+def test_a_realm_works_until_it_expires(tmp_path: Path) -> None:
+    """expiredAt in the future is no fault, and disables nothing."""
+    document = {"realms": [sound()["realms"][1] | {"expiredAt": "2026-01-02T00:00:01Z"}]}
+    assert built(document, tmp_path) == Inventory(realms=(BETA,), listening=(listening_beta(),))
+
+
+def test_one_fqdn_on_two_addresses_is_no_fault(tmp_path: Path) -> None:
+    """Only where both would be asked for the same name."""
+    fqdn = "tokyo.acme.test"
+    hubs = [
+        hub("a", fqdn, serverAddress="127.0.0.1"),
+        hub("b", fqdn, serverAddress="127.0.0.2"),
+        hub("c", fqdn, serverAddress="::1"),
+        hub("d", fqdn, serverPort=444),
+    ]
+    assert built({"realms": [realm("acme", *hubs)]}, tmp_path).faults == ()
+    assert built({"realms": [realm("acme", *hubs)]}, tmp_path, bind="127.0.0.1").faults == (
+        Fault("hub acme/b", "fqdn", "is that of hub acme/a, on the same address and port"),
+        Fault("hub acme/c", "fqdn", "is that of hub acme/a, on the same address and port"),
+    )
+
+
+def test_a_realm_cannot_take_another_realms_fqdn(tmp_path: Path) -> None:
+    """The first keeps it, and works on."""
+    document = {"realms": [sound()["realms"][1], realm("thief", hub("main", "main.beta.test"))]}
+    inventory = built(document, tmp_path)
+    assert inventory.faults == (
+        Fault("hub thief/main", "fqdn", "is that of hub beta/main, on the same address and port"),
+    )
+    assert inventory.listening == (listening_beta(),)
+
+
+def test_unknown_and_null_fields_are_no_faults(tmp_path: Path) -> None:
+    """The API grows; null is the same as absent."""
+    document = sound()
+    acme = document["realms"][0]
+    acme |= {"colour": "blue", "expiredAt": None, "description": None}
+    acme["hubs"][0] |= {"serverPort": None, "serverAddress": None, "tags": [], "urn": "x", "realm": "x"}
+    acme["hubs"][0]["services"][0] |= {"singleton": None, "availabilityManagement": None, "next": {}}
+    assert built(document, tmp_path) == built(sound(), tmp_path)
+
+
+def test_availability_management_has_every_field() -> None:
+    """As the API describes it."""
+    given = {
+        "clusterManagerUrn": "k8s:production",
+        "serviceId": "web",
+        "description": "x",
+        "image": "web:1",
+        "command": ["serve", "--all"],
+        "options": ["a"],
+        "env": {"PASSWORD": "hidden"},
+        "mountPoints": [{"volumeSize": 10, "target": "/data"}],
+        "startAt": "0 8 ? * MON-FRI *",
+        "stopAt": "0 22 ? * SUN-THU *",
+        "idleTimeout": 600,
+        "ondemandStart": False,
+        "ondemandStartOnConsumer": True,
+        "ondemandStartOnPayload": False,
+    }
+    assert AvailabilityManagement.model_validate(given).model_dump(by_alias=True) == given
+
+
+def test_no_key_in_a_repr(tmp_path: Path) -> None:
+    """Not of the models, nor of what is made of them."""
+    document = sound()["realms"][0]
+    of_realm = repr(Realm.model_validate(document))
+    of_hub = repr(Hub.model_validate(document["hubs"][0]))
+    of_inventory = repr(built(sound(), tmp_path)) + repr(read_file(written(sound(), tmp_path)))
+    assert "secret" not in of_realm
+    assert "PRIVATE KEY" not in of_hub + of_inventory
+
+
+@pytest.mark.parametrize(
+    "damage", ["not PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", json.dumps("\udc80")]
+)
+def test_a_fault_never_quotes_the_value(damage: str, tmp_path: Path) -> None:
+    """A key pasted into the wrong field must not come out in a message."""
+    secret = server_credentials("tokyo.acme.test").key.decode()
+    document = sound()
+    tokyo = document["realms"][0]["hubs"][0]
+    tokyo |= {"serverCert": secret, "fqdn": secret, "serverAddress": secret, "serverPort": secret, "title": [secret]}
+    tokyo["serverCertKey"] = damage
+    document["realms"][0] |= {"cacert": damage, "disabled": secret, "expiredAt": secret}
+    body = secret.splitlines()[1]
+    faults = built(document, tmp_path).faults
+    assert len(faults) == 9
+    assert body not in "".join(map(str, faults))
