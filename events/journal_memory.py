@@ -28,7 +28,7 @@ class MemoryJournal:
         journal_id: UUID = MEMORY_JOURNAL_ID,
         *,
         on_written: Callable[[Sequence[Recorded]], None] | None = None,
-        notify: Callable[[Callable[[], None]], None] | None = None,
+        notify: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.hub_id = hub_id
         self.journal_id = journal_id

@@ -128,7 +128,7 @@ class WriterThread:
     def __init__(
         self,
         segments: SegmentWriter,
-        notify: Callable[[Callable[[], None]], None] | None,
+        notify: Callable[[Callable[[], None]], object] | None,
         drain: Callable[[], None],
         sync_interval: float | None,
     ) -> None:
