@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import enum
 import hashlib
+import os
 import random
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,7 +20,18 @@ from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-__all__ = ["Ending", "Mailbox", "TcpPeer", "TcpServer", "digest", "pattern", "serve", "smtp_mail", "smtp_server"]
+__all__ = [
+    "Ending",
+    "Mailbox",
+    "TcpPeer",
+    "TcpServer",
+    "digest",
+    "no_descriptors",
+    "pattern",
+    "serve",
+    "smtp_mail",
+    "smtp_server",
+]
 
 _CHUNK = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -184,6 +197,19 @@ class TcpServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Meanwhile this process can open nothing more: EMFILE, as in real life."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextlib.asynccontextmanager

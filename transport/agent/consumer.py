@@ -10,7 +10,7 @@ import asyncio
 import functools
 import socket
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -20,7 +20,7 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import SpnError
+from spnhub.transport.errors import EndpointClosed, SessionLost, SpnError
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 
@@ -40,15 +40,18 @@ class StreamSource(Protocol):
         """
 
 
-class StreamSources(Protocol):
+S = TypeVar("S", bound=StreamSource)
+
+
+class StreamSources(Protocol[S]):
     """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
 
     @property
-    def current(self) -> StreamSource | None:
+    def current(self) -> S | None:
         """The endpoint, while its session is up."""
 
-    async def wait(self) -> StreamSource:
-        """The endpoint, once there is one."""
+    async def wait(self, other_than: S | None = None) -> S:
+        """The endpoint, once there is one that isn't ``other_than``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +70,11 @@ class ConsumerLimits:
     """How long accepting pauses when this host is out of descriptors or memory (D-25)."""
 
 
-class ConsumerAgent:
+class ConsumerAgent(Generic[S]):
     """Listens on TCP. Use from one event loop."""
 
     def __init__(
-        self, listeners: list[socket.socket], sources: StreamSources, limits: ConsumerLimits | None = None
+        self, listeners: list[socket.socket], sources: StreamSources[S], limits: ConsumerLimits | None = None
     ) -> None:
         """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them."""
         self._loop = asyncio.get_running_loop()
@@ -212,12 +215,19 @@ class ConsumerAgent:
 
     async def _connect(self, client: str) -> Stream | None:
         """The SPN connection, or None when there will be none (said in the log)."""
+        until = self._loop.time() + self._limits.hold
+        source: S | None = None
         try:
-            async with asyncio.timeout(self._limits.hold):
-                source = self._sources.current or await self._sources.wait()
-            self._held -= {asyncio.current_task()}
-            async with asyncio.timeout(self._limits.connect):
-                return await source.connect_stream()
+            while True:
+                async with asyncio.timeout_at(until):
+                    source = await self._sources.wait(other_than=source)
+                self._held -= {asyncio.current_task()}
+                try:
+                    async with asyncio.timeout(self._limits.connect):
+                        return await source.connect_stream()
+                except (SessionLost, EndpointClosed):
+                    # Its end hadn't been noticed here. Not a byte has been read: the next session will do.
+                    continue
         except SpnError as exc:
             _log.debug("connection.refused", client=client, reason=str(exc))
         except TimeoutError:

@@ -22,6 +22,8 @@ FIRST_PAUSE: Final = 0.25
 """Seconds before the first retry; doubled for each that follows."""
 LONGEST_PAUSE: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
+LAST_PACKETS: Final = 2.0
+"""Seconds for the last packets of connections that have ended; by then the agent has none open."""
 
 
 class Endpoint(Protocol):
@@ -34,8 +36,8 @@ class Endpoint(Protocol):
     async def wait_ended(self) -> SpnError | None:
         """Wait until the session is over; why, or None after an orderly end."""
 
-    async def close(self) -> None:
-        """End the session; open connections are aborted."""
+    async def aclose(self, drain_timeout: float) -> None:
+        """End the session; open connections have ``drain_timeout`` seconds to end, then they are aborted."""
 
 
 E = TypeVar("E", bound=Endpoint)
@@ -92,7 +94,7 @@ class SessionKeeper(Generic[E]):
                 failure = await endpoint.wait_ended()
             finally:
                 self._current = None
-                await endpoint.close()
+                await endpoint.aclose(LAST_PACKETS)
             if loop.time() - began > self._longest_pause:
                 self._pause = self._first_pause
             reason = "an orderly end" if failure is None else str(failure)

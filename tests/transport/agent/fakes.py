@@ -57,7 +57,7 @@ class FakeEndpoint:
     async def wait_ended(self) -> SpnError | None:
         return await asyncio.shield(self.ended)
 
-    async def close(self) -> None:
+    async def aclose(self, drain_timeout: float) -> None:
         self.closed = True
 
 

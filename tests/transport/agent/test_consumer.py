@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator
 
@@ -13,9 +12,9 @@ from structlog.testing import capture_logs
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.consumer import ConsumerAgent, ConsumerLimits
 from spnhub.transport.agent.tcp import listen
-from spnhub.transport.errors import ConnectionRefused
+from spnhub.transport.errors import ConnectionRefused, SessionLost
 from tests.support.pipe_stream import PipeStream
-from tests.support.tcp import Ending, TcpPeer
+from tests.support.tcp import Ending, TcpPeer, no_descriptors
 from tests.transport.agent.fakes import FakeEndpoint, FakeSources
 
 
@@ -134,6 +133,18 @@ async def test_held_without_a_session(bench: Bench) -> None:
     assert there.read(100) == (b"question", False)
 
 
+async def test_session_is_lost_unnoticed(bench: Bench) -> None:
+    """A session whose end shows only when it is used: the client is held for the next one."""
+    client = await bench.client()
+    (await bench.endpoint.connects.get()).set_exception(SessionLost("gone"))
+    following = FakeEndpoint("02")
+    bench.sources.put(following)
+    here, there = PipeStream.pair()
+    (await following.connects.get()).set_result(here)
+    there.write(b"x")
+    assert await client.receive(1) == b"x"
+
+
 async def test_held_in_vain(bench: Bench) -> None:
     """D-27: and reset when it doesn't."""
     bench.sources.put(None)
@@ -174,31 +185,20 @@ async def test_open_connections_are_bounded(bench: Bench) -> None:
     ]
 
 
-class NoDescriptors(socket.socket):
-    """A listening socket whose host has run out of descriptors, as often as ``failures`` says."""
-
-    failures = 0
-
-    def accept(self) -> tuple[socket.socket, object]:
-        if self.failures:
-            self.failures -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return super().accept()
-
-
 async def test_out_of_descriptors() -> None:
     """D-25: accepting pauses, says so, and goes on; open connections don't notice."""
-    (plain,) = listen("127.0.0.1", 0)
-    listener = NoDescriptors(fileno=plain.detach())
-    bench = Bench(ConsumerLimits(pause=0.05), [listener])
+    bench = Bench(ConsumerLimits(pause=0.05))
     bench.sources.put(bench.endpoint)
     bench.agent.start()
+    client, there = await bench.joined()
     with capture_logs() as lines:
-        client, there = await bench.joined()
-        listener.failures = 2
         second = await bench.client()
-        there.write(b"x")
-        assert await client.receive(1) == b"x"
+        with no_descriptors():
+            while sum(line["log_level"] == "warning" for line in lines) < 2:
+                await asyncio.sleep(0)
+            there.write(b"x")
+            assert await client.receive(1) == b"x"
+            assert bench.agent.connections == 1
         here, there = PipeStream.pair()
         (await bench.endpoint.connects.get()).set_result(here)
         there.write(b"y")
@@ -210,7 +210,7 @@ async def test_out_of_descriptors() -> None:
         "connections": 1,
         "pause": 0.05,
     }
-    assert [line for line in lines if line["log_level"] != "debug"] == [pause, pause]
+    assert [line for line in lines if line["log_level"] != "debug"][:2] == [pause, pause]
     await bench.close()
 
 

@@ -11,9 +11,8 @@ import sys
 import pytest
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent import tcp
 from spnhub.transport.agent.tcp import ConnectError, connect, listen
-from tests.support.tcp import Ending, TcpPeer, TcpServer
+from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
 _HOLDER = """
 import socket, sys
@@ -107,18 +106,8 @@ async def test_connect_to_an_unknown_name(host: str) -> None:
     assert failure.value.code in {Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT}
 
 
-async def test_connect_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connect_without_descriptors() -> None:
     """LIMIT: it isn't the server's fault."""
-    import errno
-
-    class NoSockets:
-        def __getattr__(self, name: str) -> object:
-            return getattr(socket, name)
-
-        def socket(self, *_: object) -> None:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(tcp, "socket", NoSockets())
-    with pytest.raises(ConnectError, match="Too many open files") as failure:
-        await connect("127.0.0.1", 80, timeout=1)
+    with TcpServer() as server, no_descriptors(), pytest.raises(ConnectError, match="Too many open files") as failure:
+        await connect(*server.address, 1)
     assert failure.value.code is Code.LIMIT

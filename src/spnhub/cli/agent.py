@@ -1,0 +1,321 @@
+"""The ``spnagent`` command: lets ordinary TCP clients (``consumer``) and servers (``provider``) take part (R-1.3).
+
+Options and environment are put together here; :mod:`spnhub.transport.agent` does the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import secrets
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+
+from spnhub import logging
+from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
+from spnhub.cli.command_line import one_line, run_command_line
+from spnhub.settings import ConfigurationError
+from spnhub.transport.agent.consumer import ConsumerAgent
+from spnhub.transport.agent.provider import ProviderAgent
+from spnhub.transport.agent.session import SessionKeeper
+from spnhub.transport.agent.tcp import listen
+from spnhub.transport.endpoint.api import (
+    ConsumerEndpoint,
+    ProviderEndpoint,
+    create_consumer_endpoint,
+    create_provider_endpoint,
+)
+from spnhub.transport.errors import SpnError
+
+__all__ = ["main"]
+
+_log = structlog.get_logger()
+
+DRAIN: Final = 30.0
+"""Seconds that SIGTERM leaves to open connections."""
+
+app = typer.Typer(
+    name="spnagent",
+    help="Lets ordinary TCP programs take part in an SPN, with no code.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+HubUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--hub-url",
+        envvar="SPN_HUB_URL",
+        help="https://FQDN:PORT of the hub. Without it: SPN_HUB_HOSTNAME and SPN_HUB_PORT (4433).",
+    ),
+]
+ServiceUrn = Annotated[
+    str | None,
+    typer.Option("--service-urn", envvar="SPN_SERVICE_URN", help="The service that is used or provided."),
+]
+Certificate = Annotated[
+    str | None,
+    typer.Option(
+        "--certificate",
+        envvar=["SPN_CERTIFICATE", "SPN_AGENT_CLIENT_CERTIFICATE"],
+        help="Client certificate with its chain: PEM text or a path.",
+    ),
+]
+CertificateKey = Annotated[
+    str | None,
+    typer.Option(
+        "--certificate-key",
+        envvar=["SPN_CERTIFICATE_KEY", "SPN_AGENT_CLIENT_CERTIFICATE_KEY"],
+        help="Its private key: PEM text or a path.",
+    ),
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(
+        "--trust",
+        envvar=["SPN_TRUST", "SPN_AGENT_TRUST_CERTIFICATE_ROOT"],
+        help="CA certificates that the hub's must chain to: PEM text or a path. Default: the system's roots.",
+    ),
+]
+InstanceId = Annotated[
+    str | None,
+    typer.Option("--instance-id", envvar="SPN_INSTANCE_ID", help="Names this instance. Default: random."),
+]
+LogLevel = Annotated[
+    str,
+    typer.Option("--log-level", envvar="SPN_LOG_LEVEL", help="debug, info, warning, error or critical."),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", envvar="SPN_LOG_FORMAT", help="json or console. Default: console on a terminal."),
+]
+
+
+@app.command()
+def consumer(
+    hub_url: HubUrl = None,
+    service_urn: ServiceUrn = None,
+    certificate: Certificate = None,
+    certificate_key: CertificateKey = None,
+    trust: Trust = None,
+    bind_address: Annotated[
+        str | None,
+        typer.Option(
+            "--bind-address",
+            envvar="BIND_ADDRESS",
+            help="HOST:PORT to listen on, [V6]:PORT, or :PORT for every address. Port 0: a free one.",
+        ),
+    ] = None,
+    instance_id: InstanceId = None,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = None,
+) -> int:
+    """Listen on TCP; every connection becomes one to the service."""
+    return _start(
+        load_settings(
+            role=Role.CONSUMER,
+            hub_url=hub_url,
+            service_urn=service_urn,
+            certificate=certificate,
+            certificate_key=certificate_key,
+            trust=trust,
+            address=bind_address,
+            instance_id=instance_id,
+            log_level=log_level,
+            log_format=log_format,
+        )
+    )
+
+
+@app.command()
+def provider(
+    hub_url: HubUrl = None,
+    service_urn: ServiceUrn = None,
+    certificate: Certificate = None,
+    certificate_key: CertificateKey = None,
+    trust: Trust = None,
+    forward_address: Annotated[
+        str | None,
+        typer.Option(
+            "--forward-address",
+            envvar="FORWARD_ADDRESS",
+            help="HOST:PORT of the TCP server. A name is resolved for every connection.",
+        ),
+    ] = None,
+    weight: Annotated[
+        int,
+        typer.Option("--weight", envvar="SPN_WEIGHT", min=0, help="Share of the service's connections; 0: none."),
+    ] = 100,
+    instance_id: InstanceId = None,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = None,
+) -> int:
+    """Connect to a TCP server for every connection of the service's consumers."""
+    return _start(
+        load_settings(
+            role=Role.PROVIDER,
+            hub_url=hub_url,
+            service_urn=service_urn,
+            certificate=certificate,
+            certificate_key=certificate_key,
+            trust=trust,
+            address=forward_address,
+            weight=weight,
+            instance_id=instance_id,
+            log_level=log_level,
+            log_format=log_format,
+        )
+    )
+
+
+def main() -> int:
+    """Entry point of ``spnagent``; returns the exit status."""
+    return run_command_line(app, "spnagent")
+
+
+def _start(settings: AgentSettings) -> int:
+    logging.configure(settings.log_level, settings.log_format)
+    _raise_descriptor_limit()
+    try:
+        return asyncio.run(_run(settings))
+    except ValueError as exc:
+        # The endpoint's errors name the argument.
+        raise ConfigurationError(str(exc)) from exc
+    except SpnError as exc:
+        # A refusal that no retry changes.
+        print(f"spnagent: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        return 1
+
+
+def _raise_descriptor_limit() -> None:
+    """Soft RLIMIT_NOFILE to the hard one (D-25)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Stop:
+    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second SIGTERM one at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        loop.add_signal_handler(signal.SIGINT, self._on_int)
+
+    def _on_term(self) -> None:
+        if self.asked.is_set():
+            self.at_once.set()
+        self.asked.set()
+
+    def _on_int(self) -> None:
+        self.asked.set()
+        self.at_once.set()
+
+
+async def _run(settings: AgentSettings) -> int:
+    stop = _Stop()
+    if settings.role is Role.CONSUMER:
+        return await _run_consumer(settings, stop)
+    return await _run_provider(settings, stop)
+
+
+async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
+    instance_id = settings.instance_id or secrets.token_hex(8)
+
+    async def create() -> ConsumerEndpoint:
+        return await create_consumer_endpoint(
+            settings.hub_url,
+            settings.service_urn,
+            settings.certificate,
+            settings.certificate_key,
+            settings.trust,
+            instance_id=instance_id,
+            # The keeper retries: it knows for how long clients are held.
+            retries=0,
+        )
+
+    host, port = settings.address
+    try:
+        listeners = listen(host, port)
+    except OSError as exc:
+        raise ConfigurationError(f"--bind-address: {host}:{port}: {exc.strerror or exc}") from exc
+    keeper = SessionKeeper(create)
+    agent = ConsumerAgent(listeners, keeper)
+    agent.start()
+    _log.info("agent.ready", role=settings.role.value, addresses=[_address(*a) for a in agent.addresses])
+    return await _supervise(agent, [keeper.run()], stop)
+
+
+async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
+    instance_id = settings.instance_id or secrets.token_hex(8)
+
+    async def create() -> ProviderEndpoint:
+        return await create_provider_endpoint(
+            settings.hub_url,
+            settings.service_urn,
+            settings.certificate,
+            settings.certificate_key,
+            settings.trust,
+            instance_id=instance_id,
+            # The keeper retries: it knows for how long clients are held.
+            retries=0,
+            weight=settings.weight,
+        )
+
+    keeper = SessionKeeper(create)
+    agent = ProviderAgent(*settings.address, keeper)
+    _log.info("agent.ready", role=settings.role.value, forwardAddress=_address(*settings.address))
+    return await _supervise(agent, [keeper.run(), agent.run()], stop)
+
+
+async def _supervise(
+    agent: ConsumerAgent[ConsumerEndpoint] | ProviderAgent[ProviderEndpoint],
+    parts: list[Coroutine[Any, Any, None]],
+    stop: _Stop,
+) -> int:
+    """Run the parts until one fails or a signal asks for the end; then end everything."""
+    running = [asyncio.create_task(part) for part in parts]
+    try:
+        await _wait_for(running, [stop.asked.wait()])
+        agent.stop_accepting()
+        _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
+        await _wait_for(running, [agent.wait_idle(), stop.at_once.wait()], DRAIN)
+        if agent.connections:
+            _log.warning("agent.connections_cut", connections=agent.connections)
+    finally:
+        await agent.close()
+        await _end(running)
+    _log.info("agent.stopped")
+    return 0
+
+
+async def _wait_for(
+    running: list[asyncio.Task[None]], signs: list[Coroutine[Any, Any, Any]], timeout: float | None = None
+) -> None:
+    """Wait for one of the ``signs``, at most ``timeout`` seconds; a failure of what is running is raised."""
+    waiting = [asyncio.create_task(sign) for sign in signs]
+    try:
+        await asyncio.wait([*running, *waiting], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end(waiting)
+    for task in running:
+        if task.done():
+            task.result()
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
