@@ -30,8 +30,7 @@ from spnhub.events.shipper_process import ShipperProcess
 from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, EngineEvent, Limits, ServerIdentity, ServerPolicy
-from spnhub.transport.gate import Gate
-from spnhub.transport.hub_server import HubServer, Network
+from spnhub.transport.hub import Gate, HubServer, Network
 from spnhub.transport.udp import UdpEndpoint
 
 __all__ = ["HubProcess", "raise_descriptor_limit", "run"]

@@ -1,0 +1,176 @@
+"""The hub between the engine and the actors: what the engine says becomes inputs, commands become engine calls.
+
+Counterparts: :mod:`spnhub.actors.system` (decides), :mod:`spnhub.transport.udp` (drives it), ``PROTOCOL.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spnhub.actors import commands, inputs
+from spnhub.actors.commands import Command
+from spnhub.actors.system import ActorSystem
+from spnhub.transport import engine as api
+from spnhub.transport import protocol
+from spnhub.transport.hub.connections import Connections
+from spnhub.transport.hub.gate import Gate
+from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Sessions, address_text
+from spnhub.transport.protocol import ProtocolError
+
+__all__ = ["HubServer"]
+
+
+class HubServer:
+    """One hub process's turn: time and engine events in, engine calls out.
+
+    :param engine: the QUIC endpoint.
+    :param system: the actors.
+    :param gate: what is visible to a peer waits there for the journal (D-6).
+    :param hub_id: told in each SessionAck.
+    :param on_stopped: called when the actors say that everything has ended (R-4.10).
+    """
+
+    def __init__(
+        self, engine: api.Engine, system: ActorSystem, gate: Gate, hub_id: str, on_stopped: Callable[[], None]
+    ) -> None:
+        self._system = system
+        self._gate = gate
+        self._touched: set[int] = set()
+        self._sessions = sessions = Sessions(engine, system, hub_id, self._touched)
+        self._connections = connections = Connections(engine, system, sessions, self._touched)
+        self._on: dict[type[Any], Callable[[Any], None]] = {
+            api.HandshakeRefused: self._handshake_refused,
+            api.Connected: sessions.begin,
+            api.Closed: self._closed,
+            api.Opened: self._opened,
+            api.Readable: self._readable,
+            api.Writable: self._writable,
+            api.Reset: self._aborted,
+            api.Stopped: self._aborted,
+            api.Available: self._available,
+            api.Spliced: connections.spliced,
+            api.Suspect: lambda event: system.tell_session(event.c, inputs.SessionSuspected()),
+            api.Answered: lambda event: system.tell_session(event.c, inputs.SessionAnswered()),
+            api.DatagramReceived: lambda _event: None,  # spn/1 has no use for them
+        }
+        self._do: dict[type[Command], Callable[[Any], None]] = {
+            commands.AcceptSession: self._accept_session,
+            commands.RefuseSession: lambda do: sessions.refuse(do.session, do.code, do.reason),
+            commands.CloseSession: lambda do: sessions.close(do.session, do.code, do.reason),
+            commands.OpenProviderStream: connections.open,
+            commands.RefuseConnection: connections.refuse,
+            commands.JoinStreams: connections.join,
+            commands.AbortConnection: connections.abort,
+            commands.SendCloseRequest: self._send_close_request,
+            commands.SendCloseAck: self._send_close_ack,
+            commands.ForgetConnection: lambda do: connections.forget(do.connection),
+            commands.HubStopped: lambda _do: on_stopped(),
+        }
+
+    def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
+        """Which network a socket (:attr:`Address.local`) and a server name stand for."""
+        self._sessions.set_networks(networks)
+
+    def turn(self, events: list[api.EngineEvent], now: float, wall: int) -> None:
+        """Let the actors hear of ``events`` and of the time, and carry out what they decide.
+
+        ``now`` is monotonic seconds, ``wall`` microseconds since 1970: the time of every event of this turn.
+        """
+        self._sessions.pass_time(now)
+        for event in events:
+            self._on[type(event)](event)
+        while True:
+            self._system.run(now, wall)
+            todo = self._system.take_commands()
+            if not todo:
+                break
+            for command in todo:
+                self._do[type(command)](command)
+        self._gate.close_turn(self._touched, now)
+        self._touched.clear()
+
+    def timer(self) -> float | None:
+        """When a turn is wanted at the latest."""
+        times = (self._system.timer(), self._gate.timer(), self._sessions.timer())
+        return min((t for t in times if t is not None), default=None)
+
+    # ---- engine events -----------------------------------------------------------------------------------------
+
+    def _handshake_refused(self, event: api.HandshakeRefused) -> None:
+        network = self._sessions.network(event.address, event.server_name)
+        self._system.tell_hub(
+            inputs.HandshakeRefused(
+                realm=network.realm if network else None,
+                network_urn=network.urn if network else None,
+                server_name=event.server_name,
+                remote_address=address_text(event.address),
+                alert=event.alert,
+                reason=event.reason,
+                subject=event.subject,
+            )
+        )
+
+    def _closed(self, event: api.Closed) -> None:
+        session = self._sessions.end(event.c)
+        if session is not None and session.requested:
+            by_peer = event.kind is api.CloseKind.PEER
+            self._system.tell_session(event.c, inputs.SessionClosed(by_peer, event.code, event.reason))
+
+    def _opened(self, event: api.Opened) -> None:
+        session = self._sessions.get(event.c)
+        if session is not None and event.s != CONTROL_STREAM:
+            self._connections.opened(session, event.s)
+
+    def _readable(self, event: api.Readable) -> None:
+        session = self._sessions.get(event.c)
+        if session is None:
+            return
+        if event.s == CONTROL_STREAM:
+            self._sessions.read(session)
+        else:
+            self._connections.readable(session, event.s)
+
+    def _writable(self, event: api.Writable) -> None:
+        session = self._sessions.get(event.c)
+        if session is not None and event.s == CONTROL_STREAM:
+            self._sessions.flush(session)
+
+    def _aborted(self, event: api.Reset | api.Stopped) -> None:
+        session = self._sessions.get(event.c)
+        if session is None:
+            return
+        if event.s == CONTROL_STREAM:
+            self._sessions.fail(session, ProtocolError("the control stream was reset"))
+        else:
+            self._connections.aborted(session, event.s, event.code)
+
+    def _available(self, event: api.Available) -> None:
+        session = self._sessions.get(event.c)
+        if session is not None:
+            self._connections.available(session)
+
+    # ---- commands ----------------------------------------------------------------------------------------------
+
+    def _accept_session(self, command: commands.AcceptSession) -> None:
+        early = self._sessions.accept(command.session, command.spn_session_id)
+        session = self._sessions.get(command.session)
+        for s in early:
+            assert session is not None, "early streams are a session's"
+            self._connections.opened(session, s)
+
+    def _send_close_request(self, command: commands.SendCloseRequest) -> None:
+        self._sessions.send(
+            command.session,
+            protocol.CloseRequest(
+                bytes.fromhex(command.connection_uid),
+                command.epoch,
+                command.sent_offset,
+                command.receive_offset,
+                command.finished,
+            ),
+        )
+
+    def _send_close_ack(self, command: commands.SendCloseAck) -> None:
+        uid = bytes.fromhex(command.connection_uid)
+        self._sessions.send(command.session, protocol.CloseAck(uid, command.epoch))
