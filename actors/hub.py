@@ -65,8 +65,9 @@ class HubActor(EventLoopActor):
 
     def _load_inventory(self, message: LoadInventory) -> None:
         definitions = {realm.name: realm for realm in message.realms}
-        for name in definitions.keys() - self._realms.keys():
-            self._realms[name] = self._env.dispatcher.start(RealmActor, self._env, self.actor_ref)
+        for name in definitions:
+            if name not in self._realms:
+                self._realms[name] = self._env.dispatcher.start(RealmActor, self._env, self.actor_ref)
         for name, realm in self._realms.items():
             realm.tell(DefineRealm(definitions.get(name)))
         self._defined = set(definitions)

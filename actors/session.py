@@ -130,7 +130,8 @@ def _by_close(message: SessionClosed) -> SessionEnding:
         leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session")
         return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
     leg = Ending(DisconnectReason.ERROR, Code.PEER_LOST, message.reason or "an endpoint was lost")
-    return SessionEnding(TerminateReason.ERROR, message.code, message.reason, leg, close=False)
+    code = message.code or Code.PEER_LOST  # silence has no code of its own
+    return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
 
 
 def decide_end(session: int, state: SessionState, ending: SessionEnding, wall: int) -> Decision:

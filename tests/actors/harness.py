@@ -12,7 +12,9 @@ from typing import Any
 
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import Command, OpenProviderStream
+from spnhub.actors.connection import ConnectionActor
 from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.environment import ConnectionEntry
 from spnhub.actors.inputs import (
     CloseAcknowledged,
     CloseRequested,
@@ -27,6 +29,7 @@ from spnhub.actors.inputs import (
     SessionRequested,
     SpliceEnded,
 )
+from spnhub.actors.leg import Leg
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import (
     ConnectionEnded,
@@ -92,6 +95,13 @@ def uid(stream: int) -> str:
     return f"uid{stream}"
 
 
+def leg_of(entry: ConnectionEntry) -> Leg:
+    """What a live connection's actor holds."""
+    actor = entry.ref._actor_weakref()
+    assert isinstance(actor, ConnectionActor)
+    return actor._leg
+
+
 @dataclass
 class Bench:
     """The actors and their surroundings. ``now`` in seconds; the wall clock follows it."""
@@ -140,9 +150,7 @@ class Bench:
         env = self.system._env
         entries = env.directory.sessions.values()
         assert sorted(entry.spn_session_id for entry in entries) == sorted(state.sessions)
-        started = {
-            entry.ref._actor_weakref()._leg.log_key for entry in env.directory.connections.values()
-        }  # an opening has no key yet
+        started = {leg_of(entry).log_key for entry in env.directory.connections.values()}  # None: still an opening
         assert started - {None} == set(state.connections)
 
     def hub(self, message: Any) -> tuple[list[Event], list[Command]]:
@@ -241,6 +249,7 @@ def answer(stream: int = 0) -> CloseAcknowledged:
     return CloseAcknowledged(uid(stream), 0)
 
 
+SHUTDOWN, TERMINATED, FAILED = TerminateReason.SHUTDOWN, TerminateReason.TERMINATED_BY_PEER, TerminateReason.ERROR
 LOST = SessionClosed(by_peer=False, code=Code.PEER_LOST, reason="idle")
 LEFT = SessionClosed(by_peer=True, code=Code.OK, reason="bye")
 

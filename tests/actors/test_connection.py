@@ -7,7 +7,6 @@ import pytest
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import (
     AbortConnection,
-    Command,
     ForgetConnection,
     JoinStreams,
     OpenProviderStream,
@@ -26,9 +25,13 @@ from spnhub.actors.inputs import (
 from spnhub.actors.system import ActorOptions
 from tests.actors.harness import (
     BY_PEER,
+    CONSUMER,
     ERROR,
+    FAILED,
     LEFT,
     LOST,
+    PROVIDER,
+    TERMINATED,
     Bench,
     answer,
     ask,
@@ -306,46 +309,32 @@ def test_limit() -> None:
     bench.opening(stream=8)
 
 
-def lost_leg(commands: list[Command], code: Code = Code.PEER_LOST) -> bool:
-    """Whether the leg is cut on the side that is left."""
-    return commands == [AbortConnection(KEY, code)]
+ROLES = {1: PROVIDER, 2: CONSUMER}
+CUT = [AbortConnection(KEY, Code.PEER_LOST)]
 
 
 @pytest.mark.parametrize("session", [1, 2])
 def test_endpoint_lost(bench: Bench, session: int) -> None:
     """The session's legs end first, with exact bytes, then the session (R-4.4)."""
     bench.joined()
-    events, commands = bench.session(session, LOST)
-    assert events == []
-    assert lost_leg(commands)
+    assert bench.session(session, LOST) == ([], CUT)
     events, commands = bench.connection(KEY, cut(3, 4, lost=True))
-    role, why = bench_role(session)
     assert events == [
         ended(ERROR, Code.PEER_LOST, "idle", sent=3, received=4),
-        session_ended(session, role, why, Code.PEER_LOST, "idle", legs=1),
+        session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
     assert commands == [FORGET]
-
-
-def bench_role(session: int, *, orderly: bool = False):  # type: ignore[no-untyped-def]
-    """Role and terminate reason of one of the two sessions."""
-    from spnhub.events.model import EndPointType, TerminateReason
-
-    role = EndPointType.PROVIDER if session == 1 else EndPointType.CONSUMER
-    return role, TerminateReason.TERMINATED_BY_PEER if orderly else TerminateReason.ERROR
 
 
 @pytest.mark.parametrize("session", [1, 2])
 def test_endpoint_leaves_in_order(bench: Bench, session: int) -> None:
     """A leg that an endpoint leaves in order ends with closedByPeer (D-1), and still as a cut towards TCP."""
     bench.joined()
-    _, commands = bench.session(session, LEFT)
-    assert lost_leg(commands)
+    assert bench.session(session, LEFT) == ([], CUT)
     events, commands = bench.connection(KEY, cut(3, 4, lost=True))
-    role, why = bench_role(session, orderly=True)
     assert events == [
         ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
-        session_ended(session, role, why, Code.OK, "bye", legs=1),
+        session_ended(session, ROLES[session], TERMINATED, Code.OK, "bye", legs=1),
     ]
     assert commands == [FORGET]
 
@@ -356,10 +345,9 @@ def test_splice_reports_the_loss_first(bench: Bench, session: int) -> None:
     bench.joined()
     assert bench.connection(KEY, cut(3, 4, lost=True)) == ([], [])
     events, commands = bench.session(session, LEFT)
-    role, why = bench_role(session, orderly=True)
     assert events == [
         ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
-        session_ended(session, role, why, Code.OK, "bye", legs=1),
+        session_ended(session, ROLES[session], TERMINATED, Code.OK, "bye", legs=1),
     ]
     assert commands == [FORGET]
 
@@ -387,10 +375,9 @@ def test_endpoint_lost_while_connecting(bench: Bench, session: int) -> None:
     """Nothing was joined, so nothing is waited for."""
     bench.connecting()
     events, commands = bench.session(session, LOST)
-    role, why = bench_role(session)
     assert events == [
         ended(ERROR, Code.PEER_LOST, "idle", sent=0, received=0),
-        session_ended(session, role, why, Code.PEER_LOST, "idle", legs=1),
+        session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
     assert commands == [AbortConnection(KEY, Code.PEER_LOST), FORGET]
 
@@ -399,10 +386,9 @@ def test_endpoint_leaves_while_opening(bench: Bench) -> None:
     """A leg that hasn't started is not counted; its trace is a refusal."""
     bench.opening()
     events, _ = bench.session(1, LEFT)
-    role, why = bench_role(1, orderly=True)
     assert events == [
         refused(Code.PEER_LOST, "the endpoint closed its session"),
-        session_ended(1, role, why, Code.OK, "bye"),
+        session_ended(1, PROVIDER, TERMINATED, Code.OK, "bye"),
     ]
 
 

@@ -1,0 +1,252 @@
+"""Random histories, sensible and not: the state is the fold of the log at every step, and everything ends once.
+
+Inputs come at any moment, whether they fit or not, with failures of single actors among them. :class:`Bench` compares
+state, fold and actors after each step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spnhub.actors.commands import (
+    AcceptSession,
+    CloseSession,
+    Command,
+    ForgetConnection,
+    HubStopped,
+    OpenProviderStream,
+    RefuseConnection,
+)
+from spnhub.actors.inputs import (
+    CloseAcknowledged,
+    CloseRequested,
+    ConsumerAborted,
+    HandshakeRefused,
+    Key,
+    ProviderAccepted,
+    ProviderRejected,
+    ProviderStreamOpened,
+    SessionAnswered,
+    SessionClosed,
+    SessionSuspected,
+    SpliceEnded,
+    StopHub,
+)
+from spnhub.actors.leg import Phase
+from spnhub.actors.system import ActorOptions
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionRefused,
+    ConnectionStarted,
+    EndPointType,
+    Event,
+    SessionEnded,
+    SessionStarted,
+)
+from tests.actors.harness import CONSUMER, OTHER_SERVICE, PROVIDER, SERVICE, Bench, leg_of, open_request, request, uid
+
+Target = int | Key | None
+
+
+class Poison:
+    """A message that no handler survives: pykka's own dispatch asks for its class."""
+
+    @property  # type: ignore[misc] # that's the point
+    def __class__(self) -> type:
+        raise RuntimeError("injected")
+
+
+class History:
+    """Chooses the next input from what a number says, among the sessions and connections of the bench."""
+
+    def __init__(self, options: ActorOptions, *, poison: bool) -> None:
+        self.bench = Bench(options)
+        self.poison = poison
+        self.next_session = 1
+        self.next_stream = 0
+        self.openings = 0
+        self.events: list[Event] = []
+        self.commands: list[Command] = []
+        self.script: list[tuple[str, Any, Any]] = []
+        """What was done, to do it again."""
+
+    def do(self, number: int) -> None:
+        """One step."""
+        rng = random.Random(number)
+        kind = rng.choice(
+            ["session"] * 2 + ["stream"] * 3 + ["of session"] * 4 + ["of connection"] * 6 + ["time", "hub"]
+        )
+        sessions, keys = self.bench.system.residents()
+        match kind:
+            case "session":
+                self.tell(None, self.request(rng))
+            case "stream" if sessions:
+                consumers = [session for session in sorted(sessions) if self.role(session) is CONSUMER]
+                self.open(rng.choice(consumers if consumers and rng.random() < 0.97 else sorted(sessions)), rng)
+            case "of session" if sessions:
+                self.tell(rng.choice(sorted(sessions)), self.of_session(rng, sorted(keys)))
+            case "of connection" if keys:
+                key = rng.choice(sorted(keys))
+                self.tell(key, self.of_connection(key, rng))
+            case "time":
+                self.step(rng.choice([0.0, 0.1, 1.0, 2.0, 5.0, 15.0]))
+            case "hub":
+                alert = rng.choice([40, 116, None])
+                self.tell(None, HandshakeRefused(None, None, None, f"192.0.2.{number % 5}:1", alert, "no", None))
+            case _:
+                self.tell(Key(999, 0), ProviderAccepted())
+
+    def request(self, rng: random.Random) -> Any:
+        self.next_session += 1
+        role = rng.choice([PROVIDER, CONSUMER])
+        return request(
+            self.next_session,
+            role,
+            service_urn=rng.choice([SERVICE, SERVICE, OTHER_SERVICE]),
+            instance_id=rng.choice(["", "", "", "a", "b", "c"]),
+            weight=rng.choice([0, 1, 100, 100, 200]),
+            brings_connections=rng.random() < 0.2,
+        )
+
+    def role(self, session: int) -> EndPointType:
+        return self.bench.fold.sessions[f"s{session}"].end_point_type
+
+    def open(self, session: int, rng: random.Random) -> None:
+        self.next_stream += 4
+        self.openings += self.role(session) is CONSUMER
+        reused = self.next_stream if rng.random() < 0.9 else 4
+        self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=rng.random() < 0.05))
+
+    def of_session(self, rng: random.Random, keys: list[Key]) -> Any:
+        stream = rng.choice(keys).stream if keys else 0
+        choices: list[Any] = [CloseRequested(uid(stream), 0, 1, 2, rng.random() < 0.7)] * 5
+        choices += [CloseAcknowledged(uid(stream), 0)] * 5
+        choices += [SessionSuspected(), SessionAnswered()]
+        if rng.random() < 0.3:
+            choices += [SessionClosed(rng.random() < 0.5, rng.choice([0, 0, 2, 35]), "gone")]
+        return rng.choice([*choices, Poison()] if self.poison else choices)
+
+    def of_connection(self, key: Key, rng: random.Random) -> Any:
+        phase = leg_of(self.bench.system._env.directory.connections[key]).phase
+        carried = rng.randrange(99), rng.randrange(99)
+        fins = SpliceEnded(*carried, finished=True, lost=False, code=0)
+        reset = SpliceEnded(*carried, finished=False, lost=rng.random() < 0.5, code=34)
+        opened = ProviderStreamOpened(rng.randrange(1, 4000, 4))
+        fitting = {Phase.OPENING: opened, Phase.CONNECTING: ProviderAccepted(), Phase.ENDING: reset}
+        if rng.random() < 0.7:
+            return fitting.get(phase, fins)
+        rejected = ProviderRejected(rng.choice([0, 32, 4000]), "no")
+        choices: list[Any] = [opened, ProviderAccepted(), rejected, ConsumerAborted(rng.choice([0, 34])), fins, reset]
+        return rng.choice([*choices, Poison()] if self.poison else choices)
+
+    def tell(self, target: Target, message: Any) -> None:
+        self.script.append(("tell", target, message))
+        tell(self.bench, target, message)
+        self.step()
+
+    def step(self, seconds: float = 0.0) -> None:
+        if seconds:
+            self.script.append(("time", seconds, None))
+        events, commands = self.bench.step(seconds)
+        self.events += events
+        self.commands += commands
+
+    def stop(self) -> None:
+        """A planned stop, with a transport that says nothing any more."""
+        self.tell(None, StopHub())
+        options = self.bench.options
+        for _ in range(8):
+            self.step(max(options.abort_timeout, options.close_timeout))
+
+
+def tell(bench: Bench, target: Target, message: Any) -> None:
+    """An input to wherever it goes."""
+    if target is None:
+        bench.system.tell_hub(message)
+    elif isinstance(target, Key):
+        bench.system.tell_connection(target, message)
+    else:
+        bench.system.tell_session(target, message)
+
+
+def run(numbers: list[int], *, poison: bool) -> History:
+    """A whole history, up to the planned stop."""
+    history = History(ActorOptions(session_connections=5), poison=poison)
+    for number in numbers:
+        history.do(number)
+    history.stop()
+    return history
+
+
+def names(event: Event) -> Any:
+    """Which session or leg it is about."""
+    if isinstance(event, SessionStarted | SessionEnded):
+        return event.spn_session_id
+    assert isinstance(event, ConnectionStarted | ConnectionEnded)
+    return event.spn_connection_id, event.consumer_side_spn_session_id, event.provider_side_spn_session_id
+
+
+def check(history: History) -> None:
+    """Every start has one end, every opening one trace, every session and connection one last command."""
+    history.bench.assert_empty()
+    events, commands = history.events, history.commands
+    for start, end in ((SessionStarted, SessionEnded), (ConnectionStarted, ConnectionEnded)):
+        starts = Counter(names(event) for event in events if isinstance(event, start))
+        assert starts == Counter(names(event) for event in events if isinstance(event, end))
+    traces = [event for event in events if isinstance(event, ConnectionStarted | ConnectionRefused)]
+    assert len(traces) == history.openings
+    opened = Counter(c.connection for c in commands if isinstance(c, OpenProviderStream))
+    let_go = Counter(c.connection for c in commands if isinstance(c, ForgetConnection | RefuseConnection))
+    assert max(let_go.values(), default=0) <= 1
+    assert opened <= let_go
+    closed = Counter(c.session for c in commands if isinstance(c, CloseSession))
+    accepted = Counter(c.session for c in commands if isinstance(c, AcceptSession))
+    assert closed <= accepted
+    assert commands[-1] == HubStopped()
+    assert commands.count(HubStopped()) == 1
+    for event in events:
+        if isinstance(event, ConnectionEnded | SessionEnded):
+            assert event.elapsed_time >= 0
+
+
+NUMBERS = st.lists(st.integers(0, 2**32), max_size=120)
+
+
+@pytest.mark.parametrize("poison", [False, True], ids=["sound", "with failures"])
+@given(numbers=NUMBERS)
+@settings(max_examples=60, deadline=None)
+def test_any_history_ends(numbers: list[int], *, poison: bool) -> None:
+    """Short histories, shrunk when one fails."""
+    check(run(numbers, poison=poison))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_long_history_ends(seed: int) -> None:
+    """Long ones, with and without failures."""
+    rng = random.Random(seed)
+    check(run([rng.randrange(2**32) for _ in range(2500)], poison=bool(seed % 2)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_batches_make_no_difference(seed: int) -> None:
+    """The same inputs at the same times, told one by one or together: the same events and commands."""
+    rng = random.Random(seed)
+    history = run([rng.randrange(2**32) for _ in range(800)], poison=False)
+    again = Bench(history.bench.options)
+    events: list[Event] = []
+    commands: list[Command] = []
+    for what, first, second in [*history.script, ("time", 0.0, None)]:
+        if what == "tell":
+            tell(again, first, second)
+            continue
+        for result in (again.step(), again.step(first)):
+            events += result[0]
+            commands += result[1]
+    assert events == history.events
+    assert commands == history.commands

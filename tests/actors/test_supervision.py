@@ -1,0 +1,229 @@
+"""An actor that fails ends what it stands for, and nothing else; those that others depend on live on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spnhub.actors import leg as legs
+from spnhub.actors import service as services
+from spnhub.actors.codes import Code
+from spnhub.actors.commands import (
+    AbortConnection,
+    CloseSession,
+    ForgetConnection,
+    RefuseConnection,
+    RefuseSession,
+    SendCloseAck,
+)
+from spnhub.actors.hub import HubActor
+from spnhub.actors.inputs import (
+    ConsumerAborted,
+    Key,
+    ProviderAccepted,
+    SessionSuspected,
+    StopHub,
+)
+from spnhub.actors.realm import RealmActor
+from spnhub.actors.session import SessionActor
+from tests.actors.harness import (
+    CONSUMER,
+    ERROR,
+    FAILED,
+    PROVIDER,
+    Bench,
+    ask,
+    cut,
+    ended,
+    fins,
+    open_request,
+    refused,
+    request,
+    session_ended,
+    session_refused,
+)
+
+KEY = Key(2, 0)
+FAULT = "a fault in the hub"
+UNSURE = "a fault in the hub; the byte counts are lower bounds"
+FAILURES = [RuntimeError("injected"), asyncio.CancelledError()]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A provider's session 1, a consumer's session 2, and a connection on stream 40 that must not be touched."""
+    bench = Bench()
+    bench.provider()
+    bench.consumer()
+    bench.joined(stream=40, provider_stream=41)
+    return bench
+
+
+def untouched(bench: Bench) -> None:
+    """The bystander goes on as ever, and then everything can end."""
+    other = Key(2, 40)
+    assert bench.session(2, ask(40))[1] != [SendCloseAck(2, "uid40", 0)]
+    reason = "reset before both directions ended"
+    expected = ended(ERROR, Code.PEER_RESET, reason, stream=40, provider_stream=41)
+    assert bench.connection(other, cut()) == ([expected], [SendCloseAck(2, "uid40", 0), ForgetConnection(other)])
+    bench.hub(StopHub())
+    bench.assert_empty()
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, failure: BaseException) -> None:
+    """The next call of that function raises."""
+    original = getattr(where, name)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(where, name, original)
+        raise failure
+
+    monkeypatch.setattr(where, name, fail)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["exception", "cancelled"])
+def test_connection_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
+    """It ends with error, its streams are cut."""
+    bench.joined()
+    inject(monkeypatch, legs, "decide", failure)
+    assert bench.connection(KEY, fins()) == (
+        [ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0)],
+        [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
+    )
+    untouched(bench)
+
+
+def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known is told, and who asked to close is answered."""
+    bench.finished()
+    bench.session(2, ask())
+    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    assert bench.session(1, ask()) == (
+        [ended(ERROR, Code.INTERNAL, FAULT)],
+        [AbortConnection(KEY, Code.INTERNAL), SendCloseAck(2, "uid0", 0), ForgetConnection(KEY)],
+    )
+    untouched(bench)
+
+
+def test_connection_fails_before_it_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trace is a refusal, and no timer stays."""
+    key = bench.opening()
+    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    assert bench.connection(key, ConsumerAborted(0)) == (
+        [refused(Code.INTERNAL, FAULT)],
+        [AbortConnection(key, Code.INTERNAL), ForgetConnection(key)],
+    )
+    assert bench.system.timer() is None
+    untouched(bench)
+
+
+def test_connection_fails_at_its_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Already its first step may fail."""
+    inject(monkeypatch, legs, "opening", RuntimeError("injected"))
+    assert bench.session(2, open_request()) == (
+        [refused(Code.INTERNAL, FAULT)],
+        [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
+    )
+    untouched(bench)
+
+
+def test_connection_fails_after_its_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is in the log once."""
+    bench.joined()
+    entry = bench.system._env.directory.connections[KEY]
+    actor: Any = entry.ref._actor_weakref()
+    inject(monkeypatch, actor, "_bound", RuntimeError("injected"))
+    events, _ = bench.connection(KEY, cut())
+    assert events == [ended(ERROR, Code.PEER_RESET, "reset before both directions ended")]
+    untouched(bench)
+
+
+@pytest.mark.parametrize(("session", "role"), [(1, PROVIDER), (2, CONSUMER)])
+def test_session_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, session: int, role: Any) -> None:
+    """Its legs end with error and exact bytes, then the session does; the other session stays."""
+    bench.connection(Key(2, 40), fins())
+    bench.step(10.0)
+    bench.joined()
+    inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
+    assert bench.session(session, SessionSuspected()) == ([], [AbortConnection(KEY, Code.INTERNAL)])
+    assert bench.connection(KEY, cut(3, 4)) == (
+        [
+            ended(ERROR, Code.INTERNAL, FAULT, sent=3, received=4),
+            session_ended(session, role, FAILED, Code.INTERNAL, FAULT, legs=2, elapsed=10.0),
+        ],
+        [ForgetConnection(KEY), CloseSession(session, Code.INTERNAL, FAULT)],
+    )
+    assert bench.system.residents() == ({3 - session}, set())
+    bench.hub(StopHub())
+    bench.assert_empty()
+
+
+def test_session_without_legs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to wait for; the instance can come back."""
+    bench = Bench()
+    bench.provider()
+    inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
+    assert bench.session(1, SessionSuspected()) == (
+        [session_ended(1, PROVIDER, FAILED, Code.INTERNAL, FAULT)],
+        [CloseSession(1, Code.INTERNAL, FAULT)],
+    )
+    bench.assert_empty()
+    bench.provider(2, instance_id="i1")
+
+
+def test_session_and_connection_fail(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leg of a failed session fails as well: both are ended by the service."""
+    bench.connection(Key(2, 40), cut())
+    bench.joined()
+    inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
+    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    assert bench.session(1, SessionSuspected()) == (
+        [
+            ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0),
+            session_ended(1, PROVIDER, FAILED, Code.INTERNAL, FAULT, legs=2),
+        ],
+        [
+            AbortConnection(KEY, Code.INTERNAL),
+            ForgetConnection(KEY),
+            CloseSession(1, Code.INTERNAL, FAULT),
+        ],
+    )
+
+
+def test_session_fails_while_it_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last word of a leg isn't heard by the session: the service ends it."""
+    bench.connection(Key(2, 40), cut())
+    bench.joined()
+    bench.hub(StopHub())
+    inject(monkeypatch, SessionActor, "_finish", RuntimeError("injected"))
+    events, _ = bench.connection(KEY, cut())
+    assert events[1] == session_ended(2, CONSUMER, FAILED, Code.INTERNAL, FAULT, legs=2)
+    bench.assert_empty()
+
+
+@pytest.mark.parametrize("actor", [HubActor, RealmActor, services.ServiceActor])
+def test_root_survives(bench: Bench, monkeypatch: pytest.MonkeyPatch, actor: type) -> None:
+    """A request that makes it fail is refused; it goes on."""
+    inject(monkeypatch, actor, "on_receive", RuntimeError("injected"))
+    asked = request(5)
+    assert bench.hub(asked) == (
+        [session_refused(asked, Code.INTERNAL, FAULT)],
+        [RefuseSession(5, Code.INTERNAL, FAULT)],
+    )
+    bench.consumer(5)
+    untouched(bench)
+
+
+def test_service_survives_an_opening(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The opening is refused; the next one is served."""
+    inject(monkeypatch, services.ServiceActor, "on_receive", RuntimeError("injected"))
+    assert bench.session(2, open_request()) == (
+        [refused(Code.INTERNAL, FAULT)],
+        [RefuseConnection(KEY, Code.INTERNAL, FAULT)],
+    )
+    bench.connecting()
+    bench.connection(KEY, ProviderAccepted())
+    bench.connection(KEY, cut())
+    untouched(bench)
