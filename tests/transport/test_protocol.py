@@ -1,0 +1,113 @@
+"""The packets of spn/1: round trips, cut anywhere, unknown kinds skipped; and PROTOCOL.md is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import spnhub.transport
+from spnhub.actors.codes import Code, is_retryable
+from spnhub.events.model import EndPointType
+from spnhub.schemas import codec
+from spnhub.transport import protocol
+from spnhub.transport.protocol import Accept, CloseAck, CloseRequest, Opening, OpeningKind, Packet, PacketReader
+
+uids = st.binary(min_size=16, max_size=16)
+offsets = st.integers(0, 2**62)
+epochs = st.integers(0, 2**31 - 1)
+texts = st.text(max_size=40)
+kinds = st.dictionaries(st.integers(0, 255), st.integers(0, 255), max_size=5)
+packets: st.SearchStrategy[Packet] = st.one_of(
+    st.builds(
+        protocol.SessionRequest,
+        st.sampled_from(EndPointType),
+        texts,
+        texts,
+        st.integers(0, 1000),
+        st.booleans(),
+        texts,
+        kinds,
+    ),
+    st.builds(protocol.SessionAck, texts, texts, kinds),
+    st.builds(protocol.SessionRefusal, st.integers(0, 99), texts, st.booleans()),
+    st.builds(CloseRequest, uids, epochs, offsets, offsets, st.booleans()),
+    st.builds(CloseAck, uids, epochs),
+    st.builds(Opening, st.sampled_from(OpeningKind), uids, uids, epochs, offsets, offsets, texts),
+    st.builds(Accept, st.sampled_from(OpeningKind), st.integers(0, 99), texts, epochs, offsets, offsets, texts, texts),
+)
+
+
+@given(st.lists(packets, max_size=5), st.integers(1, 50))
+def test_packets_survive_the_wire_however_it_cuts_them(sent: list[Packet], size: int) -> None:
+    """What is encoded comes out again, in order, from any pieces."""
+    data = b"".join(protocol.encode(packet) for packet in sent)
+    reader = PacketReader()
+    got = [packet for i in range(0, len(data), size) for packet in reader.feed(data[i : i + size])]
+    assert got == sent
+    assert reader.empty
+
+
+@given(packets, st.binary(min_size=1, max_size=20))
+def test_wanted_never_takes_a_byte_of_the_application(packet: Packet, application: bytes) -> None:
+    """Reading as much as is wanted ends exactly at the header's end."""
+    data = protocol.encode(packet) + application
+    reader = PacketReader()
+    got: list[Packet] = []
+    position = 0
+    while not got:
+        wanted = reader.wanted
+        assert wanted >= 1
+        got = reader.feed(data[position : position + wanted])
+        position += wanted
+    assert got == [packet]
+    assert data[position:] == application
+
+
+def test_unknown_kinds_are_skipped() -> None:
+    """A later version's packet doesn't end the session (D-15)."""
+    known = protocol.encode(CloseAck(bytes(16), 3))
+    assert PacketReader().feed(bytes([200, 9, 0, 3]) + b"abc" + known) == [CloseAck(bytes(16), 3)]
+
+
+@pytest.mark.parametrize("datum", [b"", b"\x00" * 40, b"\xff" * 17], ids=["short", "long", "garbage"])
+def test_bytes_that_do_not_fit_are_an_error_that_names_the_kind(datum: bytes) -> None:
+    """The peer is told what was wrong."""
+    with pytest.raises(protocol.ProtocolError, match="packet kind 5 version 1") as caught:
+        PacketReader().feed(bytes([5, 1, 0, len(datum)]) + datum)
+    assert caught.value.code is Code.PROTOCOL
+
+
+def test_versions_that_were_not_announced_are_an_error() -> None:
+    """Each side sends only what the other announced (D-15)."""
+    with pytest.raises(protocol.ProtocolError, match="kind 5 version 9"):
+        PacketReader().feed(bytes([5, 9, 0, 0]))
+
+
+@given(st.binary(max_size=200))
+def test_garbage_never_raises_anything_else(data: bytes) -> None:
+    """Whatever a peer sends: packets or a ProtocolError."""
+    try:
+        PacketReader().feed(data)
+    except protocol.ProtocolError:
+        return
+
+
+def test_secrets_are_not_shown() -> None:
+    """The resume secret is not in any repr."""
+    assert "5365637265" not in repr(Opening(OpeningKind.OPEN, bytes(16), b"SecretSecretSecr"))
+    assert b"Secret" not in repr(Opening(OpeningKind.OPEN, bytes(16), b"SecretSecretSecr")).encode()
+
+
+def test_the_document_lists_every_kind_and_code() -> None:
+    """PROTOCOL.md prints the tables that the code has."""
+    text = (Path(spnhub.transport.__path__[0]) / "PROTOCOL.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+) \| (\w+) \| (?:control|data) stream", text, re.MULTILINE)
+    assert {name: int(kind) for kind, name in listed} == codec.PACKET_KINDS
+    codes = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| .* \| (yes)? ?\|$", text, re.MULTILINE)
+    assert [(int(code), name, bool(retry)) for code, name, retry in codes] == [
+        (code.value, code.name, is_retryable(code)) for code in Code
+    ]

@@ -1,0 +1,11 @@
+"""The hub's side of spn/1, between the engine and the actors. Sans-I/O.
+
+``server`` takes turns and passes on; ``sessions`` holds control streams, ``connections`` data streams and their
+headers, ``gate`` what waits for the journal. None of them decides anything about a session: actors do.
+"""
+
+from spnhub.transport.hub.gate import Gate
+from spnhub.transport.hub.server import HubServer
+from spnhub.transport.hub.sessions import Network
+
+__all__ = ["Gate", "HubServer", "Network"]

@@ -1,0 +1,281 @@
+"""Connections as the transport holds them: a consumer's stream, a provider's, their headers, and the splice (R-4.1).
+
+The consumer's resume secret passes through here from one header to the other and goes nowhere else (D-16).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spnhub.actors import commands, inputs
+from spnhub.actors.codes import Code
+from spnhub.actors.inputs import Key
+from spnhub.actors.system import ActorSystem
+from spnhub.transport import protocol
+from spnhub.transport.engine import Engine, OutcomeKind, Spliced
+from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
+
+__all__ = ["Connections"]
+
+_REASON_LIMIT = 256
+"""Characters of a provider's reason that are passed on."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A consumer's stream and, once there is one, its provider's."""
+
+    key: Key
+    opening: protocol.Opening
+    consumer_ended: bool
+    """The consumer's FIN came with its header: it sends nothing."""
+    provider: tuple[int, int] | None = None
+    provider_ended: bool = False
+    """The provider's FIN came with its header."""
+    peer: str = ""
+    reader: PacketReader | None = None
+    """Reads the provider's Accept; None when it is through."""
+    token: int | None = None
+
+
+class Connections:
+    """The connections of a hub process, from the first byte of a header on."""
+
+    def __init__(self, engine: Engine, system: ActorSystem, sessions: Sessions, touched: set[int]) -> None:
+        self._engine = engine
+        self._system = system
+        self._sessions = sessions
+        self._touched = touched
+        self._connections: dict[Key, _Connection] = {}
+        self._provider_streams: dict[tuple[int, int], _Connection] = {}
+        self._splices: dict[int, Key] = {}
+
+    # ---- what came in ------------------------------------------------------------------------------------------
+
+    def opened(self, session: Session, s: int) -> None:
+        """An endpoint opened a data stream: its header comes first."""
+        if not session.accepted:
+            session.early.append(s)
+            return
+        session.headers[s] = PacketReader()
+        self._sessions.after_request_timeout(lambda: self._check_header(session, s))
+        self._read_header(session, s)
+
+    def readable(self, session: Session, s: int) -> None:
+        """There is something to read on a data stream that isn't spliced."""
+        if s in session.headers:
+            self._read_header(session, s)
+        elif (connection := self._provider_streams.get((session.c, s))) is not None:
+            self._read_accept(connection)
+
+    def aborted(self, session: Session, s: int, code: int) -> None:
+        """A data stream that isn't spliced was reset or stopped by its endpoint."""
+        connection = self._provider_streams.get((session.c, s))
+        if connection is not None:
+            self._abort_streams(session.c, s, code)
+            if connection.reader is not None:
+                connection.reader = None
+                rejected = inputs.ProviderRejected(code, "the provider reset the stream")
+                self._system.tell_connection(connection.key, rejected)
+        elif session.headers.pop(s, None) is not None:
+            self._abort_streams(session.c, s, code)
+        elif (key := Key(session.c, s)) in self._connections:
+            self._system.tell_connection(key, inputs.ConsumerAborted(code))
+
+    def available(self, session: Session) -> None:
+        """The provider allows more streams: open those that wait."""
+        while session.waiting:
+            connection = self._connections.get(session.waiting[0])
+            if connection is not None and not self._open(connection, session.c):
+                return
+            session.waiting.popleft()
+
+    def spliced(self, event: Spliced) -> None:
+        """Joined streams have ended."""
+        key = self._splices.pop(event.token, None)
+        if key is None:
+            return
+        outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
+        self._system.tell_connection(
+            key,
+            inputs.SpliceEnded(
+                sent_bytes=event.a_to_b,
+                receive_bytes=event.b_to_a,
+                finished=all(o.kind is OutcomeKind.FINISHED for o in outcomes),
+                lost=any(o.kind is OutcomeKind.LOST for o in outcomes),
+                code=next((o.code for o in outcomes if o.kind is not OutcomeKind.FINISHED), 0),
+            ),
+        )
+
+    # ---- headers -----------------------------------------------------------------------------------------------
+
+    def _check_header(self, session: Session, s: int) -> None:
+        if self._sessions.get(session.c) is session and session.headers.pop(s, None) is not None:
+            self._abort_streams(session.c, s, Code.TIMEOUT)
+
+    def _read_header(self, session: Session, s: int) -> None:
+        try:
+            got = self._read_packet(session.c, s, session.headers[s])
+            if got is None:
+                return
+            packet, ended = got
+            if not isinstance(packet, protocol.Opening):
+                raise ProtocolError(f"a data stream begins with an Opening, not a {type(packet).__name__}")
+        except ProtocolError as exc:
+            del session.headers[s]
+            self._abort_streams(session.c, s, exc.code)
+            return
+        del session.headers[s]
+        if packet.kind is not OpeningKind.OPEN or packet.epoch or packet.sent_offset or packet.receive_offset:
+            self._refuse(session.c, s, packet, Code.ENDED, "this hub holds no connection to resume")
+            return
+        key = Key(session.c, s)
+        self._connections[key] = _Connection(key, packet, ended)
+        uid = packet.connection_uid.hex()
+        requested = inputs.ConnectionRequested(s, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
+        self._system.tell_session(session.c, requested)
+
+    def _read_accept(self, connection: _Connection) -> None:
+        if connection.reader is None or connection.provider is None:
+            return
+        try:
+            got = self._read_packet(*connection.provider, connection.reader)
+            if got is None:
+                return
+            packet, connection.provider_ended = got
+            if not isinstance(packet, protocol.Accept):
+                raise ProtocolError(f"the answer begins with an Accept, not a {type(packet).__name__}")
+        except ProtocolError as exc:
+            self._reject(connection, exc.code, str(exc))
+            return
+        if packet.code == Code.OK:
+            connection.reader = None
+            self._system.tell_connection(connection.key, inputs.ProviderAccepted())
+        else:
+            self._reject(connection, packet.code, packet.reason[:_REASON_LIMIT])
+
+    def _reject(self, connection: _Connection, code: int, reason: str) -> None:
+        assert connection.provider is not None
+        connection.reader = None
+        self._abort_streams(*connection.provider, code)
+        self._system.tell_connection(connection.key, inputs.ProviderRejected(code, reason))
+
+    def _read_packet(self, c: int, s: int, reader: PacketReader) -> tuple[protocol.Packet, bool] | None:
+        """One packet of a data stream, and whether its FIN follows at once; not a byte of anything else.
+
+        None: not all of the packet is there yet.
+        """
+        while True:
+            got = self._engine.read(c, s, reader.wanted)
+            if got is None:
+                return None
+            data, fin = got
+            packets = reader.feed(data)
+            if packets:
+                return packets[0], fin
+            if fin:
+                raise ProtocolError("the stream ended within its header")
+            if not data:
+                return None
+
+    def _accept_packet(
+        self, opening: protocol.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = ""
+    ) -> bytes:
+        return protocol.encode(
+            protocol.Accept(
+                kind=opening.kind,
+                code=code,
+                reason=reason,
+                epoch=opening.epoch,
+                sent_offset=opening.sent_offset,
+                receive_offset=opening.receive_offset,
+                instance_id=instance_id,
+                peer=peer,
+            )
+        )
+
+    # ---- what the actors want ----------------------------------------------------------------------------------
+
+    def open(self, command: commands.OpenProviderStream) -> None:
+        """Open a stream on the provider's session, or wait for one."""
+        connection = self._connections.get(command.connection)
+        session = self._sessions.get(command.provider)
+        if connection is None or session is None:
+            return
+        connection.peer = command.peer
+        if session.waiting or not self._open(connection, command.provider):
+            session.waiting.append(command.connection)
+
+    def _open(self, connection: _Connection, provider: int) -> bool:
+        s = self._engine.open_bidi(provider)
+        if s is None:
+            return False
+        opening = connection.opening
+        connection.provider = (provider, s)
+        connection.reader = PacketReader()
+        self._provider_streams[provider, s] = connection
+        self._touched.add(provider)
+        header = protocol.Opening(
+            kind=opening.kind,
+            connection_uid=opening.connection_uid,
+            resume_secret=opening.resume_secret,
+            epoch=opening.epoch,
+            sent_offset=opening.sent_offset,
+            receive_offset=opening.receive_offset,
+            peer=connection.peer,
+        )
+        self._engine.write(provider, s, protocol.encode(header))
+        self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(s))
+        return True
+
+    def join(self, command: commands.JoinStreams) -> None:
+        """Tell the consumer that its provider has accepted, and splice."""
+        connection = self._connections.get(command.connection)
+        if connection is None or connection.provider is None:
+            return
+        c, s = command.connection
+        self._touched.add(c)
+        accept = self._accept_packet(connection.opening, instance_id=command.instance_id, peer=command.peer)
+        self._engine.write(c, s, accept)
+        connection.token = self._engine.splice(
+            c, s, *connection.provider, a_ended=connection.consumer_ended, b_ended=connection.provider_ended
+        )
+        self._splices[connection.token] = command.connection
+
+    def refuse(self, command: commands.RefuseConnection) -> None:
+        """Tell the consumer no, with a code and a reason, and forget the connection."""
+        connection = self._connections.get(command.connection)
+        if connection is not None:
+            self._refuse(*command.connection, connection.opening, command.code, command.reason)
+            self.forget(command.connection)
+
+    def _refuse(self, c: int, s: int, opening: protocol.Opening, code: Code, reason: str) -> None:
+        self._touched.add(c)
+        self._engine.write(c, s, self._accept_packet(opening, code, reason))
+        self._engine.finish(c, s)
+        self._engine.stop(c, s, code)
+
+    def abort(self, command: commands.AbortConnection) -> None:
+        """Reset and stop both streams."""
+        connection = self._connections.get(command.connection)
+        if connection is None:
+            return
+        if connection.token is not None:
+            self._engine.unsplice(connection.token, command.code)
+        # Also when the splice is over: one half may still be on its way.
+        self._touched.add(command.connection.session)
+        self._abort_streams(*command.connection, command.code)
+        if connection.provider is not None:
+            self._touched.add(connection.provider[0])
+            self._abort_streams(*connection.provider, command.code)
+
+    def forget(self, key: Key) -> None:
+        """Nothing more will be said about this connection."""
+        connection = self._connections.pop(key, None)
+        if connection is not None and connection.provider is not None:
+            self._provider_streams.pop(connection.provider, None)
+
+    def _abort_streams(self, c: int, s: int, code: int) -> None:
+        self._engine.reset(c, s, code)
+        self._engine.stop(c, s, code)

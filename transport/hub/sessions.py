@@ -1,0 +1,251 @@
+"""Sessions as the transport holds them: QUIC connections that are up, and their control streams (R-2.1 to R-2.3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from spnhub.actors import inputs
+from spnhub.actors.codes import Code, is_retryable
+from spnhub.actors.inputs import Key
+from spnhub.actors.system import ActorSystem
+from spnhub.transport import protocol
+from spnhub.transport.engine import Address, Connected, Engine
+from spnhub.transport.protocol import PacketReader, ProtocolError
+
+__all__ = ["CONTROL_STREAM", "REQUEST_TIMEOUT", "Network", "Session", "Sessions", "address_text"]
+
+CONTROL_STREAM: Final = 0
+REQUEST_TIMEOUT: Final = 10.0
+"""Seconds from the handshake to the session request, and from a data stream's first byte to its whole header."""
+_REFUSAL_LINGER: Final = 1.0
+"""Seconds that a refused endpoint has to read the refusal before the QUIC connection is closed."""
+_CONTROL_BACKLOG: Final = 1024 * 1024
+"""Control bytes that wait for a session's flow control; a peer that lets more pile up is not reading: closed."""
+_MAX_WEIGHT: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Which of the inventory's hubs a server name selects."""
+
+    realm: str
+    urn: str
+
+
+@dataclass(slots=True)
+class Session:
+    """A QUIC connection that is up."""
+
+    c: int
+    network: Network
+    cid: str
+    subject: str
+    common_name: str
+    address: str
+    reader: PacketReader = field(default_factory=PacketReader)
+    requested: bool = False
+    accepted: bool = False
+    refused: tuple[Code, str] | None = None
+    outgoing: bytearray = field(default_factory=bytearray)
+    early: list[int] = field(default_factory=list)
+    """Data streams that were opened before the session was accepted."""
+    waiting: deque[Key] = field(default_factory=deque)
+    """Connections that wait for a stream on this provider's session."""
+    headers: dict[int, PacketReader] = field(default_factory=dict)
+    """Data streams whose header is still arriving."""
+
+
+class Sessions:
+    """The sessions of a hub process and what travels on their control streams.
+
+    :param touched: collects the sessions that were sent something visible in this turn.
+    """
+
+    def __init__(self, engine: Engine, system: ActorSystem, hub_id: str, touched: set[int]) -> None:
+        self._engine = engine
+        self._system = system
+        self._hub_id = hub_id
+        self._touched = touched
+        self._networks: Mapping[tuple[int, str], Network] = {}
+        self._sessions: dict[int, Session] = {}
+        self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
+        self._lingers: deque[tuple[float, int]] = deque()
+        self.now = 0.0
+
+    def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
+        """Which network a socket (:attr:`Address.local`) and a server name stand for."""
+        self._networks = networks
+
+    def network(self, address: Address, server_name: str | None) -> Network | None:
+        """The network that a server name selects on a socket."""
+        return None if server_name is None else self._networks.get((address.local, server_name))
+
+    def get(self, c: int) -> Session | None:
+        """The session with this number, while its QUIC connection is up."""
+        return self._sessions.get(c)
+
+    # ---- time --------------------------------------------------------------------------------------------------
+
+    def after_request_timeout(self, check: Callable[[], None]) -> None:
+        """Call ``check`` when :data:`REQUEST_TIMEOUT` has passed."""
+        self._deadlines.append((self.now + REQUEST_TIMEOUT, check))
+
+    def timer(self) -> float | None:
+        """When :meth:`pass_time` wants to be called."""
+        return min((queue[0][0] for queue in (self._deadlines, self._lingers) if queue), default=None)
+
+    def pass_time(self, now: float) -> None:
+        """Do what is due."""
+        self.now = now
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._deadlines.popleft()[1]()
+        while self._lingers and self._lingers[0][0] <= now:
+            session = self._sessions.get(self._lingers.popleft()[1])
+            if session is not None and session.refused is not None:
+                self._engine.close(session.c, *session.refused)
+
+    # ---- beginning and end -------------------------------------------------------------------------------------
+
+    def begin(self, event: Connected) -> None:
+        """A QUIC connection is up; the session request comes next."""
+        network = self.network(event.address, event.server_name)
+        if network is None:
+            self._engine.close(event.c, Code.WITHDRAWN, "this hub was taken away")
+            return
+        certificate = x509.load_der_x509_certificate(event.certificates[0])
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        session = Session(
+            c=event.c,
+            network=network,
+            cid=event.cid.hex(),
+            subject=certificate.subject.rfc4514_string(),
+            common_name=str(names[0].value) if names else "",
+            address=address_text(event.address),
+        )
+        self._sessions[event.c] = session
+        self.after_request_timeout(lambda: self._check_requested(session))
+
+    def _check_requested(self, session: Session) -> None:
+        if not session.requested and self._sessions.get(session.c) is session:
+            self._engine.close(session.c, Code.TIMEOUT, "no session request")
+
+    def end(self, c: int) -> Session | None:
+        """The QUIC connection is gone; the session that it was."""
+        return self._sessions.pop(c, None)
+
+    def fail(self, session: Session, error: ProtocolError) -> None:
+        """The endpoint broke the rules."""
+        self._engine.close(session.c, error.code, str(error))
+
+    def accept(self, c: int, spn_session_id: str) -> list[int]:
+        """Send SessionAck; the data streams that were waiting for it."""
+        session = self._sessions.get(c)
+        if session is None:
+            return []
+        session.accepted = True
+        self.send(c, protocol.SessionAck(spn_session_id, self._hub_id))
+        early, session.early = session.early, []
+        return early
+
+    def refuse(self, c: int, code: Code, reason: str) -> None:
+        """Send SessionRefusal; the QUIC connection is closed a little later."""
+        session = self._sessions.get(c)
+        if session is not None:
+            session.refused = (code, reason)
+            self.send(c, protocol.SessionRefusal(code, reason, is_retryable(code)))
+            self._engine.finish(c, CONTROL_STREAM)
+            self._lingers.append((self.now + _REFUSAL_LINGER, c))
+
+    def close(self, c: int, code: Code, reason: str) -> None:
+        """Close the QUIC connection."""
+        self._touched.add(c)
+        self._engine.close(c, code, reason)
+
+    # ---- the control stream ------------------------------------------------------------------------------------
+
+    def read(self, session: Session) -> None:
+        """Take what has come on the control stream."""
+        while (got := self._engine.read(session.c, CONTROL_STREAM, 65_536)) is not None:
+            data, fin = got
+            try:
+                for packet in session.reader.feed(data):
+                    self._on_packet(session, packet)
+                if fin:
+                    raise ProtocolError("the control stream ended before the session")
+            except ProtocolError as exc:
+                self.fail(session, exc)
+                return
+            if not data:
+                return
+
+    def _on_packet(self, session: Session, packet: protocol.Packet) -> None:
+        if isinstance(packet, protocol.SessionRequest):
+            self._on_request(session, packet)
+        elif not session.requested:
+            raise ProtocolError("the first packet was not a session request")
+        elif isinstance(packet, protocol.CloseRequest):
+            uid = packet.connection_uid.hex()
+            self._system.tell_session(
+                session.c,
+                inputs.CloseRequested(uid, packet.epoch, packet.sent_offset, packet.receive_offset, packet.finished),
+            )
+        elif isinstance(packet, protocol.CloseAck):
+            uid = packet.connection_uid.hex()
+            self._system.tell_session(session.c, inputs.CloseAcknowledged(uid, packet.epoch))
+        else:
+            raise ProtocolError(f"{type(packet).__name__} is not for a hub")
+
+    def _on_request(self, session: Session, packet: protocol.SessionRequest) -> None:
+        if session.requested:
+            raise ProtocolError("a second session request")
+        if not 0 <= packet.weight <= _MAX_WEIGHT:
+            raise ProtocolError(f"weight {packet.weight} is not within 0 and {_MAX_WEIGHT}")
+        if len(packet.instance_id) > 256 or len(packet.service_urn) > 1024:
+            raise ProtocolError("an instance id or service URN that long")
+        session.requested = True
+        self._system.tell_hub(
+            inputs.SessionRequested(
+                session=session.c,
+                realm=session.network.realm,
+                network_urn=session.network.urn,
+                spn_session_id=session.cid,
+                spn_end_point=session.subject,
+                common_name=session.common_name,
+                end_point_type=packet.end_point_type,
+                service_urn=packet.service_urn,
+                instance_id=packet.instance_id,
+                weight=packet.weight,
+                brings_connections=packet.brings_connections,
+                protocol=protocol.ALPN,
+                remote_address=session.address,
+            )
+        )
+
+    def send(self, c: int, packet: protocol.Packet) -> None:
+        """Send a control packet."""
+        session = self._sessions.get(c)
+        if session is None:
+            return
+        self._touched.add(c)
+        session.outgoing += protocol.encode(packet)
+        self.flush(session)
+        if len(session.outgoing) > _CONTROL_BACKLOG:
+            self._engine.close(c, Code.LIMIT, "control packets are not being read")
+
+    def flush(self, session: Session) -> None:
+        """Write what the control stream takes."""
+        if session.outgoing:
+            taken = self._engine.write(session.c, CONTROL_STREAM, bytes(session.outgoing))
+            del session.outgoing[:taken]
+
+
+def address_text(address: Address) -> str:
+    """``host:port`` of the peer."""
+    host, port = address.remote[0], address.remote[1]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
