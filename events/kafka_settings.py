@@ -178,7 +178,7 @@ class ShipperStatus:
     """What a shipper says about itself, one JSON document a line, or its supervisor about it.
 
     States: ``waiting`` (another shipper holds the journal), ``connected``, ``unreachable`` (no broker, or no
-    acknowledgement: retried for ever), ``shipped`` (the position moved; at most once a second), ``refused`` (the broker
+    acknowledgement: retried for ever), ``shipped`` (the numbers moved; at most once a second), ``refused`` (the broker
     will not take the record ``sequence``: retried for ever, what isn't of its partition goes on), ``rewound`` (the
     topic or the journal lost records, so everything still in the journal is shipped again), ``unreadable`` (the journal
     cannot be read: retried), ``left`` (it ends in order), ``died`` (said by the supervisor: it ended otherwise).

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 from aiokafka.helpers import create_ssl_context
 
 from spnhub.events.kafka_settings import KafkaSettings, KafkaSettingsError
@@ -114,24 +115,14 @@ async def ensure_topic(settings: KafkaSettings) -> TopicState:
 
     :raises KafkaUnavailable: not reached, or not allowed.
     """
-    admin = AIOKafkaAdminClient(request_timeout_ms=int(_CONNECT_TIMEOUT * 1000), **client_arguments(settings))
-    try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT * 2):
-            await admin.start()
-            cluster = await admin.describe_cluster()
-            partitions = await _partitions(admin, settings.topic)
-            if not partitions:
-                partitions = await _create(admin, settings, len(cluster["brokers"]))
-            limit = await _max_message_bytes(admin, settings.topic)
+    async with _admin(settings) as admin:
+        cluster = await admin.describe_cluster()
+        partitions = await _partitions(admin, settings.topic)
+        if not partitions:
+            partitions = await _create(admin, settings, len(cluster["brokers"]))
+        limit = await _max_message_bytes(admin, settings.topic)
         ends = await _ends(settings, partitions)
-        return TopicState(str(cluster.get("cluster_id") or ""), partitions, limit, ends)
-    except TimeoutError:
-        raise KafkaUnavailable(f"{settings.bootstrap_servers} does not answer") from None
-    except (KafkaError, OSError) as exc:
-        raise KafkaUnavailable(reason_of(exc)) from exc
-    finally:
-        with suppress(KafkaError, OSError):
-            await admin.close()
+    return TopicState(str(cluster.get("cluster_id") or ""), partitions, limit, ends)
 
 
 async def topic_partitions(settings: KafkaSettings) -> tuple[int, ...]:
@@ -139,13 +130,25 @@ async def topic_partitions(settings: KafkaSettings) -> tuple[int, ...]:
 
     :raises KafkaUnavailable: not reached, or not allowed.
     """
+    async with _admin(settings) as admin:
+        return await _partitions(admin, settings.topic)
+
+
+@asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for a bounded time.
+
+    :raises KafkaUnavailable: whatever went wrong with Kafka, in words.
+    """
     admin = AIOKafkaAdminClient(request_timeout_ms=int(_CONNECT_TIMEOUT * 1000), **client_arguments(settings))
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT * 2):
+        async with asyncio.timeout(2 * _CONNECT_TIMEOUT):
             await admin.start()
-            return await _partitions(admin, settings.topic)
+            yield admin
     except TimeoutError:
         raise KafkaUnavailable(f"{settings.bootstrap_servers} does not answer") from None
+    except KafkaConnectionError as exc:
+        raise KafkaUnavailable(f"cannot connect to {settings.bootstrap_servers}") from exc
     except (KafkaError, OSError) as exc:
         raise KafkaUnavailable(reason_of(exc)) from exc
     finally:
@@ -198,9 +201,8 @@ async def _max_message_bytes(admin: AIOKafkaAdminClient, topic: str) -> int:
 async def _ends(settings: KafkaSettings, partitions: tuple[int, ...]) -> dict[int, int]:
     consumer = AIOKafkaConsumer(request_timeout_ms=int(_CONNECT_TIMEOUT * 1000), **client_arguments(settings))
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT):
-            await consumer.start()
-            ends = await consumer.end_offsets([TopicPartition(settings.topic, number) for number in partitions])
+        await consumer.start()
+        ends = await consumer.end_offsets([TopicPartition(settings.topic, number) for number in partitions])
     finally:
         await consumer.stop()
     return {place.partition: offset for place, offset in ends.items()}

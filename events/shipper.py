@@ -83,7 +83,7 @@ class Shipper:
         self._saved: Position | None = None
         self._link = ""
         self._refused: tuple[int, str] | None = None
-        self._reported_position = -1
+        self._reported = (-1, 0)
         self._reported_at = 0.0
         self._warnings = LastWarning()
 
@@ -326,7 +326,8 @@ class Shipper:
             await asyncio.sleep(_TICK)
             self._save()
             now = time.monotonic()
-            if self._window.position != self._reported_position and now - self._reported_at >= _REPORT_INTERVAL:
+            news = (self._window.position, self._window.behind) != self._reported
+            if news and now - self._reported_at >= _REPORT_INTERVAL:
                 self._report("shipped")
             waited = max((now - lane.sent_at for lane in lanes.values() if lane.sent_at), default=0.0)
             if waited > self._settings.give_up:
@@ -375,7 +376,7 @@ class Shipper:
 
     def _report(self, state: str, *, reason: str = "", sequence: int | None = None) -> None:
         window = self._window
-        self._reported_position = window.position
+        self._reported = (window.position, window.behind)
         self._reported_at = time.monotonic()
         self._report_to(
             ShipperStatus(state=state, position=window.position, behind=window.behind, sequence=sequence, reason=reason)

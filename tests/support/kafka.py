@@ -35,7 +35,7 @@ ENVIRONMENT = "SPNHUB_TEST_KAFKA"
 _START_TIMEOUT = 60.0
 
 
-class NoBroker(Exception):  # noqa: N818 - it says what is the case
+class NoBroker(Exception):
     """No way to a real broker on this machine; the message lists what was tried."""
 
 

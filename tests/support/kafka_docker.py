@@ -21,7 +21,7 @@ _ANSWER_TIMEOUT = 3
 _PULL_TIMEOUT = 90.0
 
 
-class DockerMissing(Exception):  # noqa: N818 - it says what is the case
+class DockerMissing(Exception):
     """No engine, or no image; the message says which."""
 
 

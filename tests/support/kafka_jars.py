@@ -65,7 +65,7 @@ SETTINGS = {
 _JVM = ("-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=off")
 
 
-class JarsMissing(Exception):  # noqa: N818 - it says what is the case
+class JarsMissing(Exception):
     """Kafka cannot be run from jars here; the message says what is missing."""
 
 

@@ -1,0 +1,177 @@
+"""The shipper against a real broker: everything arrives, in order per key, and can be read back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spnhub.events import model
+from spnhub.events.journal import Journal
+from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
+from spnhub.events.shipper_position import shipped_sequence
+from tests.support.kafka import KafkaBroker
+from tests.support.kafka_journal import (
+    events,
+    open_journal,
+    read_raw,
+    read_topic,
+    settings_for,
+    shipping,
+    unique,
+    write,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A journal of this test's own."""
+    with open_journal(tmp_path / "journal") as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, topic: str, journal: Journal) -> ShipperSettings:
+    """From that journal to a topic of this test's own."""
+    return settings_for(kafka, topic, journal.folder)
+
+
+async def test_everything_arrives(journal: Journal, settings: ShipperSettings) -> None:
+    """Frames, keys and headers are the journal's, order holds per key, and nothing comes twice."""
+    written = write(journal, events(3000))
+    async with shipping(settings) as (_, statuses):
+        written += write(journal, events(500, seed=1))
+        await statuses.position(journal.appended)
+    raw = await read_raw(settings.kafka)
+    expected: dict[bytes, list[tuple[bytes, dict[str, bytes]]]] = defaultdict(list)
+    for recorded in written:
+        key = getattr(recorded.event, "service_urn", None) or recorded.event.realm or recorded.hub_id
+        headers = {"eventId": str(recorded.event_id).encode(), "eventType": recorded.event.event_type.encode()}
+        expected[key.encode()].append((model.encode(recorded), headers))
+    found: dict[bytes, list[tuple[bytes, dict[str, bytes]]]] = defaultdict(list)
+    for _, _, key_bytes, value, record_headers in raw:
+        found[key_bytes].append((value, record_headers))
+    assert found == expected
+    assert len({partition for partition, *_ in raw}) > 1
+    assert statuses.states() == ["connected", "left"]
+    assert shipped_sequence(journal.folder) == journal.appended
+
+
+async def test_read_back_in_order(journal: Journal, settings: ShipperSettings) -> None:
+    """From six partitions the hub's events come back as one sequence."""
+    written = write(journal, events(4000))
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(journal.appended)
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
+
+
+async def test_drains_what_is_there(journal: Journal, settings: ShipperSettings) -> None:
+    """Told to go while it has hardly begun, the shipper ships the rest first."""
+    async with shipping(settings) as (_, statuses):
+        await statuses.state("connected")
+        written = write(journal, events(5000))
+    assert statuses.seen[-1].position == journal.appended
+    assert unique(await read_topic(settings.kafka)) == written
+
+
+async def test_goes_on_where_it_was(journal: Journal, settings: ShipperSettings) -> None:
+    """A second shipper sends nothing again that the first has seen acknowledged."""
+    written = write(journal, events(300))
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(journal.appended)
+    written += write(journal, events(300, seed=1))
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(journal.appended)
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
+
+
+async def test_one_shipper_at_a_time(journal: Journal, settings: ShipperSettings) -> None:
+    """A second shipper of the same journal waits until the first has left."""
+    written = write(journal, events(200))
+    async with shipping(settings) as (one, first):
+        await first.position(journal.appended)
+        async with shipping(settings) as (_, second):
+            await second.state("waiting")
+            await one.stop()
+            await second.state("connected")
+            written += write(journal, events(200, seed=1))
+            await second.position(journal.appended)
+    assert second.states() == ["waiting", "connected", "left"]
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
+
+
+async def test_waits_for_the_journal(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
+    """Started before the hub has made its journal, it says so and goes on when there is one."""
+    kafka_settings = KafkaSettings(bootstrap_servers=kafka.bootstrap, topic=topic)
+    settings = ShipperSettings(journal=tmp_path / "journal", kafka=kafka_settings, backoff=0.2)
+    async with shipping(settings) as (_, statuses):
+        await statuses.state("unreadable")
+        with open_journal(tmp_path / "journal") as journal:
+            written = write(journal, events(20))
+            await statuses.position(journal.appended)
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
+
+
+async def test_unusable_settings(journal: Journal, settings: ShipperSettings) -> None:
+    """A TLS file that isn't there ends the shipper with status 2 and a line that says why; it is tried again."""
+    wrong = replace(settings.kafka, security_protocol="SSL", ssl_cafile="/nonexistent/ca.pem")
+    async with shipping(replace(settings, kafka=wrong)) as (_, statuses):
+        died = await statuses.state("died")
+        await statuses.wait(lambda status: status.state == "died" and status is not died)
+    assert died.reason.startswith("exit status 2: shipper: the TLS files for Kafka cannot be used")
+
+
+async def test_power_failure_of_the_journal(journal: Journal, settings: ShipperSettings) -> None:
+    """A journal that has lost events already shipped, and uses their numbers again, is noticed: nothing is passed
+    over, and both versions are there for `verify` to find."""
+    before = write(journal, events(50))
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(50)
+    journal.close()
+    (segment,) = journal.folder.glob("*.segment")
+    frame = len(model.encode(before[-1])) + 8
+    os.truncate(segment, segment.stat().st_size - frame)
+    with open_journal(journal.folder) as reopened:
+        after = write(reopened, events(3, seed=7))
+        async with shipping(settings) as (_, statuses):
+            await statuses.position(reopened.appended)
+    assert [recorded.sequence for recorded in after] == [50, 51, 52]
+    assert statuses.states() == ["rewound", "connected", "left"]
+    found = {recorded for _, recorded in await read_topic(settings.kafka)}
+    assert found == {*before, *after}
+
+
+async def test_hub_killed(settings: ShipperSettings, journal: Journal) -> None:
+    """When the hub's process is killed, its shipper ships what is there and goes."""
+    written = write(journal, events(2000))
+    code = (
+        "import asyncio, sys\n"
+        "from spnhub.events.kafka_settings import ShipperSettings\n"
+        "from spnhub.events.shipper_process import ShipperProcess\n"
+        "async def main():\n"
+        "    told = asyncio.Event()\n"
+        "    shipper = ShipperProcess(ShipperSettings.from_json(sys.argv[1]), lambda status: told.set())\n"
+        "    shipper.start()\n"
+        "    await told.wait()\n"
+        "    print(shipper.pid, flush=True)\n"
+        "    await asyncio.sleep(100)\n"
+        "asyncio.run(main())\n"
+    )
+    hub = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, settings.to_json(), stdout=asyncio.subprocess.PIPE
+    )
+    assert hub.stdout is not None
+    shipper = psutil.Process(int(await hub.stdout.readline()))
+    hub.kill()
+    await hub.wait()
+    await asyncio.to_thread(shipper.wait, 20)
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
