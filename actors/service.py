@@ -142,8 +142,10 @@ class ServiceActor(EventLoopActor):
             case SessionRequested() if message.session not in self._sessions:
                 self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
             case LegRequested() if Key(message.session, message.request.stream) not in self._env.directory.connections:
-                session = self._sessions[message.session]
-                self._env.carry_out(refuse_connection(session, message.request, Code.INTERNAL, "a fault in the hub"))
+                session = self._sessions.get(message.session)
+                if session is not None:
+                    refusal = refuse_connection(session, message.request, Code.INTERNAL, "a fault in the hub")
+                    self._env.carry_out(refusal)
         return True
 
     # Sessions
@@ -240,12 +242,16 @@ class ServiceActor(EventLoopActor):
     # Connections
 
     def _leg_requested(self, message: LegRequested) -> None:
-        consumer, request = self._sessions[message.session], message.request
+        consumer, request = self._sessions.get(message.session), message.request
         directory = self._env.directory
+        if consumer is None:  # its actor has failed just after it asked, and the session has ended
+            return
         name = (request.connection_uid, request.epoch)
         key = Key(message.session, request.stream)
         if self._stopping:
             refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the hub is being stopped")
+        elif directory.sessions[message.session].ending:
+            refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the session is ending")
         elif name in self._names or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
         else:

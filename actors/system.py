@@ -60,6 +60,7 @@ class ActorSystem:
         env.now = max(env.now, now)
         env.wall = max(env.wall, wall)
         run = env.dispatcher.run
+        run()
         while self._inputs:
             address, message = self._inputs.popleft()
             if address is None:

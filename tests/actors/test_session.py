@@ -27,6 +27,7 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     StopHub,
 )
+from spnhub.actors.service import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import SessionRefused
 from tests.actors.harness import (
@@ -297,6 +298,16 @@ def test_stop_of_an_empty_hub(bench: Bench) -> None:
     empty = Bench(services=())
     empty.hub(LoadInventory(()))
     assert empty.hub(StopHub()) == ([], [HubStopped()])
+
+
+def test_stop_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if nobody ever reports, the process may leave."""
+    bench.provider(1)
+    monkeypatch.setattr(ServiceActor, "_report_stopped", lambda *_: None)
+    assert bench.hub(StopHub()) == ([], [])
+    assert bench.step(15.0)[1] == [CloseSession(1, Code.SHUTDOWN, STOPPING)]
+    assert bench.step(14.9) == ([], [])
+    assert bench.step(0.1) == ([], [HubStopped()])
 
 
 def test_endpoint_that_leaves_while_it_is_stopped(bench: Bench) -> None:

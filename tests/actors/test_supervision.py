@@ -27,7 +27,7 @@ from spnhub.actors.inputs import (
     StopHub,
 )
 from spnhub.actors.realm import RealmActor
-from spnhub.actors.session import SessionActor
+from spnhub.actors.session import LegRequested, SessionActor, SessionFailed
 from tests.actors.harness import (
     CONSUMER,
     ERROR,
@@ -227,3 +227,19 @@ def test_service_survives_an_opening(bench: Bench, monkeypatch: pytest.MonkeyPat
     bench.connection(KEY, ProviderAccepted())
     bench.connection(KEY, cut())
     untouched(bench)
+
+
+def test_session_fails_just_after_it_asked(bench: Bench) -> None:
+    """What it asked for is not opened behind its back; with and without legs that still end."""
+    env = bench.system._env
+    ref = env.directory.sessions[2].ref
+    parent: Any = ref._actor_weakref()
+    service = parent._parent
+    service.tell(SessionFailed(2))
+    service.tell(LegRequested(2, open_request(0)))
+    assert bench.step() == (
+        [refused(Code.SHUTDOWN, "the session is ending")],
+        [RefuseConnection(KEY, Code.SHUTDOWN, "the session is ending"), AbortConnection(Key(2, 40), Code.INTERNAL)],
+    )
+    service.tell(LegRequested(77, open_request(0)))
+    assert bench.step() == ([], [])
