@@ -31,7 +31,7 @@ from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
 def test_a_value_out_of_range(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     """Refused, with the option's name."""
     with pytest.raises(ConfigurationError) as caught:
-        HubSettings(**({"hub_id": "h", "journal": tmp_path} | given))
+        HubSettings(**dict[str, Any]({"hub_id": "h", "journal": tmp_path} | given))
     assert str(caught.value) == message
 
 

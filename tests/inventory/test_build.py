@@ -238,6 +238,10 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
         lambda acme: acme["hubs"].append(hub("kyoto", "Tokyo.Acme.Test.", serverAddress="127.0.0.1")),
         [Fault("hub acme/kyoto", "fqdn", "is that of hub acme/tokyo, on the same address and port")],
     ),
+    "hub without a name, and what is below it": (
+        lambda acme: [acme["hubs"][0].pop("name"), acme["hubs"][0]["services"][0].pop("provider")],
+        [Fault("hub acme/#1", "name", "is missing")],
+    ),
     "hub that is no object": (
         lambda acme: acme["hubs"].__setitem__(0, "tokyo"),
         [Fault("hub acme/#1", "", "is not an object")],

@@ -172,6 +172,13 @@ async def test_the_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
         assert (await client.get("/realms/acme")).status_code == 200
 
 
+async def test_an_error_inside_comes_out_as_it_is(tmp_path: Path) -> None:
+    """The server around it neither wraps nor swallows it."""
+    with pytest.raises(KeyError):
+        async with serving(written(sound(), tmp_path)):
+            raise KeyError
+
+
 async def test_what_cannot_be_served(tmp_path: Path) -> None:
     """A file that is no inventory, an address that is taken."""
     with pytest.raises(InventoryError, match="can't be read"):

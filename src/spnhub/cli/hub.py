@@ -16,7 +16,6 @@ import spnhub
 from spnhub import logging
 from spnhub.cli.command_line import UNUSABLE, run_command_line
 from spnhub.inventory import load_inventory
-from spnhub.inventory.server import serve_until_signalled
 from spnhub.settings import (
     DATAGRAM_SIZES,
     DEFAULT_INVENTORY,
@@ -221,6 +220,9 @@ def serve_inventory(
     """Serve a file as the inventory API, for development; the file is read again when it changes."""
     host, port = split_address(listen, "--listen")
     logging.configure()
+    # Imported late: a hub needs no HTTP server.
+    from spnhub.inventory.server import serve_until_signalled  # noqa: PLC0415
+
     asyncio.run(serve_until_signalled(file, token, host, port))
     return 0
 

@@ -256,15 +256,15 @@ async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1",
         app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
     )
     server = _Embedded(config)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=[sock]))
-            try:
-                yield url
-            finally:
-                server.should_exit = True
+        yield url
     finally:
-        sock.close()
+        server.should_exit = True
+        try:
+            await task
+        finally:
+            sock.close()
 
 
 async def serve_until_signalled(path: Path, token: str | None, host: str, port: int) -> None:

@@ -144,7 +144,8 @@ def load_document(path: Path) -> dict[str, Any]:
 
 
 def _children(parent: Any, kind: str) -> tuple[list[Any], str | None]:
-    children = parent.get(kind) if isinstance(parent, dict) else None
+    # Over HTTP there is no way to the children of an object without a usable name; the two are to agree.
+    children = parent.get(kind) if name_of(parent) is not None else None
     if children is None:
         return [], None
     return (children, None) if isinstance(children, list) else ([], "is not an array")
@@ -275,9 +276,9 @@ class _Reader:
         except httpx.TimeoutException as error:
             raise _FailedError(f"{shown}: no answer in time", transient=True) from error
         except httpx.TransportError as error:
-            raise _FailedError(f"{shown}: {str(error) or type(error).__name__}", transient=True) from error
+            raise _FailedError(f"{shown}: {_words(error)}", transient=True) from error
         except httpx.HTTPError as error:
-            raise _FailedError(f"{shown}: {str(error) or type(error).__name__}", transient=False) from error
+            raise _FailedError(f"{shown}: {_words(error)}", transient=False) from error
         status = response.status_code
         if status != HTTPStatus.OK:
             transient = status >= 500 or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
@@ -289,6 +290,10 @@ class _Reader:
         if not isinstance(data, list):
             raise _FailedError(f"{shown}: the answer is not an array", transient=False)
         return data
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _said(response: httpx.Response) -> str:
