@@ -1,4 +1,4 @@
-"""The actor of one connection: carries out what :mod:`spnhub.actors.leg` decides, and keeps the bound it names."""
+"""The actor of one connection: carries out what :mod:`spnhub.actors.leg_rules` decides, within the bound it names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pykka import ActorRef
 
-from spnhub.actors import leg as legs
+from spnhub.actors import leg_rules
 from spnhub.actors.environment import Environment
 from spnhub.actors.inputs import Key
 from spnhub.actors.leg import Leg, LegMessage, Phase, TimedOut, Wait
@@ -45,12 +45,12 @@ class ConnectionActor(EventLoopActor):
 
     def on_start(self) -> None:
         """Ask for the provider's stream."""
-        self._env.carry_out(legs.opening(self._leg))
+        self._env.carry_out(leg_rules.opening(self._leg))
         self._bound()
 
     def on_receive(self, message: LegMessage) -> None:
         """Decide, then apply."""
-        leg, decision = legs.decide(self._leg, message, self._state(), self._env.wall)
+        leg, decision = leg_rules.decide(self._leg, message, self._state(), self._env.wall)
         self._env.carry_out(decision)
         if leg is self._leg:
             return

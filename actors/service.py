@@ -11,7 +11,7 @@ from typing import Any
 
 from pykka import ActorRef
 
-from spnhub.actors import leg as legs
+from spnhub.actors import leg_rules
 from spnhub.actors.choice import ProviderChoice
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import AcceptSession, RefuseSession
@@ -296,7 +296,7 @@ class ServiceActor(EventLoopActor):
         leg = message.leg
         state = None if leg.log_key is None else self._env.state.connections.get(leg.log_key)
         if leg.log_key is None or state is not None:  # otherwise its end is logged: it failed after it
-            self._env.carry_out(legs.failed(leg, state, self._env.wall))
+            self._env.carry_out(leg_rules.failed(leg, state, self._env.wall))
         self._remove_connection(leg.facts.key)
 
     def _connection_gone(self, message: ConnectionGone) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors import leg as legs
+from spnhub.actors import leg_rules
 from spnhub.actors import service as services
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import (
@@ -87,7 +87,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, failure: Base
 def test_connection_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
     """It ends with error, its streams are cut."""
     bench.joined()
-    inject(monkeypatch, legs, "decide", failure)
+    inject(monkeypatch, leg_rules, "decide", failure)
     assert bench.connection(KEY, fins()) == (
         [ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0)],
         [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
@@ -99,7 +99,7 @@ def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: p
     """What is known is told, and who asked to close is answered."""
     bench.finished()
     bench.session(2, ask())
-    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
     assert bench.session(1, ask()) == (
         [ended(ERROR, Code.INTERNAL, FAULT)],
         [AbortConnection(KEY, Code.INTERNAL), SendCloseAck(2, "uid0", 0), ForgetConnection(KEY)],
@@ -110,7 +110,7 @@ def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: p
 def test_connection_fails_before_it_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trace is a refusal, and no timer stays."""
     key = bench.opening()
-    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
     assert bench.connection(key, ConsumerAborted(0)) == (
         [refused(Code.INTERNAL, FAULT)],
         [AbortConnection(key, Code.INTERNAL), ForgetConnection(key)],
@@ -121,7 +121,7 @@ def test_connection_fails_before_it_has_started(bench: Bench, monkeypatch: pytes
 
 def test_connection_fails_at_its_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Already its first step may fail."""
-    inject(monkeypatch, legs, "opening", RuntimeError("injected"))
+    inject(monkeypatch, leg_rules, "opening", RuntimeError("injected"))
     assert bench.session(2, open_request()) == (
         [refused(Code.INTERNAL, FAULT)],
         [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
@@ -178,7 +178,7 @@ def test_session_and_connection_fail(bench: Bench, monkeypatch: pytest.MonkeyPat
     bench.connection(Key(2, 40), cut())
     bench.joined()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
-    inject(monkeypatch, legs, "decide", RuntimeError("injected"))
+    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
     assert bench.session(1, SessionSuspected()) == (
         [
             ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0),
