@@ -16,8 +16,6 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.events.journal_files import JournalCorrupt, JournalError
@@ -162,6 +160,9 @@ def _json_printer() -> Callable[[Line], None]:
 
 
 def _terminal_printer() -> Callable[[Line], None]:
+    from rich.console import Console  # noqa: PLC0415 - only for terminals, and it takes a while to load
+    from rich.text import Text  # noqa: PLC0415
+
     console = Console(highlight=False)
 
     def show(line: Line) -> None:
