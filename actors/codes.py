@@ -40,6 +40,8 @@ class Code(enum.IntEnum):
     """Another session with the same certificate and instance id has taken this one's place."""
     WITHDRAWN = 21
     """The hub took the permission or the service away."""
+    START_FAILED = 22
+    """The service is started on demand, and could not be started, or not in time."""
 
     CONNECT_FAILED = 32
     """The provider's side could not be reached (its TCP server refused)."""
@@ -56,7 +58,16 @@ class Code(enum.IntEnum):
 
 
 _RETRYABLE = frozenset(
-    {Code.INTERNAL, Code.TIMEOUT, Code.SHUTDOWN, Code.LIMIT, Code.NO_PROVIDER, Code.SINGLETON, Code.SUPERSEDED}
+    {
+        Code.INTERNAL,
+        Code.TIMEOUT,
+        Code.SHUTDOWN,
+        Code.LIMIT,
+        Code.NO_PROVIDER,
+        Code.SINGLETON,
+        Code.SUPERSEDED,
+        Code.START_FAILED,
+    }
 )
 
 

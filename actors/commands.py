@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spnhub.actors.codes import Code
+from spnhub.actors.definitions import Availability
 from spnhub.actors.inputs import Key
 
 __all__ = [
@@ -23,8 +24,11 @@ __all__ = [
     "OpenProviderStream",
     "RefuseConnection",
     "RefuseSession",
+    "SendAllConnectionsClosed",
     "SendCloseAck",
     "SendCloseRequest",
+    "StartService",
+    "StopService",
 ]
 
 
@@ -115,6 +119,42 @@ class SendCloseAck:
 
 
 @dataclass(frozen=True, slots=True)
+class SendAllConnectionsClosed:
+    """Send AllConnectionsClosed to this session's endpoint (R-5.4, D-22), if it has announced that it reads it."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartService:
+    """Have the cluster manager start the service; ServiceStarted or ServiceStartFailed comes back.
+
+    To start what runs already is a success. Commands of one service come one at a time: no other before the answer,
+    but after a stated time without an answer.
+    """
+
+    service_urn: str
+    reason: str
+    """``load``, ``consumer``, ``payload`` or ``schedule``."""
+    availability: Availability
+
+
+@dataclass(frozen=True, slots=True)
+class StopService:
+    """Have the cluster manager stop the service; ServiceStopped or ServiceStopFailed comes back.
+
+    To stop what doesn't run is a success. The service may have gone from the inventory: what its manager needs to know
+    has to be kept until the answer.
+    """
+
+    service_urn: str
+    reason: str
+    """``idle``, ``schedule``, ``removed`` or ``replaced`` (by another definition)."""
+    availability: Availability
+    """As it was when it was started."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetConnection:
     """The connection has ended; nothing more will be said about it."""
 
@@ -136,6 +176,9 @@ Command = (
     | AbortConnection
     | SendCloseRequest
     | SendCloseAck
+    | SendAllConnectionsClosed
+    | StartService
+    | StopService
     | ForgetConnection
     | HubStopped
 )

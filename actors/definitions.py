@@ -8,7 +8,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NetworkDefinition", "RealmDefinition", "ServiceDefinition"]
+__all__ = ["Availability", "NetworkDefinition", "RealmDefinition", "ServiceDefinition"]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """How a service is started and stopped (``spec: availabilityManagement``), as far as actors decide it.
+
+    What else a cluster manager needs (image, command, environment) stays with whoever carries out the commands.
+    """
+
+    cluster_manager_urn: str
+    service_id: str
+    start_on_load: bool = False
+    """No on-demand start: started when it is loaded."""
+    on_consumer: bool = False
+    """Started when a consumer's session is ready."""
+    on_payload: bool = False
+    """Started at a consumer's first payload (D-29)."""
+    idle_timeout: float | None = None
+    """Seconds without traffic after which it is stopped; only with on-demand start. None or 0: never."""
+    start_at: str | None = None
+    """Six cron fields; the edge watches the clock and tells :class:`spnhub.actors.inputs.ScheduleDue`."""
+    stop_at: str | None = None
+    """Likewise."""
+    fingerprint: str = ""
+    """Digest of all that only the cluster manager reads, so that its change is a difference."""
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether somebody's wish starts it."""
+        return self.on_consumer or self.on_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +53,8 @@ class ServiceDefinition:
     consumers: frozenset[str]
     """Common names that may use it."""
     singleton: bool = False
+    availability: Availability | None = None
+    """None: nobody here starts or stops it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +67,10 @@ class NetworkDefinition:
     fqdn: str
     """Lower case; the SNI that selects this network."""
     services: tuple[ServiceDefinition, ...]
+    address: str = ""
+    """``host:port`` where it takes packets; for differences, nothing is decided by it."""
+    certificate: str = ""
+    """SHA-256 (hex) of the server's certificate chain, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +79,9 @@ class RealmDefinition:
 
     name: str
     networks: tuple[NetworkDefinition, ...]
+    expired_at: int | None = None
+    """Microseconds since 1970, UTC: from then on it isn't served any more. None: never."""
+    max_sessions: int | None = None
+    """Sessions open at once; None: :attr:`spnhub.actors.environment.ActorOptions.realm_sessions`."""
+    client_ca: str = ""
+    """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

@@ -27,13 +27,22 @@ __all__ = [
     "ProviderAccepted",
     "ProviderRejected",
     "ProviderStreamOpened",
+    "RejectInventory",
+    "ScheduleDue",
+    "ServiceInput",
+    "ServiceStartFailed",
+    "ServiceStarted",
+    "ServiceStopFailed",
+    "ServiceStopped",
     "SessionAnswered",
     "SessionClosed",
     "SessionInput",
+    "SessionInvalidated",
     "SessionRequested",
     "SessionSuspected",
     "SpliceEnded",
     "StopHub",
+    "WeightSet",
 ]
 
 
@@ -49,9 +58,16 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadInventory:
-    """All realms that count, whole (R-6.2)."""
+    """All realms that count, whole (R-6.2). Again at a reload: what is different is decided in one step (D-31)."""
 
     realms: tuple[RealmDefinition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectInventory:
+    """A reload found faults: nothing changes, the log says why. One text for each, saying where and what."""
+
+    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +107,49 @@ class StopHub:
     """Planned stop (R-4.10): consumers, then providers; the command ``HubStopped`` says when all have gone."""
 
 
-HubInput = LoadInventory | HandshakeRefused | SessionRequested | StopHub
+@dataclass(frozen=True, slots=True)
+class ServiceStarted:
+    """What ``StartService`` asked for is done; the provider's session comes by itself."""
+
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStartFailed:
+    """What ``StartService`` asked for failed. ``retryable``: the same may succeed later; the actors retry."""
+
+    service_urn: str
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped:
+    """What ``StopService`` asked for is done: the provider is gone, or goes at once."""
+
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopFailed:
+    """What ``StopService`` asked for failed; the actors retry."""
+
+    service_urn: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDue:
+    """The service's startAt (``start``) or stopAt has come."""
+
+    service_urn: str
+    start: bool
+
+
+ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ScheduleDue
+"""For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
+
+HubInput = LoadInventory | RejectInventory | HandshakeRefused | SessionRequested | StopHub | ServiceInput
 
 
 # To a session ---------------------------------------------------------------------------------------------------------
@@ -146,8 +204,29 @@ class SessionAnswered:
     """It has answered again (D-20)."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionInvalidated:
+    """Its certificate doesn't count any more: expired, or not of the realm's CA as it is now (D-30)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSet:
+    """A SetWeight came on this provider's control stream (R-5.3)."""
+
+    weight: int
+
+
 SessionInput = (
-    SessionClosed | ConnectionRequested | CloseRequested | CloseAcknowledged | SessionSuspected | SessionAnswered
+    SessionClosed
+    | ConnectionRequested
+    | CloseRequested
+    | CloseAcknowledged
+    | SessionSuspected
+    | SessionAnswered
+    | SessionInvalidated
+    | WeightSet
 )
 
 

@@ -26,12 +26,30 @@ __all__ = [
     "EndPointType",
     "Event",
     "EventsLost",
+    "InventoryLoaded",
+    "InventoryRejected",
     "JournalStalled",
+    "NetworkAdded",
+    "NetworkChanged",
+    "NetworkRemoved",
+    "RealmAdded",
+    "RealmChanged",
+    "RealmRemoved",
     "Recorded",
+    "ServiceAdded",
+    "ServiceChanged",
+    "ServiceRemoved",
+    "ServiceStartFailed",
+    "ServiceStartRequested",
+    "ServiceStarted",
+    "ServiceStopFailed",
+    "ServiceStopRequested",
+    "ServiceStopped",
     "SessionEnded",
     "SessionRefused",
     "SessionStarted",
     "TerminateReason",
+    "WeightChanged",
     "decode",
     "encode",
     "event_id",
@@ -206,6 +224,227 @@ class EventsLost(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryLoaded(Event):
+    """The inventory is applied from now on (R-6.2); an event for each difference follows."""
+
+    event_type: ClassVar[str] = "inventoryLoaded"
+
+    initial: bool
+    realms_added: int = 0
+    realms_changed: int = 0
+    realms_removed: int = 0
+    networks_added: int = 0
+    networks_changed: int = 0
+    networks_removed: int = 0
+    services_added: int = 0
+    services_changed: int = 0
+    services_removed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryRejected(Event):
+    """A reload found faults and changed nothing."""
+
+    event_type: ClassVar[str] = "inventoryRejected"
+
+    fault_count: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmAdded(Event):
+    """A realm is served from now on."""
+
+    event_type: ClassVar[str] = "realmAdded"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmChanged(Event):
+    """A realm's definition is another from now on."""
+
+    event_type: ClassVar[str] = "realmChanged"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmRemoved(Event):
+    """A realm is no longer served."""
+
+    event_type: ClassVar[str] = "realmRemoved"
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAdded(Event):
+    """A hub of the inventory is served from now on (D-3)."""
+
+    event_type: ClassVar[str] = "networkAdded"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkChanged(Event):
+    """The definition of a hub of the inventory is another from now on."""
+
+    event_type: ClassVar[str] = "networkChanged"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRemoved(Event):
+    """A hub of the inventory is no longer served."""
+
+    event_type: ClassVar[str] = "networkRemoved"
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAdded(Event):
+    """A service is defined from now on."""
+
+    event_type: ClassVar[str] = "serviceAdded"
+
+    service_urn: str
+    provider: str
+    consumers: tuple[str, ...]
+    singleton: bool = False
+    cluster_manager_urn: str | None = None
+    service_id: str | None = None
+    start_on_load: bool = False
+    start_on_consumer: bool = False
+    start_on_payload: bool = False
+    idle_timeout: float | None = None
+    start_at: str | None = None
+    stop_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceChanged(Event):
+    """A service's definition is another from now on."""
+
+    event_type: ClassVar[str] = "serviceChanged"
+
+    service_urn: str
+    provider: str
+    consumers: tuple[str, ...]
+    singleton: bool = False
+    cluster_manager_urn: str | None = None
+    service_id: str | None = None
+    start_on_load: bool = False
+    start_on_consumer: bool = False
+    start_on_payload: bool = False
+    idle_timeout: float | None = None
+    start_at: str | None = None
+    stop_at: str | None = None
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRemoved(Event):
+    """A service is no longer defined."""
+
+    event_type: ClassVar[str] = "serviceRemoved"
+
+    service_urn: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightChanged(Event):
+    """A provider changed its weight (R-5.3)."""
+
+    event_type: ClassVar[str] = "weightChanged"
+
+    spn_session_id: str
+    service_urn: str
+    old_weight: int
+    new_weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStartRequested(Event):
+    """The cluster manager was asked to start a service."""
+
+    event_type: ClassVar[str] = "serviceStartRequested"
+
+    service_urn: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStarted(Event):
+    """The cluster manager reported that a service was started."""
+
+    event_type: ClassVar[str] = "serviceStarted"
+
+    service_urn: str
+    latency: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStartFailed(Event):
+    """A service could not be started."""
+
+    event_type: ClassVar[str] = "serviceStartFailed"
+
+    service_urn: str
+    reason: str
+    attempt: int = 1
+    will_retry: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStopRequested(Event):
+    """The cluster manager was asked to stop a service."""
+
+    event_type: ClassVar[str] = "serviceStopRequested"
+
+    service_urn: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStopped(Event):
+    """The cluster manager reported that a service was stopped."""
+
+    event_type: ClassVar[str] = "serviceStopped"
+
+    service_urn: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStopFailed(Event):
+    """A service could not be stopped."""
+
+    event_type: ClassVar[str] = "serviceStopFailed"
+
+    service_urn: str
+    reason: str
+    attempt: int = 1
+    will_retry: bool = False
+
+
 EVENT_CLASSES: Final[dict[str, type[Event]]] = {
     cls.__name__: cls
     for cls in (
@@ -217,6 +456,24 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
         ConnectionRefused,
         JournalStalled,
         EventsLost,
+        InventoryLoaded,
+        InventoryRejected,
+        RealmAdded,
+        RealmChanged,
+        RealmRemoved,
+        NetworkAdded,
+        NetworkChanged,
+        NetworkRemoved,
+        ServiceAdded,
+        ServiceChanged,
+        ServiceRemoved,
+        WeightChanged,
+        ServiceStartRequested,
+        ServiceStarted,
+        ServiceStartFailed,
+        ServiceStopRequested,
+        ServiceStopped,
+        ServiceStopFailed,
     )
 }
 """Event class by Avro record name."""
@@ -273,6 +530,10 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "disconnect_reason": DisconnectReason,
     "first_timestamp": _microseconds,
     "last_timestamp": _microseconds,
+    "expired_at": _microseconds,
+    "consumers": tuple,
+    "changed": tuple,
+    "faults": tuple,
 }
 
 _FIELDS: Final = {
@@ -280,6 +541,9 @@ _FIELDS: Final = {
     for cls in EVENT_CLASSES.values()
 }
 """Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
+
+_LISTS: Final = {cls: tuple(name for _, name, convert in fields if convert is tuple) for cls, fields in _FIELDS.items()}
+"""Avro names of the arrays."""
 
 
 def to_record(recorded: Recorded) -> dict[str, Any]:
@@ -295,6 +559,8 @@ def to_record(recorded: Recorded) -> dict[str, Any]:
     }
     for attribute, name, _ in _FIELDS[type(event)]:
         record[name] = getattr(event, attribute)
+    for name in _LISTS[type(event)]:
+        record[name] = list(record[name])
     return record
 
 

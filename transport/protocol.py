@@ -18,6 +18,7 @@ from spnhub.schemas import codec
 __all__ = [
     "ALPN",
     "Accept",
+    "AllConnectionsClosed",
     "CloseAck",
     "CloseRequest",
     "Opening",
@@ -28,6 +29,7 @@ __all__ = [
     "SessionAck",
     "SessionRefusal",
     "SessionRequest",
+    "SetWeight",
     "encode",
     "own_kinds",
 ]
@@ -101,6 +103,16 @@ class CloseAck(Packet):
 
 
 @dataclass(frozen=True, slots=True)
+class SetWeight(Packet):
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllConnectionsClosed(Packet):
+    """Of this session (D-22)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening(Packet):
     kind: OpeningKind
     connection_uid: bytes
@@ -124,7 +136,18 @@ class Accept(Packet):
 
 
 _CLASSES: Final[dict[str, type[Packet]]] = {
-    cls.__name__: cls for cls in (SessionRequest, SessionAck, SessionRefusal, CloseRequest, CloseAck, Opening, Accept)
+    cls.__name__: cls
+    for cls in (
+        SessionRequest,
+        SessionAck,
+        SessionRefusal,
+        CloseRequest,
+        CloseAck,
+        SetWeight,
+        AllConnectionsClosed,
+        Opening,
+        Accept,
+    )
 }
 
 

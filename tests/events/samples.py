@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from spnhub.events.journal import Journal
@@ -15,12 +16,30 @@ from spnhub.events.model import (
     EndPointType,
     Event,
     EventsLost,
+    InventoryLoaded,
+    InventoryRejected,
     JournalStalled,
+    NetworkAdded,
+    NetworkChanged,
+    NetworkRemoved,
+    RealmAdded,
+    RealmChanged,
+    RealmRemoved,
     Recorded,
+    ServiceAdded,
+    ServiceChanged,
+    ServiceRemoved,
+    ServiceStarted,
+    ServiceStartFailed,
+    ServiceStartRequested,
+    ServiceStopFailed,
+    ServiceStopped,
+    ServiceStopRequested,
     SessionEnded,
     SessionRefused,
     SessionStarted,
     TerminateReason,
+    WeightChanged,
 )
 
 JOURNAL_ID = UUID("6a1f3c52-0d0e-4c3e-9b61-5f6a7b8c9d0e")
@@ -161,6 +180,17 @@ def events_lost(first: int, last: int) -> EventsLost:
     )
 
 
+_MANAGED: dict[str, Any] = {
+    "singleton": True,
+    "cluster_manager_urn": "docker:",
+    "service_id": "web",
+    "start_on_consumer": True,
+    "start_on_payload": True,
+    "idle_timeout": 300.0,
+    "start_at": "0 8 ? * MON-FRI *",
+    "stop_at": "0 22 ? * MON-FRI *",
+}
+
 EACH: tuple[Event, ...] = (
     session_started("p1", EndPointType.PROVIDER),
     session_ended("p1", EndPointType.PROVIDER, count=2, elapsed=12.25),
@@ -170,6 +200,34 @@ EACH: tuple[Event, ...] = (
     connection_refused(),
     journal_stalled(),
     events_lost(5, 8),
+    InventoryLoaded(
+        realm=None, network_urn=None, initial=False, realms_added=1, networks_changed=2, services_removed=3
+    ),
+    InventoryRejected(realm=None, network_urn=None, fault_count=2, faults=("realm acme: cacert is missing", "hub b")),
+    RealmAdded(realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000),
+    RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
+    RealmRemoved(realm="acme", network_urn=None, reason="expired"),
+    NetworkAdded(realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32),
+    NetworkChanged(realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", changed=("certificate",)),
+    NetworkRemoved(realm="acme", network_urn=NETWORK, reason="removed"),
+    ServiceAdded(
+        realm="acme", network_urn=NETWORK, service_urn=SERVICE, provider="p", consumers=("a", "b"), **_MANAGED
+    ),
+    ServiceChanged(
+        realm="acme", network_urn=NETWORK, service_urn=SERVICE, provider="p", consumers=(), changed=("consumers",)
+    ),
+    ServiceRemoved(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="removed"),
+    WeightChanged(
+        realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE, old_weight=100, new_weight=0
+    ),
+    ServiceStartRequested(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="payload", attempt=2),
+    ServiceStarted(realm="acme", network_urn=NETWORK, service_urn=SERVICE, latency=1.5),
+    ServiceStartFailed(
+        realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="no such image", attempt=2, will_retry=True
+    ),
+    ServiceStopRequested(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
+    ServiceStopped(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
+    ServiceStopFailed(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="busy", attempt=3),
 )
 """One of each class, in the order of their schema ids."""
 

@@ -10,6 +10,7 @@ from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.protocol import (
     Accept,
+    AllConnectionsClosed,
     CloseAck,
     CloseRequest,
     Opening,
@@ -18,6 +19,7 @@ from spnhub.transport.protocol import (
     SessionAck,
     SessionRefusal,
     SessionRequest,
+    SetWeight,
 )
 from tests.events.samples import EACH, record
 
@@ -33,6 +35,8 @@ PACKETS: Final[tuple[Packet, ...]] = (
     SessionRefusal(18, "no provider", True),
     CloseRequest(UID, 1, 1 << 40, 7, True),
     CloseAck(UID, 1),
+    SetWeight(1_000_000),
+    AllConnectionsClosed(),
     Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer"),
     Accept(OpeningKind.OPEN, 32, "connection refused", 0, 0, 0, "one", "CN=provider"),
 )

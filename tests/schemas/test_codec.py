@@ -38,6 +38,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return STRATEGIES[kind]
     if isinstance(kind, enum.EnumType):
         return st.sampled_from(list(kind))
+    if typing.get_origin(kind) is tuple:
+        return st.lists(values(typing.get_args(kind)[0]), max_size=5).map(tuple)
     return st.one_of([values(one) for one in typing.get_args(kind)])
 
 
@@ -45,6 +47,7 @@ def instances(cls: type[Event]) -> st.SearchStrategy[Event]:
     hints = typing.get_type_hints(cls)
     fields = {field.name: values(hints[field.name]) for field in dataclasses.fields(cls)}
     fields |= {name: TIME for name in fields if name.endswith("_timestamp")}
+    fields |= {name: st.none() | TIME for name in fields if name == "expired_at"}
     return st.builds(cls, **fields)
 
 
