@@ -67,7 +67,8 @@ def test_event_line(event: Event) -> None:
     assert line.keys() == to_record(recorded).keys()
     assert line["timestamp"] == "2026-01-02T12:00:00.000000Z"
     assert json.loads(json.dumps(line)) == line
-    assert all(type(value) in {str, int, float, bool, type(None)} for value in line.values())
+    assert all(type(value) in {str, int, float, bool, list, type(None)} for value in line.values())
+    assert line.get("expiredAt") in {None, "2026-01-02T12:00:00.000000Z"}
 
 
 def test_every_class_has_a_sample() -> None:
