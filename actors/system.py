@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from spnhub.actors.commands import Command
 from spnhub.actors.environment import ActorOptions, Environment
@@ -85,8 +84,7 @@ class ActorSystem:
 
     def state(self) -> HubState:
         """What the hub holds: the fold of all events recorded so far. A copy."""
-        state = self._env.state
-        return replace(state, sessions=dict(state.sessions), connections=dict(state.connections))
+        return self._env.state.copy()
 
     def residents(self) -> tuple[set[int], set[Key]]:
         """The sessions and connections that have an actor, connections whose start isn't logged yet included."""

@@ -61,7 +61,7 @@ class JournalError(Exception):
     """A journal can't be used; the message names the folder and says why."""
 
 
-class JournalLocked(JournalError):  # noqa: N818 - it says what is the case
+class JournalLocked(JournalError):
     """Another process writes this journal."""
 
     def __init__(self, folder: Path, hub_id: str, pid: int | None) -> None:
@@ -75,7 +75,7 @@ class JournalLocked(JournalError):  # noqa: N818 - it says what is the case
         self.pid = pid
 
 
-class JournalCorrupt(JournalError):  # noqa: N818 - it says what is the case
+class JournalCorrupt(JournalError):
     """Bytes inside the log are damaged: not an unfinished tail."""
 
     def __init__(self, path: Path, offset: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What a hub holds, folded from its events: sessions (R-2.4), connections (R-4.3), and all of them together.
+"""What a hub holds, folded from its events: sessions (R-2.4), connections (R-4.3), definitions, all of them together.
 
 The functions on single sessions and connections are pure and total; the live actors apply their own events with them,
 so that what an actor knows and what a replay shows are the same. :class:`HubState` folds a whole log, one constant
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from spnhub.events.definitions import Definitions
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionRefused,
@@ -24,6 +25,7 @@ from spnhub.events.model import (
     SessionEnded,
     SessionStarted,
     TerminateReason,
+    WeightChanged,
 )
 
 __all__ = [
@@ -131,6 +133,8 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
             return replace(state, total_connection_count=state.total_connection_count + 1)
         case SessionEnded() if event.spn_session_id == state.spn_session_id:
             return replace(state, terminate_reason=event.terminate_reason)
+        case WeightChanged() if event.spn_session_id == state.spn_session_id:
+            return replace(state, weight=event.new_weight)
         case _:
             return state
 
@@ -192,7 +196,7 @@ class Fault:
 
 @dataclass(slots=True)
 class HubState:
-    """What is open in one hub's log: an accumulator, memory in proportion to what is open, O(1) per event."""
+    """What is open and defined in one hub's log: an accumulator, memory in proportion to that, O(1) per event."""
 
     sessions: dict[str, SessionState] = field(default_factory=dict)
     """Open sessions by spnSessionId, oldest first."""
@@ -204,6 +208,8 @@ class HubState:
     """Latest time of any event folded, microseconds since 1970; 0 before the first."""
     lost: int = 0
     """Events that the log declares lost (D-8)."""
+    definitions: Definitions = field(default_factory=Definitions)
+    """The inventory as applied."""
 
     def apply(self, recorded: Recorded) -> tuple[Fault, ...]:
         """Take in the next event; what doesn't fit is returned, and taken in as far as it makes sense."""
@@ -223,7 +229,20 @@ class HubState:
                 return self._known_sessions(recorded, event.consumer_side_spn_session_id)
             case EventsLost():
                 self.lost += event.count
+            case WeightChanged():
+                return self._weight_changed(event, recorded)
+            case _:
+                self.definitions.apply(event, recorded.timestamp)
         return ()
+
+    def copy(self) -> HubState:
+        """Another one with the same content, that goes its own way."""
+        return replace(
+            self,
+            sessions=dict(self.sessions),
+            connections=dict(self.connections),
+            definitions=self.definitions.copy(),
+        )
 
     def apply_all(self, events: Iterable[Recorded]) -> list[Fault]:
         """Take in events in order."""
@@ -248,6 +267,11 @@ class HubState:
             message = f"{name} ends with totalConnectionCount {told}; the log has {counted} connections that name it"
             return (_fault(FaultKind.WRONG_COUNT, recorded, message),)
         return ()
+
+    def _weight_changed(self, event: WeightChanged, recorded: Recorded) -> tuple[Fault, ...]:
+        if session := self.sessions.get(event.spn_session_id):
+            self.sessions[event.spn_session_id] = apply_session(session, event)
+        return self._known_sessions(recorded, event.spn_session_id)
 
     def _connection_started(self, event: ConnectionStarted, recorded: Recorded) -> tuple[Fault, ...]:
         sides = (event.consumer_side_spn_session_id, event.provider_side_spn_session_id)
