@@ -1,0 +1,40 @@
+"""Services started and stopped on demand or by the clock, through the cluster manager that their definition names.
+
+Nothing here decides: the service actor does, :class:`Starter` carries out and reports. Counterparts:
+:mod:`spnhub.actors` (decisions), :mod:`spnhub.inventory` (definitions).
+"""
+
+from spnhub.clusters.backoff import Backoff, RateLimit
+from spnhub.clusters.managers import check_urn, manager_for
+from spnhub.clusters.schedule import Schedule, ScheduleError, is_on
+from spnhub.clusters.starter import (
+    ServiceEnded,
+    ServiceStartResult,
+    ServiceStopResult,
+    Starter,
+    StartService,
+    StopService,
+)
+from spnhub.clusters.task import ClusterError, ClusterManager, MountPoint, ServiceTask, environment, split_command
+
+__all__ = [
+    "Backoff",
+    "ClusterError",
+    "ClusterManager",
+    "MountPoint",
+    "RateLimit",
+    "Schedule",
+    "ScheduleError",
+    "ServiceEnded",
+    "ServiceStartResult",
+    "ServiceStopResult",
+    "ServiceTask",
+    "StartService",
+    "Starter",
+    "StopService",
+    "check_urn",
+    "environment",
+    "is_on",
+    "manager_for",
+    "split_command",
+]

@@ -1,0 +1,86 @@
+"""The manager that a clusterManagerUrn names.
+
+Each scheme's client library is imported when the first service needs it: a hub whose services start elsewhere pays
+nothing. Counterparts: :mod:`spnhub.clusters.docker_engine`, :mod:`~spnhub.clusters.kubernetes`,
+:mod:`~spnhub.clusters.nomad`, :mod:`~spnhub.clusters.process`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from spnhub.clusters.task import ClusterError, ClusterManager, OnExit
+
+__all__ = ["SCHEMES", "check_urn", "manager_for"]
+
+SCHEMES: Final = ("docker", "k8s", "nomad", "process")
+
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def check_urn(urn: str) -> tuple[str, str]:
+    """Scheme and rest of a clusterManagerUrn.
+
+    :raises ValueError: it is none; the text says what is wrong.
+    """
+    scheme, colon, rest = urn.partition(":")
+    if not colon or scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise ValueError(f"{urn!r} names no cluster manager: {scheme!r} is none of {known}")
+    if scheme in {"docker", "process"} and rest:
+        raise ValueError(f"{urn!r} names no cluster manager: {scheme}: takes nothing after the colon")
+    if scheme == "k8s":
+        url, namespace = split_kubernetes(rest)
+        if _NAMESPACE.fullmatch(namespace) is None:
+            raise ValueError(f"{urn!r} names no cluster manager: {namespace!r} is not a namespace")
+        if url is not None:
+            _check_url(urn, url)
+    if scheme == "nomad":
+        _check_url(urn, rest)
+    return scheme, rest
+
+
+def split_kubernetes(rest: str) -> tuple[str | None, str]:
+    """``[api-url/]namespace`` as API URL, None for the cluster's own, and namespace."""
+    url, slash, namespace = rest.rpartition("/")
+    return (url if slash else None), namespace
+
+
+def manager_for(urn: str, on_exit: OnExit | None = None) -> ClusterManager:
+    """A new manager for ``urn``; the caller closes it.
+
+    :param on_exit: told of services that ended by themselves, by managers that can know (``process:``).
+    :raises ClusterError: no such manager, not retryable; the text names the scheme.
+    """
+    try:
+        scheme, rest = check_urn(urn)
+    except ValueError as error:
+        raise ClusterError(str(error), retryable=False) from None
+    # Importing all four costs the hub 45 MB and most of a second.
+    if scheme == "docker":
+        from spnhub.clusters.docker_engine import DockerManager  # noqa: PLC0415
+
+        return DockerManager()
+    if scheme == "k8s":
+        from spnhub.clusters.kubernetes import KubernetesManager  # noqa: PLC0415
+
+        return KubernetesManager(*split_kubernetes(rest))
+    if scheme == "nomad":
+        from spnhub.clusters.nomad import NomadManager  # noqa: PLC0415
+
+        return NomadManager(rest)
+    from spnhub.clusters.process import ProcessManager  # noqa: PLC0415
+
+    return ProcessManager(on_exit=on_exit)
+
+
+def _check_url(urn: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{urn!r} names no cluster manager: {url!r} is not an http or https URL")

@@ -1,0 +1,133 @@
+"""``nomad:{job-api-url}``: the task group named by ``image`` is scaled between 0 and 1.
+
+On httpx: python-nomad has no call that scales a job, builds its URLs from an address of its own (so a job URL with a
+path prefix or ``?namespace=`` can't be given), and by default doesn't verify certificates.
+
+What is done over HTTP, with ``{url}`` as in ``http://host:4646/v1/job/web?namespace=default``: GET ``{url}/scale``
+(``TaskGroups.{group}.Desired``), and, when the count must change or the answer doesn't say, POST ``{url}/scale`` with
+``Count``, ``Target.Group`` and ``Message``. A group that others scaled to more than 1 is running and is left so by
+a start. While a deployment of the job is active Nomad refuses to scale it (400); that passes.
+
+``NOMAD_TOKEN`` is sent along (``X-Nomad-Token``; it needs ``scale-job``, and ``read-job-scaling`` for the GET), and
+``NOMAD_CACERT`` is trusted, as Nomad's own tools do. Counterpart: :mod:`spnhub.clusters.managers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from typing import Any, Final
+
+import httpx
+
+from spnhub.clusters.http_status import may_pass, named
+from spnhub.clusters.task import ClusterError, ServiceTask
+
+__all__ = ["NomadManager"]
+
+_BUSY: Final = "active deployment"
+
+
+class NomadManager:
+    """Scales task groups of one job."""
+
+    def __init__(self, job_url: str, *, timeout: float = 15.0) -> None:
+        """Nothing is connected yet.
+
+        :param job_url: ``http(s)://host:port/v1/job/{job id}``, with a query if need be.
+        :param timeout: seconds for a start or stop as a whole.
+        """
+        url = httpx.URL(job_url)
+        # raw_path keeps the %2F in the id of a job that Nomad made from another one.
+        path, _, query = url.raw_path.decode("ascii").partition("?")
+        self._url = url.copy_with(raw_path=f"{path.rstrip('/')}/scale{'?' + query if query else ''}".encode("ascii"))
+        self._job = path.rstrip("/").rpartition("/")[2]
+        self._timeout = timeout
+        self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def start(self, task: ServiceTask) -> None:
+        await self._scale(task, running=True)
+
+    async def stop(self, task: ServiceTask) -> None:
+        await self._scale(task, running=False)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _scale(self, task: ServiceTask, *, running: bool) -> None:
+        if not task.image:
+            raise ClusterError("nomad: needs the task group's name as image", retryable=False)
+        where = f"Nomad job {self._job}, group {task.image}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                client = await self._open()
+                await self._scale_group(client, where, task.image, running=running)
+        except TimeoutError:
+            raise ClusterError(f"{where}: Nomad took longer than {self._timeout:g} s", retryable=True) from None
+        except httpx.HTTPError as error:
+            text = str(error) or type(error).__name__
+            raise ClusterError(f"{where}: Nomad cannot be reached: {text}", retryable=True) from error
+
+    async def _scale_group(self, client: httpx.AsyncClient, where: str, group: str, *, running: bool) -> None:
+        # A token that may scale need not be allowed to read; the POST then decides alone.
+        status = _parsed(await client.get(self._url))
+        if running and status.get("JobStopped") is True:
+            raise ClusterError(f"{where}: the job is stopped", retryable=False)
+        desired = _desired(status, group)
+        if desired is not None and running == (desired > 0):
+            return
+        answer = await client.post(
+            self._url,
+            json={
+                "Count": int(running),
+                "Target": {"Group": group},
+                "Message": "started by spnhub" if running else "stopped by spnhub",
+            },
+        )
+        if answer.is_success:
+            return
+        # Nomad says why as plain text.
+        said = answer.text.strip()[:500]
+        text = f"{where}: {named(answer.status_code)}" + (f": {said}" if said else "")
+        raise ClusterError(text, retryable=may_pass(answer.status_code) or _BUSY in said)
+
+    async def _open(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._client is None:
+                # Reads files and builds a TLS context.
+                self._client = await asyncio.to_thread(self._build)
+            return self._client
+
+    def _build(self) -> httpx.AsyncClient:
+        token = os.environ.get("NOMAD_TOKEN")
+        authority = os.environ.get("NOMAD_CACERT")
+        try:
+            context = ssl.create_default_context(cafile=authority or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ClusterError(f"NOMAD_CACERT {authority!r} cannot be read: {error}", retryable=False) from error
+        return httpx.AsyncClient(
+            verify=context, headers={"X-Nomad-Token": token} if token else None, timeout=self._timeout
+        )
+
+
+def _parsed(answer: httpx.Response) -> dict[str, Any]:
+    if not answer.is_success:
+        return {}
+    try:
+        status = json.loads(answer.content)
+    except ValueError:
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def _desired(status: dict[str, Any], group: str) -> int | None:
+    try:
+        desired = status["TaskGroups"][group]["Desired"]
+    except (KeyError, TypeError):
+        return None
+    return desired if isinstance(desired, int) else None

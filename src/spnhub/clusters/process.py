@@ -1,0 +1,213 @@
+"""``process:``: a service is a command on the hub's own host, for demos, tests and small installations.
+
+``command`` runs with ``env``, one process per service, and what it writes goes to the log line by line. It is in a
+session of its own, so that Ctrl-C reaches the hub alone, and ends with the hub, however that ends: see
+:mod:`spnhub.clusters.supervise`, the counterpart. Of the hub's own environment it gets what any program needs and
+nothing else, since that holds the hub's secrets. ``image``, ``options`` and ``mountPoints`` mean nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from spnhub.clusters.task import ClusterError, OnExit, ServiceTask
+
+__all__ = ["ProcessManager"]
+
+_PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
+_SUPERVISOR: Final = str(Path(__file__).with_name("supervise.py"))
+_LONGEST_LINE: Final = 4096
+_LAST_WORDS: Final = 0.5
+"""Seconds that output is still read after the end."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    process: asyncio.subprocess.Process
+    watch: asyncio.Task[None]
+    pid: int
+    stopping: bool = False
+
+
+class ProcessManager:
+    """Runs commands on this host."""
+
+    def __init__(self, *, on_exit: OnExit | None = None, start_timeout: float = 10.0, grace: float = 10.0) -> None:
+        """Nothing runs yet.
+
+        :param on_exit: told of services that ended without a stop.
+        :param start_timeout: seconds until the command must have been executed.
+        :param grace: seconds between SIGTERM and SIGKILL, and after SIGKILL until it counts as failed.
+        """
+        self._on_exit = on_exit
+        self._start_timeout = start_timeout
+        self._grace = grace
+        self._running: dict[str, _Running] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def pid(self, urn: str) -> int | None:
+        """The process id of the service's command, which is its process group's too; None: it doesn't run."""
+        running = self._running.get(urn)
+        return None if running is None else running.pid
+
+    async def start(self, task: ServiceTask) -> None:
+        if not task.command:
+            raise ClusterError("process: needs a command", retryable=False)
+        async with self._turns.setdefault(task.urn, asyncio.Lock()):
+            if task.urn not in self._running:
+                self._running[task.urn] = await self._spawn(task)
+
+    async def stop(self, task: ServiceTask) -> None:
+        async with self._turns.setdefault(task.urn, asyncio.Lock()):
+            await self._end(task.urn)
+
+    async def close(self) -> None:
+        results = await asyncio.gather(*(self._end(urn) for urn in list(self._running)), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                _log.warning("service.left_running", reason=str(result))
+
+    async def _spawn(self, task: ServiceTask) -> _Running:
+        with contextlib.ExitStack() as ours:
+            status_read, status_write = os.pipe()
+            ours.callback(os.close, status_read)
+            output_read, output_write = os.pipe()
+            # A file closes once, whoever does it: from here on the reader below owns it.
+            output = FileIO(output_read, "rb")
+            with contextlib.ExitStack() as theirs:
+                theirs.callback(os.close, status_write)
+                theirs.callback(os.close, output_write)
+                try:
+                    process = await self._execute(task, status_write, output_write)
+                except BaseException:
+                    output.close()
+                    raise
+            try:
+                async with asyncio.timeout(self._start_timeout):
+                    status = await _read_line(status_read)
+                word, _, rest = status.partition(" ")
+                if word != "started":
+                    raise ClusterError(f"{task.command[0]}: {rest or 'did not start'}", retryable=False)
+            except BaseException as error:
+                # Also when cancelled: nothing may be left behind.
+                output.close()
+                _close_stdin(process)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                if isinstance(error, TimeoutError):
+                    text = f"{task.command[0]}: not executed within {self._start_timeout:g} s"
+                    raise ClusterError(text, retryable=True) from None
+                raise
+        pid = int(rest)
+        _log.info("service.process_started", service=task.urn, pid=pid)
+        watch = asyncio.create_task(self._watch(task.urn, process, output), name=f"watch {task.urn}")
+        return _Running(process, watch, pid)
+
+    async def _execute(self, task: ServiceTask, status: int, output: int) -> asyncio.subprocess.Process:
+        env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(task.env)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", _SUPERVISOR, str(status), str(self._grace), *task.command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=env,
+                pass_fds=(status,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ClusterError(f"{task.command[0]}: {error}", retryable=True) from error
+        # A null byte in the command or the environment.
+        except ValueError as error:
+            raise ClusterError(f"{task.command[0]}: {error}", retryable=False) from error
+
+    async def _watch(self, urn: str, process: asyncio.subprocess.Process, output: FileIO) -> None:
+        """Log what the service writes, until it has ended."""
+        reading = asyncio.create_task(_log_lines(urn, output), name=f"output of {urn}")
+        status = await process.wait()
+        # What was written last is still in the pipe; but a process that got away may keep that open for ever.
+        await asyncio.wait({reading}, timeout=_LAST_WORDS)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        _close_stdin(process)
+        running = self._running.pop(urn, None)
+        if running is not None and running.stopping:
+            _log.info("service.process_stopped", service=urn, status=status)
+            return
+        _log.warning("service.process_ended", service=urn, status=status)
+        if self._on_exit is not None:
+            reason = f"ended by signal {status - 128}" if status > 128 else f"exited with status {status}"
+            self._on_exit(urn, reason)
+
+    async def _end(self, urn: str) -> None:
+        running = self._running.get(urn)
+        if running is None:
+            return
+        running.stopping = True
+        _close_stdin(running.process)
+        # The supervisor needs two graces at most.
+        done, _ = await asyncio.wait({running.watch}, timeout=2 * self._grace + 5)
+        if not done:
+            running.stopping = False
+            raise ClusterError(f"process group {running.pid} does not end", retryable=True)
+        await running.watch
+
+
+def _close_stdin(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+async def _log_lines(urn: str, output: FileIO) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), output)
+    rest = b""
+    try:
+        while chunk := await reader.read(65_536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                _log_line(urn, line)
+    finally:
+        if rest:
+            _log_line(urn, rest)
+        transport.close()
+
+
+def _log_line(urn: str, line: bytes) -> None:
+    _log.info("service.output", service=urn, line=line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
+
+
+async def _read_line(descriptor: int) -> str:
+    """What is written to a pipe until its other end closes."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    os.set_blocking(descriptor, False)
+    loop.add_reader(descriptor, readable.set)
+    text = b""
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            with contextlib.suppress(BlockingIOError):
+                chunk = os.read(descriptor, 4096)
+                text += chunk
+                if not chunk or b"\n" in chunk:
+                    return text.decode("utf-8", "replace").strip()
+    finally:
+        loop.remove_reader(descriptor)
