@@ -82,8 +82,10 @@ class KubernetesManager:
         except httpx2.HTTPError as error:
             text = str(error) or type(error).__name__
             raise ClusterError(f"{where}: Kubernetes cannot be reached: {text}", retryable=True) from error
-        # The library parses answers without guarding against what is not Kubernetes.
+        # The library parses answers, refusals too, without guarding against what is not of Kubernetes.
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error.__context__, httpx2.HTTPStatusError):
+                raise _refused(where, error.__context__.response) from error
             raise ClusterError(f"{where}: not an answer of Kubernetes: {error!r}", retryable=True) from error
         raise ClusterError(f"{where}: others keep changing it", retryable=True)
 
@@ -114,7 +116,7 @@ class KubernetesManager:
         try:
             config = _credentials() if self._api_url is None else _credentials_for(self._api_url)
             return AsyncClient(config=config, namespace=self._namespace, timeout=httpx2.Timeout(self._timeout))
-        except (ConfigError, OSError, ValueError, KeyError, TypeError, AssertionError, yaml.YAMLError) as error:
+        except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise ClusterError(f"no usable configuration for Kubernetes: {error}", retryable=False) from error
 
 
