@@ -39,9 +39,9 @@ class ProviderChoice:
     def __contains__(self, session: int) -> bool:
         return session in self._providers
 
-    def add(self, session: int, weight: int) -> None:
+    def add(self, session: int, weight: int, legs: int = 0) -> None:
         """A provider has come; it is younger than all others."""
-        self._providers[session] = provider = _Provider(next(self._orders), weight)
+        self._providers[session] = provider = _Provider(next(self._orders), weight, legs)
         self._push(session, provider)
 
     def remove(self, session: int) -> None:

@@ -89,6 +89,8 @@ class ConnectionActor(EventLoopActor):
     def _seconds(self, wait: Wait) -> float:
         options = self._env.options
         match wait:
+            case Wait.PROVIDER:
+                return options.start_timeout
             case Wait.ACCEPT:
                 return options.accept_timeout
             case Wait.CLOSE:

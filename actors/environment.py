@@ -9,6 +9,7 @@ happened survives the failure of the actor it happened to.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +18,9 @@ from pykka import ActorRef
 
 from spnhub.actors.commands import Command
 from spnhub.actors.inputs import Key
+from spnhub.actors.plan import Table
 from spnhub.actors.runtime import Dispatcher
+from spnhub.actors.slices import Slices
 from spnhub.actors.timers import Timer, Timers
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
@@ -41,6 +44,28 @@ class ActorOptions:
     """For each half of a planned stop, consumers and providers; more than the other bounds need."""
     session_connections: int = 4096
     """Connections open at once on one consumer's session."""
+    realm_sessions: int = 20_000
+    """Sessions open at once in a realm whose definition doesn't say."""
+    start_timeout: float = 30.0
+    """For an opening to wait for a provider of a service that is started on demand (D-29)."""
+    waiting_openings: int = 1024
+    """Openings of one service that wait like that."""
+    start_interval: float = 10.0
+    """Between two starts of one service, at least."""
+    retry_base: float = 1.0
+    """Before the first retry of a start or stop that failed; doubled each time."""
+    retry_limit: float = 300.0
+    """Between two retries, at most."""
+    cluster_timeout: float = 120.0
+    """For a cluster manager to report; then the command counts as failed."""
+    stop_attempts: int = 3
+    """To stop a service; then it counts as running."""
+    slice_size: int = 64
+    """Pieces of a reload, or of a session's end, at one moment (D-31)."""
+    slice_pause: float = 0.004
+    """Before the next such slice."""
+    expiry_check: float = 60.0
+    """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
     refusal_window: float = 1.0
     """Identical refused handshakes within it share an event (D-13)."""
     refusal_kinds: int = 64
@@ -70,17 +95,29 @@ class ConnectionEntry:
     """A live connection: where its mail goes, and the sessions it hangs on."""
 
     ref: ActorRef[Any]
-    provider: int
+    provider: int | None
+    """None while the opening waits for one."""
     name: tuple[str, int]
     """connectionUid and epoch."""
 
 
 class Directory:
-    """Addresses: which actor is meant by a session's number or a connection's key. Service actors keep it."""
+    """Addresses: which actor is meant by a session's number, a connection's key or a service's URN.
+
+    Service actors keep the first two, realm actors the third.
+    """
 
     def __init__(self) -> None:
         self.sessions: dict[int, SessionEntry] = {}
         self.connections: dict[Key, ConnectionEntry] = {}
+        self.services: dict[str, ActorRef[Any]] = {}
+        self.realm_sessions: Counter[str] = Counter()
+        """How many sessions each realm has, ending ones included."""
+
+    def tell_service(self, service_urn: str, message: object) -> bool:
+        """Mail for a service; False: there is no such service."""
+        ref = self.services.get(service_urn)
+        return ref is not None and _tell(ref, message)
 
     def tell_session(self, session: int, message: object) -> bool:
         """Mail for a session; False: there is no such session."""
@@ -110,11 +147,14 @@ class Environment:
         self.directory = Directory()
         self.timers = Timers()
         self.state = HubState()
+        self.table = Table()
+        """The inventory as it counts now; replaced as a whole (D-31)."""
         self.commands: list[Command] = []
         self.now = 0.0
         """Monotonic seconds."""
         self.wall = 0
         """Microseconds since 1970; never runs backwards (D-11)."""
+        self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now)
         self._record = record
 
     def carry_out(self, decision: Decision) -> None:

@@ -1,28 +1,55 @@
-"""The root actor, one for the process: the realms, refused handshakes, and the planned stop (R-4.10)."""
+"""The root actor, one for the process: the inventory, refused handshakes, and the planned stop (R-4.10).
+
+A reload is decided in one step: the new table replaces the old one, and every decision from then on is made by it. What
+follows, an event for each difference and the end of sessions that aren't allowed any more, comes in slices (D-31).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from pykka import ActorRef
 
+from spnhub.actors.admission import refuse_session
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import HubStopped
+from spnhub.actors.definitions import RealmDefinition
 from spnhub.actors.environment import Decision, Environment
-from spnhub.actors.inputs import HandshakeRefused, LoadInventory, SessionRequested, StopHub
-from spnhub.actors.realm import DefineRealm, RealmActor
+from spnhub.actors.inputs import (
+    HandshakeRefused,
+    LoadInventory,
+    RejectInventory,
+    ScheduleDue,
+    ServiceInput,
+    ServiceStarted,
+    ServiceStartFailed,
+    ServiceStopFailed,
+    ServiceStopped,
+    SessionRequested,
+    StopHub,
+)
+from spnhub.actors.plan import Difference, Plan, ServiceKey, Table, plan
+from spnhub.actors.realm import DefineRealm, DefineService, RealmActor, RealmEmpty
 from spnhub.actors.refusals import Refusals
 from spnhub.actors.runtime import EventLoopActor
-from spnhub.actors.service import SessionsStopped, StopSessions, refuse_session
+from spnhub.actors.service import Leave, SessionsStopped, StopSessions
 from spnhub.actors.timers import Timer
-from spnhub.events.model import EndPointType
+from spnhub.events.model import EndPointType, InventoryRejected
 
 __all__ = ["HubActor"]
 
 _ORDER = (EndPointType.CONSUMER, EndPointType.PROVIDER)
 """Who is stopped first (R-4.10)."""
+_FAULT_LIMIT: Final = 1000
+"""Faults of a rejected inventory that its event names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryDue:
+    """A realm may have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +71,9 @@ class HubActor(EventLoopActor):
         super().__init__()
         self._env = env
         self._realms: dict[str, ActorRef[Any]] = {}
-        self._defined: set[str] = set()
+        """Those that the inventory has, and others as long as something of them is left."""
+        self._loaded = False
+        self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
         self._refusals_timer: Timer | None = None
         self._stopping: EndPointType | None = None
@@ -63,14 +92,73 @@ class HubActor(EventLoopActor):
             self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
         return True
 
+    # The inventory
+
     def _load_inventory(self, message: LoadInventory) -> None:
-        definitions = {realm.name: realm for realm in message.realms}
-        for name in definitions:
-            if name not in self._realms:
-                self._realms[name] = self._env.dispatcher.start(RealmActor, self._env, self.actor_ref)
-        for name, realm in self._realms.items():
-            realm.tell(DefineRealm(definitions.get(name)))
-        self._defined = set(definitions)
+        if not self._stop_asked:
+            made = self._plan(message.realms)
+            self._env.carry_out(Decision((made.loaded(initial=not self._loaded),)))
+            self._loaded = True
+            self._apply(made)
+
+    def _reject_inventory(self, message: RejectInventory) -> None:
+        faults = message.faults
+        event = InventoryRejected(
+            realm=None, network_urn=None, fault_count=len(faults), faults=tuple(faults[:_FAULT_LIMIT])
+        )
+        self._env.carry_out(Decision((event,)))
+
+    def _plan(self, realms: Iterable[RealmDefinition]) -> Plan:
+        before = self._env.table
+        return plan(before, Table.of(realms, self._env.wall, before))
+
+    def _apply(self, made: Plan) -> None:
+        """From here on the new table counts; the rest only follows."""
+        self._env.table = made.after
+        for difference in made.differences:
+            self._env.slices.add(partial(self._follow, made, difference))
+        self._watch_expiry()
+
+    def _follow(self, made: Plan, difference: Difference) -> None:
+        network_urn, service_urn = difference.network_urn, difference.service_urn
+        if network_urn is not None and service_urn is not None:
+            self._realm(difference.realm).tell(DefineService(ServiceKey(network_urn, service_urn)))
+            return
+        self._env.carry_out(Decision((made.event(difference),)))
+        if network_urn is None and difference.realm not in self._env.table.realms:
+            self._realm(difference.realm).tell(DefineRealm())
+
+    def _realm(self, name: str) -> ActorRef[Any]:
+        ref = self._realms.get(name)
+        if ref is None:
+            ref = self._realms[name] = self._env.dispatcher.start(RealmActor, self._env, self.actor_ref, name)
+        return ref
+
+    def _realm_empty(self, message: RealmEmpty) -> None:
+        if message.name in self._realms and message.name not in self._env.table.realms and not self._stop_asked:
+            self._realms.pop(message.name).tell(Leave())
+
+    def _watch_expiry(self) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
+        moment = self._env.table.next_expiry
+        if moment is not None and not self._stop_asked:
+            seconds = max(0.0, (moment - self._env.wall) / 1_000_000)
+            seconds = min(seconds, self._env.options.expiry_check)
+            self._expiry_timer = self._env.after(seconds, self.actor_ref, ExpiryDue())
+
+    def _expiry_due(self, _: ExpiryDue) -> None:
+        self._expiry_timer = None
+        moment = self._env.table.next_expiry
+        if moment is not None and moment <= self._env.wall:
+            self._apply(self._plan(self._env.table.realms.values()))
+        else:
+            self._watch_expiry()
+
+    def _service_told(self, message: ServiceInput) -> None:
+        if not self._stop_asked:
+            self._env.directory.tell_service(message.service_urn, message)
 
     def _session_requested(self, request: SessionRequested) -> None:
         refusal: tuple[Code, str] | None = None
@@ -78,10 +166,10 @@ class HubActor(EventLoopActor):
             refusal = Code.SHUTDOWN, "the hub is being stopped"
         elif request.session in self._env.directory.sessions:
             refusal = Code.PROTOCOL, "the session has been requested before"
-        elif request.realm not in self._defined:
+        elif request.realm not in self._env.table.realms:
             refusal = Code.UNKNOWN_SERVICE, f"no realm {request.realm}"
         if refusal is None:
-            self._realms[request.realm].tell(request)
+            self._realm(request.realm).tell(request)
         else:
             self._env.carry_out(refuse_session(request, *refusal))
 
@@ -106,6 +194,8 @@ class HubActor(EventLoopActor):
     def _stop_hub(self, _: StopHub) -> None:
         if not self._stop_asked:
             self._stop_asked = True
+            self._watch_expiry()
+            self._env.slices.flush()
             self._stop_role(_ORDER[0])
 
     def _stop_role(self, role: EndPointType) -> None:
@@ -143,6 +233,14 @@ class HubActor(EventLoopActor):
 
 _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     LoadInventory: HubActor._load_inventory,
+    RejectInventory: HubActor._reject_inventory,
+    ExpiryDue: HubActor._expiry_due,
+    RealmEmpty: HubActor._realm_empty,
+    ServiceStarted: HubActor._service_told,
+    ServiceStartFailed: HubActor._service_told,
+    ServiceStopped: HubActor._service_told,
+    ServiceStopFailed: HubActor._service_told,
+    ScheduleDue: HubActor._service_told,
     SessionRequested: HubActor._session_requested,
     HandshakeRefused: HubActor._handshake_refused,
     WindowOver: HubActor._window_over,

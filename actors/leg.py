@@ -21,8 +21,11 @@ __all__ = [
     "LegFacts",
     "LegMessage",
     "MustEnd",
+    "NoProvider",
     "Phase",
+    "ProviderChosen",
     "Side",
+    "StartTrouble",
     "TimedOut",
     "Wait",
 ]
@@ -42,6 +45,7 @@ class Side(enum.Enum):
 class Phase(enum.Enum):
     """Where it is in its life; :mod:`spnhub.actors.leg_rules` says what each means."""
 
+    WAITING = "waiting"
     OPENING = "opening"
     CONNECTING = "connecting"
     JOINED = "joined"
@@ -53,6 +57,7 @@ class Phase(enum.Enum):
 class Wait(enum.Enum):
     """What a leg waits for no longer than a bound."""
 
+    PROVIDER = "provider"
     ACCEPT = "accept"
     CLOSE = "close"
     ABORT = "abort"
@@ -68,26 +73,30 @@ class Ending(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LegFacts:
-    """What is fixed when the provider has been chosen."""
+    """What is fixed from the start, and what is when the provider has been chosen."""
 
     key: Key
-    provider: int
     realm: str
     network_urn: str
     service_urn: str
     consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
     consumer_peer: str
     """Verified Subject of the consumer."""
-    provider_peer: str
-    """Verified Subject of the provider."""
-    provider_instance: str
     connection_uid: str
     epoch: int
+    provider: int | None = None
+    """None: there is none yet; the opening waits for one (D-29)."""
+    provider_side_spn_session_id: str = ""
+    provider_peer: str = ""
+    """Verified Subject of the provider."""
+    provider_instance: str = ""
 
     def session(self, side: Side) -> int:
-        """The session on this side."""
-        return self.key.session if side is Side.CONSUMER else self.provider
+        """The session on this side; the provider's only after it was chosen."""
+        if side is Side.CONSUMER:
+            return self.key.session
+        assert self.provider is not None, "nothing is said to a provider before it is chosen"
+        return self.provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +119,15 @@ class Leg:
     """ENDING: a session was lost, and how it ended is still to be told."""
     carried: tuple[int, int] | None = None
     """Bytes consumer to provider and back, once the splice has ended."""
+    trouble: str = ""
+    """WAITING: what has gone wrong with the start so far."""
 
     @property
     def wait(self) -> Wait | None:
         """The bound that holds now."""
         match self.phase:
+            case Phase.WAITING:
+                return Wait.PROVIDER
             case Phase.OPENING | Phase.CONNECTING:
                 return Wait.ACCEPT
             case Phase.FINISHED:
@@ -138,6 +151,31 @@ class Leg:
 
 
 # Messages to a connection, beside its inputs --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderChosen:
+    """The provider that it has waited for has come."""
+
+    provider: int
+    provider_side_spn_session_id: str
+    provider_peer: str
+    provider_instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartTrouble:
+    """A start has failed and is tried again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoProvider:
+    """It waits in vain."""
+
+    code: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +210,6 @@ class TimedOut:
     wait: Wait
 
 
-LegMessage = ConnectionInput | CloseAsked | CloseAnswered | MustEnd | TimedOut
+LegMessage = (
+    ConnectionInput | ProviderChosen | StartTrouble | NoProvider | CloseAsked | CloseAnswered | MustEnd | TimedOut
+)

@@ -1,6 +1,7 @@
 """The life of one connection, as a pure function: (leg, message) -> (leg, events, commands). All transitions are here.
 
 ```
+WAITING     there is no provider; the service is being started (D-29)            bounded by start_timeout
 OPENING     the provider's stream is asked for                                   bounded by accept_timeout
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
 JOINED      bytes pass                                                           close_timeout after a hasty request
@@ -9,10 +10,10 @@ ENDING      both streams were cut; how many bytes they carried is still to come 
 ENDED       the end is logged; nothing matters any more
 ```
 
-Every opening leaves one trace in the log: its refusal when it ends while OPENING, else one start and one end. Who asked
-first decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no
-order among each other, and may cross. With ``finished`` they wait for the splice, however long the last bytes take;
-without, the connection is cut when the other side has acknowledged or the timeout has passed.
+Every opening leaves one trace in the log: its refusal when it ends while WAITING or OPENING, else one start and one
+end. Who asked first decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since
+streams know no order among each other, and may cross. With ``finished`` they wait for the splice, however long the last
+bytes take; without, the connection is cut when the other side has acknowledged or the timeout has passed.
 
 Counterparts: :mod:`spnhub.actors.leg` (the data), :mod:`spnhub.actors.connection` (the actor that carries it out).
 """
@@ -40,11 +41,24 @@ from spnhub.actors.inputs import (
     ProviderStreamOpened,
     SpliceEnded,
 )
-from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, Leg, LegMessage, MustEnd, Phase, TimedOut, Wait
+from spnhub.actors.leg import (
+    CloseAnswered,
+    CloseAsked,
+    Ending,
+    Leg,
+    LegMessage,
+    MustEnd,
+    NoProvider,
+    Phase,
+    ProviderChosen,
+    StartTrouble,
+    TimedOut,
+    Wait,
+)
 from spnhub.events.model import ConnectionEnded, ConnectionRefused, ConnectionStarted, DisconnectReason, Event
 from spnhub.events.state import ConnectionState
 
-__all__ = ["decide", "failed", "opening", "refused"]
+__all__ = ["chosen", "decide", "failed", "opening", "refused"]
 
 _FINISHED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "")
 _CLOSE_REQUESTED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.CLOSE_REQUESTED, "closed before both directions ended")
@@ -54,8 +68,10 @@ Outcome = tuple[Leg, Decision]
 
 
 def opening(leg: Leg) -> Decision:
-    """The first thing to do for a new leg."""
+    """The first thing to do for a new leg, or for one that has waited for its provider."""
     facts = leg.facts
+    if facts.provider is None:
+        return Decision()
     return Decision(commands=(OpenProviderStream(facts.key, facts.provider, facts.consumer_peer),))
 
 
@@ -68,6 +84,13 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
     if leg.phase is Phase.ENDED:
         return leg, Decision()
     match message:
+        case ProviderChosen() if leg.phase is Phase.WAITING:
+            leg = chosen(leg, message)
+            return leg, opening(leg)
+        case StartTrouble() if leg.phase is Phase.WAITING:
+            return replace(leg, trouble=message.reason), Decision()
+        case NoProvider() if leg.phase is Phase.WAITING:
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall)
         case ProviderStreamOpened() if leg.phase is Phase.OPENING:
             return _started(leg, message.stream)
         case ProviderAccepted() if leg.phase is Phase.CONNECTING:
@@ -78,7 +101,7 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             code = _known(message.code, Code.CONNECT_FAILED)
             ending = Ending(DisconnectReason.ERROR, code, message.reason)
             return _end(leg, ending, state, wall, RefuseConnection(leg.facts.key, code, message.reason))
-        case ConsumerAborted() if leg.wait is Wait.ACCEPT:
+        case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
             code = _known(message.code, Code.PEER_RESET)
             return _cut(leg, Ending(DisconnectReason.ERROR, code, "the consumer gave up"), state, wall)
         case SpliceEnded():
@@ -108,6 +131,23 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused:
         code=ending.code or Code.PEER_LOST,
         reason=ending.reason,
     )
+
+
+def chosen(leg: Leg, message: ProviderChosen) -> Leg:
+    """The leg with its provider."""
+    facts = replace(
+        leg.facts,
+        provider=message.provider,
+        provider_side_spn_session_id=message.provider_side_spn_session_id,
+        provider_peer=message.provider_peer,
+        provider_instance=message.provider_instance,
+    )
+    return replace(leg, facts=facts, phase=Phase.OPENING)
+
+
+def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
+    code = _known(ending.code, Code.START_FAILED)
+    return _end(leg, ending, state, wall, RefuseConnection(leg.facts.key, code, ending.reason))
 
 
 def _started(leg: Leg, stream: int) -> Outcome:
@@ -154,7 +194,7 @@ def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, w
         hasty=leg.hasty or (joined and not message.finished),
     )
     match leg.phase:
-        case Phase.OPENING | Phase.CONNECTING:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
             return _cut(leg, _CLOSE_REQUESTED, state, wall)
         case Phase.ENDING:
             return leg, Decision()  # the end, which is near, answers it
@@ -204,6 +244,9 @@ def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: i
 
 def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
     match leg.phase:
+        case Phase.WAITING:
+            reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall)
         case Phase.FINISHED:
             return _end(leg, _FINISHED, state, wall)
         case Phase.JOINED:

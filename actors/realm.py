@@ -8,36 +8,49 @@ from typing import Any
 
 from pykka import ActorRef
 
+from spnhub.actors.admission import refuse_session
 from spnhub.actors.codes import Code
-from spnhub.actors.definitions import RealmDefinition
 from spnhub.actors.environment import Environment
 from spnhub.actors.inputs import SessionRequested
+from spnhub.actors.plan import ServiceKey
 from spnhub.actors.runtime import EventLoopActor
-from spnhub.actors.service import Define, ServiceActor, SessionsStopped, StopSessions, refuse_session
+from spnhub.actors.service import Define, Leave, ServiceActor, ServiceEmpty, SessionsStopped, StopSessions
 from spnhub.events.model import EndPointType
 
-__all__ = ["DefineRealm", "RealmActor"]
+__all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty"]
+
+
+@dataclass(frozen=True, slots=True)
+class DefineService:
+    """The table has another definition of this service, or none."""
+
+    key: ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
 class DefineRealm:
-    """The realm's definition from now on; None: it is no longer defined, and takes no new sessions."""
+    """The table doesn't have this realm any more, perhaps."""
 
-    definition: RealmDefinition | None
+
+@dataclass(frozen=True, slots=True)
+class RealmEmpty:
+    """To the parent: the realm isn't defined any more, and nothing of it is left."""
+
+    name: str
 
 
 class RealmActor(EventLoopActor):
-    """One realm. Its parent is the hub's actor; it is told its definition before anything else."""
+    """One realm. Its parent is the hub's actor; what it has is in the table (:attr:`Environment.table`)."""
 
-    def __init__(self, env: Environment, parent: ActorRef[Any]) -> None:
+    def __init__(self, env: Environment, parent: ActorRef[Any], name: str) -> None:
         super().__init__()
         self._env = env
         self._parent = parent
-        self._services: dict[tuple[str, str], ActorRef[Any]] = {}
-        """By network URN and service URN."""
-        self._defined: set[tuple[str, str]] = set()
-        """Those that the inventory has now; the others only keep the sessions they have."""
+        self._name = name
+        self._services: dict[ServiceKey, ActorRef[Any]] = {}
+        """Those that the inventory has, and others as long as something of them is left."""
         self._waiting: dict[EndPointType, set[ActorRef[Any]]] = {}
+        """Stop: who hasn't reported yet."""
 
     def on_receive(self, message: object) -> None:
         """Each kind has its handler."""
@@ -49,23 +62,52 @@ class RealmActor(EventLoopActor):
             self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
         return True
 
-    def _define(self, message: DefineRealm) -> None:
-        networks = message.definition.networks if message.definition else ()
-        services = {(network.urn, service.urn): service for network in networks for service in network.services}
-        for name, definition in services.items():
-            if name in self._services:
-                self._services[name].tell(Define(definition))
-            else:
-                self._services[name] = self._env.dispatcher.start(ServiceActor, self._env, self.actor_ref, definition)
-        self._defined = set(services)
-
     def _session_requested(self, request: SessionRequested) -> None:
-        name = (request.network_urn, request.service_urn)
-        if name in self._defined:
-            self._services[name].tell(request)
+        key = ServiceKey(request.network_urn, request.service_urn)
+        if self._defines(key):
+            self._service(key).tell(request)
         else:
             reason = f"{request.network_urn} has no service {request.service_urn}"
             self._env.carry_out(refuse_session(request, Code.UNKNOWN_SERVICE, reason))
+
+    # Definitions
+
+    def _defines(self, key: ServiceKey) -> bool:
+        table = self._env.table
+        return key in table.services and table.realm_of(key) == self._name
+
+    def _service(self, key: ServiceKey) -> ActorRef[Any]:
+        ref = self._services.get(key)
+        if ref is None:
+            ref = self._env.dispatcher.start(ServiceActor, self._env, self.actor_ref, self._name, key)
+            self._services[key] = self._env.directory.services[key.service_urn] = ref
+        return ref
+
+    def _define_service(self, message: DefineService) -> None:
+        if message.key in self._services or self._defines(message.key):
+            self._service(message.key).tell(Define())
+
+    def _service_empty(self, message: ServiceEmpty) -> None:
+        key = message.key
+        if self._defines(key) or self._waiting or key not in self._services:
+            return
+        ref = self._services.pop(key)
+        if self._env.directory.services.get(key.service_urn) == ref:
+            del self._env.directory.services[key.service_urn]
+        ref.tell(Leave())
+        self._tell_when_empty()
+
+    def _define(self, _: DefineRealm) -> None:
+        self._tell_when_empty()
+
+    def _tell_when_empty(self) -> None:
+        if self._name not in self._env.table.realms and not self._services:
+            self._parent.tell(RealmEmpty(self._name))
+
+    def _leave(self, _: Leave) -> None:
+        self.stop()
+
+    # The stop
 
     def _stop_sessions(self, message: StopSessions) -> None:
         self._waiting[message.role] = set(self._services.values())
@@ -86,6 +128,9 @@ class RealmActor(EventLoopActor):
 
 _HANDLERS: dict[type, Callable[[RealmActor, Any], None]] = {
     DefineRealm: RealmActor._define,
+    DefineService: RealmActor._define_service,
+    Leave: RealmActor._leave,
+    ServiceEmpty: RealmActor._service_empty,
     SessionRequested: RealmActor._session_requested,
     StopSessions: RealmActor._stop_sessions,
     SessionsStopped: RealmActor._sessions_stopped,

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pykka import ActorRef
 
-from spnhub.actors import leg_rules
+from spnhub.actors import inputs, leg_rules
+from spnhub.actors import instance as rules
+from spnhub.actors.admission import Identity, Refusal, accept_session, identity, refuse_session, role_fault
 from spnhub.actors.choice import ProviderChoice
 from spnhub.actors.codes import Code
-from spnhub.actors.commands import AcceptSession, RefuseSession
 from spnhub.actors.connection import ConnectionActor, ConnectionFailed, ConnectionGone
 from spnhub.actors.definitions import ServiceDefinition
 from spnhub.actors.environment import ConnectionEntry, Decision, Environment, SessionEntry
 from spnhub.actors.inputs import ConnectionRequested, Key, SessionRequested
-from spnhub.actors.leg import Leg, LegFacts, MustEnd, Side
+from spnhub.actors.instance import Instance, Situation
+from spnhub.actors.leg import Leg, LegFacts, MustEnd, NoProvider, Phase, ProviderChosen, Side, StartTrouble
+from spnhub.actors.plan import ServiceKey, not_allowed, service_event, surplus
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.session import (
     EndSession,
@@ -31,21 +35,33 @@ from spnhub.actors.session import (
     SessionGone,
     SessionLeaves,
     SuspicionChanged,
+    Weighed,
     by_fault,
     by_hub,
     decide_end,
     refuse_connection,
 )
-from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
+from spnhub.actors.upkeep import Upkeep, UpkeepDue
+from spnhub.events.model import EndPointType
 
-__all__ = ["Define", "ServiceActor", "SessionsStopped", "StopSessions", "refuse_session", "role_fault"]
+__all__ = ["Define", "Leave", "ServiceActor", "ServiceEmpty", "SessionsStopped", "StopSessions"]
 
 
 @dataclass(frozen=True, slots=True)
 class Define:
-    """The service's definition from now on; sessions that are up stay as they are."""
+    """The table has another definition of the service, or none."""
 
-    definition: ServiceDefinition
+
+@dataclass(frozen=True, slots=True)
+class ServiceEmpty:
+    """To the parent: the service isn't defined any more, and nothing of it is left."""
+
+    key: ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The actor isn't needed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,78 +79,39 @@ class SessionsStopped:
     child: ActorRef[Any]
 
 
-Refusal = tuple[Code, str]
-
-
-def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refusal | None:
-    """Why the certificate's common name may not play this role for this service; None when it may."""
-    if request.end_point_type is EndPointType.PROVIDER:
-        allowed = request.common_name == definition.provider
-    else:
-        allowed = request.common_name in definition.consumers
-    if allowed:
-        return None
-    return Code.NOT_ALLOWED, f"{request.common_name!r} may not be a {request.end_point_type} of {definition.urn}"
-
-
-def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decision:
-    """No to a session, with its reason (R-2.2)."""
-    event = SessionRefused(
-        realm=request.realm,
-        network_urn=request.network_urn,
-        spn_end_point=request.spn_end_point,
-        end_point_type=request.end_point_type,
-        service_urn=request.service_urn,
-        remote_address=request.remote_address,
-        code=code,
-        reason=reason,
-    )
-    return Decision((event,), (RefuseSession(request.session, code, reason),))
-
-
-def _accept_session(request: SessionRequested) -> Decision:
-    event = SessionStarted(
-        realm=request.realm,
-        network_urn=request.network_urn,
-        spn_session_id=request.spn_session_id,
-        spn_end_point=request.spn_end_point,
-        end_point_type=request.end_point_type,
-        service_urn=request.service_urn,
-        instance_id=request.instance_id,
-        weight=request.weight,
-        protocol=request.protocol,
-        remote_address=request.remote_address,
-    )
-    return Decision((event,), (AcceptSession(request.session, request.spn_session_id),))
-
-
-def _identity(request: SessionRequested) -> tuple[EndPointType, str, str] | None:
-    """Who a session is the only one of (D-28); None: it didn't say."""
-    return (request.end_point_type, request.spn_end_point, request.instance_id) if request.instance_id else None
-
-
 class ServiceActor(EventLoopActor):
     """One service of one network. Its parent is the realm's actor."""
 
-    def __init__(self, env: Environment, parent: ActorRef[Any], definition: ServiceDefinition) -> None:
+    def __init__(self, env: Environment, parent: ActorRef[Any], realm: str, key: ServiceKey) -> None:
         super().__init__()
         self._env = env
         self._parent = parent
-        self._definition = definition
+        self._realm = realm
+        self._key = key
+        self._definition: ServiceDefinition | None = None
+        """As far as it has been taken notice of; what counts is the table's."""
         self._sessions: dict[int, SessionRequested] = {}
         self._roles: dict[EndPointType, int] = dict.fromkeys(EndPointType, 0)
         """Sessions of each role, ending ones included."""
-        self._identities: dict[tuple[EndPointType, str, str], int] = {}
+        self._identities: dict[Identity, int] = {}
         self._choice = ProviderChoice()
+        self._retired: set[int] = set()
+        """Providers whose service is being stopped: out of the choice until that is known to have failed."""
         self._names: set[tuple[str, int]] = set()
         """connectionUid and epoch of every open leg."""
+        self._waiting: dict[Key, None] = {}
+        """Openings that wait for a provider, oldest first."""
         self._failed: dict[int, SessionEnding] = {}
         """Sessions whose actor has failed and whose legs are ending."""
         self._stopping: set[EndPointType] = set()
+        self._upkeep = Upkeep(env, self.actor_ref, self._situation, self._instance_changed)
 
     def on_receive(self, message: object) -> None:
-        """Each kind has its handler."""
+        """Each kind has its handler; each is judged by the table as it is now."""
+        self._catch_up()
         _HANDLERS[type(message)](self, message)
+        if self._definition is None:
+            self._tell_when_empty()
 
     def recover(self, message: object) -> bool:
         """Others depend on this actor, so it lives on (handlers change it last), and who asked gets an answer."""
@@ -155,51 +132,92 @@ class ServiceActor(EventLoopActor):
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
             return
-        identity = _identity(request)
-        if identity is not None:
-            self._supersede(identity)
-            self._identities[identity] = request.session
-        self._env.carry_out(_accept_session(request))
+        who = identity(request)
+        if who is not None:
+            self._supersede(who)
+            self._identities[who] = request.session
+        self._env.carry_out(accept_session(request))
         ref = self._env.dispatcher.start(SessionActor, self._env, self.actor_ref, request)
         self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
+        self._env.directory.realm_sessions[self._realm] += 1
         self._sessions[request.session] = request
         self._roles[request.end_point_type] += 1
         if request.end_point_type is EndPointType.PROVIDER:
-            self._choice.add(request.session, request.weight)
+            self._provider_came(request)
+        elif self._starts_on_consumer:
+            self._upkeep.decide(rules.need, rules.CONSUMER)
+
+    def _provider_came(self, request: SessionRequested) -> None:
+        if self._upkeep.instance.phase is rules.Phase.STOPPING:
+            self._retired.add(request.session)
+            return
+        self._choice.add(request.session, request.weight)
+        self._look()
+        self._serve_waiting()
 
     def _session_fault(self, request: SessionRequested) -> Refusal | None:
-        fault = role_fault(self._definition, request)
+        definition = self._definition
+        if definition is None:
+            return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn}"
+        fault = role_fault(definition, request)
         if fault is not None:
             return fault
         if self._stopping:
             return Code.SHUTDOWN, "the hub is being stopped"
         if request.weight < 0:
             return Code.PROTOCOL, "a weight is at least 0"
+        ghost = self._ghost(identity(request))
+        limit = self._session_limit()
+        if self._env.directory.realm_sessions[self._realm] - (ghost is not None) >= limit:
+            return Code.LIMIT, f"realm {self._realm} has {limit} sessions, as many as it may"
         if request.end_point_type is EndPointType.PROVIDER:
-            if self._definition.singleton and len(self._choice) > self._has_ghost(request):
-                return Code.SINGLETON, f"{self._definition.urn} has its one provider"
-        elif not len(self._choice) and not request.brings_connections:
-            return Code.NO_PROVIDER, f"{self._definition.urn} has no provider now"
+            providers = len(self._choice) + len(self._retired)
+            if definition.singleton and providers > (ghost in self._choice or ghost in self._retired):
+                return Code.SINGLETON, f"{definition.urn} has its one provider"
+        elif not len(self._choice) and not request.brings_connections and not self._on_demand:
+            return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
         return None
 
-    def _has_ghost(self, request: SessionRequested) -> bool:
-        identity = _identity(request)
-        ghost = None if identity is None else self._identities.get(identity)
-        return ghost is not None and ghost in self._choice
+    def _session_limit(self) -> int:
+        realm = self._env.table.realms.get(self._realm)
+        own = None if realm is None else realm.max_sessions
+        return self._env.options.realm_sessions if own is None else own
 
-    def _supersede(self, identity: tuple[EndPointType, str, str]) -> None:
+    def _ghost(self, who: Identity | None) -> int | None:
+        """The session that one of this identity would take the place of."""
+        return None if who is None else self._identities.get(who)
+
+    def _supersede(self, who: Identity) -> None:
         """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28)."""
-        ghost = self._identities.get(identity)
+        ghost = self._ghost(who)
         if ghost is not None:
-            self._choice.remove(ghost)
+            self._put_out(ghost)
             ending = by_fault(Code.SUPERSEDED, "the same instance has a new session")
             self._env.directory.tell_session(ghost, EndSession(ending))
 
+    def _put_out(self, session: int) -> None:
+        """A provider gets no more connections, for good."""
+        self._choice.remove(session)
+        self._retired.discard(session)
+
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
         self._choice.set_suspect(message.session, message.suspect)
+        self._serve_waiting()
+
+    def _weighed(self, message: Weighed) -> None:
+        self._choice.set_weight(message.session, message.weight)
+        self._serve_waiting()
 
     def _session_leaves(self, message: SessionLeaves) -> None:
-        self._choice.remove(message.session)
+        self._provider_left(message.session)
+
+    def _provider_left(self, session: int) -> None:
+        known = session in self._choice
+        self._put_out(session)
+        if known:
+            self._look()
+            if self._waiting and not len(self._choice):
+                self._upkeep.decide(rules.need, rules.PAYLOAD)
 
     def _session_gone(self, message: SessionGone) -> None:
         self._remove_session(message.session)
@@ -213,7 +231,7 @@ class ServiceActor(EventLoopActor):
             self._remove_session(session)  # it failed after its end
             return
         entry.ending = True
-        self._choice.remove(session)
+        self._provider_left(session)
         self._failed[session] = ending = by_fault(Code.INTERNAL, "a fault in the hub")
         role = self._sessions[session].end_point_type
         side = Side.PROVIDER if role is EndPointType.PROVIDER else Side.CONSUMER
@@ -231,10 +249,11 @@ class ServiceActor(EventLoopActor):
     def _remove_session(self, session: int) -> None:
         request = self._sessions.pop(session)
         del self._env.directory.sessions[session]
-        self._choice.remove(session)
-        identity = _identity(request)
-        if identity is not None and self._identities.get(identity) == session:
-            del self._identities[identity]
+        self._env.directory.realm_sessions[self._realm] -= 1
+        self._provider_left(session)
+        who = identity(request)
+        if who is not None and self._identities.get(who) == session:
+            del self._identities[who]
         self._roles[request.end_point_type] -= 1
         if request.end_point_type in self._stopping:
             self._report_stopped(request.end_point_type)
@@ -254,43 +273,77 @@ class ServiceActor(EventLoopActor):
             refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the session is ending")
         elif name in self._names or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
+        elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
+            refusal = refuse_connection(consumer, request, Code.WITHDRAWN, fault)
         else:
             provider = self._choice.acquire()
             if provider is not None:
                 self._spawn_leg(key, name, consumer, self._sessions[provider], request)
                 return
-            reason = f"{self._definition.urn} has no provider now"
-            refusal = refuse_connection(consumer, request, Code.NO_PROVIDER, reason)
+            if self._on_demand and len(self._waiting) < self._env.options.waiting_openings:
+                self._waiting[key] = None
+                self._spawn_leg(key, name, consumer, None, request)
+                self._upkeep.decide(rules.need, rules.PAYLOAD)
+                return
+            refusal = refuse_connection(consumer, request, *self._no_provider())
         self._env.carry_out(refusal)
+
+    def _no_provider(self) -> Refusal:
+        if self._on_demand:
+            reason = f"{self._env.options.waiting_openings} connections wait for {self._key.service_urn} to be started"
+            return Code.LIMIT, reason
+        return Code.NO_PROVIDER, f"{self._key.service_urn} has no provider now"
 
     def _spawn_leg(
         self,
         key: Key,
         name: tuple[str, int],
         consumer: SessionRequested,
-        provider: SessionRequested,
+        provider: SessionRequested | None,
         request: ConnectionRequested,
     ) -> None:
         facts = LegFacts(
             key=key,
-            provider=provider.session,
             realm=consumer.realm,
             network_urn=consumer.network_urn,
             service_urn=consumer.service_urn,
             consumer_side_spn_session_id=consumer.spn_session_id,
-            provider_side_spn_session_id=provider.spn_session_id,
             consumer_peer=consumer.spn_end_point,
-            provider_peer=provider.spn_end_point,
-            provider_instance=provider.instance_id,
             connection_uid=request.connection_uid,
             epoch=request.epoch,
         )
+        leg = Leg(facts, Phase.WAITING)
+        if provider is not None:
+            leg = leg_rules.chosen(leg, _chosen(provider))
         directory = self._env.directory
-        ref = self._env.dispatcher.start(ConnectionActor, self._env, self.actor_ref, Leg(facts))
-        directory.connections[key] = ConnectionEntry(ref, provider.session, name)
+        ref = self._env.dispatcher.start(ConnectionActor, self._env, self.actor_ref, leg)
+        entry = directory.connections[key] = ConnectionEntry(ref, None, name)
         self._names.add(name)
-        for session in (key.session, provider.session):
-            directory.sessions[session].legs[name] = key
+        directory.sessions[key.session].legs[name] = key
+        if provider is not None:
+            self._hang_on(entry, key, provider.session)
+        self._look()
+
+    def _hang_on(self, entry: ConnectionEntry, key: Key, provider: int) -> None:
+        entry.provider = provider
+        self._env.directory.sessions[provider].legs[entry.name] = key
+
+    def _serve_waiting(self) -> None:
+        """Give those who wait to the providers that there are."""
+        directory = self._env.directory
+        while self._waiting:
+            provider = self._choice.acquire()
+            if provider is None:
+                return
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            self._hang_on(directory.connections[key], key, provider)
+            directory.tell_connection(key, _chosen(self._sessions[provider]))
+
+    def _refuse_waiting(self, code: Code, reason: str) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for key in waiting:
+            self._env.directory.tell_connection(key, NoProvider(code, reason))
 
     def _connection_failed(self, message: ConnectionFailed) -> None:
         leg = message.leg
@@ -306,23 +359,153 @@ class ServiceActor(EventLoopActor):
         directory = self._env.directory
         connection = directory.connections.pop(key)
         self._names.discard(connection.name)
-        self._choice.release(connection.provider)
-        for session in (key.session, connection.provider):
+        self._waiting.pop(key, None)
+        sessions = [key.session]
+        if connection.provider is not None:
+            self._choice.release(connection.provider)
+            sessions.append(connection.provider)
+        for session in sessions:
             entry = directory.sessions[session]
             del entry.legs[connection.name]
-            if entry.ending and not entry.legs:
-                if session in self._failed:
-                    self._end_failed(session)
-                else:
-                    directory.tell_session(session, LastLegGone())
+            if entry.legs:
+                continue
+            if session in self._failed:
+                self._end_failed(session)
+            else:
+                directory.tell_session(session, LastLegGone())
+        self._look()
 
-    # The definition and the stop
+    # The definition and the instance
 
-    def _define(self, message: Define) -> None:
-        self._definition = message.definition
+    def _catch_up(self) -> None:
+        """Apply what the table says of this service now, if that is new."""
+        before, definition = self._definition, self._env.table.services.get(self._key)
+        if definition is before:
+            return
+        self._definition = definition
+        reason = self._env.table.absence(self._realm)
+        event = service_event(self._realm, self._key, before, definition, reason)
+        if event is not None:
+            self._env.carry_out(Decision((event,)))
+        self._cut(definition)
+        old, new = before and before.availability, definition and definition.availability
+        if definition is None or old != new:
+            self._upkeep.decide(rules.redefined, old, removed=definition is None)
+        if self._waiting and not self._on_demand:
+            self._refuse_waiting(*self._no_provider())
+
+    def _cut(self, definition: ServiceDefinition | None) -> None:
+        """End the sessions that aren't allowed any more, and only those; a few at a time, without a choice at once."""
+        providers = []
+        for session, request in self._sessions.items():
+            reason = not_allowed(definition, request.end_point_type, request.common_name)
+            if reason is not None:
+                self._withdraw(session, reason)
+            elif session in self._choice or session in self._retired:
+                providers.append(session)
+        if definition is not None:
+            for one, reason in surplus(definition, providers).items():
+                self._withdraw(one, reason)
+
+    def _withdraw(self, session: int, reason: str) -> None:
+        self._put_out(session)
+        end = EndSession(by_hub(Code.WITHDRAWN, reason))
+        self._env.slices.add(partial(self._env.directory.tell_session, session, end))
+
+    def _define(self, _: Define) -> None:
+        """The look at the table was all."""
+
+    def _tell_when_empty(self) -> None:
+        busy = self._upkeep.instance.phase in {rules.Phase.STARTING, rules.Phase.STOPPING}
+        if not self._sessions and not self._stopping and not busy:
+            self._parent.tell(ServiceEmpty(self._key))
+
+    def _leave(self, _: Leave) -> None:
+        self._upkeep.cancel()
+        self.stop()
+
+    @property
+    def _on_demand(self) -> bool:
+        availability = self._definition and self._definition.availability
+        return availability is not None and availability.on_demand
+
+    @property
+    def _starts_on_consumer(self) -> bool:
+        availability = self._definition and self._definition.availability
+        return availability is not None and availability.on_consumer
+
+    def _situation(self) -> Situation:
+        definition = self._definition
+        return Situation(
+            realm=self._realm,
+            key=self._key,
+            availability=None if definition is None else definition.availability,
+            providers=len(self._choice),
+            consumers=self._roles[EndPointType.CONSUMER],
+            waiting=len(self._waiting),
+            legs=len(self._names),
+            closing=bool(self._stopping),
+            now=self._env.now,
+            options=self._env.options,
+        )
+
+    def _look(self) -> None:
+        if self._definition is not None and self._definition.availability is not None:
+            self._upkeep.look()
+
+    def _instance_told(self, message: inputs.ServiceInput) -> None:
+        match message:
+            case inputs.ServiceStarted():
+                self._upkeep.decide(rules.started)
+            case inputs.ServiceStartFailed():
+                self._upkeep.decide(rules.start_failed, message.reason, retryable=message.retryable)
+            case inputs.ServiceStopped():
+                self._upkeep.decide(rules.stopped)
+            case inputs.ServiceStopFailed():
+                self._upkeep.decide(rules.stop_failed, message.reason)
+            case inputs.ScheduleDue() if message.start:
+                self._upkeep.decide(rules.need, rules.SCHEDULE)
+            case inputs.ScheduleDue():
+                self._upkeep.decide(rules.stop, rules.SCHEDULE)
+
+    def _upkeep_due(self, _: UpkeepDue) -> None:
+        self._upkeep.due()
+
+    def _instance_changed(self, before: Instance, after: Instance) -> None:
+        """What the instance's phase means for providers, and for openings that wait."""
+        urn, stopping = self._key.service_urn, rules.Phase.STOPPING
+        if after.phase is stopping and before.phase is not stopping:
+            self._retired |= {session for session in self._sessions if session in self._choice}
+            for session in self._retired:
+                self._choice.remove(session)
+            if not after.afterwards:
+                self._refuse_waiting(Code.START_FAILED, f"{urn} is being stopped")
+        elif before.phase is stopping and after.phase is rules.Phase.RUNNING:
+            for session in sorted(self._retired):
+                self._take_back(session)
+            self._retired.clear()
+            self._serve_waiting()
+        elif before.phase is stopping and after.phase is not stopping:
+            ghosts, self._retired = self._retired, set()
+            for session in sorted(ghosts):
+                ending = by_hub(Code.SHUTDOWN, "the service was stopped")
+                self._env.directory.tell_session(session, EndSession(ending))
+        elif before.phase is rules.Phase.STARTING and after.phase is rules.Phase.STOPPED:
+            self._refuse_waiting(Code.START_FAILED, f"{urn} could not be started: {after.failure}")
+        elif after.failure != before.failure and after.failure:
+            for key in self._waiting:
+                self._env.directory.tell_connection(key, StartTrouble(after.failure))
+
+    def _take_back(self, session: int) -> None:
+        entry = self._env.directory.sessions[session]
+        weight = self._env.state.sessions[entry.spn_session_id].weight
+        self._choice.add(session, weight, len(entry.legs))
+
+    # The stop
 
     def _stop_sessions(self, message: StopSessions) -> None:
         self._stopping.add(message.role)
+        self._upkeep.cancel()
         ending = by_hub(Code.SHUTDOWN, "the hub is being stopped")
         for session, request in self._sessions.items():
             if request.end_point_type is message.role:
@@ -334,9 +517,14 @@ class ServiceActor(EventLoopActor):
             self._parent.tell(SessionsStopped(role, self.actor_ref))
 
 
+def _chosen(provider: SessionRequested) -> ProviderChosen:
+    return ProviderChosen(provider.session, provider.spn_session_id, provider.spn_end_point, provider.instance_id)
+
+
 _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     SessionRequested: ServiceActor._session_requested,
     SuspicionChanged: ServiceActor._suspicion_changed,
+    Weighed: ServiceActor._weighed,
     SessionLeaves: ServiceActor._session_leaves,
     SessionGone: ServiceActor._session_gone,
     SessionFailed: ServiceActor._session_failed,
@@ -344,5 +532,12 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     ConnectionFailed: ServiceActor._connection_failed,
     ConnectionGone: ServiceActor._connection_gone,
     Define: ServiceActor._define,
+    Leave: ServiceActor._leave,
+    UpkeepDue: ServiceActor._upkeep_due,
+    inputs.ServiceStarted: ServiceActor._instance_told,
+    inputs.ServiceStartFailed: ServiceActor._instance_told,
+    inputs.ServiceStopped: ServiceActor._instance_told,
+    inputs.ServiceStopFailed: ServiceActor._instance_told,
+    inputs.ScheduleDue: ServiceActor._instance_told,
     StopSessions: ServiceActor._stop_sessions,
 }

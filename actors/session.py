@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from pykka import ActorRef
 
 from spnhub.actors.codes import Code
-from spnhub.actors.commands import CloseSession, RefuseConnection, SendCloseAck
+from spnhub.actors.commands import CloseSession, RefuseConnection, SendAllConnectionsClosed, SendCloseAck
 from spnhub.actors.environment import Decision, Environment
 from spnhub.actors.inputs import (
     CloseAcknowledged,
@@ -22,12 +23,21 @@ from spnhub.actors.inputs import (
     SessionAnswered,
     SessionClosed,
     SessionInput,
+    SessionInvalidated,
     SessionRequested,
     SessionSuspected,
+    WeightSet,
 )
 from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, Side
 from spnhub.actors.runtime import EventLoopActor
-from spnhub.events.model import ConnectionRefused, DisconnectReason, EndPointType, SessionEnded, TerminateReason
+from spnhub.events.model import (
+    ConnectionRefused,
+    DisconnectReason,
+    EndPointType,
+    SessionEnded,
+    TerminateReason,
+    WeightChanged,
+)
 from spnhub.events.state import SessionState
 
 __all__ = [
@@ -40,6 +50,7 @@ __all__ = [
     "SessionGone",
     "SessionLeaves",
     "SuspicionChanged",
+    "Weighed",
     "by_fault",
     "by_hub",
     "decide_end",
@@ -70,7 +81,7 @@ class EndSession:
 
 @dataclass(frozen=True, slots=True)
 class LastLegGone:
-    """None of its legs is open any more."""
+    """None of its legs is open any more, just now."""
 
 
 # Messages from a session to its service -------------------------------------------------------------------------------
@@ -90,6 +101,14 @@ class SuspicionChanged:
 
     session: int
     suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A provider has another weight (R-5.3)."""
+
+    session: int
+    weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +263,48 @@ class SessionActor(EventLoopActor):
         entry.ending = True
         self._parent.tell(SessionLeaves(self._session))
         for key in list(entry.legs.values()):
-            directory.tell_connection(key, MustEnd(self._side, ending.leg))
+            self._env.slices.add(partial(directory.tell_connection, key, MustEnd(self._side, ending.leg)))
         if not entry.legs:
             self._finish()
 
     def _last_leg_gone(self, _: LastLegGone) -> None:
-        self._finish()
+        if self._ending is None:
+            self._tell_when_drained()
+        else:
+            self._finish()
+
+    def _weight_set(self, message: WeightSet) -> None:
+        """The log first, then the choice; with 0 and no legs the provider may go (R-5.4)."""
+        if self._ending is not None:
+            return
+        if self._side is Side.CONSUMER:
+            self._begin_end(by_fault(Code.PROTOCOL, "a consumer has no weight"))
+            return
+        if message.weight < 0:
+            self._begin_end(by_fault(Code.PROTOCOL, "a weight is at least 0"))
+            return
+        state = self._env.state.sessions[self._request.spn_session_id]
+        if message.weight != state.weight:
+            event = WeightChanged(
+                realm=state.realm,
+                network_urn=state.network_urn,
+                spn_session_id=state.spn_session_id,
+                service_urn=state.service_urn,
+                old_weight=state.weight,
+                new_weight=message.weight,
+            )
+            self._env.carry_out(Decision((event,)))
+            self._parent.tell(Weighed(self._session, message.weight))
+        self._tell_when_drained()
+
+    def _tell_when_drained(self) -> None:
+        state = self._env.state.sessions[self._request.spn_session_id]
+        legs = self._env.directory.sessions[self._session].legs
+        if self._side is Side.PROVIDER and not state.weight and not legs:
+            self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+
+    def _invalidated(self, message: SessionInvalidated) -> None:
+        self._begin_end(by_hub(Code.WITHDRAWN, message.reason))
 
     def _finish(self) -> None:
         if self._ended or self._ending is None:
@@ -267,6 +322,8 @@ _HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
     SessionSuspected: SessionActor._suspected,
     SessionAnswered: SessionActor._suspected,
     SessionClosed: SessionActor._closed,
+    SessionInvalidated: SessionActor._invalidated,
+    WeightSet: SessionActor._weight_set,
     EndSession: SessionActor._end_session,
     LastLegGone: SessionActor._last_leg_gone,
 }

@@ -46,11 +46,9 @@ from tests.actors.harness import (
     Bench,
     cut,
     ended,
-    inventory,
     open_request,
     refused,
     request,
-    service,
     session_ended,
     session_refused,
     session_started,
@@ -334,20 +332,6 @@ def test_stop_while_opening(bench: Bench) -> None:
     assert events[0] == refused(Code.SHUTDOWN, STOPPING)
     assert commands[:2] == [AbortConnection(key, Code.SHUTDOWN), ForgetConnection(key)]
     assert bench.connection(key, ProviderStreamOpened(1)) == ([], [])
-    bench.assert_empty()
-
-
-def test_inventory_that_changes(bench: Bench) -> None:
-    """New requests are judged by the new definitions; sessions that are up stay."""
-    bench.provider(1)
-    bench.hub(inventory(service(OTHER_SERVICE)))
-    refusal(bench, request(2), Code.UNKNOWN_SERVICE, f"urn:chip-in:network:acme:main has no service {SERVICE}")
-    bench.hub(LoadInventory(()))
-    refusal(bench, request(2), Code.UNKNOWN_SERVICE, "no realm acme")
-    bench.hub(inventory(service()))
-    bench.consumer(2)
-    assert bench.system.residents()[0] == {1, 2}
-    assert bench.hub(StopHub())[1][-1] == HubStopped()
     bench.assert_empty()
 
 

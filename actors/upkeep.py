@@ -1,0 +1,85 @@
+"""Keeps a service's instance: carries out what :mod:`spnhub.actors.instance` decides, with its one timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec
+
+from pykka import ActorRef
+
+from spnhub.actors import instance as rules
+from spnhub.actors.environment import Environment
+from spnhub.actors.instance import Instance, Outcome, Situation
+from spnhub.actors.timers import Timer
+
+__all__ = ["Upkeep", "UpkeepDue"]
+
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepDue:
+    """To the service's actor: it is time for :meth:`Upkeep.tick`."""
+
+
+class Upkeep:
+    """Part of a service's actor.
+
+    :param ref: that actor's.
+    :param situation: how things are now.
+    :param changed: told the instance before and after, when it is another.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        ref: ActorRef[Any],
+        situation: Callable[[], Situation],
+        changed: Callable[[Instance, Instance], None],
+    ) -> None:
+        self._env = env
+        self._ref = ref
+        self._situation = situation
+        self._changed = changed
+        self.instance = Instance()
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+
+    def decide(
+        self, rule: Callable[Concatenate[Instance, Situation, _P], Outcome], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Apply a rule of :mod:`spnhub.actors.instance` to the instance."""
+        situation = self._situation()
+        before = rules.look(self.instance, situation)
+        self.instance, decision = rule(before, situation, *args, **kwargs)
+        self._env.carry_out(decision)
+        self._arm(situation)
+        if self.instance is not before:
+            self._changed(before, self.instance)
+
+    def look(self) -> None:
+        """Providers or connections have come or gone."""
+        situation = self._situation()
+        self.instance = rules.look(self.instance, situation)
+        self._arm(situation)
+
+    def due(self) -> None:
+        """The timer has fired."""
+        self._timer = None
+        self.decide(rules.tick)
+
+    def cancel(self) -> None:
+        """No more timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, situation: Situation) -> None:
+        """One timer, at the time that is due or before: a later time is found when it fires."""
+        at = rules.due(self.instance, situation)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        self.cancel()
+        self._timer_at = at
+        self._timer = self._env.after(max(0.0, at - self._env.now), self._ref, UpkeepDue())
