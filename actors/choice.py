@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["ProviderChoice"]
@@ -38,6 +39,9 @@ class ProviderChoice:
 
     def __contains__(self, session: int) -> bool:
         return session in self._providers
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._providers)
 
     def add(self, session: int, weight: int, legs: int = 0) -> None:
         """A provider has come; it is younger than all others."""

@@ -10,7 +10,7 @@ import enum
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.model import (
@@ -40,6 +40,9 @@ __all__ = [
     "service_event",
     "surplus",
 ]
+
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 class ServiceKey(NamedTuple):
@@ -158,13 +161,13 @@ class Plan:
             return NetworkAdded(**where, **values)
         return NetworkChanged(**where, **values, changed=difference.changed)
 
-    def cuts(self, sessions: Iterable[tuple[Hashable, LiveSession]]) -> dict[Hashable, str]:
+    def cuts(self, sessions: Iterable[tuple[_Name, LiveSession]]) -> dict[_Name, str]:
         """Which of these sessions (oldest first) the plan cuts, and why, by the names they are given with.
 
         Changed CAs are not judged here: whoever has the certificates verifies them again.
         """
-        reasons: dict[Hashable, str] = {}
-        providers: dict[ServiceKey, list[Hashable]] = {}
+        reasons: dict[_Name, str] = {}
+        providers: dict[ServiceKey, list[_Name]] = {}
         for name, session in sessions:
             key = ServiceKey(session.network_urn, session.service_urn)
             definition = self.after.services.get(key)
@@ -249,7 +252,7 @@ def not_allowed(definition: ServiceDefinition | None, role: EndPointType, common
     return None if allowed else f"{common_name!r} may not be a {role} of {definition.urn}"
 
 
-def surplus(definition: ServiceDefinition, providers: Iterable[Hashable]) -> dict[Hashable, str]:
+def surplus(definition: ServiceDefinition, providers: Iterable[_Name]) -> dict[_Name, str]:
     """Which provider sessions (oldest first) are too many for a singleton, and why: all but the oldest."""
     if not definition.singleton:
         return {}

@@ -18,7 +18,7 @@ from spnhub.actors.admission import Identity, Refusal, accept_session, identity,
 from spnhub.actors.choice import ProviderChoice
 from spnhub.actors.codes import Code
 from spnhub.actors.connection import ConnectionActor, ConnectionFailed, ConnectionGone
-from spnhub.actors.definitions import ServiceDefinition
+from spnhub.actors.definitions import Availability, ServiceDefinition
 from spnhub.actors.environment import ConnectionEntry, Decision, Environment, SessionEntry
 from spnhub.actors.inputs import ConnectionRequested, Key, SessionRequested
 from spnhub.actors.instance import Instance, Situation
@@ -171,8 +171,8 @@ class ServiceActor(EventLoopActor):
         if self._env.directory.realm_sessions[self._realm] - (ghost is not None) >= limit:
             return Code.LIMIT, f"realm {self._realm} has {limit} sessions, as many as it may"
         if request.end_point_type is EndPointType.PROVIDER:
-            providers = len(self._choice) + len(self._retired)
-            if definition.singleton and providers > (ghost in self._choice or ghost in self._retired):
+            others = {*self._choice, *self._retired} - {ghost}
+            if definition.singleton and others:
                 return Code.SINGLETON, f"{definition.urn} has its one provider"
         elif not len(self._choice) and not request.brings_connections and not self._on_demand:
             return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
@@ -371,7 +371,7 @@ class ServiceActor(EventLoopActor):
                 continue
             if session in self._failed:
                 self._end_failed(session)
-            else:
+            elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
                 directory.tell_session(session, LastLegGone())
         self._look()
 
@@ -388,8 +388,8 @@ class ServiceActor(EventLoopActor):
         if event is not None:
             self._env.carry_out(Decision((event,)))
         self._cut(definition)
-        old, new = before and before.availability, definition and definition.availability
-        if definition is None or old != new:
+        old = None if before is None else before.availability
+        if definition is None or old != definition.availability:
             self._upkeep.decide(rules.redefined, old, removed=definition is None)
         if self._waiting and not self._on_demand:
             self._refuse_waiting(*self._no_provider())
@@ -425,21 +425,22 @@ class ServiceActor(EventLoopActor):
         self.stop()
 
     @property
+    def _availability(self) -> Availability | None:
+        return None if self._definition is None else self._definition.availability
+
+    @property
     def _on_demand(self) -> bool:
-        availability = self._definition and self._definition.availability
-        return availability is not None and availability.on_demand
+        return self._availability is not None and self._availability.on_demand
 
     @property
     def _starts_on_consumer(self) -> bool:
-        availability = self._definition and self._definition.availability
-        return availability is not None and availability.on_consumer
+        return self._availability is not None and self._availability.on_consumer
 
     def _situation(self) -> Situation:
-        definition = self._definition
         return Situation(
             realm=self._realm,
             key=self._key,
-            availability=None if definition is None else definition.availability,
+            availability=self._availability,
             providers=len(self._choice),
             consumers=self._roles[EndPointType.CONSUMER],
             waiting=len(self._waiting),
@@ -450,7 +451,7 @@ class ServiceActor(EventLoopActor):
         )
 
     def _look(self) -> None:
-        if self._definition is not None and self._definition.availability is not None:
+        if self._availability is not None:
             self._upkeep.look()
 
     def _instance_told(self, message: inputs.ServiceInput) -> None:
