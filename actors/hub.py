@@ -122,11 +122,12 @@ class HubActor(EventLoopActor):
     def _follow(self, made: Plan, difference: Difference) -> None:
         network_urn, service_urn = difference.network_urn, difference.service_urn
         if network_urn is not None and service_urn is not None:
-            self._realm(difference.realm).tell(DefineService(ServiceKey(network_urn, service_urn)))
+            if difference.realm in self._realms or difference.realm in self._env.table.realms:
+                self._realm(difference.realm).tell(DefineService(ServiceKey(network_urn, service_urn)))
             return
         self._env.carry_out(Decision((made.event(difference),)))
-        if network_urn is None and difference.realm not in self._env.table.realms:
-            self._realm(difference.realm).tell(DefineRealm())
+        if network_urn is None and difference.realm in self._realms:
+            self._realms[difference.realm].tell(DefineRealm())
 
     def _realm(self, name: str) -> ActorRef[Any]:
         ref = self._realms.get(name)
@@ -195,7 +196,7 @@ class HubActor(EventLoopActor):
         if not self._stop_asked:
             self._stop_asked = True
             self._watch_expiry()
-            self._env.slices.flush()
+            self._env.slices.finish()
             self._stop_role(_ORDER[0])
 
     def _stop_role(self, role: EndPointType) -> None:

@@ -136,7 +136,7 @@ class Plan:
     before: Table
     after: Table
     differences: tuple[Difference, ...]
-    """Realms and networks that come or change, services, then networks and realms that go."""
+    """Realms, networks, then services."""
 
     def loaded(self, *, initial: bool) -> InventoryLoaded:
         """The event that says so, with counts."""
@@ -185,43 +185,38 @@ class Plan:
 
 def plan(before: Table, after: Table) -> Plan:
     """What is different; ``after`` was made with ``before`` known to it (:meth:`Table.of`)."""
-    come: list[Difference] = []
-    go: list[Difference] = []
+    notes: list[Difference] = []
     for name in sorted(before.realms.keys() | after.realms.keys()):
         old_realm, new_realm = before.realms.get(name), after.realms.get(name)
         old = None if old_realm is None else _realm_values(old_realm)
         new = None if new_realm is None else _realm_values(new_realm)
-        _note(come, go, Difference(Change.CHANGED, "realm", name), old, new)
+        _note(notes, Difference(Change.CHANGED, "realm", name), old, new)
     for urn in sorted(before.networks.keys() | after.networks.keys()):
         was, now = before.networks.get(urn), after.networks.get(urn)
         realm = (now or was or ("",))[0]
         old = None if was is None else _network_values(was[1])
         new = None if now is None else _network_values(now[1])
-        _note(come, go, Difference(Change.CHANGED, "network", realm, urn), old, new)
+        _note(notes, Difference(Change.CHANGED, "network", realm, urn), old, new)
     for key, definition in after.services.items():
         known = before.services.get(key)
         if known is not definition:
             difference = Difference(Change.CHANGED, "service", after.realm_of(key) or "", *key)
             old = None if known is None else _service_values(known)
-            _note(come, go, difference, old, _service_values(definition))
+            _note(notes, difference, old, _service_values(definition))
     gone = [key for key in before.services if key not in after.services]
-    come += [Difference(Change.REMOVED, "service", before.realm_of(key) or "", *key) for key in gone]
-    return Plan(before, after, (*come, *reversed(go)))
+    notes += [Difference(Change.REMOVED, "service", before.realm_of(key) or "", *key) for key in gone]
+    return Plan(before, after, tuple(notes))
 
 
 def _note(
-    come: list[Difference],
-    go: list[Difference],
-    difference: Difference,
-    old: Mapping[str, Any] | None,
-    new: Mapping[str, Any] | None,
+    notes: list[Difference], difference: Difference, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
 ) -> None:
     if old is None:
-        come.append(difference._replace(change=Change.ADDED))
+        notes.append(difference._replace(change=Change.ADDED))
     elif new is None:
-        go.append(difference._replace(change=Change.REMOVED))
+        notes.append(difference._replace(change=Change.REMOVED))
     elif changed := _changed(old, new):
-        come.append(difference._replace(changed=changed))
+        notes.append(difference._replace(changed=changed))
 
 
 def service_event(

@@ -24,6 +24,7 @@ class Slices:
         self._timers = timers
         self._clock = clock
         self._queue: deque[Callable[[], object]] = deque()
+        self._at_once = False
         self._moment = float("-inf")
         self._left = 0
         self._timer: Timer | None = None
@@ -41,8 +42,9 @@ class Slices:
         if self._timer is None:
             self._arm()
 
-    def flush(self) -> None:
-        """Do all that waits, now."""
+    def finish(self) -> None:
+        """Do all that waits now, and whatever comes at once."""
+        self._at_once = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -60,6 +62,8 @@ class Slices:
             self._arm()
 
     def _take(self) -> bool:
+        if self._at_once:
+            return True
         now = self._clock()
         if now > self._moment:
             self._moment, self._left = now, self._size

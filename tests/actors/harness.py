@@ -7,7 +7,7 @@ there. The expected objects of the playbooks are built here, so that a test name
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spnhub.actors.codes import Code
@@ -58,15 +58,21 @@ PROVIDER, CONSUMER = EndPointType.PROVIDER, EndPointType.CONSUMER
 BY_PEER, CLOSED, ERROR = DisconnectReason.CLOSED_BY_PEER, DisconnectReason.CLOSED, DisconnectReason.ERROR
 
 
-def service(urn: str = SERVICE, *, singleton: bool = False) -> ServiceDefinition:
+def service(urn: str = SERVICE, **changes: Any) -> ServiceDefinition:
     """A service that "server" may provide and "client" may use."""
-    return ServiceDefinition(urn, urn.rpartition(":")[2], "server", frozenset({"client"}), singleton)
+    definition = ServiceDefinition(urn, urn.rpartition(":")[2], "server", frozenset({"client"}))
+    return replace(definition, **changes)
+
+
+def realm(*services: ServiceDefinition, name: str = REALM, **changes: Any) -> RealmDefinition:
+    """A realm with one network."""
+    network = NetworkDefinition(f"urn:chip-in:network:{name}:main", "main", "hub.example", services)
+    return RealmDefinition(name, (network,), **changes)
 
 
 def inventory(*services: ServiceDefinition) -> LoadInventory:
     """One realm with one network."""
-    network = NetworkDefinition(NETWORK, "main", "hub.example", services)
-    return LoadInventory((RealmDefinition(REALM, (network,)),))
+    return LoadInventory((realm(*services),))
 
 
 def request(session: int, role: EndPointType = CONSUMER, **changes: Any) -> SessionRequested:
@@ -220,7 +226,8 @@ class Bench:
             if type(actor).__name__ == "ServiceActor":
                 held: Any = actor
                 assert (held._sessions, held._identities, held._names, held._failed) == ({}, {}, set(), {})
-                assert len(held._choice) == 0
+                assert (len(held._choice), held._retired, held._waiting) == (0, set(), {})
+        assert +env.directory.realm_sessions == {}
 
 
 def open_request(stream: int = 0, **changes: Any) -> ConnectionRequested:
