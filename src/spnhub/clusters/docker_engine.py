@@ -11,6 +11,7 @@ A stopped container is kept. Counterpart: :mod:`spnhub.clusters.managers`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from typing import Any, Final
 import docker
 import requests
 import structlog
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import Mount
@@ -35,8 +37,8 @@ __all__ = ["DockerManager", "container_name"]
 
 _SERVICE_LABEL: Final = "spnhub.service"
 _DEFINITION_LABEL: Final = "spnhub.definition"
-_CREATIONS: Final = 2
-"""Another hub may create or remove the container in between; then it is looked at again."""
+_SETTLING: Final = 3.0
+"""Seconds for another hub that is just creating or removing the container: its name is taken before it can be seen."""
 
 _log = structlog.get_logger(__name__)
 
@@ -112,38 +114,54 @@ class DockerManager:
             raise ClusterError(f"container {name}: Docker cannot be reached: {error}", retryable=True) from error
 
     def _connect(self) -> docker.DockerClient:
+        """A client that speaks the engine's version of the API.
+
+        The SDK would ask for that version while a client is made, and leave the connection open when it fails.
+        """
+        with contextlib.closing(self._make_client(DEFAULT_DOCKER_API_VERSION)) as probe:
+            version = probe.api.version(api_version=False)["ApiVersion"]
+        return self._make_client(version)
+
+    def _make_client(self, version: str) -> docker.DockerClient:
         if self._base_url is None:
-            return docker.from_env(timeout=self._answer_timeout)
-        return docker.DockerClient(base_url=self._base_url, timeout=self._answer_timeout)
+            return docker.from_env(version=version, timeout=self._answer_timeout)
+        return docker.DockerClient(base_url=self._base_url, version=version, timeout=self._answer_timeout)
 
     def _start(self, client: docker.DockerClient, task: ServiceTask, deadline: float) -> None:
         name = container_name(task.service_id)
         settings = _settings(task)
-        for creation in range(_CREATIONS):
-            last = creation == _CREATIONS - 1
+        settled = min(deadline, time.monotonic() + _SETTLING)
+        while True:
             try:
-                container = _find(client, name)
-                if container is None:
-                    container = _create(client, name, task, settings, deadline)
-                elif container.status == "paused":
-                    container.unpause()
-                    return
-                elif container.status in {"running", "restarting"}:
-                    return
-                elif (
-                    container.labels.get(_DEFINITION_LABEL, settings["labels"][_DEFINITION_LABEL])
-                    != (settings["labels"][_DEFINITION_LABEL])
-                ):
-                    container.remove()
-                    container = _create(client, name, task, settings, deadline)
-                container.start()
+                started = self._start_once(client, name, task, settings, deadline)
             except APIError as error:
-                # Created by another hub, or removed.
-                if last or error.status_code not in {404, 409} or isinstance(error, ImageNotFound):
+                passing = error.status_code in {404, 409} and not isinstance(error, ImageNotFound)
+                if not passing or time.monotonic() > settled:
                     raise
+                time.sleep(0.1)
                 continue
-            _log.info("service.container_started", service=task.urn, container=name)
+            if started:
+                _log.info("service.container_started", service=task.urn, container=name)
             return
+
+    @staticmethod
+    def _start_once(
+        client: docker.DockerClient, name: str, task: ServiceTask, settings: dict[str, Any], deadline: float
+    ) -> bool:
+        """One look and what follows from it; False: it runs already."""
+        container = _find(client, name)
+        if container is None:
+            container = _create(client, name, task, settings, deadline)
+        elif container.status == "paused":
+            container.unpause()
+            return True
+        elif container.status in {"running", "restarting"}:
+            return False
+        elif container.labels.get(_DEFINITION_LABEL) not in {None, settings["labels"][_DEFINITION_LABEL]}:
+            container.remove()
+            container = _create(client, name, task, settings, deadline)
+        container.start()
+        return True
 
     def _stop(self, client: docker.DockerClient, task: ServiceTask) -> None:
         container = _find(client, container_name(task.service_id))

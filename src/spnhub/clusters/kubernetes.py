@@ -84,8 +84,9 @@ class KubernetesManager:
             raise ClusterError(f"{where}: Kubernetes cannot be reached: {text}", retryable=True) from error
         # The library parses answers, refusals too, without guarding against what is not of Kubernetes.
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error.__context__, httpx2.HTTPStatusError):
-                raise _refused(where, error.__context__.response) from error
+            refusal = _refusal_behind(error)
+            if refusal is not None:
+                raise _refused(where, refusal.response) from error
             raise ClusterError(f"{where}: not an answer of Kubernetes: {error!r}", retryable=True) from error
         raise ClusterError(f"{where}: others keep changing it", retryable=True)
 
@@ -137,6 +138,14 @@ def _credentials_for(url: str) -> SingleConfig:
     config = KubeConfig.from_one(cluster=Cluster(server=url), user=User()).get()
     assert config is not None
     return config
+
+
+def _refusal_behind(error: BaseException) -> httpx2.HTTPStatusError | None:
+    """The refusal in whose handling ``error`` arose."""
+    context = error.__context__
+    while context is not None and not isinstance(context, httpx2.HTTPStatusError):
+        context = context.__context__
+    return context
 
 
 def _refused(where: str, response: httpx2.Response) -> ClusterError:

@@ -140,8 +140,9 @@ class ProcessManager:
         # What was written last is still in the pipe; but a process that got away may keep that open for ever.
         await asyncio.wait({reading}, timeout=_LAST_WORDS)
         reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        await asyncio.wait({reading})
+        if not reading.cancelled() and (error := reading.exception()) is not None:
+            _log.warning("service.output_lost", service=urn, reason=str(error))
         _close_stdin(process)
         running = self._running.pop(urn, None)
         if running is not None and running.stopping:
