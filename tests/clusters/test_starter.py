@@ -200,6 +200,18 @@ async def test_unusable_manager(reports: Reports) -> None:
     await starter.close()
 
 
+async def test_prepare(starter: Starter, reports: Reports, manager: Scripted) -> None:
+    """Preparing makes each manager once, before the first command, and leaves unusable ones to the commands."""
+    await starter.prepare()
+    starter.submit(StartService(WEB))
+    await reports.take(1)
+    assert manager.made == ["process:"]
+    other = Starter(reports)
+    other.define([ServiceTask(WEB, "podman:", "web")])
+    await other.prepare()
+    await other.close()
+
+
 async def test_close(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Closing gives up what is under way, without an answer, and closes each manager once."""
     manager.gate.clear()

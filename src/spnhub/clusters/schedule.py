@@ -100,6 +100,7 @@ _FIELDS: Final = (
     _Field("day of week", 1, 7, _DAYS),
     _Field("year", 1970, 2099, goes_round=False),
 )
+_YEARS: Final = _FIELDS[-1].last - _FIELDS[-1].first
 _DAY_OF_MONTH: Final = 2
 _MONTH: Final = 3
 _DAY_OF_WEEK: Final = 4
@@ -151,7 +152,8 @@ class Schedule:
         return self._search(moment.astimezone(UTC) + timedelta(microseconds=1), backwards=True)
 
     def _search(self, start: datetime, *, backwards: bool) -> datetime | None:
-        search = croniter(self.cron, start, ret_type=datetime)
+        # It would give up after 50 years.
+        search = croniter(self.cron, start, ret_type=datetime, max_years_between_matches=_YEARS)
         try:
             found = search.get_prev() if backwards else search.get_next()
         except CroniterBadDateError:

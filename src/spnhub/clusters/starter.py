@@ -9,6 +9,7 @@ answered exactly once. Whether to start, how often and how soon again is the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -131,6 +132,16 @@ class Starter:
         manager, stop it first.
         """
         self._tasks |= {task.urn: task for task in tasks}
+
+    async def prepare(self) -> None:
+        """Load what the defined services' managers need.
+
+        The import of a client library takes up to a second and holds up the loop for some 0.1 s, so this is better
+        done before anything is served. What cannot be had is told when it is asked for.
+        """
+        for urn in {task.cluster_manager_urn for task in self._tasks.values()}:
+            with contextlib.suppress(ClusterError):
+                await self._manager(urn)
 
     def forget(self, urn: str) -> None:
         """Drop a definition; commands already given are still carried out, a running service is left as it is."""
