@@ -86,6 +86,9 @@ class UdpEndpoint:
     async def open_server_socket(self, local: tuple[str, int]) -> Address:
         """Bind a socket; the address that it got. Datagrams are taken only after :meth:`start`.
 
+        Beside another of this endpoint's on the same port (one bound to all addresses, say) it may stand; it then gets
+        what is meant for its address.
+
         :raises OSError: it can't be bound.
         """
         infos = await self._loop.getaddrinfo(*local, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
@@ -94,11 +97,23 @@ class UdpEndpoint:
         try:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            sock.bind(sockaddr)
+            self._bind(sock, sockaddr)
         except OSError:
             sock.close()
             raise
         return self._adopt(sock, connected=False)
+
+    def _bind(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
+        # Only for this moment: a socket with SO_REUSEADDR would let another process take its datagrams.
+        port = sockaddr[1]
+        beside = [s.sock for s in self._sockets.values() if not s.connected and s.sock.getsockname()[1] == port != 0]
+        for each in (sock, *beside) if beside else ():
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(sockaddr)
+        finally:
+            for each in (sock, *beside) if beside else ():
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
     async def open_client_socket(self, remote: tuple[str, int]) -> Address:
         """A socket connected to ``remote`` (a host and port; the first address it resolves to).
@@ -118,7 +133,7 @@ class UdpEndpoint:
         return Address(address.local, sockaddr)
 
     def start(self) -> None:
-        """Take datagrams on every server socket (R-6.3)."""
+        """Take datagrams on every server socket (R-6.3); again after others were opened."""
         for entry in self._sockets.values():
             if not entry.connected:
                 self._listen(entry)

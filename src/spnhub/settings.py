@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from spnhub.events.kafka_settings import KafkaSettings as ShippingSettings
 from spnhub.logging import LEVELS, LogFormat
 
 __all__ = [
@@ -97,6 +98,25 @@ class KafkaSettings:
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ConfigurationError("--kafka-ssl-certfile is missing (--kafka-ssl-keyfile needs it)")
 
+    def shipping(self) -> ShippingSettings:
+        """The same, as the shipper wants it."""
+
+        def text(path: Path | None) -> str | None:
+            return None if path is None else str(path)
+
+        return ShippingSettings(
+            bootstrap_servers=",".join(self.bootstrap_servers),
+            topic=self.topic,
+            security_protocol=self.security_protocol,
+            sasl_mechanism=self.sasl_mechanism or "PLAIN",
+            sasl_username=self.sasl_username,
+            sasl_password=self.sasl_password,
+            ssl_cafile=text(self.ssl_cafile),
+            ssl_certfile=text(self.ssl_certfile),
+            ssl_keyfile=text(self.ssl_keyfile),
+            ssl_password=self.ssl_password,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings:
@@ -116,6 +136,8 @@ class HubSettings:
     """Folder of the local event journal."""
     kafka: KafkaSettings | None = None
     """None: journal only."""
+    ops: str | None = None
+    """``ADDRESS:PORT`` of the HTTP for operators (port 0: any that is free); None: off."""
     idle_timeout: float = 20.0
     """Seconds (D-20)."""
     keep_alive: float = 5.0
@@ -134,6 +156,8 @@ class HubSettings:
             raise ConfigurationError(f"--hub-id: {self.hub_id!r} can't name a hub")
         if self.journal.exists() and not self.journal.is_dir():
             raise ConfigurationError(f"--journal: {self.journal} is not a folder")
+        if self.ops is not None:
+            split_address(self.ops, "--ops")
         # The upper bound is a week: anything above is a wrong unit, not a wish.
         if not 0 < self.idle_timeout <= 604_800:
             raise ConfigurationError(f"--idle-timeout: {self.idle_timeout:g} is not above 0 and at most 604800 seconds")

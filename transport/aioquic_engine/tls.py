@@ -8,9 +8,10 @@ Every refusal is a TLS alert. Tickets are never issued or taken, so no resumptio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from aioquic import tls
@@ -23,7 +24,16 @@ from OpenSSL import crypto
 
 from spnhub.transport.engine import ServerIdentity
 
-__all__ = ["Identity", "ServerContext", "load_chain", "load_key", "parse_identity", "subject_of"]
+__all__ = [
+    "Identity",
+    "ServerContext",
+    "check_chain",
+    "load_chain",
+    "load_key",
+    "next_expiry",
+    "parse_identity",
+    "subject_of",
+]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -82,8 +92,11 @@ def load_key(pem: bytes, what: str) -> PrivateKey:
     return key
 
 
+@lru_cache(maxsize=16_384)
 def parse_identity(identity: ServerIdentity) -> Identity:
-    """Parse the PEM texts.
+    """Parse the PEM texts, which takes about a millisecond the first time.
+
+    Who sets a policy again with mostly the same identities, beside live traffic, calls this in a thread before.
 
     :raises ValueError: one that can't be used; the message says which.
     """
@@ -137,6 +150,35 @@ def verify_client(
             raise AlertUnknownCa(text) from exc
         raise tls.AlertBadCertificate(text) from exc
     _check_usage(certificate)
+
+
+@lru_cache(maxsize=1024)
+def _authorities(pem: bytes) -> tuple[tuple[crypto.X509, ...], tuple[datetime, ...]]:
+    """CAs, and when each of them expires."""
+    chain = load_chain(pem, "client CA")
+    return tuple(crypto.X509.from_cryptography(a) for a in chain), tuple(a.not_valid_after_utc for a in chain)
+
+
+def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> str | None:
+    """Why a client's chain is no longer accepted: what the handshake judges, judged again (D-30).
+
+    :param certificates: as presented, DER, leaf first (:attr:`spnhub.transport.engine.Connected.certificates`).
+    :param client_ca: PEM (:attr:`spnhub.transport.engine.ServerIdentity.client_ca`).
+    :param moment: aware.
+    :returns: the reason; None: it is accepted.
+    """
+    leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
+    try:
+        verify_client(leaf, chain, _authorities(client_ca)[0], moment)
+    except tls.Alert as alert:
+        return str(alert)
+    return None
+
+
+def next_expiry(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> datetime | None:
+    """When the next of these certificates, CAs included, expires after ``moment``: worth another check then."""
+    ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
+    return min((end for end in (*ends, *_authorities(client_ca)[1]) if end > moment), default=None)
 
 
 def _check_usage(certificate: x509.Certificate) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spnhub.actors import commands, inputs
+from spnhub.actors.codes import Code
 from spnhub.actors.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import engine as api
 from spnhub.transport import protocol
+from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Sessions, address_text
@@ -29,15 +31,28 @@ class HubServer:
     :param gate: what is visible to a peer waits there for the journal (D-6).
     :param hub_id: told in each SessionAck.
     :param on_stopped: called when the actors say that everything has ended (R-4.10).
+    :param on_service: carries out what concerns cluster managers, later; results come back as inputs.
+    :param judge: verifies again what sessions have presented (D-30).
     """
 
     def __init__(
-        self, engine: api.Engine, system: ActorSystem, gate: Gate, hub_id: str, on_stopped: Callable[[], None]
+        self,
+        engine: api.Engine,
+        system: ActorSystem,
+        gate: Gate,
+        hub_id: str,
+        *,
+        on_stopped: Callable[[], None],
+        on_service: Callable[[commands.StartService | commands.StopService], None],
+        judge: Judge,
     ) -> None:
+        self._engine = engine
         self._system = system
         self._gate = gate
         self._touched: set[int] = set()
-        self._sessions = sessions = Sessions(engine, system, hub_id, self._touched)
+        self.certificates = Certificates(judge, self._invalidate)
+        """What the sessions have presented."""
+        self._sessions = sessions = Sessions(engine, system, hub_id, self._touched, self.certificates)
         self._connections = connections = Connections(engine, system, sessions, self._touched)
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
@@ -64,13 +79,27 @@ class HubServer:
             commands.AbortConnection: connections.abort,
             commands.SendCloseRequest: self._send_close_request,
             commands.SendCloseAck: self._send_close_ack,
+            commands.SendAllConnectionsClosed: lambda do: sessions.send_if_read(
+                do.session, protocol.AllConnectionsClosed()
+            ),
+            commands.StartService: on_service,
+            commands.StopService: on_service,
             commands.ForgetConnection: lambda do: connections.forget(do.connection),
             commands.HubStopped: lambda _do: on_stopped(),
         }
 
-    def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
-        """Which network a socket (:attr:`Address.local`) and a server name stand for."""
+    def set_networks(self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, bytes]) -> None:
+        """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM.
+
+        Live sessions whose CA is another are judged again, in slices.
+        """
         self._sessions.set_networks(networks)
+        self.certificates.set_authorities(authorities)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The QUIC connections that are up."""
+        return self._sessions
 
     def turn(self, events: list[api.EngineEvent], now: float, wall: int) -> None:
         """Let the actors hear of ``events`` and of the time, and carry out what they decide.
@@ -78,6 +107,7 @@ class HubServer:
         ``now`` is monotonic seconds, ``wall`` microseconds since 1970: the time of every event of this turn.
         """
         self._sessions.pass_time(now)
+        self.certificates.pass_time(now, wall)
         for event in events:
             self._on[type(event)](event)
         while True:
@@ -92,7 +122,7 @@ class HubServer:
 
     def timer(self) -> float | None:
         """When a turn is wanted at the latest."""
-        times = (self._system.timer(), self._gate.timer(), self._sessions.timer())
+        times = (self._system.timer(), self._gate.timer(), self._sessions.timer(), self.certificates.timer())
         return min((t for t in times if t is not None), default=None)
 
     # ---- engine events -----------------------------------------------------------------------------------------
@@ -149,6 +179,15 @@ class HubServer:
         session = self._sessions.get(event.c)
         if session is not None:
             self._connections.available(session)
+
+    def _invalidate(self, c: int, reason: str) -> None:
+        session = self._sessions.get(c)
+        if session is None:
+            return
+        if session.requested:
+            self._system.tell_session(c, inputs.SessionInvalidated(reason))
+        else:
+            self._engine.close(c, Code.NOT_ALLOWED, reason)
 
     # ---- commands ----------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,8 +14,11 @@ from spnhub.actors import inputs
 from spnhub.actors.codes import Code, is_retryable
 from spnhub.actors.inputs import Key
 from spnhub.actors.system import ActorSystem
+from spnhub.events.model import EndPointType
+from spnhub.schemas.codec import PACKET_KINDS
 from spnhub.transport import protocol
 from spnhub.transport.engine import Address, Connected, Engine
+from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
 
 __all__ = ["CONTROL_STREAM", "REQUEST_TIMEOUT", "Network", "Session", "Sessions", "address_text"]
@@ -48,8 +51,14 @@ class Session:
     subject: str
     common_name: str
     address: str
+    local: int
+    """The socket that it came in on (:attr:`Address.local`)."""
     reader: PacketReader = field(default_factory=PacketReader)
     requested: bool = False
+    kinds: Mapping[int, int] = field(default_factory=dict)
+    """Highest version of each packet kind that the endpoint reads (D-15)."""
+    end_point_type: EndPointType | None = None
+    """None until it has asked for the session."""
     accepted: bool = False
     refused: tuple[Code, str] | None = None
     outgoing: bytearray = field(default_factory=bytearray)
@@ -65,15 +74,20 @@ class Sessions:
     """The sessions of a hub process and what travels on their control streams.
 
     :param touched: collects the sessions that were sent something visible in this turn.
+    :param certificates: told of what each session presented.
     """
 
-    def __init__(self, engine: Engine, system: ActorSystem, hub_id: str, touched: set[int]) -> None:
+    def __init__(
+        self, engine: Engine, system: ActorSystem, hub_id: str, touched: set[int], certificates: Certificates
+    ) -> None:
         self._engine = engine
+        self._certificates = certificates
         self._system = system
         self._hub_id = hub_id
         self._touched = touched
         self._networks: Mapping[tuple[int, str], Network] = {}
         self._sessions: dict[int, Session] = {}
+        self._by_socket: Counter[int] = Counter()
         self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
@@ -85,6 +99,14 @@ class Sessions:
     def network(self, address: Address, server_name: str | None) -> Network | None:
         """The network that a server name selects on a socket."""
         return None if server_name is None else self._networks.get((address.local, server_name))
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions now, requested or not."""
+        return iter(list(self._sessions.values()))
+
+    def on_socket(self, local: int) -> int:
+        """How many came in on a socket (:attr:`Address.local`)."""
+        return self._by_socket[local]
 
     def get(self, c: int) -> Session | None:
         """The session with this number, while its QUIC connection is up."""
@@ -127,8 +149,11 @@ class Sessions:
             subject=certificate.subject.rfc4514_string(),
             common_name=str(names[0].value) if names else "",
             address=address_text(event.address),
+            local=event.address.local,
         )
         self._sessions[event.c] = session
+        self._by_socket[session.local] += 1
+        self._certificates.add(event.c, network.urn, event.certificates)
         self.after_request_timeout(lambda: self._check_requested(session))
 
     def _check_requested(self, session: Session) -> None:
@@ -137,7 +162,11 @@ class Sessions:
 
     def end(self, c: int) -> Session | None:
         """The QUIC connection is gone; the session that it was."""
-        return self._sessions.pop(c, None)
+        session = self._sessions.pop(c, None)
+        if session is not None:
+            self._by_socket[session.local] -= 1
+            self._certificates.forget(c)
+        return session
 
     def fail(self, session: Session, error: ProtocolError) -> None:
         """The endpoint broke the rules."""
@@ -195,6 +224,11 @@ class Sessions:
                 session.c,
                 inputs.CloseRequested(uid, packet.epoch, packet.sent_offset, packet.receive_offset, packet.finished),
             )
+        elif isinstance(packet, protocol.SetWeight):
+            if session.end_point_type is not EndPointType.PROVIDER:
+                raise ProtocolError("only a provider has a weight")
+            _check_weight(packet.weight)
+            self._system.tell_session(session.c, inputs.WeightSet(packet.weight))
         elif isinstance(packet, protocol.CloseAck):
             uid = packet.connection_uid.hex()
             self._system.tell_session(session.c, inputs.CloseAcknowledged(uid, packet.epoch))
@@ -204,11 +238,12 @@ class Sessions:
     def _on_request(self, session: Session, packet: protocol.SessionRequest) -> None:
         if session.requested:
             raise ProtocolError("a second session request")
-        if not 0 <= packet.weight <= _MAX_WEIGHT:
-            raise ProtocolError(f"weight {packet.weight} is not within 0 and {_MAX_WEIGHT}")
+        _check_weight(packet.weight)
         if len(packet.instance_id) > 256 or len(packet.service_urn) > 1024:
             raise ProtocolError("an instance id or service URN that long")
         session.requested = True
+        session.kinds = packet.kinds
+        session.end_point_type = packet.end_point_type
         self._system.tell_hub(
             inputs.SessionRequested(
                 session=session.c,
@@ -238,11 +273,22 @@ class Sessions:
         if len(session.outgoing) > _CONTROL_BACKLOG:
             self._engine.close(c, Code.LIMIT, "control packets are not being read")
 
+    def send_if_read(self, c: int, packet: protocol.Packet) -> None:
+        """Send a control packet, if the endpoint has announced that it reads this kind (D-15)."""
+        session = self._sessions.get(c)
+        if session is not None and PACKET_KINDS[type(packet).__name__] in session.kinds:
+            self.send(c, packet)
+
     def flush(self, session: Session) -> None:
         """Write what the control stream takes."""
         if session.outgoing:
             taken = self._engine.write(session.c, CONTROL_STREAM, bytes(session.outgoing))
             del session.outgoing[:taken]
+
+
+def _check_weight(weight: int) -> None:
+    if not 0 <= weight <= _MAX_WEIGHT:
+        raise ProtocolError(f"weight {weight} is not within 0 and {_MAX_WEIGHT}")
 
 
 def address_text(address: Address) -> str:

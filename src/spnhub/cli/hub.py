@@ -14,8 +14,7 @@ import typer
 
 import spnhub
 from spnhub import logging
-from spnhub.cli.command_line import UNUSABLE, run_command_line
-from spnhub.inventory import load_inventory
+from spnhub.cli.command_line import run_command_line
 from spnhub.settings import (
     DATAGRAM_SIZES,
     DEFAULT_INVENTORY,
@@ -48,6 +47,17 @@ _Token = Annotated[
 _Bind = Annotated[
     str | None,
     typer.Option("--bind", metavar="ADDRESS", envvar="SPNHUB_BIND", help="Overrides every hub's serverAddress."),
+]
+
+
+_OpsAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ops",
+        metavar="ADDRESS:PORT",
+        envvar="SPNHUB_OPS",
+        help="HTTP of the running hub: /healthz, /readyz, /metrics, /state, /schemas/ids/ID.  [default: off]",
+    ),
 ]
 
 
@@ -106,6 +116,7 @@ def run(
     kafka_ssl_certfile: Annotated[Path | None, _kafka_option("ssl-certfile", "Client certificate, PEM.")] = None,
     kafka_ssl_keyfile: Annotated[Path | None, _kafka_option("ssl-keyfile", "Its key, PEM.")] = None,
     kafka_ssl_password: Annotated[str | None, _kafka_option("ssl-password", "Of the key.")] = None,
+    ops: _OpsAddress = None,
     idle_timeout: Annotated[
         float,
         typer.Option(
@@ -141,7 +152,8 @@ def run(
 ) -> int:
     """Run an SPN Hub: join the consumers and providers that the inventory allows.
 
-    SIGTERM and SIGINT stop it in order. Log lines go to standard output; hub.ready says that packets are taken.
+    SIGTERM and SIGINT stop it in order, SIGUSR1 reads the inventory again. Log lines go to standard output; hub.ready
+    says that packets are taken.
     """
     if version:
         typer.echo(spnhub.__version__)
@@ -171,6 +183,7 @@ def run(
             ssl_keyfile=kafka_ssl_keyfile,
             ssl_password=kafka_ssl_password,
         ),
+        ops=ops,
         idle_timeout=idle_timeout,
         keep_alive=keep_alive,
         datagram_size=datagram_size,
@@ -185,22 +198,30 @@ def run(
 
 
 @app.command()
-def check(inventory: _Inventory = DEFAULT_INVENTORY, inventory_token: _Token = None, bind: _Bind = None) -> int:
+def check(
+    inventory: _Inventory = DEFAULT_INVENTORY,
+    inventory_token: _Token = None,
+    bind: _Bind = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what a reload of the hub at --ops would change, and do nothing.")
+    ] = False,
+    ops: _OpsAddress = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> int:
     """Read an inventory and name every fault in it; exit status 0, or 2 with faults."""
     parse_inventory_url(inventory)
     if bind is not None:
         parse_bind(bind)
+    # Imported late: a hub needs nothing of it.
+    from spnhub.cli import check as checking  # noqa: PLC0415
+
+    if diff and ops is None:
+        raise ConfigurationError("--ops is missing (--diff compares with the hub that answers there)")
+    if ops is not None:
+        split_address(ops, "--ops")
     # Retries say nothing of their own here: what comes out is the faults, a line each.
     logging.configure("error", stream=sys.stderr)
-    found = asyncio.run(load_inventory(inventory, inventory_token, bind=bind, attempts=1))
-    for fault in found.faults:
-        typer.echo(str(fault), err=True)
-    if found.faults:
-        return UNUSABLE
-    networks = [network for realm in found.realms for network in realm.networks]
-    services = sum(len(network.services) for network in networks)
-    typer.echo(f"{inventory}: {len(found.realms)} realms, {len(networks)} hubs, {services} services: no faults")
-    return 0
+    return asyncio.run(checking.run(inventory, inventory_token, bind=bind, ops=ops if diff else None, as_json=as_json))
 
 
 @app.command(name="inventory")

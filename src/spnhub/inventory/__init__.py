@@ -3,7 +3,16 @@
 Counterparts: :mod:`spnhub.actors.definitions` and :mod:`spnhub.transport.engine`, which take the result.
 """
 
-from spnhub.inventory.build import Inventory, ListenAddress, Listening, build, load_inventory
+from spnhub.inventory.build import Inventory, ListenAddress, Listening, build, load_inventory, log_warnings
 from spnhub.inventory.source import Fault, InventoryError
 
-__all__ = ["Fault", "Inventory", "InventoryError", "ListenAddress", "Listening", "build", "load_inventory"]
+__all__ = [
+    "Fault",
+    "Inventory",
+    "InventoryError",
+    "ListenAddress",
+    "Listening",
+    "build",
+    "load_inventory",
+    "log_warnings",
+]

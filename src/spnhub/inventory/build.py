@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.clusters import ServiceTask
+from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
-from spnhub.inventory.model import Hub, Moment, Realm, Service
+from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service
 from spnhub.inventory.source import (
     Fault,
     RawHub,
@@ -33,7 +36,9 @@ from spnhub.settings import parse_inventory_url
 from spnhub.transport.engine import ServerIdentity, ServerPolicy
 from spnhub.transport.protocol import ALPN
 
-__all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "load_inventory"]
+__all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "load_inventory", "log_warnings"]
+
+_log = structlog.get_logger(__name__)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _EXPIRY: Final = TypeAdapter[datetime | None](Moment | None)
@@ -45,6 +50,10 @@ class ListenAddress(NamedTuple):
     host: str | None
     """An IP address; None: all."""
     port: int
+
+    def __str__(self) -> str:
+        host = self.host or "::"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,10 @@ class Inventory:
     realms: tuple[RealmDefinition, ...]
     listening: tuple[Listening, ...]
     faults: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...] = ()
+    """What is served, and yet won't be of use as it is."""
+    tasks: Mapping[str, ServiceTask] = field(default_factory=dict, repr=False)
+    """What cluster managers are to know of services, by :attr:`spnhub.actors.definitions.Availability.fingerprint`."""
 
     @property
     def policies(self) -> Mapping[ListenAddress, ServerPolicy]:
@@ -93,6 +106,12 @@ async def load_inventory(
         raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
     # Keys and certificates take their time: beside the event loop, which has packets to answer during a reload.
     return await asyncio.to_thread(build, raw, bind=bind, now=now)
+
+
+def log_warnings(inventory: Inventory) -> None:
+    """Say what is served and won't be of use as it is."""
+    for warning in inventory.warnings:
+        _log.warning("inventory.warning", where=warning.where, field=warning.field, reason=warning.message)
 
 
 def build(raw: Iterable[RawRealm], *, bind: str | None = None, now: datetime | None = None) -> Inventory:
@@ -128,6 +147,8 @@ class _Builder:
         self._now = now
         self._faults: list[Fault] = []
         self._listening: list[Listening] = []
+        self._warnings: list[Fault] = []
+        self._tasks: dict[str, ServiceTask] = {}
         self._claims: dict[tuple[str, int], list[tuple[str | None, str]]] = {}
         """Who serves an fqdn at a port: address and hub."""
 
@@ -143,7 +164,13 @@ class _Builder:
             definition = self._realm(realm, label)
             if definition is not None:
                 realms.append(definition)
-        return Inventory(realms=tuple(realms), listening=tuple(self._listening), faults=tuple(self._faults))
+        return Inventory(
+            realms=tuple(realms),
+            listening=tuple(self._listening),
+            faults=tuple(self._faults),
+            warnings=tuple(self._warnings),
+            tasks=self._tasks,
+        )
 
     def _realm(self, raw: RawRealm, label: str) -> RealmDefinition | None:
         where = f"realm {label}"
@@ -161,7 +188,14 @@ class _Builder:
             network = self._network(hub, hub_label, usable)
             if network is not None:
                 networks.append(network)
-        return RealmDefinition(name=usable.name, networks=tuple(networks)) if usable is not None else None
+        if usable is None:
+            return None
+        return RealmDefinition(
+            name=usable.name,
+            networks=tuple(networks),
+            expired_at=None if usable.expired_at is None else from_datetime(usable.expired_at),
+            client_ca=pem.fingerprint(usable.cacert),
+        )
 
     def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
         where = f"hub {label}"
@@ -169,7 +203,7 @@ class _Builder:
         if raw.failure is not None:
             self._faults.append(Fault(where, "services", raw.failure))
             hub = None
-        services = []
+        services: list[tuple[ServiceDefinition, AvailabilityManagement | None]] = []
         names: set[str] = set()
         for position, data in enumerate(raw.services, 1):
             service_label = f"service {label}/{_label(data, position)}"
@@ -177,22 +211,29 @@ class _Builder:
                 continue
             service = _validated(Service, data, service_label, self._faults)
             if service is not None and hub is not None and realm is not None:
-                services.append(
-                    ServiceDefinition(
-                        urn=service.urn(realm.name, hub.name),
-                        name=service.name,
-                        provider=service.provider,
-                        consumers=frozenset(service.consumers),
-                        singleton=service.singleton,
-                    )
-                )
+                services.append((_service(service, service.urn(realm.name, hub.name)), service.availability_management))
         if hub is None or realm is None or not self._listen(hub, where, realm):
             return None
-        return NetworkDefinition(urn=hub.urn(realm.name), name=hub.name, fqdn=hub.fqdn, services=tuple(services))
+        for reason in pem.doubts(hub.server_cert, hub.fqdn, self._now):
+            self._warnings.append(Fault(where, "serverCert", reason))
+        for definition, management in services:
+            if management is not None and definition.availability is not None:
+                self._tasks[definition.availability.fingerprint] = management.task(definition.urn)
+        return NetworkDefinition(
+            urn=hub.urn(realm.name),
+            name=hub.name,
+            fqdn=hub.fqdn,
+            services=tuple(definition for definition, _ in services),
+            address=str(ListenAddress(self._host(hub), hub.server_port)),
+            certificate=pem.fingerprint(hub.server_cert),
+        )
+
+    def _host(self, hub: Hub) -> str | None:
+        return self._bind if self._bind is not None else hub.server_address
 
     def _listen(self, hub: Hub, where: str, realm: Realm) -> bool:
         """Claim the hub's fqdn at its address; False when another hub has it."""
-        host = self._bind if self._bind is not None else hub.server_address
+        host = self._host(hub)
         claims = self._claims.setdefault((hub.fqdn, hub.server_port), [])
         for other_host, other in claims:
             if _overlap(host, other_host):
@@ -223,6 +264,18 @@ class _Builder:
         if name is not None:
             names.add(name)
         return False
+
+
+def _service(service: Service, urn: str) -> ServiceDefinition:
+    management = service.availability_management
+    return ServiceDefinition(
+        urn=urn,
+        name=service.name,
+        provider=service.provider,
+        consumers=frozenset(service.consumers),
+        singleton=service.singleton,
+        availability=None if management is None else management.definition(urn),
+    )
 
 
 def _validated(kind: type[_Model], data: Any, where: str, faults: list[Fault]) -> _Model | None:

@@ -6,7 +6,10 @@ Counterpart: :mod:`spnhub.inventory.build` makes the hub's own definitions from 
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import ipaddress
+import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -15,13 +18,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validates_model
 from pydantic.alias_generators import to_camel
 
+from spnhub.actors.definitions import Availability
+from spnhub.clusters import MountPoint as TaskMountPoint
+from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
 from spnhub.inventory import pem
 
 __all__ = ["AvailabilityManagement", "Hub", "MountPoint", "Realm", "Service"]
 
 _REALM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
-_CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*?,/#-]+")
 
 
 def _realm_name(name: str) -> str:
@@ -68,16 +73,21 @@ def _moment(value: Any) -> datetime:
 
 
 def _cron(text: str) -> str:
-    fields = text.split()
-    if len(fields) != 6 or any(_CRON_FIELD.fullmatch(field) is None for field in fields):
-        raise ValueError("is not six cron fields: minute, hour, day of month, month, day of week, year")
+    # Raises a ValueError that names the cron field.
+    Schedule.parse(text)
     return text
+
+
+def _manager_urn(urn: str) -> str:
+    check_urn(urn)
+    return urn
 
 
 def _command(value: Any) -> Any:
     # A union would put the names of its members into the path of a fault.
     if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
         raise ValueError("is neither a string nor an array of strings")
+    split_command(value)
     return value
 
 
@@ -166,8 +176,8 @@ class MountPoint(_Object):
 class AvailabilityManagement(_Object):
     """How a service is started and stopped."""
 
-    cluster_manager_urn: NonEmpty
-    """``docker:``, ``k8s:[api-url/]namespace`` or ``nomad:{job-api-url}``."""
+    cluster_manager_urn: Annotated[Text, AfterValidator(_manager_urn)]
+    """``docker:``, ``k8s:[api-url/]namespace``, ``nomad:{job-api-url}`` or ``process:``."""
     service_id: NonEmpty
     description: Text | None = None
     image: Text | None = None
@@ -182,6 +192,39 @@ class AvailabilityManagement(_Object):
     ondemand_start: StrictBool = False
     ondemand_start_on_consumer: StrictBool = False
     ondemand_start_on_payload: StrictBool = False
+
+    @property
+    def on_payload(self) -> bool:
+        """Whether a consumer's first payload starts it. The older switch doesn't say when: this is the latest."""
+        return self.ondemand_start_on_payload or (self.ondemand_start and not self.ondemand_start_on_consumer)
+
+    def task(self, urn: str) -> ServiceTask:
+        """What the cluster manager is to know of the service ``urn``."""
+        return ServiceTask(
+            urn=urn,
+            cluster_manager_urn=self.cluster_manager_urn,
+            service_id=self.service_id,
+            image=self.image,
+            command=split_command(self.command),
+            options=tuple(one if isinstance(one, str) else json.dumps(one) for one in self.options or ()),
+            env=environment(self.env),
+            mount_points=tuple(TaskMountPoint(one.volume_size, one.target) for one in self.mount_points or ()),
+        )
+
+    def definition(self, urn: str) -> Availability:
+        """What the actors are to know of the service ``urn``."""
+        task = dataclasses.asdict(self.task(urn))
+        return Availability(
+            cluster_manager_urn=self.cluster_manager_urn,
+            service_id=self.service_id,
+            start_on_load=not (self.on_payload or self.ondemand_start_on_consumer),
+            on_consumer=self.ondemand_start_on_consumer,
+            on_payload=self.on_payload,
+            idle_timeout=self.idle_timeout,
+            start_at=self.start_at,
+            stop_at=self.stop_at,
+            fingerprint=hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest(),
+        )
 
 
 class Service(_Object):

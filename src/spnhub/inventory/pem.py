@@ -6,6 +6,8 @@ Counterparts: :mod:`spnhub.inventory.model` calls these for its fields; the engi
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -13,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-__all__ = ["check_certificates", "check_key", "matches"]
+__all__ = ["check_certificates", "check_key", "doubts", "fingerprint", "matches"]
 
 _ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
@@ -41,6 +43,33 @@ def matches(key: str, certificates: str) -> bool:
     """Whether the first certificate is that of the key. Both have been checked."""
     ours = _key(key).public_key()
     return ours == _certificates(certificates)[0].public_key()
+
+
+def fingerprint(certificates: str) -> str:
+    """SHA-256 (hex) of the certificates themselves, however their text is laid out. They have been checked."""
+    digest = hashlib.sha256()
+    for certificate in _certificates(certificates):
+        digest.update(certificate.public_bytes(serialization.Encoding.DER))
+    return digest.hexdigest()
+
+
+def doubts(certificates: str, fqdn: str, now: datetime) -> list[str]:
+    """Why endpoints that reach a server by ``fqdn`` won't trust its certificate, as far as the hub can know."""
+    certificate = _certificates(certificates)[0]
+    found = []
+    if certificate.not_valid_after_utc < now:
+        found.append(f"expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    if certificate.not_valid_before_utc > now:
+        found.append(f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}")
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = alternatives.get_values_for_type(x509.DNSName)
+    except (x509.ExtensionNotFound, ValueError):
+        names = []
+    _, _, parent = fqdn.partition(".")
+    if not {fqdn, f"*.{parent}"} & {name.lower() for name in names}:
+        found.append(f"does not cover {fqdn}")
+    return found
 
 
 def _certificates(text: str) -> list[x509.Certificate]:

@@ -1,0 +1,220 @@
+"""``spnhub check``: names the faults of an inventory, and shows what a reload of a running hub would do with it.
+
+The differences and cuts are computed by the functions that the hub itself decides with; nothing is told to it.
+Counterparts: :mod:`spnhub.actors.plan`, :mod:`spnhub.ops.state`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import typer
+
+from spnhub.actors.plan import Difference, LiveSession, Table, plan
+from spnhub.cli.command_line import UNUSABLE, one_line
+from spnhub.events.model import EndPointType, from_datetime
+from spnhub.inventory import Fault, Inventory, load_inventory
+from spnhub.ops.state import read
+from spnhub.settings import ConfigurationError
+from spnhub.transport.aioquic_engine.tls import check_chain
+
+__all__ = ["Cut", "Reload", "compare", "run"]
+
+_Object = dict[str, Any]
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A live session that a reload would end."""
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: str
+    service_urn: str
+    reason: str
+    connections: int
+    """Open ones that would end with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What a reload would do."""
+
+    differences: tuple[Difference, ...]
+    cuts: tuple[Cut, ...]
+
+
+async def run(inventory: str, token: str | None, *, bind: str | None, ops: str | None, as_json: bool) -> int:
+    """Check the inventory at a URL, and compare it with the hub at ``ops`` unless that is None; the exit status."""
+    state = None if ops is None else await _state(ops)
+    if state is not None and bind is None:
+        bind = state.get("bind")
+    found = await load_inventory(inventory, token, bind=bind, attempts=1)
+    if as_json:
+        typer.echo(json.dumps(_report(inventory, found, state)))
+        return UNUSABLE if found.faults else 0
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for fault in found.faults:
+        typer.echo(str(fault), err=True)
+    if found.faults:
+        return UNUSABLE
+    realms, networks, services = _counts(found)
+    typer.echo(f"{inventory}: {realms} realms, {networks} hubs, {services} services: no faults")
+    if state is not None:
+        for line in _lines(compare(state, found, datetime.now(UTC)), str(state["hubId"])):
+            typer.echo(line)
+    return 0
+
+
+def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:
+    """What the hub that shows ``state`` would do with this inventory now.
+
+    :raises ConfigurationError: ``state`` is not what a hub of this version shows.
+    """
+    wall = from_datetime(moment)
+    try:
+        before = Table.of(read(state), wall)
+        sessions: list[_Object] = state["sessions"]
+        connections: list[_Object] = state["connections"]
+        after = Table.of(found.realms, wall, before)
+        planned = plan(before, after)
+        reasons: dict[str, str] = {}
+        for name, reason in planned.cuts((one["spnSessionId"], _live(one)) for one in sessions).items():
+            reasons[str(name)] = reason
+        reasons |= _unverified(sessions, before, after, found, moment, reasons)
+        carried: dict[str, int] = {}
+        for one in connections:
+            for side in ("consumerSideSpnSessionId", "providerSideSpnSessionId"):
+                carried[one[side]] = carried.get(one[side], 0) + 1
+        cuts = tuple(
+            Cut(
+                spn_session_id=one["spnSessionId"],
+                spn_end_point=one["spnEndPoint"],
+                end_point_type=one["endPointType"],
+                service_urn=one["serviceUrn"],
+                reason=reasons[one["spnSessionId"]],
+                connections=carried.get(one["spnSessionId"], 0),
+            )
+            for one in sessions
+            if one["spnSessionId"] in reasons
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"--ops: /state is not that of this version of spnhub ({error!r})") from error
+    return Reload(planned.differences, cuts)
+
+
+def _live(one: _Object) -> LiveSession:
+    return LiveSession(
+        network_urn=one["networkUrn"],
+        service_urn=one["serviceUrn"],
+        end_point_type=EndPointType(one["endPointType"]),
+        common_name=one.get("commonName", ""),
+    )
+
+
+def _unverified(
+    sessions: list[_Object], before: Table, after: Table, found: Inventory, moment: datetime, known: dict[str, str]
+) -> dict[str, str]:
+    """Whom the new CA of their realm doesn't vouch for."""
+    authorities = {one.network_urn: one.identity.client_ca for one in found.listening}
+    reasons = {}
+    for one in sessions:
+        name, urn, realm = one["spnSessionId"], one["networkUrn"], one["realm"]
+        if name in known or urn not in authorities:
+            continue
+        if before.realms[realm].client_ca == after.realms[realm].client_ca:
+            continue
+        chain = [base64.b64decode(text) for text in one.get("certificates", ())]
+        reason = check_chain(chain, authorities[urn], moment) if chain else None
+        if reason is not None:
+            reasons[name] = reason
+    return reasons
+
+
+async def _state(ops: str) -> _Object:
+    url = f"http://{ops}/state"
+    try:
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+            response = await client.get(url, params={"certificates": "1"})
+            response.raise_for_status()
+            state = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ConfigurationError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
+    if not isinstance(state, dict):
+        raise ConfigurationError(f"--ops: {url}: the answer is not an object")
+    return state
+
+
+# ---- what comes out ------------------------------------------------------------------------------------------------
+
+
+def _counts(found: Inventory) -> tuple[int, int, int]:
+    networks = [network for realm in found.realms for network in realm.networks]
+    return len(found.realms), len(networks), sum(len(network.services) for network in networks)
+
+
+def _lines(reload: Reload, hub_id: str) -> Iterator[str]:
+    if not reload.differences and not reload.cuts:
+        yield f"{hub_id}: a reload would change nothing"
+        return
+    for one in reload.differences:
+        name = one.service_urn or one.network_urn or f"urn:chip-in:realm:{one.realm}"
+        fields = f" ({', '.join(one.changed)})" if one.changed else ""
+        yield f"{one.change.value} {one.kind} {name}{fields}"
+    for cut in reload.cuts:
+        yield (
+            f"cuts session {cut.spn_session_id} of {cut.end_point_type} {cut.spn_end_point} of {cut.service_urn} "
+            f"with {cut.connections} connections: {cut.reason}"
+        )
+    yield f"{hub_id}: {len(reload.differences)} differences, {len(reload.cuts)} sessions cut"
+
+
+def _report(inventory: str, found: Inventory, state: _Object | None) -> _Object:
+    realms, networks, services = _counts(found)
+    report: _Object = {
+        "inventory": inventory,
+        "faults": [_fault(fault) for fault in found.faults],
+        "warnings": [_fault(warning) for warning in found.warnings],
+        "realms": realms,
+        "hubs": networks,
+        "services": services,
+    }
+    # A reload that finds a fault changes nothing.
+    if state is not None and not found.faults:
+        reload = compare(state, found, datetime.now(UTC))
+        report["hubId"] = state["hubId"]
+        report["differences"] = [
+            {
+                "change": one.change.value,
+                "kind": one.kind,
+                "realm": one.realm,
+                "networkUrn": one.network_urn,
+                "serviceUrn": one.service_urn,
+                "changed": list(one.changed),
+            }
+            for one in reload.differences
+        ]
+        report["cuts"] = [
+            {
+                "spnSessionId": cut.spn_session_id,
+                "spnEndPoint": cut.spn_end_point,
+                "endPointType": cut.end_point_type,
+                "serviceUrn": cut.service_urn,
+                "reason": cut.reason,
+                "connections": cut.connections,
+            }
+            for cut in reload.cuts
+        ]
+    return report
+
+
+def _fault(fault: Fault) -> _Object:
+    return {"where": fault.where, "field": fault.field, "message": fault.message}

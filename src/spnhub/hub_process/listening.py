@@ -1,0 +1,165 @@
+"""Which sockets there are and who answers on them: prepared beside the live ones, then swapped (D-31).
+
+A reload binds what is new first, so that a port that can't be had changes nothing. Sockets whose address is no longer
+named stay for the sessions that came in on them, without answering anybody new, and go when these have ended.
+Counterparts: :mod:`spnhub.hub_process.reload`, :mod:`spnhub.transport.udp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from spnhub.inventory import Fault, Inventory, ListenAddress
+from spnhub.transport.aioquic_engine.tls import parse_identity
+from spnhub.transport.engine import Address, Engine, ServerIdentity, ServerPolicy
+from spnhub.transport.hub import HubServer, Network
+from spnhub.transport.udp import UdpEndpoint
+
+__all__ = ["CannotListen", "Listeners", "Prepared"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+_SWEEP: Final = 1.0
+"""Seconds between looks at sockets that are to go; also what a close packet has to be repeated in (D-19)."""
+
+
+class CannotListen(Exception):
+    """An address can't be bound, or an identity can't be used; nothing has changed."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What :meth:`Listeners.commit` makes true."""
+
+    sockets: Mapping[ListenAddress, Address]
+    opened: tuple[Address, ...]
+    identities: Mapping[int, Mapping[str, ServerIdentity]]
+    networks: Mapping[tuple[int, str], Network]
+    authorities: Mapping[str, bytes]
+
+
+class Listeners:
+    """The server sockets of one hub process."""
+
+    def __init__(self, engine: Engine, endpoint: UdpEndpoint, server: HubServer) -> None:
+        self._engine = engine
+        self._endpoint = endpoint
+        self._server = server
+        self._sockets: dict[ListenAddress, Address] = {}
+        self._leaving: dict[ListenAddress, Address] = {}
+        """Sockets that only live for the sessions they have."""
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where QUIC packets are taken."""
+        return tuple((address.remote[0], address.remote[1]) for address in self._sockets.values())
+
+    async def prepare(self, inventory: Inventory) -> Prepared:
+        """Bind what isn't bound yet and parse what isn't parsed yet; nobody notices.
+
+        :raises CannotListen: then all is as it was.
+        """
+        faults = await asyncio.to_thread(_parse, inventory)
+        if faults:
+            raise CannotListen(faults)
+        sockets: dict[ListenAddress, Address] = {}
+        opened: list[Address] = []
+        identities: dict[int, dict[str, ServerIdentity]] = {}
+        networks: dict[tuple[int, str], Network] = {}
+        try:
+            for one in inventory.listening:
+                where = ListenAddress(one.address.host or "::", one.address.port)
+                if where not in sockets:
+                    known = self._sockets.get(where) or self._leaving.get(where)
+                    sockets[where] = known or await self._open(where, one.network_urn, opened)
+                local = sockets[where].local
+                identities.setdefault(local, {})[one.fqdn] = one.identity
+                networks[local, one.fqdn] = Network(one.realm, one.network_urn)
+        except BaseException:  # a cancelled reload, too, leaves no socket behind
+            self._release(opened)
+            raise
+        authorities = {one.network_urn: one.identity.client_ca for one in inventory.listening}
+        return Prepared(sockets, tuple(opened), identities, networks, authorities)
+
+    async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:
+        try:
+            address = await self._endpoint.open_server_socket((where.host or "::", where.port))
+        except OSError as exc:
+            reason = f"cannot bind {where}: {exc.strerror or exc}"
+            raise CannotListen((Fault(network_urn, "", reason),)) from exc
+        opened.append(address)
+        return address
+
+    def abandon(self, prepared: Prepared) -> None:
+        """Undo :meth:`prepare`."""
+        self._release(prepared.opened)
+
+    def commit(self, prepared: Prepared) -> None:
+        """Who answers where is so from now on. Sockets that were opened take packets after :meth:`start`."""
+        left = {where: address for where, address in self._sockets.items() if where not in prepared.sockets}
+        self._leaving |= left
+        for where in prepared.sockets:
+            self._leaving.pop(where, None)
+        self._sockets = dict(prepared.sockets)
+        # Without an entry of its own a socket would serve the identities of all.
+        none: dict[int, Mapping[str, ServerIdentity]] = {address.local: {} for address in self._leaving.values()}
+        self._engine.set_policy(ServerPolicy({}, none | dict(prepared.identities)))
+        self._server.set_networks(prepared.networks, prepared.authorities)
+        for where in left:
+            _log.info("listening.leaving", address=str(where))
+        self._sweep_later()
+
+    def start(self) -> None:
+        """Take packets on every socket."""
+        self._endpoint.start()
+
+    def close(self) -> None:
+        """Stop looking at the sockets; the endpoint closes them."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+
+    def _sweep_later(self) -> None:
+        if self._leaving and self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep, frozenset())
+
+    def _sweep(self, idle: frozenset[int]) -> None:
+        """Release the sockets that had no session at the last look nor have one now."""
+        self._sweeping = None
+        still = set()
+        for where, address in list(self._leaving.items()):
+            if self._server.sessions.on_socket(address.local):
+                continue
+            if address.local in idle:
+                del self._leaving[where]
+                self._release((address,))
+                _log.info("listening.left", address=str(where))
+            else:
+                still.add(address.local)
+        if self._leaving:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep, frozenset(still))
+
+    def _release(self, addresses: list[Address] | tuple[Address, ...]) -> None:
+        for address in addresses:
+            self._endpoint.release(address)
+
+
+def _parse(inventory: Inventory) -> tuple[Fault, ...]:
+    """Have the engine's parsed identities at hand before they are needed beside live traffic."""
+    faults = []
+    for one in inventory.listening:
+        try:
+            parse_identity(one.identity)
+        except ValueError as exc:
+            faults.append(Fault(one.network_urn, "", str(exc)))
+    return tuple(faults)

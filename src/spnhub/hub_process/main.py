@@ -1,0 +1,77 @@
+"""Signals and exit status of a hub process. Counterpart: :mod:`spnhub.hub_process.process`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import sys
+
+import structlog
+
+from spnhub.events.journal import JournalError
+from spnhub.hub_process.process import HubProcess
+from spnhub.settings import ConfigurationError, HubSettings
+
+__all__ = ["raise_descriptor_limit", "run"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit of open files becomes the hard one (D-25)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def run(settings: HubSettings) -> int:
+    """Run a hub until it is told to stop; the exit status (0, 1 or 2)."""
+    raise_descriptor_limit()
+    return asyncio.run(_main(settings))
+
+
+async def _main(settings: HubSettings) -> int:
+    loop = asyncio.get_running_loop()
+    hub = HubProcess(settings)
+    asked = asyncio.Event()
+    at_once = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if asked.is_set():
+            if number is signal.SIGINT:
+                at_once.set()
+            return
+        _log.info("hub.stopping", hubId=settings.hub_id, signal=number.name)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGUSR1, hub.reload)
+    try:
+        starting = asyncio.ensure_future(hub.start())
+        asking = asyncio.ensure_future(asked.wait())
+        await asyncio.wait({starting, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return 0
+        starting.result()
+        await asking
+        hub.stop()
+        waits = {asyncio.ensure_future(hub.stopped.wait()), asyncio.ensure_future(at_once.wait())}
+        _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in rest:
+            wait.cancel()
+        if not hub.stopped.is_set():
+            _log.warning("hub.stopped-at-once", hubId=settings.hub_id)
+            return 1
+        return 0
+    except (ConfigurationError, JournalError) as exc:
+        print(f"spnhub: {exc}", file=sys.stderr)  # noqa: T201 - the one line of exit status 2 (spec: interface)
+        return 2
+    finally:
+        await hub.close()
+        _log.info("hub.stopped", hubId=settings.hub_id)

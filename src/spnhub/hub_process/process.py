@@ -1,0 +1,281 @@
+"""The life of one hub process.
+
+Order of a start (R-6.2, R-6.3): journal (what a crash left open is ended first), inventory, sockets, actors, and only
+then packets. Order of a stop (R-4.10): consumers, providers, then the hub. Counterparts:
+:mod:`spnhub.hub_process.main` starts it, :mod:`spnhub.transport.hub` is its heart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+
+from spnhub import inventory as inventories
+from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StopHub
+from spnhub.actors.system import ActorSystem
+from spnhub.events.journal import Journal, recover
+from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
+from spnhub.events.model import Event, Recorded
+from spnhub.events.shipper_process import ShipperProcess
+from spnhub.hub_process.clock import WallClock
+from spnhub.hub_process.listening import CannotListen, Listeners
+from spnhub.hub_process.printing import Printer
+from spnhub.hub_process.reload import Candidate, Reloader, prepare
+from spnhub.hub_process.services import Services
+from spnhub.inventory import Inventory
+from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.settings import ConfigurationError, HubSettings, split_address
+from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.aioquic_engine import tls as client_certificates
+from spnhub.transport.engine import EngineEvent, Limits
+from spnhub.transport.hub import Gate, HubServer
+from spnhub.transport.udp import UdpEndpoint
+
+__all__ = ["HubProcess"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+
+class _Judge:
+    """Judges chains as a handshake does."""
+
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+        return client_certificates.check_chain(certificates, client_ca, moment)
+
+    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+        return client_certificates.next_expiry(certificates, client_ca, moment)
+
+
+class HubProcess:
+    """One hub in this process. ``start``, then wait for ``stopped``; ``stop`` begins the planned stop.
+
+    :param settings: what the command line said.
+    """
+
+    def __init__(self, settings: HubSettings) -> None:
+        self.settings = settings
+        self.stopped = asyncio.Event()
+        """Set when the planned stop is through."""
+        self._loop = asyncio.get_running_loop()
+        self._wall = WallClock()
+        self._metrics = Metrics()
+        self._printer = Printer()
+        self._ready = False
+        self._stopping = False
+        self._reload_asked = False
+        self._inventory = Inventory((), ())
+        self._journal: Journal | None = None
+        self._endpoint: UdpEndpoint | None = None
+        self._server: HubServer | None = None
+        self._system: ActorSystem | None = None
+        self._gate: Gate | None = None
+        self._shipper: ShipperProcess | None = None
+        self._services: Services | None = None
+        self._listeners: Listeners | None = None
+        self._reloader: Reloader | None = None
+        self._ops: OpsServer | None = None
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where QUIC packets are taken; none before the start is through."""
+        return () if self._listeners is None or not self._ready else self._listeners.addresses
+
+    async def start(self) -> None:
+        """Start everything; returns when packets are taken.
+
+        :raises ConfigurationError: settings or an inventory that can't be used.
+        :raises spnhub.events.journal.JournalError: the journal can't be used.
+        """
+        settings = self.settings
+        journal = self._open_journal()
+        await self._start_ops()
+        if settings.kafka is not None:
+            shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka.shipping())
+            self._shipper = ShipperProcess(shipping, self._on_shipper)
+            self._shipper.start()
+        inventory = await self._load(None)
+        for fault in inventory.faults:
+            _log.error("inventory.fault", where=fault.where, field=fault.field, reason=fault.message)
+        inventories.log_warnings(inventory)
+
+        limits = Limits(
+            idle_timeout=settings.idle_timeout, keep_alive=settings.keep_alive, datagram_size=settings.datagram_size
+        )
+        engine = AioquicEngine(limits)
+        self._system = ActorSystem(self._record, settings.hub_id)
+        self._gate = Gate(engine, journal, self._wall)
+        self._services = Services(self._tell_service, self._wall)
+        self._server = HubServer(
+            engine,
+            self._system,
+            self._gate,
+            settings.hub_id,
+            on_stopped=self.stopped.set,
+            on_service=self._services.carry_out,
+            judge=_Judge(),
+        )
+        self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer)
+        self._listeners = Listeners(engine, self._endpoint, self._server)
+        self._reloader = Reloader(
+            self._load, self._listeners, self._wall, apply=self._apply, reject=self._tell_rejection
+        )
+        try:
+            self._apply(await prepare(inventory, self._listeners, self._wall()))
+        except CannotListen as exc:
+            raise ConfigurationError(str(exc)) from exc
+        self._ready = True
+        _log.info(
+            "hub.ready",
+            hubId=settings.hub_id,
+            addresses=[_text(address) for address in self.addresses],
+            realms=len(inventory.realms),
+            networks=len(inventory.listening),
+            services=sum(len(n.services) for r in inventory.realms for n in r.networks),
+            journal=str(settings.journal),
+        )
+        if self._reload_asked:
+            self._reloader.ask()
+
+    def _open_journal(self) -> Journal:
+        settings = self.settings
+        self._journal = journal = Journal.open(
+            settings.journal, settings.hub_id, on_written=self._on_written, notify=self._notify, clock=self._wall
+        )
+        ended = recover(journal)
+        if ended:
+            _log.warning("journal.recovered", ended=len(ended), journal=str(settings.journal))
+        return journal
+
+    async def _start_ops(self) -> None:
+        if self.settings.ops is None:
+            return
+        host, port = split_address(self.settings.ops, "--ops")
+        self._ops = OpsServer(
+            Ops(lambda: self._ready and not self._stopping, self._snapshot, self._progress, self._metrics)
+        )
+        url = await self._ops.start(host, port)
+        _log.info("ops.ready", url=url)
+
+    # ---- the inventory -----------------------------------------------------------------------------------------
+
+    async def _load(self, attempts: int | None) -> Inventory:
+        settings = self.settings
+        return await inventories.load_inventory(
+            settings.inventory, settings.inventory_token, bind=settings.bind, attempts=attempts
+        )
+
+    def reload(self) -> None:
+        """Read the inventory again and apply what is different (SIGUSR1); after the start, if that is under way."""
+        if self._stopping:
+            return
+        if self._reloader is None or not self._ready:
+            self._reload_asked = True
+        else:
+            self._reloader.ask()
+
+    def _apply(self, candidate: Candidate) -> None:
+        """The one step in which everything is another inventory's. No packet is looked at in between."""
+        assert self._listeners and self._system and self._services and self._endpoint
+        self._inventory = candidate.inventory
+        self._listeners.commit(candidate.listening)
+        self._system.tell_hub(LoadInventory(candidate.inventory.realms))
+        self._services.load(candidate.inventory.tasks, candidate.schedules)
+        self._endpoint.flush()
+        self._listeners.start()
+
+    def _tell_rejection(self, faults: Sequence[str]) -> None:
+        assert self._system and self._endpoint
+        self._system.tell_hub(RejectInventory(tuple(faults)))
+        self._endpoint.flush()
+
+    # ---- the turn ----------------------------------------------------------------------------------------------
+
+    def _on_events(self, events: list[EngineEvent]) -> None:
+        assert self._server and self._endpoint
+        self._server.turn(events, self._endpoint.now(), self._wall())
+
+    def _tell_service(self, message: ServiceInput) -> None:
+        assert self._system and self._endpoint
+        self._system.tell_hub(message)
+        self._endpoint.flush()
+
+    def _record(self, event: Event, timestamp: int) -> Recorded:
+        assert self._journal
+        self._metrics.count(event)
+        return self._journal.append(event, timestamp)
+
+    def _notify(self, call: Callable[[], None]) -> None:
+        """From the journal's thread into the loop's."""
+        self._loop.call_soon_threadsafe(call)
+
+    def _on_written(self, batch: Sequence[Recorded]) -> None:
+        """The journal has written events: they may be seen now, and printed."""
+        if self._gate is not None and self._endpoint is not None:
+            self._gate.written(self._endpoint.now())
+            self._endpoint.flush()
+        self._printer.add(batch)
+
+    def _on_shipper(self, status: ShipperStatus) -> None:
+        bad = status.state in ("unreachable", "refused", "rewound", "unreadable", "died")
+        log = _log.warning if bad else _log.debug if status.state == "shipped" else _log.info
+        reason = {"reason": status.reason} if status.reason else {}
+        log(f"shipper.{status.state}", position=status.position, behind=status.behind, **reason)
+
+    def _progress(self) -> Progress:
+        """How far the events have come."""
+        assert self._journal
+        status = None if self._shipper is None else self._shipper.status
+        return Progress(self._journal.appended, self._journal.written, status)
+
+    def _snapshot(self) -> Snapshot:
+        """What the hub holds at this moment."""
+        system, server = self._system, self._server
+        return Snapshot(
+            hub_id=self.settings.hub_id,
+            bind=self.settings.bind,
+            wall=self._wall(),
+            progress=self._progress(),
+            realms=self._inventory.realms,
+            state=None if system is None else system.state(),
+            sessions=() if server is None else tuple(server.sessions),
+            chain=(lambda _: ()) if server is None else server.certificates.chain,
+        )
+
+    # ---- the end -----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin the planned stop; :attr:`stopped` is set when consumers and providers have gone (R-4.10)."""
+        self._stopping = True
+        if self._system is None or self._endpoint is None:
+            self.stopped.set()
+            return
+        self._system.tell_hub(StopHub())
+        self._endpoint.flush()
+
+    async def close(self) -> None:
+        """Close sockets and journal, in order; after it nothing is left running."""
+        self._stopping = True
+        if self._reloader is not None:
+            await self._reloader.close()
+        if self._listeners is not None:
+            self._listeners.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        if self._services is not None:
+            await self._services.close()
+        if self._journal is not None:
+            self._journal.commit()
+            self._journal.close()
+        self._printer.close()
+        if self._ops is not None:
+            await self._ops.close()
+        if self._shipper is not None:
+            await self._shipper.stop()
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

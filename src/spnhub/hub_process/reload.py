@@ -1,0 +1,143 @@
+"""SIGUSR1: the inventory is read again, judged as a whole, and made true in one step, or not at all (R-6.2, D-31).
+
+What takes long (fetching, parsing, binding, searching calendars) is done beside the live hub. Then policy, networks and
+the actors' definitions change within one turn; differences and cuts follow in the actors' slices. Counterparts:
+:mod:`spnhub.hub_process.process`, :mod:`spnhub.hub_process.listening`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from spnhub import inventory as inventories
+from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
+from spnhub.hub_process.services import ScheduleTable
+from spnhub.inventory import Inventory, InventoryError
+
+__all__ = ["Candidate", "Reloader", "prepare"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+_ATTEMPTS: Final = 4
+"""At the list of realms: a reload that can't be had is given up after a second or two."""
+_SWITCH_INTERVAL: Final = 0.001
+"""Seconds for which a thread may keep the interpreter from the loop, while a reload is being prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An inventory, ready to be swapped in."""
+
+    inventory: Inventory
+    listening: Prepared
+    schedules: ScheduleTable
+
+
+async def prepare(inventory: Inventory, listeners: Listeners, wall: int) -> Candidate:
+    """Do everything for ``inventory`` that changes nothing yet.
+
+    :raises CannotListen: it can't be served.
+    """
+    schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall)
+    return Candidate(inventory, await listeners.prepare(inventory), schedules)
+
+
+class Reloader:
+    """Reloads one after the other; those asked for during one are done as one after it.
+
+    :param load: reads the inventory.
+    :param listeners: of the hub.
+    :param wall: microseconds since 1970.
+    :param apply: makes a candidate true.
+    :param reject: takes the texts of all faults.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], Awaitable[Inventory]],
+        listeners: Listeners,
+        wall: Callable[[], int],
+        *,
+        apply: Callable[[Candidate], None],
+        reject: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._load = load
+        self._listeners = listeners
+        self._wall = wall
+        self._apply = apply
+        self._reject = reject
+        self._again = False
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """A reload is wanted."""
+        if self._task is not None:
+            self._again = True
+            return
+        self._task = asyncio.create_task(self._run(), name="reload")
+
+    async def close(self) -> None:
+        """Give up a reload that is under way; nothing changes."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            self._again = False
+            try:
+                await self._reload()
+            # Whatever an inventory brings about, the hub goes on with the one that it has.
+            except Exception as exc:
+                _log.exception("reload.failed")
+                self._refuse([f"{type(exc).__name__}: {exc}"])
+            if not self._again:
+                self._task = None
+                return
+
+    async def _reload(self) -> None:
+        began = time.monotonic()
+        _log.info("reload.started")
+        with _short_switches():
+            try:
+                inventory = await self._load(_ATTEMPTS)
+            except InventoryError as exc:
+                self._refuse([str(exc)])
+                return
+            if inventory.faults:
+                self._refuse([str(fault) for fault in inventory.faults])
+                return
+            try:
+                candidate = await prepare(inventory, self._listeners, self._wall())
+            except CannotListen as exc:
+                self._refuse([str(fault) for fault in exc.faults])
+                return
+        inventories.log_warnings(inventory)
+        self._apply(candidate)
+        _log.info("reload.decided", seconds=round(time.monotonic() - began, 3))
+
+    def _refuse(self, faults: Sequence[str]) -> None:
+        for fault in faults:
+            _log.error("reload.fault", fault=fault)
+        _log.error("reload.rejected", faults=len(faults), reason=faults[0])
+        self._reject(faults)
+
+
+@contextlib.contextmanager
+def _short_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

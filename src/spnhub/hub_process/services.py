@@ -1,0 +1,197 @@
+"""Carries out what the actors want of cluster managers, and watches the clock for ``startAt`` and ``stopAt``.
+
+Nothing here decides: results and moments become inputs of the actors. Counterparts: :mod:`spnhub.clusters`,
+:class:`spnhub.actors.commands.StartService`, :class:`spnhub.actors.inputs.ScheduleDue`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import structlog
+
+from spnhub import clusters
+from spnhub.actors import commands, inputs
+from spnhub.actors.definitions import ServiceDefinition
+from spnhub.clusters import Schedule, ServiceTask, Starter, is_on
+from spnhub.clusters.starter import Report
+from spnhub.events.model import from_datetime, to_datetime
+from spnhub.inventory import Inventory
+
+__all__ = ["Due", "ScheduleTable", "Services"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+_LONGEST_WAIT: Final = 30.0
+"""Seconds between looks at the wall clock, which may be set."""
+
+
+class Due(NamedTuple):
+    """A schedule's next moment."""
+
+    moment: int
+    """Microseconds since 1970."""
+    service_urn: str
+    start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheduled:
+    start_at: Schedule | None
+    stop_at: Schedule | None
+
+
+@dataclass(slots=True)
+class ScheduleTable:
+    """The schedules of one inventory, searched already: croniter takes a tenth of a millisecond for each."""
+
+    services: dict[str, _Scheduled]
+    due: list[Due]
+    on: dict[str, bool]
+    """By URN: whether the service runs by its schedules when the table was made; absent: they don't say."""
+
+    @classmethod
+    def of(cls, inventory: Inventory, wall: int) -> ScheduleTable:
+        """Search the calendar from ``wall`` (microseconds since 1970) on. Pure; may run in a thread."""
+        table = cls({}, [], {})
+        moment = to_datetime(wall)
+        for realm in inventory.realms:
+            for network in realm.networks:
+                for service in network.services:
+                    scheduled = _schedules(service)
+                    if scheduled is None:
+                        continue
+                    table.services[service.urn] = scheduled
+                    state = is_on(scheduled.start_at, scheduled.stop_at, moment)
+                    if state is not None:
+                        table.on[service.urn] = state
+                    for start in (True, False):
+                        table.search(service.urn, start, wall)
+        return table
+
+    def search(self, service_urn: str, start: bool, after: int) -> None:
+        """Find the next moment of one schedule, if there is one."""
+        scheduled = self.services[service_urn]
+        schedule = scheduled.start_at if start else scheduled.stop_at
+        found = None if schedule is None else schedule.next_after(to_datetime(after))
+        if found is not None:
+            heapq.heappush(self.due, Due(from_datetime(found), service_urn, start))
+
+
+class Services:
+    """The services of one hub process that cluster managers start and stop.
+
+    :param tell: gives the actors an input; a turn follows.
+    :param wall: microseconds since 1970.
+    """
+
+    def __init__(self, tell: Callable[[inputs.ServiceInput], None], wall: Callable[[], int]) -> None:
+        self._tell = tell
+        self._wall = wall
+        self._starter = Starter(self._report)
+        self._tasks: dict[str, ServiceTask] = {}
+        """By fingerprint."""
+        self._latest: dict[str, ServiceTask] = {}
+        """Those of the inventory as it is."""
+        self._in_use: dict[str, str] = {}
+        """Fingerprint by URN of what was started here and not stopped since."""
+        self._stopping: dict[str, str] = {}
+        self._schedules = ScheduleTable({}, [], {})
+        self._timer: asyncio.TimerHandle | None = None
+
+    def load(self, tasks: Mapping[str, ServiceTask], schedules: ScheduleTable) -> None:
+        """Another inventory counts from now on.
+
+        Tasks of the one before stay at hand: its services have to be stopped as they were started, and the actors may
+        still be on their way through the differences.
+        """
+        kept = {name: self._tasks[name] for name in self._in_use.values() if name in self._tasks}
+        self._tasks = kept | self._latest | dict(tasks)
+        self._latest = dict(tasks)
+        before, self._schedules = self._schedules, schedules
+        for urn, on in schedules.on.items():
+            if before.services.get(urn) != schedules.services[urn]:
+                self._tell(inputs.ScheduleDue(urn, on))
+        self._arm()
+
+    def carry_out(self, command: commands.StartService | commands.StopService) -> None:
+        """Begin; the result comes later, as an input."""
+        urn, name = command.service_urn, command.availability.fingerprint
+        task = self._tasks.get(name)
+        starting = isinstance(command, commands.StartService)
+        if task is None:
+            reason = "the definition it was started by is no longer known"
+            failed: inputs.ServiceInput = (
+                inputs.ServiceStartFailed(urn, reason, retryable=False)
+                if starting
+                else inputs.ServiceStopFailed(urn, reason)
+            )
+            asyncio.get_running_loop().call_soon(self._tell, failed)
+            return
+        # The same service may be stopped by its old definition and started by its new one.
+        self._starter.define([task])
+        if starting:
+            self._in_use[urn] = name
+            self._starter.submit(clusters.StartService(urn))
+        else:
+            self._stopping[urn] = name
+            self._starter.submit(clusters.StopService(urn))
+
+    async def close(self) -> None:
+        """Give up what is under way; only services that live inside the hub end with it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._starter.close()
+
+    def _report(self, report: Report) -> None:
+        if isinstance(report, clusters.ServiceEnded):
+            # What follows for the service shows when its provider's session ends.
+            _log.warning("service.ended", service=report.urn, reason=report.reason)
+        elif isinstance(report, clusters.ServiceStartResult):
+            if report.ok:
+                self._tell(inputs.ServiceStarted(report.urn))
+            else:
+                self._tell(inputs.ServiceStartFailed(report.urn, report.reason, report.retryable))
+        elif report.ok:
+            name = self._stopping.pop(report.urn, None)
+            if name is not None and self._in_use.get(report.urn) == name:
+                del self._in_use[report.urn]
+            self._tell(inputs.ServiceStopped(report.urn))
+        else:
+            self._tell(inputs.ServiceStopFailed(report.urn, report.reason))
+
+    # ---- the clock ---------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._schedules.due
+        if due:
+            left = max(0.0, (due[0].moment - self._wall()) / 1_000_000)
+            self._timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        schedules, wall = self._schedules, self._wall()
+        while schedules.due and schedules.due[0].moment <= wall:
+            _, urn, start = heapq.heappop(schedules.due)
+            # From now, not from that moment: a clock that was set forward makes up for nothing.
+            schedules.search(urn, start, wall)
+            self._tell(inputs.ScheduleDue(urn, start))
+        self._arm()
+
+
+def _schedules(service: ServiceDefinition) -> _Scheduled | None:
+    availability = service.availability
+    if availability is None or (availability.start_at is None and availability.stop_at is None):
+        return None
+    start_at, stop_at = availability.start_at, availability.stop_at
+    return _Scheduled(
+        None if start_at is None else Schedule.parse(start_at), None if stop_at is None else Schedule.parse(stop_at)
+    )

@@ -1,0 +1,11 @@
+"""What operators see of a running hub over HTTP. It only looks: nothing here changes what the hub does.
+
+``server`` answers, ``state`` and ``metrics`` are what it answers with. Counterparts: :mod:`spnhub.hub_process`, whose
+loop it runs in; :mod:`spnhub.cli.check`, which reads ``/state``.
+"""
+
+from spnhub.ops.metrics import Metrics
+from spnhub.ops.server import Ops, OpsServer
+from spnhub.ops.state import Progress, Snapshot
+
+__all__ = ["Metrics", "Ops", "OpsServer", "Progress", "Snapshot"]

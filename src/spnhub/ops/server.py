@@ -1,0 +1,154 @@
+"""The HTTP of a running hub: ``/healthz``, ``/readyz``, ``/metrics``, ``/state``, ``/schemas/ids/{id}``.
+
+It runs in the hub's own loop, so every answer is bounded work: counts are kept, text is made in a thread, the state is
+streamed in pieces. Counterparts: :mod:`spnhub.hub_process.process`, :mod:`spnhub.ops.state`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from spnhub.ops.metrics import CONTENT_TYPE, Metrics, text
+from spnhub.ops.state import Progress, Snapshot, stream
+from spnhub.schemas.codec import SchemaError, event_schema
+from spnhub.settings import ConfigurationError
+
+__all__ = ["Ops", "OpsServer"]
+
+
+class Ops:
+    """The answers.
+
+    :param ready: whether packets are taken.
+    :param snapshot: what the hub holds now; costs time in proportion to it.
+    :param progress: how far its events have come; costs none.
+    :param metrics: kept by the hub.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[], bool],
+        snapshot: Callable[[], Snapshot],
+        progress: Callable[[], Progress],
+        metrics: Metrics,
+    ) -> None:
+        self._ready = ready
+        self._snapshot = snapshot
+        self._progress = progress
+        self._metrics = metrics
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._get_metrics),
+                Route("/state", self._state),
+                Route("/schemas/ids/{number:int}", self._schema),
+            ]
+        )
+
+    async def _healthz(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, _request: Request) -> Response:
+        if self._ready():
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("packets are not taken\n", 503)
+
+    async def _get_metrics(self, _request: Request) -> Response:
+        progress = self._progress()
+        facts: dict[str, tuple[str, float]] = {
+            "spnhub_ready": ("Whether packets are taken.", float(self._ready())),
+            "spnhub_journal_sequence": ("Sequence of the last event.", progress.appended),
+            "spnhub_journal_lag_events": (
+                "Events that the journal has not written yet.",
+                progress.appended - progress.written,
+            ),
+        }
+        if progress.shipper is not None:
+            facts["spnhub_shipper_lag_events"] = ("Events not shipped yet.", progress.shipper.behind)
+            facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(progress.shipper.state == "shipped"))
+        return Response(await asyncio.to_thread(text, self._metrics.freeze(facts)), media_type=CONTENT_TYPE)
+
+    async def _state(self, request: Request) -> Response:
+        certificates = request.query_params.get("certificates") in {"1", "true"}
+        return StreamingResponse(stream(self._snapshot(), certificates=certificates), media_type="application/json")
+
+    async def _schema(self, request: Request) -> Response:
+        try:
+            schema = event_schema(request.path_params["number"])
+            assert isinstance(schema, dict)
+        except SchemaError as error:
+            return JSONResponse({"error_code": 40403, "message": str(error)}, 404)
+        # Without what the codec has noted in it.
+        plain = {name: value for name, value in schema.items() if not name.startswith("__")}
+        return JSONResponse({"schema": json.dumps(plain)})
+
+
+class _Embedded(uvicorn.Server):
+    """A server that leaves signals to the hub."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override] # the base makes a generator
+        return nullcontext()
+
+
+class OpsServer:
+    """Serves them in the running loop."""
+
+    def __init__(self, ops: Ops) -> None:
+        # Without a log configuration of its own uvicorn speaks through the program's logging.
+        self._server = _Embedded(
+            uvicorn.Config(
+                ops.application(),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen; the URL that reaches it.
+
+        :raises ConfigurationError: the address can't be had.
+        """
+        shown = f"[{host}]" if ":" in host else host
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, kind, protocol, _, address = infos[0]
+            self._socket = sock = socket.socket(family, kind, protocol)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(128)
+            sock.setblocking(False)
+        except OSError as exc:
+            raise ConfigurationError(f"--ops: can't listen at {shown}:{port}: {exc.strerror or exc}") from exc
+        self._task = asyncio.create_task(self._server.serve(sockets=[sock]), name="ops")
+        return f"http://{shown or 'localhost'}:{sock.getsockname()[1]}"
+
+    async def close(self) -> None:
+        """Answer what was asked, for a second at most, and stop."""
+        self._server.should_exit = True
+        try:
+            if self._task is not None:
+                await self._task
+        finally:
+            if self._socket is not None:
+                self._socket.close()

@@ -1,0 +1,190 @@
+"""``/state``: what a hub holds at one moment, as JSON, a piece at a time so that a big one doesn't hold up traffic.
+
+One object: facts of the process, then the lists ``realms``, ``networks`` and ``services`` (the inventory as applied),
+``sessions``, ``connections`` and ``instances``. Times are ISO 8601 in UTC. Counterpart: :func:`read`, with which
+:mod:`spnhub.cli.check` takes the inventory out of it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from spnhub.actors.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.events.kafka_settings import ShipperStatus
+from spnhub.events.lifecycle import format_time
+from spnhub.events.model import from_datetime
+from spnhub.events.state import HubState
+from spnhub.transport.hub import Session
+
+__all__ = ["Progress", "Snapshot", "read", "stream"]
+
+_Object = dict[str, Any]
+
+_PIECE: Final = 100
+"""Objects made between two looks at the loop: about a millisecond."""
+
+
+class Progress(NamedTuple):
+    """How far a hub's events have come."""
+
+    appended: int
+    """Sequence of the last event."""
+    written: int
+    """Sequence of the last event that is in the journal."""
+    shipper: ShipperStatus | None
+    """None: nothing is shipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A hub at one moment. What it refers to doesn't change any more, but the sessions' certificates may go."""
+
+    hub_id: str
+    bind: str | None
+    wall: int
+    progress: Progress
+    realms: tuple[RealmDefinition, ...]
+    state: HubState | None
+    """None: before the inventory is there."""
+    sessions: tuple[Session, ...]
+    chain: Callable[[int], tuple[bytes, ...]]
+    """What a session (by number) presented, DER."""
+
+
+async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
+    """The JSON text. ``certificates``: with what each session presented, base64 of DER, leaf first."""
+    appended, written, shipper = snapshot.progress
+    head = {
+        "hubId": snapshot.hub_id,
+        "bind": snapshot.bind,
+        "time": format_time(snapshot.wall),
+        "sequence": appended,
+        "writtenSequence": written,
+        "shipper": None
+        if shipper is None
+        else {"state": shipper.state, "position": shipper.position, "behind": shipper.behind},
+    }
+    yield json.dumps(head)[:-1].encode()
+    for name, objects in _lists(snapshot, certificates):
+        yield f', "{name}": ['.encode()
+        first = True
+        for piece in _pieces(objects):
+            yield ("" if first else ", ").encode() + piece
+            first = False
+            await asyncio.sleep(0)
+        yield b"]"
+    yield b"}\n"
+
+
+def _pieces(objects: Iterable[_Object]) -> Iterator[bytes]:
+    piece: list[str] = []
+    for one in objects:
+        piece.append(json.dumps(one))
+        if len(piece) >= _PIECE:
+            yield ", ".join(piece).encode()
+            piece.clear()
+    if piece:
+        yield ", ".join(piece).encode()
+
+
+def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterable[_Object]]]:
+    realms = snapshot.realms
+    yield "realms", (_plain(realm, without=("networks",)) for realm in realms)
+    yield (
+        "networks",
+        ({"realm": r.name} | _plain(network, without=("services",)) for r in realms for network in r.networks),
+    )
+    yield (
+        "services",
+        (
+            {"realm": r.name, "networkUrn": n.urn} | _plain(service)
+            for r in realms
+            for n in r.networks
+            for service in n.services
+        ),
+    )
+    state = HubState() if snapshot.state is None else snapshot.state
+    live = {session.cid: session for session in snapshot.sessions}
+    yield (
+        "sessions",
+        (
+            _plain(session) | _transport(live.get(session.spn_session_id), snapshot, certificates)
+            for session in state.sessions.values()
+        ),
+    )
+    yield "connections", (_plain(connection) for connection in state.connections.values())
+    yield "instances", (_plain(instance) for instance in state.definitions.instances.values())
+
+
+def _transport(session: Session | None, snapshot: Snapshot, certificates: bool) -> _Object:
+    if session is None:
+        return {}
+    found: _Object = {"commonName": session.common_name, "remoteAddress": session.address}
+    if certificates:
+        found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.c)]
+    return found
+
+
+_TIMES: Final = frozenset({"start_at", "since", "expired_at"})
+
+
+def _plain(value: Any, without: tuple[str, ...] = ()) -> _Object:
+    """A frozen dataclass as JSON takes it, field names in camel case as everywhere outside."""
+    found: _Object = {}
+    for field in dataclasses.fields(value):
+        if field.name in without:
+            continue
+        one = getattr(value, field.name)
+        if dataclasses.is_dataclass(one):
+            one = _plain(one)
+        elif isinstance(one, frozenset):
+            one = sorted(one)
+        elif field.name in _TIMES and isinstance(one, int):
+            one = format_time(one)
+        elif isinstance(one, str):  # enumerations are
+            one = str(one)
+        found[_camel(field.name)] = one
+    return found
+
+
+def read(state: Mapping[str, Any]) -> tuple[RealmDefinition, ...]:
+    """The inventory that a ``/state`` object shows.
+
+    :raises KeyError: it isn't one, or one of another version.
+    """
+    services: dict[str, list[ServiceDefinition]] = {}
+    for one in state["services"]:
+        availability = one["availability"]
+        made = None if availability is None else _made(Availability, availability)
+        service = _made(ServiceDefinition, one, consumers=frozenset(one["consumers"]), availability=made)
+        services.setdefault(one["networkUrn"], []).append(service)
+    networks: dict[str, list[NetworkDefinition]] = {}
+    for one in state["networks"]:
+        network = _made(NetworkDefinition, one, services=tuple(services.get(one["urn"], ())))
+        networks.setdefault(one["realm"], []).append(network)
+    return tuple(
+        _made(
+            RealmDefinition,
+            one,
+            networks=tuple(networks.get(one["name"], ())),
+            expired_at=None if one["expiredAt"] is None else from_datetime(datetime.fromisoformat(one["expiredAt"])),
+        )
+        for one in state["realms"]
+    )
+
+
+def _made(kind: type[Any], one: Mapping[str, Any], **values: Any) -> Any:
+    plain = {f.name: one[_camel(f.name)] for f in dataclasses.fields(kind) if f.name not in values}
+    return kind(**plain, **values)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

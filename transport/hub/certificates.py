@@ -1,0 +1,180 @@
+"""The certificate chains of live sessions, judged again when time passes or their network's CA is another (D-30).
+
+A handshake judges once. Here what was presented is kept, and who would not get in any more is named. Judging costs a
+fraction of a millisecond of CPU, so it is done in slices, and equal chains are judged once. Sans-I/O. Counterpart:
+:mod:`spnhub.transport.aioquic_engine.tls`, which judges.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+__all__ = ["Certificates", "Judge"]
+
+_SLICE: Final = 20
+"""Chains judged at one moment: some 6 ms."""
+_PAUSE: Final = 0.01
+"""Seconds from one slice to the next."""
+_LONGEST_WAIT: Final = 60.0
+"""Seconds between looks at the wall clock, which may be set."""
+_HANDSHAKE: Final = 20.0
+"""Seconds after a change of CA in which a handshake that the old one has judged may still arrive; twice its bound."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Judge(Protocol):
+    """Verifies chains of client certificates (DER, leaf first) with CAs (PEM)."""
+
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+        """Why the chain isn't accepted at ``moment``; None: it is."""
+
+    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+        """When something that counts expires next after ``moment``."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    network_urn: str
+    chain: tuple[bytes, ...]
+    queued: bool = False
+
+
+class Certificates:
+    """The chains of one hub process's sessions.
+
+    :param judge: verifies them.
+    :param invalidate: called with a session's number and the reason when its chain isn't accepted any more.
+    """
+
+    def __init__(self, judge: Judge, invalidate: Callable[[int, str], None]) -> None:
+        self._judge = judge
+        self._invalidate = invalidate
+        self._authorities: Mapping[str, bytes] = {}
+        self._changed: dict[str, float] = {}
+        """Networks whose CA was changed lately, and until when that is lately."""
+        self._entries: dict[int, _Entry] = {}
+        self._queue: deque[int] = deque()
+        self._verdicts: dict[tuple[tuple[bytes, ...], bytes], str | None] = {}
+        """Of this round; a round ends when nothing is queued."""
+        self._expiries: list[tuple[int, int]] = []
+        """Microseconds since 1970, and whose."""
+        self._stale = 0
+        self._slice_at = 0.0
+        self._look_at: float | None = None
+        self._now = 0.0
+        self._wall = 0
+
+    def __len__(self) -> int:
+        """Chains kept."""
+        return len(self._entries)
+
+    def chain(self, c: int) -> tuple[bytes, ...]:
+        """What a session presented, DER, leaf first; empty if there is no such session."""
+        entry = self._entries.get(c)
+        return () if entry is None else entry.chain
+
+    def set_authorities(self, authorities: Mapping[str, bytes]) -> None:
+        """The CAs of each network (by URN, PEM) from now on; sessions whose CA is another are judged again."""
+        changed = {
+            urn for urn, pem in authorities.items() if urn in self._authorities and self._authorities[urn] != pem
+        }
+        self._authorities = authorities
+        if not changed:
+            return
+        self._changed |= dict.fromkeys(changed, self._now + _HANDSHAKE)
+        self._verdicts.clear()
+        for c, entry in self._entries.items():
+            if entry.network_urn in changed:
+                self._enqueue(c, entry)
+
+    def add(self, c: int, network_urn: str, chain: tuple[bytes, ...]) -> None:
+        """A session's handshake is complete; its chain was accepted by the CA that was valid when it began."""
+        entry = self._entries[c] = _Entry(network_urn, chain)
+        if self._changed.get(network_urn, 0.0) > self._now:
+            self._enqueue(c, entry)
+        else:
+            self._watch(c, entry)
+
+    def forget(self, c: int) -> None:
+        """The session is gone."""
+        if self._entries.pop(c, None) is None:
+            return
+        self._stale += 1
+        if self._stale > 64 and self._stale * 2 > len(self._expiries):
+            self._expiries = [expiry for expiry in self._expiries if expiry[1] in self._entries]
+            heapq.heapify(self._expiries)
+            self._stale = 0
+
+    def timer(self) -> float | None:
+        """When :meth:`pass_time` wants to be called, monotonic seconds."""
+        return self._slice_at if self._queue else self._look_at
+
+    def pass_time(self, now: float, wall: int) -> None:
+        """Judge what is due. ``wall`` is microseconds since 1970."""
+        self._now, self._wall = now, wall
+        while self._expiries and self._expiries[0][0] <= wall:
+            _, c = heapq.heappop(self._expiries)
+            if (entry := self._entries.get(c)) is not None:
+                self._enqueue(c, entry)
+            else:
+                self._stale -= 1
+        if self._look_at is None or self._look_at <= now:
+            self._plan_look()
+        if not self._queue or self._slice_at > now:
+            return
+        self._slice_at = now + _PAUSE
+        for _ in range(min(_SLICE, len(self._queue))):
+            self._examine(self._queue.popleft())
+        if not self._queue:
+            self._verdicts.clear()
+
+    def _enqueue(self, c: int, entry: _Entry) -> None:
+        if not entry.queued:
+            entry.queued = True
+            self._queue.append(c)
+
+    def _examine(self, c: int) -> None:
+        entry = self._entries.get(c)
+        if entry is None:
+            return
+        entry.queued = False
+        client_ca = self._authorities.get(entry.network_urn)
+        if client_ca is None:  # the network has gone, and its sessions go with it
+            return
+        asked = (entry.chain, client_ca)
+        if asked not in self._verdicts:
+            self._verdicts[asked] = self._judge.check(entry.chain, client_ca, self._moment())
+        reason = self._verdicts[asked]
+        if reason is None:
+            self._watch(c, entry)
+        else:
+            self._invalidate(c, reason)
+
+    def _watch(self, c: int, entry: _Entry) -> None:
+        """Remember when time will change the verdict."""
+        client_ca = self._authorities.get(entry.network_urn)
+        if client_ca is None:
+            return
+        end = self._judge.next_expiry(entry.chain, client_ca, self._moment())
+        if end is None:
+            return
+        # The last second named still counts (RFC 5280 section 4.1.2.5).
+        due = (end + timedelta(seconds=1) - _EPOCH) // timedelta(microseconds=1)
+        heapq.heappush(self._expiries, (due, c))
+        if self._expiries[0] == (due, c):
+            self._plan_look()
+
+    def _plan_look(self) -> None:
+        if not self._expiries:
+            self._look_at = None
+            return
+        left = (self._expiries[0][0] - self._wall) / 1_000_000
+        self._look_at = self._now + min(max(left, 0.0), _LONGEST_WAIT)
+
+    def _moment(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self._wall)
