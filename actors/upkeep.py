@@ -45,6 +45,7 @@ class Upkeep:
         self.instance = Instance()
         self._timer: Timer | None = None
         self._timer_at = 0.0
+        self._told = False
 
     def decide(
         self, rule: Callable[Concatenate[Instance, Situation, _P], Outcome], *args: _P.args, **kwargs: _P.kwargs
@@ -65,8 +66,9 @@ class Upkeep:
         self._arm(situation)
 
     def due(self) -> None:
-        """The timer has fired."""
-        self._timer = None
+        """The timer has fired, or there was no need for one."""
+        self._told = False
+        self.cancel()
         self.decide(rules.tick)
 
     def cancel(self) -> None:
@@ -78,8 +80,12 @@ class Upkeep:
     def _arm(self, situation: Situation) -> None:
         """One timer, at the time that is due or before: a later time is found when it fires."""
         at = rules.due(self.instance, situation)
-        if at is None or (self._timer is not None and self._timer_at <= at):
+        if at is None or self._told or (self._timer is not None and self._timer_at <= at):
             return
         self.cancel()
-        self._timer_at = at
-        self._timer = self._env.after(max(0.0, at - self._env.now), self._ref, UpkeepDue())
+        if at <= self._env.now:  # not by a timer: it would wait for inputs of the same moment
+            self._told = True
+            self._ref.tell(UpkeepDue())
+        else:
+            self._timer_at = at
+            self._timer = self._env.after(at - self._env.now, self._ref, UpkeepDue())

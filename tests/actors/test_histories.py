@@ -1,6 +1,7 @@
 """Random histories, sensible and not: the state is the fold of the log at every step, and everything ends once.
 
-Inputs come at any moment, whether they fit or not, with failures of single actors among them. :class:`Bench` compares
+Inputs come at any moment, whether they fit or not, reloads and cluster managers' answers and failures of single actors
+among them. :class:`Bench` compares
 state, fold and actors after each step.
 """
 
@@ -22,21 +23,33 @@ from spnhub.actors.commands import (
     HubStopped,
     OpenProviderStream,
     RefuseConnection,
+    StartService,
+    StopService,
 )
+from spnhub.actors.definitions import Availability, RealmDefinition
 from spnhub.actors.inputs import (
     CloseAcknowledged,
     CloseRequested,
     ConsumerAborted,
     HandshakeRefused,
     Key,
+    LoadInventory,
     ProviderAccepted,
     ProviderRejected,
     ProviderStreamOpened,
+    RejectInventory,
+    ScheduleDue,
+    ServiceStarted,
+    ServiceStartFailed,
+    ServiceStopFailed,
+    ServiceStopped,
     SessionAnswered,
     SessionClosed,
+    SessionInvalidated,
     SessionSuspected,
     SpliceEnded,
     StopHub,
+    WeightSet,
 )
 from spnhub.actors.leg import Phase
 from spnhub.actors.system import ActorOptions
@@ -49,7 +62,19 @@ from spnhub.events.model import (
     SessionEnded,
     SessionStarted,
 )
-from tests.actors.harness import CONSUMER, OTHER_SERVICE, PROVIDER, SERVICE, Bench, leg_of, open_request, request, uid
+from tests.actors.harness import (
+    CONSUMER,
+    OTHER_SERVICE,
+    PROVIDER,
+    SERVICE,
+    Bench,
+    leg_of,
+    open_request,
+    realm,
+    request,
+    service,
+    uid,
+)
 
 Target = int | Key | None
 
@@ -80,7 +105,7 @@ class History:
         """One step."""
         rng = random.Random(number)
         kind = rng.choice(
-            ["session"] * 2 + ["stream"] * 3 + ["of session"] * 4 + ["of connection"] * 6 + ["time", "hub"]
+            ["session"] * 2 + ["stream"] * 3 + ["of session"] * 4 + ["of connection"] * 6 + ["time", "hub", "service"]
         )
         sessions, keys = self.bench.system.residents()
         match kind:
@@ -96,11 +121,61 @@ class History:
                 self.tell(key, self.of_connection(key, rng))
             case "time":
                 self.step(rng.choice([0.0, 0.1, 1.0, 2.0, 5.0, 15.0]))
+            case "hub" if rng.random() < 0.4:
+                self.tell(None, self.inventory(rng))
+            case "service":
+                self.tell(None, self.of_service(rng))
             case "hub":
                 alert = rng.choice([40, 116, None])
                 self.tell(None, HandshakeRefused(None, None, None, f"192.0.2.{number % 5}:1", alert, "no", None))
             case _:
                 self.tell(Key(999, 0), ProviderAccepted())
+
+    def inventory(self, rng: random.Random) -> Any:
+        if rng.random() < 0.1:
+            return RejectInventory(("realm acme: no",))
+        realms: tuple[RealmDefinition, ...] = ()
+        if rng.random() < 0.9:
+            services = [
+                service(
+                    urn,
+                    provider=rng.choice(["server", "server", "other"]),
+                    consumers=frozenset(rng.choice([["client"], ["client"], ["guest"]])),
+                    singleton=rng.random() < 0.2,
+                    availability=self.availability(rng),
+                )
+                for urn in (SERVICE, OTHER_SERVICE)
+                if rng.random() < 0.9
+            ]
+            expired_at = self.bench.wall + 20_000_000 if rng.random() < 0.1 else None
+            limit = rng.choice([None, None, 3])
+            realms = (realm(*services, expired_at=expired_at, max_sessions=limit),)
+        return LoadInventory(realms)
+
+    def availability(self, rng: random.Random) -> Availability | None:
+        manager = rng.choice(["docker:", "docker:", "k8s:x"])
+        return rng.choice(
+            [
+                None,
+                Availability(manager, "web", start_on_load=True),
+                Availability(manager, "web", on_consumer=True, idle_timeout=3.0),
+                Availability(manager, "web", on_payload=True, idle_timeout=rng.choice([None, 1.0])),
+            ]
+        )
+
+    def of_service(self, rng: random.Random) -> Any:
+        urn = rng.choice([SERVICE, OTHER_SERVICE])
+        return rng.choice(
+            [
+                ServiceStarted(urn),
+                ServiceStarted(urn),
+                ServiceStopped(urn),
+                ServiceStopped(urn),
+                ServiceStartFailed(urn, "no", retryable=rng.random() < 0.7),
+                ServiceStopFailed(urn, "no"),
+                ScheduleDue(urn, start=rng.random() < 0.6),
+            ]
+        )
 
     def request(self, rng: random.Random) -> Any:
         self.next_session += 1
@@ -127,7 +202,9 @@ class History:
         stream = rng.choice(keys).stream if keys else 0
         choices: list[Any] = [CloseRequested(uid(stream), 0, 1, 2, rng.random() < 0.7)] * 5
         choices += [CloseAcknowledged(uid(stream), 0)] * 5
-        choices += [SessionSuspected(), SessionAnswered()]
+        choices += [SessionSuspected(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
+        if rng.random() < 0.1:
+            choices += [SessionInvalidated("expired")]
         if rng.random() < 0.3:
             choices += [SessionClosed(rng.random() < 0.5, rng.choice([0, 0, 2, 35]), "gone")]
         return rng.choice([*choices, Poison()] if self.poison else choices)
@@ -163,6 +240,7 @@ class History:
         options = self.bench.options
         for _ in range(8):
             self.step(max(options.abort_timeout, options.close_timeout))
+        assert not self.bench.system._env.slices
 
 
 def tell(bench: Bench, target: Target, message: Any) -> None:
@@ -177,7 +255,8 @@ def tell(bench: Bench, target: Target, message: Any) -> None:
 
 def run(numbers: list[int], *, poison: bool) -> History:
     """A whole history, up to the planned stop."""
-    history = History(ActorOptions(session_connections=5), poison=poison)
+    options = ActorOptions(session_connections=5, waiting_openings=3, slice_size=3, slice_pause=0.05)
+    history = History(options, poison=poison)
     for number in numbers:
         history.do(number)
     history.stop()
@@ -210,9 +289,18 @@ def check(history: History) -> None:
     assert closed <= accepted
     assert commands[-1] == HubStopped()
     assert commands.count(HubStopped()) == 1
+    check_cluster_commands(commands)
     for event in events:
         if isinstance(event, ConnectionEnded | SessionEnded):
             assert event.elapsed_time >= 0
+
+
+def check_cluster_commands(commands: list[Command]) -> None:
+    """What is stopped was started by us or is somebody's provider; each names what it is about."""
+    for command in commands:
+        if isinstance(command, StartService | StopService):
+            assert command.service_urn in {SERVICE, OTHER_SERVICE}
+            assert command.availability.service_id == "web"
 
 
 NUMBERS = st.lists(st.integers(0, 2**32), max_size=120)

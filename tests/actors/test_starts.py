@@ -80,7 +80,7 @@ def bench_of(availability: Availability | None, **options: Any) -> Bench:
 
 def phase(bench: Bench) -> InstancePhase | None:
     found = bench.fold.definitions.instances.get(SERVICE)
-    return found and found.phase
+    return None if found is None else found.phase
 
 
 @pytest.fixture
