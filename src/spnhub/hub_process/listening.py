@@ -8,6 +8,7 @@ Counterparts: :mod:`spnhub.hub_process.reload`, :mod:`spnhub.transport.udp`.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -78,7 +79,9 @@ class Listeners:
         networks: dict[tuple[int, str], Network] = {}
         try:
             for one in inventory.listening:
-                where = ListenAddress(one.address.host or "::", one.address.port)
+                where = one.address
+                if where.host == "::":
+                    where = ListenAddress(None, where.port)
                 if where not in sockets:
                     known = self._sockets.get(where) or self._leaving.get(where)
                     sockets[where] = known or await self._open(where, one.network_urn, opened)
@@ -92,13 +95,20 @@ class Listeners:
         return Prepared(sockets, tuple(opened), identities, networks, authorities)
 
     async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:
-        try:
-            address = await self._endpoint.open_server_socket((where.host or "::", where.port))
-        except OSError as exc:
-            reason = f"cannot bind {where}: {exc.strerror or exc}"
-            raise CannotListen((Fault(network_urn, "", reason),)) from exc
-        opened.append(address)
-        return address
+        # One socket takes IPv6 and IPv4; a host without IPv6 gets one for IPv4.
+        candidates = ("::", "0.0.0.0") if where.host is None else (where.host,)  # noqa: S104 - the inventory's default
+        for candidate in candidates:
+            try:
+                address = await self._endpoint.open_server_socket((candidate, where.port))
+            except OSError as exc:
+                if candidate is candidates[-1] or exc.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    shown = ListenAddress(candidate, where.port)
+                    reason = f"cannot bind {shown}: {exc.strerror or exc}"
+                    raise CannotListen((Fault(network_urn, "", reason),)) from exc
+            else:
+                opened.append(address)
+                return address
+        raise AssertionError("the last candidate returns or raises")
 
     def abandon(self, prepared: Prepared) -> None:
         """Undo :meth:`prepare`."""

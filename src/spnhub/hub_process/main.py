@@ -74,4 +74,5 @@ async def _main(settings: HubSettings) -> int:
         return 2
     finally:
         await hub.close()
-        _log.info("hub.stopped", hubId=settings.hub_id)
+        if hub.addresses:
+            _log.info("hub.stopped", hubId=settings.hub_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
 import structlog
 
@@ -18,7 +19,7 @@ from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, S
 from spnhub.actors.system import ActorSystem
 from spnhub.events.journal import Journal, recover
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
-from spnhub.events.model import Event, Recorded
+from spnhub.events.model import Event, Recorded, ServiceAdded, ServiceChanged
 from spnhub.events.shipper_process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
@@ -37,6 +38,9 @@ from spnhub.transport.udp import UdpEndpoint
 __all__ = ["HubProcess"]
 
 _log = structlog.get_logger("spnhub.hub")
+
+_LAST_WRITE: Final = 1.0
+"""Seconds at most that a stopping hub waits for its journal before it says goodbye to its endpoints."""
 
 
 class _Judge:
@@ -205,6 +209,8 @@ class HubProcess:
     def _record(self, event: Event, timestamp: int) -> Recorded:
         assert self._journal
         self._metrics.count(event)
+        if self._services is not None and isinstance(event, ServiceAdded | ServiceChanged):
+            self._services.defined(event.service_urn)
         return self._journal.append(event, timestamp)
 
     def _notify(self, call: Callable[[], None]) -> None:
@@ -262,12 +268,14 @@ class HubProcess:
             await self._reloader.close()
         if self._listeners is not None:
             self._listeners.close()
+        if self._journal is not None:
+            # The last close packets wait at the gate for their events.
+            self._journal.flush(_LAST_WRITE)
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._services is not None:
             await self._services.close()
         if self._journal is not None:
-            self._journal.commit()
             self._journal.close()
         self._printer.close()
         if self._ops is not None:

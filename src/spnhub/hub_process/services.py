@@ -51,13 +51,13 @@ class ScheduleTable:
 
     services: dict[str, _Scheduled]
     due: list[Due]
-    on: dict[str, bool]
-    """By URN: whether the service runs by its schedules when the table was made; absent: they don't say."""
+    on: set[str]
+    """URNs of services that run by their schedules when the table is made: ``startAt`` was later than ``stopAt``."""
 
     @classmethod
     def of(cls, inventory: Inventory, wall: int) -> ScheduleTable:
         """Search the calendar from ``wall`` (microseconds since 1970) on. Pure; may run in a thread."""
-        table = cls({}, [], {})
+        table = cls({}, [], set())
         moment = to_datetime(wall)
         for realm in inventory.realms:
             for network in realm.networks:
@@ -66,9 +66,9 @@ class ScheduleTable:
                     if scheduled is None:
                         continue
                     table.services[service.urn] = scheduled
-                    state = is_on(scheduled.start_at, scheduled.stop_at, moment)
-                    if state is not None:
-                        table.on[service.urn] = state
+                    # Without startAt the schedule starts nothing, so it has nothing to make up for either.
+                    if scheduled.start_at is not None and is_on(scheduled.start_at, scheduled.stop_at, moment):
+                        table.on.add(service.urn)
                     for start in (True, False):
                         table.search(service.urn, start, wall)
         return table
@@ -100,7 +100,9 @@ class Services:
         self._in_use: dict[str, str] = {}
         """Fingerprint by URN of what was started here and not stopped since."""
         self._stopping: dict[str, str] = {}
-        self._schedules = ScheduleTable({}, [], {})
+        self._schedules = ScheduleTable({}, [], set())
+        self._late: set[str] = set()
+        """Services whose ``startAt`` has come before their actors knew of them."""
         self._timer: asyncio.TimerHandle | None = None
 
     def load(self, tasks: Mapping[str, ServiceTask], schedules: ScheduleTable) -> None:
@@ -113,10 +115,14 @@ class Services:
         self._tasks = kept | self._latest | dict(tasks)
         self._latest = dict(tasks)
         before, self._schedules = self._schedules, schedules
-        for urn, on in schedules.on.items():
-            if before.services.get(urn) != schedules.services[urn]:
-                self._tell(inputs.ScheduleDue(urn, on))
+        self._late = {urn for urn in schedules.on if before.services.get(urn) != schedules.services[urn]}
         self._arm()
+
+    def defined(self, urn: str) -> None:
+        """The service's actor knows its definition: a ``startAt`` that came before the hub did is made up for."""
+        if urn in self._late:
+            self._late.discard(urn)
+            asyncio.get_running_loop().call_soon(self._tell, inputs.ScheduleDue(urn, start=True))
 
     def carry_out(self, command: commands.StartService | commands.StopService) -> None:
         """Begin; the result comes later, as an input."""

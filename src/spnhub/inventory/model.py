@@ -217,7 +217,8 @@ class AvailabilityManagement(_Object):
         return Availability(
             cluster_manager_urn=self.cluster_manager_urn,
             service_id=self.service_id,
-            start_on_load=not (self.on_payload or self.ondemand_start_on_consumer),
+            # One with a startAt is started when that comes, or has come last.
+            start_on_load=not (self.on_payload or self.ondemand_start_on_consumer) and self.start_at is None,
             on_consumer=self.ondemand_start_on_consumer,
             on_payload=self.on_payload,
             idle_timeout=self.idle_timeout,
