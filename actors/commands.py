@@ -129,8 +129,9 @@ class SendAllConnectionsClosed:
 class StartService:
     """Have the cluster manager start the service; ServiceStarted or ServiceStartFailed comes back.
 
-    To start what runs already is a success. Commands of one service come one at a time: no other before the answer,
-    but after a stated time without an answer.
+    To start what runs already is a success. The commands of one service are to be carried out in order: a stop may come
+    before the start is answered, a start never before the stop is. Each is answered, within
+    :attr:`spnhub.actors.environment.ActorOptions.cluster_timeout`, or counts as failed.
     """
 
     service_urn: str

@@ -46,6 +46,7 @@ __all__ = [
     "look",
     "need",
     "redefined",
+    "removed",
     "start_failed",
     "started",
     "stop",
@@ -338,12 +339,19 @@ def _abandon(instance: Instance, situation: Situation) -> Outcome:
     return _gave_up(instance, reason), Decision((event,))
 
 
-def redefined(instance: Instance, situation: Situation, before: Availability | None, *, removed: bool) -> Outcome:
-    """The availability was ``before`` and is another now, or the service was removed."""
+def removed(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
+    """The service isn't defined any more; its availability was ``before``. What runs is stopped, whoever started it."""
+    if instance.phase is Phase.STOPPING:
+        return replace(instance, afterwards=""), Decision()
+    if instance.phase is Phase.STOPPED and not (before is not None and situation.providers):
+        return instance, Decision()
+    return stop(replace(instance, availability=instance.availability or before), situation, _REMOVED)
+
+
+def redefined(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
+    """The availability was ``before`` and is another now."""
     availability, known = situation.availability, instance.availability
     active = instance.phase in {Phase.STARTING, Phase.RUNNING}
-    if removed:
-        return stop(instance, situation, _REMOVED) if active else (replace(instance, afterwards=""), Decision())
     if availability is None:  # whoever manages it now finds it as it is
         if instance.phase is Phase.STARTING and not instance.asked:
             return _abandon(instance, situation)

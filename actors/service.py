@@ -14,8 +14,7 @@ from pykka import ActorRef
 
 from spnhub.actors import inputs, leg_rules
 from spnhub.actors import instance as rules
-from spnhub.actors.admission import Identity, Refusal, accept_session, identity, refuse_session, role_fault
-from spnhub.actors.choice import ProviderChoice
+from spnhub.actors.admission import Refusal, accept_session, refuse_session, role_fault
 from spnhub.actors.codes import Code
 from spnhub.actors.connection import ConnectionActor, ConnectionFailed, ConnectionGone
 from spnhub.actors.definitions import Availability, ServiceDefinition
@@ -23,7 +22,8 @@ from spnhub.actors.environment import ConnectionEntry, Decision, Environment, Se
 from spnhub.actors.inputs import ConnectionRequested, Key, SessionRequested
 from spnhub.actors.instance import Instance, Situation
 from spnhub.actors.leg import Leg, LegFacts, MustEnd, NoProvider, Phase, ProviderChosen, Side, StartTrouble
-from spnhub.actors.plan import ServiceKey, not_allowed, service_event, surplus
+from spnhub.actors.plan import ServiceKey, not_allowed, service_event
+from spnhub.actors.roster import Roster
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.session import (
     EndSession,
@@ -90,13 +90,7 @@ class ServiceActor(EventLoopActor):
         self._key = key
         self._definition: ServiceDefinition | None = None
         """As far as it has been taken notice of; what counts is the table's."""
-        self._sessions: dict[int, SessionRequested] = {}
-        self._roles: dict[EndPointType, int] = dict.fromkeys(EndPointType, 0)
-        """Sessions of each role, ending ones included."""
-        self._identities: dict[Identity, int] = {}
-        self._choice = ProviderChoice()
-        self._retired: set[int] = set()
-        """Providers whose service is being stopped: out of the choice until that is known to have failed."""
+        self._roster = Roster()
         self._names: set[tuple[str, int]] = set()
         """connectionUid and epoch of every open leg."""
         self._waiting: dict[Key, None] = {}
@@ -116,10 +110,10 @@ class ServiceActor(EventLoopActor):
     def recover(self, message: object) -> bool:
         """Others depend on this actor, so it lives on (handlers change it last), and who asked gets an answer."""
         match message:
-            case SessionRequested() if message.session not in self._sessions:
+            case SessionRequested() if message.session not in self._roster.sessions:
                 self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
             case LegRequested() if Key(message.session, message.request.stream) not in self._env.directory.connections:
-                session = self._sessions.get(message.session)
+                session = self._roster.sessions.get(message.session)
                 if session is not None:
                     refusal = refuse_connection(session, message.request, Code.INTERNAL, "a fault in the hub")
                     self._env.carry_out(refusal)
@@ -132,16 +126,12 @@ class ServiceActor(EventLoopActor):
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
             return
-        who = identity(request)
-        if who is not None:
-            self._supersede(who)
-            self._identities[who] = request.session
+        self._supersede(request)
         self._env.carry_out(accept_session(request))
         ref = self._env.dispatcher.start(SessionActor, self._env, self.actor_ref, request)
         self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
         self._env.directory.realm_sessions[self._realm] += 1
-        self._sessions[request.session] = request
-        self._roles[request.end_point_type] += 1
+        self._roster.add(request)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
         elif self._starts_on_consumer:
@@ -149,9 +139,9 @@ class ServiceActor(EventLoopActor):
 
     def _provider_came(self, request: SessionRequested) -> None:
         if self._upkeep.instance.phase is rules.Phase.STOPPING:
-            self._retired.add(request.session)
+            self._roster.retired.add(request.session)
             return
-        self._choice.add(request.session, request.weight)
+        self._roster.choice.add(request.session, request.weight)
         self._look()
         self._serve_waiting()
 
@@ -166,15 +156,14 @@ class ServiceActor(EventLoopActor):
             return Code.SHUTDOWN, "the hub is being stopped"
         if request.weight < 0:
             return Code.PROTOCOL, "a weight is at least 0"
-        ghost = self._ghost(identity(request))
+        ghosts = int(self._roster.ghost(request) is not None)
         limit = self._session_limit()
-        if self._env.directory.realm_sessions[self._realm] - (ghost is not None) >= limit:
+        if self._env.directory.realm_sessions[self._realm] - ghosts >= limit:
             return Code.LIMIT, f"realm {self._realm} has {limit} sessions, as many as it may"
         if request.end_point_type is EndPointType.PROVIDER:
-            others = {*self._choice, *self._retired} - {ghost}
-            if definition.singleton and others:
+            if definition.singleton and self._roster.has_other_provider(request):
                 return Code.SINGLETON, f"{definition.urn} has its one provider"
-        elif not len(self._choice) and not request.brings_connections and not self._on_demand:
+        elif not len(self._roster.choice) and not request.brings_connections and not self._on_demand:
             return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
         return None
 
@@ -183,40 +172,29 @@ class ServiceActor(EventLoopActor):
         own = None if realm is None else realm.max_sessions
         return self._env.options.realm_sessions if own is None else own
 
-    def _ghost(self, who: Identity | None) -> int | None:
-        """The session that one of this identity would take the place of."""
-        return None if who is None else self._identities.get(who)
-
-    def _supersede(self, who: Identity) -> None:
+    def _supersede(self, request: SessionRequested) -> None:
         """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28)."""
-        ghost = self._ghost(who)
+        ghost = self._roster.ghost(request)
         if ghost is not None:
-            self._put_out(ghost)
+            self._roster.put_out(ghost)
             ending = by_fault(Code.SUPERSEDED, "the same instance has a new session")
             self._env.directory.tell_session(ghost, EndSession(ending))
 
-    def _put_out(self, session: int) -> None:
-        """A provider gets no more connections, for good."""
-        self._choice.remove(session)
-        self._retired.discard(session)
-
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
-        self._choice.set_suspect(message.session, message.suspect)
+        self._roster.choice.set_suspect(message.session, message.suspect)
         self._serve_waiting()
 
     def _weighed(self, message: Weighed) -> None:
-        self._choice.set_weight(message.session, message.weight)
+        self._roster.choice.set_weight(message.session, message.weight)
         self._serve_waiting()
 
     def _session_leaves(self, message: SessionLeaves) -> None:
         self._provider_left(message.session)
 
     def _provider_left(self, session: int) -> None:
-        known = session in self._choice
-        self._put_out(session)
-        if known:
+        if self._roster.put_out(session):
             self._look()
-            if self._waiting and not len(self._choice):
+            if self._waiting and not len(self._roster.choice):
                 self._upkeep.decide(rules.need, rules.PAYLOAD)
 
     def _session_gone(self, message: SessionGone) -> None:
@@ -227,13 +205,13 @@ class ServiceActor(EventLoopActor):
         session = message.session
         directory = self._env.directory
         entry = directory.sessions[session]
-        if self._sessions[session].spn_session_id not in self._env.state.sessions:
+        if self._roster.sessions[session].spn_session_id not in self._env.state.sessions:
             self._remove_session(session)  # it failed after its end
             return
         entry.ending = True
         self._provider_left(session)
         self._failed[session] = ending = by_fault(Code.INTERNAL, "a fault in the hub")
-        role = self._sessions[session].end_point_type
+        role = self._roster.sessions[session].end_point_type
         side = Side.PROVIDER if role is EndPointType.PROVIDER else Side.CONSUMER
         for key in list(entry.legs.values()):
             directory.tell_connection(key, MustEnd(side, ending.leg))
@@ -242,26 +220,22 @@ class ServiceActor(EventLoopActor):
 
     def _end_failed(self, session: int) -> None:
         ending = self._failed.pop(session)
-        state = self._env.state.sessions[self._sessions[session].spn_session_id]
+        state = self._env.state.sessions[self._roster.sessions[session].spn_session_id]
         self._env.carry_out(decide_end(session, state, ending, self._env.wall))
         self._remove_session(session)
 
     def _remove_session(self, session: int) -> None:
-        request = self._sessions.pop(session)
         del self._env.directory.sessions[session]
         self._env.directory.realm_sessions[self._realm] -= 1
         self._provider_left(session)
-        who = identity(request)
-        if who is not None and self._identities.get(who) == session:
-            del self._identities[who]
-        self._roles[request.end_point_type] -= 1
-        if request.end_point_type in self._stopping:
-            self._report_stopped(request.end_point_type)
+        role = self._roster.remove(session).end_point_type
+        if role in self._stopping:
+            self._report_stopped(role)
 
     # Connections
 
     def _leg_requested(self, message: LegRequested) -> None:
-        consumer, request = self._sessions.get(message.session), message.request
+        consumer, request = self._roster.sessions.get(message.session), message.request
         directory = self._env.directory
         if consumer is None:  # its actor has failed just after it asked, and the session has ended
             return
@@ -276,9 +250,9 @@ class ServiceActor(EventLoopActor):
         elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
             refusal = refuse_connection(consumer, request, Code.WITHDRAWN, fault)
         else:
-            provider = self._choice.acquire()
+            provider = self._roster.choice.acquire()
             if provider is not None:
-                self._spawn_leg(key, name, consumer, self._sessions[provider], request)
+                self._spawn_leg(key, name, consumer, self._roster.sessions[provider], request)
                 return
             if self._on_demand and len(self._waiting) < self._env.options.waiting_openings:
                 self._waiting[key] = None
@@ -332,13 +306,13 @@ class ServiceActor(EventLoopActor):
         """Give those who wait to the providers that there are."""
         directory = self._env.directory
         while self._waiting:
-            provider = self._choice.acquire()
+            provider = self._roster.choice.acquire()
             if provider is None:
                 return
             key = next(iter(self._waiting))
             del self._waiting[key]
             self._hang_on(directory.connections[key], key, provider)
-            directory.tell_connection(key, _chosen(self._sessions[provider]))
+            directory.tell_connection(key, _chosen(self._roster.sessions[provider]))
 
     def _refuse_waiting(self, code: Code, reason: str) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -362,7 +336,7 @@ class ServiceActor(EventLoopActor):
         self._waiting.pop(key, None)
         sessions = [key.session]
         if connection.provider is not None:
-            self._choice.release(connection.provider)
+            self._roster.choice.release(connection.provider)
             sessions.append(connection.provider)
         for session in sessions:
             entry = directory.sessions[session]
@@ -387,37 +361,28 @@ class ServiceActor(EventLoopActor):
         event = service_event(self._realm, self._key, before, definition, reason)
         if event is not None:
             self._env.carry_out(Decision((event,)))
-        self._cut(definition)
         old = None if before is None else before.availability
-        if definition is None or old != definition.availability:
-            self._upkeep.decide(rules.redefined, old, removed=definition is None)
+        if definition is None:
+            self._upkeep.decide(rules.removed, old)
+        self._cut()
+        if definition is not None and old != definition.availability:
+            self._upkeep.decide(rules.redefined, old)
         if self._waiting and not self._on_demand:
             self._refuse_waiting(*self._no_provider())
 
-    def _cut(self, definition: ServiceDefinition | None) -> None:
+    def _cut(self) -> None:
         """End the sessions that aren't allowed any more, and only those; a few at a time, without a choice at once."""
-        providers = []
-        for session, request in self._sessions.items():
-            reason = not_allowed(definition, request.end_point_type, request.common_name)
-            if reason is not None:
-                self._withdraw(session, reason)
-            elif session in self._choice or session in self._retired:
-                providers.append(session)
-        if definition is not None:
-            for one, reason in surplus(definition, providers).items():
-                self._withdraw(one, reason)
-
-    def _withdraw(self, session: int, reason: str) -> None:
-        self._put_out(session)
-        end = EndSession(by_hub(Code.WITHDRAWN, reason))
-        self._env.slices.add(partial(self._env.directory.tell_session, session, end))
+        for session, reason in self._roster.withdrawn(self._definition).items():
+            self._roster.put_out(session)
+            end = EndSession(by_hub(Code.WITHDRAWN, reason))
+            self._env.slices.add(partial(self._env.directory.tell_session, session, end))
 
     def _define(self, _: Define) -> None:
         """The look at the table was all."""
 
     def _tell_when_empty(self) -> None:
         busy = self._upkeep.instance.phase in {rules.Phase.STARTING, rules.Phase.STOPPING}
-        if not self._sessions and not self._stopping and not busy:
+        if not self._roster.sessions and not self._stopping and not busy:
             self._parent.tell(ServiceEmpty(self._key))
 
     def _leave(self, _: Leave) -> None:
@@ -441,8 +406,8 @@ class ServiceActor(EventLoopActor):
             realm=self._realm,
             key=self._key,
             availability=self._availability,
-            providers=len(self._choice),
-            consumers=self._roles[EndPointType.CONSUMER],
+            providers=len(self._roster.choice),
+            consumers=self._roster.roles[EndPointType.CONSUMER],
             waiting=len(self._waiting),
             legs=len(self._names),
             closing=bool(self._stopping),
@@ -455,19 +420,7 @@ class ServiceActor(EventLoopActor):
             self._upkeep.look()
 
     def _instance_told(self, message: inputs.ServiceInput) -> None:
-        match message:
-            case inputs.ServiceStarted():
-                self._upkeep.decide(rules.started)
-            case inputs.ServiceStartFailed():
-                self._upkeep.decide(rules.start_failed, message.reason, retryable=message.retryable)
-            case inputs.ServiceStopped():
-                self._upkeep.decide(rules.stopped)
-            case inputs.ServiceStopFailed():
-                self._upkeep.decide(rules.stop_failed, message.reason)
-            case inputs.ScheduleDue() if message.start:
-                self._upkeep.decide(rules.need, rules.SCHEDULE)
-            case inputs.ScheduleDue():
-                self._upkeep.decide(rules.stop, rules.SCHEDULE)
+        self._upkeep.told(message)
 
     def _upkeep_due(self, _: UpkeepDue) -> None:
         self._upkeep.due()
@@ -476,31 +429,29 @@ class ServiceActor(EventLoopActor):
         """What the instance's phase means for providers, and for openings that wait."""
         urn, stopping = self._key.service_urn, rules.Phase.STOPPING
         if after.phase is stopping and before.phase is not stopping:
-            self._retired |= {session for session in self._sessions if session in self._choice}
-            for session in self._retired:
-                self._choice.remove(session)
+            self._roster.retire()
             if not after.afterwards:
                 self._refuse_waiting(Code.START_FAILED, f"{urn} is being stopped")
         elif before.phase is stopping and after.phase is rules.Phase.RUNNING:
-            for session in sorted(self._retired):
-                self._take_back(session)
-            self._retired.clear()
+            self._take_back()
             self._serve_waiting()
         elif before.phase is stopping and after.phase is not stopping:
-            ghosts, self._retired = self._retired, set()
-            for session in sorted(ghosts):
+            for session in sorted(self._roster.retired):
                 ending = by_hub(Code.SHUTDOWN, "the service was stopped")
                 self._env.directory.tell_session(session, EndSession(ending))
+            self._roster.retired.clear()
         elif before.phase is rules.Phase.STARTING and after.phase is rules.Phase.STOPPED:
             self._refuse_waiting(Code.START_FAILED, f"{urn} could not be started: {after.failure}")
         elif after.failure != before.failure and after.failure:
             for key in self._waiting:
                 self._env.directory.tell_connection(key, StartTrouble(after.failure))
 
-    def _take_back(self, session: int) -> None:
-        entry = self._env.directory.sessions[session]
-        weight = self._env.state.sessions[entry.spn_session_id].weight
-        self._choice.add(session, weight, len(entry.legs))
+    def _take_back(self) -> None:
+        for session in sorted(self._roster.retired):
+            entry = self._env.directory.sessions[session]
+            weight = self._env.state.sessions[entry.spn_session_id].weight
+            self._roster.choice.add(session, weight, len(entry.legs))
+        self._roster.retired.clear()
 
     # The stop
 
@@ -508,13 +459,13 @@ class ServiceActor(EventLoopActor):
         self._stopping.add(message.role)
         self._upkeep.cancel()
         ending = by_hub(Code.SHUTDOWN, "the hub is being stopped")
-        for session, request in self._sessions.items():
+        for session, request in self._roster.sessions.items():
             if request.end_point_type is message.role:
                 self._env.directory.tell_session(session, EndSession(ending))
         self._report_stopped(message.role)
 
     def _report_stopped(self, role: EndPointType) -> None:
-        if not self._roles[role]:
+        if not self._roster.roles[role]:
             self._parent.tell(SessionsStopped(role, self.actor_ref))
 
 

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from pykka import ActorRef
 
+from spnhub.actors import inputs
 from spnhub.actors import instance as rules
 from spnhub.actors.environment import Environment
 from spnhub.actors.instance import Instance, Outcome, Situation
@@ -58,6 +59,22 @@ class Upkeep:
         self._arm(situation)
         if self.instance is not before:
             self._changed(before, self.instance)
+
+    def told(self, message: inputs.ServiceInput) -> None:
+        """What a cluster manager or the clock says."""
+        match message:
+            case inputs.ServiceStarted():
+                self.decide(rules.started)
+            case inputs.ServiceStartFailed():
+                self.decide(rules.start_failed, message.reason, retryable=message.retryable)
+            case inputs.ServiceStopped():
+                self.decide(rules.stopped)
+            case inputs.ServiceStopFailed():
+                self.decide(rules.stop_failed, message.reason)
+            case inputs.ScheduleDue() if message.start:
+                self.decide(rules.need, rules.SCHEDULE)
+            case inputs.ScheduleDue():
+                self.decide(rules.stop, rules.SCHEDULE)
 
     def look(self) -> None:
         """Providers or connections have come or gone."""

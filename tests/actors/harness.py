@@ -225,8 +225,9 @@ class Bench:
         for actor in env.dispatcher._alive:
             if type(actor).__name__ == "ServiceActor":
                 held: Any = actor
-                assert (held._sessions, held._identities, held._names, held._failed) == ({}, {}, set(), {})
-                assert (len(held._choice), held._retired, held._waiting) == (0, set(), {})
+                roster = held._roster
+                assert (roster.sessions, roster.identities, roster.retired, len(roster.choice)) == ({}, {}, set(), 0)
+                assert (held._names, held._failed, held._waiting) == (set(), {}, {})
         assert +env.directory.realm_sessions == {}
 
 

@@ -194,7 +194,10 @@ class History:
 
     def open(self, session: int, rng: random.Random) -> None:
         self.next_stream += 4
-        self.openings += self.role(session) is CONSUMER
+        alive = self.bench.system._env.directory.sessions[
+            session
+        ].ref.is_alive()  # else it is closed soon, streams and all
+        self.openings += alive and self.role(session) is CONSUMER
         reused = self.next_stream if rng.random() < 0.9 else 4
         self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=rng.random() < 0.05))
 
