@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spnhub.events import journal_checkpoint
+from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import Identity, SegmentHeader, whole_frames, write_segment_header
 from spnhub.events.model import Recorded
 
@@ -38,6 +40,8 @@ class Batch:
     """Their frames."""
     cost: int
     """What it counts against the memory limit, in bytes."""
+    checkpoint: Checkpoint | None = None
+    """The state after it, when it is time to save that."""
 
 
 class SegmentWriter:
@@ -48,11 +52,12 @@ class SegmentWriter:
         self._identity = identity
         self._segment_size = segment_size
         self._fd = -1
+        self._path: Path | None = None
         self._size = 0
         self._dirty = False
         if position is not None:
-            path, self._size = position
-            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._path, self._size = position
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             self._drop_tail()
 
     @property
@@ -71,7 +76,7 @@ class SegmentWriter:
         path = write_segment_header(self._folder, header)
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         self.close()
-        self._fd, self._size = fd, len(header.pack())
+        self._fd, self._path, self._size = fd, path, len(header.pack())
 
     def write(self, data: memoryview) -> tuple[int, OSError | None]:
         """Append frames. How many bytes of whole frames are in the file now, and why they aren't all.
@@ -91,6 +96,13 @@ class SegmentWriter:
         self._size += done
         self._dirty = True
         return done, None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save the state after all that is written. Without it the next start takes longer, no more."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                position = (self._path, self._size)
+                journal_checkpoint.save(self._folder, self._identity.journal_id, checkpoint, position)
 
     def sync(self) -> None:
         """Bring what is written to the disk.
@@ -150,6 +162,7 @@ class WriterThread:
         self._sync_interval = sync_interval
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._abandon = threading.Event()
+        self._last_checkpoint: Checkpoint | None = None
         self._next_sync = 0.0
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -158,8 +171,12 @@ class WriterThread:
         """Hand over a batch to be written after all earlier ones."""
         self._queue.put(batch)
 
-    def stop(self, timeout: float) -> bool:
-        """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write."""
+    def stop(self, timeout: float, checkpoint: Checkpoint) -> bool:
+        """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write.
+
+        :param checkpoint: the state after the last batch.
+        """
+        self._last_checkpoint = checkpoint
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -172,6 +189,8 @@ class WriterThread:
             while (batches := self._take()) is not None:
                 if batches and not self._write(batches):
                     return
+            if self._last_checkpoint is not None:
+                self._segments.save(self._last_checkpoint)
         finally:
             self._segments.close()
             self.progress.set()
@@ -191,7 +210,7 @@ class WriterThread:
         if first is None:
             return None
         batches, size = [first], len(first.data)
-        while size < _JOIN_LIMIT:
+        while size < _JOIN_LIMIT and batches[-1].checkpoint is None:
             try:
                 following = self._queue.get_nowait()
             except queue.Empty:
@@ -230,6 +249,8 @@ class WriterThread:
                 pause = min(2 * pause, _LAST_RETRY)
         self.error = None
         self._tell(batches)
+        if (checkpoint := batches[-1].checkpoint) is not None:
+            self._segments.save(checkpoint)
         return True
 
     def _tell(self, batches: list[Batch]) -> None:

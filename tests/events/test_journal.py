@@ -165,6 +165,7 @@ def test_a_torn_frame_in_a_finished_segment_is_damage(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(JournalCorrupt, match="not the last"):
         read(tmp_path)
+    (tmp_path / "checkpoint.json").unlink()  # with it a start looks at the last segment only
     with pytest.raises(JournalCorrupt, match="not the last"):
         Journal.open(tmp_path, "hub-1")
 
