@@ -43,6 +43,7 @@ from spnhub.events.kafka_topic import (
     ensure_topic,
     reason_of,
 )
+from spnhub.events.model import Recorded
 from spnhub.events.reader import JournalReader
 from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
 from spnhub.events.shipper_position import Position, PositionFile
@@ -78,9 +79,12 @@ class Shipper:
         self._journal_id = ""
         self._cluster_id = ""
         self._offsets: dict[int, int] = {}
+        self._ahead: list[tuple[bytes, Recorded]] = []
+        """Read from the journal, and not yet in the window."""
         self._window = Window()
         self._limits: dict[int, int] = {}
         self._saved: Position | None = None
+        self._save_failed = False
         self._link = ""
         self._refused: tuple[int, str] | None = None
         self._reported = (-1, 0)
@@ -146,8 +150,6 @@ class Shipper:
                 self._set_link("waiting", "another shipper holds the journal")
             except OSError as exc:
                 self._set_link("unreadable", f"{self._settings.journal}: {exc.strerror}")
-            if self._left.is_set():
-                return
             await asyncio.sleep(0.1)
 
     # The journal --------------------------------------------------------------------------------------------------
@@ -163,35 +165,42 @@ class Shipper:
         if self._journal_id:
             self._reader = JournalReader(folder, after=self._window.read)
             return
-        reader = JournalReader(folder)
-        self._journal_id = str(reader.identity.journal_id)
-        reader.close()
+        with JournalReader(folder) as reader:
+            journal_id = str(reader.identity.journal_id)
         saved = self._file.load()
-        if saved is None or saved.journal_id != self._journal_id:
+        if saved is None or saved.journal_id != journal_id or not saved.sequence:
             self._begin(0, 0)
+            self._journal_id = journal_id
             return
         self._cluster_id = saved.cluster_id
         self._offsets = dict(saved.offsets)
         self._saved = saved
-        self._begin(saved.sequence, saved.checksum)
-        if saved.sequence and not self._is_in_journal(saved):
+        if not self._resume(saved):
+            # What the segment still has was shipped before, so nothing is missed and little is doubled.
             first = max((number for number, _ in segments(folder) if number <= saved.sequence), default=1)
             self._begin(first - 1, 0)
             self._report("rewound", reason=f"the journal no longer has the event {saved.sequence} that was shipped")
+        self._journal_id = journal_id
 
-    def _is_in_journal(self, saved: Position) -> bool:
-        """Whether the journal still goes to the position: a power failure may have taken its tail, the numbers are
-        used again then, and to go on from the position would pass events over."""
-        with JournalReader(self._settings.journal, after=saved.sequence - 1) as reader:
-            found = reader.read(1)
+    def _resume(self, saved: Position) -> bool:
+        """Begin behind the position, unless the event there is not the one that was shipped: a power failure may have
+        taken the journal's tail, and its numbers are used again then; to go on would pass events over."""
+        self._begin(saved.sequence - 1, 0)
+        assert self._reader is not None
+        found = self._reader.read()
         if not found:
-            # Nothing there is right only if the next segment begins right behind it: retention took the one before.
-            return all(number > saved.sequence for number, _ in segments(self._settings.journal))
-        frame, recorded = found[0]
-        return recorded.sequence != saved.sequence or zlib.crc32(frame) == saved.checksum
+            # Nothing there is right only if no segment should have it: retention took the one that had.
+            known = all(number > saved.sequence for number, _ in segments(self._settings.journal))
+        else:
+            frame, recorded = found[0]
+            known = recorded.sequence != saved.sequence or saved.checksum in {0, zlib.crc32(frame)}
+        self._window = Window(position=saved.sequence, checksum=saved.checksum, read=saved.sequence)
+        self._ahead = [item for item in found if item[1].sequence > saved.sequence]
+        return known
 
     def _begin(self, position: int, checksum: int) -> None:
         self._close_reader()
+        self._ahead = []
         self._window = Window(position=position, checksum=checksum, read=position)
         self._reader = JournalReader(self._settings.journal, after=position)
 
@@ -209,7 +218,8 @@ class Shipper:
 
     def _read(self) -> list[Entry]:
         assert self._reader is not None
-        entries = [Entry.of(frame, recorded) for frame, recorded in self._reader.read()]
+        found, self._ahead = self._ahead or self._reader.read(), []
+        entries = [Entry.of(frame, recorded) for frame, recorded in found]
         for entry in entries:
             self._window.add(entry)
         return entries
@@ -232,7 +242,7 @@ class Shipper:
         if self._cluster_id and state.cluster_id and self._cluster_id != state.cluster_id:
             self._cluster_id = state.cluster_id
             self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
-        self._cluster_id = state.cluster_id
+        self._cluster_id = state.cluster_id or self._cluster_id
         for partition, offset in self._offsets.items():
             end = state.ends.get(partition, 0)
             if end <= offset:
@@ -274,8 +284,8 @@ class Shipper:
                     last_offset=self._offsets.get(partition, -1),
                     delivered=self._delivered,
                 )
-            if self._refused is None or self._link != "connected":
-                self._set_link("connected", "")
+            self._warnings.text = ""
+            self._set_link("connected", "")
             runs = [asyncio.create_task(lane.run()) for lane in lanes.values()]
             feed = asyncio.create_task(self._feed(state.partitions, lanes))
             tasks = [*runs, feed, asyncio.create_task(self._tick(lanes))]
@@ -365,9 +375,12 @@ class Shipper:
             self._file.save(position)
         except OSError as exc:
             # Shipping goes on; a position that stays behind costs redeliveries only.
-            self._report("unreadable", reason=f"{self._file.path}: {exc.strerror}")
+            if not self._save_failed:
+                self._report("unreadable", reason=f"{self._file.path}: {exc.strerror}")
+            self._save_failed = True
         else:
             self._saved = position
+            self._save_failed = False
 
     def _set_link(self, state: str, reason: str) -> None:
         if state != self._link:
@@ -411,7 +424,8 @@ async def _main(settings: ShipperSettings) -> None:
     left = asyncio.Event()
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not through sys.stdin: a thread inside its lock is fatal when the interpreter ends by an exception.
+        while os.read(0, 4096):
             pass
         loop.call_soon_threadsafe(left.set)
 

@@ -29,7 +29,8 @@ class Position:
     """Of the Kafka cluster that acknowledged it; an address may come to mean another one."""
     sequence: int = 0
     checksum: int = 0
-    """CRC-32 of that event's frame: a journal that lost its tail in a power failure uses sequences again."""
+    """CRC-32 of that event's frame, 0 if it isn't known: a journal that lost its tail in a power failure uses sequences
+    again."""
     offsets: dict[int, int] = field(default_factory=dict)
     """Last acknowledged offset by partition: a topic that ends before it has lost records."""
 
