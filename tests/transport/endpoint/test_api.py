@@ -265,6 +265,7 @@ async def test_session_lost_ends_its_connections_and_comes_back(world: World) ->
     assert consumer.state is SessionState.WAITING
     world.hub = world.new_hub()
     request = asyncio.ensure_future(provider.listen())
+    await provider.wait_ended()
     while provider.state is not SessionState.ESTABLISHED:
         await asyncio.sleep(1)
     connecting = asyncio.ensure_future(consumer.connect())
