@@ -104,7 +104,7 @@ def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
         while reader.read(1):
             assert reader.position is not None
             ends.append(reader.position[1])
-    for size in range(ends[4], len(whole)):
+    for size in range(ends[5], len(whole)):
         path.write_bytes(whole[:size])
         kept = sum(1 for end in ends if end <= size)
         assert read(folder) == written[:kept]
@@ -375,3 +375,29 @@ def test_memory_journal_stalls_and_resumes() -> None:
     journal.resume()
     assert (journal.written, told, journal.records) == (2, [first, second], [first, second])
     assert journal.close()
+
+
+def test_readers_beside_a_busy_writer(tmp_path: Path) -> None:
+    """Readers that never wait see every event once, in order, and no fault, however their looks meet the writes."""
+    count = 2000
+    results: list[list[int]] = []
+
+    def follow(size: int) -> None:
+        seen: list[int] = []
+        with JournalReader(tmp_path) as reader:
+            while len(seen) < count:
+                seen += [recorded.sequence for _, recorded in reader.read(size)]
+        results.append(seen)
+
+    with Journal.open(tmp_path, "hub-1", segment_size=20_000, sync_interval=0.01) as journal:
+        readers = [threading.Thread(target=follow, args=(size,), daemon=True) for size in (100, 100_000)]
+        for reader in readers:
+            reader.start()
+        for place in range(count):
+            journal.append(session_refused(), NOON)
+            if place % 7 == 0:
+                journal.commit()
+        assert journal.flush(30)
+        for reader in readers:
+            reader.join(30)
+    assert results == [list(range(1, count + 1))] * 2
