@@ -1,6 +1,6 @@
 """The topic in Kafka: connecting, making sure that it is there, and what is known about it.
 
-Counterparts: :mod:`spnhub.events.kafka_settings` (how to reach it), :mod:`spnhub.events.shipper` (writes),
+Counterparts: :mod:`spnhub.events.kafka_settings` (how to reach it), :mod:`spnhub.events.shipper_loop` (writes),
 :mod:`spnhub.events.kafka` (reads). Only these modules know aiokafka.
 """
 

@@ -1,7 +1,7 @@
 """How far a journal is shipped to a topic: a small file in the journal's folder, and the lock on it.
 
 One file per topic, replaced as a whole. It may lag behind what Kafka has acknowledged, never run ahead of it: a stale
-one costs redeliveries, which readers recognise by event id. Counterpart: :mod:`spnhub.events.shipper` is the only
+one costs redeliveries, which readers recognise by event id. Counterpart: :mod:`spnhub.events.shipper_loop` is the only
 writer; whoever deletes old segments asks :func:`shipped_sequence` (D-8).
 """
 
