@@ -16,7 +16,7 @@ import yaml
 
 from spnhub.pki import Authority, Credentials
 
-__all__ = ["Program", "Site", "free_port"]
+__all__ = ["Program", "Site", "address_of", "free_port"]
 
 SERVICES = 16
 

@@ -290,6 +290,18 @@ async def test_unusable_arguments(
     assert (status, line.count("\n"), "'--weight'" in line) == (2, 1, True)
     status, line = await run(given | {"SPN_HUB_URL": "https://127.0.0.1:1"}, "consumer")
     assert (status, line.count("\n"), "names an address" in line) == (2, 1, True)
+    older = {
+        "SPN_HUB_HOSTNAME": "localhost",
+        "SPN_AGENT_TRUST_CERTIFICATE_ROOT": given["SPN_TRUST"],
+        "SPN_AGENT_CLIENT_CERTIFICATE": given["SPN_CERTIFICATE"],
+        "SPN_AGENT_CLIENT_CERTIFICATE_KEY": given["SPN_CERTIFICATE_KEY"],
+    }
+    status, line = await run(older, "consumer")
+    assert (status, line.count("\n"), line.startswith("spnagent: --service-urn is missing")) == (2, 1, True)
+    assert await run(older | {"SPN_SERVICE_URN": "urn:x"}, "provider") == (
+        2,
+        "spnagent: --forward-address is missing (environment: FORWARD_ADDRESS)\n",
+    )
     with TcpServer() as server:
         taken = f"127.0.0.1:{server.address[1]}"
         assert await run(given, "consumer", "--bind-address", taken) == (
