@@ -77,6 +77,8 @@ class Endpoint:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._draining = 0
+        """Connections that were left when last somebody was told."""
         self._failure: SpnError | None = None
         self._keeper = self._loop.create_task(self._keep())
         self._keeper.add_done_callback(self._on_keeper_done)
@@ -359,9 +361,9 @@ class Endpoint:
         self._udp.flush()
 
     def _run(self, session: Session) -> None:
-        before = session.connections
         session.run_calls()
-        if self._closed and before != session.connections:
+        if self._closed and self._draining != session.connections:
+            self._draining = session.connections
             self._notify()
         when = session.timer()
         if self._timer is not None and (when is None or self._timer.when() != when):

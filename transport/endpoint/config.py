@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import spnhub
@@ -24,6 +24,10 @@ from spnhub.transport.errors import ConfigurationError, HubUnreachable
 from spnhub.transport.protocol import SessionRequest
 
 __all__ = ["Driver", "EndpointConfig", "Pem", "Runtime", "read_config"]
+
+WEIGHT_LIMIT: Final = 1_000_000
+INSTANCE_ID_LIMIT: Final = 256
+"""Bytes in UTF-8. Both are the protocol's."""
 
 Pem = str | bytes | os.PathLike[str]
 """PEM as text or bytes, or the path of a file that holds it."""
@@ -132,8 +136,10 @@ def read_config(
     host, port = _read_url(hub_url)
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
-    if weight < 0:
-        raise ConfigurationError(f"weight is {weight}; it must be at least 0")
+    if not 0 <= weight <= WEIGHT_LIMIT:
+        raise ConfigurationError(f"weight is {weight}; it must be between 0 and {WEIGHT_LIMIT}")
+    if instance_id is not None and len(instance_id.encode()) > INSTANCE_ID_LIMIT:
+        raise ConfigurationError(f"instance_id is longer than {INSTANCE_ID_LIMIT} bytes")
     return EndpointConfig(
         end_point_type,
         host,

@@ -33,13 +33,25 @@ from spnhub.transport.protocol import (
     encode,
 )
 
-__all__ = ["CLOSE_BOUND", "HEADER_BOUND", "TIE", "Connection", "ConsumerConnection", "Home", "ProviderConnection"]
+__all__ = [
+    "CLOSE_BOUND",
+    "HEADER_BOUND",
+    "RECORD_BOUND",
+    "TIE",
+    "Connection",
+    "ConsumerConnection",
+    "Home",
+    "ProviderConnection",
+]
 
 TIE: Final = 1.0
 """Seconds that the consumer leaves the provider to ask first when their FINs crossed."""
 CLOSE_BOUND: Final = 10.0
 """Seconds after which both FINs alone count as the end for the listener, and an unanswered CloseRequest(finished =
-False) becomes an abort. The peer may take longer to read the rest, so the record itself stays until it has answered."""
+False) becomes an abort."""
+RECORD_BOUND: Final = 60.0
+"""Seconds for which the record is kept after that: the peer may take long to read the rest, and an orderly end of the
+session waits for it. The stream itself lives on in the engine until the peer has everything."""
 HEADER_BOUND: Final = 10.0
 """Seconds that the hub has for the Opening on a stream that it opened."""
 
@@ -234,8 +246,12 @@ class Connection:
             self._end_aborted(Code.CLOSE_REQUESTED, "closed here")
         elif self._request is None and isinstance(self, ConsumerConnection):
             self._send_request(finished=True)
-        else:
+        elif not self._closed_told:
             self._tell_closed()
+            self._home.arm(self, self._home.now() + RECORD_BOUND)
+        else:
+            self._machine.fire(ConnectionEvent.ABORTED)
+            self._leave()
 
     def on_session_lost(self, reason: str) -> None:
         """The session is gone, and with it, for now, its connections."""

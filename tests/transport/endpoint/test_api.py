@@ -181,6 +181,8 @@ async def test_a_lost_close_ack_does_not_keep_anybody_waiting(world: World) -> N
     await theirs_out.wait_closed()
     assert 10 <= asyncio.get_running_loop().time() - began < 11
     assert provider.connections == 1
+    await asyncio.sleep(60)
+    assert provider.connections == 0
 
 
 async def test_server_speaks_first(world: World) -> None:
@@ -383,6 +385,16 @@ async def test_aclose_waits_for_what_is_ending(world: World) -> None:
     assert await consumer.wait_ended() is None
     assert asyncio.get_running_loop().time() < 5
     assert provider.connections == 0
+
+
+async def test_aclose_ends_with_the_last_connection(world: World) -> None:
+    """The drain timeout is a bound, not a pause: also when the end comes as a packet, with nobody to tell."""
+    consumer, _, (reader, writer), (_, theirs_out) = await _both(world)
+    theirs_out.write(b"z" * 1_000_000)
+    await reader.readexactly(1000)
+    writer.close()
+    await consumer.aclose(drain_timeout=60)
+    assert asyncio.get_running_loop().time() < 5
 
 
 async def test_aclose_aborts_what_does_not_end(world: World) -> None:
