@@ -31,6 +31,7 @@ __all__ = ["Connection", "StreamRecord"]
 # A frame smaller than this is not worth starting at the end of a packet (bytes).
 _SLIVER = 64
 _LIMIT_FRAME = 1 + 8 + 8
+_SEND_DATAGRAMS = 12
 
 
 class StreamRecord:
@@ -101,6 +102,8 @@ class Connection(QuicConnection):
             configuration=configuration, original_destination_connection_id=original_destination_connection_id
         )
         self.limits = limits
+        # Large datagrams go in batches, too.
+        self._send_buffer = max(limits.send_buffer, _SEND_DATAGRAMS * limits.datagram_size)
         self.records: dict[int, StreamRecord] = {}
         self.unblocked: list[StreamRecord] = []
         """Streams on which more may be written again; the engine takes them."""
@@ -184,7 +187,7 @@ class Connection(QuicConnection):
         sender = record.stream.sender
         if sender._buffer_fin is not None or sender._reset_error_code is not None or sender.is_finished:
             return 0
-        return max(0, self.limits.send_buffer - (sender._buffer_stop - sender.highest_offset))
+        return max(0, self._send_buffer - (sender._buffer_stop - sender.highest_offset))
 
     def can_send(self, record: StreamRecord) -> bool:
         """Whether our half is still open."""
@@ -550,7 +553,7 @@ class Connection(QuicConnection):
         buf.push_uint16(len(frame.data) | 0x4000)
         buf.push_bytes(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
-        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self.limits.send_buffer * 3:
+        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self._send_buffer * 3:
             record.write_blocked = False
             self.unblocked.append(record)
         return len(pending) > 0 or sender._pending_eof
