@@ -141,9 +141,8 @@ async def _main(once: bool, display: Display) -> int:
             except asyncio.CancelledError:
                 display.text("\nInterrupted: what was started is ended, and its folder removed.")
                 return 1
-    display.end(
-        f"All of it was as it should be. Nothing is left running or on disk. ({time.monotonic() - began:.0f} s)"
-    )
+    took = time.monotonic() - began
+    display.end(f"All was as it should be, and nothing is left running or on disk. ({took:.0f} s)")
     return 0
 
 
@@ -413,13 +412,16 @@ class Story:
         ]
         _must(replayed == printed, "spnlog replay does not print the lines that the hub printed.")
         show.good(f"replay: {len(replayed)} lines, the very ones that the hub printed when it all happened")
-        self._compare(replayed)
+        self.compare(self._conversations, replayed)
 
-    def _compare(self, replayed: list[dict[str, Any]]) -> None:
-        """The totals of the log beside those of the sockets."""
+    def compare(self, conversations: list[Conversation], replayed: list[dict[str, Any]]) -> None:
+        """The totals of the log beside those of the sockets.
+
+        :raises DemoFailed: they differ, or a connection didn't end in order.
+        """
         ends = {line["connectionUid"]: line for line in replayed if line["eventType"] == "endSpnConnection"}
         rows = [("", "sent: socket", "log", "received: socket", "log", "disconnectReason")]
-        for one in self._conversations:
+        for one in conversations:
             line = ends.get(one.uid)
             _must(line is not None, f"the log has no end of the {one.name}'s connection.")
             assert line is not None
