@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,7 @@ class SegmentWriter:
     """Appends frames to the last segment, and begins a new one when that has its size."""
 
     def __init__(self, folder: Path, identity: Identity, segment_size: int, position: tuple[Path, int] | None) -> None:
+        self._before_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._identity = identity
         self._segment_size = segment_size
@@ -59,6 +61,10 @@ class SegmentWriter:
             self._path, self._size = position
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             self._drop_tail()
+
+    def before_end(self, sync: Callable[[], None]) -> None:
+        """Call ``sync`` before a segment that has unsynced bytes is left for the next."""
+        self._before_end = sync
 
     @property
     def dirty(self) -> bool:
@@ -75,6 +81,8 @@ class SegmentWriter:
         header = SegmentHeader(self._identity, first_sequence)
         path = write_segment_header(self._folder, header)
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        if self._dirty:
+            self._before_end()
         self.close()
         self._fd, self._path, self._size = fd, path, len(header.pack())
 
@@ -104,23 +112,16 @@ class SegmentWriter:
                 position = (self._path, self._size)
                 journal_checkpoint.save(self._folder, self._identity.journal_id, checkpoint, position)
 
-    def sync(self) -> None:
-        """Bring what is written to the disk.
-
-        :raises OSError: the disk didn't take it. The kernel forgets such pages, so there is no use in trying again.
-        """
+    def to_sync(self) -> int:
+        """A descriptor of the segment for someone else to sync and to close; what was written counts as synced."""
         self._dirty = False
-        os.fdatasync(self._fd)
+        return os.dup(self._fd)
 
     def close(self) -> None:
-        """Let go of the segment; what it holds is on the disk, if the disk works."""
-        if self._fd < 0:
-            return
-        if self._dirty:
-            with contextlib.suppress(OSError):  # written it is, and a reader will find out what the disk kept
-                self.sync()
-        os.close(self._fd)
-        self._fd = -1
+        """Let go of the segment."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _drop_tail(self) -> None:
         # If even this fails, the next attempt writes the same bytes over the same place.
@@ -164,6 +165,10 @@ class WriterThread:
         self._abandon = threading.Event()
         self._last_checkpoint: Checkpoint | None = None
         self._next_sync = 0.0
+        # A disk may take its time over a sync; what is written meanwhile must not wait for it (D-6).
+        self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
+        self._syncing: Future[None] | None = None
+        segments.before_end(self._sync)
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -192,7 +197,10 @@ class WriterThread:
             if self._last_checkpoint is not None:
                 self._segments.save(self._last_checkpoint)
         finally:
+            if self._segments.dirty:
+                self._sync()
             self._segments.close()
+            self._syncer.shutdown()
             self.progress.set()
 
     def _take(self) -> list[Batch] | None:
@@ -201,8 +209,12 @@ class WriterThread:
         if self._sync_interval is not None and self._segments.dirty:
             wait = self._next_sync - time.monotonic()
             if wait <= 0:
-                self._sync()
-                wait = None
+                if self._syncing is None or self._syncing.done():
+                    self._sync()
+                    wait = None
+                else:
+                    self._next_sync = time.monotonic() + self._sync_interval
+                    wait = self._sync_interval
         try:
             first = self._queue.get(timeout=wait)
         except queue.Empty:
@@ -264,8 +276,14 @@ class WriterThread:
                 self.notified = False  # the loop is closed; close() of the journal drains
 
     def _sync(self) -> None:
+        self._syncing = self._syncer.submit(self._sync_descriptor, self._segments.to_sync())
+
+    def _sync_descriptor(self, descriptor: int) -> None:
+        """In the syncing thread. The kernel forgets pages that a disk didn't take: no use in trying again."""
         try:
-            self._segments.sync()
+            os.fdatasync(descriptor)
             self.sync_error = None
         except OSError as exc:
             self.sync_error = exc.strerror or str(exc)
+        finally:
+            os.close(descriptor)

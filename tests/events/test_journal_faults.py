@@ -155,3 +155,23 @@ def test_the_disk_is_synced_on_an_interval(tmp_path: Path, monkeypatch: pytest.M
         assert journal.flush(10)
         assert journal.sync_error == "Input/output error"
     assert [r.sequence for r in read(tmp_path)] == [1, 2]
+
+
+def test_a_slow_sync_holds_up_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is visible waits for writes, never for the disk's platter (D-6)."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_descriptor: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal:
+        journal.append(session_refused(), NOON)
+        journal.commit()
+        assert begun.wait(10)
+        journal.append(session_refused(), NOON)
+        journal.commit()
+        assert journal.flush(10)
+        assert journal.written == 2
+        go_on.set()
