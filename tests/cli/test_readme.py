@@ -20,7 +20,8 @@ from spnhub.transport.agent.provider import ProviderLimits
 from spnhub.transport.engine import Limits
 from tests.cli.processes import Program, free_port
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits)}
 
 Row = tuple[tuple[str, ...], tuple[str, ...], str]
@@ -100,6 +101,16 @@ def test_limits() -> None:
     inner = {"ConsumerLimits.connect", "ConsumerLimits.pause"}
     every = {f"{owner}.{attribute}" for owner, one in CLASSES.items() for attribute in one.__slots__}
     assert every - rows.keys() == options | inner
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md"])
+def test_paths(document: str) -> None:
+    """Every file that a document names or links to is there."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:actors|transport|events|schemas|tests|src|compose)/[\w./]*)`", text))
+    named |= {link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.system
