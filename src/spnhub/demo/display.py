@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -26,6 +27,7 @@ _COLOURS = {
     "startSpnConnection": "cyan",
     "endSpnConnection": "blue",
 }
+_SERVICE_URN = re.compile(r"urn:chip-in:service:\S*:(\S+)")
 _ROLES = {EndPointType.PROVIDER: "provides", EndPointType.CONSUMER: "uses"}
 
 
@@ -108,10 +110,11 @@ def describe(recorded: Recorded, names: dict[str, str]) -> str:
             who = event.spn_end_point or event.remote_address
             what = f"TLS alert {event.alert}" if event.alert is not None else f"code {event.code}"
             again = f" ({event.count} times)" if event.count > 1 else ""
-            return f"{who}: {what}, {event.reason}{again}"
+            return f"{who}: {what}, {_short(event.reason)}{again}"
         case _:
             return str(getattr(event, "reason", ""))
 
 
-def _short(urn: str) -> str:
-    return urn.rpartition(":")[2]
+def _short(text: str) -> str:
+    """``text`` with services called by their names alone."""
+    return _SERVICE_URN.sub(r"\1", text)

@@ -141,6 +141,8 @@ async def _main(once: bool, display: Display) -> int:
             except asyncio.CancelledError:
                 display.text("\nInterrupted: what was started is ended, and its folder removed.")
                 return 1
+    if once:
+        display.text(f"\nTo use it yourself: {_beside('spnhub')} demo leaves it up until Ctrl-C.")
     took = time.monotonic() - began
     display.end(f"All was as it should be, and nothing is left running or on disk. ({took:.0f} s)")
     return 0
@@ -256,7 +258,7 @@ class Story:
     async def _page(self, port: int) -> None:
         self._show.step(
             f"A web client asks the consumer agent's port {port} for a page.",
-            "It believes that it talks to a local server; the request crosses the hub to the real one.",
+            "It believes that it talks to a local server; the hub joins its stream to one of the real server's.",
         )
         after = len(self._events.seen)
         status, body, counted = await self._in_time("the page", fetch(("127.0.0.1", port), "/"))
@@ -288,15 +290,12 @@ class Story:
             "Connections open at once, not with the client's first byte; so SMTP, SSH or MySQL work as well.",
         )
 
-        async def say(greeting: str) -> None:
-            _must(greeting.startswith("220 "), f"the mail server's greeting came as {greeting!r}.")
-            show.good(f"the server spoke first: {greeting}")
-
         after = len(self._events.seen)
-        counted = await self._in_time("the mail", send_mail(("127.0.0.1", port), say))
+        greeting, counted = await self._in_time("the mail", send_mail(("127.0.0.1", port)))
         await self._note_conversation("mail", counted, self._mail.finished, after)
+        _must(greeting.startswith("220 "), f"the mail server's greeting came as {greeting!r}.")
         _must(self._mail.messages == [MESSAGE], f"the mail arrived as {self._mail.messages!r}.")
-        show.good("the mail arrived as it was sent")
+        show.good(f"the server spoke first ({greeting}), and the mail arrived as it was sent")
 
     async def _note_conversation(
         self, name: str, counted: Counted, finished: asyncio.Queue[Counted], after: int

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -167,10 +167,10 @@ async def fetch(address: tuple[str, int], path: str) -> tuple[str, bytes, Counte
         return head.split(b"\r\n")[0].decode("latin-1"), body, Counted(len(request), len(answer))
 
 
-async def send_mail(address: tuple[str, int], say: Callable[[str], Awaitable[None]]) -> Counted:
-    """Send :data:`MESSAGE`; ``say`` is told what the server said first.
+async def send_mail(address: tuple[str, int]) -> tuple[str, Counted]:
+    """Send :data:`MESSAGE`: what the server said before the client said anything, and what went over this socket.
 
-    :raises OSError: the connection failed, or ended too early.
+    :raises OSError: the connection failed, or the server said no.
     """
     counted = Counted()
     async with _connected(address) as (reader, writer):
@@ -180,7 +180,7 @@ async def send_mail(address: tuple[str, int], say: Callable[[str], Awaitable[Non
             counted.received += len(line)
             return line.decode("latin-1").strip()
 
-        await say(await answer())
+        greeting = await answer()
         words = ["HELO demo.example", "MAIL FROM:<a@demo.example>", "RCPT TO:<b@demo.example>", "DATA"]
         for text in [*(f"{word}\r\n" for word in words), f"{MESSAGE}.\r\n", "QUIT\r\n"]:
             writer.write(text.encode())
@@ -188,7 +188,7 @@ async def send_mail(address: tuple[str, int], say: Callable[[str], Awaitable[Non
             if not (said := await answer()).startswith(("2", "3")):
                 raise ConnectionError(f"the mail server said {said!r} to {text.split()[0]}")
         counted.received += len(await reader.read())
-    return counted
+    return greeting, counted
 
 
 @asynccontextmanager
