@@ -7,6 +7,7 @@ A test ends with :meth:`World.end`, which stops all in order and holds the journ
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,7 @@ class World:
         """The latest hub process."""
         self.hubs: list[Command] = []
         self._agents: list[Command] = []
+        self._number = itertools.count(1)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -169,7 +171,7 @@ class World:
     async def _start_agent(
         self, role: str, address: str, service: str, credentials: Credentials | None, env: Mapping[str, str] | None
     ) -> Command:
-        name = f"{role} agent {len(self._agents) + 1}"
+        name = f"{role} agent {next(self._number)}"
         mine = credentials or self.authority.client(role)
         certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(mine.certificate)
