@@ -53,6 +53,8 @@ class KafkaSettings:
     sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
     """PEM file; None: the system's roots."""
+    ssl_capath: str | None = None
+    """Folder of PEM files, hashed as OpenSSL wants it."""
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_password: str | None = field(default=None, repr=False)

@@ -88,6 +88,7 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
         try:
             arguments["ssl_context"] = create_ssl_context(
                 cafile=settings.ssl_cafile,
+                capath=settings.ssl_capath,
                 certfile=settings.ssl_certfile,
                 keyfile=settings.ssl_keyfile,
                 password=settings.ssl_password,

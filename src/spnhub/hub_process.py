@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import resource
 import signal
 import sys
@@ -36,6 +37,9 @@ from spnhub.transport.udp import UdpEndpoint
 __all__ = ["HubProcess", "raise_descriptor_limit", "run"]
 
 _log = structlog.get_logger("spnhub.hub")
+
+_LAST_WRITE = 1.0
+"""Seconds at most that a stopping hub waits for its journal before it says goodbye to its endpoints."""
 
 
 class WallClock:
@@ -136,13 +140,7 @@ class HubProcess:
         networks: dict[tuple[int, str], Network] = {}
         for one in inventory.listening:
             if one.address not in sockets:
-                host = one.address.host or "::"
-                try:
-                    sockets[one.address] = await endpoint.open_server_socket((host, one.address.port))
-                except OSError as exc:
-                    raise ConfigurationError(
-                        f"{one.network_urn}: cannot bind {_text((host, one.address.port))}: {exc.strerror or exc}"
-                    ) from exc
+                sockets[one.address] = await _bind(endpoint, one)
             local = sockets[one.address].local
             names.setdefault(local, {})[one.fqdn] = one.identity
             networks[local, one.fqdn] = Network(one.realm, one.network_urn)
@@ -192,10 +190,12 @@ class HubProcess:
 
     async def close(self) -> None:
         """Close sockets and journal, in order; after it nothing is left running."""
+        if self._journal is not None:
+            # The last close packets wait at the gate for their events.
+            self._journal.flush(_LAST_WRITE)
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._journal is not None:
-            self._journal.commit()
             self._journal.close()
         if self._shipper is not None:
             await self._shipper.stop()
@@ -258,7 +258,24 @@ async def _main(settings: HubSettings) -> int:
         return 2
     finally:
         await hub.close()
-        _log.info("hub.stopped", hubId=settings.hub_id)
+        if hub.addresses:
+            _log.info("hub.stopped", hubId=settings.hub_id)
+
+
+async def _bind(endpoint: UdpEndpoint, one: inventories.Listening) -> Address:
+    """A socket where a network wants to be served; without an address of its own, on all."""
+    host, port = one.address
+    # One socket takes IPv6 and IPv4; a host without IPv6 gets one for IPv4.
+    candidates = ("::", "0.0.0.0") if host is None else (host,)  # noqa: S104 - all is the inventory's default
+    for candidate in candidates:
+        try:
+            return await endpoint.open_server_socket((candidate, port))
+        except OSError as exc:
+            if candidate is candidates[-1] or exc.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise ConfigurationError(
+                    f"{one.network_urn}: cannot bind {_text((candidate, port))}: {exc.strerror or exc}"
+                ) from exc
+    raise AssertionError("the last candidate returns or raises")
 
 
 def _shipping(kafka: KafkaSettings) -> ShippingSettings:
@@ -273,6 +290,7 @@ def _shipping(kafka: KafkaSettings) -> ShippingSettings:
         sasl_username=kafka.sasl_username,
         sasl_password=kafka.sasl_password,
         ssl_cafile=text(kafka.ssl_cafile),
+        ssl_capath=text(kafka.ssl_capath),
         ssl_certfile=text(kafka.ssl_certfile),
         ssl_keyfile=text(kafka.ssl_keyfile),
         ssl_password=kafka.ssl_password,

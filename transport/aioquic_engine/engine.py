@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.connection import Connection, StreamRecord
+from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.link import Link, segment
 from spnhub.transport.aioquic_engine.splice import Direction, Splice
 from spnhub.transport.aioquic_engine.tls import Identity, load_chain, load_key, parse_identity
@@ -37,8 +38,8 @@ __all__ = ["AioquicEngine"]
 _log = logging.getLogger(__name__)
 
 _CID_LENGTH: Final = 8
-_MAX_HALF_OPEN: Final = 1024
-"""Handshakes under way at once; further Initial packets are dropped (the client repeats them)."""
+_MAX_HALF_OPEN: Final = 512
+"""Handshakes under way at once under one server name; further ones are dropped (the client repeats them)."""
 _ROUNDS: Final = 64
 """How often one :meth:`AioquicEngine.transmit` goes on pumping what its own packets made room for."""
 
@@ -69,7 +70,9 @@ class AioquicEngine:
         self._timers: list[tuple[float, int, Link]] = []
         self._timer_ids = itertools.count()
         self._outbox: deque[api.Transmit] = deque()
-        self._half_open = 0
+        self._half_open: dict[str, int] = {}
+        self._handshakes = HandshakeQueue()
+        self._may_shake_hands = False
         self._now = 0.0
 
     # ---- policy ------------------------------------------------------------------------------------------------
@@ -98,6 +101,7 @@ class AioquicEngine:
     def receive(self, data: bytes, address: api.Address, segment_size: int, now: float) -> None:
         """See :meth:`spnhub.transport.engine.Engine.receive`."""
         self._now = now
+        self._may_shake_hands = True
         if not segment_size or len(data) <= segment_size:
             self._receive_one(data, address, now)
         else:
@@ -109,7 +113,9 @@ class AioquicEngine:
             return
         if data[0] & 0x80:
             length = data[5] if len(data) > 5 else 0
-            link = self._cids.get(data[6 : 6 + length]) or self._first_contact(data, address)
+            link = self._cids.get(data[6 : 6 + length])
+            if link is None and self._is_first_contact(data, address):
+                self._handshakes.arrive(data, address)
         else:
             link = self._cids.get(data[1 : 1 + _CID_LENGTH])
         if link is None:
@@ -117,7 +123,12 @@ class AioquicEngine:
         if link.closing:
             link.heard_while_closing()
             self._dirty[link] = None
-            return
+        elif link.waiting or not (link.connected or link.is_client):
+            self._handshakes.put(Waiting(link, data, address, link.queue))
+        else:
+            self._deliver(link, data, address, now)
+
+    def _deliver(self, link: Link, data: bytes, address: api.Address, now: float) -> None:
         try:
             link.quic.receive_datagram(data, address, now)
         except Exception:
@@ -128,14 +139,14 @@ class AioquicEngine:
         self._dirty[link] = None
         link.heard = True
 
-    def _first_contact(self, data: bytes, address: api.Address) -> Link | None:
+    def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
+        """Whether this may begin a connection; another QUIC version is answered here."""
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_LENGTH)
         except ValueError:
-            return None
-        identities = self._identities_by_socket.get(address.local, self._identities)
-        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not identities or len(data) < 1200:
-            return None
+            return False
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not self._names(address) or len(data) < 1200:
+            return False
         if header.version != QuicProtocolVersion.VERSION_1:
             reply = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,
@@ -143,9 +154,32 @@ class AioquicEngine:
                 supported_versions=[QuicProtocolVersion.VERSION_1],
             )
             self._outbox.append(api.Transmit(reply, address, 0))
+            return False
+        return header.packet_type == QuicPacketType.INITIAL
+
+    def _names(self, address: api.Address) -> dict[str, Identity]:
+        return self._identities_by_socket.get(address.local, self._identities)
+
+    def _shake_hands(self) -> None:
+        """One step of one handshake, if one waits (D-33)."""
+        self._may_shake_hands = False
+        self._handshakes.sort_arrivals(lambda address, name: name in self._names(address))
+        waiting = self._handshakes.next()
+        if waiting is None:
+            return
+        link, data, address, name = waiting
+        if link is None:
+            # A repeated Initial finds the connection that the first one made.
+            link = self._cids.get(data[6 : 6 + data[5]]) or self._accept(data, address, name)
+        if link is not None and not link.closing:
+            self._deliver(link, data, address, self._now)
+
+    def _accept(self, data: bytes, address: api.Address, name: str) -> Link | None:
+        """Begin a connection with its first datagram."""
+        identities = self._names(address)
+        if not identities or self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
             return None
-        if header.packet_type != QuicPacketType.INITIAL or self._half_open >= _MAX_HALF_OPEN:
-            return None
+        destination = data[6 : 6 + data[5]]
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
         placeholder = next(iter(identities.values()))
         quic = Connection(
@@ -155,17 +189,18 @@ class AioquicEngine:
             limits=self._limits,
             identities=identities,
             clock=self._clock,
-            original_destination_connection_id=header.destination_cid,
+            original_destination_connection_id=destination,
         )
-        link = self._add(quic, address)
+        link = self._add(quic, address, name)
         link.first_cid = quic.host_cid
-        self._route(link, header.destination_cid)
+        self._route(link, destination)
         return link
 
-    def _add(self, quic: Connection, address: api.Address) -> Link:
+    def _add(self, quic: Connection, address: api.Address, queue: str = "") -> Link:
         link = Link(next(self._ids), quic, address, self._now, self._limits)
+        link.queue = queue
         self._links[link.c] = link
-        self._half_open += 1
+        self._half_open[queue] = self._half_open.get(queue, 0) + 1
         self._route(link, quic.host_cid)
         return link
 
@@ -189,6 +224,8 @@ class AioquicEngine:
         timers = self._timers
         while timers and (timers[0][2].timer_at != timers[0][0] or timers[0][2].gone):
             heappop(timers)
+        if len(self._handshakes):
+            return self._now
         return timers[0][0] if timers else None
 
     def _arm(self, link: Link) -> None:
@@ -201,8 +238,12 @@ class AioquicEngine:
     def handle_timer(self, now: float) -> None:
         """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
         self._now = now
-        while (when := self.timer()) is not None and when <= now:
-            _, _, link = heappop(self._timers)
+        self._may_shake_hands = True
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            when, _, link = heappop(timers)
+            if link.timer_at != when or link.gone:
+                continue
             link.timer_at = None
             self._dirty[link] = None
             if link.closing:
@@ -229,6 +270,8 @@ class AioquicEngine:
 
     def events(self) -> list[api.EngineEvent]:
         """See :meth:`spnhub.transport.engine.Engine.events`."""
+        if self._may_shake_hands:
+            self._shake_hands()
         for link in list(self._dirty):
             if not link.gone and not link.closing:
                 self._collect(link)
@@ -273,7 +316,7 @@ class AioquicEngine:
 
     def _on_connected(self, link: Link, alpn: str) -> None:
         link.connected = True
-        self._half_open -= 1
+        self._no_longer_half_open(link)
         certificates = link.certificates()
         self._events.append(
             api.Connected(
@@ -285,6 +328,11 @@ class AioquicEngine:
                 address=link.address,
             )
         )
+
+    def _no_longer_half_open(self, link: Link) -> None:
+        self._half_open[link.queue] -= 1
+        if not self._half_open[link.queue]:
+            del self._half_open[link.queue]
 
     def _on_closing(self, link: Link) -> None:
         event = link.quic.close_event
@@ -303,7 +351,7 @@ class AioquicEngine:
         if isinstance(event, api.HandshakeRefused) and link.is_client:
             event = link.as_closed(event)
         if not link.connected:
-            self._half_open -= 1
+            self._no_longer_half_open(link)
         link.closing = True
         self._events.append(event)
         for record in list(link.quic.records.values()):
