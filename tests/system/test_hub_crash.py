@@ -18,7 +18,7 @@ def acknowledged(agents: list[Command]) -> tuple[set[str], set[str]]:
     return sessions, uids
 
 
-@sizes("kills, clients", (2, 10), (10, 50))
+@sizes("kills, clients", (1, 10), (10, 50))
 async def test_hub_killed_and_started_again(world: World, kills: int, clients: int) -> None:
     """Everything acknowledged is in the log once; every start has its end; the agents go on with the next hub."""
     server = world.serve()

@@ -119,7 +119,8 @@ async def test_broker_down_at_start_killed_and_back(
 async def test_hub_killed_while_it_ships(world: World, kafka: KafkaBroker, topic: str) -> None:
     """A hub killed with -9 and started again: its log in Kafka is as whole as the journal, ends of the cut included."""
     server = world.serve()
-    options = ("--kafka", kafka.bootstrap, "--topic", topic)
+    # The agents are idle, so they take the hub for lost only when it has been silent for long.
+    options = ("--kafka", kafka.bootstrap, "--topic", topic, "--idle-timeout", "4", "--keep-alive", "1")
     hub, provider, consumer = await world.start(server.address, *options)
     await hub.line("shipper.connected")
     client, served = await world.join(consumer, server)
