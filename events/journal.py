@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 from uuid import UUID
 
-from spnhub.events import model
+from spnhub.events import journal_checkpoint, model
+from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import (
     FolderLock,
     Identity,
     JournalCorrupt,
     JournalError,
     JournalLocked,
+    check_frames,
     open_identity,
     pack_frame,
 )
@@ -58,6 +60,8 @@ SEGMENT_SIZE: Final = 64 << 20
 """Bytes after which a segment is finished; one batch may go beyond."""
 MEMORY_LIMIT: Final = 64 << 20
 """Bytes of events that may wait for a disk that doesn't take them, objects included; about 50,000 events."""
+CHECKPOINT_EVERY: Final = 50_000
+"""Events after which what is open is saved: a start reads at most so many, about a second's worth."""
 EVENT_COST: Final = 1024
 """What an event counts against the memory limit beside its frame: its objects, generously."""
 
@@ -114,6 +118,7 @@ class Journal:
         self._entries: list[Recorded] = []
         self._frames: list[bytes] = []
         self._pending = 0
+        self._since_checkpoint = 0
         self._gap: EventsLost | None = None
         self._declared = False
         self._closed = False
@@ -151,11 +156,8 @@ class Journal:
             raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
         try:
             identity = open_identity(folder, hub_id)
-            state = HubState()
-            with JournalReader(folder) as reader:
-                while batch := reader.read():
-                    state.apply_all(recorded for _, recorded in batch)
-                segments = SegmentWriter(folder, identity, segment_size, reader.position)
+            state, position = _fold(folder, identity)
+            segments = SegmentWriter(folder, identity, segment_size, position)
             return cls(
                 folder,
                 identity,
@@ -193,7 +195,7 @@ class Journal:
 
     @property
     def state(self) -> HubState:
-        """What was open on disk when the journal was opened, less what :func:`recover` has ended."""
+        """What is open: folded from what was on disk when the journal was opened, and from what is appended since."""
         return self._state
 
     @property
@@ -237,7 +239,12 @@ class Journal:
         if not self._entries:
             return self._appended
         data = b"".join(self._frames)
-        batch = Batch(tuple(self._entries), data, len(data) + EVENT_COST * len(self._entries))
+        self._since_checkpoint += len(self._entries)
+        checkpoint = None
+        if self._since_checkpoint >= CHECKPOINT_EVERY:
+            checkpoint = Checkpoint.take(self._state)
+            self._since_checkpoint = 0
+        batch = Batch(tuple(self._entries), data, len(data) + EVENT_COST * len(self._entries), checkpoint)
         fits = self._pending == 0 or self._pending + batch.cost <= self._memory_limit
         if fits and (self._gap is None or self._declared):
             if self._gap is not None:
@@ -273,7 +280,7 @@ class Journal:
             return self._written == self._appended
         self.commit()
         self._closed = True
-        if self._thread.stop(timeout):
+        if self._thread.stop(timeout, Checkpoint.take(self._state)):
             self._lock.release()  # else it goes with the process: a thread stuck in the kernel may still write
         self._drain()
         return self._written == self._appended
@@ -284,6 +291,7 @@ class Journal:
         self._appended += 1
         self._entries.append(recorded)
         self._frames.append(frame)
+        self._state.apply(recorded)
         return recorded
 
     def _drop(self, batch: Batch) -> None:
@@ -324,6 +332,31 @@ class Journal:
                 self._on_written(batch.entries)
         if self._declare():
             self.commit()
+
+
+def _fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] | None]:
+    """What is open at the end of the log, and where that is: from the checkpoint on if there is a good one.
+
+    Then segments before the checkpoint's are not looked at: readers, ``spnlog verify`` among them, report damage there.
+    """
+    saved = journal_checkpoint.load(folder, identity.journal_id)
+    if saved is not None:
+        checkpoint, position = saved
+        check_frames(*position)
+        state = checkpoint.to_state()
+        with JournalReader(folder, after=checkpoint.sequence, position=position) as reader:
+            batch = reader.read()
+            if not batch or batch[0][1].sequence > checkpoint.sequence:
+                while batch:
+                    state.apply_all(recorded for _, recorded in batch)
+                    batch = reader.read()
+                return state, reader.position
+    journal_checkpoint.discard(folder)
+    state = HubState()
+    with JournalReader(folder) as reader:
+        while batch := reader.read():
+            state.apply_all(recorded for _, recorded in batch)
+        return state, reader.position
 
 
 def recover(journal: EventJournal) -> list[Recorded]:
@@ -369,6 +402,5 @@ def recover(journal: EventJournal) -> list[Recorded]:
             recovered=True,
         )
         ended.append(journal.append(event, moment))
-    state.apply_all(ended)
     journal.commit()
     return ended

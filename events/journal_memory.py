@@ -49,6 +49,7 @@ class MemoryJournal:
         model.encode(recorded)
         self.appended += 1
         self._batch.append(recorded)
+        self.state.apply(recorded)
         return recorded
 
     def commit(self) -> int:

@@ -13,10 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spnhub.events import journal_checkpoint
+from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import Identity, SegmentHeader, whole_frames, write_segment_header
 from spnhub.events.model import Recorded
 
@@ -38,22 +41,30 @@ class Batch:
     """Their frames."""
     cost: int
     """What it counts against the memory limit, in bytes."""
+    checkpoint: Checkpoint | None = None
+    """The state after it, when it is time to save that."""
 
 
 class SegmentWriter:
     """Appends frames to the last segment, and begins a new one when that has its size."""
 
     def __init__(self, folder: Path, identity: Identity, segment_size: int, position: tuple[Path, int] | None) -> None:
+        self._before_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._identity = identity
         self._segment_size = segment_size
         self._fd = -1
+        self._path: Path | None = None
         self._size = 0
         self._dirty = False
         if position is not None:
-            path, self._size = position
-            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._path, self._size = position
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             self._drop_tail()
+
+    def before_end(self, sync: Callable[[], None]) -> None:
+        """Call ``sync`` before a segment that has unsynced bytes is left for the next."""
+        self._before_end = sync
 
     @property
     def dirty(self) -> bool:
@@ -70,8 +81,10 @@ class SegmentWriter:
         header = SegmentHeader(self._identity, first_sequence)
         path = write_segment_header(self._folder, header)
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        if self._dirty:
+            self._before_end()
         self.close()
-        self._fd, self._size = fd, len(header.pack())
+        self._fd, self._path, self._size = fd, path, len(header.pack())
 
     def write(self, data: memoryview) -> tuple[int, OSError | None]:
         """Append frames. How many bytes of whole frames are in the file now, and why they aren't all.
@@ -92,23 +105,23 @@ class SegmentWriter:
         self._dirty = True
         return done, None
 
-    def sync(self) -> None:
-        """Bring what is written to the disk.
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save the state after all that is written. Without it the next start takes longer, no more."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                position = (self._path, self._size)
+                journal_checkpoint.save(self._folder, self._identity.journal_id, checkpoint, position)
 
-        :raises OSError: the disk didn't take it. The kernel forgets such pages, so there is no use in trying again.
-        """
+    def to_sync(self) -> int:
+        """A descriptor of the segment for someone else to sync and to close; what was written counts as synced."""
         self._dirty = False
-        os.fdatasync(self._fd)
+        return os.dup(self._fd)
 
     def close(self) -> None:
-        """Let go of the segment; what it holds is on the disk, if the disk works."""
-        if self._fd < 0:
-            return
-        if self._dirty:
-            with contextlib.suppress(OSError):  # written it is, and a reader will find out what the disk kept
-                self.sync()
-        os.close(self._fd)
-        self._fd = -1
+        """Let go of the segment."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _drop_tail(self) -> None:
         # If even this fails, the next attempt writes the same bytes over the same place.
@@ -150,7 +163,12 @@ class WriterThread:
         self._sync_interval = sync_interval
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._abandon = threading.Event()
+        self._last_checkpoint: Checkpoint | None = None
         self._next_sync = 0.0
+        # A disk may take its time over a sync; what is written meanwhile must not wait for it (D-6).
+        self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
+        self._syncing: Future[None] | None = None
+        segments.before_end(self._sync)
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -158,8 +176,12 @@ class WriterThread:
         """Hand over a batch to be written after all earlier ones."""
         self._queue.put(batch)
 
-    def stop(self, timeout: float) -> bool:
-        """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write."""
+    def stop(self, timeout: float, checkpoint: Checkpoint) -> bool:
+        """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write.
+
+        :param checkpoint: the state after the last batch.
+        """
+        self._last_checkpoint = checkpoint
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -172,8 +194,13 @@ class WriterThread:
             while (batches := self._take()) is not None:
                 if batches and not self._write(batches):
                     return
+            if self._last_checkpoint is not None:
+                self._segments.save(self._last_checkpoint)
         finally:
+            if self._segments.dirty:
+                self._sync()
             self._segments.close()
+            self._syncer.shutdown()
             self.progress.set()
 
     def _take(self) -> list[Batch] | None:
@@ -182,8 +209,12 @@ class WriterThread:
         if self._sync_interval is not None and self._segments.dirty:
             wait = self._next_sync - time.monotonic()
             if wait <= 0:
-                self._sync()
-                wait = None
+                if self._syncing is None or self._syncing.done():
+                    self._sync()
+                    wait = None
+                else:
+                    self._next_sync = time.monotonic() + self._sync_interval
+                    wait = self._sync_interval
         try:
             first = self._queue.get(timeout=wait)
         except queue.Empty:
@@ -191,7 +222,7 @@ class WriterThread:
         if first is None:
             return None
         batches, size = [first], len(first.data)
-        while size < _JOIN_LIMIT:
+        while size < _JOIN_LIMIT and batches[-1].checkpoint is None:
             try:
                 following = self._queue.get_nowait()
             except queue.Empty:
@@ -230,6 +261,8 @@ class WriterThread:
                 pause = min(2 * pause, _LAST_RETRY)
         self.error = None
         self._tell(batches)
+        if (checkpoint := batches[-1].checkpoint) is not None:
+            self._segments.save(checkpoint)
         return True
 
     def _tell(self, batches: list[Batch]) -> None:
@@ -243,8 +276,14 @@ class WriterThread:
                 self.notified = False  # the loop is closed; close() of the journal drains
 
     def _sync(self) -> None:
+        self._syncing = self._syncer.submit(self._sync_descriptor, self._segments.to_sync())
+
+    def _sync_descriptor(self, descriptor: int) -> None:
+        """In the syncing thread. The kernel forgets pages that a disk didn't take: no use in trying again."""
         try:
-            self._segments.sync()
+            os.fdatasync(descriptor)
             self.sync_error = None
         except OSError as exc:
             self.sync_error = exc.strerror or str(exc)
+        finally:
+            os.close(descriptor)

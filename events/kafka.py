@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -31,6 +32,7 @@ _BATCH: Final = 2_000
 _WAIT_MS: Final = 200
 _SILENCE: Final = 30.0
 """Seconds without a record before the topic's end is reached, after which the broker counts as gone."""
+_STOP_TIMEOUT: Final = 5.0
 _FOLLOW_DELAY: Final = 1.0
 """Seconds a followed event waits at most for one that belongs before it and is in another partition."""
 _UNREADABLE_LIMIT: Final = 100
@@ -92,7 +94,8 @@ class KafkaSource:
 
     async def _close(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            with suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), _STOP_TIMEOUT)
             self._consumer = None
         if self._warnings is not None:
             self._warnings.remove()
@@ -103,9 +106,9 @@ class KafkaSource:
 
         Without ``follow``: from the beginning up to the end that the topic has when this is asked. The order is exact
         but for what came to the topic only after all its partitions held later events of the hub. With ``follow``: on
-        and on, and an event waits at most a second for one that belongs before it.
+        and on, an event waits at most a second for one that belongs before it, and a broker that is gone is waited for.
 
-        :raises SourceError: the broker is gone.
+        :raises SourceError: the broker is gone, and ``follow`` isn't asked for.
         """
         if self._consumer is None:
             raise SourceError(f"{self.name} is not open")

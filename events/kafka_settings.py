@@ -53,6 +53,8 @@ class KafkaSettings:
     sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
     """PEM file; None: the system's roots."""
+    ssl_capath: str | None = None
+    """Folder of PEM files, hashed as OpenSSL wants it."""
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_password: str | None = field(default=None, repr=False)
@@ -177,11 +179,18 @@ class ShipperSettings:
 class ShipperStatus:
     """What a shipper says about itself, one JSON document a line, or its supervisor about it.
 
-    States: ``waiting`` (another shipper holds the journal), ``connected``, ``unreachable`` (no broker, or no
-    acknowledgement: retried for ever), ``shipped`` (the numbers moved; at most once a second), ``refused`` (the broker
-    will not take the record ``sequence``: retried for ever, what isn't of its partition goes on), ``rewound`` (the
-    topic or the journal lost records, so everything still in the journal is shipped again), ``unreadable`` (the journal
-    cannot be read: retried), ``left`` (it ends in order), ``died`` (said by the supervisor: it ended otherwise).
+    States:
+
+    - ``waiting``: another shipper holds the journal;
+    - ``connected``;
+    - ``unreachable``: no broker, or no acknowledgement; retried for ever;
+    - ``shipped``: the numbers moved; at most once a second;
+    - ``refused``: the broker will not take the record ``sequence``; retried for ever, and what isn't of its partition
+      goes on;
+    - ``rewound``: the topic or the journal lost records, so what is still in the journal is shipped again;
+    - ``unreadable``: the journal or the position file cannot be used; retried;
+    - ``left``: it ends in order, with a ``reason`` when something was left to ship;
+    - ``died``: said by the supervisor, it ended otherwise and is started again.
     """
 
     state: ShipperState

@@ -1,6 +1,6 @@
 """The topic in Kafka: connecting, making sure that it is there, and what is known about it.
 
-Counterparts: :mod:`spnhub.events.kafka_settings` (how to reach it), :mod:`spnhub.events.shipper` (writes),
+Counterparts: :mod:`spnhub.events.kafka_settings` (how to reach it), :mod:`spnhub.events.shipper_loop` (writes),
 :mod:`spnhub.events.kafka` (reads). Only these modules know aiokafka.
 """
 
@@ -88,6 +88,7 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
         try:
             arguments["ssl_context"] = create_ssl_context(
                 cafile=settings.ssl_cafile,
+                capath=settings.ssl_capath,
                 certfile=settings.ssl_certfile,
                 keyfile=settings.ssl_keyfile,
                 password=settings.ssl_password,

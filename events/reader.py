@@ -7,6 +7,7 @@ segment that has a successor, is. Counterpart: :mod:`spnhub.events.journal` writ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,10 +41,11 @@ class JournalReader:
     """The events of a journal from any sequence on, as far as they are written now. Use as a context manager.
 
     :param after: the first event read is the one after this sequence.
+    :param position: segment and end of a frame in it, where to begin to look for it.
     :raises JournalError: there is no journal in the folder.
     """
 
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
+    def __init__(self, folder: Path, *, after: int = 0, position: tuple[Path, int] | None = None) -> None:
         self.folder = folder
         self.identity = load_identity(folder)
         self.last_sequence = after
@@ -53,6 +55,9 @@ class JournalReader:
         self._first = 0
         self._offset = 0
         self._judged = (0, 0)
+        if position is not None:
+            self._open(int(position[0].stem), position[0])
+            self._offset = position[1]
 
     def __enter__(self) -> Self:
         return self
@@ -164,18 +169,19 @@ class JournalReader:
         # The writer makes a segment only when it has finished the one before, so what is there now is all of it.
         if self._fd >= 0 and os.fstat(self._fd).st_size > self._offset:
             return True
-        first, path = following
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True  # retention was faster; the next look finds another
+        # Where retention was faster, the next look finds another.
+        with contextlib.suppress(FileNotFoundError):
+            self._open(*following)
+        return True
+
+    def _open(self, first: int, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.close()
         self._fd, self._path, self._first = fd, path, first
         header = SegmentHeader.read(path, os.pread(fd, HEADER_READ, 0))
         if header.identity != self.identity or header.first_sequence != first:
             raise JournalCorrupt(path, 0, "its header names another journal, hub or first sequence")
         self._offset = header.size
-        return True
 
 
 class JournalSource:

@@ -1,7 +1,7 @@
 """One partition's way into Kafka: batches of our own making, one at a time, in order.
 
 A batch of our own (rather than single sends) costs one future for thousands of records, and its failure says which
-records failed. Counterpart: :mod:`spnhub.events.shipper` makes a lane per partition for each producer.
+records failed. Counterpart: :mod:`spnhub.events.shipper_loop` makes a lane per partition for each producer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far a journal is shipped to a topic: a small file in the journal's folder, and the lock on it.
 
 One file per topic, replaced as a whole. It may lag behind what Kafka has acknowledged, never run ahead of it: a stale
-one costs redeliveries, which readers recognise by event id. Counterpart: :mod:`spnhub.events.shipper` is the only
+one costs redeliveries, which readers recognise by event id. Counterpart: :mod:`spnhub.events.shipper_loop` is the only
 writer; whoever deletes old segments asks :func:`shipped_sequence` (D-8).
 """
 
@@ -29,7 +29,8 @@ class Position:
     """Of the Kafka cluster that acknowledged it; an address may come to mean another one."""
     sequence: int = 0
     checksum: int = 0
-    """CRC-32 of that event's frame: a journal that lost its tail in a power failure uses sequences again."""
+    """CRC-32 of that event's frame, 0 if it isn't known: a journal that lost its tail in a power failure uses sequences
+    again."""
     offsets: dict[int, int] = field(default_factory=dict)
     """Last acknowledged offset by partition: a topic that ends before it has lost records."""
 

@@ -62,6 +62,7 @@ class ShipperProcess:
         """Begin; returns at once. Once only."""
         assert self._task is None
         self._task = asyncio.create_task(self._supervise(), name="shipper")
+        self._task.add_done_callback(_report_failure)
 
     async def stop(self) -> None:
         """Let the shipper ship what is there, for its drain time at most, and see it gone."""
@@ -121,8 +122,11 @@ class ShipperProcess:
         process.stdin.write(self._settings.to_json().encode() + b"\n")
         if self._stopping.is_set():
             self._let_go()
-        await asyncio.gather(self._hear(process), _listen(process, complaints))
-        code = await process.wait()
+        try:
+            await asyncio.gather(self._hear(process), _listen(process, complaints))
+            code = await process.wait()
+        finally:
+            process.stdin.close()  # without a supervisor it shall finish
         return f"exit status {code}" + (f": {' / '.join(complaints)}" if complaints else "")
 
     async def _hear(self, process: Process) -> None:
@@ -140,3 +144,9 @@ async def _listen(process: Process, complaints: deque[str]) -> None:
     assert process.stderr is not None
     async for line in process.stderr:
         complaints.append(line.decode(errors="replace").rstrip())
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        context = {"message": "the shipper's supervisor failed", "exception": exc, "task": task}
+        task.get_loop().call_exception_handler(context)

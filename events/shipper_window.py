@@ -1,7 +1,7 @@
 """What a shipper has read from the journal and not yet seen acknowledged. No I/O, no clock.
 
-Counterpart: :mod:`spnhub.events.shipper` fills it from the journal and empties it by Kafka's acknowledgements, which
-come in order within a partition and in any order across them.
+Counterpart: :mod:`spnhub.events.shipper_loop` fills it from the journal and empties it by Kafka's acknowledgements,
+which come in order within a partition and in any order across them.
 """
 
 from __future__ import annotations

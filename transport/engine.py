@@ -81,7 +81,8 @@ class Limits:
     """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
     most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
     send_buffer: int = 32 * 1024
-    """Bytes per stream that :meth:`Engine.write` takes beyond what was put into packets."""
+    """Bytes per stream that :meth:`Engine.write` takes beyond what was put into packets; an engine may make it a dozen
+    datagrams where that is more."""
     suspect_after: float = 3.0
     """Sent data unanswered for this long makes the peer suspect (D-20)."""
     probe_timeout: float = 1.0

@@ -1,3 +1,69 @@
-"""SPN Hub: a virtual, closed network over QUIC, and an event log that is never wrong."""
+"""SPN Hub: a virtual, closed network over QUIC, and an event log that is never wrong.
+
+The library for programs that take part in a network: :func:`create_consumer_endpoint` and
+:func:`create_provider_endpoint`. Names are loaded when first used, so that importing a part stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spnhub.transport.endpoint.api import (
+        ConnectionRequest,
+        ConsumerEndpoint,
+        ProviderEndpoint,
+        create_consumer_endpoint,
+        create_provider_endpoint,
+    )
+    from spnhub.transport.errors import (
+        ConfigurationError,
+        ConnectionAborted,
+        ConnectionRefused,
+        EndpointClosed,
+        HandshakeRejected,
+        HubUnreachable,
+        LocalProtocolError,
+        SessionLost,
+        SessionRefused,
+        SpnError,
+    )
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectionAborted",
+    "ConnectionRefused",
+    "ConnectionRequest",
+    "ConsumerEndpoint",
+    "EndpointClosed",
+    "HandshakeRejected",
+    "HubUnreachable",
+    "LocalProtocolError",
+    "ProviderEndpoint",
+    "SessionLost",
+    "SessionRefused",
+    "SpnError",
+    "__version__",
+    "create_consumer_endpoint",
+    "create_provider_endpoint",
+]
 
 __version__ = "0.1.0"
+
+_API = frozenset(
+    {
+        "ConnectionRequest",
+        "ConsumerEndpoint",
+        "ProviderEndpoint",
+        "create_consumer_endpoint",
+        "create_provider_endpoint",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        module = "spnhub.transport.endpoint.api" if name in _API else "spnhub.transport.errors"
+        return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.events.kafka_merge import Item, Merger
@@ -66,6 +66,7 @@ def test_held_back_is_bounded() -> None:
     assert sequences(list(merger.add(1, item(1)))) == [1]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 4), st.sets(st.integers(1, 60)), st.randoms(use_true_random=False))
 def test_any_interleaving(count: int, partitions: int, missing: set[int], chance: random.Random) -> None:
     """Two hubs, any split over partitions, any interleaving, gaps anywhere: each hub in order, nothing lost."""

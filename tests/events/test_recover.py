@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import signal
 import sys
 import textwrap
@@ -12,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from spnhub.events import journal as journal_module
 from spnhub.events.journal import Journal, recover
+from spnhub.events.journal_files import segments
 from spnhub.events.journal_memory import MemoryJournal
-from spnhub.events.model import DisconnectReason, EndPointType, TerminateReason
+from spnhub.events.model import DisconnectReason, EndPointType, Recorded, TerminateReason
 from spnhub.events.source import open_source
 from spnhub.events.state import HubState
 from spnhub.events.verify import verify
 from tests.events import samples
-from tests.events.samples import NOON
+from tests.events.samples import NOON, day
 from tests.events.test_journal import read
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +144,65 @@ async def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
     out, _ = await process.communicate()
     assert out.decode().splitlines() == ["False File too large", "True None True"]
     assert [recorded.sequence for recorded in read(tmp_path)] == list(range(1, 31))
+
+
+def opened(folder: Path) -> HubState:
+    """What a start makes of the journal."""
+    with Journal.open(folder, "hub-1", segment_size=1000) as journal:
+        return journal.state
+
+
+def test_a_start_reads_from_the_checkpoint_only(tmp_path: Path) -> None:
+    """After an orderly end it reads nothing of what was before; the state is the same as from the whole log."""
+    events = [*day() * 5, *day()[:4]]
+    written = samples.write_journal(tmp_path, events, segment_size=1000)
+    whole = HubState()
+    whole.apply_all(written)
+    _, first = segments(tmp_path)[0]
+    saved = first.read_bytes()
+    first.write_bytes(b"not looked at")
+    assert opened(tmp_path) == whole
+    first.write_bytes(saved)
+    (tmp_path / "checkpoint.json").unlink()
+    assert opened(tmp_path) == whole
+    assert len(whole.sessions) == 2
+    assert len(whole.connections) == 1
+
+
+def test_a_checkpoint_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved after every so many events; a start after a crash goes on from the last."""
+    monkeypatch.setattr(journal_module, "CHECKPOINT_EVERY", 10)
+    told: list[Recorded] = []
+    journal = Journal.open(tmp_path / "live", "hub-1", on_written=told.extend, segment_size=1000)
+    for event in [*day() * 5, *day()[:4]]:
+        journal.append(event, NOON)
+        assert journal.flush(10)
+    shutil.copytree(tmp_path / "live", tmp_path / "crashed")
+    journal.close()
+    whole = HubState()
+    whole.apply_all(told)
+    assert json.loads((tmp_path / "crashed" / "checkpoint.json").read_text())["sequence"] == 40
+    assert opened(tmp_path / "crashed") == whole
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1', "null"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, text: str) -> None:
+    """It saves time and is needed for nothing."""
+    written = samples.write_journal(tmp_path, day()[:4])
+    whole = HubState()
+    whole.apply_all(written)
+    (tmp_path / "checkpoint.json").write_text(text)
+    assert opened(tmp_path) == whole
+
+
+def test_a_checkpoint_of_another_log_is_passed_over(tmp_path: Path) -> None:
+    """After a power failure the log may be shorter than the checkpoint knows, and grow again."""
+    samples.write_journal(tmp_path, day())
+    ((_, path),) = segments(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    checkpoint = (tmp_path / "checkpoint.json").read_text()
+    with Journal.open(tmp_path, "hub-1") as journal:
+        assert journal.appended == 7
+        journal.append(samples.session_refused(), NOON)
+    (tmp_path / "checkpoint.json").write_text(checkpoint)
+    assert opened(tmp_path).sessions.keys() == {"p1"}

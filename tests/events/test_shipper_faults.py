@@ -63,12 +63,15 @@ async def test_broker_down_at_start(killable_kafka: KafkaBroker, journal: Journa
     assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
 
 
-async def test_broker_killed(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
-    """Killed twice under load and started again on its data: everything is there, in order."""
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.prove)])
+async def test_broker_killed(
+    killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings, rounds: int
+) -> None:
+    """Killed under load and started again on its data: everything is there, in order."""
     written: list[Recorded] = []
     async with shipping(settings) as (_, statuses):
         await statuses.state("connected")
-        for round_ in range(2):
+        for round_ in range(rounds):
             written += write(journal, events(3000, seed=round_))
             await statuses.wait(lambda status: status.behind > 0 or status.position > 0)
             killable_kafka.kill()
@@ -78,26 +81,30 @@ async def test_broker_killed(killable_kafka: KafkaBroker, journal: Journal, sett
     assert unique(await read_topic(settings.kafka)) == written
 
 
-async def test_broker_paused(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
-    """A broker that stands still for five seconds is reported; afterwards everything is there, and once."""
+@pytest.mark.parametrize("seconds", [1, pytest.param(5, marks=pytest.mark.prove)])
+async def test_broker_paused(
+    killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings, seconds: float
+) -> None:
+    """A broker that stands still for a while is reported; afterwards everything is there, and once."""
     async with shipping(settings) as (_, statuses):
         written = write(journal, events(500))
         await statuses.position(journal.appended)
         killable_kafka.pause()
         written += write(journal, events(500, seed=1))
         stalled = await statuses.state("unreachable")
-        await asyncio.sleep(5)  # how long it stands still is what is tested
+        await asyncio.sleep(seconds)  # how long it stands still is what is tested
         killable_kafka.unpause()
         await statuses.position(journal.appended)
     assert stalled.position == 500
     assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
 
 
-async def test_shipper_killed(journal: Journal, settings: ShipperSettings) -> None:
-    """Killed three times in mid-run, it is started again; a redelivery has the id and the bytes of the original."""
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.prove)])
+async def test_shipper_killed(journal: Journal, settings: ShipperSettings, rounds: int) -> None:
+    """Killed in mid-run, it is started again; a redelivery has the id and the bytes of the original."""
     written: list[Recorded] = []
     async with shipping(settings) as (shipper, statuses):
-        for round_ in range(3):
+        for round_ in range(rounds):
             written += write(journal, events(4000, seed=round_))
             await statuses.wait(lambda status: status.position > 4000 * round_)  # noqa: B023 - awaited right here
             pid = shipper.pid
@@ -105,7 +112,7 @@ async def test_shipper_killed(journal: Journal, settings: ShipperSettings) -> No
             os.kill(pid, signal.SIGKILL)
             await statuses.wait(lambda status: status.state == "died" and statuses.states().count("died") > round_)  # noqa: B023
         await statuses.position(journal.appended)
-    assert statuses.states().count("died") == 3
+    assert statuses.states().count("died") == rounds
     assert unique(await read_topic(settings.kafka)) == written
 
 

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.events import model
@@ -47,6 +47,7 @@ def test_key() -> None:
     assert keys == [b"urn:s", b"r", b"r", b"urn:t", b"hub-1"]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 80), min_size=1), st.randoms(use_true_random=False))
 def test_position_is_contiguous(sequences: set[int], chance: random.Random) -> None:
     """In whatever order acknowledgements come, the position never passes one that is missing."""

@@ -38,6 +38,7 @@ from spnhub.transport.engine import (
     OutcomeKind,
     Readable,
     Reset,
+    ServerIdentity,
     ServerPolicy,
     Spliced,
     Stopped,
@@ -159,6 +160,8 @@ class _Direction:
     source: tuple[_Connection, _Stream]
     sink: tuple[_Connection, _Stream]
     start: int
+    ended: bool = False
+    """The source's FIN was read before the splice."""
     outcome: Outcome | None = None
     count: int = 0
 
@@ -230,7 +233,8 @@ class FakeEngine:
     # ---------------------------------------------------------------------------------------------------- policy, I/O
 
     def set_policy(self, policy: ServerPolicy) -> None:
-        for name, identity in policy.identities.items():
+        sockets = (names.items() for names in policy.by_socket.values())
+        for name, identity in itertools.chain(policy.identities.items(), *sockets):
             if not identity.certificate_chain or not identity.client_ca:
                 raise ValueError(f"{name}: a certificate and a client CA are needed")
         self._policy = policy
@@ -389,7 +393,7 @@ class FakeEngine:
     ) -> None:
         k.server_name = name.lower()
         k.may_open, k.peer_window = streams, window
-        identity = self._policy.identities.get(k.server_name)
+        identity = self._identity(k)
         if identity is None:
             self._alert(k, UNRECOGNIZED_NAME, "no such server name", None)
             return
@@ -407,6 +411,10 @@ class FakeEngine:
             self.limits.stream_window,
         )
 
+    def _identity(self, k: _Connection) -> ServerIdentity | None:
+        names = self._policy.by_socket.get(k.address.local, self._policy.identities)
+        return names.get(k.server_name or "")
+
     def _on_server_hello(self, k: _Connection, chain: bytes, alpn: str, cid: bytes, streams: int, window: int) -> None:
         assert k.policy is not None
         ders, _, alert = _judge(chain, k.policy.trust or b"")
@@ -419,7 +427,7 @@ class FakeEngine:
 
     def _on_finished(self, k: _Connection, chain: bytes) -> None:
         assert k.server_name is not None
-        identity = self._policy.identities.get(k.server_name)
+        identity = self._identity(k)
         ders, subject, alert = _judge(chain, identity.client_ca if identity else b"")
         if alert is not None:
             self._alert(k, alert, "the client's certificate is not accepted", subject)
@@ -654,7 +662,7 @@ class FakeEngine:
 
     # -------------------------------------------------------------------------------------------------------- splices
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int) -> int:
+    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
         token = next(self._tokens)
         a, b = self._get(ca, sa), self._get(cb, sb)
         if a is None or b is None:
@@ -665,7 +673,9 @@ class FakeEngine:
             lost = Outcome(OutcomeKind.LOST)
             self._events.append(Spliced(token, 0, 0, lost, lost))
             return token
-        splice = _Splice(token, _Direction(a, b, b[1].written), _Direction(b, a, a[1].written))
+        splice = _Splice(
+            token, _Direction(a, b, b[1].written, ended=a_ended), _Direction(b, a, a[1].written, ended=b_ended)
+        )
         a[1].splice = b[1].splice = splice
         self._splices[token] = splice
         self._pump(splice)
@@ -692,7 +702,7 @@ class FakeEngine:
         if count:
             del source.data[:count]
             self._consume(source_k, source, count)
-        if source.fin_received and not source.data and not sink.fin:
+        if (direction.ended or source.fin_received) and not source.data and not sink.fin:
             source.fin_read = sink.fin = True
             sink_k.sending[sink.s] = sink
             self._dirty[sink_k.c] = sink_k
@@ -754,4 +764,4 @@ class FakeEngine:
         if k is None:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())
-        return ConnectionInfo(k.address, 0.0, 0, 0, len(k.streams), buffered)
+        return ConnectionInfo(k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered)

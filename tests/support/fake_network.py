@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -100,6 +101,7 @@ class FakeNetwork:
         self._random = random.Random(seed)
         self._sockets: dict[SocketAddress, tuple[FakeNode, int]] = {}
         self._last: dict[tuple[SocketAddress, SocketAddress], float] = {}
+        self._queues: dict[tuple[SocketAddress, SocketAddress], deque[tuple[FakeNode, bytes, int]]] = {}
         self._cut: set[frozenset[FakeNode]] = set()
         self._kept: list[tuple[FakeNode, SocketAddress, SocketAddress, bytes, int]] = []
         self._ports = itertools.count(40000)
@@ -121,7 +123,14 @@ class FakeNetwork:
         jitter = self._random.random() * self.jitter if self.jitter else 0.0
         when = self.clock.now() + self.latency + jitter
         when = self._last[source, target] = max(when, self._last.get((source, target), 0.0))
-        self.clock.call_at(when, lambda: self._deliver(node, source, target, data, segment_size))
+        # A queue per pair, because a loop runs timers of equal times in any order.
+        queue = self._queues.setdefault((source, target), deque())
+        queue.append((node, data, segment_size))
+        self.clock.call_at(when, lambda: self._next(queue, source, target))
+
+    def _next(self, queue: deque[tuple[FakeNode, bytes, int]], source: SocketAddress, target: SocketAddress) -> None:
+        node, data, segment_size = queue.popleft()
+        self._deliver(node, source, target, data, segment_size)
 
     def _deliver(
         self, sender: FakeNode, source: SocketAddress, target: SocketAddress, data: bytes, segment_size: int

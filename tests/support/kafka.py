@@ -190,13 +190,18 @@ class JarBroker(KafkaBroker):
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "log.dirs": str(self._data),
         }
-        values |= settings or {}
-        self._properties.write_text("".join(f"{k}={v}\n" for k, v in values.items()), encoding="utf-8")
+        self._values = values
         self._process: subprocess.Popen[bytes] | None = None
+        self.configure(settings or {})
 
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self._port}"
+
+    def configure(self, settings: dict[str, str]) -> None:
+        """Broker settings in addition to, or instead of, those for tests; they count from the next start."""
+        self._values |= settings
+        self._properties.write_text("".join(f"{k}={v}\n" for k, v in self._values.items()), encoding="utf-8")
 
     @property
     def pid(self) -> int | None:

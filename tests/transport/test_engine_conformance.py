@@ -149,6 +149,17 @@ def test_new_policy_serves_new_connections_only(pair: EnginePair) -> None:
     assert pair.open(b"still here") == 0
 
 
+def test_names_of_one_socket(kit: Kit) -> None:
+    """``by_socket`` replaces the names where it says something about the socket."""
+    pair = EnginePair(kit)
+    identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
+    pair.server.engine.set_policy(ServerPolicy({"other.test": identity}, {0: {"hub.test": identity}}))
+    pair.connect()
+    refused = pair.begin(server_name="other.test")
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert [closed.c for closed in pair.client.of(Closed)] == [refused]
+
+
 def test_unusable_identity_is_named(kit: Kit) -> None:
     """A certificate that can't be used is refused with the server's name in the message."""
     engine = kit.make(Limits())
@@ -514,6 +525,30 @@ def test_splice_takes_what_arrived_before_it(kit: Kit) -> None:
     pair.run_until(lambda: Opened(other, sb) in pair.client.events)
     pair.client.c = other
     assert pair.read_all(pair.client, sb, 5) == (b"early", False)
+
+
+def test_splice_after_the_fin_was_read(kit: Kit) -> None:
+    """``a_ended``: a FIN that came with the header before the bytes is passed on all the same."""
+    pair = EnginePair(kit).connect()
+    other = pair.begin()
+    pair.run_until(lambda: len(pair.server.of(Connected)) == 2)
+    d = pair.server.of(Connected)[-1].c
+    s = pair.client.engine.open_bidi(pair.client.c)
+    assert s is not None
+    pair.client.engine.write(pair.client.c, s, b"header")
+    pair.client.engine.finish(pair.client.c, s)
+    assert pair.read_all(pair.server, s, 100) == (b"header", True)
+    sb = pair.server.engine.open_bidi(d)
+    assert sb is not None
+    token = pair.server.engine.splice(pair.server.c, s, d, sb, a_ended=True)
+    pair.run_until(lambda: Opened(other, sb) in pair.client.events)
+    assert pair.client.engine.read(other, sb, 10) == (b"", True)
+    pair.client.engine.write(other, sb, b"answer")
+    pair.client.engine.finish(other, sb)
+    assert pair.read_all(pair.client, s, 100) == (b"answer", True)
+    pair.run_until(lambda: bool(pair.server.of(Spliced)))
+    finished = Outcome(OutcomeKind.FINISHED)
+    assert pair.server.of(Spliced) == [Spliced(token, 0, 6, finished, finished)]
 
 
 def test_splice_passes_a_reset_on(kit: Kit) -> None:

@@ -1,91 +1,40 @@
-"""A QUIC connection whose work per packet does not depend on idle streams, and whose credit follows consumption.
+"""A QUIC connection whose work per packet does not depend on idle streams.
 
-aioquic walks every open stream for every packet and raises windows as soon as data arrives. This subclass replaces
-just those parts: what it writes into 1-RTT packets comes from a queue of the streams that have something to send, and
-MAX_DATA and MAX_STREAM_DATA move when bytes are consumed (:meth:`Connection.consume`). Everything else (packets,
-loss recovery, congestion control, TLS) is aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private
-piece that is leaned on here.
+aioquic walks every open stream for every packet. This subclass replaces just that: what it writes into 1-RTT packets
+comes from a queue of the streams that have something to send. Credit and the streams themselves are
+:mod:`spnhub.transport.aioquic_engine.streams`; everything else (packets, loss recovery, congestion control, TLS) is
+aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private piece that is leaned on here.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 from aioquic import tls
 from aioquic.buffer import Buffer, size_uint_var
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicNetworkPath, QuicReceiveContext
+from aioquic.quic.connection import Limit, QuicNetworkPath, QuicReceiveContext
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
-from aioquic.quic.stream import QuicStream
 
+from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, ServerContext
 from spnhub.transport.engine import Limits
 
-__all__ = ["Connection", "StreamRecord"]
+__all__ = ["Connection"]
 
 # A frame smaller than this is not worth starting at the end of a packet (bytes).
 _SLIVER = 64
 _LIMIT_FRAME = 1 + 8 + 8
 
 
-class StreamRecord:
-    """What this side knows of a stream beyond aioquic's: what was received and not consumed, and its credit."""
-
-    __slots__ = (
-        "buffered",
-        "chunks",
-        "consumed",
-        "discarding",
-        "fin_pending",
-        "granted_at",
-        "put_to_rest",
-        "queued",
-        "readable_told",
-        "receive_over",
-        "reserved",
-        "splice_in",
-        "splice_out",
-        "stream",
-        "stream_id",
-        "window",
-        "write_blocked",
-    )
-
-    def __init__(self, stream: QuicStream, window: int) -> None:
-        assert stream.stream_id is not None
-        self.stream = stream
-        self.stream_id: int = stream.stream_id
-        self.chunks: deque[bytes] = deque()
-        self.buffered = 0
-        self.consumed = 0
-        self.fin_pending = False
-        """FIN has arrived and was not read yet."""
-        self.receive_over = False
-        """FIN was read, or the peer's half was reset: nothing more will be read."""
-        self.discarding = False
-        """We asked the peer to stop; what still comes is dropped."""
-        self.window = window
-        self.reserved = 0
-        self.granted_at = -1.0
-        self.queued = False
-        self.readable_told = False
-        self.write_blocked = False
-        self.put_to_rest = False
-        self.splice_in: Any = None
-        """The direction of a splice that reads from this stream."""
-        self.splice_out: Any = None
-        """The direction of a splice that writes to this stream."""
-
-
-class Connection(QuicConnection):
+class Connection(StreamConnection):
     """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
 
-    Received and unconsumed bytes are at most ``streams * stream_window + window_budget`` (:class:`Limits`).
+    :param identities: server only: who we are, by server name.
+    :param clock: server only: when certificates must be valid.
     """
 
     def __init__(
@@ -98,10 +47,10 @@ class Connection(QuicConnection):
         original_destination_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=configuration, original_destination_connection_id=original_destination_connection_id
+            configuration=configuration,
+            limits=limits,
+            original_destination_connection_id=original_destination_connection_id,
         )
-        self.limits = limits
-        self.records: dict[int, StreamRecord] = {}
         self.unblocked: list[StreamRecord] = []
         """Streams on which more may be written again; the engine takes them."""
         self.streams_available = False
@@ -109,16 +58,8 @@ class Connection(QuicConnection):
         self.closed_by_us = False
         self._identities = identities
         self._clock = clock
-        self._ready: deque[StreamRecord] = deque()
         self._starved: list[StreamRecord] = []
-        self._credit_due: deque[StreamRecord] = deque()
-        self._connection_window = configuration.max_data
-        self._consumed_total = 0
-        self._reserved_total = 0
-        self._grown = 0
-        self._streams_at_once = limits.streams
-        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
-        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
+        """Streams that wait for MAX_DATA."""
 
     # ---- state that the engine looks at ------------------------------------------------------------------------
 
@@ -137,11 +78,6 @@ class Connection(QuicConnection):
         """Something that wants an acknowledgement is in flight."""
         return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
 
-    @property
-    def buffered(self) -> int:
-        """Bytes received on streams and not consumed."""
-        return self._local_max_data.used - self._consumed_total
-
     def measurements(self) -> tuple[float, int, int]:
         """Round-trip time (s), congestion window and bytes in flight."""
         return self._loss._rtt_smoothed, self._loss.congestion_window, self._loss.bytes_in_flight
@@ -149,193 +85,6 @@ class Connection(QuicConnection):
     def probe_timeout(self) -> float:
         """RFC 9002 section 6.2.1, seconds."""
         return float(self._loss.get_probe_timeout())
-
-    def allow_streams(self, limit: int) -> None:
-        """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
-        if limit > self._streams_at_once:
-            self._local_max_streams_bidi.value += limit - self._streams_at_once
-            self._streams_at_once = limit
-
-    # ---- streams: opening, writing, reading --------------------------------------------------------------------
-
-    def open_stream(self) -> StreamRecord | None:
-        """Open a bidirectional stream; None if the peer allows no more now."""
-        stream_id = self._local_next_stream_id_bidi
-        if stream_id // 4 >= self._remote_max_streams_bidi:
-            return None
-        return self._record_of(self._get_or_create_stream_for_send(stream_id))
-
-    def record(self, stream_id: int) -> StreamRecord | None:
-        """The record of a stream that is there; made when the peer has just opened it."""
-        record = self.records.get(stream_id)
-        if record is None:
-            stream = self._streams.get(stream_id)
-            if stream is not None:
-                record = self._record_of(stream)
-        return record
-
-    def _record_of(self, stream: QuicStream) -> StreamRecord:
-        record = StreamRecord(stream, self.limits.stream_window)
-        self.records[record.stream_id] = record
-        return record
-
-    def room(self, record: StreamRecord) -> int:
-        """How many more bytes :meth:`send` should be given now."""
-        sender = record.stream.sender
-        if sender._buffer_fin is not None or sender._reset_error_code is not None or sender.is_finished:
-            return 0
-        return max(0, self.limits.send_buffer - (sender._buffer_stop - sender.highest_offset))
-
-    def can_send(self, record: StreamRecord) -> bool:
-        """Whether our half is still open."""
-        sender = record.stream.sender
-        return sender._buffer_fin is None and sender._reset_error_code is None and not sender.is_finished
-
-    def send(self, record: StreamRecord, data: bytes) -> None:
-        """Queue bytes on our half, which must be open."""
-        record.stream.sender.write(data)
-        self.enqueue(record)
-
-    def finish(self, record: StreamRecord) -> None:
-        """FIN after what was queued."""
-        if self.can_send(record):
-            record.stream.sender.write(b"", end_stream=True)
-            self.enqueue(record)
-
-    def reset(self, record: StreamRecord, code: int) -> None:
-        """Reset our half; nothing happens once its FIN was acknowledged."""
-        sender = record.stream.sender
-        if sender._reset_error_code is None and not sender.is_finished:
-            sender.reset(code)
-            # aioquic keeps the bytes until the reset is acknowledged; nobody will read them.
-            sender._buffer.clear()
-            self.enqueue(record)
-
-    def stop(self, record: StreamRecord, code: int) -> None:
-        """Ask the peer to stop, and drop what it has sent and still sends."""
-        if record.receive_over or record.discarding:
-            return
-        record.discarding = True
-        if not record.stream.receiver.is_finished:
-            record.stream.receiver.stop(code)
-        self.drop(record)
-        self.enqueue(record)
-
-    def drop(self, record: StreamRecord) -> None:
-        """Consume what is buffered without anybody reading it; the peer gets its credit back."""
-        if record.buffered:
-            self.consume(record, record.buffered, 0.0)
-            record.chunks.clear()
-            record.buffered = 0
-        if record.stream.receiver.is_finished:
-            self.end_receive(record)
-
-    def take(self, record: StreamRecord, limit: int, now: float) -> bytes:
-        """Consume up to ``limit`` buffered bytes."""
-        chunks = record.chunks
-        if not chunks or limit <= 0:
-            return b""
-        if record.buffered <= limit:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
-        else:
-            parts: list[bytes] = []
-            missing = limit
-            while missing:
-                chunk = chunks.popleft()
-                if len(chunk) > missing:
-                    chunks.appendleft(chunk[missing:])
-                    chunk = chunk[:missing]
-                parts.append(chunk)
-                missing -= len(chunk)
-            data = b"".join(parts)
-        record.buffered -= len(data)
-        self.consume(record, len(data), now)
-        return data
-
-    # ---- credit ------------------------------------------------------------------------------------------------
-
-    def consume(self, record: StreamRecord, size: int, now: float) -> None:
-        """Bytes of a stream were consumed: give credit for them, and for more if they are consumed quickly."""
-        record.consumed += size
-        self._credit_connection(size)
-        stream = record.stream
-        if record.discarding or stream.receiver._final_size is not None:
-            return
-        outstanding = stream.max_stream_data_local - record.consumed
-        if outstanding * 2 > record.window:
-            return
-        self._resize(record, outstanding, now)
-        target = record.consumed + record.window
-        if target > stream.max_stream_data_local:
-            stream.max_stream_data_local = target
-            self._credit_due.append(record)
-
-    def _credit_connection(self, size: int) -> None:
-        self._consumed_total += size
-        limit = self._local_max_data
-        target = self._consumed_total + self._connection_window
-        if (target - limit.value) * 4 > self._connection_window:
-            limit.value = target
-
-    def _resize(self, record: StreamRecord, outstanding: int, now: float) -> None:
-        """Double the window of a stream that used half of it within a few round trips, within the budget.
-
-        The budget is shared evenly among the streams that have grown; a stream above its share shrinks to it.
-        """
-        limits = self.limits
-        quick = now - record.granted_at < max(4 * self._loss._rtt_smoothed, 0.05)
-        # What only filled the buffers behind a stalled reader is no sign of speed.
-        quick = quick and record.consumed >= 2 * record.window
-        record.granted_at = now
-        base = limits.stream_window
-        sharers = self._grown + (0 if record.reserved else 1)
-        share = min(limits.stream_window_max, max(base, limits.window_budget // sharers))
-        window = min(record.window * 2 if quick else record.window, share)
-        reserved = max(window, outstanding) - base
-        spare = limits.window_budget - self._reserved_total + record.reserved
-        if reserved > spare:
-            window = max(base, base + spare)
-            reserved = max(window, outstanding) - base
-        self._reserve(record, reserved)
-        record.window = window
-
-    def _reserve(self, record: StreamRecord, reserved: int) -> None:
-        self._grown += (reserved > 0) - (record.reserved > 0)
-        self._reserved_total += reserved - record.reserved
-        record.reserved = reserved
-
-    def end_receive(self, record: StreamRecord) -> None:
-        """Nothing more will be read: give back what was received and never read (a reset cuts bytes off)."""
-        if record.receive_over:
-            return
-        record.receive_over = True
-        record.chunks.clear()
-        record.buffered = 0
-        self._reserve(record, 0)
-        lost = record.stream.receiver.highest_offset - record.consumed
-        record.consumed += lost
-        self._credit_connection(lost)
-        self.enqueue(record)
-
-    # ---- the queue of streams with something to send -----------------------------------------------------------
-
-    def enqueue(self, record: StreamRecord) -> None:
-        """Look at this stream when the next packet is written."""
-        if not record.queued and not record.put_to_rest:
-            record.queued = True
-            self._ready.append(record)
-
-    def _rest_if_over(self, record: StreamRecord) -> bool:
-        """Forget a stream of which both halves are over and all was read; the peer may open another for it."""
-        if not (record.stream.is_finished and record.receive_over):
-            return False
-        record.put_to_rest = True
-        self._streams.pop(record.stream_id, None)
-        self.records.pop(record.stream_id, None)
-        if (record.stream_id & 1 == 0) != self._is_client:
-            self._local_max_streams_bidi.value += 1
-        return True
 
     # ---- what replaces aioquic's own ---------------------------------------------------------------------------
 
@@ -550,7 +299,7 @@ class Connection(QuicConnection):
         buf.push_uint16(len(frame.data) | 0x4000)
         buf.push_bytes(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
-        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self.limits.send_buffer * 3:
+        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self._send_buffer * 3:
             record.write_blocked = False
             self.unblocked.append(record)
         return len(pending) > 0 or sender._pending_eof

@@ -1,4 +1,4 @@
-"""The endpoint on aioquic: datagrams to connections, timers, events, splices. Sans-I/O.
+"""The engine on aioquic: what travels on connections: events, streams, splices. Sans-I/O.
 
 Counterpart: :mod:`spnhub.transport.engine`, whose promises this keeps. After each batch of datagrams the streams that
 got something are pumped once, so that many small packets become one write.
@@ -7,43 +7,22 @@ got something are pumped once, so that many small packets become one write.
 from __future__ import annotations
 
 import itertools
-import logging
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from heapq import heappop, heappush
-from typing import Final
 
-from aioquic.buffer import Buffer
 from aioquic.quic import events as quic_events
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnectionState
-from aioquic.quic.packet import (
-    QuicPacketType,
-    QuicProtocolVersion,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.transport import engine as api
-from spnhub.transport.aioquic_engine.connection import Connection, StreamRecord
-from spnhub.transport.aioquic_engine.link import Link, segment
+from spnhub.transport.aioquic_engine.endpoint import Endpoint
+from spnhub.transport.aioquic_engine.link import Link
 from spnhub.transport.aioquic_engine.splice import Direction, Splice
-from spnhub.transport.aioquic_engine.tls import Identity, load_chain, load_key, parse_identity
+from spnhub.transport.aioquic_engine.streams import StreamRecord
 
 __all__ = ["AioquicEngine"]
 
-_log = logging.getLogger(__name__)
 
-_CID_LENGTH: Final = 8
-_MAX_HALF_OPEN: Final = 1024
-"""Handshakes under way at once; further Initial packets are dropped (the client repeats them)."""
-_ROUNDS: Final = 64
-"""How often one :meth:`AioquicEngine.transmit` goes on pumping what its own packets made room for."""
-
-
-class AioquicEngine:
+class AioquicEngine(Endpoint):
     """:class:`spnhub.transport.engine.Engine` on aioquic.
 
     :param limits: bounds of every connection.
@@ -53,182 +32,18 @@ class AioquicEngine:
     def __init__(
         self, limits: api.Limits | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._limits = limits or api.Limits()
-        self._clock = clock
-        self._identities: dict[str, Identity] = {}
-        self._identities_by_socket: dict[int, dict[str, Identity]] = {}
-        self._links: dict[int, Link] = {}
-        self._cids: dict[bytes, Link] = {}
-        self._ids = itertools.count(1)
+        super().__init__(limits, clock)
         self._tokens = itertools.count(1)
         self._splices: dict[int, Splice] = {}
         self._splices_ended: list[Splice] = []
-        self._events: list[api.EngineEvent] = []
-        self._dirty: dict[Link, None] = {}
         self._pumps: dict[Direction, None] = {}
-        self._timers: list[tuple[float, int, Link]] = []
-        self._timer_ids = itertools.count()
-        self._outbox: deque[api.Transmit] = deque()
-        self._half_open = 0
-        self._now = 0.0
-
-    # ---- policy ------------------------------------------------------------------------------------------------
-
-    def set_policy(self, policy: api.ServerPolicy) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.set_policy`."""
-        identities = _parse(policy.identities)
-        self._identities_by_socket = {local: _parse(names) for local, names in policy.by_socket.items()}
-        self._identities = identities
-
-    def _configuration(self, **values: object) -> QuicConfiguration:
-        limits = self._limits
-        return QuicConfiguration(
-            connection_id_length=_CID_LENGTH,
-            idle_timeout=limits.idle_timeout,
-            max_datagram_size=limits.datagram_size,
-            max_datagram_frame_size=65536,
-            max_data=limits.streams * limits.stream_window + limits.window_budget,
-            max_stream_data=limits.stream_window,
-            supported_versions=[QuicProtocolVersion.VERSION_1],
-            **values,  # type: ignore[arg-type]  # a dataclass that cannot type a mapping of its fields
-        )
-
-    # ---- datagrams in ------------------------------------------------------------------------------------------
-
-    def receive(self, data: bytes, address: api.Address, segment_size: int, now: float) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.receive`."""
-        self._now = now
-        if not segment_size or len(data) <= segment_size:
-            self._receive_one(data, address, now)
-        else:
-            for start in range(0, len(data), segment_size):
-                self._receive_one(data[start : start + segment_size], address, now)
-
-    def _receive_one(self, data: bytes, address: api.Address, now: float) -> None:
-        if len(data) < 1 + _CID_LENGTH:
-            return
-        if data[0] & 0x80:
-            length = data[5] if len(data) > 5 else 0
-            link = self._cids.get(data[6 : 6 + length]) or self._first_contact(data, address)
-        else:
-            link = self._cids.get(data[1 : 1 + _CID_LENGTH])
-        if link is None:
-            return
-        if link.closing:
-            link.heard_while_closing()
-            self._dirty[link] = None
-            return
-        try:
-            link.quic.receive_datagram(data, address, now)
-        except Exception:
-            # A datagram that trips aioquic itself must cost its own connection only.
-            _log.exception("connection %d failed on a datagram", link.c)
-            link.quic.close(error_code=1, frame_type=0, reason_phrase="internal error")
-        link.last_heard = now
-        self._dirty[link] = None
-        link.heard = True
-
-    def _first_contact(self, data: bytes, address: api.Address) -> Link | None:
-        try:
-            header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_LENGTH)
-        except ValueError:
-            return None
-        identities = self._identities_by_socket.get(address.local, self._identities)
-        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not identities or len(data) < 1200:
-            return None
-        if header.version != QuicProtocolVersion.VERSION_1:
-            reply = encode_quic_version_negotiation(
-                source_cid=header.destination_cid,
-                destination_cid=header.source_cid,
-                supported_versions=[QuicProtocolVersion.VERSION_1],
-            )
-            self._outbox.append(api.Transmit(reply, address, 0))
-            return None
-        if header.packet_type != QuicPacketType.INITIAL or self._half_open >= _MAX_HALF_OPEN:
-            return None
-        # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
-        placeholder = next(iter(identities.values()))
-        quic = Connection(
-            configuration=self._configuration(
-                is_client=False, certificate=placeholder.certificate, private_key=placeholder.private_key
-            ),
-            limits=self._limits,
-            identities=identities,
-            clock=self._clock,
-            original_destination_connection_id=header.destination_cid,
-        )
-        link = self._add(quic, address)
-        link.first_cid = quic.host_cid
-        self._route(link, header.destination_cid)
-        return link
-
-    def _add(self, quic: Connection, address: api.Address) -> Link:
-        link = Link(next(self._ids), quic, address, self._now, self._limits)
-        self._links[link.c] = link
-        self._half_open += 1
-        self._route(link, quic.host_cid)
-        return link
-
-    def _route(self, link: Link, cid: bytes) -> None:
-        self._cids[cid] = link
-        link.cids.add(cid)
-
-    def unreachable(self, address: api.Address, now: float) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
-        self._now = now
-        for link in self._links.values():
-            if link.address == address and not link.closing and link.probe_deadline is None:
-                link.probe_deadline = now + self._limits.probe_timeout
-                link.quic.send_ping(0)
-                self._dirty[link] = None
-
-    # ---- time --------------------------------------------------------------------------------------------------
-
-    def timer(self) -> float | None:
-        """See :meth:`spnhub.transport.engine.Engine.timer`."""
-        timers = self._timers
-        while timers and (timers[0][2].timer_at != timers[0][0] or timers[0][2].gone):
-            heappop(timers)
-        return timers[0][0] if timers else None
-
-    def _arm(self, link: Link) -> None:
-        when = link.next_timer()
-        if when != link.timer_at:
-            link.timer_at = when
-            if when is not None:
-                heappush(self._timers, (when, next(self._timer_ids), link))
-
-    def handle_timer(self, now: float) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
-        self._now = now
-        while (when := self.timer()) is not None and when <= now:
-            _, _, link = heappop(self._timers)
-            link.timer_at = None
-            self._dirty[link] = None
-            if link.closing:
-                if link.closing_until <= now:
-                    self._remove(link)
-                continue
-            silent = link.on_time(now)
-            if silent is api.CloseKind.UNREACHABLE:
-                self._end(link, api.Closed(link.c, silent, 0, "port unreachable, and no answer to a probe"))
-                self._remove(link)
-            elif silent is api.CloseKind.IDLE:
-                self._refuse_or_close_silently(link)
-            elif link.suspect_now(now):
-                self._events.append(api.Suspect(link.c))
-
-    def _refuse_or_close_silently(self, link: Link) -> None:
-        if link.connected:
-            self._end(link, api.Closed(link.c, api.CloseKind.IDLE, 0, "idle timeout"))
-        else:
-            self._end(link, link.handshake_failure(None, "handshake timeout"))
-        self._remove(link)
 
     # ---- events ------------------------------------------------------------------------------------------------
 
     def events(self) -> list[api.EngineEvent]:
         """See :meth:`spnhub.transport.engine.Engine.events`."""
+        if self._may_shake_hands:
+            self._shake_hands()
         for link in list(self._dirty):
             if not link.gone and not link.closing:
                 self._collect(link)
@@ -273,7 +88,7 @@ class AioquicEngine:
 
     def _on_connected(self, link: Link, alpn: str) -> None:
         link.connected = True
-        self._half_open -= 1
+        self._no_longer_half_open(link)
         certificates = link.certificates()
         self._events.append(
             api.Connected(
@@ -285,6 +100,11 @@ class AioquicEngine:
                 address=link.address,
             )
         )
+
+    def _no_longer_half_open(self, link: Link) -> None:
+        self._half_open[link.queue] -= 1
+        if not self._half_open[link.queue]:
+            del self._half_open[link.queue]
 
     def _on_closing(self, link: Link) -> None:
         event = link.quic.close_event
@@ -303,7 +123,7 @@ class AioquicEngine:
         if isinstance(event, api.HandshakeRefused) and link.is_client:
             event = link.as_closed(event)
         if not link.connected:
-            self._half_open -= 1
+            self._no_longer_half_open(link)
         link.closing = True
         self._events.append(event)
         for record in list(link.quic.records.values()):
@@ -313,12 +133,6 @@ class AioquicEngine:
                 splice.lost(link.quic)
                 self._touch(splice)
         link.quic.records.clear()
-
-    def _remove(self, link: Link) -> None:
-        link.gone = True
-        self._links.pop(link.c, None)
-        for cid in link.cids:
-            self._cids.pop(cid, None)
 
     # ---- streams: what came in ---------------------------------------------------------------------------------
 
@@ -436,131 +250,12 @@ class AioquicEngine:
                 self._events.append(splice.result())
                 self._touch(splice)
 
-    # ---- datagrams out -----------------------------------------------------------------------------------------
-
-    def transmit(self, now: float) -> list[api.Transmit]:
-        """See :meth:`spnhub.transport.engine.Engine.transmit`."""
-        self._now = now
-        out = list(self._outbox)
-        self._outbox.clear()
-        for _ in range(_ROUNDS):
-            if not self._dirty:
-                break
-            dirty, self._dirty = self._dirty, {}
-            for link in dirty:
-                if link.holds and not link.gone:
-                    link.held_back = True
-                elif not link.gone:
-                    self._transmit_link(link, now, out)
-            self._pump()
-        return out
-
-    def _transmit_link(self, link: Link, now: float, out: list[api.Transmit]) -> None:
-        quic = link.quic
-        if quic.close_event is not None and not link.closing:
-            self._collect(link)
-        if link.closing:
-            out.extend(link.closing_transmits(now))
-            self._arm(link)
-            return
-        datagrams = quic.datagrams_to_send(now)
-        if datagrams:
-            if link.sent(now):
-                # Something is outstanding from now on.
-                link.unanswered_since = now
-            segment(datagrams, out)
-        if quic.unblocked:
-            for record in quic.unblocked:
-                self._on_room(link, record)
-            quic.unblocked.clear()
-        self._arm(link)
-
     def _on_room(self, link: Link, record: StreamRecord) -> None:
         direction: Direction | None = record.splice_out
         if direction is not None:
             self._pumps[direction] = None
         elif link.quic.can_send(record):
             self._events.append(api.Writable(link.c, record.stream_id))
-
-    # ---- connections -------------------------------------------------------------------------------------------
-
-    def connect(self, address: api.Address, policy: api.ClientPolicy, now: float) -> int:
-        """See :meth:`spnhub.transport.engine.Engine.connect`."""
-        self._now = now
-        chain = load_chain(policy.certificate_chain, "certificate")
-        key = load_key(policy.private_key, "certificate key")
-        if key.public_key() != chain[0].public_key():
-            raise ValueError("certificate key does not belong to the certificate")
-        if policy.trust is not None:
-            load_chain(policy.trust, "trust")
-        quic = Connection(
-            configuration=self._configuration(
-                is_client=True,
-                alpn_protocols=list(policy.alpn),
-                server_name=policy.server_name,
-                certificate=chain[0],
-                certificate_chain=chain[1:],
-                private_key=key,
-                cadata=policy.trust,
-            ),
-            limits=self._limits,
-        )
-        link = self._add(quic, address)
-        link.is_client = True
-        quic.connect(address, now)
-        self._dirty[link] = None
-        return link.c
-
-    def close(self, c: int, code: int, reason: str) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.close`."""
-        link = self._live(c)
-        if link is not None:
-            link.closed_by_user = True
-            link.quic.close(error_code=code, reason_phrase=reason)
-            self._dirty[link] = None
-
-    def hold(self, c: int) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.hold`."""
-        link = self._links.get(c)
-        if link is not None:
-            link.holds += 1
-
-    def release(self, c: int) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.release`."""
-        link = self._links.get(c)
-        if link is not None and link.holds:
-            link.holds -= 1
-            if not link.holds and link.held_back:
-                link.held_back = False
-                self._dirty[link] = None
-
-    def send_datagram(self, c: int, data: bytes) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.send_datagram`."""
-        link = self._live(c)
-        if link is not None and (link.quic._remote_max_datagram_frame_size or 0) >= len(data) + 3:
-            link.quic.send_datagram_frame(data)
-            self._dirty[link] = None
-
-    def set_streams(self, c: int, limit: int) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.set_streams`."""
-        link = self._live(c)
-        if link is not None:
-            link.quic.allow_streams(limit)
-            self._dirty[link] = None
-
-    def info(self, c: int) -> api.ConnectionInfo | None:
-        """See :meth:`spnhub.transport.engine.Engine.info`."""
-        link = self._live(c)
-        if link is None:
-            return None
-        rtt, window, in_flight = link.quic.measurements()
-        return api.ConnectionInfo(link.address, rtt, window, in_flight, len(link.quic.records), link.quic.buffered)
-
-    def _live(self, c: int) -> Link | None:
-        link = self._links.get(c)
-        if link is None or link.closing or link.quic._state in _ENDED:
-            return None
-        return link
 
     # ---- streams: what is asked for ----------------------------------------------------------------------------
 
@@ -632,16 +327,3 @@ class AioquicEngine:
         if (found := self._find(c, s)) is not None:
             found[0].quic.stop(found[1], code)
             self._dirty[found[0]] = None
-
-
-def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, Identity]:
-    parsed = {}
-    for name, identity in identities.items():
-        try:
-            parsed[name.lower()] = parse_identity(identity)
-        except ValueError as exc:
-            raise ValueError(f"{name}: {exc}") from exc
-    return parsed
-
-
-_ENDED: Final = frozenset({QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED})

@@ -41,11 +41,13 @@ class Link:
         "last_heard",
         "limits",
         "probe_deadline",
+        "queue",
         "quic",
         "stragglers",
         "suspect",
         "timer_at",
         "unanswered_since",
+        "waiting",
         "wants_stream",
     )
 
@@ -56,6 +58,8 @@ class Link:
         self.limits = limits
         self.is_client = False
         self.first_cid = b""
+        self.queue = ""
+        """The server name under which its handshake waits; empty: none of ours."""
         self.cids: set[bytes] = set()
         self.connected = False
         self.closing = False
@@ -76,6 +80,8 @@ class Link:
         self.suspect = False
         self.timer_at: float | None = None
         self.wants_stream = False
+        self.waiting = 0
+        """Datagrams of it in the queue of handshakes."""
 
     # ---- times -------------------------------------------------------------------------------------------------
 

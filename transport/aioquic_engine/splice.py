@@ -6,8 +6,9 @@ receive window, so a slow sink holds its source back and nothing else. FIN, RESE
 
 from __future__ import annotations
 
-from spnhub.transport.aioquic_engine.connection import Connection, StreamRecord
+from spnhub.transport.aioquic_engine.connection import Connection
 from spnhub.transport.aioquic_engine.link import Link
+from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.engine import LOST_CODE, Outcome, OutcomeKind, Spliced
 
 __all__ = ["Direction", "Splice"]

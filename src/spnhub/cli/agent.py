@@ -6,6 +6,7 @@ Options and environment are put together here; :mod:`spnhub.transport.agent` doe
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import secrets
 import signal
@@ -246,7 +247,9 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
     try:
         listeners = listen(host, port)
     except OSError as exc:
-        raise ConfigurationError(f"--bind-address: {host}:{port}: {exc.strerror or exc}") from exc
+        # A resolver's error has its own numbers, below zero.
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
+        raise ConfigurationError(f"--bind-address: {_address(host, port)}: {reason}") from exc
     keeper = SessionKeeper(create)
     agent = ConsumerAgent(listeners, keeper)
     agent.start()

@@ -248,6 +248,17 @@ def serve_inventory(
     return 0
 
 
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself, instead of leaving it up until Ctrl-C.")] = False,
+) -> int:
+    """Show it all on this machine: a hub, agents, real traffic, and the events; nothing is left behind."""
+    # Imported late: nothing else needs it.
+    from spnhub.demo import story  # noqa: PLC0415
+
+    return story.run(once)
+
+
 def _refuse_misplaced(context: typer.Context) -> None:
     """An option before the name of a subcommand would be taken and forgotten."""
     for parameter in context.command.params:

@@ -1,0 +1,402 @@
+"""The shipper's work: from the journal into the window, through one producer after another, and the position on disk.
+
+What holds: an event is never passed over. The position moves only over what Kafka has acknowledged; after any failure
+everything behind it is sent again, so an event can be in the topic more than once, with the same event id and bytes.
+Within a key, first appearances are in the journal's order. A record that the broker refuses for ever holds its own
+partition and the position; the others go on until :data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are
+acknowledged beyond it. A topic that lost what it had acknowledged gets all that the journal still has.
+
+Counterparts: :mod:`spnhub.events.shipper` (the process around it), :mod:`spnhub.events.shipper_lane` (one partition),
+:mod:`spnhub.events.shipper_position`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from spnhub.events.journal_files import JournalError, segments
+from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
+from spnhub.events.kafka_topic import (
+    KafkaUnavailable,
+    LastWarning,
+    TopicState,
+    client_arguments,
+    ensure_topic,
+    reason_of,
+)
+from spnhub.events.model import Recorded
+from spnhub.events.reader import JournalReader
+from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
+from spnhub.events.shipper_position import Position, PositionFile
+from spnhub.events.shipper_window import Entry, Window
+
+__all__ = ["Shipper"]
+
+_POLL: Final = 0.05
+"""Seconds between looks at a journal that has nothing new."""
+_TICK: Final = 0.25
+_REPORT_INTERVAL: Final = 1.0
+_STOP_TIMEOUT: Final = 2.0
+"""A producer with records pending and its broker gone would never stop."""
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_ENVELOPE: Final = 512
+"""Bytes kept free in a batch for its header and for what compression may add."""
+_NO_LIMIT: Final = 1 << 30
+
+
+class Shipper:
+    """Ships one journal to one topic.
+
+    :param left: set when there will be nothing more in the journal than there is now.
+    :param report: gets each status.
+    """
+
+    def __init__(self, settings: ShipperSettings, left: asyncio.Event, report: Callable[[ShipperStatus], None]) -> None:
+        self._settings = settings
+        self._left = left
+        self._report_to = report
+        self._file = PositionFile(settings.journal, settings.kafka.topic)
+        self._reader: JournalReader | None = None
+        self._journal_id = ""
+        self._cluster_id = ""
+        self._offsets: dict[int, int] = {}
+        self._ahead: list[tuple[bytes, Recorded]] = []
+        """Read from the journal, and not yet in the window."""
+        self._window = Window()
+        self._limits: dict[int, int] = {}
+        self._saved: Position | None = None
+        self._save_failed = False
+        self._link = ""
+        self._refused: tuple[int, str] | None = None
+        self._reported = (-1, 0)
+        self._reported_at = 0.0
+        self._warnings = LastWarning()
+
+    async def run(self) -> None:
+        """Ship until everything is shipped after ``left``, or the time for that is over."""
+        work = asyncio.create_task(self._work())
+        limit = asyncio.create_task(self._time_is_over())
+        try:
+            await asyncio.wait({work, limit}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, limit):
+                task.cancel()
+            results = await asyncio.gather(work, limit, return_exceptions=True)
+            self._close_reader()
+            self._file.unlock()
+            self._warnings.remove()
+        if isinstance(results[0], Exception):
+            raise results[0]
+        complete = "" if work.done() and not work.cancelled() else "the time to drain was over"
+        self._report("left", reason=complete)
+
+    async def _time_is_over(self) -> None:
+        await self._left.wait()
+        await asyncio.sleep(self._settings.drain)
+
+    async def _work(self) -> None:
+        await self._lock()
+        pause = 0.1
+        while True:
+            before = self._window.position
+            try:
+                self._open_reader()
+                state = await ensure_topic(self._settings.kafka)
+                self._compare(state)
+                await self._session(state)
+                return
+            except RecordsRefused as exc:
+                self._refuse(exc)
+                pause = 0.0
+            except TopicShrank as exc:
+                self._rewind(str(exc))
+                pause = 0.1
+            except (KafkaUnavailable, LaneBroken) as exc:
+                self._set_link("unreachable", str(exc))
+            except (JournalError, OSError) as exc:
+                self._close_reader()
+                self._set_link("unreadable", str(exc))
+            if self._window.position > before:
+                pause = min(pause, 0.1)
+            if await self._nothing_left():
+                return
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
+            pause = min(self._settings.backoff, max(0.1, pause * 2))
+
+    async def _lock(self) -> None:
+        while True:
+            try:
+                if self._file.try_lock():
+                    return
+                self._set_link("waiting", "another shipper holds the journal")
+            except OSError as exc:
+                self._set_link("unreadable", f"{self._settings.journal}: {exc.strerror}")
+            await asyncio.sleep(0.1)
+
+    # The journal --------------------------------------------------------------------------------------------------
+
+    def _open_reader(self) -> None:
+        """At the saved position, or where the window ends.
+
+        :raises JournalError: the journal can't be read.
+        """
+        if self._reader is not None:
+            return
+        folder = self._settings.journal
+        if self._journal_id:
+            self._reader = JournalReader(folder, after=self._window.read)
+            return
+        with JournalReader(folder) as reader:
+            journal_id = str(reader.identity.journal_id)
+        saved = self._file.load()
+        if saved is None or saved.journal_id != journal_id or not saved.sequence:
+            self._begin(0, 0)
+            self._journal_id = journal_id
+            return
+        self._cluster_id = saved.cluster_id
+        self._offsets = dict(saved.offsets)
+        self._saved = saved
+        if not self._resume(saved):
+            # What the segment still has was shipped before, so nothing is missed and little is doubled.
+            first = max((number for number, _ in segments(folder) if number <= saved.sequence), default=1)
+            self._begin(first - 1, 0)
+            self._report("rewound", reason=f"the journal no longer has the event {saved.sequence} that was shipped")
+        self._journal_id = journal_id
+
+    def _resume(self, saved: Position) -> bool:
+        """Begin behind the position, unless the event there is not the one that was shipped: a power failure may have
+        taken the journal's tail, and its numbers are used again then; to go on would pass events over."""
+        self._begin(saved.sequence - 1, 0)
+        assert self._reader is not None
+        found = self._reader.read()
+        if not found:
+            # Nothing there is right only if no segment should have it: retention took the one that had.
+            known = all(number > saved.sequence for number, _ in segments(self._settings.journal))
+        else:
+            frame, recorded = found[0]
+            known = recorded.sequence != saved.sequence or saved.checksum in {0, zlib.crc32(frame)}
+        self._window = Window(position=saved.sequence, checksum=saved.checksum, read=saved.sequence)
+        self._ahead = [item for item in found if item[1].sequence > saved.sequence]
+        return known
+
+    def _begin(self, position: int, checksum: int) -> None:
+        self._close_reader()
+        self._ahead = []
+        self._window = Window(position=position, checksum=checksum, read=position)
+        self._reader = JournalReader(self._settings.journal, after=position)
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _rewind(self, reason: str) -> None:
+        self._offsets = {}
+        self._limits = {}
+        self._begin(0, 0)
+        self._save()
+        self._report("rewound", reason=reason)
+
+    def _read(self) -> list[Entry]:
+        assert self._reader is not None
+        found, self._ahead = self._ahead or self._reader.read(), []
+        entries = [Entry.of(frame, recorded) for frame, recorded in found]
+        for entry in entries:
+            self._window.add(entry)
+        return entries
+
+    async def _nothing_left(self) -> bool:
+        """Whether it may leave without Kafka."""
+        if not self._left.is_set():
+            return False
+        with suppress(JournalError, OSError):
+            self._open_reader()
+            if not self._window.behind:
+                self._read()
+            return not self._window.behind
+        return False
+
+    # A producer's life ---------------------------------------------------------------------------------------------
+
+    def _compare(self, state: TopicState) -> None:
+        """Notice a topic that lost what it had acknowledged: nothing else would."""
+        if self._cluster_id and state.cluster_id and self._cluster_id != state.cluster_id:
+            self._cluster_id = state.cluster_id
+            self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
+        self._cluster_id = state.cluster_id or self._cluster_id
+        for partition, offset in self._offsets.items():
+            end = state.ends.get(partition, 0)
+            if end <= offset:
+                self._rewind(
+                    f"partition {partition} of {self._settings.kafka.topic} ends at {end}, not behind {offset}"
+                )
+                return
+
+    async def _session(self, state: TopicState) -> None:
+        """Ship with one producer until nothing is left after ``left``.
+
+        :raises LaneBroken: another producer is needed.
+        :raises KafkaUnavailable: there is no producer to be had.
+        """
+        byte_limit = max(1, min(BATCH_BYTES, state.max_message_bytes - _ENVELOPE))
+        producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=byte_limit,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            **client_arguments(self._settings.kafka),
+        )
+        tasks: list[asyncio.Task[None]] = []
+        lanes: dict[int, Lane] = {}
+        try:
+            try:
+                await asyncio.wait_for(producer.start(), self._settings.give_up)
+            except (KafkaError, OSError, TimeoutError) as exc:
+                raise KafkaUnavailable(reason_of(exc)) from exc
+            for partition in state.partitions:
+                lanes[partition] = Lane(
+                    producer,
+                    self._settings.kafka.topic,
+                    partition,
+                    limit=self._limits.get(partition, _NO_LIMIT),
+                    byte_limit=byte_limit,
+                    linger=self._settings.linger,
+                    last_offset=self._offsets.get(partition, -1),
+                    delivered=self._delivered,
+                )
+            self._warnings.text = ""
+            self._set_link("connected", "")
+            runs = [asyncio.create_task(lane.run()) for lane in lanes.values()]
+            feed = asyncio.create_task(self._feed(state.partitions, lanes))
+            tasks = [*runs, feed, asyncio.create_task(self._tick(lanes))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # A refusal in one partition must not double what the others have under way.
+            for lane in lanes.values():
+                lane.close()
+            await asyncio.wait(runs, timeout=_STOP_TIMEOUT)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            self._save()
+            await _stop(producer)
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise min(failures, key=lambda exc: not isinstance(exc, RecordsRefused | TopicShrank))
+
+    async def _feed(self, partitions: tuple[int, ...], lanes: dict[int, Lane]) -> None:
+        def put(entry: Entry) -> None:
+            lanes[_partition(entry.key, partitions)].put(entry)
+
+        for entry in self._window.waiting():
+            put(entry)
+        while True:
+            # Asked before reading: what was written until then is seen.
+            last = self._left.is_set()
+            entries = [] if self._window.full else self._read()
+            for entry in entries:
+                put(entry)
+            if last and not entries and not self._window.behind:
+                return
+            await asyncio.sleep(0 if entries else _POLL)
+
+    def _delivered(self, partition: int, entries: list[Entry], offset: int) -> None:
+        for entry in entries:
+            self._window.acknowledge(entry)
+        self._offsets[partition] = offset
+        limit = self._limits.pop(partition, _NO_LIMIT)
+        if limit * 2 < _NO_LIMIT and not entries[0].refusals:
+            self._limits[partition] = limit * 2
+        if self._refused is not None and any(entry.sequence == self._refused[0] for entry in entries):
+            self._refused = None
+            self._report("connected")
+
+    async def _tick(self, lanes: dict[int, Lane]) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._save()
+            now = time.monotonic()
+            news = (self._window.position, self._window.behind) != self._reported
+            if news and now - self._reported_at >= _REPORT_INTERVAL:
+                self._report("shipped")
+            waited = max((now - lane.sent_at for lane in lanes.values() if lane.sent_at), default=0.0)
+            if waited > self._settings.give_up:
+                raise LaneBroken(f"no acknowledgement for {waited:.0f} s")
+            if waited > self._settings.stall:
+                self._set_link("unreachable", self._warnings.text or f"no acknowledgement for {waited:.0f} s")
+            elif self._link == "unreachable" and waited < 1.0:
+                self._set_link("connected", "")
+
+    def _refuse(self, refusal: RecordsRefused) -> None:
+        """Look for the culprit by halves; alone, it waits, and its partition with it."""
+        if len(refusal.entries) > 1:
+            self._limits[refusal.partition] = len(refusal.entries) // 2
+            return
+        self._limits.pop(refusal.partition, None)
+        (entry,) = refusal.entries
+        entry.refusals += 1
+        longest = 6 * self._settings.backoff
+        entry.retry_at = time.monotonic() + min(longest, self._settings.backoff * 2 ** min(entry.refusals - 1, 8) / 4)
+        if self._refused != (entry.sequence, refusal.reason):
+            self._refused = (entry.sequence, refusal.reason)
+            reason = f"{refusal.reason} ({len(entry.frame)} bytes, partition {refusal.partition})"
+            self._report("refused", sequence=entry.sequence, reason=reason)
+
+    # What others see -----------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self._journal_id:
+            return
+        window = self._window
+        position = Position(self._journal_id, self._cluster_id, window.position, window.checksum, dict(self._offsets))
+        if position == self._saved:
+            return
+        try:
+            self._file.save(position)
+        except OSError as exc:
+            # Shipping goes on; a position that stays behind costs redeliveries only.
+            if not self._save_failed:
+                self._report("unreadable", reason=f"{self._file.path}: {exc.strerror}")
+            self._save_failed = True
+        else:
+            self._saved = position
+            self._save_failed = False
+
+    def _set_link(self, state: str, reason: str) -> None:
+        if state != self._link:
+            self._link = state
+            self._report(state, reason=reason)
+
+    def _report(self, state: str, *, reason: str = "", sequence: int | None = None) -> None:
+        window = self._window
+        self._reported = (window.position, window.behind)
+        self._reported_at = time.monotonic()
+        self._report_to(
+            ShipperStatus(state=state, position=window.position, behind=window.behind, sequence=sequence, reason=reason)
+        )
+
+
+def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
+    """As every Kafka client does it, so that others can find a key's partition."""
+    place: int = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+    return partitions[place]
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)
+    except (TimeoutError, KafkaError, OSError):
+        # It still waits for records that this shipper sends again; closing what it holds is all that is needed.
+        with suppress(TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(producer.client.close(), _STOP_TIMEOUT)

@@ -1,0 +1,336 @@
+"""A whole small world of real processes: development CA, inventory, hubs, agents; and at its end, the books.
+
+Everything is what a user would run (:mod:`tests.support.command`); TCP programs are those of :mod:`tests.support.tcp`.
+A test ends with :meth:`World.end`, which stops all in order and holds the journal against what was printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+from spnhub.events.lifecycle import event_line, lifecycle_line
+from spnhub.events.merge import merge
+from spnhub.events.model import Recorded
+from spnhub.events.source import open_source
+from spnhub.events.verify import verify
+from spnhub.pki import Authority, Credentials
+from tests.support.command import Command, Line
+from tests.support.tcp import TcpPeer, TcpServer
+
+__all__ = ["LIFECYCLE", "Consumer", "World", "free_udp_port", "lifecycle"]
+
+LIFECYCLE = ("startSpnSession", "endSpnSession", "startSpnConnection", "endSpnConnection")
+
+_REALM, _NETWORK = "acme", "main"
+_FQDN = "localhost"
+_STRUCTLOG = {"event", "level", "logger"}
+"""What structlog adds to a lifecycle line; its timestamp is the event's own."""
+
+
+def free_udp_port(host: str) -> int:
+    """A UDP port that is free now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+def lifecycle(lines: Sequence[Line]) -> list[Line]:
+    """The lifecycle lines among printed ones, without structlog's own fields."""
+    return [
+        {name: value for name, value in line.items() if name not in _STRUCTLOG}
+        for line in lines
+        if line.get("eventType") in LIFECYCLE
+    ]
+
+
+class Consumer:
+    """A consumer agent and the TCP address that it listens on."""
+
+    def __init__(self, command: Command, address: tuple[str, int]) -> None:
+        self.command = command
+        self.address = address
+
+
+class World:
+    """An async context manager. Subjects ``provider`` and ``consumer`` may play their role for every service.
+
+    :param folder: an empty folder of the test's own.
+    :param services: names of the services of the one network.
+    """
+
+    def __init__(self, folder: Path, services: Sequence[str] = ("web",)) -> None:
+        self.folder = folder
+        self.services = tuple(services)
+        self.journal = folder / "journal"
+        self.host = str(socket.getaddrinfo(_FQDN, 0, type=socket.SOCK_DGRAM)[0][4][0])
+        """What the hub's name resolves to here: agents use the first address."""
+        self.port = free_udp_port(self.host)
+        self.authority = Authority.create()
+        self.strangers = Authority.create("another CA")
+        self.processes: list[Command] = []
+        self.hub: Command
+        """The latest hub process."""
+        self.hubs: list[Command] = []
+        self._agents: list[Command] = []
+        self._number = itertools.count(1)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        (self.folder / "ca.pem").write_bytes(self.authority.certificate)
+        self._write_inventory()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is not None:
+            print("\n".join(process.transcript() for process in self.processes))
+        await self._stack.aclose()
+
+    # ---- certificates and inventory ----------------------------------------------------------------------------
+
+    @property
+    def inventory_file(self) -> Path:
+        """The inventory as a document."""
+        return self.folder / "inventory.yaml"
+
+    def urn(self, service: str = "web") -> str:
+        """The service's URN."""
+        return f"urn:chip-in:service:{_REALM}:{_NETWORK}:{service}"
+
+    def _write_inventory(self) -> None:
+        server = self.authority.server(_FQDN)
+        services = [
+            {"name": name, "title": name, "provider": "provider", "consumers": ["consumer"]} for name in self.services
+        ]
+        network = {
+            "name": _NETWORK,
+            "title": _NETWORK,
+            "fqdn": _FQDN,
+            "serverCert": server.certificate.decode(),
+            "serverCertKey": server.key.decode(),
+            "serverPort": self.port,
+            "services": services,
+        }
+        realm = {
+            "name": _REALM,
+            "title": _REALM,
+            "cacert": self.authority.certificate.decode(),
+            "disabled": False,
+            "deviceIDSigningKey": "not used yet",
+            "deviceIDVerificationKey": "not used yet",
+            "hubs": [network],
+        }
+        self.inventory_file.write_text(yaml.safe_dump({"realms": [realm]}))
+
+    async def serve_inventory(self) -> str:
+        """Serve the inventory over HTTP with ``spnhub inventory``; its URL."""
+        server = await self._start(
+            "inventory", "spnhub", "inventory", str(self.inventory_file), "--listen", "127.0.0.1:0"
+        )
+        return str((await server.line("inventory.ready"))["url"])
+
+    # ---- processes ---------------------------------------------------------------------------------------------
+
+    async def _start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Command:
+        command = await Command.start(name, *arguments, env=env)
+        self._stack.push_async_callback(command.close)
+        self.processes.append(command)
+        return command
+
+    async def start_hub(self, *options: str, inventory: str | None = None) -> Command:
+        """Start a hub on the world's port and journal; returns when it takes packets."""
+        self.hub = await self._start(
+            f"hub {len(self.hubs) + 1}",
+            "spnhub",
+            "--inventory",
+            inventory or self.inventory_file.as_uri(),
+            "--bind",
+            self.host,
+            "--hub-id",
+            "hub-1",
+            "--journal",
+            str(self.journal),
+            *options,
+        )
+        self.hubs.append(self.hub)
+        await self.hub.line("hub.ready")
+        return self.hub
+
+    async def _start_agent(
+        self, role: str, address: str, service: str, credentials: Credentials | None, env: Mapping[str, str] | None
+    ) -> Command:
+        name = f"{role} agent {next(self._number)}"
+        mine = credentials or self.authority.client(role)
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        certificate.write_bytes(mine.certificate)
+        key.write_bytes(mine.key)
+        command = await self._start(
+            name,
+            "spnagent",
+            role,
+            env={
+                "SPN_HUB_URL": f"https://{_FQDN}:{self.port}",
+                "SPN_SERVICE_URN": self.urn(service),
+                "SPN_CERTIFICATE": str(certificate),
+                "SPN_CERTIFICATE_KEY": str(key),
+                "SPN_TRUST": str(self.folder / "ca.pem"),
+                "FORWARD_ADDRESS" if role == "provider" else "BIND_ADDRESS": address,
+                **(env or {}),
+            },
+        )
+        self._agents.append(command)
+        return command
+
+    async def start_provider(
+        self,
+        forward: tuple[str, int],
+        *,
+        service: str = "web",
+        credentials: Credentials | None = None,
+        wait: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Command:
+        """Start a provider agent for a TCP server; ``wait`` for its session."""
+        command = await self._start_agent("provider", f"{forward[0]}:{forward[1]}", service, credentials, env)
+        if wait:
+            await command.line("session.established")
+        return command
+
+    async def start_consumer(
+        self,
+        *,
+        service: str = "web",
+        credentials: Credentials | None = None,
+        wait: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Consumer:
+        """Start a consumer agent on a free port; ``wait`` for its session."""
+        command = await self._start_agent("consumer", "127.0.0.1:0", service, credentials, env)
+        ready = await command.line("agent.ready")
+        if wait:
+            await command.line("session.established")
+        host, _, port = ready["addresses"][0].rpartition(":")
+        return Consumer(command, (host, int(port)))
+
+    async def start(
+        self, forward: tuple[str, int], *hub_options: str, env: Mapping[str, str] | None = None
+    ) -> tuple[Command, Command, Consumer]:
+        """The usual three: hub, provider agent, consumer agent, with their sessions. ``env`` is the agents'."""
+        hub = await self.start_hub(*hub_options)
+        # Together: a command takes a second of CPU to start. A consumer that is first tries again at once.
+        provider, consumer = await asyncio.gather(self.start_provider(forward, env=env), self.start_consumer(env=env))
+        return hub, provider, consumer
+
+    # ---- TCP programs, closed at the end -----------------------------------------------------------------------
+
+    def serve(self) -> TcpServer:
+        """A TCP server whose connections the test takes."""
+        return self._stack.enter_context(TcpServer())
+
+    async def connect(self, consumer: Consumer, receive_buffer: int = 0) -> TcpPeer:
+        """A TCP client of the service."""
+        return self.keep(await TcpPeer.connect(consumer.address, receive_buffer))
+
+    async def accept(self, server: TcpServer) -> TcpPeer:
+        """The server's end of the next connection."""
+        return self.keep(await server.accept())
+
+    def keep(self, peer: TcpPeer) -> TcpPeer:
+        """Close it with the world."""
+        self._stack.callback(peer.close)
+        return peer
+
+    async def join(self, consumer: Consumer, server: TcpServer, receive_buffer: int = 0) -> tuple[TcpPeer, TcpPeer]:
+        """A connection through hub and agents: the client's end and the server's."""
+        accepting = asyncio.ensure_future(self.accept(server))
+        try:
+            client = await self.connect(consumer, receive_buffer)
+            return client, await accepting
+        finally:
+            accepting.cancel()
+
+    # ---- the books ---------------------------------------------------------------------------------------------
+
+    async def events(self, *sources: str) -> list[Line]:
+        """All events of the journal (or of the given sources), as ``spnlog replay --all`` shows them."""
+        return [event_line(recorded) for recorded in await self._read(sources)]
+
+    async def replayed(self, *sources: str) -> list[Line]:
+        """The lifecycle lines, as ``spnlog replay`` shows them."""
+        lines = [lifecycle_line(recorded) for recorded in await self._read(sources)]
+        return [line for line in lines if line is not None]
+
+    async def _read(self, sources: Sequence[str]) -> list[Recorded]:
+        # In this process: a command takes a second to start. test_transfer runs the commands themselves.
+        async with AsyncExitStack() as stack:
+            entered = [await stack.enter_async_context(open_source(name)) for name in sources or [str(self.journal)]]
+            return [recorded async for _, recorded in merge(entered)]
+
+    def printed(self) -> list[Line]:
+        """The lifecycle lines that the hub processes printed."""
+        return [line for hub in self.hubs for line in lifecycle(hub.lines)]
+
+    async def verify(self, *sources: str) -> Line:
+        """The verdict of ``spnlog verify --json``, which must be clean."""
+        async with AsyncExitStack() as stack:
+            entered = [await stack.enter_async_context(open_source(name)) for name in sources or [str(self.journal)]]
+            result = await verify(entered)
+        assert result.faults == ()
+        return result.to_json()
+
+    async def end(self, *, hub_errors: Sequence[str] = ()) -> list[Line]:
+        """Stop agents, then the hub, all with status 0; check the books; the lifecycle lines as replayed.
+
+        Checked: ``spnlog verify`` is clean and nothing is open; the replayed lines are the printed ones; every start
+        has its one end; no process logged an error (but those of the hub named in ``hub_errors``) or wrote to standard
+        error.
+        """
+        statuses = await asyncio.gather(*(agent.stop() for agent in self._agents if agent.running))
+        statuses.append(await self.hub.stop())
+        assert set(statuses) == {0}
+        verdict, replayed = await self.verify(), await self.replayed()
+        (log,) = verdict["logs"]
+        assert (log["openSessions"], log["openConnections"]) == ([], [])
+        if all(hub.said("hub.stopped") for hub in self.hubs):
+            assert replayed == self.printed()
+        else:
+            # Killed: the printed lines may lack the last (and the next hub's begin with the ends it wrote).
+            printed = self.printed()
+            assert [line for line in replayed if line in printed] == printed
+        check_ends(replayed)
+        for process in self.processes:
+            errors = [line for line in process.lines if line.get("level") in ("error", "critical")]
+            if process in self.hubs:
+                errors = [line for line in errors if line["event"] not in hub_errors]
+            assert (process.name, errors, process.errors) == (process.name, [], [])
+        return replayed
+
+
+def check_ends(lines: Sequence[Line]) -> None:
+    """Every session and connection starts once and ends once, in this order."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    for line in lines:
+        kind = str(line["eventType"])
+        if "Connection" in kind:
+            name: tuple[str, ...] = (
+                line["consumerSideSpnSessionId"],
+                line["providerSideSpnSessionId"],
+                line["spnConnectionId"],
+            )
+        else:
+            name = (line["spnSessionId"],)
+        assert seen[name] == (0 if kind.startswith("start") else 1), line
+        seen[name] += 1
+    assert set(seen.values()) <= {2}

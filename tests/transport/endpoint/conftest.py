@@ -1,0 +1,99 @@
+"""Endpoints and a scripted hub on a network in memory, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+
+from spnhub.transport.endpoint.api import (
+    ConsumerEndpoint,
+    ProviderEndpoint,
+    create_consumer_endpoint,
+    create_provider_endpoint,
+)
+from spnhub.transport.endpoint.config import Driver, Runtime
+from spnhub.transport.engine import Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
+from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
+from tests.support.fake_network import FakeNetwork, FakeNode, LoopClock
+from tests.support.virtual_loop import VirtualLoop
+from tests.transport.endpoint.hub_script import HUB, ScriptedHub
+
+URL = "https://hub.test:443"
+URN = "urn:chip-in:service:realm:hub:echo"
+CONSUMER = fake_certificate("CN=consumer", "clients")
+PROVIDER = fake_certificate("CN=provider", "clients")
+KEY = b"key"
+TRUST = fake_ca("servers")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Virtual time for the tests of this folder, save those with real sockets."""
+    if item.get_closest_marker("system"):
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop}
+
+
+class World:
+    """A network with one hub; makes endpoints."""
+
+    def __init__(self) -> None:
+        self.wire = FakeWire()
+        self.network = FakeNetwork(LoopClock(), latency=0.005)
+        self.hub = self.new_hub()
+        self.nodes: list[FakeNode] = []
+        self.addresses: list[tuple[str, int]] = [HUB]
+        self.endpoints: list[ConsumerEndpoint | ProviderEndpoint] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        self._random = random.Random(1)
+
+    def new_hub(self, address: tuple[str, int] = HUB) -> ScriptedHub:
+        """A hub at ``address`` (in place of one that has crashed)."""
+        engine = FakeEngine(self.wire, Limits())
+        identity = ServerIdentity(fake_certificate("CN=hub.test", "servers"), KEY, fake_ca("clients"), ("spn/1",))
+        engine.set_policy(ServerPolicy({"hub.test": identity}))
+        return ScriptedHub(self.network, engine, address)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What endpoints of this world run on."""
+
+        def build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
+            engine = FakeEngine(self.wire, limits)
+            node = FakeNode(self.network, engine, on_events)
+            self.nodes.append(node)
+            return engine, node
+
+        async def resolve(host: str, port: int) -> list[tuple[str, int]]:
+            return list(self.addresses)
+
+        return Runtime(build, resolve, self._random.random)
+
+    async def consumer(
+        self, *, certificate: bytes = CONSUMER, url: str = URL, retries: int | None = None, wait_for_hub: bool = False
+    ) -> ConsumerEndpoint:
+        """A consumer with its session."""
+        endpoint = await create_consumer_endpoint(
+            url, URN, certificate, KEY, TRUST, retries=retries, wait_for_hub=wait_for_hub, runtime=self.runtime
+        )
+        self.endpoints.append(endpoint)
+        return endpoint
+
+    async def provider(self) -> ProviderEndpoint:
+        """A provider with its session."""
+        endpoint = await create_provider_endpoint(URL, URN, PROVIDER, KEY, TRUST, runtime=self.runtime)
+        self.endpoints.append(endpoint)
+        return endpoint
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A hub, and whatever the test adds; all closed at the end."""
+    made = World()
+    yield made
+    for writer in made.writers:
+        writer.transport.abort()
+    for endpoint in made.endpoints:
+        await endpoint.close()

@@ -1,0 +1,89 @@
+"""Arguments that can't be used are named, before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spnhub.events.model import EndPointType
+from spnhub.transport.endpoint.config import EndpointConfig, read_config
+from spnhub.transport.engine import Limits
+from spnhub.transport.errors import ConfigurationError, SpnError
+
+PEM = "-----BEGIN CERTIFICATE-----\n"
+
+
+def _read(url: str = "https://hub.example:4433", certificate: Any = PEM, key: Any = PEM, **rest: Any) -> EndpointConfig:
+    return read_config(EndPointType.PROVIDER, url, "urn:x", certificate, key, None, **rest)
+
+
+def test_text_bytes_and_path_are_the_same(tmp_path: Path) -> None:
+    """PEM comes as text, bytes, a path, or a path's text."""
+    file = tmp_path / "cert.pem"
+    file.write_text(PEM)
+    assert {_read(certificate=value).certificate for value in (PEM, PEM.encode(), file, str(file))} == {PEM.encode()}
+
+
+def test_whole_config() -> None:
+    """What is made of the arguments; the key stays out of the repr."""
+    config = _read("https://Hub.Example./", weight=5, instance_id="one")
+    expected = EndpointConfig(
+        EndPointType.PROVIDER,
+        "hub.example",
+        443,
+        "urn:x",
+        PEM.encode(),
+        PEM.encode(),
+        None,
+        "one",
+        5,
+        None,
+        False,
+        Limits(),
+    )
+    assert config == expected
+    assert "certificate_key" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hub.example",
+        "hub.example:443",
+        "https://",
+        "https://hub.example/path",
+        "https://hub.example:99999",
+        "https://user@hub.example",
+        "https://hub.example?x=1",
+    ],
+)
+def test_bad_url(url: str) -> None:
+    """Only https://fqdn:port."""
+    with pytest.raises(ConfigurationError, match="hub_url"):
+        _read(url)
+
+
+@pytest.mark.parametrize("url", ["https://192.0.2.1", "https://[2001:db8::1]:4433"])
+def test_address_in_the_url(url: str) -> None:
+    """An address selects no hub; the message says what to do."""
+    with pytest.raises(ConfigurationError, match="FQDN"):
+        _read(url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"certificate": "/no/such/file"}, "certificate:"),
+        ({"key": "/no/such/file"}, "certificate_key:"),
+        ({"weight": -1}, "weight"),
+        ({"instance_id": "x" * 257}, "instance_id"),
+    ],
+)
+def test_bad_argument_is_named(arguments: dict[str, Any], name: str) -> None:
+    """ValueError for who expects one, SpnError for who catches those."""
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        _read(**arguments)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, SpnError)

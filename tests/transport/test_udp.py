@@ -1,0 +1,182 @@
+"""Real UDP sockets around an engine: joined datagrams, full sockets, ports where nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from spnhub.pki import Authority
+from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.engine import (
+    Address,
+    ClientPolicy,
+    Closed,
+    CloseKind,
+    Connected,
+    EngineEvent,
+    Limits,
+    Opened,
+    Readable,
+    ServerIdentity,
+    ServerPolicy,
+)
+from spnhub.transport.udp import UdpEndpoint
+
+AUTHORITY = Authority.create()
+
+
+class Side:
+    """An engine on real sockets, and everything it said."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.engine = AioquicEngine(limits)
+        self.events: list[EngineEvent] = []
+        self.on_event: Callable[[EngineEvent], None] = lambda _event: None
+        self._news = asyncio.Event()
+        self.endpoint = UdpEndpoint(self.engine, self._on_events)
+
+    def _on_events(self, events: list[EngineEvent]) -> None:
+        for event in events:
+            self.events.append(event)
+            self.on_event(event)
+        self._news.set()
+
+    async def until(self, found: Callable[[EngineEvent], bool]) -> EngineEvent:
+        """The first event that ``found`` is true for."""
+        async with asyncio.timeout(30):
+            while True:
+                for event in self.events:
+                    if found(event):
+                        return event
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def pair(host: str = "127.0.0.1", limits: Limits | None = None) -> AsyncIterator[tuple[Side, Side, int, int]]:
+    """A server, a client and the two ends of a connection between them."""
+    server, client = Side(limits or Limits()), Side(limits or Limits())
+    mine, site = AUTHORITY.client("someone"), AUTHORITY.server("hub.test")
+    server.engine.set_policy(
+        ServerPolicy({"hub.test": ServerIdentity(site.certificate, site.key, AUTHORITY.certificate, ("spn/1",))})
+    )
+    bound = await server.endpoint.open_server_socket((host, 0))
+    server.endpoint.start()
+    try:
+        remote = await client.endpoint.open_client_socket((host, bound.remote[1]))
+        policy = ClientPolicy("hub.test", ("spn/1",), mine.certificate, mine.key, AUTHORITY.certificate)
+        c = client.engine.connect(remote, policy, client.endpoint.now())
+        client.endpoint.flush()
+        connected = await server.until(lambda event: isinstance(event, Connected))
+        assert isinstance(connected, Connected)
+        await client.until(lambda event: isinstance(event, Connected))
+        yield server, client, connected.c, c
+    finally:
+        await client.endpoint.close()
+        await server.endpoint.close()
+
+
+async def transfer(server: Side, client: Side, c: int, size: int) -> bytes:
+    """Send ``size`` bytes from the client; what the server got."""
+    got = bytearray()
+    done = asyncio.get_running_loop().create_future()
+
+    def on_server(event: EngineEvent) -> None:
+        if isinstance(event, (Readable, Opened)):
+            while True:
+                answer = server.engine.read(event.c, event.s, 1 << 20)
+                if answer is None or answer == (b"", False):
+                    break
+                got.extend(answer[0])
+                if answer[1]:
+                    done.set_result(None)
+                    break
+
+    server.on_event = on_server
+    s = client.engine.open_bidi(c)
+    assert s is not None
+    data = bytes(i % 251 for i in range(size))
+    position = 0
+
+    def push(_event: EngineEvent | None = None) -> None:
+        nonlocal position
+        while position < size:
+            taken = client.engine.write(c, s, data[position : position + 65_536])
+            position += taken
+            if taken < 65_536 and position < size:
+                return
+        client.engine.finish(c, s)
+
+    client.on_event = push
+    push()
+    client.endpoint.flush()
+    async with asyncio.timeout(60):
+        await done
+    assert bytes(got) == data
+    return bytes(got)
+
+
+@pytest.mark.parametrize("datagram_size", [1200, 8952])
+async def test_bytes_arrive_whole_through_joined_datagrams(datagram_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UDP_SEGMENT and UDP_GRO move several datagrams at once, and cut them where they were joined."""
+    joined: list[int] = []
+    original = AioquicEngine.receive
+
+    def spy(self: AioquicEngine, data: bytes, address: object, segment_size: int, now: float) -> None:
+        if segment_size and len(data) > segment_size:
+            joined.append(-(-len(data) // segment_size))
+        original(self, data, address, segment_size, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AioquicEngine, "receive", spy)
+    async with pair(limits=Limits(datagram_size=datagram_size)) as (server, client, _, c):
+        await transfer(server, client, c, 2_000_000)
+    assert max(joined, default=0) > 1
+
+
+async def test_without_segmentation_every_datagram_goes_alone() -> None:
+    """A kernel or device that can't do it costs speed, not bytes."""
+    async with pair() as (server, client, _, c):
+        for side in (server, client):
+            for entry in side.endpoint._sockets.values():
+                entry.segments = False
+        await transfer(server, client, c, 500_000)
+
+
+async def test_a_full_socket_keeps_what_it_does_not_take() -> None:
+    """Datagrams wait for the socket, bounded; nothing is lost for long."""
+    async with pair() as (server, client, _, c):
+        for side in (server, client):
+            for entry in side.endpoint._sockets.values():
+                entry.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await transfer(server, client, c, 500_000)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str) -> None:
+    """Port unreachable (the error queue of an unconnected socket), then an unanswered probe: UNREACHABLE (D-20)."""
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    async with pair(host, Limits(keep_alive=0.5)) as (server, client, sc, _):
+        for index in list(client.endpoint._sockets):
+            client.endpoint.release(Address(index, ()))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        closed = await server.until(lambda event: isinstance(event, Closed))
+        assert isinstance(closed, Closed)
+        assert (closed.c, closed.kind) == (sc, CloseKind.UNREACHABLE)
+        # Keep-alive, then the probe timeout, and some for a busy machine.
+        assert loop.time() - began < 0.5 + 1.0 + 3.0
+
+
+async def test_a_hub_that_is_gone_is_known_within_the_probe_timeout() -> None:
+    """On a connected socket the kernel says so itself."""
+    async with pair(limits=Limits(keep_alive=0.5)) as (server, client, _, c):
+        for index in list(server.endpoint._sockets):
+            server.endpoint.release(Address(index, ()))
+        closed = await client.until(lambda event: isinstance(event, Closed))
+        assert isinstance(closed, Closed)
+        assert (closed.c, closed.kind) == (c, CloseKind.UNREACHABLE)

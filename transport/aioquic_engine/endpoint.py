@@ -1,0 +1,416 @@
+"""The endpoint on aioquic: datagrams to connections and back, handshakes, time, closing. Sans-I/O.
+
+Counterpart: :mod:`spnhub.transport.aioquic_engine.engine` adds what travels on the connections.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from typing import Final
+
+from aioquic.buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionState
+from aioquic.quic.packet import (
+    QuicPacketType,
+    QuicProtocolVersion,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+
+from spnhub.transport import engine as api
+from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
+from spnhub.transport.aioquic_engine.link import Link, segment
+from spnhub.transport.aioquic_engine.streams import StreamRecord
+from spnhub.transport.aioquic_engine.tls import Identity, load_chain, load_key, parse_identity
+
+__all__ = ["Endpoint"]
+
+_log = logging.getLogger(__name__)
+
+_CID_LENGTH: Final = 8
+_MAX_HALF_OPEN: Final = 512
+"""Handshakes under way at once under one server name; further ones are dropped (the client repeats them)."""
+_ROUNDS: Final = 64
+"""How often one :meth:`AioquicEngine.transmit` goes on pumping what its own packets made room for."""
+
+
+class Endpoint(ABC):
+    """Routes datagrams and lets time pass.
+
+    :param limits: bounds of every connection.
+    :param clock: wall clock, for the validity of certificates only.
+    """
+
+    def __init__(
+        self, limits: api.Limits | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._limits = limits or api.Limits()
+        self._clock = clock
+        self._identities: dict[str, Identity] = {}
+        self._identities_by_socket: dict[int, dict[str, Identity]] = {}
+        self._links: dict[int, Link] = {}
+        self._cids: dict[bytes, Link] = {}
+        self._ids = itertools.count(1)
+        self._events: list[api.EngineEvent] = []
+        self._dirty: dict[Link, None] = {}
+        """Connections to look at: something came in, was asked for, or is due."""
+        self._timers: list[tuple[float, int, Link]] = []
+        self._timer_ids = itertools.count()
+        self._outbox: deque[api.Transmit] = deque()
+        self._half_open: dict[str, int] = {}
+        self._handshakes = HandshakeQueue()
+        self._may_shake_hands = False
+        self._now = 0.0
+
+    @abstractmethod
+    def _collect(self, link: Link) -> None:
+        """Turn what aioquic has to say about a connection into events of ours."""
+
+    @abstractmethod
+    def _end(self, link: Link, event: api.Closed | api.HandshakeRefused) -> None:
+        """Say that a connection is over, and end what hangs on it."""
+
+    @abstractmethod
+    def _on_room(self, link: Link, record: StreamRecord) -> None:
+        """More may be written on a stream again."""
+
+    @abstractmethod
+    def _pump(self) -> None:
+        """Pass on what spliced streams have received."""
+
+    # ---- policy ------------------------------------------------------------------------------------------------
+
+    def set_policy(self, policy: api.ServerPolicy) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_policy`."""
+        identities = _parse(policy.identities)
+        self._identities_by_socket = {local: _parse(names) for local, names in policy.by_socket.items()}
+        self._identities = identities
+
+    def _configuration(self, **values: object) -> QuicConfiguration:
+        limits = self._limits
+        return QuicConfiguration(
+            connection_id_length=_CID_LENGTH,
+            idle_timeout=limits.idle_timeout,
+            max_datagram_size=limits.datagram_size,
+            max_datagram_frame_size=65536,
+            max_data=limits.streams * limits.stream_window + limits.window_budget,
+            max_stream_data=limits.stream_window,
+            supported_versions=[QuicProtocolVersion.VERSION_1],
+            **values,  # type: ignore[arg-type]  # a dataclass that cannot type a mapping of its fields
+        )
+
+    # ---- datagrams in ------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, address: api.Address, segment_size: int, now: float) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.receive`."""
+        self._now = now
+        self._may_shake_hands = True
+        if not segment_size or len(data) <= segment_size:
+            self._receive_one(data, address, now)
+        else:
+            for start in range(0, len(data), segment_size):
+                self._receive_one(data[start : start + segment_size], address, now)
+
+    def _receive_one(self, data: bytes, address: api.Address, now: float) -> None:
+        if len(data) < 1 + _CID_LENGTH:
+            return
+        if data[0] & 0x80:
+            length = data[5] if len(data) > 5 else 0
+            link = self._cids.get(data[6 : 6 + length])
+            if link is None and self._is_first_contact(data, address):
+                self._handshakes.arrive(data, address)
+        else:
+            link = self._cids.get(data[1 : 1 + _CID_LENGTH])
+        if link is None:
+            return
+        if link.closing:
+            link.heard_while_closing()
+            self._dirty[link] = None
+        elif link.waiting or not (link.connected or link.is_client):
+            self._handshakes.put(Waiting(link, data, address, link.queue))
+        else:
+            self._deliver(link, data, address, now)
+
+    def _deliver(self, link: Link, data: bytes, address: api.Address, now: float) -> None:
+        try:
+            link.quic.receive_datagram(data, address, now)
+        except Exception:
+            # A datagram that trips aioquic itself must cost its own connection only.
+            _log.exception("connection %d failed on a datagram", link.c)
+            link.quic.close(error_code=1, frame_type=0, reason_phrase="internal error")
+        link.last_heard = now
+        self._dirty[link] = None
+        link.heard = True
+
+    def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
+        """Whether this may begin a connection; another QUIC version is answered here."""
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_LENGTH)
+        except ValueError:
+            return False
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not self._names(address) or len(data) < 1200:
+            return False
+        if header.version != QuicProtocolVersion.VERSION_1:
+            reply = encode_quic_version_negotiation(
+                source_cid=header.destination_cid,
+                destination_cid=header.source_cid,
+                supported_versions=[QuicProtocolVersion.VERSION_1],
+            )
+            self._outbox.append(api.Transmit(reply, address, 0))
+            return False
+        return header.packet_type == QuicPacketType.INITIAL
+
+    def _names(self, address: api.Address) -> dict[str, Identity]:
+        return self._identities_by_socket.get(address.local, self._identities)
+
+    def _shake_hands(self) -> None:
+        """One step of one handshake, if one waits (D-33)."""
+        self._may_shake_hands = False
+        self._handshakes.sort_arrivals(lambda address, name: name in self._names(address))
+        waiting = self._handshakes.next()
+        if waiting is None:
+            return
+        link, data, address, name = waiting
+        if link is None:
+            # A repeated Initial finds the connection that the first one made.
+            link = self._cids.get(data[6 : 6 + data[5]]) or self._accept(data, address, name)
+        if link is not None and not link.closing:
+            self._deliver(link, data, address, self._now)
+
+    def _accept(self, data: bytes, address: api.Address, name: str) -> Link | None:
+        """Begin a connection with its first datagram."""
+        identities = self._names(address)
+        if not identities or self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
+            return None
+        destination = data[6 : 6 + data[5]]
+        # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
+        placeholder = next(iter(identities.values()))
+        quic = Connection(
+            configuration=self._configuration(
+                is_client=False, certificate=placeholder.certificate, private_key=placeholder.private_key
+            ),
+            limits=self._limits,
+            identities=identities,
+            clock=self._clock,
+            original_destination_connection_id=destination,
+        )
+        link = self._add(quic, address, name)
+        link.first_cid = quic.host_cid
+        self._route(link, destination)
+        return link
+
+    def _add(self, quic: Connection, address: api.Address, queue: str = "") -> Link:
+        link = Link(next(self._ids), quic, address, self._now, self._limits)
+        link.queue = queue
+        self._links[link.c] = link
+        self._half_open[queue] = self._half_open.get(queue, 0) + 1
+        self._route(link, quic.host_cid)
+        return link
+
+    def _remove(self, link: Link) -> None:
+        link.gone = True
+        self._links.pop(link.c, None)
+        for cid in link.cids:
+            self._cids.pop(cid, None)
+
+    def _route(self, link: Link, cid: bytes) -> None:
+        self._cids[cid] = link
+        link.cids.add(cid)
+
+    def unreachable(self, address: api.Address, now: float) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
+        self._now = now
+        for link in self._links.values():
+            if link.address == address and not link.closing and link.probe_deadline is None:
+                link.probe_deadline = now + self._limits.probe_timeout
+                link.quic.send_ping(0)
+                self._dirty[link] = None
+
+    # ---- time --------------------------------------------------------------------------------------------------
+
+    def timer(self) -> float | None:
+        """See :meth:`spnhub.transport.engine.Engine.timer`."""
+        timers = self._timers
+        while timers and (timers[0][2].timer_at != timers[0][0] or timers[0][2].gone):
+            heappop(timers)
+        if len(self._handshakes):
+            return self._now
+        return timers[0][0] if timers else None
+
+    def _arm(self, link: Link) -> None:
+        when = link.next_timer()
+        if when != link.timer_at:
+            link.timer_at = when
+            if when is not None:
+                heappush(self._timers, (when, next(self._timer_ids), link))
+
+    def handle_timer(self, now: float) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
+        self._now = now
+        self._may_shake_hands = True
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            when, _, link = heappop(timers)
+            if link.timer_at != when or link.gone:
+                continue
+            link.timer_at = None
+            self._dirty[link] = None
+            if link.closing:
+                if link.closing_until <= now:
+                    self._remove(link)
+                continue
+            silent = link.on_time(now)
+            if silent is api.CloseKind.UNREACHABLE:
+                self._end(link, api.Closed(link.c, silent, 0, "port unreachable, and no answer to a probe"))
+                self._remove(link)
+            elif silent is api.CloseKind.IDLE:
+                self._refuse_or_close_silently(link)
+            elif link.suspect_now(now):
+                self._events.append(api.Suspect(link.c))
+
+    def _refuse_or_close_silently(self, link: Link) -> None:
+        if link.connected:
+            self._end(link, api.Closed(link.c, api.CloseKind.IDLE, 0, "idle timeout"))
+        else:
+            self._end(link, link.handshake_failure(None, "handshake timeout"))
+        self._remove(link)
+
+    # ---- datagrams out -----------------------------------------------------------------------------------------
+
+    def transmit(self, now: float) -> list[api.Transmit]:
+        """See :meth:`spnhub.transport.engine.Engine.transmit`."""
+        self._now = now
+        out = list(self._outbox)
+        self._outbox.clear()
+        for _ in range(_ROUNDS):
+            if not self._dirty:
+                break
+            dirty, self._dirty = self._dirty, {}
+            for link in dirty:
+                if link.holds and not link.gone:
+                    link.held_back = True
+                elif not link.gone:
+                    self._transmit_link(link, now, out)
+            self._pump()
+        return out
+
+    def _transmit_link(self, link: Link, now: float, out: list[api.Transmit]) -> None:
+        quic = link.quic
+        if quic.close_event is not None and not link.closing:
+            self._collect(link)
+        if link.closing:
+            out.extend(link.closing_transmits(now))
+            self._arm(link)
+            return
+        datagrams = quic.datagrams_to_send(now)
+        if datagrams:
+            if link.sent(now):
+                # Something is outstanding from now on.
+                link.unanswered_since = now
+            segment(datagrams, out)
+        if quic.unblocked:
+            for record in quic.unblocked:
+                self._on_room(link, record)
+            quic.unblocked.clear()
+        self._arm(link)
+
+    # ---- connections -------------------------------------------------------------------------------------------
+
+    def connect(self, address: api.Address, policy: api.ClientPolicy, now: float) -> int:
+        """See :meth:`spnhub.transport.engine.Engine.connect`."""
+        self._now = now
+        chain = load_chain(policy.certificate_chain, "certificate")
+        key = load_key(policy.private_key, "certificate key")
+        if key.public_key() != chain[0].public_key():
+            raise ValueError("certificate key does not belong to the certificate")
+        if policy.trust is not None:
+            load_chain(policy.trust, "trust")
+        quic = Connection(
+            configuration=self._configuration(
+                is_client=True,
+                alpn_protocols=list(policy.alpn),
+                server_name=policy.server_name,
+                certificate=chain[0],
+                certificate_chain=chain[1:],
+                private_key=key,
+                cadata=policy.trust,
+            ),
+            limits=self._limits,
+        )
+        link = self._add(quic, address)
+        link.is_client = True
+        quic.connect(address, now)
+        self._dirty[link] = None
+        return link.c
+
+    def close(self, c: int, code: int, reason: str) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.close`."""
+        link = self._live(c)
+        if link is not None:
+            link.closed_by_user = True
+            link.quic.close(error_code=code, reason_phrase=reason)
+            self._dirty[link] = None
+
+    def hold(self, c: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.hold`."""
+        link = self._links.get(c)
+        if link is not None:
+            link.holds += 1
+
+    def release(self, c: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.release`."""
+        link = self._links.get(c)
+        if link is not None and link.holds:
+            link.holds -= 1
+            if not link.holds and link.held_back:
+                link.held_back = False
+                self._dirty[link] = None
+
+    def send_datagram(self, c: int, data: bytes) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.send_datagram`."""
+        link = self._live(c)
+        if link is not None and (link.quic._remote_max_datagram_frame_size or 0) >= len(data) + 3:
+            link.quic.send_datagram_frame(data)
+            self._dirty[link] = None
+
+    def set_streams(self, c: int, limit: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_streams`."""
+        link = self._live(c)
+        if link is not None:
+            link.quic.allow_streams(limit)
+            self._dirty[link] = None
+
+    def info(self, c: int) -> api.ConnectionInfo | None:
+        """See :meth:`spnhub.transport.engine.Engine.info`."""
+        link = self._live(c)
+        if link is None:
+            return None
+        rtt, window, in_flight = link.quic.measurements()
+        return api.ConnectionInfo(link.address, rtt, window, in_flight, len(link.quic.records), link.quic.buffered)
+
+    def _live(self, c: int) -> Link | None:
+        link = self._links.get(c)
+        if link is None or link.closing or link.quic._state in _ENDED:
+            return None
+        return link
+
+
+def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, Identity]:
+    parsed = {}
+    for name, identity in identities.items():
+        try:
+            parsed[name.lower()] = parse_identity(identity)
+        except ValueError as exc:
+            raise ValueError(f"{name}: {exc}") from exc
+    return parsed
+
+
+_ENDED: Final = frozenset({QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED})
