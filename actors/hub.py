@@ -96,7 +96,9 @@ class HubActor(EventLoopActor):
 
     def _load_inventory(self, message: LoadInventory) -> None:
         if not self._stop_asked:
-            made = self._plan(message.realms)
+            made = message.plan
+            if made is None or made.before is not self._env.table:
+                made = self._plan(message.realms)
             self._env.carry_out(Decision((made.loaded(initial=not self._loaded),)))
             self._loaded = True
             self._apply(made)

@@ -89,12 +89,12 @@ class RealmActor(EventLoopActor):
 
     def _service_empty(self, message: ServiceEmpty) -> None:
         key = message.key
-        if self._defines(key) or self._waiting or key not in self._services:
+        if self._defines(key) or self._waiting or self._services.get(key) != message.child:
             return
-        ref = self._services.pop(key)
-        if self._env.directory.services.get(key.service_urn) == ref:
+        del self._services[key]
+        if self._env.directory.services.get(key.service_urn) == message.child:
             del self._env.directory.services[key.service_urn]
-        ref.tell(Leave())
+        message.child.tell(Leave())
         self._tell_when_empty()
 
     def _define(self, _: DefineRealm) -> None:

@@ -57,6 +57,7 @@ class ServiceEmpty:
     """To the parent: the service isn't defined any more, and nothing of it is left."""
 
     key: ServiceKey
+    child: ActorRef[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +384,7 @@ class ServiceActor(EventLoopActor):
     def _tell_when_empty(self) -> None:
         busy = self._upkeep.instance.phase in {rules.Phase.STARTING, rules.Phase.STOPPING}
         if not self._roster.sessions and not self._stopping and not busy:
-            self._parent.tell(ServiceEmpty(self._key))
+            self._parent.tell(ServiceEmpty(self._key, self.actor_ref))
 
     def _leave(self, _: Leave) -> None:
         self._upkeep.cancel()

@@ -15,6 +15,7 @@ from spnhub.actors.commands import Command
 from spnhub.actors.environment import ActorOptions, Environment
 from spnhub.actors.hub import HubActor
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.plan import Table
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
 
@@ -72,6 +73,11 @@ class ActorSystem:
             run()
         while env.timers.fire(env.now):
             run()
+
+    @property
+    def table(self) -> Table:
+        """The inventory by which the actors decide now; it is never changed, only replaced."""
+        return self._env.table
 
     def take_commands(self) -> list[Command]:
         """What the transport must do, in order; each command is given once."""

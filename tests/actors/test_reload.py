@@ -111,6 +111,21 @@ def test_nothing_is_different(bench: Bench) -> None:
     assert bench.hub(inventory(service(), service(OTHER_SERVICE))) == ([loaded()], [])
 
 
+def test_plan_that_was_made_before(bench: Bench) -> None:
+    """It counts if it begins with the table of now; an old one is made anew. Realms that have expired since, go."""
+    table = bench.system.table
+    after = (realm(service(), expired_at=WALL + 1),)
+    made = plan(table, Table.of(after, WALL, table))
+    assert bench.hub(LoadInventory(after, made))[0][0] == loaded(realms_changed=1, services_removed=1)
+    assert bench.system.table is made.after
+    assert bench.hub(LoadInventory(after, made)) == ([loaded()], [])
+    late = (realm(service(OTHER_SERVICE), expired_at=WALL),)
+    table = bench.system.table
+    made = plan(table, Table.of(late, WALL - 1, table))
+    events, _ = bench.hub(LoadInventory(late, made))
+    assert events[-1] == ServiceRemoved(**WHERE, service_urn=OTHER_SERVICE, reason="expired")
+
+
 def test_rejected(bench: Bench) -> None:
     """Nothing changes; each fault is named, up to a bound."""
     faults = tuple(f"realm acme: fault {number}" for number in range(1001))

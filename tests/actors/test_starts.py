@@ -474,6 +474,12 @@ def test_removed_service_is_stopped(bench: Bench) -> None:
     assert phase(bench) is None
 
 
+def test_removed_service_that_another_process_had_started(bench: Bench) -> None:
+    """Whose provider is there is stopped, too."""
+    bench.provider(1)
+    assert bench.hub(LoadInventory(()))[1][0] == StopService(SERVICE, "removed", ON_PAYLOAD)
+
+
 def test_removed_while_it_starts(bench: Bench) -> None:
     """Who waits is cut with its session; the start is undone."""
     waiting(bench)
