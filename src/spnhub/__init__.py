@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SessionLost,
         SessionRefused,
         SpnError,
+        Unsupported,
     )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "SessionLost",
     "SessionRefused",
     "SpnError",
+    "Unsupported",
     "__version__",
     "create_consumer_endpoint",
     "create_provider_endpoint",

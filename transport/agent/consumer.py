@@ -19,6 +19,7 @@ from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket, 
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
+from spnhub.transport.endpoint.session import CONNECT_BOUND
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SessionLost, SpnError
 
@@ -64,8 +65,8 @@ class ConsumerLimits:
     """Of these, how many may wait for a session; one more is reset at once (D-27)."""
     hold: float = 10.0
     """How long each of them waits before it is reset (D-27)."""
-    connect: float = 30.0
-    """How long an SPN connection may take to become Connected."""
+    connect: float = CONNECT_BOUND
+    """How long an SPN connection may take to become Connected: the hub may be starting the service."""
     pause: float = 1.0
     """How long accepting pauses when this host is out of descriptors or memory (D-25)."""
 
@@ -125,6 +126,11 @@ class ConsumerAgent(Generic[S]):
     async def wait_idle(self) -> None:
         """Wait until no connection is open."""
         await self._idle.wait()
+
+    async def drain(self) -> None:
+        """Take no new connections, and wait until no connection is open. No bound: whoever waits has one."""
+        self.stop_accepting()
+        await self.wait_idle()
 
     async def close(self) -> None:
         """Stop at once: what is still open is reset."""

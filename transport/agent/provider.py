@@ -20,7 +20,7 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, connect
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import SpnError
+from spnhub.transport.errors import SpnError, Unsupported
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -49,12 +49,29 @@ class RequestSource(Protocol):
         :raises SpnError: the session is over.
         """
 
+    async def set_weight(self, weight: int) -> None:
+        """Set the share of new connections.
+
+        :raises Unsupported: the hub is too old to be told.
+        :raises SpnError: the session is over.
+        """
+
+    async def wait_all_connections_closed(self) -> None:
+        """After a weight of 0: wait until the hub says that nothing is open and nothing will come.
+
+        :raises SpnError: the session is over.
+        """
+
 
 S = TypeVar("S", bound=RequestSource)
 
 
 class RequestSources(Protocol[S]):
     """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
+
+    @property
+    def current(self) -> S | None:
+        """The endpoint, while its session is up."""
 
     async def wait(self, other_than: S | None = None) -> S:
         """The endpoint, once there is one that isn't ``other_than``."""
@@ -84,7 +101,7 @@ class ProviderAgent(Generic[S]):
         self._opening = Tasks("connection.failed")
         self._bridges: set[Bridge] = set()
         self._connections = 0
-        self._draining = False
+        self._refusing = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -105,17 +122,33 @@ class ProviderAgent(Generic[S]):
                 # The session is over; the keeper says why.
                 continue
 
-    def stop_accepting(self) -> None:
-        """Refuse every new request from now on."""
-        self._draining = True
-
     async def wait_idle(self) -> None:
         """Wait until no connection is open."""
         await self._idle.wait()
 
+    async def drain(self) -> None:
+        """Leave without cutting anything (R-5.4): weight 0, and what is open or on its way is served to its end.
+
+        Returns when the hub says that all connections are closed and none is open here either, or when the session is
+        over. No bound: whoever waits has one. A hub that is too old to be told goes on sending requests: they are
+        refused.
+        """
+        source = self._sources.current
+        if source is not None:
+            try:
+                await source.set_weight(0)
+                await source.wait_all_connections_closed()
+            except Unsupported as exc:
+                _log.warning("agent.refusing", reason=str(exc))
+                self._refusing = True
+            except SpnError as exc:
+                # The end of the session is the end of its connections.
+                _log.debug("agent.session_over", reason=str(exc))
+        await self.wait_idle()
+
     async def close(self) -> None:
         """Stop at once: what is still open is reset."""
-        self._draining = True
+        self._refusing = True
         await self._opening.cancel()
         for bridge in list(self._bridges):
             bridge.abort(Code.PEER_LOST, "the agent is being stopped")
@@ -124,7 +157,7 @@ class ProviderAgent(Generic[S]):
     # ---- one connection ----
 
     def _take(self, request: StreamRequest) -> None:
-        if self._draining:
+        if self._refusing:
             work = self._reject(request, Code.SHUTDOWN, "the provider agent is being stopped")
         elif self._connections >= self._limits.connections:
             work = self._reject(request, Code.LIMIT, f"the provider agent has {self._connections} connections")

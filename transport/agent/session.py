@@ -61,6 +61,9 @@ class SessionKeeper(Generic[E]):
         self._longest_pause = longest_pause
         self._pause = first_pause
         self._current: E | None = None
+        self._making: asyncio.Task[E] | None = None
+        self._last = False
+        """There shall be no other session."""
         self._established = asyncio.Event()
         """Set with the next session, and then replaced."""
 
@@ -75,6 +78,12 @@ class SessionKeeper(Generic[E]):
             await self._established.wait()
         return current
 
+    def stop_renewing(self) -> None:
+        """The session that is up, if any, is the last; :meth:`run` returns with its end."""
+        self._last = True
+        if self._making is not None:
+            self._making.cancel()
+
     async def run(self) -> None:
         """Keep a session until cancelled; the endpoint is closed then.
 
@@ -82,8 +91,8 @@ class SessionKeeper(Generic[E]):
         :raises ValueError: arguments that can't be used.
         """
         loop = asyncio.get_running_loop()
-        while True:
-            endpoint = await self._establish()
+        pause = False
+        while (endpoint := await self._next(pause)) is not None:
             began = loop.time()
             session_id = endpoint.session_id
             _log.info("session.established", spnSessionId=session_id)
@@ -101,9 +110,26 @@ class SessionKeeper(Generic[E]):
             _log.warning("session.lost", spnSessionId=session_id, reason=reason)
             if failure is not None and not failure.retryable:
                 raise failure
-            await self._back_off()
+            pause = True
 
-    async def _establish(self) -> E:
+    async def _next(self, pause: bool) -> E | None:
+        """The next session, or None when there shall be none."""
+        if self._last:
+            return None
+        self._making = asyncio.create_task(self._establish(pause))
+        try:
+            return await self._making
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None
+        finally:
+            self._making = None
+
+    async def _establish(self, pause: bool) -> E:
+        if pause:
+            await self._back_off()
         while True:
             try:
                 return await self._create()

@@ -23,7 +23,7 @@ from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
 from spnhub.transport.errors import ConfigurationError, HubUnreachable
 from spnhub.transport.protocol import SessionRequest
 
-__all__ = ["Driver", "EndpointConfig", "Pem", "Runtime", "read_config"]
+__all__ = ["Driver", "EndpointConfig", "Pem", "Runtime", "check_weight", "read_config"]
 
 WEIGHT_LIMIT: Final = 1_000_000
 INSTANCE_ID_LIMIT: Final = 256
@@ -136,8 +136,7 @@ def read_config(
     host, port = _read_url(hub_url)
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
-    if not 0 <= weight <= WEIGHT_LIMIT:
-        raise ConfigurationError(f"weight is {weight}; it must be between 0 and {WEIGHT_LIMIT}")
+    check_weight(weight)
     if instance_id is not None and len(instance_id.encode()) > INSTANCE_ID_LIMIT:
         raise ConfigurationError(f"instance_id is longer than {INSTANCE_ID_LIMIT} bytes")
     return EndpointConfig(
@@ -154,6 +153,15 @@ def read_config(
         wait_for_hub,
         limits or Limits(),
     )
+
+
+def check_weight(weight: int) -> None:
+    """Whether the protocol allows it.
+
+    :raises ConfigurationError: it doesn't.
+    """
+    if not 0 <= weight <= WEIGHT_LIMIT:
+        raise ConfigurationError(f"weight is {weight}; it must be between 0 and {WEIGHT_LIMIT}")
 
 
 def _read_url(url: str) -> tuple[str, int]:

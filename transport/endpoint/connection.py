@@ -178,6 +178,10 @@ class Connection:
         self._listener = None
         self._end_aborted(code, "aborted here")
 
+    def cut(self, code: int, reason: str) -> None:
+        """The same for the endpoint's owner: the listener is told."""
+        self._end_aborted(code, reason)
+
     # ------------------------------------------------------------------------------------------------------------- end
 
     def request_close(self) -> None:

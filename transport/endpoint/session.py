@@ -7,6 +7,7 @@ one QUIC connection. Counterpart: :mod:`spnhub.transport.endpoint.connection`.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import secrets
 from collections import deque
@@ -39,10 +40,12 @@ from spnhub.transport.errors import (
     SessionLost,
     SessionRefused,
     SpnError,
+    Unsupported,
     can_retry,
     code_name,
 )
 from spnhub.transport.protocol import (
+    AllConnectionsClosed,
     CloseAck,
     CloseRequest,
     Packet,
@@ -51,6 +54,7 @@ from spnhub.transport.protocol import (
     SessionAck,
     SessionRefusal,
     SessionRequest,
+    SetWeight,
     encode,
 )
 
@@ -58,14 +62,16 @@ __all__ = ["ACK_BOUND", "CONNECT_BOUND", "OPENING_LIMIT", "Session", "SessionLis
 
 ACK_BOUND: Final = 10.0
 """Seconds that the hub has for the session ACK, once the QUIC connection is up (D-19)."""
-CONNECT_BOUND: Final = 15.0
-"""Seconds that an Opening waits for its Accept, unless :meth:`Session.open` says otherwise."""
+CONNECT_BOUND: Final = 60.0
+"""Seconds that an Opening waits for its Accept, unless :meth:`Session.open` says otherwise. More than the hub needs at
+most: 30 for a service that is started on demand, then 15 for the provider that has come."""
 OPENING_LIMIT: Final = 4096
 """Connections that may wait for a stream at once; beyond it they are refused here."""
 
 _CHUNK: Final = 65536
 _TLS_ALERT: Final = 0x100
 _NEEDED: Final = frozenset(PACKET_KINDS[name] for name in ("CloseRequest", "CloseAck", "Opening", "Accept"))
+_SET_WEIGHT: Final = PACKET_KINDS["SetWeight"]
 
 
 class SessionListener(Protocol):
@@ -76,6 +82,9 @@ class SessionListener(Protocol):
 
     def on_request(self, connection: ProviderConnection) -> None:
         """A consumer wants a connection; ``connection`` wants ``accept`` or ``reject``."""
+
+    def on_all_connections_closed(self, session: Session) -> None:
+        """The hub says that no connection is open and none will come (R-5.4, D-22)."""
 
     def on_ended(self, session: Session, error: SpnError) -> None:
         """The last call. What was the matter, :class:`EndpointClosed` after :meth:`Session.close`."""
@@ -109,6 +118,8 @@ class Session:
         self.spn_session_id = ""
         self.hub_id = ""
         self._request = request
+        self._weight = request.weight
+        self._all_closed = False
         self._listener = listener
         self._wake = wake
         self._random_bytes = random_bytes
@@ -135,7 +146,36 @@ class Session:
         """Connections that have not ended, those included whose last packets are still on their way."""
         return len(self._by_stream) + len(self._waiting)
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the hub reads SetWeight, and so says when all connections are closed. Known with the ACK."""
+        return _SET_WEIGHT in self.peer_kinds
+
+    @property
+    def all_connections_closed(self) -> bool:
+        """The hub said so, and nothing was said since that makes it untrue: the weight is still 0."""
+        return self._all_closed
+
     # ------------------------------------------------------------------------------------------------- for the owner
+
+    def set_weight(self, weight: int) -> None:
+        """The provider's weight from now on, or from the ACK on while there is none yet.
+
+        :raises Unsupported: the hub doesn't read SetWeight.
+        """
+        self._weight = weight
+        self._all_closed = False
+        if self._phase is _Phase.HANDSHAKE:
+            self._request = dataclasses.replace(self._request, weight=weight)
+        elif self.established:
+            if not self.reads_weights:
+                raise Unsupported("the hub doesn't read SetWeight: the weight counts from the next session on")
+            self.send(SetWeight(weight))
+
+    def cut_connections(self, code: int, reason: str) -> None:
+        """End every connection with an error, for both sides; the local listeners are told."""
+        for connection in [*self._by_stream.values(), *self._waiting]:
+            connection.cut(code, reason)
 
     def open(
         self,
@@ -330,6 +370,11 @@ class Session:
                 connection = self._by_uid.get(packet.connection_uid)
                 if connection is not None:
                     connection.on_close_ack(packet)
+            case AllConnectionsClosed() if self.established:
+                # What was said to an earlier weight is no news about this one.
+                if not self._weight:
+                    self._all_closed = True
+                    self.call(lambda: self._listener.on_all_connections_closed(self))
             case _:
                 raise ProtocolError(f"a {type(packet).__name__} has no place here")
 
@@ -342,6 +387,12 @@ class Session:
         self.peer_kinds = dict(packet.kinds)
         self.spn_session_id = packet.spn_session_id
         self.hub_id = packet.hub_id
+        if self.reads_weights and self._weight != self._request.weight:
+            # It was set while the request was on its way.
+            self.send(SetWeight(self._weight))
+        elif self._request.end_point_type is EndPointType.PROVIDER and self._weight == self._request.weight == 0:
+            # A session begins with no connection, and with this weight it gets none.
+            self._all_closed = True
         self.call(lambda: self._listener.on_established(self))
 
     def _fail(self, error: ProtocolError) -> None:

@@ -11,14 +11,14 @@ import resource
 import secrets
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import structlog
 import typer
 
 from spnhub import logging
-from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
+from spnhub.cli.agent_settings import DRAIN, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -36,9 +36,6 @@ from spnhub.transport.errors import SpnError
 __all__ = ["main"]
 
 _log = structlog.get_logger()
-
-DRAIN: Final = 30.0
-"""Seconds that SIGTERM leaves to open connections."""
 
 app = typer.Typer(
     name="spnagent",
@@ -88,6 +85,15 @@ InstanceId = Annotated[
     str | None,
     typer.Option("--instance-id", envvar="SPN_INSTANCE_ID", help="Names this instance. Default: random."),
 ]
+DrainTimeout = Annotated[
+    float,
+    typer.Option(
+        "--drain-timeout",
+        envvar="SPN_DRAIN_TIMEOUT",
+        min=0,
+        help="Seconds that SIGTERM leaves to open connections; what is still open then is reset.",
+    ),
+]
 LogLevel = Annotated[
     str,
     typer.Option("--log-level", envvar="SPN_LOG_LEVEL", help="debug, info, warning, error or critical."),
@@ -114,6 +120,7 @@ def consumer(
         ),
     ] = None,
     instance_id: InstanceId = None,
+    drain_timeout: DrainTimeout = DRAIN,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -128,6 +135,7 @@ def consumer(
             trust=trust,
             address=bind_address,
             instance_id=instance_id,
+            drain_timeout=drain_timeout,
             log_level=log_level,
             log_format=log_format,
         )
@@ -154,6 +162,7 @@ def provider(
         typer.Option("--weight", envvar="SPN_WEIGHT", min=0, help="Share of the service's connections; 0: none."),
     ] = 100,
     instance_id: InstanceId = None,
+    drain_timeout: DrainTimeout = DRAIN,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -169,6 +178,7 @@ def provider(
             address=forward_address,
             weight=weight,
             instance_id=instance_id,
+            drain_timeout=drain_timeout,
             log_level=log_level,
             log_format=log_format,
         )
@@ -202,7 +212,7 @@ def _raise_descriptor_limit() -> None:
 
 
 class _Stop:
-    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second SIGTERM one at once."""
+    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second signal one at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -254,7 +264,7 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
     agent = ConsumerAgent(listeners, keeper)
     agent.start()
     _log.info("agent.ready", role=settings.role.value, addresses=[_address(*a) for a in agent.addresses])
-    return await _supervise(agent, [keeper.run()], stop)
+    return await _supervise(agent, [keeper.run()], agent.stop_accepting, stop, settings.drain_timeout)
 
 
 async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
@@ -276,23 +286,34 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
     keeper = SessionKeeper(create)
     agent = ProviderAgent(*settings.address, keeper)
     _log.info("agent.ready", role=settings.role.value, forwardAddress=_address(*settings.address))
-    return await _supervise(agent, [keeper.run(), agent.run()], stop)
+    # No session after the last: it would come with its weight, and get connections that are cut at once.
+    return await _supervise(agent, [keeper.run(), agent.run()], keeper.stop_renewing, stop, settings.drain_timeout)
 
 
 async def _supervise(
     agent: ConsumerAgent[ConsumerEndpoint] | ProviderAgent[ProviderEndpoint],
     parts: list[Coroutine[Any, Any, None]],
+    leave: Callable[[], None],
     stop: _Stop,
+    drain_timeout: float,
 ) -> int:
-    """Run the parts until one fails or a signal asks for the end; then end everything."""
+    """Run the parts until one fails or a signal asks for the end; then end everything.
+
+    :param leave: called at once when the end is asked for.
+    :param drain_timeout: seconds for open connections; those that are left are reset. The status is 0 all the same: who
+        stops an agent has set the bound, and ``agent.connections_cut`` says what it cost.
+    """
     running = [asyncio.create_task(part) for part in parts]
+    loop = asyncio.get_running_loop()
     try:
         await _wait_for(running, [stop.asked.wait()])
-        agent.stop_accepting()
+        leave()
         _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
-        await _wait_for(running, [agent.wait_idle(), stop.at_once.wait()], DRAIN)
+        began = loop.time()
+        if not stop.at_once.is_set():
+            await _wait_for(running, [agent.drain(), stop.at_once.wait()], drain_timeout)
         if agent.connections:
-            _log.warning("agent.connections_cut", connections=agent.connections)
+            _log.warning("agent.connections_cut", connections=agent.connections, after=round(loop.time() - began, 3))
     finally:
         await agent.close()
         await _end(running)
@@ -303,15 +324,21 @@ async def _supervise(
 async def _wait_for(
     running: list[asyncio.Task[None]], signs: list[Coroutine[Any, Any, Any]], timeout: float | None = None
 ) -> None:
-    """Wait for one of the ``signs``, at most ``timeout`` seconds; a failure of what is running is raised."""
+    """Wait for one of the ``signs``, at most ``timeout`` seconds; a failure of it or of what is running is raised."""
     waiting = [asyncio.create_task(sign) for sign in signs]
     try:
-        await asyncio.wait([*running, *waiting], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(timeout) as bound:
+            while not any(sign.done() for sign in waiting):
+                # What has ended in order, as the keeper with its last session, is no sign.
+                open_parts = [part for part in running if not part.done()]
+                done, _ = await asyncio.wait([*open_parts, *waiting], return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+    except TimeoutError:
+        if not bound.expired():
+            raise
     finally:
         await _end(waiting)
-    for task in running:
-        if task.done():
-            task.result()
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

@@ -6,6 +6,7 @@ Counterpart: :mod:`spnhub.cli.agent` has the options.
 from __future__ import annotations
 
 import enum
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, split_address
 
-__all__ = ["AgentSettings", "Role", "load_settings"]
+__all__ = ["DRAIN", "AgentSettings", "Role", "load_settings"]
+
+DRAIN: Final = 30.0
+"""Seconds that SIGTERM leaves to open connections, if nothing else is said."""
 
 _OLD_PORT: Final = "4433"
 _PEM: Final = "-----BEGIN "
@@ -48,6 +52,8 @@ class AgentSettings:
     weight: int = 100
     instance_id: str | None = None
     """None: random."""
+    drain_timeout: float = DRAIN
+    """Seconds that SIGTERM leaves to open connections."""
     log_level: str = "info"
     log_format: LogFormat | None = None
 
@@ -63,6 +69,7 @@ def load_settings(
     address: str | None,
     weight: int = 100,
     instance_id: str | None = None,
+    drain_timeout: float = DRAIN,
     log_level: str = "info",
     log_format: str | None = None,
 ) -> AgentSettings:
@@ -90,6 +97,8 @@ def load_settings(
         raise ConfigurationError(f"--log-level: {log_level!r} is none of {', '.join(LEVELS)}")
     if log_format is not None and log_format not in _FORMATS:
         raise ConfigurationError(f"--log-format: {log_format!r} is none of {', '.join(_FORMATS)}")
+    if not (math.isfinite(drain_timeout) and drain_timeout >= 0):
+        raise ConfigurationError(f"--drain-timeout: {drain_timeout} is no number of seconds")
     return AgentSettings(
         role=role,
         hub_url=url,
@@ -100,6 +109,7 @@ def load_settings(
         address=_address(role, address),
         weight=weight,
         instance_id=instance_id or None,
+        drain_timeout=drain_timeout,
         log_level=log_level,
         log_format=_FORMATS[log_format] if log_format else None,
     )

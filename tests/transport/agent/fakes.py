@@ -7,7 +7,7 @@ from typing import Any
 
 from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import EndpointClosed, SpnError
+from spnhub.transport.errors import EndpointClosed, SpnError, Unsupported
 from tests.support.pipe_stream import PipeStream
 
 
@@ -39,6 +39,10 @@ class FakeEndpoint:
         self.connects: asyncio.Queue[asyncio.Future[Stream]] = asyncio.Queue()
         """One future for each call of connect_stream, for the test to fulfil."""
         self.requests: asyncio.Queue[FakeRequest] = asyncio.Queue()
+        self.weights: list[int] = []
+        self.reads_weights = True
+        self.all_closed = asyncio.Event()
+        """The hub's word."""
 
     async def connect_stream(self) -> Stream:
         answer: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
@@ -53,6 +57,20 @@ class FakeEndpoint:
             return request.result()
         request.cancel()
         raise EndpointClosed("the session is over")
+
+    async def set_weight(self, weight: int) -> None:
+        if not self.reads_weights:
+            raise Unsupported("an old hub")
+        if self.ended.done():
+            raise EndpointClosed("the session is over")
+        self.weights.append(weight)
+
+    async def wait_all_connections_closed(self) -> None:
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.all_closed.wait()), self.ended]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        waiting[0].cancel()
+        if self.ended.done():
+            raise EndpointClosed("the session is over")
 
     async def wait_ended(self) -> SpnError | None:
         return await asyncio.shield(self.ended)

@@ -9,9 +9,9 @@ import pytest
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.provider import ProviderAgent, ProviderLimits
-from spnhub.transport.errors import ConnectionAborted
+from spnhub.transport.errors import ConnectionAborted, SessionLost
 from tests.support.pipe_stream import PipeStream
-from tests.support.tcp import Ending, TcpServer
+from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
 
 
@@ -92,22 +92,66 @@ async def test_connections_are_bounded(bench: Bench) -> None:
         peer.close()
 
 
-async def test_drain(bench: Bench) -> None:
-    """New requests are refused with SHUTDOWN, open connections end in their time."""
-    request, consumer = bench.ask()
-    peer = await bench.server.accept()
-    await request.answer
-    bench.agent.stop_accepting()
-    late, _ = bench.ask()
-    assert await late.answer == (Code.SHUTDOWN, "the provider agent is being stopped")
-    idle = asyncio.ensure_future(bench.agent.wait_idle())
+async def _hang_up(peer: TcpPeer, consumer: PipeStream) -> None:
+    """Both programs end a connection in order."""
     consumer.finish()
     assert await peer.receive_all() == (b"", Ending.FIN)
-    assert not idle.done()
     peer.close()
     while consumer.read(1) != (b"", True):
         await asyncio.sleep(0)
-    await idle
+
+
+async def test_drain(bench: Bench) -> None:
+    """R-5.4: the weight is 0, late requests are served, and it ends with the hub's word and the last connection."""
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    await request.answer
+    draining = asyncio.ensure_future(bench.agent.drain())
+    await asyncio.sleep(0)
+    assert bench.endpoint.weights == [0]
+    late, later_consumer = bench.ask()
+    later_peer = await bench.server.accept()
+    assert await late.answer == (Code.OK, "")
+    await _hang_up(peer, consumer)
+    bench.endpoint.all_closed.set()
+    await asyncio.sleep(0.01)
+    assert (bench.agent.connections, draining.done()) == (1, False)
+    await _hang_up(later_peer, later_consumer)
+    await draining
+
+
+async def test_drain_waits_for_the_hub(bench: Bench) -> None:
+    """Nothing is open here, but something may be on its way."""
+    draining = asyncio.ensure_future(bench.agent.drain())
+    await asyncio.sleep(0.01)
+    assert (bench.endpoint.weights, draining.done()) == ([0], False)
+    bench.endpoint.all_closed.set()
+    await draining
+
+
+async def test_drain_at_an_old_hub(bench: Bench) -> None:
+    """A hub that doesn't read weights goes on asking: new requests are refused, open connections end in their time."""
+    bench.endpoint.reads_weights = False
+    request, consumer = bench.ask()
+    peer = await bench.server.accept()
+    await request.answer
+    draining = asyncio.ensure_future(bench.agent.drain())
+    await asyncio.sleep(0)
+    late, _ = bench.ask()
+    assert await late.answer == (Code.SHUTDOWN, "the provider agent is being stopped")
+    assert not draining.done()
+    await _hang_up(peer, consumer)
+    await draining
+
+
+async def test_drain_without_a_session(bench: Bench) -> None:
+    """With none, or when it is lost meanwhile, there is nothing to wait for."""
+    draining = asyncio.ensure_future(bench.agent.drain())
+    await asyncio.sleep(0)
+    bench.endpoint.ended.set_result(SessionLost("the hub went away"))
+    await draining
+    bench.sources.put(None)
+    await bench.agent.drain()
 
 
 async def test_next_session(bench: Bench) -> None:

@@ -92,3 +92,33 @@ async def test_cancelled() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert endpoint.closed
+
+
+async def test_last_session() -> None:
+    """Told not to renew: the session that is up is the last, and its loss the end."""
+    endpoint = FakeEndpoint()
+    keeper = SessionKeeper(Script(endpoint))
+    running = asyncio.ensure_future(keeper.run())
+    await keeper.wait()
+    keeper.stop_renewing()
+    await asyncio.sleep(0)
+    assert not running.done()
+    endpoint.ended.set_result(SessionLost("the hub went away"))
+    await running
+    assert (keeper.current, endpoint.closed) == (None, True)
+
+
+async def test_no_session_any_more() -> None:
+    """Told not to renew while there is none, it ends at once, whatever it was waiting for; a cancel stays a cancel."""
+    keeper = SessionKeeper(Script(HubUnreachable("no answer")), first_pause=60)
+    running = asyncio.ensure_future(keeper.run())
+    await asyncio.sleep(0.01)
+    keeper.stop_renewing()
+    await running
+    await keeper.run()
+    keeper = SessionKeeper(Script(HubUnreachable("no answer")), first_pause=60)
+    running = asyncio.ensure_future(keeper.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

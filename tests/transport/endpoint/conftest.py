@@ -81,9 +81,11 @@ class World:
         self.endpoints.append(endpoint)
         return endpoint
 
-    async def provider(self) -> ProviderEndpoint:
+    async def provider(self, *, weight: int = 100, retries: int | None = None) -> ProviderEndpoint:
         """A provider with its session."""
-        endpoint = await create_provider_endpoint(URL, URN, PROVIDER, KEY, TRUST, runtime=self.runtime)
+        endpoint = await create_provider_endpoint(
+            URL, URN, PROVIDER, KEY, TRUST, weight=weight, retries=retries, runtime=self.runtime
+        )
         self.endpoints.append(endpoint)
         return endpoint
 

@@ -1,4 +1,4 @@
-"""A hub just large enough to try endpoints on: no actors, no events, one service, the newest provider.
+"""A hub just large enough to try endpoints on: no actors, no events, one service, the newest provider with a weight.
 
 ``ScriptedHub.on_packet`` and the attributes let a test make it misbehave. Runs on any engine and network.
 """
@@ -23,6 +23,7 @@ from spnhub.transport.engine import (
 )
 from spnhub.transport.protocol import (
     Accept,
+    AllConnectionsClosed,
     CloseAck,
     CloseRequest,
     Opening,
@@ -32,6 +33,7 @@ from spnhub.transport.protocol import (
     SessionAck,
     SessionRefusal,
     SessionRequest,
+    SetWeight,
     encode,
 )
 from tests.support.fake_network import FakeNetwork, FakeNode
@@ -46,6 +48,8 @@ class _Session:
     c: int
     reader: PacketReader = field(default_factory=PacketReader)
     request: SessionRequest | None = None
+    weight: int = 0
+    """Of a provider."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class _Leg:
     provider: tuple[int, int] | None = None
     answer: PacketReader = field(default_factory=PacketReader)
     token: int | None = None
+    ended: bool = False
 
 
 class ScriptedHub:
@@ -68,6 +73,8 @@ class ScriptedHub:
         self.refusal: SessionRefusal | None = None
         self.silent = False
         """Never answer a session request."""
+        self.says_all_closed = True
+        """Whether it keeps to R-5.4's end."""
         self.ack_kinds: dict[int, int] | None = None
         self.extra = b""
         """Bytes that go before the session ACK."""
@@ -109,6 +116,10 @@ class ScriptedHub:
                     self._on_readable(c, s)
                 case Spliced():
                     self.spliced.append(event)
+                    for leg in self._legs.values():
+                        if leg.token == event.token:
+                            self._end(leg)
+                            break
                 case Reset(c=c, s=s, code=code) | Stopped(c=c, s=s, code=code):
                     self._on_broken(c, s, code)
                 case _:
@@ -145,6 +156,7 @@ class ScriptedHub:
             for packet in session.reader.feed(answer[0]):
                 if isinstance(packet, SessionRequest):
                     session.request = packet
+                    session.weight = packet.weight
                 assert session.request is not None
                 self.packets.append((session.request.end_point_type, packet))
                 self._on_packet(session, packet)
@@ -159,6 +171,9 @@ class ScriptedHub:
                     if self.ack_kinds is not None:
                         ack = SessionAck("x", "hub-1", self.ack_kinds)
                     self.send(session.c, self.extra + encode(ack))
+            case SetWeight(weight=weight):
+                session.weight = weight
+                self._check_all_closed(session.c)
             case CloseRequest(connection_uid=uid) | CloseAck(connection_uid=uid):
                 for leg in self._legs.values():
                     if leg.opening is not None and leg.opening.connection_uid == uid and leg.provider is not None:
@@ -173,7 +188,9 @@ class ScriptedHub:
         self.openings.append(opening)
         leg.opening = opening
         provider = [
-            s.c for s in self.sessions.values() if s.request and s.request.end_point_type is EndPointType.PROVIDER
+            s.c
+            for s in self.sessions.values()
+            if s.request and s.request.end_point_type is EndPointType.PROVIDER and s.weight
         ]
         s = self.engine.open_bidi(provider[-1]) if provider else None
         if s is None:
@@ -196,7 +213,20 @@ class ScriptedHub:
         self.engine.write(*leg.consumer, encode(out))
         leg.token = self.engine.splice(*leg.consumer, *leg.provider)
 
+    def _end(self, leg: _Leg) -> None:
+        leg.ended = True
+        if leg.provider is not None:
+            self._check_all_closed(leg.provider[0])
+
+    def _check_all_closed(self, c: int) -> None:
+        session = self.sessions.get(c)
+        if session is None or session.weight or not self.says_all_closed:
+            return
+        if not any(leg.provider and leg.provider[0] == c and not leg.ended for leg in self._legs.values()):
+            self.send(c, AllConnectionsClosed())
+
     def _refuse(self, leg: _Leg, code: int, reason: str) -> None:
+        self._end(leg)
         self.engine.write(*leg.consumer, encode(Accept(OpeningKind.OPEN, code, reason)))
         self.engine.finish(*leg.consumer)
         self.engine.stop(*leg.consumer, code)
@@ -208,3 +238,4 @@ class ScriptedHub:
             if other is not None:
                 self.engine.reset(*other, code)
                 self.engine.stop(*other, code)
+            self._end(leg)

@@ -1,0 +1,184 @@
+"""The providing endpoint for programs: requests, the weight, and the way out that cuts nothing (R-5.3, R-5.4).
+
+Counterparts: :mod:`spnhub.transport.endpoint.base` has the session, :mod:`spnhub.transport.endpoint.api` makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from typing import Final
+
+from spnhub.actors.codes import Code
+from spnhub.transport.endpoint.adapter import open_pair
+from spnhub.transport.endpoint.base import Endpoint, Pair
+from spnhub.transport.endpoint.config import EndpointConfig, Runtime, check_weight
+from spnhub.transport.endpoint.connection import ProviderConnection
+from spnhub.transport.endpoint.session import Session
+from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.errors import EndpointClosed, Unsupported
+from spnhub.transport.protocol import SessionRequest
+
+__all__ = ["LATE_BOUND", "PENDING_LIMIT", "ConnectionRequest", "ProviderEndpoint"]
+
+PENDING_LIMIT: Final = 1024
+"""Requests that wait for :meth:`ProviderEndpoint.listen`; beyond it they are rejected with ``Code.LIMIT``."""
+LATE_BOUND: Final = 1.0
+"""Seconds that a request waits for :meth:`ProviderEndpoint.listen` while the endpoint is being closed."""
+
+_STOPPING: Final = "the provider is being stopped"
+
+
+class ConnectionRequest:
+    """A consumer wants a connection: accept or reject it. Until then not a byte of it is read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: ProviderConnection) -> None:
+        self._loop = loop
+        self._connection = connection
+
+    @property
+    def connection_uid(self) -> bytes:
+        """The conversation's public id, 16 bytes."""
+        return self._connection.connection_uid
+
+    @property
+    def peer(self) -> str:
+        """Verified Subject of the consumer's certificate, RFC 4514, as the hub states it."""
+        return self._connection.peer
+
+    async def accept(self, *, limit: int = 65536) -> Pair:
+        """Take it.
+
+        :param limit: see :class:`asyncio.StreamReader`.
+        :raises ConnectionAborted: it has ended meanwhile.
+        """
+        self._connection.accept()
+        return open_pair(self._loop, self._connection, limit)
+
+    async def accept_stream(self) -> Stream:
+        """The same, as the :class:`Stream` that :meth:`accept` is built on."""
+        self._connection.accept()
+        return self._connection
+
+    async def reject(self, code: int = Code.CONNECT_FAILED, reason: str = "") -> None:
+        """Refuse it; ``code`` and ``reason`` reach the consumer."""
+        self._connection.reject(code, reason)
+
+
+class ProviderEndpoint(Endpoint):
+    """Provides a service."""
+
+    def __init__(self, config: EndpointConfig, runtime: Runtime) -> None:
+        super().__init__(config, runtime)
+        self._weight = config.weight
+        self._pending: deque[ProviderConnection] = deque()
+        self._refusing = False
+        """Being closed, at a hub that goes on sending requests."""
+
+    @property
+    def weight(self) -> int:
+        """Its share of new connections (R-5.3)."""
+        return self._weight
+
+    async def set_weight(self, weight: int) -> None:
+        """Set the share of new connections (R-5.3): at the hub now, and in every session that comes.
+
+        Returns when it is on its way. With 0 no new connections come, but for the few that were on their way, too;
+        :meth:`wait_all_connections_closed` waits for the rest.
+
+        :param weight: 0 to 1,000,000.
+        :raises ConfigurationError: it isn't.
+        :raises Unsupported: the hub is too old to be told; the weight counts from the next session on.
+        :raises EndpointClosed: the endpoint was closed, or has failed for good.
+        """
+        check_weight(weight)
+        if self._closed or self.state is SessionState.FAILED:
+            raise EndpointClosed("the endpoint is closed") from self._failure
+        self._weight = weight
+        if self._session is not None:
+            self._session.set_weight(weight)
+
+    async def wait_all_connections_closed(self) -> None:
+        """After ``set_weight(0)``: wait until the hub says that all connections are closed and none will come (R-5.4).
+
+        What has arrived before may still be there to read. While there is no session, it waits for the next; one
+        that begins with weight 0 has no connections.
+
+        :raises Unsupported: the hub is too old to say so.
+        :raises EndpointClosed: the endpoint was closed, or has failed for good.
+        """
+        while True:
+            session = self._session
+            if session is not None and session.established:
+                if session.all_connections_closed:
+                    return
+                if not session.reads_weights:
+                    raise Unsupported("the hub doesn't say when all connections are closed")
+            if self.state in (SessionState.CLOSED, SessionState.FAILED):
+                raise EndpointClosed("the endpoint is closed") from self._failure
+            await self._changed.wait()
+
+    async def listen(self) -> ConnectionRequest:
+        """The next request, also from sessions that come after a lost one.
+
+        While :meth:`aclose` waits for open connections, the requests that were on their way still come; then:
+
+        :raises EndpointClosed: the endpoint was closed, or has failed for good.
+        """
+        while True:
+            while self._pending:
+                connection = self._pending.popleft()
+                if connection.error is None:
+                    return ConnectionRequest(self._loop, connection)
+            if self._drained or self._refusing or self.state is SessionState.FAILED:
+                raise EndpointClosed("the endpoint is closed") from self._failure
+            await self._changed.wait()
+
+    # ------------------------------------------------------------------------------------------------ for the session
+
+    def on_request(self, connection: ProviderConnection) -> None:
+        """See :class:`SessionListener`."""
+        if self._drained or self._refusing:
+            connection.reject(Code.SHUTDOWN, _STOPPING)
+        elif len(self._pending) >= PENDING_LIMIT:
+            connection.reject(Code.LIMIT, f"{PENDING_LIMIT} requests wait at the provider already")
+        else:
+            self._pending.append(connection)
+            self._notify()
+            if self._closed:
+                self._bound(connection)
+
+    def _request(self) -> SessionRequest:
+        return dataclasses.replace(super()._request(), weight=self._weight)
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def _begin_drain(self, session: Session) -> None:
+        if not session.reads_weights:
+            self._refusing = True
+            self._on_closing()
+            self._notify()
+            return
+        if self._weight:
+            self._weight = 0
+            session.set_weight(0)
+        for connection in self._pending:
+            self._bound(connection)
+
+    def _is_drained(self, session: Session) -> bool:
+        return super()._is_drained(session) and (session.all_connections_closed or self._refusing)
+
+    def _bound(self, connection: ProviderConnection) -> None:
+        """The program may have stopped to listen: then its consumer is told in time to try elsewhere."""
+        self._loop.call_later(LATE_BOUND, self._reject_late, connection)
+
+    def _reject_late(self, connection: ProviderConnection) -> None:
+        if connection in self._pending:
+            self._pending.remove(connection)
+            connection.reject(Code.SHUTDOWN, _STOPPING)
+
+    def _on_closing(self) -> None:
+        while self._pending:
+            self._pending.popleft().reject(Code.SHUTDOWN, _STOPPING)
