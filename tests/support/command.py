@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Command", "Line", "run"]
+__all__ = ["BIN", "Command", "Line", "run"]
 
 Line = dict[str, Any]
 

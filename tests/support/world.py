@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import yaml
 
+from spnhub import ConsumerEndpoint, ProviderEndpoint, create_consumer_endpoint, create_provider_endpoint
 from spnhub.events.lifecycle import event_line, lifecycle_line
 from spnhub.events.merge import merge
 from spnhub.events.model import Recorded
 from spnhub.events.source import open_source
 from spnhub.events.verify import verify
 from spnhub.pki import Authority, Credentials
+from spnhub.transport.endpoint.config import Runtime
 from tests.support.command import Command, Line
 from tests.support.tcp import TcpPeer, TcpServer
 
-__all__ = ["LIFECYCLE", "Consumer", "World", "free_udp_port", "lifecycle"]
+__all__ = ["LIFECYCLE", "Consumer", "Document", "World", "free_udp_port", "lifecycle", "service_document"]
+
+Document = dict[str, Any]
+"""An object of the inventory."""
 
 LIFECYCLE = ("startSpnSession", "endSpnSession", "startSpnConnection", "endSpnConnection")
 
@@ -54,6 +60,11 @@ def lifecycle(lines: Sequence[Line]) -> list[Line]:
     ]
 
 
+def service_document(name: str, **fields: Any) -> Document:
+    """A service that the subjects ``provider`` and ``consumer`` may play their role for; ``fields`` are the API's."""
+    return {"name": name, "title": name, "provider": "provider", "consumers": ["consumer"], **fields}
+
+
 class Consumer:
     """A consumer agent and the TCP address that it listens on."""
 
@@ -76,6 +87,8 @@ class World:
         self.host = str(socket.getaddrinfo(_FQDN, 0, type=socket.SOCK_DGRAM)[0][4][0])
         """What the hub's name resolves to here: agents use the first address."""
         self.port = free_udp_port(self.host)
+        self.realms: list[Document] = []
+        """The inventory. A test changes it, then writes it or reloads the hub with it."""
         self.authority = Authority.create()
         self.strangers = Authority.create("another CA")
         self.processes: list[Command] = []
@@ -88,7 +101,8 @@ class World:
 
     async def __aenter__(self) -> Self:
         (self.folder / "ca.pem").write_bytes(self.authority.certificate)
-        self._write_inventory()
+        self.add_realm(_REALM, _FQDN, self.authority)["hubs"][0]["services"] += map(service_document, self.services)
+        self.write_inventory()
         return self
 
     async def __aexit__(
@@ -105,34 +119,66 @@ class World:
         """The inventory as a document."""
         return self.folder / "inventory.yaml"
 
-    def urn(self, service: str = "web") -> str:
-        """The service's URN."""
-        return f"urn:chip-in:service:{_REALM}:{_NETWORK}:{service}"
+    @property
+    def url(self) -> str:
+        """What agents of the first realm are told of the hub."""
+        return f"https://{_FQDN}:{self.port}"
 
-    def _write_inventory(self) -> None:
-        server = self.authority.server(_FQDN)
-        services = [
-            {"name": name, "title": name, "provider": "provider", "consumers": ["consumer"]} for name in self.services
-        ]
+    def urn(self, service: str = "web", realm: str = _REALM) -> str:
+        """The service's URN."""
+        return f"urn:chip-in:service:{realm}:{_NETWORK}:{service}"
+
+    def add_realm(self, name: str, fqdn: str, authority: Authority) -> Document:
+        """Another realm with one network, without services, on the world's port; what was added."""
+        server = authority.server(fqdn)
         network = {
             "name": _NETWORK,
             "title": _NETWORK,
-            "fqdn": _FQDN,
+            "fqdn": fqdn,
             "serverCert": server.certificate.decode(),
             "serverCertKey": server.key.decode(),
             "serverPort": self.port,
-            "services": services,
+            "services": [],
         }
         realm = {
-            "name": _REALM,
-            "title": _REALM,
-            "cacert": self.authority.certificate.decode(),
+            "name": name,
+            "title": name,
+            "cacert": authority.certificate.decode(),
             "disabled": False,
             "deviceIDSigningKey": "not used yet",
             "deviceIDVerificationKey": "not used yet",
             "hubs": [network],
         }
-        self.inventory_file.write_text(yaml.safe_dump({"realms": [realm]}))
+        self.realms.append(realm)
+        return realm
+
+    def network(self, realm: int = 0) -> Document:
+        """The network of a realm, by the realm's position."""
+        network: Document = self.realms[realm]["hubs"][0]
+        return network
+
+    def service(self, name: str = "web", realm: int = 0) -> Document:
+        """A service of it."""
+        services: list[Document] = self.network(realm)["services"]
+        return next(service for service in services if service["name"] == name)
+
+    def write_inventory(self) -> None:
+        """Write :attr:`realms` to the file that hubs are started with."""
+        self.inventory_file.write_text(yaml.safe_dump({"realms": self.realms}))
+
+    async def reload(self) -> Line:
+        """Write the inventory and have the hub apply it; the line that says how many differences there are."""
+        before = len(self.hub.said("reload.applied"))
+        await asyncio.to_thread(self.write_inventory)
+        self.hub.send_signal(signal.SIGUSR1)
+        return await self.hub.line("reload.applied", nth=before + 1)
+
+    async def reload_refused(self) -> list[str]:
+        """Have the hub read the inventory file as it is, which must be refused; the faults as the hub names them."""
+        named, refused = len(self.hub.said("reload.fault")), len(self.hub.said("reload.rejected"))
+        self.hub.send_signal(signal.SIGUSR1)
+        await self.hub.line("reload.rejected", nth=refused + 1)
+        return [line["fault"] for line in self.hub.said("reload.fault")[named:]]
 
     async def serve_inventory(self) -> str:
         """Serve the inventory over HTTP with ``spnhub inventory``; its URL."""
@@ -181,7 +227,7 @@ class World:
             "spnagent",
             role,
             env={
-                "SPN_HUB_URL": f"https://{_FQDN}:{self.port}",
+                "SPN_HUB_URL": self.url,
                 "SPN_SERVICE_URN": self.urn(service),
                 "SPN_CERTIFICATE": str(certificate),
                 "SPN_CERTIFICATE_KEY": str(key),
@@ -232,6 +278,53 @@ class World:
         # Together: a command takes a second of CPU to start. A consumer that is first tries again at once.
         provider, consumer = await asyncio.gather(self.start_provider(forward, env=env), self.start_consumer(env=env))
         return hub, provider, consumer
+
+    # ---- endpoints in this process, closed at the end ----------------------------------------------------------
+
+    def _arguments(
+        self, role: str, service: str, fqdn: str, realm: str, credentials: Credentials | None, trust: bytes | None
+    ) -> tuple[str, str, bytes, bytes, bytes]:
+        mine = credentials or self.authority.client(role)
+        url, urn = f"https://{fqdn}:{self.port}", self.urn(service, realm)
+        return url, urn, mine.certificate, mine.key, trust or self.authority.certificate
+
+    async def _resolve(self, _: str, port: int) -> list[tuple[str, int]]:
+        """Every name is the hub's."""
+        return [(self.host, port)]
+
+    async def consumer_endpoint(
+        self,
+        *,
+        service: str = "web",
+        fqdn: str = _FQDN,
+        realm: str = _REALM,
+        credentials: Credentials | None = None,
+        trust: bytes | None = None,
+        **options: Any,
+    ) -> ConsumerEndpoint:
+        """A consumer by the library, with its session; ``options`` are those of the library's function."""
+        arguments = self._arguments("consumer", service, fqdn, realm, credentials, trust)
+        runtime = Runtime(resolve=self._resolve)
+        endpoint = await create_consumer_endpoint(*arguments, runtime=runtime, **options)
+        self._stack.push_async_callback(endpoint.close)
+        return endpoint
+
+    async def provider_endpoint(
+        self,
+        *,
+        service: str = "web",
+        fqdn: str = _FQDN,
+        realm: str = _REALM,
+        credentials: Credentials | None = None,
+        trust: bytes | None = None,
+        **options: Any,
+    ) -> ProviderEndpoint:
+        """A provider by the library, likewise."""
+        arguments = self._arguments("provider", service, fqdn, realm, credentials, trust)
+        runtime = Runtime(resolve=self._resolve)
+        endpoint = await create_provider_endpoint(*arguments, runtime=runtime, **options)
+        self._stack.push_async_callback(endpoint.close)
+        return endpoint
 
     # ---- TCP programs, closed at the end -----------------------------------------------------------------------
 
