@@ -136,6 +136,8 @@ class HubSettings:
     """Folder of the local event journal."""
     kafka: KafkaSettings | None = None
     """None: journal only."""
+    allow_process: bool = False
+    """Whether the inventory may name commands to run on this host (``process:``)."""
     ops: str | None = None
     """``ADDRESS:PORT`` of the HTTP for operators (port 0: any that is free); None: off."""
     idle_timeout: float = 20.0

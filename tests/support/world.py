@@ -286,6 +286,12 @@ class World:
         provider, consumer = await asyncio.gather(self.start_provider(forward, env=env), self.start_consumer(env=env))
         return hub, provider, consumer
 
+    async def start_program(self, name: str, *arguments: str) -> Command:
+        """Start this interpreter with a program of the tests; one that runs at the end gets SIGINT."""
+        command = await self._start(name, "python", *arguments)
+        self._agents.append(command)
+        return command
+
     # ---- endpoints in this process, closed at the end ----------------------------------------------------------
 
     def _arguments(

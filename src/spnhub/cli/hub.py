@@ -117,6 +117,14 @@ def run(
     kafka_ssl_keyfile: Annotated[Path | None, _kafka_option("ssl-keyfile", "Its key, PEM.")] = None,
     kafka_ssl_password: Annotated[str | None, _kafka_option("ssl-password", "Of the key.")] = None,
     ops: _OpsAddress = None,
+    allow_process: Annotated[
+        bool,
+        typer.Option(
+            "--allow-process",
+            envvar="SPNHUB_ALLOW_PROCESS",
+            help="Let the inventory name commands to run on this host (process:).",
+        ),
+    ] = False,
     idle_timeout: Annotated[
         float,
         typer.Option(
@@ -184,6 +192,7 @@ def run(
             ssl_password=kafka_ssl_password,
         ),
         ops=ops,
+        allow_process=allow_process,
         idle_timeout=idle_timeout,
         keep_alive=keep_alive,
         datagram_size=datagram_size,

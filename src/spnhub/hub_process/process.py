@@ -172,7 +172,11 @@ class HubProcess:
     async def _load(self, attempts: int | None) -> Inventory:
         settings = self.settings
         return await inventories.load_inventory(
-            settings.inventory, settings.inventory_token, bind=settings.bind, attempts=attempts
+            settings.inventory,
+            settings.inventory_token,
+            bind=settings.bind,
+            attempts=attempts,
+            allow_process=settings.allow_process,
         )
 
     def reload(self) -> None:

@@ -89,12 +89,19 @@ class Inventory:
 
 
 async def load_inventory(
-    url: str, token: str | None = None, *, bind: str | None = None, attempts: int | None = 1
+    url: str,
+    token: str | None = None,
+    *,
+    bind: str | None = None,
+    attempts: int | None = 1,
+    allow_process: bool = True,
 ) -> Inventory:
     """Read the inventory at an http, https or file URL (R-6.2).
 
     ``bind`` overrides every hub's serverAddress. ``attempts`` is how often an inventory that is away is asked: None is
-    until it answers, which a hub does at its start; each failure is logged as ``inventory.unavailable``.
+    until it answers, which a hub does at its start; each failure is logged as ``inventory.unavailable``. Without
+    ``allow_process`` a service that wants a local command (``process:``) is a fault: whoever writes the inventory would
+    run programs on the hub's host.
 
     :raises InventoryError: the whole can't be had. Parts that can't be used are in :attr:`Inventory.faults`.
     """
@@ -105,7 +112,7 @@ async def load_inventory(
     else:
         raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
     # Keys and certificates take their time: beside the event loop, which has packets to answer during a reload.
-    return await asyncio.to_thread(build, raw, bind=bind, now=now)
+    return await asyncio.to_thread(build, raw, bind=bind, now=now, allow_process=allow_process)
 
 
 def log_warnings(inventory: Inventory) -> None:
@@ -114,9 +121,11 @@ def log_warnings(inventory: Inventory) -> None:
         _log.warning("inventory.warning", where=warning.where, field=warning.field, reason=warning.message)
 
 
-def build(raw: Iterable[RawRealm], *, bind: str | None = None, now: datetime | None = None) -> Inventory:
+def build(
+    raw: Iterable[RawRealm], *, bind: str | None = None, now: datetime | None = None, allow_process: bool = True
+) -> Inventory:
     """Judge the inventory's objects and make the hub's definitions of those that can be used."""
-    return _Builder(bind, datetime.now(UTC) if now is None else now).build(raw)
+    return _Builder(bind, datetime.now(UTC) if now is None else now, allow_process).build(raw)
 
 
 def is_ignored(realm: Any, now: datetime) -> bool:
@@ -142,8 +151,9 @@ def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[Fault]:
 class _Builder:
     """One pass over the objects; collects faults and claims as it goes."""
 
-    def __init__(self, bind: str | None, now: datetime) -> None:
+    def __init__(self, bind: str | None, now: datetime, allow_process: bool) -> None:
         self._bind = bind
+        self._allow_process = allow_process
         self._now = now
         self._faults: list[Fault] = []
         self._listening: list[Listening] = []
@@ -197,6 +207,14 @@ class _Builder:
             client_ca=pem.fingerprint(usable.cacert),
         )
 
+    def _allowed(self, service: Service | None, where: str) -> Service | None:
+        management = None if service is None else service.availability_management
+        if management is None or self._allow_process or not management.cluster_manager_urn.startswith("process:"):
+            return service
+        reason = "process: runs commands on the hub's host, which the hub's --allow-process must allow"
+        self._faults.append(Fault(where, "availabilityManagement.clusterManagerUrn", reason))
+        return None
+
     def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
         where = f"hub {label}"
         hub = _validated(Hub, raw.data, where, self._faults)
@@ -209,7 +227,7 @@ class _Builder:
             service_label = f"service {label}/{_label(data, position)}"
             if self._is_taken(names, data, service_label):
                 continue
-            service = _validated(Service, data, service_label, self._faults)
+            service = self._allowed(_validated(Service, data, service_label, self._faults), service_label)
             if service is not None and hub is not None and realm is not None:
                 services.append((_service(service, service.urn(realm.name, hub.name)), service.availability_management))
         if hub is None or realm is None or not self._listen(hub, where, realm):
