@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spnhub.actors.codes import Code
 from tests.support.command import BIN, Line
 from tests.support.tcp import Ending
@@ -162,6 +164,23 @@ async def test_command_that_fails(world: World) -> None:
     refusals = [event for event in await world.events() if event["eventType"] == "connectionRefused"]
     assert [refusal["code"] for refusal in refusals] == [Code.START_FAILED]
     assert failed["reason"] in refusals[0]["reason"]
+
+
+@pytest.mark.prove
+async def test_command_that_exits(world: World) -> None:
+    """A command that ends before its provider came: whoever waits is reset in the time of D-29, with the reason."""
+    on_demand(world, ["/bin/false"], ondemandStartOnPayload=True)
+    hub = await world.start_hub()
+    consumer = await world.start_consumer()
+    client = await world.connect(consumer)
+    began = time.monotonic()
+    assert await client.receive_all() == (b"", Ending.RST)
+    report(reset_after=f"{time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 35
+    assert hub.said("service.ended")[0]["reason"] == "exited with status 1"
+    await world.end()
+    refusals = [event for event in await world.events() if event["eventType"] == "connectionRefused"]
+    assert [refusal["code"] for refusal in refusals] == [Code.START_FAILED]
 
 
 async def test_start_at_load(world: World) -> None:
