@@ -145,11 +145,16 @@ async def _keep(address: tuple[str, int], instance: str) -> _Connection:
 
 
 async def _replace(
-    world: World, load: _Load, old: tuple[str, Command], new: tuple[str, tuple[str, int]], weight: int, requests: int
-) -> Command:
+    world: World,
+    load: _Load,
+    old: tuple[str, Command],
+    new: tuple[str, tuple[str, int]],
+    env: dict[str, str],
+    requests: int,
+) -> None:
     """Start the successor, then have the old one leave; it waits for its last client."""
     kept = await _keep(load.address, old[0])
-    successor = await world.start_provider(new[1], env={"SPN_WEIGHT": str(weight), "SPN_INSTANCE_ID": new[0]})
+    await world.start_provider(new[1], env=env)
     await load.more(requests, new[0])
     old[1].send_signal(signal.SIGTERM)
     await old[1].line("agent.stopping")
@@ -159,17 +164,20 @@ async def _replace(
     assert await old[1].wait() == 0
     assert (old[1].said("agent.connections_cut"), old[1].said("session.lost")) == ([], [])
     await load.more(requests)
-    return successor
 
 
-@sizes("clients, requests", (6, 60), (64, 3_000))
+@sizes("clients, requests", (6, 60), (64, 1_500))
 async def test_both_providers_are_replaced_under_load(world: World, clients: int, requests: int) -> None:
     """Two of weights 100 and 200, one after the other: no failed request, and every choice is the rule's."""
     weights = {"one": 100, "two": 200, "one-new": 100, "two-new": 200}
     with contextlib.ExitStack() as servers:
         addresses = {name: servers.enter_context(_http_server(name)) for name in weights}
         await world.start_hub()
-        env = {name: {"SPN_WEIGHT": str(weight), "SPN_INSTANCE_ID": name} for name, weight in weights.items()}
+        # Longer than the test lets a connection be kept.
+        env = {
+            name: {"SPN_WEIGHT": str(weight), "SPN_INSTANCE_ID": name, "SPN_DRAIN_TIMEOUT": "600"}
+            for name, weight in weights.items()
+        }
         one, two, consumer = await asyncio.gather(
             world.start_provider(addresses["one"], env=env["one"]),
             world.start_provider(addresses["two"], env=env["two"]),
@@ -180,8 +188,8 @@ async def test_both_providers_are_replaced_under_load(world: World, clients: int
         loop = asyncio.get_running_loop()
         began = loop.time()
         await load.more(requests)
-        await _replace(world, load, ("one", one), ("one-new", addresses["one-new"]), 100, requests)
-        await _replace(world, load, ("two", two), ("two-new", addresses["two-new"]), 200, requests)
+        await _replace(world, load, ("one", one), ("one-new", addresses["one-new"]), env["one-new"], requests)
+        await _replace(world, load, ("two", two), ("two-new", addresses["two-new"]), env["two-new"], requests)
         took = loop.time() - began
         await load.stop()
     assert load.failures == []

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from spnhub.actors.codes import Code
+from spnhub.actors.environment import ActorOptions
 from spnhub.transport.agent.consumer import ConsumerAgent, ConsumerLimits
 from spnhub.transport.agent.tcp import listen
 from spnhub.transport.errors import ConnectionRefused, SessionLost
@@ -245,3 +246,9 @@ async def test_close_resets(bench: Bench) -> None:
     assert await client.receive_all() == (b"", Ending.RST)
     assert await waiting.receive_all() == (b"", Ending.RST)
     assert there.read(1) is None
+
+
+def test_patience() -> None:
+    """A client waits longer than the hub may take: to start the service, then for the provider's answer."""
+    hub = ActorOptions()
+    assert hub.start_timeout + hub.accept_timeout < ConsumerLimits().connect
