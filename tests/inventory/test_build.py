@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
 
 from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.events.model import from_datetime
 from spnhub.inventory import Fault, Inventory, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
 from spnhub.inventory.server import serving
@@ -25,6 +27,24 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def built(document: object, folder: Path, **how: Any) -> Inventory:
+    """Build a document, by way of a file; without the marks that only differences are found by, and warnings."""
+    return unmarked(whole(document, folder, **how))
+
+
+def unmarked(inventory: Inventory) -> Inventory:
+    """Without what only differences are found by, and warnings."""
+    realms = tuple(
+        replace(
+            realm,
+            client_ca="",
+            networks=tuple(replace(network, address="", certificate="") for network in realm.networks),
+        )
+        for realm in inventory.realms
+    )
+    return replace(inventory, realms=realms, warnings=())
+
+
+def whole(document: object, folder: Path, **how: Any) -> Inventory:
     """Build a document, by way of a file."""
     return build(read_file(written(document, folder)), now=NOW, **how)
 
@@ -69,6 +89,37 @@ def listening_beta() -> Listening:
         address=ListenAddress(None, 443),
         identity=identity("beta", "main.beta.test"),
     )
+
+
+def test_what_a_reload_compares_is_marked(tmp_path: Path) -> None:
+    """Addresses, server certificates and CAs are in the definitions as texts and digests, so that a change shows."""
+    before, again = whole(sound(), tmp_path), whole(sound(), tmp_path)
+    bound = whole(sound(), tmp_path, bind="127.0.0.9")
+    networks = [network for realm in before.realms for network in realm.networks]
+    assert before == again
+    assert all(len(network.certificate) == 64 for network in networks)
+    assert all(len(realm.client_ca) == 64 for realm in before.realms)
+    assert {n.address for r in bound.realms for n in r.networks} != {n.address for n in networks}
+
+
+def test_a_certificate_that_is_of_no_use_yet_is_a_warning(tmp_path: Path) -> None:
+    """The tests' certificates begin later than NOW: everything is served, and somebody is told."""
+    inventory = whole(sound(), tmp_path)
+    assert inventory.faults == ()
+    assert {warning.field for warning in inventory.warnings} == {"serverCert"}
+
+
+def test_commands_are_a_fault_unless_they_are_allowed(tmp_path: Path) -> None:
+    """``process:`` lets whoever writes the inventory run programs on the hub's host."""
+    document = sound()
+    document["realms"][0]["hubs"][0]["services"][0]["availabilityManagement"] = {
+        "clusterManagerUrn": "process:",
+        "serviceId": "x",
+        "command": ["true"],
+    }
+    assert built(document, tmp_path).faults == ()
+    faults = built(document, tmp_path, allow_process=False).faults
+    assert [fault.field for fault in faults] == ["availabilityManagement.clusterManagerUrn"]
 
 
 def test_a_sound_inventory_becomes_definitions(tmp_path: Path) -> None:
@@ -281,7 +332,7 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
             Fault(
                 WEB,
                 "availabilityManagement.startAt",
-                "is not six cron fields: minute, hour, day of month, month, day of week, year",
+                "schedule: has 5 fields instead of six: minute, hour, day of month, month, day of week, year",
             ),
         ],
     ),
@@ -318,8 +369,8 @@ async def test_each_fault_is_named_and_the_other_realm_works(name: str, served: 
     damage(document["realms"][0])
     written(document, path.parent, "next").replace(path)
 
-    from_file = await load_inventory(path.as_uri())
-    over_http = await load_inventory(url)
+    from_file = unmarked(await load_inventory(path.as_uri()))
+    over_http = unmarked(await load_inventory(url))
 
     assert list(from_file.faults) == faults
     assert from_file == over_http
@@ -360,7 +411,8 @@ def test_disabled_and_expired_realms_are_ignored(more: Object, tmp_path: Path) -
 def test_a_realm_works_until_it_expires(tmp_path: Path) -> None:
     """expiredAt in the future is no fault, and disables nothing."""
     document = {"realms": [sound()["realms"][1] | {"expiredAt": "2026-01-02T00:00:01Z"}]}
-    assert built(document, tmp_path) == Inventory(realms=(BETA,), listening=(listening_beta(),))
+    expiring = replace(BETA, expired_at=from_datetime(datetime(2026, 1, 2, 0, 0, 1, tzinfo=UTC)))
+    assert built(document, tmp_path) == Inventory(realms=(expiring,), listening=(listening_beta(),))
 
 
 def test_one_fqdn_on_two_addresses_is_no_fault(tmp_path: Path) -> None:
