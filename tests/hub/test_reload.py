@@ -40,6 +40,7 @@ async def test_services_come_and_go_beside_traffic(world: ReloadWorld) -> None:
     _, _, consumer = await world.start(server.address, "--ops", "127.0.0.1:0")
     world.write(world.document)
     beat = Beat(*await world.join(consumer, server))
+    await world.state()  # what is loaded at first use, here and in the hub, is loaded
     usual = await beat.settle()
 
     def add(document: Document) -> None:

@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import anyio
+import anyio.lowlevel
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -140,6 +142,8 @@ class OpsServer:
             sock.setblocking(False)
         except OSError as exc:
             raise ConfigurationError(f"--ops: can't listen at {shown}:{port}: {exc.strerror or exc}") from exc
+        # Its asyncio part is loaded at first use, which takes a while: not beside traffic.
+        await anyio.lowlevel.checkpoint()
         self._task = asyncio.create_task(self._server.serve(sockets=[sock]), name="ops")
         return f"http://{shown or 'localhost'}:{sock.getsockname()[1]}"
 
