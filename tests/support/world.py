@@ -214,7 +214,6 @@ class World:
             "hub-1",
             "--journal",
             str(self.journal),
-            "--allow-process",
             *options,
         )
         self.hubs.append(self.hub)
@@ -420,7 +419,8 @@ class World:
             errors = [line for line in process.lines if line.get("level") in ("error", "critical")]
             if process in self.hubs:
                 errors = [line for line in errors if line["event"] not in hub_errors]
-            assert (process.name, errors, process.errors) == (process.name, [], [])
+            said = (process.name, errors, process.errors)
+            assert said == (process.name, [], []), said
         return replayed
 
 

@@ -95,6 +95,8 @@ async def test_shares_follow_the_weights(world: World, connections: int) -> None
         assert (refusal.value.code, refusal.value.retryable) == (Code.NO_PROVIDER, True)
         assert len(hub.said("endSpnConnection")) == connections // 3
     report(opened=connections, per_second=f"{connections / seconds:.0f}", first=first, then=then, hub_cpu=hub.cpu)
+    report(stalls=[line["stalledSeconds"] for line in hub.said("journalStalled")])
     for endpoint in (*consumers, *providers):
         await endpoint.close()
-    await world.end()
+    # A disk that others keep busy may stall the journal (D-6); that is said, and costs no connection.
+    await world.end(hub_errors=("journalStalled",))

@@ -102,7 +102,7 @@ def alive(pid: int) -> bool:
 async def test_cold_start_idle_stop_and_again(world: World) -> None:
     """The first payload starts the service and is answered; idle, it is stopped; the next request starts it again."""
     on_demand(world, ondemandStartOnPayload=True, idleTimeout=2)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     consumer = await world.start_consumer()
     assert story(await world.events()) == []
 
@@ -133,7 +133,7 @@ async def test_cold_start_idle_stop_and_again(world: World) -> None:
 async def test_traffic_is_not_idle(world: World) -> None:
     """An open connection keeps a service on, however quiet it is; its end lets it go."""
     on_demand(world, ondemandStart=True, idleTimeout=1)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     consumer = await world.start_consumer()
     quiet = await world.connect(consumer)
     await hub.line("startSpnConnection")
@@ -152,7 +152,7 @@ async def test_traffic_is_not_idle(world: World) -> None:
 async def test_command_that_fails(world: World) -> None:
     """A command that can't be executed: whoever waits is reset at once, and the events say why."""
     on_demand(world, ["/no/such/program"], ondemandStartOnPayload=True)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     consumer = await world.start_consumer()
     client = await world.connect(consumer)
     await client.send(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
@@ -170,7 +170,7 @@ async def test_command_that_fails(world: World) -> None:
 async def test_command_that_exits(world: World) -> None:
     """A command that ends before its provider came: whoever waits is reset in the time of D-29, with the reason."""
     on_demand(world, ["/bin/false"], ondemandStartOnPayload=True)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     consumer = await world.start_consumer()
     client = await world.connect(consumer)
     began = time.monotonic()
@@ -186,7 +186,7 @@ async def test_command_that_exits(world: World) -> None:
 async def test_start_at_load(world: World) -> None:
     """Without an on-demand switch the service runs from the load on, and is there for the first consumer."""
     on_demand(world)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     await hub.line("startSpnSession", endPointType="serviceProvider")
     consumer = await world.start_consumer()
     pid, seen, _ = await get(consumer, "/loaded")
@@ -208,7 +208,7 @@ async def test_start_at_load(world: World) -> None:
 async def test_start_on_consumer(world: World) -> None:
     """A consumer's session starts the service, before it sends anything."""
     on_demand(world, ondemandStartOnConsumer=True)
-    hub = await world.start_hub()
+    hub = await world.start_hub("--allow-process")
     assert hub.said("serviceStartRequested") == []
     consumer = await world.start_consumer()
     assert (await hub.line("serviceStartRequested"))["reason"] == "consumer"
@@ -234,3 +234,13 @@ async def test_singleton(world: World) -> None:
     lines = await world.end()
     sessions = [line["eventType"] for line in lines if line["eventType"].endswith("Session")]
     assert sessions == ["startSpnSession", "endSpnSession", "startSpnSession", "endSpnSession"]
+
+
+async def test_commands_must_be_allowed(world: World) -> None:
+    """Without the hub's own option an inventory can't have commands run: that service is left out, with its reason."""
+    on_demand(world)
+    hub = await world.start_hub()
+    fault = await hub.line("inventory.fault", where="service acme/main/web")
+    assert "--allow-process" in fault["reason"]
+    assert await world.end(hub_errors=("inventory.fault",)) == []
+    assert story(await world.events()) == []

@@ -203,6 +203,12 @@ def _broken_inventories(world: World, taken_port: int) -> list[tuple[str, Callab
             "clusterManagerUrn",
         ),
         (
+            "command that isn't allowed",
+            lambda d: service(d).update(availabilityManagement=management | {"command": "true"}),
+            "service acme/main/web",
+            "--allow-process",
+        ),
+        (
             "schedule",
             lambda d: service(d).update(availabilityManagement=management | {"startAt": "0 25 ? * * *"}),
             "service acme/main/web",
