@@ -87,6 +87,8 @@ def test_once(tmp_path: Path) -> None:
         4 * ["startSpnSession", "endSpnSession"]
         + 3 * ["startSpnConnection", "endSpnConnection"]
         + 2 * ["sessionRefused"]
+        + ["inventoryLoaded", "realmAdded", "networkAdded"]
+        + 2 * ["serviceAdded"]
     )
     assert "\x1b" not in "".join(lines)
 

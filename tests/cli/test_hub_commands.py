@@ -92,6 +92,13 @@ def test_serve_and_check_a_file(tmp_path: Path) -> None:
         (["--hub-id", "h", "check"], "--hub-id belongs behind 'check'"),
         (["check", "-c", "ftp://x"], "--inventory: 'ftp://x' is not an http, https or file URL"),
         (["check", "-c", "file:///none", "--bind", "x"], "--bind: 'x' is not an IP address"),
+        (
+            ["check", "-c", "file:///none", "--diff"],
+            "--ops is missing (--diff compares with the hub that answers there)",
+        ),
+        (["check", "-c", "file:///none", "--diff", "--ops", "x"], "--ops: 'x' is not HOST:PORT"),
+        (["check", "-c", "file:///none", "--diff", "--ops", "127.0.0.1:1"], "--ops: http://127.0.0.1:1/state: "),
+        (["--ops", "x", "--journal", "/tmp/x"], "--ops: 'x' is not HOST:PORT"),
         (["check", "-c", "file:///none"], "/none: can't be read: No such file or directory"),
         (["inventory"], "Missing argument 'FILE'."),
         (["inventory", "/none"], "/none: can't be read: No such file or directory"),
@@ -239,4 +246,12 @@ def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_option_is_left_out_here() -> None:
     """The tests above know every option that the command has."""
     named = {parameter.opts[-1] for parameter in typer.main.get_command(hub.app).params}
-    assert named == {*OPTIONS, "--version"}
+    assert named == {*OPTIONS, "--allow-process", "--version"}
+
+
+def test_commands_of_the_inventory_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag, or its variable."""
+    assert not started(["--journal", "/tmp/x"], monkeypatch).allow_process
+    assert started(["--journal", "/tmp/x", "--allow-process"], monkeypatch).allow_process
+    monkeypatch.setenv("SPNHUB_ALLOW_PROCESS", "1")
+    assert started(["--journal", "/tmp/x"], monkeypatch).allow_process

@@ -57,7 +57,7 @@ class ReloadWorld(World):
         how(document)
         self.write(document)
 
-    async def reload(self, outcome: str = "applied") -> Line:
+    async def renew(self, outcome: str = "applied") -> Line:
         """Send SIGUSR1; the line that says what became of it."""
         count = len(self.hub.said(f"reload.{outcome}"))
         self.hub.send_signal(signal.SIGUSR1)

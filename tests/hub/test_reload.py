@@ -50,11 +50,11 @@ async def test_services_come_and_go_beside_traffic(world: ReloadWorld) -> None:
         del hub_of(document)["services"][1:]
 
     world.change(add)
-    added = await world.reload()
+    added = await world.renew()
     while (await world.state())["sequence"] < added["sequence"] + 1000:
         await beat.settle(5)
     world.change(remove)
-    removed = await world.reload()
+    removed = await world.renew()
     await beat.settle()
     longest = await beat.end()
     print(f"longest round: usually {usual * 1000:.1f} ms, with the reloads {longest * 1000:.1f} ms")
@@ -82,7 +82,7 @@ async def test_a_certificate_is_rotated_and_a_consumer_withdrawn(world: ReloadWo
         hub["services"][0]["consumers"].remove("guest")
 
     world.change(change)
-    applied = await world.reload()
+    applied = await world.renew()
     assert [applied[name] for name in ("networksChanged", "servicesChanged")] == [1, 1]
     ended = await world.hub.line("endSpnSession", spnEndPoint="CN=guest")
     assert (ended["terminateReason"], ended["totalConnectionCount"]) == ("shutdown", 1)
@@ -110,11 +110,11 @@ async def test_a_changed_ca_cuts_whom_it_does_not_vouch_for(world: ReloadWorld) 
         document["realms"][0]["cacert"] = other.certificate.decode()
 
     world.change(both)
-    await world.reload()
+    await world.renew()
     newcomer = await world.start_provider(server.address, credentials=other.client("provider"))
     assert not world.hub.said("endSpnSession")
     world.change(one)
-    await world.reload()
+    await world.renew()
     await world.hub.wait_lines("endSpnSession", 2)
     assert await provider.wait() == await consumer.command.wait() == 1
     assert newcomer.running
@@ -129,7 +129,7 @@ async def test_a_port_moves_and_old_sessions_live_on(world: ReloadWorld) -> None
     beat = Beat(*await world.join(consumer, server))
     old, world.port = world.port, free_udp_port(world.host)
     world.change(lambda document: hub_of(document).__setitem__("serverPort", world.port))
-    assert (await world.reload())["networksChanged"] == 1
+    assert (await world.renew())["networksChanged"] == 1
     newcomer = await world.start_consumer()
     again, behind = await world.join(newcomer, server)
     await again.send(b"by the new port")
@@ -162,10 +162,10 @@ async def test_a_socket_for_all_addresses_gives_way(world: ReloadWorld) -> None:
         consumer = await world.start_consumer()
         beat = Beat(*await world.join(consumer, server))
         world.change(lambda document: hub_of(document).__setitem__("serverAddress", world.host))
-        await world.reload()
+        await world.renew()
         await beat.settle(20)
         world.change(lambda document: hub_of(document).pop("serverAddress"))
-        await world.reload()
+        await world.renew()
         await beat.settle(20)
         await beat.end()
         assert not hub.said("endSpnSession")
@@ -213,7 +213,7 @@ async def test_ten_broken_inventories_change_nothing(world: ReloadWorld) -> None
         # Something sound is different too: it must not be applied.
         if "realms" in world.document:
             world.change(lambda document: document["realms"].append(realm("second")))
-        rejected = await world.reload("rejected")
+        rejected = await world.renew("rejected")
         assert said in rejected["reason"]
         assert world.hub.said("reload.fault")[-1]["fault"] == rejected["reason"]
     await beat.settle(20)
@@ -224,7 +224,7 @@ async def test_ten_broken_inventories_change_nothing(world: ReloadWorld) -> None
         k: v for k, v in after.items() if k not in changing
     }
     world.write(sound)
-    applied = await world.reload()
+    applied = await world.renew()
     assert sum(value for name, value in applied.items() if name.endswith(("Added", "Changed", "Removed"))) == 0
     assert await world.hub.stop() == 0
     events = [event for event in await world.events() if event["eventType"] == "inventoryRejected"]
@@ -246,9 +246,9 @@ async def test_a_port_that_is_taken_rejects_the_reload(world: ReloadWorld) -> No
             hub["services"].append(service("more", "consumer"))
 
         world.change(change)
-        rejected = await world.reload("rejected")
+        rejected = await world.renew("rejected")
         assert "urn:chip-in:network:acme:second: cannot bind" in rejected["reason"]
-    applied = await world.reload()
+    applied = await world.renew()
     assert (applied["networksAdded"], applied["servicesAdded"]) == (1, 3)
 
 
@@ -258,7 +258,7 @@ async def test_an_inventory_that_is_away_rejects_the_reload(world: ReloadWorld) 
     inventory = world.processes[-1]
     await world.start_hub(inventory=url)
     assert await inventory.stop() == 0
-    assert "/realms: " in (await world.reload("rejected"))["reason"]
+    assert "/realms: " in (await world.renew("rejected"))["reason"]
 
 
 async def test_signals_in_a_row_are_one_more_reload(world: ReloadWorld) -> None:

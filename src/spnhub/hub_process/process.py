@@ -71,7 +71,6 @@ class HubProcess:
         self._ready = False
         self._stopping = False
         self._reload_asked = False
-        self._inventory = Inventory((), ())
         self._journal: Journal | None = None
         self._endpoint: UdpEndpoint | None = None
         self._server: HubServer | None = None
@@ -124,11 +123,9 @@ class HubProcess:
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer)
         self._listeners = Listeners(engine, self._endpoint, self._server)
-        self._reloader = Reloader(
-            self._load, self._listeners, self._wall, apply=self._apply, reject=self._tell_rejection
-        )
+        self._reloader = Reloader(self._load, self._prepare, apply=self._apply, reject=self._tell_rejection)
         try:
-            self._apply(await prepare(inventory, self._listeners, self._wall()))
+            self._apply(await self._prepare(inventory))
         except CannotListen as exc:
             raise ConfigurationError(str(exc)) from exc
         self._ready = True
@@ -188,12 +185,15 @@ class HubProcess:
         else:
             self._reloader.ask()
 
+    async def _prepare(self, inventory: Inventory) -> Candidate:
+        assert self._listeners and self._system
+        return await prepare(inventory, self._listeners, self._system.table, self._wall())
+
     def _apply(self, candidate: Candidate) -> None:
         """The one step in which everything is another inventory's. No packet is looked at in between."""
         assert self._listeners and self._system and self._services and self._endpoint
-        self._inventory = candidate.inventory
         self._listeners.commit(candidate.listening)
-        self._system.tell_hub(LoadInventory(candidate.inventory.realms))
+        self._system.tell_hub(LoadInventory(candidate.inventory.realms, candidate.plan))
         self._services.load(candidate.inventory.tasks, candidate.schedules)
         self._endpoint.flush()
         self._listeners.start()
@@ -252,7 +252,7 @@ class HubProcess:
             bind=self.settings.bind,
             wall=self._wall(),
             progress=self._progress(),
-            realms=self._inventory.realms,
+            realms=() if system is None else tuple(system.table.realms.values()),
             state=None if system is None else system.state(),
             sessions=() if server is None else tuple(server.sessions),
             chain=(lambda _: ()) if server is None else server.certificates.chain,

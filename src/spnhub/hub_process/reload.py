@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 
 from spnhub import inventory as inventories
+from spnhub.actors.plan import Plan, Table, plan
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError
@@ -42,23 +43,26 @@ class Candidate:
     inventory: Inventory
     listening: Prepared
     schedules: ScheduleTable
+    plan: Plan
 
 
-async def prepare(inventory: Inventory, listeners: Listeners, wall: int) -> Candidate:
+async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall: int) -> Candidate:
     """Do everything for ``inventory`` that changes nothing yet.
 
+    :param table: by which the actors decide now.
+    :param wall: microseconds since 1970.
     :raises CannotListen: it can't be served.
     """
     schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall)
-    return Candidate(inventory, await listeners.prepare(inventory), schedules)
+    planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall, table)))
+    return Candidate(inventory, await listeners.prepare(inventory), schedules, planned)
 
 
 class Reloader:
     """Reloads one after the other; those asked for during one are done as one after it.
 
-    :param load: reads the inventory.
-    :param listeners: of the hub.
-    :param wall: microseconds since 1970.
+    :param load: reads the inventory, trying so often.
+    :param prepare: makes it ready to be swapped in.
     :param apply: makes a candidate true.
     :param reject: takes the texts of all faults.
     """
@@ -66,15 +70,13 @@ class Reloader:
     def __init__(
         self,
         load: Callable[[int], Awaitable[Inventory]],
-        listeners: Listeners,
-        wall: Callable[[], int],
+        prepare: Callable[[Inventory], Awaitable[Candidate]],
         *,
         apply: Callable[[Candidate], None],
         reject: Callable[[Sequence[str]], None],
     ) -> None:
         self._load = load
-        self._listeners = listeners
-        self._wall = wall
+        self._prepare = prepare
         self._apply = apply
         self._reject = reject
         self._again = False
@@ -125,7 +127,7 @@ class Reloader:
                 self._refuse([str(fault) for fault in inventory.faults])
                 return
             try:
-                candidate = await prepare(inventory, self._listeners, self._wall())
+                candidate = await self._prepare(inventory)
             except CannotListen as exc:
                 self._refuse([str(fault) for fault in exc.faults])
                 return
