@@ -30,8 +30,8 @@ _IPV6_RECVERR: Final = 25
 _MSG_ERRQUEUE: Final = 0x2000
 _BUFFER: Final = 4 * 1024 * 1024
 """Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
-_BATCH: Final = 32
-"""Datagrams (joined ones count once) taken from a socket in one turn, so that no socket starves the loop."""
+_BATCH: Final = 128
+"""Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 _BACKLOG: Final = 4096
 """Transmits that wait for a full socket; beyond it they are dropped, and QUIC repeats them."""
 _ROUNDS: Final = 8
@@ -236,7 +236,8 @@ class UdpEndpoint:
         now = self._loop.time()
         engine = self.engine
         receive = entry.sock.recvmsg
-        for taken in range(_BATCH):
+        taken = 0
+        while taken < _BATCH:
             try:
                 data, ancillary, _, remote = receive(65_535, 64)
             except (BlockingIOError, InterruptedError):
@@ -245,11 +246,13 @@ class UdpEndpoint:
                 break
             except OSError as exc:
                 self._on_socket_error(entry, exc, now)
+                taken += 1
                 continue
             size = 0
             for level, kind, value in ancillary:
                 if level == socket.SOL_UDP and kind == _UDP_GRO:
                     size = struct.unpack("i", value[:4])[0]
+            taken += -(-len(data) // size) if size else 1
             if entry.connected:
                 remote = entry.sock.getpeername() if remote is None else remote
             engine.receive(data, Address(entry.index, remote), size, now)

@@ -160,7 +160,7 @@ async def test_two_thousand_services_are_got_fast(tmp_path: Path) -> None:
     assert inventory == from_file
     assert inventory.faults == ()
     assert sum(len(network.services) for one in inventory.realms for network in one.networks) == 2000
-    assert took < 5
+    assert took < 15
 
 
 @pytest.mark.parametrize(

@@ -414,7 +414,7 @@ class World:
             # Killed: the printed lines may lack the last (and the next hub's begin with the ends it wrote).
             printed = self.printed()
             assert [line for line in replayed if line in printed] == printed
-        check_ends(replayed)
+        _check_ends(replayed)
         for process in self.processes:
             errors = [line for line in process.lines if line.get("level") in ("error", "critical")]
             if process in self.hubs:
@@ -424,7 +424,7 @@ class World:
         return replayed
 
 
-def check_ends(lines: Sequence[Line]) -> None:
+def _check_ends(lines: Sequence[Line]) -> None:
     """Every session and connection starts once and ends once, in this order."""
     seen: Counter[tuple[str, ...]] = Counter()
     for line in lines:

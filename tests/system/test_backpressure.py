@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
+import pytest
+
 from tests.support.command import Command
 from tests.support.tcp import Ending, TcpPeer, TcpServer, digest, pattern
 from tests.support.world import Consumer, World
@@ -131,7 +133,7 @@ class Crowd:
     """Connections of one session pair, on which downloads run for as long as the test wants."""
 
     def __init__(self, pairs: Sequence[tuple[TcpPeer, TcpPeer]]) -> None:
-        self.pairs = pairs
+        self.pairs: Sequence[tuple[TcpPeer, TcpPeer]] = pairs
         self._sending: list[asyncio.Task[None]] = []
         self._reading: list[asyncio.Task[None]] = []
 
@@ -162,9 +164,10 @@ class Crowd:
         await stops(self.bytes_received, quiet=0.5)
 
     async def reset(self) -> None:
-        """Every client resets."""
+        """Every client resets. May be asked for again."""
         await _cancel(self._sending + self._reading)
-        for client, served in self.pairs:
+        pairs, self.pairs = self.pairs, ()
+        for client, served in pairs:
             client.reset()
             served.close()
 
@@ -200,6 +203,7 @@ async def rate(crowd: Crowd, hub: Command, seconds: float) -> Rate:
     return Rate(moved / (time.monotonic() - began), moved / (hub.cpu - cpu))
 
 
+@pytest.mark.timeout(300)
 @sizes("connections, seconds", (100, 2.0), (1000, 10.0), minutes=20)
 async def test_half_of_the_connections_stalled(world: World, connections: int, seconds: float) -> None:
     """Half of one session pair's connections stop reading: the others keep 80 % of their throughput."""
@@ -207,10 +211,11 @@ async def test_half_of_the_connections_stalled(world: World, connections: int, s
     as_over_ethernet(server.sock)
     hub, provider, consumer = await world.start(server.address)
     half = connections // 2
-    running = await Crowd.join(world, consumer, server, half)
-    running.read()
     best = 0.0
-    async with watched(hub, provider, consumer.command) as memory:
+    async with watched(hub, provider, consumer.command) as memory, contextlib.AsyncExitStack() as crowds:
+        running = await Crowd.join(world, consumer, server, half)
+        crowds.push_async_callback(running.reset)
+        running.read()
         running.send()
         await asyncio.sleep(seconds / 2)
         before = await rate(running, hub, seconds)
@@ -219,12 +224,13 @@ async def test_half_of_the_connections_stalled(world: World, connections: int, s
             # Nothing else runs meanwhile, so that the stalled are full soon and it can be seen when they are.
             await running.pause()
             stalled = await Crowd.join(world, consumer, server, half)
+            crowds.push_async_callback(stalled.reset)
             stalled.send()
-            held = await stops(stalled.bytes_sent)
+            held = await stops(stalled.bytes_sent, quiet=seconds)
             running.send()
             await asyncio.sleep(seconds / 2)
             beside = await rate(running, hub, seconds)
-            assert stalled.bytes_sent() == held
+            full = stalled.bytes_sent() == held
             await stalled.reset()
             after = await rate(running, hub, seconds)
             ratios = beside.wall / min(before.wall, after.wall), beside.cpu / min(before.cpu, after.cpu)
@@ -233,14 +239,14 @@ async def test_half_of_the_connections_stalled(world: World, connections: int, s
                 beside=f"{beside.wall / MIB:.1f} MiB/s",
                 ratio=f"{ratios[0]:.2f}",
                 ratio_per_hub_cpu_second=f"{ratios[1]:.2f}",
-                held=f"{held / MIB:.1f} MiB",
+                held=f"{held / MIB:.1f} MiB{'' if full else ', not full yet'}",
                 memory=f"[{memory.text()}]",
             )
-            best = max(best, *ratios)
+            if full:
+                best = max(best, *ratios)
             if best >= _KEPT:
                 break
             before = after
-    await running.reset()
     assert best >= _KEPT
     assert memory.grown[hub] <= _CROWD_BOUND
     await world.end()
