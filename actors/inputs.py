@@ -30,6 +30,7 @@ __all__ = [
     "ProviderStreamOpened",
     "RejectInventory",
     "ScheduleDue",
+    "ServiceExited",
     "ServiceInput",
     "ServiceStartFailed",
     "ServiceStarted",
@@ -143,6 +144,14 @@ class ServiceStopFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceExited:
+    """What a cluster manager has started ended by itself (only ``process:`` notices)."""
+
+    service_urn: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleDue:
     """The service's startAt (``start``) or stopAt has come."""
 
@@ -150,7 +159,7 @@ class ScheduleDue:
     start: bool
 
 
-ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ScheduleDue
+ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ServiceExited | ScheduleDue
 """For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
 
 HubInput = LoadInventory | RejectInventory | HandshakeRefused | SessionRequested | StopHub | ServiceInput

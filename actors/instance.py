@@ -43,6 +43,7 @@ __all__ = [
     "Phase",
     "Situation",
     "due",
+    "exited",
     "look",
     "need",
     "redefined",
@@ -222,6 +223,21 @@ def start_failed(instance: Instance, situation: Situation, reason: str, *, retry
     interval = situation.options.start_interval
     at = max(situation.now + _backoff(instance, situation), instance.asked_at + interval)
     return replace(instance, asked=False, due=at, failure=reason), Decision((event,))
+
+
+def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
+    """It has ended by itself: the start has failed if its provider never came, else it has stopped."""
+    if instance.phase is not Phase.RUNNING:
+        return instance, Decision()
+    if not instance.seen:
+        starting = replace(instance, phase=Phase.STARTING, asked=True)
+        return start_failed(starting, situation, reason, retryable=True)
+    event = ServiceStopped(**situation.where, reason=reason)
+    instance = replace(instance, phase=Phase.STOPPED, asked=False, due=None, failure="", availability=None)
+    if not _wanted(instance, situation):
+        return instance, Decision((event,))
+    after, decision = need(instance, situation, instance.reason)
+    return after, Decision((event, *decision.events), decision.commands)
 
 
 def _gave_up(instance: Instance, reason: str) -> Instance:

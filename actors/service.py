@@ -491,6 +491,7 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     inputs.ServiceStartFailed: ServiceActor._instance_told,
     inputs.ServiceStopped: ServiceActor._instance_told,
     inputs.ServiceStopFailed: ServiceActor._instance_told,
+    inputs.ServiceExited: ServiceActor._instance_told,
     inputs.ScheduleDue: ServiceActor._instance_told,
     StopSessions: ServiceActor._stop_sessions,
 }

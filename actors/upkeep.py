@@ -71,6 +71,8 @@ class Upkeep:
                 self.decide(rules.stopped)
             case inputs.ServiceStopFailed():
                 self.decide(rules.stop_failed, message.reason)
+            case inputs.ServiceExited():
+                self.decide(rules.exited, message.reason)
             case inputs.ScheduleDue() if message.start:
                 self.decide(rules.need, rules.SCHEDULE)
             case inputs.ScheduleDue():

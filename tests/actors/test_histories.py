@@ -39,6 +39,7 @@ from spnhub.actors.inputs import (
     ProviderStreamOpened,
     RejectInventory,
     ScheduleDue,
+    ServiceExited,
     ServiceStarted,
     ServiceStartFailed,
     ServiceStopFailed,
@@ -173,6 +174,7 @@ class History:
                 ServiceStopped(urn),
                 ServiceStartFailed(urn, "no", retryable=rng.random() < 0.7),
                 ServiceStopFailed(urn, "no"),
+                ServiceExited(urn, "gone"),
                 ScheduleDue(urn, start=rng.random() < 0.6),
             ]
         )

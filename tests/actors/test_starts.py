@@ -27,6 +27,7 @@ from spnhub.actors.inputs import (
     Key,
     LoadInventory,
     ScheduleDue,
+    ServiceExited,
     ServiceStarted,
     ServiceStartFailed,
     ServiceStopFailed,
@@ -300,6 +301,29 @@ def test_provider_that_never_comes(bench: Bench) -> None:
     waiting(bench, 4)
     bench.step(1.0)
     assert bench.session(2, open_request(8)) == ([wanted("payload")], [StartService(SERVICE, "payload", ON_PAYLOAD)])
+
+
+def test_service_that_exits_before_its_provider_came(bench: Bench) -> None:
+    """The start has failed, with that reason, and is tried again while somebody waits; the last reason is told."""
+    key = waiting(bench)
+    bench.hub(ServiceStarted(SERVICE))
+    events, commands = bench.hub(ServiceExited(SERVICE, "exited with status 1"))
+    assert (events, commands) == ([failed("exited with status 1", will_retry=True)], [])
+    assert bench.step(10.0) == ([wanted("payload", 2)], [StartService(SERVICE, "payload", ON_PAYLOAD)])
+    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(ServiceExited(SERVICE, "exited with status 1"))
+    _, commands = bench.step(20.0)
+    refusals = [command for command in commands if isinstance(command, RefuseConnection)]
+    assert [(refusal.connection, refusal.code) for refusal in refusals] == [(key, Code.START_FAILED)]
+    assert "exited with status 1" in refusals[0].reason
+
+
+def test_service_that_exits_later(bench: Bench) -> None:
+    """It has stopped; the next connection starts it again."""
+    running(bench)
+    events, commands = bench.hub(ServiceExited(SERVICE, "exited with status 0"))
+    assert (events, commands) == ([model.ServiceStopped(**WHERE, reason="exited with status 0")], [])
+    assert phase(bench) is None
 
 
 def test_provider_that_is_lost(bench: Bench) -> None:

@@ -179,8 +179,13 @@ async def test_command_that_exits(world: World) -> None:
     assert time.monotonic() - began < 35
     assert hub.said("service.ended")[0]["reason"] == "exited with status 1"
     await world.end()
-    refusals = [event for event in await world.events() if event["eventType"] == "connectionRefused"]
+    events = await world.events()
+    refusals = [event for event in events if event["eventType"] == "connectionRefused"]
     assert [refusal["code"] for refusal in refusals] == [Code.START_FAILED]
+    assert "exited with status 1" in refusals[0]["reason"]
+    failures = [event for event in events if event["eventType"] == "serviceStartFailed"]
+    assert all(failure["reason"].endswith("exited with status 1") for failure in failures)
+    assert failures
 
 
 async def test_start_at_load(world: World) -> None:

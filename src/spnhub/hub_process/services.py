@@ -156,8 +156,8 @@ class Services:
 
     def _report(self, report: Report) -> None:
         if isinstance(report, clusters.ServiceEnded):
-            # What follows for the service shows when its provider's session ends.
             _log.warning("service.ended", service=report.urn, reason=report.reason)
+            self._tell(inputs.ServiceExited(report.urn, report.reason))
         elif isinstance(report, clusters.ServiceStartResult):
             if report.ok:
                 self._tell(inputs.ServiceStarted(report.urn))
