@@ -112,6 +112,7 @@ class KafkaSettings:
             sasl_username=self.sasl_username,
             sasl_password=self.sasl_password,
             ssl_cafile=text(self.ssl_cafile),
+            ssl_capath=text(self.ssl_capath),
             ssl_certfile=text(self.ssl_certfile),
             ssl_keyfile=text(self.ssl_keyfile),
             ssl_password=self.ssl_password,
