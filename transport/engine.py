@@ -77,7 +77,7 @@ class Limits:
     """Receive window of a stream that has consumed nothing yet. A stalled new stream pins no more than this."""
     stream_window_max: int = 2 * 1024 * 1024
     """What a stream's window may grow to while its bytes are consumed."""
-    window_budget: int = 16 * 1024 * 1024
+    window_budget: int = 8 * 1024 * 1024
     """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
     most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
     send_buffer: int = 32 * 1024

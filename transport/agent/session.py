@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from spnhub.transport.errors import SpnError
+from spnhub.transport.errors import SessionRefused, SpnError
 
 __all__ = ["Endpoint", "SessionKeeper"]
 
@@ -130,12 +130,17 @@ class SessionKeeper(Generic[E]):
     async def _establish(self, pause: bool) -> E:
         if pause:
             await self._back_off()
+        answered = False
         while True:
             try:
                 return await self._create()
             except SpnError as exc:
                 if not exc.retryable:
                     raise
+                if isinstance(exc, SessionRefused) and not answered:
+                    # The hub is there; how long it was away says nothing about what it waits for.
+                    answered = True
+                    self._pause = self._first_pause
                 _log.warning("session.failed", reason=str(exc), retryWithin=self._pause)
             await self._back_off()
 
