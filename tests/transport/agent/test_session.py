@@ -59,7 +59,7 @@ async def test_story() -> None:
             "event": "session.failed",
             "log_level": "warning",
             "reason": "session refused, NO_PROVIDER: none",
-            "retryWithin": 0.002,
+            "retryWithin": 0.001,
         },
         {"event": "session.established", "log_level": "info", "spnSessionId": "01"},
         {"event": "session.lost", "log_level": "warning", "spnSessionId": "01", "reason": "the hub went away"},
