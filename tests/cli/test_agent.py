@@ -328,6 +328,8 @@ async def test_sigterm_drains(own_way: Way, role: str) -> None:
         with pytest.raises(ConnectionRefusedError):
             await TcpPeer.connect(way.address)
     else:
+        session = (await agent.line("session.established"))["spnSessionId"]
+        await way.hub.line("weightChanged", spnSessionId=session)
         late = await TcpPeer.connect(way.address)
         assert await late.receive_all() == (b"", Ending.RST)
         late.close()

@@ -196,7 +196,8 @@ class Link:
         if self.is_client:
             return self.quic.configuration.server_name
         context = getattr(self.quic, "tls", None)
-        return context.server_name if isinstance(context, ServerContext) else None
+        found = context.server_name if isinstance(context, ServerContext) else None
+        return found or self.queue or None
 
     def certificates(self) -> list[x509.Certificate]:
         """The peer's chain as presented, leaf first."""
