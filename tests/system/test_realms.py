@@ -252,7 +252,9 @@ async def test_flood_of_another_realm(world: World, seconds: float, downloads: i
     # A disk that others keep busy may stall the journal (D-6); that is said, and costs no connection.
     await world.end(hub_errors=("journalStalled",))
     events = await world.events()
-    assert {event["realm"] for event in events if event["eventType"] == "sessionRefused"} <= {_BETA}
+    # Handshakes; a session request may meet the hub's stop in any realm.
+    refused = [event for event in events if event["eventType"] == "sessionRefused" and event["code"] is None]
+    assert {event["realm"] for event in refused} <= {_BETA}
 
 
 @sizes("processes, endpoints", (2, 30), (5, 100), minutes=10)
