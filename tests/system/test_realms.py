@@ -254,7 +254,8 @@ async def test_flood_of_another_realm(world: World, seconds: float, downloads: i
     events = await world.events()
     # Handshakes; a session request may meet the hub's stop in any realm.
     refused = [event for event in events if event["eventType"] == "sessionRefused" and event["code"] is None]
-    assert {event["realm"] for event in refused} <= {_BETA}
+    # Beyond so many kinds of refusals at once the rest share an event without a realm (D-13).
+    assert {event["realm"] for event in refused} <= {_BETA, None}
 
 
 @sizes("processes, endpoints", (2, 30), (5, 100), minutes=10)
