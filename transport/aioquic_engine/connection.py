@@ -69,11 +69,6 @@ class Connection(StreamConnection):
         return self._close_event
 
     @property
-    def handshake_done(self) -> bool:
-        """The handshake is complete."""
-        return self._handshake_complete
-
-    @property
     def unanswered(self) -> bool:
         """Something that wants an acknowledgement is in flight."""
         return any(space.ack_eliciting_in_flight for space in self._loss.spaces)

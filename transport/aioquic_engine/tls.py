@@ -219,12 +219,6 @@ class ServerContext(tls.Context):
         self.identity: Identity | None = None
         self._request_client_certificate = True
 
-    @property
-    def peer_certificates(self) -> list[x509.Certificate]:
-        """What the peer presented, leaf first, verified or not."""
-        leaf = self._peer_certificate
-        return [] if leaf is None else [leaf, *self._peer_certificate_chain]
-
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         try:
             hello = tls.pull_client_hello(Buffer(data=input_buf.data_slice(0, input_buf.capacity)))
