@@ -39,6 +39,14 @@ def _libraries(binaries: list[Path]) -> set[Path]:
     return found
 
 
+def _links(path: Path) -> Iterator[Path]:
+    """A path and what it leads to, link by link: a venv's ``python`` may be two of them away from the program."""
+    yield path
+    while path.is_symlink():
+        path = path.parent / path.readlink()
+        yield path
+
+
 def _archive() -> bytes:
     python = Path(sys.executable).resolve()
     standard, packages = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
@@ -55,7 +63,7 @@ def _archive() -> bytes:
             inside = tree is packages
             for part in sorted(tree.iterdir()) if inside else [tree]:
                 archive.add(part, str(part).lstrip("/"), filter=wanted)
-        for file in {python, Path(sys.executable), BIN / "spnagent", BIN.parent / "pyvenv.cfg"}:
+        for file in {python, *_links(Path(sys.executable)), BIN / "spnagent", BIN.parent / "pyvenv.cfg"}:
             archive.add(file, str(file).lstrip("/"))
         for library in _libraries([python, *extensions]):
             archive.add(library.resolve(), str(library).lstrip("/"))
