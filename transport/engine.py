@@ -83,6 +83,9 @@ class Limits:
     send_buffer: int = 32 * 1024
     """Bytes per stream that :meth:`Engine.write` takes beyond what was put into packets; an engine may make it a dozen
     datagrams where that is more."""
+    send_budget: int = 4 * 1024 * 1024
+    """Once all streams of one connection hold this much of it, each gets a quarter. So one connection holds at most
+    ``send_budget + streams * send_buffer / 4`` unsent bytes, beside what is in flight."""
     suspect_after: float = 3.0
     """Sent data unanswered for this long makes the peer suspect (D-20)."""
     probe_timeout: float = 1.0

@@ -100,6 +100,37 @@ def test_credit_follows_reading_and_nothing_else() -> None:
     pair.read_all(pair.server, s, size)
 
 
+def test_unsent_bytes_of_all_streams_are_counted_exactly_and_bounded() -> None:
+    """Hundreds of stalled streams get a quarter of their buffer each; resets of either side give theirs back."""
+    limits = Limits()
+    pair = EnginePair(_aioquic()).connect()
+    streams = [pair.open() for _ in range(400)]
+    quic = next(iter(pair.client.engine._links.values())).quic  # type: ignore[attr-defined]
+    for s in streams:
+        for _ in range(3):
+            pair.client.engine.write(pair.client.c, s, b"z" * limits.send_buffer)
+        pair.run_for(0.01)
+    assert quic._unsent_total <= limits.send_budget + len(streams) * limits.send_buffer // 4
+
+    def held() -> int:
+        senders = [record.stream.sender for record in quic.records.values()]
+        return sum(s._buffer_stop - s.highest_offset for s in senders if s._reset_error_code is None)
+
+    assert quic._unsent_total == held() > limits.send_budget
+    for s in streams[::3]:
+        pair.client.engine.reset(pair.client.c, s, 7)
+    for s in streams[1::3]:
+        pair.server.engine.stop(pair.server.c, s, 7)
+    pair.run_for(1.0)
+    assert quic._unsent_total == held() > 0
+    for s in streams[2::3]:
+        pair.client.engine.finish(pair.client.c, s)
+        while pair.server.engine.read(pair.server.c, s, 65536):
+            pair.run_for(0.01)
+    pair.run_for(1.0)
+    assert quic._unsent_total == held() == 0
+
+
 def test_work_per_packet_does_not_walk_idle_streams() -> None:
     """Idle streams are in neither of the collections that the writing of a packet looks at."""
     pair = EnginePair(_aioquic()).connect()

@@ -257,6 +257,8 @@ class Connection(StreamConnection):
         buf = builder.start_frame(
             QuicFrameType.RESET_STREAM, capacity=25, handler=self._on_reset_delivery, handler_args=(record,)
         )
+        # Also where aioquic reset it, when the peer asked to stop.
+        self._count_unsent(record)
         frame = record.stream.sender.get_reset_frame()
         buf.push_uint_var(record.stream_id)
         buf.push_uint_var(frame.error_code)
@@ -294,7 +296,8 @@ class Connection(StreamConnection):
         buf.push_uint16(len(frame.data) | 0x4000)
         buf.push_bytes(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
-        if record.write_blocked and (sender._buffer_stop - sender.highest_offset) * 4 <= self._send_buffer * 3:
+        unsent = self._count_unsent(record)
+        if record.write_blocked and unsent * 4 <= self._send_share() * 3:
             record.write_blocked = False
             self.unblocked.append(record)
         return len(pending) > 0 or sender._pending_eof

@@ -40,6 +40,7 @@ class StreamRecord:
         "splice_out",
         "stream",
         "stream_id",
+        "unsent",
         "window",
         "write_blocked",
     )
@@ -64,6 +65,8 @@ class StreamRecord:
         self.readable_told = False
         self.write_blocked = False
         self.put_to_rest = False
+        self.unsent = 0
+        """Bytes written and never sent, as the connection's sum has them."""
         self.splice_in: Any = None
         """The direction of a splice that reads from this stream."""
         self.splice_out: Any = None
@@ -98,6 +101,7 @@ class StreamConnection(QuicConnection):
         self._consumed_total = 0
         self._reserved_total = 0
         self._grown = 0
+        self._unsent_total = 0
         self._streams_at_once = limits.streams
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -138,10 +142,19 @@ class StreamConnection(QuicConnection):
 
     def room(self, record: StreamRecord) -> int:
         """How many more bytes :meth:`send` should be given now."""
+        return max(0, self._send_share() - record.unsent) if self.can_send(record) else 0
+
+    def _send_share(self) -> int:
+        """How much a stream may hold unsent: less where many do, since a connection sends no faster for it."""
+        return self._send_buffer if self._unsent_total < self.limits.send_budget else self._send_buffer // 4
+
+    def _count_unsent(self, record: StreamRecord) -> int:
+        """To be called after whatever changes it."""
         sender = record.stream.sender
-        if sender._buffer_fin is not None or sender._reset_error_code is not None or sender.is_finished:
-            return 0
-        return max(0, self._send_buffer - (sender._buffer_stop - sender.highest_offset))
+        unsent = 0 if sender._reset_error_code is not None else sender._buffer_stop - sender.highest_offset
+        self._unsent_total += unsent - record.unsent
+        record.unsent = unsent
+        return unsent
 
     def can_send(self, record: StreamRecord) -> bool:
         """Whether our half is still open."""
@@ -151,6 +164,7 @@ class StreamConnection(QuicConnection):
     def send(self, record: StreamRecord, data: bytes) -> None:
         """Queue bytes on our half, which must be open."""
         record.stream.sender.write(data)
+        self._count_unsent(record)
         self.enqueue(record)
 
     def finish(self, record: StreamRecord) -> None:
@@ -166,6 +180,7 @@ class StreamConnection(QuicConnection):
             sender.reset(code)
             # aioquic keeps the bytes until the reset is acknowledged; nobody will read them.
             sender._buffer.clear()
+            self._count_unsent(record)
             self.enqueue(record)
 
     def stop(self, record: StreamRecord, code: int) -> None:
