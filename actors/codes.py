@@ -55,6 +55,20 @@ class Code(enum.IntEnum):
     """The other endpoint asked to close before both directions had ended."""
     ENDED = 37
     """No such connection here: it has ended or never was."""
+    PAUSED = 38
+    """The hub has paused the connection; it may go on in another leg."""
+    MOVED = 39
+    """An endpoint moves the connection to another hub, in order."""
+    LEFT = 40
+    """An endpoint moves the connection to another hub because it suspects or has lost this one."""
+    CLOSED = 41
+    """The other end has ended in order already: every byte and both FINs were taken."""
+    NOT_HERE = 42
+    """The provider instance that holds the other end has no session on this hub."""
+    STALE = 43
+    """A later leg of the connection is known."""
+    RESUME_TIMEOUT = 44
+    """The connection could not be resumed in time."""
 
 
 _RETRYABLE = frozenset(
@@ -67,6 +81,8 @@ _RETRYABLE = frozenset(
         Code.SINGLETON,
         Code.SUPERSEDED,
         Code.START_FAILED,
+        Code.NOT_HERE,
+        Code.STALE,
     }
 )
 

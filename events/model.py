@@ -20,7 +20,10 @@ from spnhub.schemas import codec
 __all__ = [
     "EVENT_CLASSES",
     "ConnectionEnded",
+    "ConnectionLost",
+    "ConnectionPaused",
     "ConnectionRefused",
+    "ConnectionResumed",
     "ConnectionStarted",
     "DisconnectReason",
     "EndPointType",
@@ -36,6 +39,7 @@ __all__ = [
     "RealmChanged",
     "RealmRemoved",
     "Recorded",
+    "ResumeRefused",
     "ServiceAdded",
     "ServiceChanged",
     "ServiceRemoved",
@@ -194,6 +198,73 @@ class ConnectionRefused(Event):
     service_urn: str
     connection_uid: str
     epoch: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionPaused(Event):
+    """A leg's bytes have stopped and the conversation may go on in another; its end follows at once (D-1)."""
+
+    event_type: ClassVar[str] = "connectionPaused"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    planned: bool = False
+    code: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionResumed(Event):
+    """A conversation goes on in this leg, whose start came just before (D-1)."""
+
+    event_type: ClassVar[str] = "connectionResumed"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRefused(Event):
+    """An endpoint wanted to go on with a connection and may not, or not here (R-4.7)."""
+
+    event_type: ClassVar[str] = "resumeRefused"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(Event):
+    """A suspended conversation is given up: an endpoint reports that it could not go on (D-1)."""
+
+    event_type: ClassVar[str] = "connectionLost"
+
+    spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
     code: int
     reason: str = ""
 
@@ -474,6 +545,10 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
         ServiceStopRequested,
         ServiceStopped,
         ServiceStopFailed,
+        ConnectionPaused,
+        ConnectionResumed,
+        ResumeRefused,
+        ConnectionLost,
     )
 }
 """Event class by Avro record name."""

@@ -9,32 +9,43 @@ import dataclasses
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 
 __all__ = [
+    "ACK_LIMIT",
     "ALPN",
     "Accept",
     "AllConnectionsClosed",
     "CloseAck",
+    "Ack",
     "CloseRequest",
+    "DataAck",
     "Opening",
     "OpeningKind",
     "Packet",
     "PacketReader",
+    "PauseAck",
+    "PauseRequest",
     "ProtocolError",
+    "ResumeAck",
+    "ResumeInvite",
+    "ResumeRequest",
     "SessionAck",
     "SessionRefusal",
     "SessionRequest",
     "SetWeight",
+    "ShutdownRequest",
     "encode",
     "own_kinds",
 ]
 
 ALPN: Final = "spn/1"
+ACK_LIMIT: Final = 1024
+"""Connections that one DataAck tells of, at most; more go into another packet."""
 
 
 class ProtocolError(Exception):
@@ -113,6 +124,73 @@ class AllConnectionsClosed(Packet):
 
 
 @dataclass(frozen=True, slots=True)
+class PauseRequest(Packet):
+    connection_uid: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAck(Packet):
+    connection_uid: bytes
+    epoch: int
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest(Packet):
+    connection_uid: bytes
+    resume_secret: bytes = field(repr=False)
+    epoch: int
+    received_offset: int
+    finished: bool = False
+    code: int = 0
+    peer: str = ""
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeInvite(Packet):
+    connection_uid: bytes
+    resume_secret: bytes = field(repr=False)
+    epoch: int
+    received_offset: int
+    finished: bool = False
+    code: int = 0
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAck(Packet):
+    connection_uid: bytes
+    epoch: int
+    code: int = 0
+    reason: str = ""
+    retryable: bool = False
+    received_offset: int = 0
+    finished: bool = False
+
+
+class Ack(NamedTuple):
+    """What one endpoint's program has taken of one connection: an entry of :class:`DataAck`."""
+
+    connection_uid: bytes
+    epoch: int
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataAck(Packet):
+    acks: tuple[Ack, ...]
+    """At most :data:`ACK_LIMIT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequest(Packet):
+    resumable: bool
+    spread_milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Opening(Packet):
     kind: OpeningKind
     connection_uid: bytes
@@ -145,6 +223,13 @@ _CLASSES: Final[dict[str, type[Packet]]] = {
         CloseAck,
         SetWeight,
         AllConnectionsClosed,
+        PauseRequest,
+        PauseAck,
+        ResumeRequest,
+        ResumeInvite,
+        ResumeAck,
+        DataAck,
+        ShutdownRequest,
         Opening,
         Accept,
     )
@@ -162,6 +247,7 @@ _FIELDS: Final = {cls: tuple((f.name, _camel(f.name)) for f in dataclasses.field
 _FROM_WIRE: Final[dict[str, Callable[[Any], Any]]] = {
     "end_point_type": EndPointType,
     "kind": OpeningKind,
+    "acks": lambda entries: tuple(Ack(e["connectionUid"], e["epoch"], e["receivedOffset"]) for e in entries),
     "kinds": lambda pairs: {pair["kind"]: pair["version"] for pair in pairs},
 }
 
@@ -176,6 +262,8 @@ def encode(packet: Packet) -> bytes:
         value = getattr(packet, attribute)
         if attribute == "kinds":
             value = [{"kind": kind, "version": version} for kind, version in value.items()]
+        elif attribute == "acks":
+            value = [{"connectionUid": a[0], "epoch": a[1], "receivedOffset": a[2]} for a in value]
         record[name] = value
     return codec.encode_packet(type(packet).__name__, record)
 

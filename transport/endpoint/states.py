@@ -84,6 +84,9 @@ class ConnectionEvent(enum.Enum):
     RESUMED = "connection resumed"
     REFUSED = "connection refused"
     ABORTED = "reset, or the session lost"
+    LEG_LOST = "session lost or left, or the data stream paused or left by the other side"
+    RESUME_REFUSED = "resume refused here, or not answered in time"
+    ENDED_ELSEWHERE = "the other end has ended already"
     RESUME_TIMEOUT = "resume timeout"
 
 
@@ -157,6 +160,17 @@ CONNECTION_TABLE: Final[Mapping[tuple[ConnectionState, ConnectionEvent], Arrow[C
     (_C.PAUSING, _CE.ABORTED): Arrow(_C.DISCONNECTED, OURS),
     (_C.PAUSED, _CE.ABORTED): Arrow(_C.DISCONNECTED, OURS),
     (_C.RESUMING, _CE.ABORTED): Arrow(_C.DISCONNECTED, OURS),
+    # The leg is gone, the conversation is not: crash, partition, an address that vanished (D-21, R-3.3).
+    (_C.CONNECTED, _CE.LEG_LOST): Arrow(_C.PAUSED, OURS),
+    (_C.DISCONNECTING, _CE.LEG_LOST): Arrow(_C.PAUSED, OURS),
+    (_C.PAUSING, _CE.LEG_LOST): Arrow(_C.PAUSED, OURS),
+    (_C.RESUMING, _CE.LEG_LOST): Arrow(_C.PAUSED, OURS),
+    (_C.DISCONNECTING, _CE.PAUSE_ACK_SENT): Arrow(_C.PAUSING, OURS),
+    # Not here, or not now: it waits for another session.
+    (_C.RESUMING, _CE.RESUME_REFUSED): Arrow(_C.PAUSED, OURS),
+    # What the other end says when it is asked.
+    (_C.PAUSED, _CE.ENDED_ELSEWHERE): Arrow(_C.DISCONNECTED, OURS),
+    (_C.RESUMING, _CE.ENDED_ELSEWHERE): Arrow(_C.DISCONNECTED, OURS),
     # A resume that never came.
     (_C.PAUSED, _CE.RESUME_TIMEOUT): Arrow(_C.DISCONNECTED, OURS),
     (_C.RESUMING, _CE.RESUME_TIMEOUT): Arrow(_C.DISCONNECTED, OURS),
