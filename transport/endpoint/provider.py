@@ -23,7 +23,7 @@ from spnhub.transport.protocol import SessionRequest
 
 __all__ = ["LATE_BOUND", "PENDING_LIMIT", "ConnectionRequest", "ProviderEndpoint"]
 
-PENDING_LIMIT: Final = 1024
+PENDING_LIMIT: Final = 4096
 """Requests that wait for :meth:`ProviderEndpoint.listen`; beyond it they are rejected with ``Code.LIMIT``."""
 LATE_BOUND: Final = 1.0
 """Seconds that a request waits for :meth:`ProviderEndpoint.listen` while the endpoint is being closed."""
