@@ -95,6 +95,7 @@ class World:
         self.hub: Command
         """The latest hub process."""
         self.hubs: list[Command] = []
+        self._hub_ids: dict[Command, str] = {}
         self._agents: list[Command] = []
         self._number = itertools.count(1)
         self._stack = AsyncExitStack()
@@ -111,6 +112,10 @@ class World:
         if value is not None:
             print("\n".join(process.transcript() for process in self.processes))
         await self._stack.aclose()
+
+    def journal_of(self, hub_id: str) -> Path:
+        """The journal's folder of a hub."""
+        return self.journal if hub_id == "hub-1" else self.folder / f"journal-{hub_id}"
 
     # ---- certificates and inventory ----------------------------------------------------------------------------
 
@@ -201,22 +206,25 @@ class World:
         self.processes.append(command)
         return command
 
-    async def start_hub(self, *options: str, inventory: str | None = None) -> Command:
-        """Start a hub on the world's port and journal; returns when it takes packets."""
+    async def start_hub(
+        self, *options: str, inventory: str | None = None, host: str | None = None, hub_id: str = "hub-1"
+    ) -> Command:
+        """Start a hub on the world's port; returns when it takes packets. Each ``hub_id`` has its own journal."""
         self.hub = await self._start(
             f"hub {len(self.hubs) + 1}",
             "spnhub",
             "--inventory",
             inventory or self.inventory_file.as_uri(),
             "--bind",
-            self.host,
+            host or self.host,
             "--hub-id",
-            "hub-1",
+            hub_id,
             "--journal",
-            str(self.journal),
+            str(self.journal_of(hub_id)),
             *options,
         )
         self.hubs.append(self.hub)
+        self._hub_ids[self.hub] = hub_id
         await self.hub.line("hub.ready")
         return self.hub
 
@@ -369,7 +377,7 @@ class World:
     # ---- the books ---------------------------------------------------------------------------------------------
 
     async def events(self, *sources: str) -> list[Line]:
-        """All events of the journal (or of the given sources), as ``spnlog replay --all`` shows them."""
+        """All events of the first hub's journal (or of the given sources), as ``spnlog replay --all`` shows them."""
         return [event_line(recorded) for recorded in await self._read(sources)]
 
     async def replayed(self, *sources: str) -> list[Line]:
@@ -383,9 +391,12 @@ class World:
             entered = [await stack.enter_async_context(open_source(name)) for name in sources or [str(self.journal)]]
             return [recorded async for _, recorded in merge(entered)]
 
-    def printed(self) -> list[Line]:
-        """The lifecycle lines that the hub processes printed."""
-        return [line for hub in self.hubs for line in lifecycle(hub.lines)]
+    def printed(self, hub_id: str = "hub-1") -> list[Line]:
+        """The lifecycle lines that a hub's processes printed."""
+        return [line for hub in self._run_by(hub_id) for line in lifecycle(hub.lines)]
+
+    def _run_by(self, hub_id: str) -> list[Command]:
+        return [hub for hub in self.hubs if self._hub_ids[hub] == hub_id]
 
     async def verify(self, *sources: str) -> Line:
         """The verdict of ``spnlog verify --json``, which must be clean."""
@@ -396,32 +407,35 @@ class World:
         return result.to_json()
 
     async def end(self, *, hub_errors: Sequence[str] = ()) -> list[Line]:
-        """Stop agents, then the hub, all with status 0; check the books; the lifecycle lines as replayed.
+        """Stop agents, then hubs, all with status 0; check the books; all lifecycle lines as replayed, merged.
 
         Checked: ``spnlog verify`` is clean and nothing is open; the replayed lines are the printed ones; every start
         has its one end; no process logged an error (but those of the hub named in ``hub_errors``) or wrote to standard
         error.
         """
         statuses = await asyncio.gather(*(agent.stop() for agent in self._agents if agent.running))
-        statuses.append(await self.hub.stop())
+        statuses += await asyncio.gather(*(hub.stop() for hub in self.hubs if hub.running))
         assert set(statuses) == {0}
-        verdict, replayed = await self.verify(), await self.replayed()
-        (log,) = verdict["logs"]
-        assert (log["openSessions"], log["openConnections"]) == ([], [])
-        if all(hub.said("hub.stopped") for hub in self.hubs):
-            assert replayed == self.printed()
-        else:
-            # Killed: the printed lines may lack the last (and the next hub's begin with the ends it wrote).
-            printed = self.printed()
-            assert [line for line in replayed if line in printed] == printed
-        _check_ends(replayed)
+        hub_ids = list(dict.fromkeys(self._hub_ids.values()))
+        journals = [str(self.journal_of(hub_id)) for hub_id in hub_ids]
+        verdict = await self.verify(*journals)
+        for log in verdict["logs"]:
+            assert (log["openSessions"], log["openConnections"]) == ([], []), log
+        for hub_id, journal in zip(hub_ids, journals, strict=True):
+            replayed, printed = await self.replayed(journal), self.printed(hub_id)
+            if all(hub.said("hub.stopped") for hub in self._run_by(hub_id)):
+                assert replayed == printed
+            else:
+                # Killed: the printed lines may lack the last (and the next hub's begin with the ends it wrote).
+                assert [line for line in replayed if line in printed] == printed
+            _check_ends(replayed)
         for process in self.processes:
             errors = [line for line in process.lines if line.get("level") in ("error", "critical")]
             if process in self.hubs:
                 errors = [line for line in errors if line["event"] not in hub_errors]
             said = (process.name, errors, process.errors)
             assert said == (process.name, [], []), said
-        return replayed
+        return await self.replayed(*journals)
 
 
 def _check_ends(lines: Sequence[Line]) -> None:

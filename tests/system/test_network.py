@@ -1,0 +1,93 @@
+"""Connections over networks that lose, delay, reorder, cut, and forget addresses (D-20, R-3.3): not a byte wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+from tests.support.path import Path
+from tests.support.talk import Talk, quantiles
+from tests.support.world import World
+from tests.system.sizes import report, sizes
+from tests.system.test_hub_update import sessions, start_hub
+
+
+@sizes("conversations, seconds", (5, 2.0), (50, 20.0), minutes=10)
+async def test_bad_network(world: World, conversations: int, seconds: float) -> None:
+    """5 % loss, 50 ms each way, reordering; a partition of some seconds; a new address of an endpoint: all is well."""
+    server = world.serve()
+    hub = await start_hub(world, 0)
+    async with Path(("127.0.0.1", world.port)) as path:
+        env = {"SPN_HUB_ADDRESSES": path.address}
+        provider, consumer = await asyncio.gather(
+            world.start_provider(server.address, env=env), world.start_consumer(env=env)
+        )
+        path.loss, path.delay, path.reorder = 0.05, 0.05, 0.1
+        talk = await Talk.begin(world, consumer, server, conversations)
+        await talk.goes_on()
+        quiet = time.monotonic()
+        await asyncio.sleep(seconds)
+        await talk.goes_on()
+        lossy = quantiles(talk.slowest(quiet))
+
+        cut = time.monotonic()
+        path.cut()
+        await asyncio.sleep(seconds / 2)
+        path.heal()
+        await talk.goes_on()
+        partition = quantiles([slow - seconds / 2 for slow in talk.slowest(cut - 0.2)])
+
+        moved = time.monotonic()
+        path.rebind()
+        await talk.goes_on()
+        rebound = quantiles(talk.slowest(moved - 0.2))
+
+        path.loss = path.delay = path.reorder = 0.0
+        total = await talk.end()
+        report(
+            bytes=total,
+            datagrams_lost=f"{path.lost} of {path.lost + path.passed}",
+            slowest_block=f"[{lossy}]",
+            after_partition=f"[{partition}]",
+            new_address=f"[{rebound}]",
+        )
+        assert not hub.said("journalStalled")
+        await provider.stop()
+        await consumer.command.stop()
+    await world.end()
+
+
+@sizes("conversations", 5, 50, minutes=10)
+async def test_one_sided_partition(world: World, conversations: int) -> None:
+    """The consumer can't reach hub 1, its provider can: it goes on over hub 2, and nothing stale comes later."""
+    server = world.serve()
+    one, two = await start_hub(world, 0), await start_hub(world, 1)
+    async with AsyncExitStack() as stack:
+        paths = [await stack.enter_async_context(Path((host, world.port))) for host in ("127.0.0.1", "127.0.0.2")]
+        consumer_env = {"SPN_HUB_ADDRESSES": ",".join(path.address for path in paths)}
+        provider_env = {"SPN_HUB_ADDRESSES": "127.0.0.1,127.0.0.2"}
+        provider, consumer = await asyncio.gather(
+            world.start_provider(server.address, env=provider_env), world.start_consumer(env=consumer_env)
+        )
+        await sessions([provider, consumer.command], 2)
+        talk = await Talk.begin(world, consumer, server, conversations)
+        await talk.goes_on()
+        on_one = len(one.said("startSpnConnection"))
+        assert 0 < on_one < conversations, "both hubs have some"
+        pauses = []
+        for path in paths:
+            cut = time.monotonic()
+            path.cut()
+            await talk.goes_on()
+            pauses += talk.slowest(cut - 0.2)
+            path.heal()
+            await talk.goes_on()
+            # The consumer's session there may have to be established again.
+            await asyncio.sleep(0)
+        total = await talk.end()
+        report(bytes=total, on_first_hub=on_one, pause=f"[{quantiles(pauses)}]")
+        assert len(two.said("startSpnConnection")) > conversations - on_one
+        await provider.stop()
+        await consumer.command.stop()
+    await world.end()
