@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,13 @@ class Command:
         self._reading = asyncio.gather(self._read_output(), self._read_errors())
 
     @classmethod
-    async def start(cls, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Command:
-        """Start ``.venv/bin/{arguments[0]}``."""
+    async def start(
+        cls, name: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+    ) -> Command:
+        """Start ``.venv/bin/{arguments[0]}``; ``within``: a command that runs it (another network's, say)."""
         program, *rest = arguments
         process = await asyncio.create_subprocess_exec(
+            *within,
             str(BIN / program),
             *rest,
             env=_environment(env or {}),

@@ -28,6 +28,7 @@ from spnhub.events.verify import verify
 from spnhub.pki import Authority, Credentials
 from spnhub.transport.endpoint.config import Runtime
 from tests.support.command import Command, Line
+from tests.support.namespaces import Host
 from tests.support.tcp import TcpPeer, TcpServer
 
 __all__ = ["LIFECYCLE", "Consumer", "Document", "World", "free_udp_port", "lifecycle", "service_document"]
@@ -200,8 +201,10 @@ class World:
 
     # ---- processes ---------------------------------------------------------------------------------------------
 
-    async def _start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Command:
-        command = await Command.start(name, *arguments, env=env)
+    async def _start(
+        self, name: str, *arguments: str, env: dict[str, str] | None = None, within: Sequence[str] = ()
+    ) -> Command:
+        command = await Command.start(name, *arguments, env=env, within=within)
         self._stack.push_async_callback(command.close)
         self.processes.append(command)
         return command
@@ -229,7 +232,13 @@ class World:
         return self.hub
 
     async def _start_agent(
-        self, role: str, address: str, service: str, credentials: Credentials | None, env: Mapping[str, str] | None
+        self,
+        role: str,
+        address: str,
+        service: str,
+        credentials: Credentials | None,
+        env: Mapping[str, str] | None,
+        host: Host | None,
     ) -> Command:
         name = f"{role} agent {next(self._number)}"
         mine = credentials or self.authority.client(role)
@@ -249,6 +258,7 @@ class World:
                 "FORWARD_ADDRESS" if role == "provider" else "BIND_ADDRESS": address,
                 **(env or {}),
             },
+            within=host.within if host else (),
         )
         self._agents.append(command)
         return command
@@ -261,9 +271,10 @@ class World:
         credentials: Credentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
+        host: Host | None = None,
     ) -> Command:
-        """Start a provider agent for a TCP server; ``wait`` for its session."""
-        command = await self._start_agent("provider", f"{forward[0]}:{forward[1]}", service, credentials, env)
+        """Start a provider agent for a TCP server; ``wait`` for its session. ``host``: where it runs, if not here."""
+        command = await self._start_agent("provider", f"{forward[0]}:{forward[1]}", service, credentials, env, host)
         if wait:
             await command.line("session.established")
         return command
@@ -275,9 +286,11 @@ class World:
         credentials: Credentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
+        host: Host | None = None,
     ) -> Consumer:
-        """Start a consumer agent on a free port; ``wait`` for its session."""
-        command = await self._start_agent("consumer", "127.0.0.1:0", service, credentials, env)
+        """Start a consumer agent on a free port; ``wait`` for its session. ``host``: where it runs, if not here."""
+        bind = host.address if host else "127.0.0.1"
+        command = await self._start_agent("consumer", f"{bind}:0", service, credentials, env, host)
         ready = await command.line("agent.ready")
         if wait:
             await command.line("session.established")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
+import pytest
+
+from tests.support.namespaces import Host, NamespacesMissing
 from tests.support.path import Path
 from tests.support.talk import Talk, quantiles
 from tests.support.world import World
@@ -90,4 +94,61 @@ async def test_one_sided_partition(world: World, conversations: int) -> None:
         assert len(two.said("startSpnConnection")) > conversations - on_one
         await provider.stop()
         await consumer.command.stop()
+    await world.end()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """Another host on this machine."""
+    try:
+        with Host(1) as other:
+            yield other
+    except NamespacesMissing as missing:
+        pytest.skip(f"network namespaces: {missing}")
+
+
+@sizes("conversations, seconds", (5, 2.0), (50, 10.0), minutes=10)
+async def test_kernel_networks(world: World, host: Host, conversations: int, seconds: float) -> None:
+    """The consumer's host loses packets, loses sight of one hub, of both for a while, and gets another address."""
+    server = world.serve()
+    one = await world.start_hub(host=host.gateways[0], hub_id="hub-1")
+    two = await world.start_hub(host=host.gateways[1], hub_id="hub-2")
+    env = {"SPN_HUB_ADDRESSES": ",".join(host.gateways)}
+    provider, consumer = await asyncio.gather(
+        world.start_provider(server.address, env=env), world.start_consumer(env=env, host=host)
+    )
+    await sessions([provider, consumer.command], 2)
+    talk = await Talk.begin(world, consumer, server, conversations)
+    await talk.goes_on()
+    slowest = {}
+
+    began = time.monotonic()
+    host.lose(0.05)
+    await asyncio.sleep(seconds)
+    await talk.goes_on()
+    slowest["loss"] = quantiles(talk.slowest(began))
+    host.heal()
+
+    began = time.monotonic()
+    host.cut(host.gateways[0])
+    await talk.goes_on()
+    slowest["one_hub_silent"] = quantiles(talk.slowest(began - 0.2))
+    host.heal()
+
+    began = time.monotonic()
+    for gateway in host.gateways:
+        host.cut(gateway)
+    await asyncio.sleep(seconds)
+    host.heal()
+    await talk.goes_on()
+    slowest["both_silent"] = quantiles([slow - seconds for slow in talk.slowest(began - 0.2)])
+
+    began = time.monotonic()
+    host.change_address()
+    await talk.goes_on()
+    slowest["new_address"] = quantiles(talk.slowest(began - 0.2))
+    total = await talk.end()
+    report(bytes=total, **{name: f"[{text}]" for name, text in slowest.items()})
+    assert one.said("startSpnConnection")
+    assert two.said("startSpnConnection")
     await world.end()

@@ -1,0 +1,102 @@
+"""Other hosts on this machine: network namespaces, each joined to ours by a wire of its own (Linux, root).
+
+Their firewall loses packets and goes silent for real, in the kernel, and their address can be changed while programs
+run on them. Delay and reordering are :mod:`tests.support.path`'s, since netem is a kernel module that many lack.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from typing import Self
+
+__all__ = ["Host", "NamespacesMissing"]
+
+
+class NamespacesMissing(Exception):
+    """No namespaces can be made here; the message says why."""
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NamespacesMissing(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+class Host:
+    """A host with one wire to ours. A context manager, which leaves nothing behind.
+
+    :param number: 1 to 250; the wire's network is 10.213.{number}.0/24.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.gateways = f"10.213.{number}.1", f"10.213.{number}.254"
+        """Our two addresses on its wire."""
+        self.address = f"10.213.{number}.200"
+        """An address of it that stays."""
+        self._changing = f"10.213.{number}.2"
+        """What it sends from."""
+        self._number = number
+        token = uuid.uuid4().hex[:8]
+        self._name, self._ours, self._theirs = f"spn-{token}", f"spno{token}", f"spnt{token}"
+
+    @property
+    def within(self) -> Sequence[str]:
+        """What runs a command there."""
+        return ("ip", "netns", "exec", self._name)
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            raise NamespacesMissing("only root can make network namespaces")
+        for program in ("ip", "iptables"):
+            if shutil.which(program) is None:
+                raise NamespacesMissing(f"no {program} here (Debian: iproute2, iptables)")
+        _run("ip", "netns", "add", self._name)
+        try:
+            _run("ip", "link", "add", self._ours, "type", "veth", "peer", "name", self._theirs)
+            _run("ip", "link", "set", self._theirs, "netns", self._name)
+            for gateway in self.gateways:
+                _run("ip", "addr", "add", f"{gateway}/24", "dev", self._ours)
+            _run("ip", "link", "set", self._ours, "up")
+            self._there("sysctl", "-q", "-w", "net.ipv4.conf.all.promote_secondaries=1")
+            self._there("ip", "addr", "add", f"{self._changing}/24", "dev", self._theirs)
+            self._there("ip", "addr", "add", f"{self.address}/32", "dev", self._theirs)
+            self._there("ip", "link", "set", self._theirs, "up")
+            self._there("ip", "link", "set", "lo", "up")
+        except NamespacesMissing:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The wire goes with the namespace, as soon as no process is left in it.
+        for command in (["ip", "link", "del", self._ours], ["ip", "netns", "del", self._name]):
+            subprocess.run(command, capture_output=True, check=False)
+
+    def _there(self, *command: str) -> None:
+        _run(*self.within, *command)
+
+    def lose(self, share: float) -> None:
+        """Lose this share of the UDP packets, each way."""
+        for chain in ("INPUT", "OUTPUT"):
+            statistic = ("-m", "statistic", "--mode", "random", "--probability", str(share))
+            self._there("iptables", "-A", chain, "-p", "udp", *statistic, "-j", "DROP")
+
+    def cut(self, peer: str) -> None:
+        """No UDP packet to or from the address ``peer`` passes, and nobody is told."""
+        self._there("iptables", "-A", "OUTPUT", "-p", "udp", "-d", peer, "-j", "DROP")
+        self._there("iptables", "-A", "INPUT", "-p", "udp", "-s", peer, "-j", "DROP")
+
+    def heal(self) -> None:
+        """Everything passes."""
+        self._there("iptables", "-F")
+
+    def change_address(self) -> None:
+        """Send from another address; what was bound to the old one can send no more."""
+        old = self._changing
+        self._changing = f"10.213.{self._number}.{int(old.rpartition('.')[2]) + 1}"
+        self._there("ip", "addr", "add", f"{self._changing}/24", "dev", self._theirs)
+        self._there("ip", "addr", "del", f"{old}/24", "dev", self._theirs)
