@@ -16,6 +16,7 @@ from spnhub.inventory.server import serving
 from spnhub.settings import ConfigurationError
 from tests.inventory.documents import Object, hub, realm, service, sound, written
 from tests.inventory.scripted import scripted
+from tests.system.sizes import report, sizes
 
 
 def api(document: Object, path: str) -> tuple[int, object]:
@@ -136,14 +137,15 @@ async def test_the_token_is_sent(tmp_path: Path) -> None:
             await load_inventory(url)
 
 
-async def test_two_thousand_services_are_got_fast(tmp_path: Path) -> None:
-    """200 hubs with ten services each: 221 requests at most, over few connections."""
+@sizes("each", 10, 50)
+async def test_thousands_of_services_are_got_fast(tmp_path: Path, each: int) -> None:
+    """200 hubs with 10 services each, or 50: 221 requests, over few connections."""
     document = {
         "realms": [
             realm(
                 f"r{r}",
                 *(
-                    hub(f"h{h}", "many.test", *(service(f"s{s}") for s in range(10))) | {"fqdn": f"h{h}.r{r}.test"}
+                    hub(f"h{h}", "many.test", *(service(f"s{s}") for s in range(each))) | {"fqdn": f"h{h}.r{r}.test"}
                     for h in range(10)
                 ),
                 cacert=realm("acme")["cacert"],
@@ -159,7 +161,8 @@ async def test_two_thousand_services_are_got_fast(tmp_path: Path) -> None:
         took = time.perf_counter() - begin
     assert inventory == from_file
     assert inventory.faults == ()
-    assert sum(len(network.services) for one in inventory.realms for network in one.networks) == 2000
+    assert sum(len(network.services) for one in inventory.realms for network in one.networks) == 200 * each
+    report(services=200 * each, took=f"{took:.2f} s")
     assert took < 15
 
 
