@@ -6,21 +6,26 @@ be gone) is taken in as far as it makes sense. Counterpart: the definition event
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from spnhub.events.model import (
     Event,
+    InstancePhase,
+    InstanceSnapshot,
     InventoryLoaded,
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
+    NetworkSnapshot,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
+    RealmSnapshot,
     ServiceAdded,
     ServiceChanged,
     ServiceRemoved,
+    ServiceSnapshot,
     ServiceStarted,
     ServiceStartFailed,
     ServiceStartRequested,
@@ -29,7 +34,19 @@ from spnhub.events.model import (
     ServiceStopRequested,
 )
 
-__all__ = ["Definitions", "InstancePhase", "InstanceState", "NetworkState", "RealmState", "ServiceState"]
+__all__ = [
+    "DEFINITION_TABLES",
+    "DefinitionName",
+    "DefinitionSnapshot",
+    "DefinitionState",
+    "Definitions",
+    "InstancePhase",
+    "InstanceState",
+    "NetworkState",
+    "RealmState",
+    "ServiceState",
+    "name_in_snapshot",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +90,6 @@ class ServiceState:
     stop_at: str | None
 
 
-class InstancePhase(enum.StrEnum):
-    """Of a service that this hub has had started; stopped ones are not held."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceState:
     """What this hub has asked of a cluster manager. ``since`` is microseconds since 1970, UTC."""
@@ -102,6 +111,13 @@ _Instance = (
 )
 
 
+DefinitionState = RealmState | NetworkState | ServiceState | InstanceState
+DefinitionName = tuple[str, str]
+"""One of :data:`DEFINITION_TABLES`, and the key in it."""
+DefinitionSnapshot = RealmSnapshot | NetworkSnapshot | ServiceSnapshot | InstanceSnapshot
+DEFINITION_TABLES: Final = ("realms", "networks", "services", "instances")
+
+
 @dataclass(slots=True)
 class Definitions:
     """The inventory as applied: an accumulator, O(1) per event."""
@@ -115,22 +131,23 @@ class Definitions:
     instances: dict[str, InstanceState] = field(default_factory=dict)
     """By service URN; they outlive the definition until they are stopped."""
 
-    def apply(self, event: Event, timestamp: int) -> None:
-        """Take in an event; those that aren't about definitions change nothing."""
+    def apply(self, event: Event, timestamp: int) -> DefinitionName | None:
+        """Take in an event; those that aren't about definitions change nothing. What is there by it now, or anew."""
         match event:
             case InventoryLoaded() if event.initial:  # a new process knows nothing of an earlier one's
                 for known in (self.realms, self.networks, self.services, self.instances):
                     known.clear()
-            case RealmAdded() | RealmChanged():
-                self._realm(event)
+            case RealmAdded() | RealmChanged() | RealmSnapshot():
+                return self._realm(event)
             case RealmRemoved():
                 self.realms.pop(event.realm or "", None)
-            case NetworkAdded() | NetworkChanged():
-                self._network(event)
+            case NetworkAdded() | NetworkChanged() | NetworkSnapshot():
+                return self._network(event)
             case NetworkRemoved():
                 self.networks.pop(event.network_urn or "", None)
-            case ServiceAdded() | ServiceChanged():
+            case ServiceAdded() | ServiceChanged() | ServiceSnapshot():
                 self.services[event.service_urn] = _service(event)
+                return "services", event.service_urn
             case ServiceRemoved():
                 self.services.pop(event.service_urn, None)
             case (
@@ -141,40 +158,77 @@ class Definitions:
                 | ServiceStopped()
                 | ServiceStopFailed()
             ):
-                self._instance(event, timestamp)
+                return self._instance(event, timestamp)
+            case InstanceSnapshot():
+                return self._instance_known(event, event.phase, event.since)
+        return None
+
+    def names(self) -> set[DefinitionName]:
+        """Of all that is there."""
+        return {(table, name) for table in DEFINITION_TABLES for name in getattr(self, table)}
+
+    def get(self, name: DefinitionName) -> DefinitionState | None:
+        """What is there by this name."""
+        found: DefinitionState | None = getattr(self, name[0]).get(name[1])
+        return found
+
+    def remove(self, name: DefinitionName) -> DefinitionState | None:
+        """Forget it, if it is there; what it was."""
+        found: DefinitionState | None = getattr(self, name[0]).pop(name[1], None)
+        return found
 
     def copy(self) -> Definitions:
         """Another one with the same content."""
         return Definitions(dict(self.realms), dict(self.networks), dict(self.services), dict(self.instances))
 
-    def _realm(self, event: RealmAdded | RealmChanged) -> None:
+    def _realm(self, event: RealmAdded | RealmChanged | RealmSnapshot) -> DefinitionName:
         name = event.realm or ""
         self.realms[name] = RealmState(
             name=name, expired_at=event.expired_at, client_ca=event.client_ca, max_sessions=event.max_sessions
         )
+        return "realms", name
 
-    def _network(self, event: NetworkAdded | NetworkChanged) -> None:
+    def _network(self, event: NetworkAdded | NetworkChanged | NetworkSnapshot) -> DefinitionName:
         urn = event.network_urn or ""
         self.networks[urn] = NetworkState(
             realm=event.realm, urn=urn, fqdn=event.fqdn, address=event.address, certificate=event.certificate
         )
+        return "networks", urn
 
-    def _instance(self, event: _Instance, timestamp: int) -> None:
+    def _instance(self, event: _Instance, timestamp: int) -> DefinitionName | None:
         phase = _phase(event)
         before = self.instances.get(event.service_urn)
         if phase is None:
             self.instances.pop(event.service_urn, None)
-        elif before is None or before.phase is not phase:
-            self.instances[event.service_urn] = InstanceState(
-                realm=event.realm,
-                network_urn=event.network_urn,
-                service_urn=event.service_urn,
-                phase=phase,
-                since=timestamp,
-            )
+            return None
+        since = timestamp if before is None or before.phase is not phase else before.since
+        return self._instance_known(event, phase, since)
+
+    def _instance_known(self, event: _Instance | InstanceSnapshot, phase: InstancePhase, since: int) -> DefinitionName:
+        self.instances[event.service_urn] = InstanceState(
+            realm=event.realm,
+            network_urn=event.network_urn,
+            service_urn=event.service_urn,
+            phase=phase,
+            since=since,
+        )
+        return "instances", event.service_urn
 
 
-def _service(event: ServiceAdded | ServiceChanged) -> ServiceState:
+def name_in_snapshot(event: DefinitionSnapshot) -> DefinitionName:
+    """What the event is about."""
+    match event:
+        case RealmSnapshot():
+            return "realms", event.realm or ""
+        case NetworkSnapshot():
+            return "networks", event.network_urn or ""
+        case ServiceSnapshot():
+            return "services", event.service_urn
+        case InstanceSnapshot():
+            return "instances", event.service_urn
+
+
+def _service(event: ServiceAdded | ServiceChanged | ServiceSnapshot) -> ServiceState:
     return ServiceState(
         realm=event.realm,
         network_urn=event.network_urn,

@@ -46,7 +46,19 @@ _LINES: Final[dict[type[Event], tuple[str, ...]]] = {
     ),
 }
 
-_TIMES: Final = frozenset({"timestamp", "firstTimestamp", "lastTimestamp", "expiredAt"})
+_TIMES: Final = frozenset(
+    {
+        "aliveAt",
+        "expiredAt",
+        "firstTimestamp",
+        "lastTimestamp",
+        "since",
+        "startAt",
+        "startedAt",
+        "stoppedAt",
+        "timestamp",
+    }
+)
 
 
 def format_time(timestamp: int) -> str:
@@ -72,7 +84,7 @@ def lifecycle_line(recorded: Recorded) -> Line | None:
 def event_line(recorded: Recorded) -> Line:
     """All fields of any event, named as in its schema; times as text."""
     return {
-        name: format_time(value) if name in _TIMES and value is not None else _plain(value)
+        name: format_time(value) if name in _TIMES and isinstance(value, int) else _plain(value)
         for name, value in to_record(recorded).items()
     }
 

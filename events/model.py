@@ -24,25 +24,34 @@ __all__ = [
     "ConnectionPaused",
     "ConnectionRefused",
     "ConnectionResumed",
+    "ConnectionSnapshot",
     "ConnectionStarted",
     "DisconnectReason",
     "EndPointType",
     "Event",
     "EventsLost",
+    "HubAlive",
+    "HubStarted",
+    "HubStopped",
+    "InstancePhase",
+    "InstanceSnapshot",
     "InventoryLoaded",
     "InventoryRejected",
     "JournalStalled",
     "NetworkAdded",
     "NetworkChanged",
     "NetworkRemoved",
+    "NetworkSnapshot",
     "RealmAdded",
     "RealmChanged",
     "RealmRemoved",
+    "RealmSnapshot",
     "Recorded",
     "ResumeRefused",
     "ServiceAdded",
     "ServiceChanged",
     "ServiceRemoved",
+    "ServiceSnapshot",
     "ServiceStartFailed",
     "ServiceStartRequested",
     "ServiceStarted",
@@ -51,7 +60,10 @@ __all__ = [
     "ServiceStopped",
     "SessionEnded",
     "SessionRefused",
+    "SessionSnapshot",
     "SessionStarted",
+    "SnapshotEnded",
+    "SnapshotStarted",
     "TerminateReason",
     "WeightChanged",
     "decode",
@@ -83,6 +95,14 @@ class DisconnectReason(enum.StrEnum):
     CLOSED_BY_PEER = "closedByPeer"
     CLOSED = "closed"
     ERROR = "error"
+
+
+class InstancePhase(enum.StrEnum):
+    """Of a service that this hub has had started; stopped ones are not held."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -516,6 +536,155 @@ class ServiceStopFailed(Event):
     will_retry: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStarted(Event):
+    """A hub process has begun to take packets."""
+
+    event_type: ClassVar[str] = "hubStarted"
+
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    orderly: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStopped(Event):
+    """A hub process has ended in order."""
+
+    event_type: ClassVar[str] = "hubStopped"
+
+    reason: str = ""
+    elapsed_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAlive(Event):
+    """A sign of life."""
+
+    event_type: ClassVar[str] = "hubAlive"
+
+    sessions: int
+    connections: int
+    elapsed_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotStarted(Event):
+    """A segment of the journal begins; what is open follows (D-8)."""
+
+    event_type: ClassVar[str] = "snapshotStarted"
+
+    sessions: int
+    connections: int
+    realms: int
+    networks: int
+    services: int
+    instances: int
+    lost: int = 0
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    started_at: int | None = None
+    alive_at: int | None = None
+    stopped_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSnapshot(Event):
+    """A session that is open."""
+
+    event_type: ClassVar[str] = "sessionSnapshot"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str = ""
+    weight: int = 100
+    start_at: int
+    total_connection_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSnapshot(Event):
+    """A leg that is open."""
+
+    event_type: ClassVar[str] = "connectionSnapshot"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    start_at: int
+    total_sent_bytes: int = 0
+    total_receive_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmSnapshot(Event):
+    """A realm that is served."""
+
+    event_type: ClassVar[str] = "realmSnapshot"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSnapshot(Event):
+    """A hub of the inventory that is served."""
+
+    event_type: ClassVar[str] = "networkSnapshot"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSnapshot(Event):
+    """A service that is defined."""
+
+    event_type: ClassVar[str] = "serviceSnapshot"
+
+    service_urn: str
+    provider: str
+    consumers: tuple[str, ...]
+    singleton: bool = False
+    cluster_manager_urn: str | None = None
+    service_id: str | None = None
+    start_on_load: bool = False
+    start_on_consumer: bool = False
+    start_on_payload: bool = False
+    idle_timeout: float | None = None
+    start_at: str | None = None
+    stop_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSnapshot(Event):
+    """A service that the hub has had started."""
+
+    event_type: ClassVar[str] = "instanceSnapshot"
+
+    service_urn: str
+    phase: InstancePhase
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotEnded(Event):
+    """The last record of a snapshot."""
+
+    event_type: ClassVar[str] = "snapshotEnded"
+
+    entries: int
+
+
 EVENT_CLASSES: Final[dict[str, type[Event]]] = {
     cls.__name__: cls
     for cls in (
@@ -549,6 +718,17 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
         ConnectionResumed,
         ResumeRefused,
         ConnectionLost,
+        HubStarted,
+        HubStopped,
+        HubAlive,
+        SnapshotStarted,
+        SessionSnapshot,
+        ConnectionSnapshot,
+        RealmSnapshot,
+        NetworkSnapshot,
+        ServiceSnapshot,
+        InstanceSnapshot,
+        SnapshotEnded,
     )
 }
 """Event class by Avro record name."""
@@ -595,7 +775,8 @@ def _camel(name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-def _microseconds(value: datetime | int) -> int:
+def _microseconds(value: Any) -> Any:
+    """A time as we hold it; what isn't one (a schedule's start) stays as it is."""
     return from_datetime(value) if isinstance(value, datetime) else value
 
 
@@ -606,6 +787,13 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "first_timestamp": _microseconds,
     "last_timestamp": _microseconds,
     "expired_at": _microseconds,
+    "start_at": _microseconds,
+    "started_at": _microseconds,
+    "alive_at": _microseconds,
+    "stopped_at": _microseconds,
+    "since": _microseconds,
+    "phase": InstancePhase,
+    "addresses": tuple,
     "consumers": tuple,
     "changed": tuple,
     "faults": tuple,

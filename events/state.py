@@ -12,18 +12,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from spnhub.events.definitions import Definitions
+from spnhub.events.definitions import DefinitionName, Definitions, DefinitionSnapshot, name_in_snapshot
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionRefused,
+    ConnectionSnapshot,
     ConnectionStarted,
     DisconnectReason,
     EndPointType,
     Event,
     EventsLost,
+    HubAlive,
+    HubStarted,
+    HubStopped,
+    InstanceSnapshot,
+    NetworkSnapshot,
+    RealmSnapshot,
     Recorded,
+    ServiceSnapshot,
     SessionEnded,
+    SessionSnapshot,
     SessionStarted,
+    SnapshotEnded,
+    SnapshotStarted,
     TerminateReason,
     WeightChanged,
 )
@@ -34,6 +45,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "HubState",
+    "RunState",
     "SessionState",
     "apply_connection",
     "apply_session",
@@ -175,6 +187,19 @@ def apply_connection(state: ConnectionState, event: Event) -> ConnectionState:
     return state
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """The last run of the hub's process that the log knows of. Times are microseconds since 1970, UTC."""
+
+    version: str
+    addresses: tuple[str, ...]
+    started_at: int
+    alive_at: int | None = None
+    """Its last sign of life; None before the first."""
+    stopped_at: int | None = None
+    """When it ended in order; None while it hasn't."""
+
+
 class FaultKind(enum.StrEnum):
     """What can be wrong between the events of one log."""
 
@@ -183,6 +208,7 @@ class FaultKind(enum.StrEnum):
     UNKNOWN_SESSION = "unknownSession"
     WRONG_COUNT = "wrongCount"
     WRONG_START = "wrongStart"
+    WRONG_SNAPSHOT = "wrongSnapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +218,49 @@ class Fault:
     kind: FaultKind
     sequence: int
     message: str
+
+
+def _session(event: SessionSnapshot) -> SessionState:
+    return SessionState(
+        realm=event.realm,
+        network_urn=event.network_urn,
+        spn_session_id=event.spn_session_id,
+        spn_end_point=event.spn_end_point,
+        end_point_type=event.end_point_type,
+        service_urn=event.service_urn,
+        instance_id=event.instance_id,
+        weight=event.weight,
+        start_at=event.start_at,
+        total_connection_count=event.total_connection_count,
+    )
+
+
+def _connection(event: ConnectionSnapshot) -> ConnectionState:
+    return ConnectionState(
+        realm=event.realm,
+        network_urn=event.network_urn,
+        spn_connection_id=event.spn_connection_id,
+        consumer_side_spn_session_id=event.consumer_side_spn_session_id,
+        provider_side_spn_session_id=event.provider_side_spn_session_id,
+        service_urn=event.service_urn,
+        connection_uid=event.connection_uid,
+        epoch=event.epoch,
+        start_sent_offset=event.start_sent_offset,
+        start_receive_offset=event.start_receive_offset,
+        start_at=event.start_at,
+        total_sent_bytes=event.total_sent_bytes,
+        total_receive_bytes=event.total_receive_bytes,
+    )
+
+
+@dataclass(slots=True)
+class _Unseen:
+    sessions: set[str]
+    connections: set[ConnectionKey]
+    definitions: set[DefinitionName]
+
+    def copy(self) -> _Unseen:
+        return _Unseen(set(self.sessions), set(self.connections), set(self.definitions))
 
 
 @dataclass(slots=True)
@@ -210,9 +279,22 @@ class HubState:
     """Events that the log declares lost (D-8)."""
     definitions: Definitions = field(default_factory=Definitions)
     """The inventory as applied."""
+    run: RunState | None = None
+    """The hub's process; None before any HubStarted."""
+    exact: bool = field(default=True, compare=False)
+    """Whether no event so far was missing, or a whole snapshot has made good for it since."""
+    _unseen: _Unseen | None = field(default=None, compare=False, repr=False)
+    """What was here when a snapshot began and hasn't come in it yet; None outside of snapshots."""
+
+    @property
+    def in_snapshot(self) -> bool:
+        """Whether a snapshot has begun and not ended, without a gap."""
+        return self._unseen is not None
 
     def apply(self, recorded: Recorded) -> tuple[Fault, ...]:
         """Take in the next event; what doesn't fit is returned, and taken in as far as it makes sense."""
+        if recorded.sequence > self.last_sequence + 1:
+            self.exact, self._unseen = False, None
         self.last_sequence = recorded.sequence
         self.last_timestamp = max(self.last_timestamp, recorded.timestamp)
         event = recorded.event
@@ -231,9 +313,45 @@ class HubState:
                 self.lost += event.count
             case WeightChanged():
                 return self._weight_changed(event, recorded)
+            case HubStarted():
+                self.run = RunState(version=event.version, addresses=event.addresses, started_at=recorded.timestamp)
+            case HubAlive() if self.run is not None:
+                self.run = replace(self.run, alive_at=recorded.timestamp)
+            case HubStopped() if self.run is not None:
+                self.run = replace(self.run, stopped_at=recorded.timestamp)
+            case SnapshotStarted():
+                return self._snapshot_started(event, recorded)
+            case SessionSnapshot() | ConnectionSnapshot():
+                return self._open_in_snapshot(event, recorded)
+            case RealmSnapshot() | NetworkSnapshot() | ServiceSnapshot() | InstanceSnapshot():
+                return self._defined_in_snapshot(event, recorded)
+            case SnapshotEnded():
+                return self._snapshot_ended(recorded)
             case _:
-                self.definitions.apply(event, recorded.timestamp)
+                name = self.definitions.apply(event, recorded.timestamp)
+                if self._unseen is not None:
+                    self._unseen.definitions.discard(name or ("", ""))
         return ()
+
+    def snapshot_head(self) -> SnapshotStarted:
+        """What a snapshot that begins now begins with."""
+        definitions, run = self.definitions, self.run
+        return SnapshotStarted(
+            realm=None,
+            network_urn=None,
+            sessions=len(self.sessions),
+            connections=len(self.connections),
+            realms=len(definitions.realms),
+            networks=len(definitions.networks),
+            services=len(definitions.services),
+            instances=len(definitions.instances),
+            lost=self.lost,
+            version="" if run is None else run.version,
+            addresses=() if run is None else run.addresses,
+            started_at=None if run is None else run.started_at,
+            alive_at=None if run is None else run.alive_at,
+            stopped_at=None if run is None else run.stopped_at,
+        )
 
     def copy(self) -> HubState:
         """Another one with the same content, that goes its own way."""
@@ -242,11 +360,68 @@ class HubState:
             sessions=dict(self.sessions),
             connections=dict(self.connections),
             definitions=self.definitions.copy(),
+            _unseen=None if self._unseen is None else self._unseen.copy(),
         )
 
     def apply_all(self, events: Iterable[Recorded]) -> list[Fault]:
         """Take in events in order."""
         return [fault for recorded in events for fault in self.apply(recorded)]
+
+    def _snapshot_started(self, event: SnapshotStarted, recorded: Recorded) -> tuple[Fault, ...]:
+        known = self.snapshot_head()
+        self._unseen = _Unseen(set(self.sessions), set(self.connections), self.definitions.names())
+        self.lost = event.lost
+        if event.started_at is not None:
+            self.run = RunState(
+                version=event.version,
+                addresses=event.addresses,
+                started_at=event.started_at,
+                alive_at=event.alive_at,
+                stopped_at=event.stopped_at,
+            )
+        return self._differs(recorded, "head", known, event)
+
+    def _open_in_snapshot(self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
+        if isinstance(event, SessionSnapshot):
+            session = _session(event)
+            before = self.sessions.get(session.spn_session_id)
+            self.sessions[session.spn_session_id] = session
+            if self._unseen is not None:
+                self._unseen.sessions.discard(session.spn_session_id)
+            return self._differs(recorded, f"session {session.spn_session_id}", before, session)
+        leg = _connection(event)
+        known = self.connections.get(leg.key)
+        self.connections[leg.key] = leg
+        if self._unseen is not None:
+            self._unseen.connections.discard(leg.key)
+        return self._differs(recorded, f"connection {' '.join(leg.key)}", known, leg)
+
+    def _defined_in_snapshot(self, event: DefinitionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
+        name = name_in_snapshot(event)
+        before = self.definitions.get(name)
+        self.definitions.apply(event, recorded.timestamp)
+        if self._unseen is not None:
+            self._unseen.definitions.discard(name)
+        return self._differs(recorded, " ".join(name), before, self.definitions.get(name))
+
+    def _snapshot_ended(self, recorded: Recorded) -> tuple[Fault, ...]:
+        """What was here and hasn't come was gone before: its end is one of the events that are missing here."""
+        unseen, self._unseen = self._unseen, None
+        if unseen is None:
+            return ()
+        gone = [str(session) for name in unseen.sessions if (session := self.sessions.pop(name, None))]
+        gone += [str(leg) for key in unseen.connections if (leg := self.connections.pop(key, None))]
+        gone += [str(found) for name in unseen.definitions if (found := self.definitions.remove(name))]
+        faults = tuple(fault for one in gone for fault in self._differs(recorded, "nothing", one, "nothing"))
+        self.exact = True
+        return faults
+
+    def _differs(self, recorded: Recorded, name: str, before: object, after: object) -> tuple[Fault, ...]:
+        """Who has read everything needs no snapshot, and knows whether it is right."""
+        if not self.exact or before == after:
+            return ()
+        message = f"the snapshot has {name}, {after}; the log before it has {before}"
+        return (_fault(FaultKind.WRONG_SNAPSHOT, recorded, message),)
 
     def _session_started(self, event: SessionStarted, recorded: Recorded) -> tuple[Fault, ...]:
         known = event.spn_session_id in self.sessions

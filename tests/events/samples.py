@@ -11,24 +11,33 @@ from spnhub.events.journal import Journal
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionRefused,
+    ConnectionSnapshot,
     ConnectionStarted,
     DisconnectReason,
     EndPointType,
     Event,
     EventsLost,
+    HubAlive,
+    HubStarted,
+    HubStopped,
+    InstancePhase,
+    InstanceSnapshot,
     InventoryLoaded,
     InventoryRejected,
     JournalStalled,
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
+    NetworkSnapshot,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
+    RealmSnapshot,
     Recorded,
     ServiceAdded,
     ServiceChanged,
     ServiceRemoved,
+    ServiceSnapshot,
     ServiceStarted,
     ServiceStartFailed,
     ServiceStartRequested,
@@ -37,7 +46,10 @@ from spnhub.events.model import (
     ServiceStopRequested,
     SessionEnded,
     SessionRefused,
+    SessionSnapshot,
     SessionStarted,
+    SnapshotEnded,
+    SnapshotStarted,
     TerminateReason,
     WeightChanged,
 )
@@ -229,7 +241,71 @@ EACH: tuple[Event, ...] = (
     ServiceStopped(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
     ServiceStopFailed(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="busy", attempt=3),
 )
-"""One of each class, in the order of their schema ids."""
+"""One of each class, in the order of their schema ids; those of runs and snapshots are apart."""
+
+
+RUNS: tuple[Event, ...] = (
+    HubStarted(realm=None, network_urn=None, version="0.2.0", addresses=("[::]:4433",), orderly=False),
+    HubStopped(realm=None, network_urn=None, reason="planned", elapsed_time=86400.5),
+    HubAlive(realm=None, network_urn=None, sessions=20, connections=7, elapsed_time=60.0),
+    SnapshotStarted(
+        realm=None,
+        network_urn=None,
+        sessions=1,
+        connections=1,
+        realms=1,
+        networks=1,
+        services=1,
+        instances=1,
+        lost=4,
+        version="0.2.0",
+        addresses=("[::]:4433",),
+        started_at=NOON,
+        alive_at=NOON + 60_000_000,
+    ),
+    SessionSnapshot(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id="p1",
+        spn_end_point="CN=p1,O=Acme",
+        end_point_type=EndPointType.PROVIDER,
+        service_urn=SERVICE,
+        instance_id="p1-instance",
+        weight=50,
+        start_at=NOON,
+        total_connection_count=3,
+    ),
+    ConnectionSnapshot(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id="4-1",
+        consumer_side_spn_session_id="c1",
+        provider_side_spn_session_id="p1",
+        service_urn=SERVICE,
+        connection_uid="ab" * 16,
+        epoch=1,
+        start_sent_offset=10,
+        start_receive_offset=20,
+        start_at=NOON,
+        total_sent_bytes=5,
+        total_receive_bytes=6,
+    ),
+    RealmSnapshot(realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000),
+    NetworkSnapshot(
+        realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32
+    ),
+    ServiceSnapshot(
+        realm="acme", network_urn=NETWORK, service_urn=SERVICE, provider="p", consumers=("a", "b"), **_MANAGED
+    ),
+    InstanceSnapshot(realm="acme", network_urn=NETWORK, service_urn=SERVICE, phase=InstancePhase.STARTING, since=NOON),
+    SnapshotEnded(realm=None, network_urn=None, entries=6),
+)
+"""One of each class whose schema id is 40 or above, in their order."""
+
+
+def published() -> list[Recorded]:
+    """One of each class, as in the golden files: the sequence is the schema id and 6."""
+    return record(EACH, first=7) + record(RUNS, first=46)
 
 
 def day() -> list[Event]:

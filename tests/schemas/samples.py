@@ -21,7 +21,7 @@ from spnhub.transport.protocol import (
     SessionRequest,
     SetWeight,
 )
-from tests.events.samples import EACH, record
+from tests.events.samples import published
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 UID: Final = bytes(range(16))
@@ -44,7 +44,7 @@ PACKETS: Final[tuple[Packet, ...]] = (
 
 def version_1() -> dict[str, bytes]:
     """The bytes of everything that version 1 has, by record name."""
-    events = {type(r.event).__name__: model.encode(r) for r in record(EACH, first=7)}
+    events = {type(r.event).__name__: model.encode(r) for r in published()}
     packets = {type(packet).__name__: protocol.encode(packet) for packet in PACKETS}
     return events | packets
 

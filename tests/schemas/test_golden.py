@@ -10,7 +10,7 @@ import pytest
 from spnhub.events import model
 from spnhub.schemas import codec
 from spnhub.transport import protocol
-from tests.events.samples import EACH, record
+from tests.events.samples import published
 from tests.schemas import catalogue
 from tests.schemas.catalogue import ENVELOPE, README, SCHEMAS, render, schema
 from tests.schemas.samples import GOLDEN, PACKETS, version_1
@@ -32,11 +32,11 @@ def test_every_schema_has_its_golden_bytes() -> None:
     named |= {f"{name}.v1" for name in codec.PACKET_KINDS}
     assert named == files
     ids = [number for versions in codec.EVENT_IDS.values() for number in versions.values()]
-    assert sorted(ids) == list(range(1, len(ids) + 1))
+    assert len(set(ids)) == len(ids)
     assert len(set(codec.PACKET_KINDS.values())) == len(codec.PACKET_KINDS)
 
 
-@pytest.mark.parametrize("recorded", record(EACH, first=7), ids=lambda recorded: type(recorded.event).__name__)
+@pytest.mark.parametrize("recorded", published(), ids=lambda recorded: type(recorded.event).__name__)
 def test_events_of_version_1(recorded: model.Recorded) -> None:
     """They decode to what they said."""
     assert model.decode(golden(f"{type(recorded.event).__name__}.v1")) == recorded
@@ -85,7 +85,7 @@ def test_a_new_version_reads_what_older_ones_wrote() -> None:
 
 def test_classes_and_schemas_have_the_same_fields() -> None:
     """Every attribute of an event class is in its newest schema, and the other way round."""
-    for recorded in record(EACH):
+    for recorded in published():
         name = type(recorded.event).__name__
         newest = schema("events", name, max(codec.EVENT_IDS[name]))
         assert list(model.to_record(recorded)) == [field["name"] for field in newest["fields"]]
