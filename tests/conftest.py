@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import structlog
 
 pytest_plugins = ["tests.support.kafka_fixtures"]
 
@@ -16,7 +19,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     for item in items:
-        group = next((name for name in ("kafka", "system") if item.get_closest_marker(name)), None)
-        if group is not None:
+        if (group := _group(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not (item.get_closest_marker("system") or item.get_closest_marker("kafka")))
+    items.sort(key=lambda item: _group(item) is None)
+
+
+def _group(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("kafka"):
+        return "kafka"
+    return "system" if item.path.parent.name == "system" else None
+
+
+@pytest.fixture(autouse=True)
+def _loggers_are_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a logger that was first used while one test had logging configured would keep that for all that follow."""
+    configure = structlog.configure
+
+    def uncached(**settings: Any) -> None:
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)

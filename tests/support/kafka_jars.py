@@ -135,7 +135,7 @@ class JarRuntime:
 
     def format(self, properties: Path, cluster_id: str) -> None:
         """Make the data folder that ``properties`` names ready for a first start."""
-        command = [*self._java(*self._shared()), "kafka.tools.StorageTool", "format", "-t", cluster_id]
+        command = [*self._java(*self._shared()), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"]
         done = subprocess.run(
             [*command, "-c", str(properties)], capture_output=True, text=True, timeout=60, check=False
         )
