@@ -20,6 +20,7 @@ from spnhub.actors.definitions import Availability, NetworkDefinition, RealmDefi
 from spnhub.events.kafka_settings import ShipperStatus
 from spnhub.events.lifecycle import format_time
 from spnhub.events.model import from_datetime
+from spnhub.events.plain import camel, plain
 from spnhub.events.state import HubState
 from spnhub.transport.hub import Session
 
@@ -96,15 +97,15 @@ def _pieces(objects: Iterable[_Object]) -> Iterator[bytes]:
 
 def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterable[_Object]]]:
     realms = snapshot.realms
-    yield "realms", (_plain(realm, without=("networks",)) for realm in realms)
+    yield "realms", (plain(realm, without=("networks",)) for realm in realms)
     yield (
         "networks",
-        ({"realm": r.name} | _plain(network, without=("services",)) for r in realms for network in r.networks),
+        ({"realm": r.name} | plain(network, without=("services",)) for r in realms for network in r.networks),
     )
     yield (
         "services",
         (
-            {"realm": r.name, "networkUrn": n.urn} | _plain(service)
+            {"realm": r.name, "networkUrn": n.urn} | plain(service)
             for r in realms
             for n in r.networks
             for service in n.services
@@ -115,12 +116,12 @@ def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterab
     yield (
         "sessions",
         (
-            _plain(session) | _transport(live.get(session.spn_session_id), snapshot, certificates)
+            plain(session) | _transport(live.get(session.spn_session_id), snapshot, certificates)
             for session in state.sessions.values()
         ),
     )
-    yield "connections", (_plain(connection) for connection in state.connections.values())
-    yield "instances", (_plain(instance) for instance in state.definitions.instances.values())
+    yield "connections", (plain(connection) for connection in state.connections.values())
+    yield "instances", (plain(instance) for instance in state.definitions.instances.values())
 
 
 def _transport(session: Session | None, snapshot: Snapshot, certificates: bool) -> _Object:
@@ -129,28 +130,6 @@ def _transport(session: Session | None, snapshot: Snapshot, certificates: bool) 
     found: _Object = {"commonName": session.common_name, "remoteAddress": session.address}
     if certificates:
         found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.c)]
-    return found
-
-
-_TIMES: Final = frozenset({"start_at", "since", "expired_at"})
-
-
-def _plain(value: Any, without: tuple[str, ...] = ()) -> _Object:
-    """A frozen dataclass as JSON takes it, field names in camel case as everywhere outside."""
-    found: _Object = {}
-    for field in dataclasses.fields(value):
-        if field.name in without:
-            continue
-        one = getattr(value, field.name)
-        if dataclasses.is_dataclass(one):
-            one = _plain(one)
-        elif isinstance(one, frozenset):
-            one = sorted(one)
-        elif field.name in _TIMES and isinstance(one, int):
-            one = format_time(one)
-        elif isinstance(one, str):  # enumerations are
-            one = str(one)
-        found[_camel(field.name)] = one
     return found
 
 
@@ -181,10 +160,5 @@ def read(state: Mapping[str, Any]) -> tuple[RealmDefinition, ...]:
 
 
 def _made(kind: type[Any], one: Mapping[str, Any], **values: Any) -> Any:
-    plain = {f.name: one[_camel(f.name)] for f in dataclasses.fields(kind) if f.name not in values}
-    return kind(**plain, **values)
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
+    values_of = {f.name: one[camel(f.name)] for f in dataclasses.fields(kind) if f.name not in values}
+    return kind(**values_of, **values)

@@ -1,0 +1,323 @@
+"""Numbers folded from events: what is live, what there was, bytes, reasons, refusals, durations, pauses.
+
+Each number has labels; the hub is always the first of them, and the others are those of the hub's own ``/metrics``, so
+that the two can be compared. A pure fold of bounded memory: what is open, the kinds of labels, a few hundred bytes for
+each journal, and :class:`spnhub.events.resumption.Resumptions`. ``spnlog metrics`` and ``spnlog serve`` show the same.
+Counterparts: :mod:`spnhub.ops.metrics` (the hub's own), :mod:`spnhub.events.report` (for people and programs).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from spnhub.events.merge import LogKey, log_key
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionLost,
+    ConnectionPaused,
+    ConnectionRefused,
+    ConnectionResumed,
+    ConnectionStarted,
+    InventoryLoaded,
+    InventoryRejected,
+    Recorded,
+    ResumeRefused,
+    ServiceStarted,
+    ServiceStartFailed,
+    SessionEnded,
+    SessionRefused,
+    SessionStarted,
+)
+from spnhub.events.resumption import Resumptions
+from spnhub.events.state import HubState, connection_key
+
+__all__ = ["BOUNDS", "COUNTERS", "GAUGES", "HISTOGRAMS", "HOUR", "Family", "Histogram", "HubFacts", "Labels", "Metrics"]
+
+Labels = tuple[str, ...]
+
+HOUR: Final = 3_600_000_000
+"""Microseconds."""
+
+BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
+"""Upper bounds of a histogram's buckets, in seconds: from a pause that nobody notices to a day."""
+
+
+class Family(NamedTuple):
+    """A kind of number."""
+
+    help: str
+    labels: Labels
+
+
+_SERVICE: Final = ("hub", "realm", "service")
+
+GAUGES: Final[dict[str, Family]] = {
+    "sessions": Family("Sessions that are open.", (*_SERVICE, "type")),
+    "connections": Family("Connections that are open.", _SERVICE),
+}
+COUNTERS: Final[dict[str, Family]] = {
+    "sessions_started": Family("Sessions that were opened.", (*_SERVICE, "type")),
+    "sessions_ended": Family("Sessions that have ended.", (*_SERVICE, "type", "reason")),
+    "sessions_refused": Family("Session requests that were refused.", (*_SERVICE, "code")),
+    "handshakes_refused": Family("TLS handshakes that were refused.", ("hub", "realm", "alert")),
+    "connections_started": Family("Connections that were opened, each leg of a resumed one.", _SERVICE),
+    "connections_ended": Family("Connections that have ended, each leg.", (*_SERVICE, "reason")),
+    "connections_refused": Family("Openings of connections that were refused.", (*_SERVICE, "code")),
+    "connections_paused": Family("Legs that were suspended.", (*_SERVICE, "planned")),
+    "connections_resumed": Family("Legs in which a connection goes on.", _SERVICE),
+    "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
+    "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
+    "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
+    "bytes_replayed": Family("Of them, those counted twice since they were replayed.", (*_SERVICE, "direction")),
+    "bytes_untold": Family("Bytes that arrived before a crash and that no leg told of.", (*_SERVICE, "direction")),
+    "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
+    "reloads": Family("Inventories that were applied or rejected.", ("hub", "outcome")),
+}
+HISTOGRAMS: Final[dict[str, Family]] = {
+    "session_duration_seconds": Family("How long ended sessions were open.", (*_SERVICE, "type")),
+    "connection_duration_seconds": Family("How long ended connections were open, each leg.", _SERVICE),
+    "pause_duration_seconds": Family("From the end of one leg to the resumption in the next.", _SERVICE),
+    "service_start_seconds": Family("How long services took to start.", _SERVICE),
+}
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many values there were up to each of :data:`BOUNDS`."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    """Of each bucket alone; the last is for what is above all bounds."""
+    total: float = 0.0
+    highest: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """Of values."""
+        return sum(self.buckets)
+
+    def add(self, value: float) -> None:
+        """Take a value in."""
+        self.buckets[bisect.bisect_left(BOUNDS, value)] += 1
+        self.total += value
+        self.highest = max(self.highest, value)
+
+    def merge(self, other: Histogram) -> None:
+        """Take all of another's values in."""
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.total += other.total
+        self.highest = max(self.highest, other.highest)
+
+
+@dataclass(slots=True)
+class HubFacts:
+    """What there is to know of a hub's log as such."""
+
+    events: int = 0
+    lost: int = 0
+    """Events that it declares lost (D-8)."""
+    last_sequence: int = 0
+    last_timestamp: int = 0
+    """Microseconds since 1970."""
+
+    def merge(self, other: HubFacts) -> None:
+        """Take in what another part of the log tells."""
+        self.events += other.events
+        self.lost += other.lost
+        self.last_sequence = max(self.last_sequence, other.last_sequence)
+        self.last_timestamp = max(self.last_timestamp, other.last_timestamp)
+
+
+@dataclass(slots=True)
+class _Log:
+    """What is open according to one hub's journal."""
+
+    state: HubState = field(default_factory=HubState)
+    events: int = 0
+    sessions: Counter[Labels] = field(default_factory=Counter)
+    connections: Counter[Labels] = field(default_factory=Counter)
+
+
+class Metrics:
+    """The numbers of one log, or of one partition of it.
+
+    :param hours: keep bytes by hour, too; that costs memory for each hour and service.
+    """
+
+    def __init__(self, *, hours: bool = False) -> None:
+        self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
+        self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
+        self.hours: Counter[tuple[int, str, str, str]] | None = Counter() if hours else None
+        """Bytes by hour (microseconds since 1970), realm, service and direction; each byte once (D-10)."""
+        self._logs: dict[LogKey, _Log] = {}
+        self._resumptions = Resumptions()
+
+    def apply(self, recorded: Recorded) -> bool:
+        """Take in the next event of its hub; False: a redelivery, which changes nothing.
+
+        Whatever isn't after all that its log has told so far is one: within a partition, and within a merged log, the
+        first appearances of a hub's events are in the order of their sequence.
+        """
+        key = log_key(recorded)
+        log = self._logs.get(key)
+        if log is None:
+            log = self._new_log(key)
+        if recorded.sequence <= log.state.last_sequence:
+            return False
+        log.events += 1
+        self._count(recorded)
+        _fold(log, recorded)
+        return True
+
+    def apply_all(self, events: Iterable[Recorded]) -> None:
+        """Take in events."""
+        for recorded in events:
+            self.apply(recorded)
+
+    def live(self, name: str) -> Counter[Labels]:
+        """One of :data:`GAUGES`."""
+        found: Counter[Labels] = Counter()
+        for (hub_id, _), log in self._logs.items():
+            for labels, number in (log.sessions if name == "sessions" else log.connections).items():
+                found[hub_id, *labels] += number
+        return found
+
+    def hubs(self) -> dict[str, HubFacts]:
+        """By hub id."""
+        found: dict[str, HubFacts] = {}
+        for (hub_id, _), log in self._logs.items():
+            state = log.state
+            facts = HubFacts(log.events, state.lost, state.last_sequence, state.last_timestamp)
+            if hub_id in found:
+                # A journal that came later counts from 1 again.
+                facts.events += found[hub_id].events
+                facts.lost += found[hub_id].lost
+            found[hub_id] = facts
+        return found
+
+    def _new_log(self, key: LogKey) -> _Log:
+        for other, before in self._logs.items():
+            if other[0] == key[0]:
+                # A hub with another journal has forgotten what the one before left open.
+                for kept in (before.sessions, before.connections, before.state.sessions, before.state.connections):
+                    kept.clear()
+        log = self._logs[key] = _Log()
+        return log
+
+    def _count(self, recorded: Recorded) -> None:
+        event = recorded.event
+        hub, realm = recorded.hub_id, event.realm or ""
+        counters = self.counters
+        match event:
+            case SessionStarted():
+                counters["sessions_started"][hub, realm, event.service_urn, str(event.end_point_type)] += 1
+            case SessionEnded():
+                labels: Labels = (hub, realm, event.service_urn, str(event.end_point_type))
+                counters["sessions_ended"][*labels, str(event.terminate_reason)] += 1
+                self._observe("session_duration_seconds", labels, event.elapsed_time)
+            case SessionRefused() if event.service_urn is None:
+                alert = "" if event.alert is None else str(event.alert)
+                counters["handshakes_refused"][hub, realm, alert] += event.count
+            case SessionRefused():
+                counters["sessions_refused"][hub, realm, event.service_urn or "", str(event.code)] += event.count
+            case ConnectionStarted():
+                counters["connections_started"][hub, realm, event.service_urn] += 1
+            case ConnectionEnded():
+                labels = (hub, realm, event.service_urn)
+                counters["connections_ended"][*labels, str(event.disconnect_reason)] += 1
+                self._observe("connection_duration_seconds", labels, event.elapsed_time)
+                self._bytes(recorded, labels, event.delta_sent_bytes, event.delta_receive_bytes)
+            case ConnectionRefused():
+                counters["connections_refused"][hub, realm, event.service_urn, str(event.code)] += 1
+            case ConnectionPaused():
+                planned = "true" if event.planned else "false"
+                counters["connections_paused"][hub, realm, event.service_urn, planned] += 1
+            case ConnectionResumed():
+                counters["connections_resumed"][hub, realm, event.service_urn] += 1
+            case ConnectionLost():
+                counters["connections_lost"][hub, realm, event.service_urn, str(event.code)] += 1
+            case ResumeRefused():
+                counters["resumes_refused"][hub, realm, event.service_urn, str(event.code)] += 1
+            case ServiceStarted():
+                counters["service_starts"][hub, realm, event.service_urn, "started"] += 1
+                self._observe("service_start_seconds", (hub, realm, event.service_urn), event.latency)
+            case ServiceStartFailed():
+                counters["service_starts"][hub, realm, event.service_urn, "failed"] += 1
+            case InventoryLoaded():
+                counters["reloads"][hub, "applied"] += 1
+            case InventoryRejected():
+                counters["reloads"][hub, "rejected"] += 1
+        if isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed):
+            self._correct(recorded, (hub, realm, event.service_urn))
+
+    def _observe(self, name: str, labels: Labels, seconds: float) -> None:
+        histograms = self.histograms[name]
+        histogram = histograms.get(labels)
+        if histogram is None:
+            histogram = histograms[labels] = Histogram()
+        histogram.add(seconds)
+
+    def _bytes(self, recorded: Recorded, labels: Labels, sent: int, receive: int) -> None:
+        for direction, number in (("sent", sent), ("received", receive)):
+            self.counters["bytes"][*labels, direction] += number
+            self._hour(recorded, labels, direction, number)
+
+    def _correct(self, recorded: Recorded, labels: Labels) -> None:
+        correction = self._resumptions.take(recorded)
+        if correction is None:
+            return
+        for direction, number in (("sent", correction.sent), ("received", correction.receive)):
+            if number:
+                name = "bytes_replayed" if number < 0 else "bytes_untold"
+                self.counters[name][*labels, direction] += abs(number)
+                self._hour(recorded, labels, direction, number)
+        for seconds in correction.pauses:
+            self._observe("pause_duration_seconds", labels, seconds)
+
+    def _hour(self, recorded: Recorded, labels: Labels, direction: str, number: int) -> None:
+        if self.hours is not None and number:
+            _, realm, service = labels
+            self.hours[recorded.timestamp // HOUR * HOUR, realm, service, direction] += number
+
+
+def _fold(log: _Log, recorded: Recorded) -> None:
+    """Take an event into the state, and keep the counts of what is open in step with it."""
+    state, event = log.state, recorded.event
+    sessions, connections = len(state.sessions), len(state.connections)
+    match event:
+        case SessionStarted():
+            known = state.sessions.get(event.spn_session_id)
+            if known is None:
+                sessions += 1
+                log.sessions[event.realm or "", event.service_urn, str(event.end_point_type)] += 1
+        case SessionEnded():
+            known = state.sessions.get(event.spn_session_id)
+            if known is not None:
+                sessions -= 1
+                _less(log.sessions, (known.realm or "", known.service_urn, str(known.end_point_type)))
+        case ConnectionStarted():
+            if connection_key(event) not in state.connections:
+                connections += 1
+                log.connections[event.realm or "", event.service_urn] += 1
+        case ConnectionEnded():
+            leg = state.connections.get(connection_key(event))
+            if leg is not None:
+                connections -= 1
+                _less(log.connections, (leg.realm or "", leg.service_urn))
+    state.apply(recorded)
+    if (len(state.sessions), len(state.connections)) != (sessions, connections):
+        # Other events tell of what is open, too, where a log's beginning is gone.
+        log.sessions = Counter(
+            (one.realm or "", one.service_urn, str(one.end_point_type)) for one in state.sessions.values()
+        )
+        log.connections = Counter((one.realm or "", one.service_urn) for one in state.connections.values())
+
+
+def _less(counter: Counter[Labels], labels: Labels) -> None:
+    counter[labels] -= 1
+    if counter[labels] <= 0:
+        # A label for every service that ever was would grow for ever.
+        del counter[labels]

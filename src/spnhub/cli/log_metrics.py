@@ -1,0 +1,154 @@
+"""``spnlog metrics``: numbers by service. Counterparts: :mod:`spnhub.events.metrics`, :mod:`spnhub.events.report`."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from spnhub.cli.log_reading import Json, Sources, entries, run
+from spnhub.events.metrics import Metrics
+from spnhub.events.report import hours_of, report
+from spnhub.events.telling import seconds_text
+
+__all__ = ["metrics"]
+
+
+class By(enum.StrEnum):
+    """What bytes are divided by."""
+
+    HOUR = "hour"
+
+
+def metrics(
+    sources: Sources,
+    by: Annotated[By | None, typer.Option("--by", help="Only bytes, by service and hour (UTC).")] = None,
+    as_json: Json = False,
+) -> int:
+    """Show sessions, connections, bytes, reasons, refusals, durations, starts and pauses, by service."""
+    counted = Metrics(hours=by is By.HOUR)
+
+    async def read() -> None:
+        async with entries(sources) as found:
+            async for _, recorded in found:
+                counted.apply(recorded)
+
+    status = run(read)
+    if status:
+        return status
+    if by is By.HOUR:
+        hours = hours_of(counted)
+        if as_json:
+            print(json.dumps({"hours": hours}))  # noqa: T201
+        else:
+            _show_hours(hours)
+    elif as_json:
+        print(json.dumps(report(counted)))  # noqa: T201
+    else:
+        _show(report(counted))
+    return 0
+
+
+def _show_hours(hours: Sequence[Mapping[str, Any]]) -> None:
+    from spnhub.cli.log_tables import console, print_table  # noqa: PLC0415 - rich takes a while to load
+
+    print_table(
+        console(),
+        "bytes by hour (UTC)",
+        ("hour", "service", "#sent", "#received"),
+        (
+            (one["hour"][:16].replace("T", " "), one["serviceUrn"], one["totalSentBytes"], one["totalReceiveBytes"])
+            for one in hours
+        ),
+    )
+
+
+def _show(numbers: Mapping[str, Any]) -> None:
+    from spnhub.cli.log_tables import console, print_table  # noqa: PLC0415
+
+    out, services = console(), numbers["services"]
+    print_table(
+        out,
+        "services: live / total",
+        ("service", "providers", "consumers", "connections", "#resumed", "#sent", "#received", "#replayed"),
+        (
+            (
+                one["serviceUrn"],
+                _of(one["sessions"]["serviceProvider"]),
+                _of(one["sessions"]["serviceConsumer"]),
+                _of(one["connections"]),
+                one["connections"]["resumed"],
+                one["totalSentBytes"],
+                one["totalReceiveBytes"],
+                one["replayedSentBytes"] + one["replayedReceiveBytes"],
+            )
+            for one in services
+        ),
+    )
+    print_table(
+        out,
+        "why they ended, and what was refused (by code)",
+        ("service", "sessions", "connections", "refused sessions", "refused connections", "refused resumes", "lost"),
+        (
+            (
+                one["serviceUrn"],
+                _counts(one["terminateReasons"]),
+                _counts(one["disconnectReasons"]),
+                *(_counts(one["refused"][kind]) for kind in ("sessions", "connections", "resumes")),
+                _counts(one["connections"]["lost"]),
+            )
+            for one in services
+        ),
+    )
+    times = (
+        (one["serviceUrn"], what, found["count"], *(seconds_text(found[each]) for each in ("median", "p95", "max")))
+        for one in services
+        for what, found in (
+            ("provider sessions", one["sessions"]["serviceProvider"]["elapsedTime"]),
+            ("consumer sessions", one["sessions"]["serviceConsumer"]["elapsedTime"]),
+            ("connections", one["connections"]["elapsedTime"]),
+            ("pauses", one["pauses"]["seconds"]),
+            ("starts", one["starts"]["latency"]),
+        )
+        if found is not None
+    )
+    print_table(out, "how long they took", ("service", "of", "#count", "#median", "#95 %", "#longest"), times)
+    print_table(
+        out,
+        "pauses and starts",
+        ("service", "#planned pauses", "#unplanned pauses", "#starts", "#failed starts"),
+        (
+            (
+                one["serviceUrn"],
+                one["pauses"]["planned"],
+                one["pauses"]["unplanned"],
+                one["starts"].get("started", 0),
+                one["starts"].get("failed", 0),
+            )
+            for one in services
+            if any((one["pauses"]["planned"], one["pauses"]["unplanned"], len(one["starts"]) > 1))
+        ),
+    )
+    print_table(
+        out,
+        "refused handshakes",
+        ("hub", "realm", "TLS alert", "#count"),
+        ((one["hubId"], one["realm"], one["alert"], one["count"]) for one in numbers["handshakesRefused"]),
+    )
+    print_table(
+        out,
+        "hubs",
+        ("hub", "#events", "#lost", "last event"),
+        ((one["hubId"], one["events"], one["lost"], one["lastTimestamp"]) for one in numbers["hubs"]),
+    )
+
+
+def _of(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['live']:,} / {numbers['total']:,}"
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "-"

@@ -1,0 +1,146 @@
+"""What the commands of ``spnlog`` share: sources to read from, how a command ends, and progress while it reads.
+
+Counterparts: :mod:`spnhub.cli.log` and its companions ``log_…``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from spnhub.cli.command_line import one_line
+from spnhub.events.journal_files import JournalCorrupt, JournalError, segments
+from spnhub.events.merge import Entry, merge
+from spnhub.events.source import Source, SourceError, open_source
+from spnhub.schemas.codec import SchemaError
+from spnhub.settings import ConfigurationError
+
+__all__ = ["FAULTY", "Json", "Sources", "enter", "entries", "run", "watched"]
+
+_SOURCE_HELP = "A journal folder, or kafka://host:port/topic. Several are merged."
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE_HELP, show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, with the names of the spec.")]
+
+FAULTY: Final = 1
+"""Exit status when the log is not in order."""
+
+_PATIENCE: Final = 1.0
+"""Seconds of reading before progress is shown."""
+_EVERY: Final = 256
+"""Events between two looks at the clock."""
+_FRAME_OVERHEAD: Final = 8
+"""Bytes of a journal's frame around an event."""
+
+
+async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
+    """Open all sources.
+
+    :raises ConfigurationError: one of them can't be used.
+    """
+    try:
+        return [await stack.enter_async_context(open_source(name)) for name in names]
+    except (SourceError, JournalError) as exc:
+        raise ConfigurationError(str(exc)) from exc
+
+
+@asynccontextmanager
+async def entries(names: Sequence[str], *, printing: bool = False) -> AsyncIterator[AsyncIterator[Entry]]:
+    """All events that the sources hold now, in order; progress is shown.
+
+    :param printing: what is read is printed at once, which is progress enough on a terminal.
+    :raises ConfigurationError: a source can't be used.
+    """
+    async with AsyncExitStack() as stack:
+        read = merge(await enter(stack, names))
+        if printing and sys.stdout.isatty():
+            yield read
+        else:
+            yield await stack.enter_async_context(aclosing(watched(read, names)))
+
+
+async def watched(read: AsyncIterator[Entry], names: Sequence[str]) -> AsyncGenerator[Entry, None]:
+    """The same events; on a terminal, progress is shown on standard error while reading takes more than a second."""
+    if not sys.stderr.isatty():
+        async for entry in read:
+            yield entry
+        return
+    progress = _Progress(names)
+    try:
+        async for entry in read:
+            progress.step(len(entry[0]) + _FRAME_OVERHEAD)
+            yield entry
+    finally:
+        progress.close()
+
+
+class _Progress:
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._begun = time.monotonic()
+        self._events = 0
+        self._bytes = 0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def step(self, size: int) -> None:
+        self._events += 1
+        self._bytes += size
+        if self._events % _EVERY:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._begun < _PATIENCE:
+                return
+            self._show()
+        self._bar.update(self._task, completed=self._bytes, events=f"{self._events:,}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _show(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only for terminals, and it takes a while to load
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        text = TextColumn("reading: {task.fields[events]} events")
+        self._bar = Progress(
+            text, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        )
+        self._task = self._bar.add_task("", total=_size(self._names), events="0")
+        self._bar.start()
+
+
+def _size(names: Sequence[str]) -> int | None:
+    """Bytes in all journals; None when one of the sources is none, and nobody knows."""
+    if any("://" in name for name in names):
+        return None
+    return sum(path.stat().st_size for name in names for _, path in segments(Path(name)))
+
+
+def run(main: Callable[[], Any]) -> int:
+    """Run a command; its status. A reader that goes away, and an interrupt, are ordinary ends.
+
+    :raises ConfigurationError: a source can't be read.
+    """
+    try:
+        asyncio.run(main())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        pass
+    except (JournalCorrupt, SchemaError) as exc:
+        sys.stdout.flush()
+        print(f"spnlog: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201
+        return FAULTY
+    except (SourceError, JournalError) as exc:
+        raise ConfigurationError(str(exc)) from exc
+    return 0

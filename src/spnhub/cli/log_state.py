@@ -1,0 +1,122 @@
+"""``spnlog state --at``: what hubs held at a moment. Counterpart: :mod:`spnhub.events.at`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack, aclosing
+from typing import Annotated
+
+import typer
+
+from spnhub.cli.log_reading import Json, Sources, enter, run, watched
+from spnhub.events.at import HubAt, Moment, MomentError, States
+from spnhub.events.lifecycle import format_time
+from spnhub.events.merge import merge
+from spnhub.events.reader import JournalSource
+from spnhub.settings import ConfigurationError
+
+__all__ = ["state"]
+
+_ROWS = 100
+
+
+def state(
+    sources: Sources,
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at", metavar="TIME|SEQUENCE", help="A time (ISO 8601; UTC, unless it says otherwise), or a sequence."
+        ),
+    ],
+    hub: Annotated[str | None, typer.Option("--hub", help="Only this hub: its hubId, or a journalId.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Show what each hub held after a sequence, or at a time."""
+    try:
+        moment = Moment.parse(at)
+    except MomentError as exc:
+        raise ConfigurationError(f"--at: {exc}") from exc
+    found = States(moment, hub)
+
+    async def read() -> None:
+        async with AsyncExitStack() as stack:
+            entered = await enter(stack, sources)
+            alone = len(entered) == 1 and isinstance(entered[0], JournalSource)
+            # One journal is one log, already in its order: what comes after the moment needn't be read.
+            events = entered[0].records(follow=False) if alone else merge(entered)
+            async with aclosing(watched(events, sources)) as watching:
+                async for _, recorded in watching:
+                    if not found.take(recorded) and alone:
+                        break
+
+    status = run(read)
+    if status:
+        return status
+    try:
+        hubs = found.finish()
+    except MomentError as exc:
+        raise ConfigurationError(f"--at: {exc}") from exc
+    if as_json:
+        print(json.dumps({"at": at, "hubs": [one.to_json() for one in hubs]}))  # noqa: T201
+    else:
+        for one in hubs:
+            _show(one)
+    return 0
+
+
+def _show(hub: HubAt) -> None:
+    from spnhub.cli.log_tables import console, print_table  # noqa: PLC0415 - rich takes a while to load
+
+    out, held = console(), hub.state
+    when = (
+        f"after sequence {held.last_sequence:,}, {format_time(held.last_timestamp)}" if held.last_sequence else "empty"
+    )
+    out.print(f"hub {hub.hub_id}, journal {hub.journal_id}: {when}", markup=False)
+    out.print(
+        f"{len(held.definitions.services)} services defined, {len(held.sessions)} sessions and"
+        f" {len(held.connections)} connections open",
+        markup=False,
+    )
+    print_table(
+        out,
+        "sessions",
+        ("since", "spnSessionId", "endPointType", "serviceUrn", "spnEndPoint", "#weight", "#connections"),
+        (
+            (
+                format_time(one.start_at),
+                one.spn_session_id,
+                one.end_point_type,
+                one.service_urn,
+                one.spn_end_point,
+                one.weight,
+                one.total_connection_count,
+            )
+            for one in held.sessions.values()
+        ),
+        limit=_ROWS,
+    )
+    print_table(
+        out,
+        "connections",
+        ("since", "spnConnectionId", "connectionUid", "#epoch", "serviceUrn", "consumer session", "provider session"),
+        (
+            (
+                format_time(one.start_at),
+                one.spn_connection_id,
+                one.connection_uid,
+                one.epoch,
+                one.service_urn,
+                one.consumer_side_spn_session_id,
+                one.provider_side_spn_session_id,
+            )
+            for one in held.connections.values()
+        ),
+        limit=_ROWS,
+    )
+    print_table(
+        out,
+        "services started by the hub",
+        ("since", "serviceUrn", "phase"),
+        ((format_time(one.since), one.service_urn, one.phase) for one in held.definitions.instances.values()),
+        limit=_ROWS,
+    )
