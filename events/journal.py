@@ -6,6 +6,9 @@
 cache: that survives the death of the process by any signal. It reaches the disk with the next fdatasync, so a power
 failure may take the last ``sync_interval`` seconds.
 
+A segment begins with a snapshot of what is open (D-8): SnapshotStarted is its first event, the rest comes in slices,
+among what else happens. A loss is declared by an event, and then a new segment begins, so that readers know again.
+
 Counterparts: :mod:`spnhub.events.journal_files` (layout), :mod:`spnhub.events.reader`,
 :mod:`spnhub.events.journal_memory` (the same without files, for simulations).
 """
@@ -13,8 +16,9 @@ Counterparts: :mod:`spnhub.events.journal_files` (layout), :mod:`spnhub.events.r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, Self
 from uuid import UUID
@@ -31,6 +35,8 @@ from spnhub.events.journal_files import (
     open_identity,
     pack_frame,
 )
+from spnhub.events.journal_retention import Bounds, Expired
+from spnhub.events.journal_sequences import Sequences
 from spnhub.events.journal_writer import Batch, SegmentWriter, WriterThread
 from spnhub.events.model import (
     ConnectionEnded,
@@ -42,6 +48,7 @@ from spnhub.events.model import (
     TerminateReason,
 )
 from spnhub.events.reader import JournalReader
+from spnhub.events.snapshot import snapshot
 from spnhub.events.state import HubState
 
 __all__ = [
@@ -57,7 +64,11 @@ __all__ = [
 ]
 
 SEGMENT_SIZE: Final = 64 << 20
-"""Bytes after which a segment is finished; one batch may go beyond."""
+"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond."""
+SEGMENTS: Final = 8
+"""Segments at least that a bound by size or age is divided into."""
+SLICE: Final = 64
+"""Events of a snapshot made at one moment: about a millisecond."""
 MEMORY_LIMIT: Final = 64 << 20
 """Bytes of events that may wait for a disk that doesn't take them, objects included; about 50,000 events."""
 CHECKPOINT_EVERY: Final = 50_000
@@ -97,8 +108,10 @@ class Journal:
         identity: Identity,
         lock: FolderLock,
         state: HubState,
-        segments: SegmentWriter,
+        position: tuple[Path, int] | None,
         *,
+        segment_size: int,
+        bounds: Bounds,
         on_written: Callable[[Sequence[Recorded]], None] | None,
         notify: Callable[[Callable[[], None]], object] | None,
         sync_interval: float | None,
@@ -114,7 +127,9 @@ class Journal:
         self._on_written = on_written
         self._memory_limit = max(memory_limit, _LEAST_MEMORY)
         self._clock = clock
-        self._appended = self._written = state.last_sequence
+        sequences = Sequences(folder, identity.journal_id, state.last_sequence)
+        sequences.reserve(sequences.used)
+        self._appended = self._written = sequences.used
         self._entries: list[Recorded] = []
         self._frames: list[bytes] = []
         self._pending = 0
@@ -122,7 +137,31 @@ class Journal:
         self._gap: EventsLost | None = None
         self._declared = False
         self._closed = False
-        self._thread = WriterThread(segments, notify, self._drain, sync_interval)
+        self._segment_size = segment_size if bounds.size is None else min(segment_size, bounds.size // SEGMENTS)
+        self._segment_age = None if bounds.age is None else round(bounds.age * 1_000_000 / SEGMENTS)
+        self._segment_first, self._filled = (1, 0) if position is None else (int(position[0].stem), position[1])
+        self._segment_begun = clock()
+        self._snapshot: Iterator[Event] | None = None
+        """What is still to come of the segment's snapshot."""
+        self._snapshot_due = state.in_snapshot
+        """The last one broke off, or events are missing: a new segment is to begin, whatever the size of this one."""
+        self._fresh = False
+        self._completes = 0
+        self._expired: Expired | None = None
+        self._thread = WriterThread(
+            folder,
+            identity,
+            SegmentWriter(folder, identity, position),
+            sequences,
+            notify,
+            self._drain,
+            sync_interval=sync_interval,
+            bounds=bounds,
+            keep_from=0 if state.in_snapshot else self._segment_first,
+            clock=clock,
+        )
+        if sequences.used > state.last_sequence:
+            self._declare_loss_at_start(state)
 
     @classmethod
     def open(
@@ -131,6 +170,7 @@ class Journal:
         hub_id: str,
         *,
         segment_size: int = SEGMENT_SIZE,
+        bounds: Bounds | None = None,
         on_written: Callable[[Sequence[Recorded]], None] | None = None,
         notify: Callable[[Callable[[], None]], object] | None = None,
         sync_interval: float | None = 1.0,
@@ -139,10 +179,12 @@ class Journal:
     ) -> Journal:
         """Open or make the journal in ``folder``, drop an unfinished tail, and fold what it holds.
 
+        :param bounds: what may be deleted; None: nothing ever.
         :param on_written: told of each batch when it is written, in order.
         :param notify: brings a call into this thread from another, like ``loop.call_soon_threadsafe``; without it
             only :meth:`flush` and :meth:`close` learn of what is written.
-        :param sync_interval: seconds between fdatasyncs while there is something to sync; None: never but at the end.
+        :param sync_interval: seconds between fdatasyncs while there is something to sync; 0: each batch is synced
+            before it counts as written; None: never but at the end.
         :param memory_limit: bytes of events that wait for the disk, beyond which the newest are dropped and declared.
         :param clock: microseconds since 1970, for the one event that the journal writes of itself (EventsLost).
         :raises JournalLocked: another process writes it.
@@ -157,13 +199,14 @@ class Journal:
         try:
             identity = open_identity(folder, hub_id)
             state, position = _fold(folder, identity)
-            segments = SegmentWriter(folder, identity, segment_size, position)
             return cls(
                 folder,
                 identity,
                 lock,
                 state,
-                segments,
+                position,
+                segment_size=segment_size,
+                bounds=bounds or Bounds(),
                 on_written=on_written,
                 notify=notify,
                 sync_interval=sync_interval,
@@ -214,6 +257,11 @@ class Journal:
         return self._pending
 
     @property
+    def size(self) -> int:
+        """Bytes of all segments, when that was looked at last."""
+        return self._thread.size
+
+    @property
     def error(self) -> str | None:
         """Why the log can't be written at present; None when it can."""
         return self._thread.error
@@ -231,8 +279,11 @@ class Journal:
         """
         if self._closed:
             raise JournalError(f"journal {self.folder} is closed")
-        self._declare()
-        return self._add(event, timestamp)
+        if not self._declare() and not self._entries and self._segment_is_full():
+            self._begin_segment()
+        recorded = self._add(event, timestamp)
+        self._filled += len(self._frames[-1])
+        return recorded
 
     def commit(self) -> int:
         """Hand what was appended to the writer as one batch. The last sequence of it: wait for :attr:`written`."""
@@ -241,10 +292,19 @@ class Journal:
         data = b"".join(self._frames)
         self._since_checkpoint += len(self._entries)
         checkpoint = None
-        if self._since_checkpoint >= CHECKPOINT_EVERY:
+        if self._since_checkpoint >= CHECKPOINT_EVERY and not self._state.in_snapshot:
             checkpoint = Checkpoint.take(self._state)
             self._since_checkpoint = 0
-        batch = Batch(tuple(self._entries), data, len(data) + EVENT_COST * len(self._entries), checkpoint)
+        batch = Batch(
+            tuple(self._entries),
+            data,
+            len(data) + EVENT_COST * len(self._entries),
+            checkpoint,
+            self._fresh,
+            self._completes,
+            self._expired,
+        )
+        self._fresh, self._completes, self._expired = False, 0, None
         fits = self._pending == 0 or self._pending + batch.cost <= self._memory_limit
         if fits and (self._gap is None or self._declared):
             if self._gap is not None:
@@ -280,7 +340,8 @@ class Journal:
             return self._written == self._appended
         self.commit()
         self._closed = True
-        if self._thread.stop(timeout, Checkpoint.take(self._state)):
+        checkpoint = None if self._state.in_snapshot else Checkpoint.take(self._state)
+        if self._thread.stop(timeout, checkpoint, self._appended):
             self._lock.release()  # else it goes with the process: a thread stuck in the kernel may still write
         self._drain()
         return self._written == self._appended
@@ -294,8 +355,53 @@ class Journal:
         self._state.apply(recorded)
         return recorded
 
+    def _segment_is_full(self) -> bool:
+        if self._snapshot is not None or self._gap is not None or not self._filled:
+            return False
+        too_old = self._segment_age is not None and self._clock() - self._segment_begun >= self._segment_age
+        return self._snapshot_due or too_old or self._filled >= self._segment_size
+
+    def _begin_segment(self) -> None:
+        """The batch at hand, empty yet, begins a segment, and that begins with a snapshot."""
+        self._fresh = True
+        self._snapshot_due = False
+        self._segment_first, self._filled, self._segment_begun = self._appended + 1, 0, self._clock()
+        self._snapshot = snapshot(self._state)
+        self._go_on_with_snapshot()
+
+    def _go_on_with_snapshot(self) -> None:
+        if self._snapshot is None:
+            return
+        count = 0
+        for event in islice(self._snapshot, SLICE):
+            self._add(event, self._state.last_timestamp)
+            count += 1
+        if count < SLICE:
+            self._snapshot = None
+            self._completes = self._segment_first
+
+    def _declare_loss_at_start(self, state: HubState) -> None:
+        """The machine failed, and took events that may have been seen: none of their numbers is given again."""
+        first, last = state.last_sequence + 1, self._appended
+        moment = state.last_timestamp
+        event = EventsLost(
+            realm=None,
+            network_urn=None,
+            first_sequence=first,
+            last_sequence=last,
+            count=last - first + 1,
+            first_timestamp=moment,
+            last_timestamp=moment,
+            reason="a power failure took the end of the journal: these numbers may have been used, and are left out",
+        )
+        self.lost += event.count
+        self._add(event, moment)
+        self._snapshot_due = True
+        self.commit()
+
     def _drop(self, batch: Batch) -> None:
         """Remember what the log will miss. Until that is declared, everything later is dropped too: one gap."""
+        self._snapshot, self._snapshot_due = None, True
         first, last = batch.entries[0], batch.entries[-1]
         gap = self._gap
         times = [recorded.timestamp for recorded in batch.entries]
@@ -330,7 +436,17 @@ class Journal:
             self._written = batch.entries[-1].sequence
             if self._on_written is not None:
                 self._on_written(batch.entries)
+        if self._closed:
+            return
         if self._declare():
+            self.commit()
+        if not self._entries and self._gap is None:
+            # One slice for each batch that is written: a slow disk makes it slower, and nothing waits for it.
+            self._go_on_with_snapshot()
+            while self._thread.expired:
+                self._expired = self._thread.expired.popleft()
+                assert self._expired.lost is not None
+                self._add(self._expired.lost, max(self._clock(), self._state.last_timestamp))
             self.commit()
 
 

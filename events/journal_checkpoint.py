@@ -1,27 +1,50 @@
-"""What was open at some place of a journal, so that the next start needn't read the log from its beginning.
+"""What was open and defined at some place of a journal, so that the next start needn't read the log from its beginning.
 
 A checkpoint only saves time: it is written without waiting for the disk, and one that is missing, damaged or doesn't
-fit the log is passed over. Counterparts: :mod:`spnhub.events.journal_writer` saves, :mod:`spnhub.events.journal` loads.
+fit the log is passed over. It is a header and a line for each thing, so that no step of writing it takes long.
+Counterparts: :mod:`spnhub.events.journal_writer` saves, :mod:`spnhub.events.journal` loads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from spnhub.events.definitions import (
+    Definitions,
+    DefinitionState,
+    InstancePhase,
+    InstanceState,
+    NetworkState,
+    RealmState,
+    ServiceState,
+)
 from spnhub.events.model import EndPointType
-from spnhub.events.state import ConnectionState, HubState, SessionState
+from spnhub.events.state import ConnectionState, HubState, RunState, SessionState
 
 __all__ = ["Checkpoint", "discard", "load", "save"]
 
 _NAME: Final = "checkpoint.json"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _COMPARED: Final = 256
 """Bytes of the log that must be the same, in front of a checkpoint's position."""
+
+_Thing = SessionState | ConnectionState | DefinitionState
+
+_KINDS: Final[dict[str, type[_Thing]]] = {
+    kind.__name__: kind
+    for kind in (SessionState, ConnectionState, RealmState, NetworkState, ServiceState, InstanceState)
+}
+_CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
+    "end_point_type": EndPointType,
+    "phase": InstancePhase,
+    "consumers": tuple,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +54,41 @@ class Checkpoint:
     sequence: int
     timestamp: int
     lost: int
-    sessions: tuple[SessionState, ...]
-    connections: tuple[ConnectionState, ...]
+    run: RunState | None
+    things: tuple[_Thing, ...]
 
     @classmethod
     def take(cls, state: HubState) -> Checkpoint:
         """The state as it is now."""
+        known = state.definitions
+        things = (state.sessions, state.connections, known.realms, known.networks, known.services, known.instances)
         return cls(
             state.last_sequence,
             state.last_timestamp,
             state.lost,
-            tuple(state.sessions.values()),
-            tuple(state.connections.values()),
+            state.run,
+            tuple(thing for table in things for thing in table.values()),
         )
 
     def to_state(self) -> HubState:
         """The state as it was."""
-        return HubState(
-            sessions={session.spn_session_id: session for session in self.sessions},
-            connections={connection.key: connection for connection in self.connections},
-            last_sequence=self.sequence,
-            last_timestamp=self.timestamp,
-            lost=self.lost,
-        )
+        state = HubState(last_sequence=self.sequence, last_timestamp=self.timestamp, lost=self.lost, run=self.run)
+        known: Definitions = state.definitions
+        for thing in self.things:
+            match thing:
+                case SessionState():
+                    state.sessions[thing.spn_session_id] = thing
+                case ConnectionState():
+                    state.connections[thing.key] = thing
+                case RealmState():
+                    known.realms[thing.name] = thing
+                case NetworkState():
+                    known.networks[thing.urn] = thing
+                case ServiceState():
+                    known.services[thing.urn] = thing
+                case InstanceState():
+                    known.instances[thing.service_urn] = thing
+        return state
 
 
 def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple[Path, int]) -> None:
@@ -62,7 +97,7 @@ def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple
     :raises OSError: it can't be written.
     """
     path, offset = position
-    raw = {
+    head = {
         "format": _FORMAT,
         "journalId": str(journal_id),
         "segment": path.name,
@@ -71,31 +106,50 @@ def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple
         "sequence": checkpoint.sequence,
         "timestamp": checkpoint.timestamp,
         "lost": checkpoint.lost,
-        "sessions": [asdict(session) for session in checkpoint.sessions],
-        "connections": [asdict(connection) for connection in checkpoint.connections],
+        "run": None if checkpoint.run is None else _plain(checkpoint.run),
+        "things": len(checkpoint.things),
     }
     temporary = folder / f"{_NAME}.new"
-    temporary.write_text(json.dumps(raw), encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head) + "\n")
+        for thing in checkpoint.things:
+            file.write(json.dumps({"is": type(thing).__name__} | _plain(thing)) + "\n")
     temporary.replace(folder / _NAME)
+
+
+def _plain(value: _Thing | RunState) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def load(folder: Path, journal_id: UUID) -> tuple[Checkpoint, tuple[Path, int]] | None:
     """The folder's checkpoint and its position; None when there is none that can be used."""
     try:
-        raw: dict[str, Any] = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-        if (raw["format"], raw["journalId"]) != (_FORMAT, str(journal_id)):
+        with (folder / _NAME).open(encoding="utf-8") as file:
+            raw: dict[str, Any] = json.loads(file.readline())
+            if (raw["format"], raw["journalId"]) != (_FORMAT, str(journal_id)):
+                return None
+            path, offset = folder / raw["segment"], int(raw["offset"])
+            if _before(path, offset) != raw["before"]:
+                return None  # a power failure has taken more of the log than of this, or it is another's
+            run = raw["run"]
+            things = tuple(_thing(json.loads(line)) for line in file)
+        if len(things) != raw["things"]:
             return None
-        path, offset = folder / raw["segment"], int(raw["offset"])
-        if _before(path, offset) != raw["before"]:
-            return None  # a power failure has taken more of the log than of this, or it is another's
-        sessions = [
-            SessionState(**one | {"end_point_type": EndPointType(one["end_point_type"])}) for one in raw["sessions"]
-        ]
-        connections = [ConnectionState(**one) for one in raw["connections"]]
-        checkpoint = Checkpoint(raw["sequence"], raw["timestamp"], raw["lost"], tuple(sessions), tuple(connections))
-    except (OSError, ValueError, KeyError, TypeError):
+        checkpoint = Checkpoint(
+            sequence=raw["sequence"],
+            timestamp=raw["timestamp"],
+            lost=raw["lost"],
+            run=None if run is None else RunState(**run | {"addresses": tuple(run["addresses"])}),
+            things=things,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return checkpoint, (path, offset)
+
+
+def _thing(raw: dict[str, Any]) -> _Thing:
+    kind = _KINDS[raw.pop("is")]
+    return kind(**{name: _CONVERT[name](value) if name in _CONVERT else value for name, value in raw.items()})
 
 
 def _before(path: Path, offset: int) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "sync_folder",
     "whole_frames",
     "write_segment_header",
+    "write_whole",
 ]
 
 FORMAT: Final = 1
@@ -133,7 +134,7 @@ def open_identity(folder: Path, hub_id: str) -> Identity:
         raise JournalError(f"journal {folder} has segments and no {_IDENTITY}")
     identity = Identity(uuid.uuid4(), hub_id)
     text = json.dumps({"format": FORMAT, "journalId": str(identity.journal_id), "hubId": hub_id}, indent=2) + "\n"
-    _write_whole(path, text.encode())
+    write_whole(path, text.encode())
     return identity
 
 
@@ -236,7 +237,7 @@ def write_segment_header(folder: Path, header: SegmentHeader) -> Path:
     :raises OSError: it can't be written.
     """
     path = folder / f"{header.first_sequence:020d}{_SUFFIX}"
-    _write_whole(path, header.pack())
+    write_whole(path, header.pack())
     return path
 
 
@@ -249,7 +250,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """The file appears with all of its bytes or not at all, also over a power failure."""
     temporary = path.with_name(path.name + ".new")
     with temporary.open("wb") as file:

@@ -17,10 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from spnhub.events import journal_checkpoint
 from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import Identity, SegmentHeader, whole_frames, write_segment_header
+from spnhub.events.journal_retention import Bounds, Expired, expired, journal_size
+from spnhub.events.journal_sequences import BLOCK, Sequences
 from spnhub.events.model import Recorded
 
 __all__ = ["Batch", "SegmentWriter", "WriterThread"]
@@ -30,6 +33,8 @@ _JOIN_LIMIT: Final = 1 << 20
 _FIRST_RETRY: Final = 0.05
 _LAST_RETRY: Final = 2.0
 """Seconds between attempts to write, doubling from the first to the last."""
+_LOOK: Final = 60.0
+"""Seconds between looks at what is to go, beside those at each new segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,21 @@ class Batch:
     """What it counts against the memory limit, in bytes."""
     checkpoint: Checkpoint | None = None
     """The state after it, when it is time to save that."""
+    fresh: bool = False
+    """It begins a segment."""
+    completes: int = 0
+    """First sequence of the segment whose snapshot ends in it; 0: none does."""
+    expired: Expired | None = None
+    """To be deleted when it is written."""
 
 
 class SegmentWriter:
-    """Appends frames to the last segment, and begins a new one when that has its size."""
+    """Appends frames to the last segment, or to a new one."""
 
-    def __init__(self, folder: Path, identity: Identity, segment_size: int, position: tuple[Path, int] | None) -> None:
+    def __init__(self, folder: Path, identity: Identity, position: tuple[Path, int] | None) -> None:
         self._before_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._identity = identity
-        self._segment_size = segment_size
         self._fd = -1
         self._path: Path | None = None
         self._size = 0
@@ -71,12 +81,17 @@ class SegmentWriter:
         """Whether there are bytes that only the page cache has."""
         return self._dirty
 
-    def begin(self, first_sequence: int) -> None:
-        """Make room for a batch that begins with this sequence: a new segment, if it is time for one.
+    @property
+    def position(self) -> tuple[Path, int] | None:
+        """The segment and the end of the last frame in it; None before the first segment."""
+        return None if self._path is None else (self._path, self._size)
+
+    def begin(self, first_sequence: int, *, fresh: bool) -> None:
+        """Make room for a batch that begins with this sequence: a new segment, if that is wanted or there is none.
 
         :raises OSError: it can't be made; everything is as it was.
         """
-        if self._fd >= 0 and self._size < self._segment_size:
+        if self._fd >= 0 and not fresh:
             return
         header = SegmentHeader(self._identity, first_sequence)
         path = write_segment_header(self._folder, header)
@@ -105,13 +120,6 @@ class SegmentWriter:
         self._dirty = True
         return done, None
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Save the state after all that is written. Without it the next start takes longer, no more."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                position = (self._path, self._size)
-                journal_checkpoint.save(self._folder, self._identity.journal_id, checkpoint, position)
-
     def to_sync(self) -> int:
         """A descriptor of the segment for someone else to sync and to close; what was written counts as synced."""
         self._dirty = False
@@ -136,17 +144,29 @@ class WriterThread:
 
     :param notify: called in this thread to have ``drain`` called in the loop's; ``RuntimeError`` from it means that
         the loop is gone.
+    :param sync_interval: seconds; 0: each batch is synced before it counts as written; None: never but at the end.
+    :param keep_from: first sequence of the last segment with a whole snapshot; 0: there is none.
+    :param clock: microseconds since 1970.
     """
 
     def __init__(
         self,
+        folder: Path,
+        identity: Identity,
         segments: SegmentWriter,
+        sequences: Sequences,
         notify: Callable[[Callable[[], None]], object] | None,
         drain: Callable[[], None],
+        *,
         sync_interval: float | None,
+        bounds: Bounds,
+        keep_from: int,
+        clock: Callable[[], int],
     ) -> None:
         self.done: deque[Batch] = deque()
         """Written, not yet told to the journal; drained in the loop's thread."""
+        self.expired: deque[Expired] = deque()
+        """To go when the loss is declared; drained likewise. One at most."""
         self.notified = False
         """``drain`` is on its way."""
         self.progress = threading.Event()
@@ -157,17 +177,31 @@ class WriterThread:
         """Why writing failed the last time it did."""
         self.sync_error: str | None = None
         """Why the last fdatasync failed."""
+        self.size = 0
+        """Bytes of all segments, at the last look."""
+        self._folder = folder
+        self._identity = identity
         self._segments = segments
+        self._sequences = sequences
         self._notify = notify
         self._drain = drain
         self._sync_interval = sync_interval
+        self._bounds = bounds
+        self._keep_from = keep_from
+        self._clock = clock
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._following: Batch | None = None
+        """Taken from the queue, and to be written by itself."""
         self._abandon = threading.Event()
         self._last_checkpoint: Checkpoint | None = None
+        self._last_sequence = sequences.used
+        self._next_look = 0.0
+        self._declaring = False
         self._next_sync = 0.0
         # A disk may take its time over a sync; what is written meanwhile must not wait for it (D-6).
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
         self._syncing: Future[None] | None = None
+        self._reserving: Future[None] | None = None
         segments.before_end(self._sync)
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -176,12 +210,14 @@ class WriterThread:
         """Hand over a batch to be written after all earlier ones."""
         self._queue.put(batch)
 
-    def stop(self, timeout: float, checkpoint: Checkpoint) -> bool:
+    def stop(self, timeout: float, checkpoint: Checkpoint | None, last_sequence: int) -> bool:
         """Write what waits, for at most ``timeout`` seconds, and end. False: the thread is stuck inside a write.
 
         :param checkpoint: the state after the last batch.
+        :param last_sequence: the last one given to an event, written or not.
         """
         self._last_checkpoint = checkpoint
+        self._last_sequence = last_sequence
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -195,12 +231,14 @@ class WriterThread:
                 if batches and not self._write(batches):
                     return
             if self._last_checkpoint is not None:
-                self._segments.save(self._last_checkpoint)
+                self._save(self._last_checkpoint)
         finally:
             if self._segments.dirty:
                 self._sync()
             self._segments.close()
             self._syncer.shutdown()
+            with contextlib.suppress(OSError):  # then the next start takes it for a power failure: numbers are left out
+                self._sequences.close(self._last_sequence)
             self.progress.set()
 
     def _take(self) -> list[Batch] | None:
@@ -215,10 +253,13 @@ class WriterThread:
                 else:
                     self._next_sync = time.monotonic() + self._sync_interval
                     wait = self._sync_interval
-        try:
-            first = self._queue.get(timeout=wait)
-        except queue.Empty:
-            return []
+        first = self._following
+        self._following = None
+        if first is None:
+            try:
+                first = self._queue.get(timeout=wait)
+            except queue.Empty:
+                return []
         if first is None:
             return None
         batches, size = [first], len(first.data)
@@ -229,6 +270,9 @@ class WriterThread:
                 break
             if following is None:
                 self._queue.put(None)  # the last thing that is ever put, so it stays the last
+                break
+            if following.fresh:
+                self._following = following
                 break
             batches.append(following)
             size += len(following.data)
@@ -242,8 +286,9 @@ class WriterThread:
         while rest:
             error: OSError | None = None
             try:
+                self._reserve(batches[-1].entries[-1].sequence)
                 if not begun:
-                    self._segments.begin(batches[0].entries[0].sequence)
+                    self._segments.begin(batches[0].entries[0].sequence, fresh=batches[0].fresh)
                     begun = True
             except OSError as exc:
                 error = exc
@@ -259,15 +304,66 @@ class WriterThread:
                 if self._abandon.wait(pause):
                     return False
                 pause = min(2 * pause, _LAST_RETRY)
+        if self._sync_interval == 0:
+            self._sync()
+            assert self._syncing is not None
+            self._syncing.result()
         self.error = None
         self._tell(batches)
         if (checkpoint := batches[-1].checkpoint) is not None:
-            self._segments.save(checkpoint)
+            self._save(checkpoint)
+        self._retain(batches)
         return True
+
+    def _reserve(self, sequence: int) -> None:
+        """See that this sequence is reserved; half a block ahead beside the writing.
+
+        :raises OSError: it can't be.
+        """
+        if sequence > self._sequences.until:
+            if self._reserving is not None:
+                self._reserving.exception()  # waits; what went wrong shows in the next line
+            if sequence > self._sequences.until:
+                self._sequences.reserve(sequence)
+        elif sequence > self._sequences.until - BLOCK // 2 and (self._reserving is None or self._reserving.done()):
+            self._reserving = self._syncer.submit(self._sequences.reserve, self._sequences.until)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Save the state after all that is written. Without it the next start takes longer, no more."""
+        if (position := self._segments.position) is not None:
+            self._syncer.submit(_save_checkpoint, self._folder, self._identity.journal_id, checkpoint, position)
+
+    def _retain(self, batches: list[Batch]) -> None:
+        """Delete what was declared, and see what else has to go."""
+        look = time.monotonic() >= self._next_look
+        for batch in batches:
+            if batch.completes:
+                self._keep_from = batch.completes
+                look = True
+            if batch.expired is not None:
+                batch.expired.delete()
+                self._declaring = False
+        if not look or (self._declaring and time.monotonic() < self._next_look):
+            return
+        self._next_look = time.monotonic() + _LOOK
+        with contextlib.suppress(OSError):
+            self.size = journal_size(self._folder)
+            found = expired(self._folder, self._bounds, self._keep_from, self._clock() / 1_000_000)
+            if found is None:
+                return
+            if found.lost is None:
+                found.delete()
+            else:
+                self._declaring = True
+                self.expired.append(found)
+                self._call_drain()
 
     def _tell(self, batches: list[Batch]) -> None:
         self.done.extend(batches)
         self.progress.set()
+        self._call_drain()
+
+    def _call_drain(self) -> None:
         if self._notify is not None and not self.notified:
             self.notified = True
             try:
@@ -287,3 +383,8 @@ class WriterThread:
             self.sync_error = exc.strerror or str(exc)
         finally:
             os.close(descriptor)
+
+
+def _save_checkpoint(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple[Path, int]) -> None:
+    with contextlib.suppress(OSError):
+        journal_checkpoint.save(folder, journal_id, checkpoint, position)

@@ -308,6 +308,16 @@ def published() -> list[Recorded]:
     return record(EACH, first=7) + record(RUNS, first=46)
 
 
+def happened(records: Iterable[Recorded]) -> list[Recorded]:
+    """Without the records of snapshots."""
+    return [recorded for recorded in records if "napshot" not in recorded.event.event_type]
+
+
+def killed(folder: Path) -> None:
+    """Make a closed journal look as if its process had been killed, on a machine that went on."""
+    (folder / "sequences.json").unlink()
+
+
 def day() -> list[Event]:
     """Two sessions, one connection and one refusal, from the first start to the last end."""
     return [

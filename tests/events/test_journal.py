@@ -14,7 +14,17 @@ from spnhub.events.journal_files import segments
 from spnhub.events.journal_memory import MemoryJournal
 from spnhub.events.model import Recorded
 from spnhub.events.reader import JournalReader
-from tests.events.samples import EACH, NOON, day, session_ended, session_refused, session_started, write_journal
+from tests.events.samples import (
+    EACH,
+    NOON,
+    day,
+    happened,
+    killed,
+    session_ended,
+    session_refused,
+    session_started,
+    write_journal,
+)
 
 
 def read(folder: Path, after: int = 0, limit: int = 256 * 1024) -> list[Recorded]:
@@ -103,8 +113,9 @@ def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
         while reader.read(1):
             assert reader.position is not None
             ends.append(reader.position[1])
-    for size in range(ends[5], len(whole)):
+    for size in range(ends[6], len(whole)):
         path.write_bytes(whole[:size])
+        killed(folder)
         kept = sum(1 for end in ends if end <= size)
         assert read(folder) == written[:kept]
         with Journal.open(folder, "hub-1", sync_interval=None) as journal:
@@ -215,7 +226,10 @@ def test_a_reader_follows_a_live_journal(tmp_path: Path) -> None:
         for _ in range(30):
             recorded = journal.append(session_refused(), NOON)
             assert journal.flush(10)
-            assert [entry for _, entry in reader.read()] == [recorded]
+            found = [entry for _, entry in reader.read()]
+            while found[-1] != recorded:  # the head of a segment came first
+                found += [entry for _, entry in reader.read()]
+            assert happened(found) == [recorded]
             assert reader.read() == []
 
 
@@ -257,4 +271,4 @@ def test_readers_beside_a_busy_writer(tmp_path: Path) -> None:
         assert journal.flush(30)
         for reader in readers:
             reader.join(30)
-    assert results == [list(range(1, count + 1))] * 2
+    assert all(len(seen) >= count and seen == list(range(1, len(seen) + 1)) for seen in results)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spnhub.events.journal import Journal, JournalError
+from spnhub.events.journal_files import segments
 from spnhub.events.model import EventsLost, Recorded
-from tests.events.samples import NOON, day, session_refused
+from tests.events.samples import NOON, day, happened, session_refused
 from tests.events.test_journal import read
 
 
@@ -76,7 +77,7 @@ def test_beyond_the_limit_the_loss_is_declared(tmp_path: Path, monkeypatch: pyte
         assert journal.flush(10)
         last = journal.append(session_refused(), NOON)
         assert journal.flush(10)
-    kept = [r.sequence for r in told if not isinstance(r.event, EventsLost)]
+    kept = [r.sequence for r in happened(told) if not isinstance(r.event, EventsLost)]
     (declared,) = [r for r in told if isinstance(r.event, EventsLost)]
     first = kept[-2] + 1
     assert kept == [*range(1, first), last.sequence]
@@ -96,7 +97,14 @@ def test_beyond_the_limit_the_loss_is_declared(tmp_path: Path, monkeypatch: pyte
             reason="No space left on device",
         ),
     )
-    assert (journal.lost, last.sequence) == (22 - first, 23)
+    assert journal.lost == 22 - first
+    assert [r.event.event_type for r in told[-4:]] == [
+        "eventsLost",
+        "snapshotStarted",
+        "snapshotEnded",
+        "sessionRefused",
+    ]
+    assert (last.sequence, [first for first, _ in segments(tmp_path)]) == (25, [1, 23])
     assert read(tmp_path) == told
 
 
@@ -110,8 +118,11 @@ def test_a_disk_that_stays_full_does_not_hold_the_stop(tmp_path: Path, monkeypat
         journal.append(session_refused(), NOON)
         assert journal.close(0.1) is False
     with Journal.open(tmp_path, "hub-1") as again:
-        assert again.appended == 1
-    assert read(tmp_path) == [written]
+        assert (again.appended, again.lost) == (3, 1)
+    first, declared = read(tmp_path)
+    assert first == written
+    assert isinstance(declared.event, EventsLost)
+    assert (declared.event.first_sequence, declared.event.last_sequence) == (2, 2)
     with pytest.raises(JournalError, match="is closed"):
         journal.append(session_refused(), NOON)
 
@@ -135,7 +146,7 @@ def test_a_disk_that_cannot_begin_a_segment(tmp_path: Path, monkeypatch: pytest.
             assert failed.wait(10)
         assert rename is Path.rename
         assert journal.flush(10)
-    assert read(tmp_path) == batch
+    assert happened(read(tmp_path)) == batch
 
 
 def test_the_disk_is_synced_on_an_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

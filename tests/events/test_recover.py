@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from spnhub.events import journal as journal_module
+from spnhub.events import journal_checkpoint
 from spnhub.events.journal import Journal, recover
 from spnhub.events.journal_files import segments
 from spnhub.events.journal_memory import MemoryJournal
@@ -173,15 +175,26 @@ def test_a_checkpoint_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Saved after every so many events; a start after a crash goes on from the last."""
     monkeypatch.setattr(journal_module, "CHECKPOINT_EVERY", 10)
     told: list[Recorded] = []
-    journal = Journal.open(tmp_path / "live", "hub-1", on_written=told.extend, segment_size=1000)
+    saved = threading.Semaphore(0)
+    save = journal_checkpoint.save
+
+    def save_and_tell(*arguments: Any) -> None:
+        save(*arguments)
+        saved.release()
+
+    monkeypatch.setattr(journal_checkpoint, "save", save_and_tell)
+    journal = Journal.open(tmp_path / "live", "hub-1", on_written=told.extend)
     for event in [*day() * 5, *day()[:4]]:
         journal.append(event, NOON)
         assert journal.flush(10)
+    for _ in range(4):
+        assert saved.acquire(timeout=10)
     shutil.copytree(tmp_path / "live", tmp_path / "crashed")
     journal.close()
     whole = HubState()
     whole.apply_all(told)
-    assert json.loads((tmp_path / "crashed" / "checkpoint.json").read_text())["sequence"] == 40
+    with (tmp_path / "crashed" / "checkpoint.json").open() as file:
+        assert json.loads(file.readline())["sequence"] == 40
     assert opened(tmp_path / "crashed") == whole
 
 
@@ -200,6 +213,7 @@ def test_a_checkpoint_of_another_log_is_passed_over(tmp_path: Path) -> None:
     samples.write_journal(tmp_path, day())
     ((_, path),) = segments(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
+    samples.killed(tmp_path)
     checkpoint = (tmp_path / "checkpoint.json").read_text()
     with Journal.open(tmp_path, "hub-1") as journal:
         assert journal.appended == 7
