@@ -24,7 +24,7 @@ class _Provider:
 
 
 class ProviderChoice:
-    """The providers of one service and how many legs each has, connecting ones included.
+    """The providers of one service and how many legs each has, connecting and held ones included.
 
     Weights are at least 0; with 0 a provider is never chosen. A suspect one is not either, until it answers (D-20).
     """
@@ -76,6 +76,12 @@ class ProviderChoice:
                 return session
             heapq.heappop(self._heap)
         return None
+
+    def charge(self, session: int) -> None:
+        """Count a leg for this provider, which nobody chose; unknown ones are ignored."""
+        if provider := self._providers.get(session):
+            provider.legs += 1
+            self._push(session, provider)
 
     def release(self, session: int) -> None:
         """A leg of this provider has ended; unknown ones are ignored."""

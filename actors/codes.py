@@ -87,6 +87,6 @@ _RETRYABLE = frozenset(
 )
 
 
-def is_retryable(code: Code) -> bool:
+def is_retryable(code: int) -> bool:
     """Whether the same request may succeed later without anyone changing it."""
     return code in _RETRYABLE

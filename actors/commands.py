@@ -20,6 +20,7 @@ __all__ = [
     "Command",
     "ForgetConnection",
     "HubStopped",
+    "InviteProvider",
     "JoinStreams",
     "OpenProviderStream",
     "RefuseConnection",
@@ -27,6 +28,9 @@ __all__ = [
     "SendAllConnectionsClosed",
     "SendCloseAck",
     "SendCloseRequest",
+    "SendPauseRequest",
+    "SendResumeAck",
+    "SendShutdownRequest",
     "StartService",
     "StopService",
 ]
@@ -72,7 +76,7 @@ class OpenProviderStream:
 
 @dataclass(frozen=True, slots=True)
 class RefuseConnection:
-    """Send an Accept with this code to the consumer, end the stream, forget the connection."""
+    """Send an Accept with this code to the consumer, end the streams, forget the connection."""
 
     connection: Key
     code: Code
@@ -81,7 +85,10 @@ class RefuseConnection:
 
 @dataclass(frozen=True, slots=True)
 class JoinStreams:
-    """Send an Accept (code 0) to the consumer and splice the two streams; SpliceEnded comes back."""
+    """Send an Accept (code 0) to the consumer, in a resume also to the provider, and splice the two streams.
+
+    SpliceEnded comes back.
+    """
 
     connection: Key
     peer: str
@@ -119,8 +126,50 @@ class SendCloseAck:
 
 
 @dataclass(frozen=True, slots=True)
+class SendPauseRequest:
+    """Ask this session's endpoint to pause a connection; PauseAcknowledged comes back (R-4.6)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class InviteProvider:
+    """Pass the consumer's ResumeRequest on as a ResumeInvite; ResumeAnswered comes back (R-4.7)."""
+
+    connection: Key
+    provider: int
+    peer: str
+    """Verified Subject of the consumer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResumeAck:
+    """Answer an endpoint's ResumeRequest (R-4.7). With code 0, ResumeOpened comes back when both have opened."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+    code: int = Code.OK
+    reason: str = ""
+    received_offset: int = 0
+    """What the other endpoint's program has taken."""
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendShutdownRequest:
+    """Tell this session's endpoint that the session is about to end, resumably (R-4.8)."""
+
+    session: int
+    spread: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendAllConnectionsClosed:
-    """Send AllConnectionsClosed to this session's endpoint (R-5.4, D-22), if it has announced that it reads it."""
+    """Send AllConnectionsClosed to this session's endpoint (R-4.8, R-5.4, D-22)."""
 
     session: int
 
@@ -177,6 +226,10 @@ Command = (
     | AbortConnection
     | SendCloseRequest
     | SendCloseAck
+    | SendPauseRequest
+    | InviteProvider
+    | SendResumeAck
+    | SendShutdownRequest
     | SendAllConnectionsClosed
     | StartService
     | StopService

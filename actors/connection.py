@@ -10,7 +10,7 @@ from pykka import ActorRef
 from spnhub.actors import leg_rules
 from spnhub.actors.environment import Environment
 from spnhub.actors.inputs import Key
-from spnhub.actors.leg import Leg, LegMessage, Phase, TimedOut, Wait
+from spnhub.actors.leg import Leg, LegMessage, Phase, Side, TimedOut, Wait
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
 from spnhub.events.state import ConnectionState
@@ -23,6 +23,8 @@ class ConnectionGone:
     """To its service: it has ended, and the log says so."""
 
     key: Key
+    held: bool
+    """It was suspended because its consumer was lost: the provider holds the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class ConnectionActor(EventLoopActor):
         self._timer: Timer | None = None
 
     def on_start(self) -> None:
-        """Ask for the provider's stream."""
+        """Ask for the provider's stream, or for the provider."""
         self._env.carry_out(leg_rules.opening(self._leg))
         self._bound()
 
@@ -62,7 +64,9 @@ class ConnectionActor(EventLoopActor):
 
     def on_stop(self) -> None:
         """Tell the service."""
-        self._parent.tell(ConnectionGone(self._leg.facts.key))
+        leg = self._leg
+        held = leg.lost is Side.CONSUMER and leg.ending is not None and leg.ending.suspended
+        self._parent.tell(ConnectionGone(leg.facts.key, held))
 
     def on_failed(self) -> None:
         """Tell the service, which ends the connection (nothing else is touched)."""
@@ -89,6 +93,8 @@ class ConnectionActor(EventLoopActor):
     def _seconds(self, wait: Wait) -> float:
         options = self._env.options
         match wait:
+            case Wait.INVITE | Wait.STREAMS | Wait.PAUSE:
+                return options.step_timeout
             case Wait.PROVIDER:
                 return options.start_timeout
             case Wait.ACCEPT:

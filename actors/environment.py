@@ -40,6 +40,14 @@ class ActorOptions:
     """For the Close exchange: after both FINs, or after a Close Request that doesn't wait for them (R-4.5)."""
     abort_timeout: float = 2.0
     """For the transport to say how many bytes an aborted connection has carried."""
+    step_timeout: float = 5.0
+    """For each step of a pause and of a resume that an endpoint has to take, and for it to close an empty session."""
+    resume_timeout: float = 60.0
+    """For which a suspended connection counts in its provider's load (D-26)."""
+    held_connections: int = 65_536
+    """Of one service that count like that."""
+    shutdown_timeout: float = 20.0
+    """For a resumable shutdown; then what is left is stopped as planned."""
     stop_timeout: float = 15.0
     """For each half of a planned stop, consumers and providers; more than the other bounds need."""
     session_connections: int = 4096

@@ -1,4 +1,4 @@
-"""The root actor, one for the process: the inventory, refused handshakes, and the planned stop (R-4.10).
+"""The root actor, one for the process: the inventory, refused handshakes, and the stop (R-4.8, R-4.10).
 
 A reload is decided in one step: the new table replaces the old one, and every decision from then on is made by it. What
 follows, an event for each difference and the end of sessions that aren't allowed any more, comes in slices (D-31).
@@ -6,6 +6,7 @@ follows, an event for each difference and the end of sessions that aren't allowe
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +43,8 @@ from spnhub.events.model import EndPointType, InventoryRejected
 
 __all__ = ["HubActor"]
 
-_ORDER = (EndPointType.CONSUMER, EndPointType.PROVIDER)
-"""Who is stopped first (R-4.10)."""
+_PLANNED: Final = (StopSessions((EndPointType.CONSUMER,)), StopSessions((EndPointType.PROVIDER,)))
+"""The stages of a planned stop (R-4.10)."""
 _FAULT_LIMIT: Final = 1000
 """Faults of a rejected inventory that its event names."""
 
@@ -60,9 +61,7 @@ class WindowOver:
 
 @dataclass(frozen=True, slots=True)
 class StopTimedOut:
-    """Sessions of this role have had the time they get."""
-
-    role: EndPointType
+    """The sessions have had the time that they get."""
 
 
 class HubActor(EventLoopActor):
@@ -77,11 +76,14 @@ class HubActor(EventLoopActor):
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
         self._refusals_timer: Timer | None = None
-        self._stopping: EndPointType | None = None
-        """Whose turn it is."""
         self._stop_asked = False
+        self._resumable = False
+        """The stop is one after which connections go on elsewhere, so far."""
+        self._stages: deque[StopSessions] = deque()
+        """Of the stop that are still to come."""
         self._stop_timer: Timer | None = None
-        self._waiting: set[ActorRef[Any]] = set()
+        self._waiting: set[tuple[ActorRef[Any], EndPointType]] = set()
+        """Who hasn't reported yet that none of these is left."""
 
     def on_receive(self, message: object) -> None:
         """Each kind has its handler."""
@@ -168,6 +170,8 @@ class HubActor(EventLoopActor):
         refusal: tuple[Code, str] | None = None
         if self._stop_asked:
             refusal = Code.SHUTDOWN, "the hub is being stopped"
+        elif request.unread:
+            refusal = Code.VERSION, f"an endpoint of spn/1 reads {', '.join(request.unread)}, too"
         elif request.session in self._env.directory.sessions:
             refusal = Code.PROTOCOL, "the session has been requested before"
         elif request.realm not in self._env.table.realms:
@@ -193,42 +197,54 @@ class HubActor(EventLoopActor):
         if due is not None and self._refusals_timer is None:
             self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
 
-    # Planned stop
+    # The stop
 
-    def _stop_hub(self, _: StopHub) -> None:
-        if not self._stop_asked:
-            self._stop_asked = True
-            self._watch_expiry()
+    def _stop_hub(self, message: StopHub) -> None:
+        if self._stop_asked and (message.resumable or not self._resumable):
+            return
+        self._stop_asked = True
+        self._resumable = message.resumable
+        self._watch_expiry()
+        self._stages = deque(_PLANNED)
+        if message.resumable:
+            self._stages.appendleft(StopSessions(tuple(EndPointType), message.spread))
+        else:
             self._env.slices.finish()
-            self._stop_role(_ORDER[0])
+        self._next_stage()
 
-    def _stop_role(self, role: EndPointType) -> None:
-        self._stopping = role
-        self._waiting = set(self._realms.values())
-        self._stop_timer = self._env.after(self._env.options.stop_timeout, self.actor_ref, StopTimedOut(role))
+    def _next_stage(self) -> None:
+        self._cancel_stop_timer()
+        if not self._stages:
+            self._finish_stop()
+            return
+        stage = self._stages.popleft()
+        options = self._env.options
+        seconds = options.stop_timeout if stage.spread is None else options.shutdown_timeout
+        self._stop_timer = self._env.after(seconds, self.actor_ref, StopTimedOut())
+        self._waiting = {(realm, role) for realm in self._realms.values() for role in stage.roles}
         for realm in self._realms.values():
-            realm.tell(StopSessions(role))
-        self._go_on_stopping(role)
+            realm.tell(stage)
+        if not self._waiting:
+            self._next_stage()
 
     def _sessions_stopped(self, message: SessionsStopped) -> None:
-        if message.role is self._stopping:
-            self._waiting.discard(message.child)
-            self._go_on_stopping(message.role)
+        waited = (message.child, message.role)
+        if waited in self._waiting:
+            self._waiting.discard(waited)
+            if not self._waiting:
+                self._next_stage()
 
-    def _stop_timed_out(self, message: StopTimedOut) -> None:
-        if message.role is self._stopping:
-            self._waiting.clear()
-            self._go_on_stopping(message.role)
+    def _stop_timed_out(self, _: StopTimedOut) -> None:
+        self._waiting.clear()
+        self._next_stage()
 
-    def _go_on_stopping(self, role: EndPointType) -> None:
-        if self._waiting:
-            return
+    def _cancel_stop_timer(self) -> None:
         if self._stop_timer is not None:
             self._stop_timer.cancel()
-        if role is _ORDER[0]:
-            self._stop_role(_ORDER[1])
-            return
-        self._stopping = None
+            self._stop_timer = None
+
+    def _finish_stop(self) -> None:
+        self._resumable = False
         if self._refusals_timer is not None:
             self._refusals_timer.cancel()
             self._refusals_timer = None

@@ -25,10 +25,14 @@ __all__ = [
     "HubInput",
     "Key",
     "LoadInventory",
+    "PauseAcknowledged",
     "ProviderAccepted",
     "ProviderRejected",
     "ProviderStreamOpened",
     "RejectInventory",
+    "ResumeAnswered",
+    "ResumeOpened",
+    "ResumeRequested",
     "ScheduleDue",
     "ServiceExited",
     "ServiceInput",
@@ -49,7 +53,10 @@ __all__ = [
 
 
 class Key(NamedTuple):
-    """A connection inside this hub: the consumer's session and the stream it opened. Unique in a process."""
+    """A connection inside this hub: the consumer's session and the stream it opened. Unique in a process.
+
+    A connection that is resumed has no stream yet when it is named: its number is negative, and used once.
+    """
 
     session: int
     stream: int
@@ -105,11 +112,21 @@ class SessionRequested:
     brings_connections: bool
     protocol: str
     remote_address: str
+    unread: tuple[str, ...] = ()
+    """Packet kinds of spn/1 that it has not announced (D-15)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopHub:
-    """Planned stop (R-4.10): consumers, then providers; the command ``HubStopped`` says when all have gone."""
+    """The hub ends; the command ``HubStopped`` says when all sessions have gone.
+
+    A planned stop (R-4.10) ends consumers, then providers. A resumable one (R-4.8) pauses their connections, so that
+    they go on at another hub; a planned stop told later takes its place.
+    """
+
+    resumable: bool = False
+    spread: float = 0.0
+    """Seconds over which returning endpoints are to spread themselves; resumable only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +225,49 @@ class CloseAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseAcknowledged:
+    """A PauseAck came on this session's control stream (R-4.6)."""
+
+    connection_uid: str
+    epoch: int
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """A consumer wants to go on with a connection (R-4.7). The transport keeps its secret."""
+
+    key: Key
+    """What the new leg is called."""
+    connection_uid: str
+    epoch: int
+    received_offset: int
+    finished: bool
+    code: int
+    """0, or why the consumer's end can't go on."""
+    peer: str
+    """Subject of the provider, as the consumer states it."""
+    instance_id: str
+    """Of the provider, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAnswered:
+    """A provider answers an invitation (R-4.7)."""
+
+    connection_uid: str
+    epoch: int
+    received_offset: int
+    finished: bool
+    code: int
+    """0, or why the provider's end can't go on."""
+    peer: str
+    """Subject of the consumer, as the provider states it."""
+    matches: bool
+    """It was invited, and its secret is the consumer's."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSuspected:
     """Its data has been unanswered for a while: out of the choice (D-20)."""
 
@@ -236,6 +296,9 @@ SessionInput = (
     | ConnectionRequested
     | CloseRequested
     | CloseAcknowledged
+    | PauseAcknowledged
+    | ResumeRequested
+    | ResumeAnswered
     | SessionSuspected
     | SessionAnswered
     | SessionInvalidated
@@ -278,7 +341,7 @@ class SpliceEnded:
     """Both directions of the joined streams have ended; bytes that were passed on (D-10).
 
     ``finished``: each direction ended with FIN, after all its bytes. ``lost``: a side's QUIC connection is gone.
-    ``code``: application error code of the first thing that was not a FIN.
+    ``code``: application error code of the first thing that was not a FIN, and whether it came from the consumer.
     """
 
     sent_bytes: int
@@ -286,6 +349,17 @@ class SpliceEnded:
     finished: bool
     lost: bool
     code: int
+    by_consumer: bool = False
 
 
-ConnectionInput = ProviderStreamOpened | ProviderAccepted | ProviderRejected | ConsumerAborted | SpliceEnded
+@dataclass(frozen=True, slots=True)
+class ResumeOpened:
+    """Both endpoints have opened their streams of the new leg, with the offsets that they were told (R-4.7)."""
+
+    consumer_stream: int
+    provider_stream: int
+
+
+ConnectionInput = (
+    ProviderStreamOpened | ProviderAccepted | ProviderRejected | ConsumerAborted | SpliceEnded | ResumeOpened
+)

@@ -22,8 +22,13 @@ __all__ = [
     "LegMessage",
     "MustEnd",
     "NoProvider",
+    "Overtaken",
+    "PauseAcked",
+    "PauseLeg",
     "Phase",
     "ProviderChosen",
+    "ProviderResumed",
+    "Resume",
     "Side",
     "StartTrouble",
     "TimedOut",
@@ -45,10 +50,13 @@ class Side(enum.Enum):
 class Phase(enum.Enum):
     """Where it is in its life; :mod:`spnhub.actors.leg_rules` says what each means."""
 
+    INVITING = "inviting"
+    RESUMING = "resuming"
     WAITING = "waiting"
     OPENING = "opening"
     CONNECTING = "connecting"
     JOINED = "joined"
+    PAUSING = "pausing"
     FINISHED = "finished"
     ENDING = "ending"
     ENDED = "ended"
@@ -57,8 +65,11 @@ class Phase(enum.Enum):
 class Wait(enum.Enum):
     """What a leg waits for no longer than a bound."""
 
+    INVITE = "invite"
+    STREAMS = "streams"
     PROVIDER = "provider"
     ACCEPT = "accept"
+    PAUSE = "pause"
     CLOSE = "close"
     ABORT = "abort"
 
@@ -69,6 +80,16 @@ class Ending(NamedTuple):
     disconnect_reason: DisconnectReason
     code: int
     reason: str
+    suspended: bool = False
+    """The conversation may go on in another leg (D-1)."""
+
+
+class Resume(NamedTuple):
+    """What an endpoint has said of a conversation with which it wants to go on, or can't."""
+
+    received_offset: int
+    finished: bool
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,10 @@ class Leg:
     phase: Phase = Phase.OPENING
     spn_connection_id: str | None = None
     """None before its start is logged."""
+    start: tuple[int, int] = (0, 0)
+    """Offsets consumer to provider and back at which it begins (D-10)."""
+    resume: Resume | None = None
+    """The consumer's request; None: it is a new connection."""
     asked: tuple[Side, ...] = ()
     """Who has sent a Close Request, in order."""
     answered: Side | None = None
@@ -121,11 +146,21 @@ class Leg:
     """Bytes consumer to provider and back, once the splice has ended."""
     trouble: str = ""
     """WAITING: what has gone wrong with the start so far."""
+    paused: tuple[int | None, int | None] = (None, None)
+    """PAUSING: offsets consumer to provider and back that the PauseAcks have told (R-4.6)."""
+    lost: Side | None = None
+    """The side through which it was suspended."""
 
     @property
     def wait(self) -> Wait | None:
         """The bound that holds now."""
         match self.phase:
+            case Phase.INVITING:
+                return Wait.INVITE
+            case Phase.RESUMING:
+                return Wait.STREAMS
+            case Phase.PAUSING:
+                return Wait.PAUSE
             case Phase.WAITING:
                 return Wait.PROVIDER
             case Phase.OPENING | Phase.CONNECTING:
@@ -204,6 +239,34 @@ class MustEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseLeg:
+    """The hub pauses it (R-4.8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAcked:
+    """This side has paused: so much of the other's direction its program has taken (R-4.6)."""
+
+    side: Side
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderResumed:
+    """The provider has answered the invitation (R-4.7)."""
+
+    answer: Resume
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """The same connection goes on in a later leg."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """A bound has passed."""
 
@@ -211,5 +274,16 @@ class TimedOut:
 
 
 LegMessage = (
-    ConnectionInput | ProviderChosen | StartTrouble | NoProvider | CloseAsked | CloseAnswered | MustEnd | TimedOut
+    ConnectionInput
+    | ProviderChosen
+    | StartTrouble
+    | NoProvider
+    | CloseAsked
+    | CloseAnswered
+    | PauseLeg
+    | PauseAcked
+    | ProviderResumed
+    | Overtaken
+    | MustEnd
+    | TimedOut
 )

@@ -1,37 +1,44 @@
-"""The life of one connection, as a pure function: (leg, message) -> (leg, events, commands). All transitions are here.
+"""The life of one connection, as a pure function: (leg, message) -> (leg, events, commands).
+
+All transitions are here, but for the beginning of a leg that resumes (:mod:`spnhub.actors.resume_rules`).
 
 ```
+INVITING    the provider is asked whether it goes on (R-4.7)                     bounded by step_timeout
+RESUMING    both may; their streams are still to come                            bounded by step_timeout
 WAITING     there is no provider; the service is being started (D-29)            bounded by start_timeout
 OPENING     the provider's stream is asked for                                   bounded by accept_timeout
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
 JOINED      bytes pass                                                           close_timeout after a hasty request
+PAUSING     the endpoints are asked to stop, and say where they did (R-4.6)      bounded by step_timeout
 FINISHED    both FINs were passed on; the Close exchange is due                  bounded by close_timeout
 ENDING      both streams were cut; how many bytes they carried is still to come  bounded by abort_timeout
 ENDED       the end is logged; nothing matters any more
 ```
 
-Every opening leaves one trace in the log: its refusal when it ends while WAITING or OPENING, else one start and one
-end. Who asked first decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since
-streams know no order among each other, and may cross. With ``finished`` they wait for the splice, however long the last
-bytes take; without, the connection is cut when the other side has acknowledged or the timeout has passed.
+Every opening and every resume leaves one trace in the log: its refusal when it ends before its start, else one start
+and one end; an end that leaves the conversation to another leg is suspended (D-1). Who asked first decides the reason
+(D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no order among each other,
+and may cross. With ``finished`` they wait for the splice, however long the last bytes take; without, the connection is
+cut when the other side has acknowledged or the timeout has passed.
 
-Counterparts: :mod:`spnhub.actors.leg` (the data), :mod:`spnhub.actors.connection` (the actor that carries it out).
+Counterparts: :mod:`spnhub.actors.leg` (the data), :mod:`spnhub.actors.leg_ends` (what every end consists of),
+:mod:`spnhub.actors.connection` (the actor that carries it out).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
+from spnhub.actors import resume_rules
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import (
-    AbortConnection,
     Command,
-    ForgetConnection,
     JoinStreams,
     OpenProviderStream,
     RefuseConnection,
-    SendCloseAck,
     SendCloseRequest,
+    SendPauseRequest,
 )
 from spnhub.actors.environment import Decision
 from spnhub.actors.inputs import (
@@ -49,27 +56,41 @@ from spnhub.actors.leg import (
     LegMessage,
     MustEnd,
     NoProvider,
+    Overtaken,
+    PauseAcked,
+    PauseLeg,
     Phase,
     ProviderChosen,
+    Side,
     StartTrouble,
     TimedOut,
     Wait,
 )
-from spnhub.events.model import ConnectionEnded, ConnectionRefused, ConnectionStarted, DisconnectReason, Event
+from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known
+from spnhub.events.model import ConnectionStarted, DisconnectReason
 from spnhub.events.state import ConnectionState
 
-__all__ = ["chosen", "decide", "failed", "opening", "refused"]
+__all__ = ["chosen", "decide", "opening"]
 
 _FINISHED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "")
 _CLOSE_REQUESTED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.CLOSE_REQUESTED, "closed before both directions ended")
-_LOST = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "an endpoint was lost")
+_LOST = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "an endpoint was lost", suspended=True)
+_PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
+_SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
 
-Outcome = tuple[Leg, Decision]
+_LEAVING: Final = {
+    Code.MOVED: Ending(DisconnectReason.CLOSED_BY_PEER, Code.MOVED, "an endpoint moved to another hub", suspended=True),
+    Code.LEFT: Ending(DisconnectReason.ERROR, Code.LEFT, "an endpoint left for another hub", suspended=True),
+    Code.PEER_LOST: _LOST,
+}
+"""Codes with which an endpoint ends a leg and not its conversation."""
 
 
 def opening(leg: Leg) -> Decision:
     """The first thing to do for a new leg, or for one that has waited for its provider."""
     facts = leg.facts
+    if leg.resume is not None:
+        return resume_rules.invitation(leg)
     if facts.provider is None:
         return Decision()
     return Decision(commands=(OpenProviderStream(facts.key, facts.provider, facts.consumer_peer),))
@@ -83,6 +104,8 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
     """
     if leg.phase is Phase.ENDED:
         return leg, Decision()
+    if leg.phase in {Phase.INVITING, Phase.RESUMING}:
+        return resume_rules.decide(leg, message)
     match message:
         case ProviderChosen() if leg.phase is Phase.WAITING:
             leg = chosen(leg, message)
@@ -98,39 +121,29 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
             return replace(leg, phase=Phase.JOINED), Decision(commands=(join,))
         case ProviderRejected() if leg.wait is Wait.ACCEPT:
-            code = _known(message.code, Code.CONNECT_FAILED)
-            ending = Ending(DisconnectReason.ERROR, code, message.reason)
-            return _end(leg, ending, state, wall, RefuseConnection(leg.facts.key, code, message.reason))
+            code = known(message.code, Code.CONNECT_FAILED)
+            return _refuse(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall)
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
-            code = _known(message.code, Code.PEER_RESET)
-            return _cut(leg, Ending(DisconnectReason.ERROR, code, "the consumer gave up"), state, wall)
+            code = known(message.code, Code.PEER_RESET)
+            return cut(leg, Ending(DisconnectReason.ERROR, code, "the consumer gave up"), state, wall)
         case SpliceEnded():
             return _splice_ended(leg, message, state, wall)
-        case CloseAsked():
+        case CloseAsked() if leg.phase is not Phase.PAUSING:  # it is made again in the next leg
             return _close_asked(leg, message, state, wall)
         case CloseAnswered() if message.side.other in leg.asked:
             return _settle(replace(leg, answered=message.side), (), state, wall)
+        case PauseLeg():
+            return _pause(leg, state, wall)
+        case PauseAcked() if leg.phase is Phase.PAUSING:
+            return _pause_acked(leg, message, state, wall)
+        case Overtaken():
+            return _overtaken(leg, message, state, wall)
         case MustEnd():
             return _must_end(leg, message, state, wall)
         case TimedOut() if message.wait is leg.wait:
             return _timed_out(leg, state, wall)
         case _:
             return leg, Decision()
-
-
-def refused(leg: Leg, ending: Ending) -> ConnectionRefused:
-    """The event of an opening that led to no leg."""
-    facts = leg.facts
-    return ConnectionRefused(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-        code=ending.code or Code.PEER_LOST,
-        reason=ending.reason,
-    )
 
 
 def chosen(leg: Leg, message: ProviderChosen) -> Leg:
@@ -146,8 +159,12 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
 
 
 def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
-    code = _known(ending.code, Code.START_FAILED)
-    return _end(leg, ending, state, wall, RefuseConnection(leg.facts.key, code, ending.reason))
+    return _refuse(leg, ending._replace(code=known(ending.code, Code.START_FAILED)), state, wall)
+
+
+def _refuse(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
+    refusal = RefuseConnection(leg.facts.key, known(ending.code, Code.INTERNAL), ending.reason)
+    return end(leg, ending, state, wall, refusal)
 
 
 def _started(leg: Leg, stream: int) -> Outcome:
@@ -167,21 +184,22 @@ def _started(leg: Leg, stream: int) -> Outcome:
 
 
 def _splice_ended(leg: Leg, message: SpliceEnded, state: ConnectionState | None, wall: int) -> Outcome:
+    if leg.phase not in {*PASSING, Phase.ENDING}:
+        return leg, Decision()
     leg = replace(leg, carried=(message.sent_bytes, message.receive_bytes))
-    match leg.phase:
-        case Phase.JOINED if message.finished:
-            return _settle(replace(leg, phase=Phase.FINISHED), (), state, wall)
-        case Phase.JOINED if leg.hasty:
-            return _end(leg, _CLOSE_REQUESTED, state, wall)
-        case Phase.JOINED if message.lost:
-            return replace(leg, phase=Phase.ENDING, ending=_LOST, verdict_due=True), Decision()
-        case Phase.JOINED:
-            ending = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
-            return _end(leg, ending, state, wall)
-        case Phase.ENDING if leg.ending is not None:
-            return _end(leg, leg.ending, state, wall)
-        case _:
-            return leg, Decision()
+    if leg.phase is Phase.ENDING and leg.ending is not None:
+        return end(leg, leg.ending, state, wall)
+    if message.finished and leg.phase is Phase.PAUSING:
+        return leg, Decision()  # the endpoints have stopped to read: how far they got is still to come
+    if message.finished:
+        return _settle(replace(leg, phase=Phase.FINISHED), (), state, wall)
+    if leg.hasty:
+        return end(leg, _CLOSE_REQUESTED, state, wall)
+    if message.lost:
+        return replace(leg, phase=Phase.ENDING, ending=_LOST, verdict_due=True), Decision()
+    side = Side.CONSUMER if message.by_consumer else Side.PROVIDER
+    reset = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
+    return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall, side=side)
 
 
 def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, wall: int) -> Outcome:
@@ -195,7 +213,7 @@ def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, w
     )
     match leg.phase:
         case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
-            return _cut(leg, _CLOSE_REQUESTED, state, wall)
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
         case Phase.ENDING:
             return leg, Decision()  # the end, which is near, answers it
         case _:
@@ -218,10 +236,38 @@ def _settle(leg: Leg, commands: tuple[Command, ...], state: ConnectionState | No
     """End, if both sides have said that they are through: one asked and the other answered, or both asked."""
     agreed = len(leg.asked) == 2 or (leg.answered is not None and leg.answered.other in leg.asked)
     if agreed and leg.phase is Phase.FINISHED:
-        return _end(leg, _FINISHED, state, wall, *commands)
+        return end(leg, _FINISHED, state, wall, *commands)
     if agreed and leg.phase is Phase.JOINED and leg.hasty:
-        return _cut(leg, _CLOSE_REQUESTED, state, wall)
+        return cut(leg, _CLOSE_REQUESTED, state, wall)
     return leg, Decision(commands=commands)
+
+
+def _pause(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+    """What isn't established is refused, what is ending may end; the rest stops where its endpoints say."""
+    match leg.phase:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
+            return _refuse(leg, _SHUTDOWN, state, wall)
+        case Phase.JOINED if not leg.hasty:
+            facts = leg.facts
+            asking = tuple(SendPauseRequest(facts.session(side), facts.connection_uid, facts.epoch) for side in Side)
+            return replace(leg, phase=Phase.PAUSING), Decision(commands=asking)
+        case _:
+            return leg, Decision()
+
+
+def _pause_acked(leg: Leg, message: PauseAcked, state: ConnectionState | None, wall: int) -> Outcome:
+    sent, received = leg.paused
+    told = (sent, message.received_offset) if message.side is Side.CONSUMER else (message.received_offset, received)
+    leg = replace(leg, paused=told)
+    return (leg, Decision()) if None in told else cut(leg, _PAUSED, state, wall)
+
+
+def _overtaken(leg: Leg, message: Overtaken, state: ConnectionState | None, wall: int) -> Outcome:
+    """Its endpoints have met again; what this leg still holds is void."""
+    if leg.phase is Phase.ENDING:
+        return leg, Decision()
+    reason = f"the connection goes on in epoch {message.epoch}"
+    return cut(leg, Ending(DisconnectReason.ERROR, Code.LEFT, reason, suspended=True), state, wall)
 
 
 def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: int) -> Outcome:
@@ -231,15 +277,15 @@ def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: i
             # Both FINs came first (D-5); but a side that was lost before it confirmed may lack the last bytes.
             confirmed = side in leg.asked or side is leg.answered
             lacking = ending.disconnect_reason is DisconnectReason.ERROR and not confirmed
-            return _end(leg, ending if lacking else _FINISHED, state, wall)
+            return end(leg, ending if lacking else _FINISHED, state, wall, side=side)
         case Phase.ENDING if leg.verdict_due:
-            return _end(leg, ending, state, wall)
+            return end(leg, ending, state, wall, side=side)
         case Phase.ENDING:
             return leg, Decision()
         case Phase.JOINED if leg.hasty:
-            return _cut(leg, _CLOSE_REQUESTED, state, wall)
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
         case _:
-            return _cut(leg, ending, state, wall)
+            return cut(leg, ending, state, wall, side)
 
 
 def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
@@ -248,71 +294,16 @@ def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
             reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
             return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall)
         case Phase.FINISHED:
-            return _end(leg, _FINISHED, state, wall)
+            return end(leg, _FINISHED, state, wall)
         case Phase.JOINED:
-            return _cut(leg, _CLOSE_REQUESTED, state, wall)
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
+        case Phase.PAUSING:
+            return cut(leg, _PAUSED, state, wall)
         case Phase.ENDING if leg.ending is not None:
             ending = leg.ending
             if leg.carried is None:
                 ending = ending._replace(reason=f"{ending.reason}; the byte counts are lower bounds".lstrip("; "))
-            return _end(leg, ending, state, wall)
+            return end(leg, ending, state, wall)
         case _:
             ending = Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
-            return _cut(leg, ending, state, wall)
-
-
-def _cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
-    """Reset both streams; a joined leg ends when it is known how much they carried (D-10)."""
-    abort = AbortConnection(leg.facts.key, _known(ending.code, Code.PEER_LOST))  # never 0: a cut is no FIN (D-17)
-    if leg.phase is Phase.JOINED:
-        return replace(leg, phase=Phase.ENDING, ending=ending), Decision(commands=(abort,))
-    return _end(leg, ending, state, wall, abort)
-
-
-def _end(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, *commands: Command) -> Outcome:
-    facts = leg.facts
-    event: Event
-    if state is None:
-        event = refused(leg, ending)
-    else:
-        sent, received = leg.carried or (0, 0)
-        event = ConnectionEnded(
-            realm=facts.realm,
-            network_urn=facts.network_urn,
-            spn_connection_id=state.spn_connection_id,
-            consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-            provider_side_spn_session_id=facts.provider_side_spn_session_id,
-            service_urn=facts.service_urn,
-            connection_uid=facts.connection_uid,
-            epoch=facts.epoch,
-            start_sent_offset=state.start_sent_offset,
-            start_receive_offset=state.start_receive_offset,
-            total_sent_bytes=sent,
-            total_receive_bytes=received,
-            delta_sent_bytes=sent,
-            delta_receive_bytes=received,
-            elapsed_time=state.elapsed(wall),
-            disconnect_reason=ending.disconnect_reason,
-            code=ending.code,
-            reason=ending.reason,
-        )
-    answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in leg.asked)
-    forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
-    return replace(leg, phase=Phase.ENDED), Decision((event,), (*commands, *answers, *forget))
-
-
-def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
-    """What is left to do for a leg whose actor has failed: it ends at once."""
-    if leg.phase is Phase.ENDED:
-        return Decision()
-    reason = "a fault in the hub" + ("" if leg.carried or state is None else "; the byte counts are lower bounds")
-    ending = Ending(DisconnectReason.ERROR, Code.INTERNAL, reason)
-    return _end(leg, ending, state, wall, AbortConnection(leg.facts.key, Code.INTERNAL))[1]
-
-
-def _known(code: int, otherwise: Code) -> Code:
-    """A code of the table; an endpoint may send any number, and 0 says nothing where something went wrong."""
-    try:
-        return Code(code) or otherwise
-    except ValueError:
-        return otherwise
+            return cut(leg, ending, state, wall)

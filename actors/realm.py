@@ -110,10 +110,12 @@ class RealmActor(EventLoopActor):
     # The stop
 
     def _stop_sessions(self, message: StopSessions) -> None:
-        self._waiting[message.role] = set(self._services.values())
+        for role in message.roles:
+            self._waiting[role] = set(self._services.values())
         for service in self._services.values():
             service.tell(message)
-        self._report_stopped(message.role)
+        for role in message.roles:
+            self._report_stopped(role)
 
     def _sessions_stopped(self, message: SessionsStopped) -> None:
         waiting = self._waiting.get(message.role, set())

@@ -6,41 +6,59 @@ It is the parent of the sessions and connections of its service, and keeps their
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from pykka import ActorRef
 
-from spnhub.actors import inputs, leg_rules
+from spnhub.actors import inputs, leg_ends, leg_rules
 from spnhub.actors import instance as rules
 from spnhub.actors.admission import Refusal, accept_session, refuse_session, role_fault
 from spnhub.actors.codes import Code
 from spnhub.actors.connection import ConnectionActor, ConnectionFailed, ConnectionGone
 from spnhub.actors.definitions import Availability, ServiceDefinition
 from spnhub.actors.environment import ConnectionEntry, Decision, Environment, SessionEntry
-from spnhub.actors.inputs import ConnectionRequested, Key, SessionRequested
+from spnhub.actors.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
 from spnhub.actors.instance import Instance, Situation
-from spnhub.actors.leg import Leg, LegFacts, MustEnd, NoProvider, Phase, ProviderChosen, Side, StartTrouble
+from spnhub.actors.leg import (
+    Leg,
+    LegFacts,
+    MustEnd,
+    NoProvider,
+    Overtaken,
+    Phase,
+    ProviderChosen,
+    ProviderResumed,
+    Resume,
+    Side,
+    StartTrouble,
+)
 from spnhub.actors.plan import ServiceKey, not_allowed, service_event
+from spnhub.actors.resumes import Held, LegNames, refuse_answer, refuse_resume
 from spnhub.actors.roster import Roster
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.session import (
     EndSession,
     LastLegGone,
     LegRequested,
+    ProviderCame,
+    ResumeAsked,
     SessionActor,
     SessionEnding,
     SessionFailed,
     SessionGone,
     SessionLeaves,
+    ShutSession,
     SuspicionChanged,
     Weighed,
     by_fault,
     by_hub,
     decide_end,
     refuse_connection,
+    superseded,
 )
+from spnhub.actors.timers import Timer
 from spnhub.actors.upkeep import Upkeep, UpkeepDue
 from spnhub.events.model import EndPointType
 
@@ -67,9 +85,16 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class StopSessions:
-    """Planned stop (R-4.10): nothing new, and the sessions of this role end; ``SessionsStopped`` says when."""
+    """Nothing new, and the sessions of these roles end; ``SessionsStopped`` says for each when none is left."""
 
-    role: EndPointType
+    roles: tuple[EndPointType, ...]
+    spread: float | None = None
+    """None: a planned stop (R-4.10). Else resumable (R-4.8): seconds over which the endpoints spread their return."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOver:
+    """Some suspended connections may have counted long enough (D-26)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +117,9 @@ class ServiceActor(EventLoopActor):
         self._definition: ServiceDefinition | None = None
         """As far as it has been taken notice of; what counts is the table's."""
         self._roster = Roster()
-        self._names: set[tuple[str, int]] = set()
-        """connectionUid and epoch of every open leg."""
+        self._names = LegNames()
+        self._held = Held(env.options.resume_timeout, env.options.held_connections, self._roster.choice.release)
+        self._hold_timer: Timer | None = None
         self._waiting: dict[Key, None] = {}
         """Openings that wait for a provider, oldest first."""
         self._failed: dict[int, SessionEnding] = {}
@@ -118,6 +144,10 @@ class ServiceActor(EventLoopActor):
                 if session is not None:
                     refusal = refuse_connection(session, message.request, Code.INTERNAL, "a fault in the hub")
                     self._env.carry_out(refusal)
+            case ResumeAsked() if message.request.key not in self._env.directory.connections:
+                session = self._roster.sessions.get(message.session)
+                if session is not None:
+                    self._env.carry_out(refuse_resume(session, message.request, Code.INTERNAL, "a fault in the hub"))
         return True
 
     # Sessions
@@ -178,8 +208,7 @@ class ServiceActor(EventLoopActor):
         ghost = self._roster.ghost(request)
         if ghost is not None:
             self._roster.put_out(ghost)
-            ending = by_fault(Code.SUPERSEDED, "the same instance has a new session")
-            self._env.directory.tell_session(ghost, EndSession(ending))
+            self._env.directory.tell_session(ghost, EndSession(superseded()))
 
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
         self._roster.choice.set_suspect(message.session, message.suspect)
@@ -229,6 +258,8 @@ class ServiceActor(EventLoopActor):
         del self._env.directory.sessions[session]
         self._env.directory.realm_sessions[self._realm] -= 1
         self._provider_left(session)
+        self._held.provider_gone(session)
+        self._watch_held()
         role = self._roster.remove(session).end_point_type
         if role in self._stopping:
             self._report_stopped(role)
@@ -246,18 +277,19 @@ class ServiceActor(EventLoopActor):
             refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the hub is being stopped")
         elif directory.sessions[message.session].ending:
             refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the session is ending")
-        elif name in self._names or key in directory.connections:
+        elif self._names.get(*name) is not None or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
         elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
             refusal = refuse_connection(consumer, request, Code.WITHDRAWN, fault)
         else:
             provider = self._roster.choice.acquire()
             if provider is not None:
-                self._spawn_leg(key, name, consumer, self._roster.sessions[provider], request)
+                leg = self._leg(key, consumer, request)
+                self._spawn_leg(leg_rules.chosen(leg, _chosen(self._roster.sessions[provider])))
                 return
             if self._on_demand and len(self._waiting) < self._env.options.waiting_openings:
                 self._waiting[key] = None
-                self._spawn_leg(key, name, consumer, None, request)
+                self._spawn_leg(self._leg(key, consumer, request))
                 self._upkeep.decide(rules.need, rules.PAYLOAD)
                 return
             refusal = refuse_connection(consumer, request, *self._no_provider())
@@ -269,14 +301,60 @@ class ServiceActor(EventLoopActor):
             return Code.LIMIT, reason
         return Code.NO_PROVIDER, f"{self._key.service_urn} has no provider now"
 
-    def _spawn_leg(
-        self,
-        key: Key,
-        name: tuple[str, int],
-        consumer: SessionRequested,
-        provider: SessionRequested | None,
-        request: ConnectionRequested,
-    ) -> None:
+    def _resume_asked(self, message: ResumeAsked) -> None:
+        consumer, request = self._roster.sessions.get(message.session), message.request
+        if consumer is None:
+            return
+        provider = self._holder(request)
+        latest = self._held.epoch(request.connection_uid)
+        if self._stopping or self._env.directory.sessions[message.session].ending:
+            refusal = refuse_resume(consumer, request, Code.SHUTDOWN, "the session is ending")
+        elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
+            refusal = refuse_resume(consumer, request, Code.WITHDRAWN, fault)
+        elif self._names.get(request.connection_uid, request.epoch) is not None or request.epoch <= latest:
+            refusal = refuse_resume(consumer, request, Code.STALE, f"epoch {request.epoch} was there before")
+        elif provider is None:
+            reason = f"{request.peer}, instance {request.instance_id!r}, has no session here"
+            refusal = refuse_resume(consumer, request, Code.NOT_HERE, reason)
+        else:
+            self._roster.choice.charge(provider)
+            leg = leg_rules.chosen(self._leg(request.key, consumer, request), _chosen(self._roster.sessions[provider]))
+            asked = Resume(request.received_offset, request.finished, request.code)
+            self._spawn_leg(replace(leg, phase=Phase.INVITING, resume=asked))
+            return
+        self._env.carry_out(refusal)
+
+    def _holder(self, request: ResumeRequested) -> int | None:
+        """The session of the provider instance that the consumer names."""
+        session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
+        return None if session is None or self._env.directory.sessions[session].ending else session
+
+    def _provider_answered(self, message: ProviderCame) -> None:
+        """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""
+        provider, answer = self._roster.sessions.get(message.session), message.answer
+        directory = self._env.directory
+        uid, epoch = answer.connection_uid, answer.epoch
+        key = self._names.get(uid, epoch)
+        if provider is None:
+            return
+        if key is None or directory.connections[key].provider != message.session:
+            self._env.carry_out(refuse_answer(provider, answer, Code.TIMEOUT, "no such invitation is open"))
+            return
+        told, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
+        if answer.code:
+            reason = "the provider's end can't go on"
+        elif not answer.matches or answer.peer != self._roster.sessions[key.session].spn_end_point:
+            told, reason = told._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
+        elif (older := self._names.confirm(uid, epoch)) is None:
+            told, reason = told._replace(code=Code.STALE), "a later leg is known"
+        else:
+            for other in older:
+                directory.tell_connection(other, Overtaken(epoch))
+            self._held.drop(uid)
+            self._watch_held()
+        directory.tell_connection(key, ProviderResumed(told, reason))
+
+    def _leg(self, key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
         facts = LegFacts(
             key=key,
             realm=consumer.realm,
@@ -287,16 +365,17 @@ class ServiceActor(EventLoopActor):
             connection_uid=request.connection_uid,
             epoch=request.epoch,
         )
-        leg = Leg(facts, Phase.WAITING)
-        if provider is not None:
-            leg = leg_rules.chosen(leg, _chosen(provider))
-        directory = self._env.directory
+        return Leg(facts, Phase.WAITING)
+
+    def _spawn_leg(self, leg: Leg) -> None:
+        directory, key = self._env.directory, leg.facts.key
+        name = (leg.facts.connection_uid, leg.facts.epoch)
         ref = self._env.dispatcher.start(ConnectionActor, self._env, self.actor_ref, leg)
         entry = directory.connections[key] = ConnectionEntry(ref, None, name)
-        self._names.add(name)
+        self._names.add(*name, key)
         directory.sessions[key.session].legs[name] = key
-        if provider is not None:
-            self._hang_on(entry, key, provider.session)
+        if leg.facts.provider is not None:
+            self._hang_on(entry, key, leg.facts.provider)
         self._look()
 
     def _hang_on(self, entry: ConnectionEntry, key: Key, provider: int) -> None:
@@ -324,20 +403,24 @@ class ServiceActor(EventLoopActor):
         leg = message.leg
         state = None if leg.log_key is None else self._env.state.connections.get(leg.log_key)
         if leg.log_key is None or state is not None:  # otherwise its end is logged: it failed after it
-            self._env.carry_out(leg_rules.failed(leg, state, self._env.wall))
-        self._remove_connection(leg.facts.key)
+            self._env.carry_out(leg_ends.failed(leg, state, self._env.wall))
+        self._remove_connection(leg.facts.key, held=False)
 
     def _connection_gone(self, message: ConnectionGone) -> None:
-        self._remove_connection(message.key)
+        self._remove_connection(message.key, held=message.held)
 
-    def _remove_connection(self, key: Key) -> None:
+    def _remove_connection(self, key: Key, *, held: bool) -> None:
         directory = self._env.directory
         connection = directory.connections.pop(key)
-        self._names.discard(connection.name)
+        self._names.remove(*connection.name)
         self._waiting.pop(key, None)
         sessions = [key.session]
         if connection.provider is not None:
-            self._roster.choice.release(connection.provider)
+            if held and connection.provider in self._roster.choice:
+                self._held.add(*connection.name, connection.provider, self._env.now)
+                self._watch_held()
+            else:
+                self._roster.choice.release(connection.provider)
             sessions.append(connection.provider)
         for session in sessions:
             entry = directory.sessions[session]
@@ -348,6 +431,20 @@ class ServiceActor(EventLoopActor):
                 self._end_failed(session)
             elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
                 directory.tell_session(session, LastLegGone())
+        self._look()
+
+    def _watch_held(self) -> None:
+        due = self._held.due()
+        if self._hold_timer is not None and due is None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        elif self._hold_timer is None and due is not None:
+            self._hold_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, HoldOver())
+
+    def _hold_over(self, _: HoldOver) -> None:
+        self._hold_timer = None
+        self._held.expire(self._env.now)
+        self._watch_held()
         self._look()
 
     # The definition and the instance
@@ -410,7 +507,7 @@ class ServiceActor(EventLoopActor):
             providers=len(self._roster.choice),
             consumers=self._roster.roles[EndPointType.CONSUMER],
             waiting=len(self._waiting),
-            legs=len(self._names),
+            legs=len(self._names) + len(self._held),
             closing=bool(self._stopping),
             now=self._env.now,
             options=self._env.options,
@@ -431,6 +528,9 @@ class ServiceActor(EventLoopActor):
         urn, stopping = self._key.service_urn, rules.Phase.STOPPING
         if after.phase is stopping and before.phase is not stopping:
             self._roster.retire()
+            for session in self._roster.retired:
+                self._held.provider_gone(session)
+            self._watch_held()
             if not after.afterwards:
                 self._refuse_waiting(Code.START_FAILED, f"{urn} is being stopped")
         elif before.phase is stopping and after.phase is rules.Phase.RUNNING:
@@ -457,13 +557,19 @@ class ServiceActor(EventLoopActor):
     # The stop
 
     def _stop_sessions(self, message: StopSessions) -> None:
-        self._stopping.add(message.role)
+        self._stopping.update(message.roles)
         self._upkeep.cancel()
         ending = by_hub(Code.SHUTDOWN, "the hub is being stopped")
+        tell = self._env.directory.tell_session
         for session, request in self._roster.sessions.items():
-            if request.end_point_type is message.role:
-                self._env.directory.tell_session(session, EndSession(ending))
-        self._report_stopped(message.role)
+            if request.end_point_type not in message.roles:
+                continue
+            if message.spread is None:
+                tell(session, EndSession(ending))
+            else:
+                self._env.slices.add(partial(tell, session, ShutSession(message.spread)))
+        for role in message.roles:
+            self._report_stopped(role)
 
     def _report_stopped(self, role: EndPointType) -> None:
         if not self._roster.roles[role]:
@@ -482,6 +588,9 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     SessionGone: ServiceActor._session_gone,
     SessionFailed: ServiceActor._session_failed,
     LegRequested: ServiceActor._leg_requested,
+    ResumeAsked: ServiceActor._resume_asked,
+    ProviderCame: ServiceActor._provider_answered,
+    HoldOver: ServiceActor._hold_over,
     ConnectionFailed: ServiceActor._connection_failed,
     ConnectionGone: ServiceActor._connection_gone,
     Define: ServiceActor._define,

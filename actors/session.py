@@ -13,13 +13,22 @@ from typing import Any, NamedTuple
 from pykka import ActorRef
 
 from spnhub.actors.codes import Code
-from spnhub.actors.commands import CloseSession, RefuseConnection, SendAllConnectionsClosed, SendCloseAck
+from spnhub.actors.commands import (
+    CloseSession,
+    RefuseConnection,
+    SendAllConnectionsClosed,
+    SendCloseAck,
+    SendShutdownRequest,
+)
 from spnhub.actors.environment import Decision, Environment
 from spnhub.actors.inputs import (
     CloseAcknowledged,
     CloseRequested,
     ConnectionRequested,
     Key,
+    PauseAcknowledged,
+    ResumeAnswered,
+    ResumeRequested,
     SessionAnswered,
     SessionClosed,
     SessionInput,
@@ -28,8 +37,10 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     WeightSet,
 )
-from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, Side
+from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseAcked, PauseLeg, Side
+from spnhub.actors.resumes import refuse_resume
 from spnhub.actors.runtime import EventLoopActor
+from spnhub.actors.timers import Timer
 from spnhub.events.model import (
     ConnectionRefused,
     DisconnectReason,
@@ -44,17 +55,21 @@ __all__ = [
     "EndSession",
     "LastLegGone",
     "LegRequested",
+    "ProviderCame",
+    "ResumeAsked",
     "SessionActor",
     "SessionEnding",
     "SessionFailed",
     "SessionGone",
     "SessionLeaves",
+    "ShutSession",
     "SuspicionChanged",
     "Weighed",
     "by_fault",
     "by_hub",
     "decide_end",
     "refuse_connection",
+    "superseded",
 ]
 
 
@@ -80,8 +95,20 @@ class EndSession:
 
 
 @dataclass(frozen=True, slots=True)
+class ShutSession:
+    """The hub is about to leave: the legs are paused, then the endpoint closes the session (R-4.8)."""
+
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class LastLegGone:
     """None of its legs is open any more, just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotClosed:
+    """Its endpoint has had the time that it gets to close an empty session."""
 
 
 # Messages from a session to its service -------------------------------------------------------------------------------
@@ -93,6 +120,22 @@ class LegRequested:
 
     session: int
     request: ConnectionRequested
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """A consumer wants to go on with a connection (R-4.7)."""
+
+    session: int
+    request: ResumeRequested
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCame:
+    """A provider answers an invitation to go on with a connection (R-4.7)."""
+
+    session: int
+    answer: ResumeAnswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +187,21 @@ def by_fault(code: Code, reason: str) -> SessionEnding:
     return SessionEnding(TerminateReason.ERROR, code, reason, leg, close=True)
 
 
+def superseded() -> SessionEnding:
+    """The endpoint has another session; what this one carried, it wants to go on with there."""
+    reason = "the same instance has a new session"
+    return by_fault(Code.SUPERSEDED, reason)._replace(leg=_lost(reason))
+
+
+def _lost(reason: str) -> Ending:
+    return Ending(DisconnectReason.ERROR, Code.PEER_LOST, reason, suspended=True)
+
+
 def _by_close(message: SessionClosed) -> SessionEnding:
     if message.by_peer and message.code == Code.OK:
-        leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session")
+        leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session", suspended=True)
         return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
-    leg = Ending(DisconnectReason.ERROR, Code.PEER_LOST, message.reason or "an endpoint was lost")
+    leg = _lost(message.reason or "an endpoint was lost")
     code = message.code or Code.PEER_LOST  # silence has no code of its own
     return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
 
@@ -197,10 +250,13 @@ class SessionActor(EventLoopActor):
         self._request = request
         self._session = request.session
         self._side = Side.PROVIDER if request.end_point_type is EndPointType.PROVIDER else Side.CONSUMER
+        self._leaving = False
+        """The hub is about to leave, and has told the endpoint."""
+        self._timer: Timer | None = None
         self._ending: SessionEnding | None = None
         self._ended = False
 
-    def on_receive(self, message: SessionInput | EndSession | LastLegGone) -> None:
+    def on_receive(self, message: SessionInput | EndSession | ShutSession | LastLegGone | NotClosed) -> None:
         """Each kind has its handler."""
         _HANDLERS[type(message)](self, message)
 
@@ -210,6 +266,7 @@ class SessionActor(EventLoopActor):
 
     def on_failed(self) -> None:
         """Tell the service, which ends the legs and the session (nothing else is touched)."""
+        self._cancel()
         self._parent.tell(SessionFailed(self._session))
 
     def _connection_requested(self, message: ConnectionRequested) -> None:
@@ -217,7 +274,7 @@ class SessionActor(EventLoopActor):
             self._begin_end(by_fault(Code.PROTOCOL, "a provider may open a stream to resume only"))
             return
         refusal: tuple[Code, str] | None = None
-        if self._ending is not None:
+        if self._leaving or self._ending is not None:
             refusal = Code.SHUTDOWN, "the session is ending"
         elif message.epoch or message.sent_offset or message.receive_offset:
             refusal = Code.PROTOCOL, "a new connection begins with epoch and offsets 0"
@@ -240,23 +297,78 @@ class SessionActor(EventLoopActor):
         if key is not None:
             self._env.directory.tell_connection(key, CloseAnswered(self._side))
 
+    def _pause_acknowledged(self, message: PauseAcknowledged) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        if key is not None:
+            self._env.directory.tell_connection(key, PauseAcked(self._side, message.received_offset))
+
+    def _resume_requested(self, message: ResumeRequested) -> None:
+        limit = self._env.options.session_connections
+        if self._leaving or self._ending is not None:
+            refusal = Code.SHUTDOWN, "the session is ending"
+        elif message.epoch < 1:
+            refusal = Code.PROTOCOL, "a connection that goes on has an epoch above 0"
+        elif len(self._env.directory.sessions[self._session].legs) >= limit:
+            refusal = Code.LIMIT, f"{limit} connections are open on this session"
+        else:
+            self._parent.tell(ResumeAsked(self._session, message))
+            return
+        self._env.carry_out(refuse_resume(self._request, message, *refusal))
+
+    def _resume_answered(self, message: ResumeAnswered) -> None:
+        self._parent.tell(ProviderCame(self._session, message))
+
     def _suspected(self, message: SessionSuspected | SessionAnswered) -> None:
         if self._side is Side.PROVIDER:
             self._parent.tell(SuspicionChanged(self._session, isinstance(message, SessionSuspected)))
 
     def _closed(self, message: SessionClosed) -> None:
-        if self._ending is None:
-            self._begin_end(_by_close(message))
-        else:
+        if self._ending is not None:
             self._ending = self._ending._replace(close=False)
+            return
+        ending = _by_close(message)
+        if self._leaving:  # the hub has asked for it (D-5); what has not been paused yet goes on elsewhere, too
+            ending = _leaving()._replace(leg=ending.leg, close=False)
+        self._begin_end(ending)
 
     def _end_session(self, message: EndSession) -> None:
         self._begin_end(message.ending)
+
+    def _shut(self, message: ShutSession) -> None:
+        if self._leaving or self._ending is not None:
+            return
+        self._leaving = True
+        directory = self._env.directory
+        entry = directory.sessions[self._session]
+        entry.ending = True
+        self._parent.tell(SessionLeaves(self._session))
+        self._env.carry_out(Decision(commands=(SendShutdownRequest(self._session, message.spread),)))
+        if self._side is Side.CONSUMER:  # each leg is paused once, though it hangs on two sessions
+            for key in list(entry.legs.values()):
+                self._env.slices.add(partial(directory.tell_connection, key, PauseLeg()))
+        if not entry.legs:
+            self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        """The endpoint closes the session; if it doesn't, the hub does."""
+        if self._timer is not None:
+            return
+        self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+        self._timer = self._env.after(self._env.options.step_timeout, self.actor_ref, NotClosed())
+
+    def _not_closed(self, _: NotClosed) -> None:
+        self._begin_end(_leaving())
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _begin_end(self, ending: SessionEnding) -> None:
         """The legs first; their ends are bounded, so this one is."""
         if self._ending is not None:
             return
+        self._cancel()
         self._ending = ending
         directory = self._env.directory
         entry = directory.sessions[self._session]
@@ -268,14 +380,16 @@ class SessionActor(EventLoopActor):
             self._finish()
 
     def _last_leg_gone(self, _: LastLegGone) -> None:
-        if self._ending is None:
-            self._tell_when_drained()
-        else:
+        if self._ending is not None:
             self._finish()
+        elif self._leaving:
+            self._tell_empty()
+        else:
+            self._tell_when_drained()
 
     def _weight_set(self, message: WeightSet) -> None:
         """The log first, then the choice; with 0 and no legs the provider may go (R-5.4)."""
-        if self._ending is not None:
+        if self._leaving or self._ending is not None:
             return
         if self._side is Side.CONSUMER:
             self._begin_end(by_fault(Code.PROTOCOL, "a consumer has no weight"))
@@ -319,14 +433,23 @@ _HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
     ConnectionRequested: SessionActor._connection_requested,
     CloseRequested: SessionActor._close_requested,
     CloseAcknowledged: SessionActor._close_acknowledged,
+    PauseAcknowledged: SessionActor._pause_acknowledged,
+    ResumeRequested: SessionActor._resume_requested,
+    ResumeAnswered: SessionActor._resume_answered,
     SessionSuspected: SessionActor._suspected,
     SessionAnswered: SessionActor._suspected,
     SessionClosed: SessionActor._closed,
     SessionInvalidated: SessionActor._invalidated,
     WeightSet: SessionActor._weight_set,
     EndSession: SessionActor._end_session,
+    ShutSession: SessionActor._shut,
+    NotClosed: SessionActor._not_closed,
     LastLegGone: SessionActor._last_leg_gone,
 }
+
+
+def _leaving() -> SessionEnding:
+    return by_hub(Code.SHUTDOWN, "the hub is being stopped")
 
 
 def _code(code: int) -> Code:

@@ -33,6 +33,7 @@ from spnhub.actors.leg import Leg
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionPaused,
     ConnectionRefused,
     ConnectionStarted,
     DisconnectReason,
@@ -227,7 +228,8 @@ class Bench:
                 held: Any = actor
                 roster = held._roster
                 assert (roster.sessions, roster.identities, roster.retired, len(roster.choice)) == ({}, {}, set(), 0)
-                assert (held._names, held._failed, held._waiting) == (set(), {}, {})
+                assert (len(held._names), held._failed, held._waiting) == (0, {}, {})
+                assert (len(held._held), held._names._confirmed) == (0, {})
         assert +env.directory.realm_sessions == {}
 
 
@@ -346,6 +348,7 @@ def ended(
     provider_stream: int = 1,
     consumer: int = 2,
     provider: int = 1,
+    suspended: bool = False,
 ) -> ConnectionEnded:
     """The end of a leg."""
     return ConnectionEnded(
@@ -362,6 +365,36 @@ def ended(
         delta_receive_bytes=received,
         elapsed_time=elapsed,
         disconnect_reason=why,
+        code=code,
+        reason=reason,
+        suspended=suspended,
+    )
+
+
+def paused(
+    code: int,
+    reason: str = "",
+    *,
+    sent: int = 10,
+    received: int = 20,
+    stream: int = 0,
+    provider_stream: int = 1,
+    planned: bool = False,
+    epoch: int = 0,
+) -> ConnectionPaused:
+    """The bytes of a leg have stopped."""
+    return ConnectionPaused(
+        realm=REALM,
+        network_urn=NETWORK,
+        spn_connection_id=f"{stream}-{provider_stream}",
+        consumer_side_spn_session_id="s2",
+        provider_side_spn_session_id="s1",
+        service_urn=SERVICE,
+        connection_uid=uid(stream),
+        epoch=epoch,
+        sent_offset=sent,
+        receive_offset=received,
+        planned=planned,
         code=code,
         reason=reason,
     )

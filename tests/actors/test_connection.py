@@ -39,6 +39,7 @@ from tests.actors.harness import (
     ended,
     fins,
     open_request,
+    paused,
     refused,
     session_ended,
     started,
@@ -320,7 +321,8 @@ def test_endpoint_lost(bench: Bench, session: int) -> None:
     assert bench.session(session, LOST) == ([], CUT)
     events, commands = bench.connection(KEY, cut(3, 4, lost=True))
     assert events == [
-        ended(ERROR, Code.PEER_LOST, "idle", sent=3, received=4),
+        paused(Code.PEER_LOST, "idle", sent=3, received=4),
+        ended(ERROR, Code.PEER_LOST, "idle", sent=3, received=4, suspended=True),
         session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
     assert commands == [FORGET]
@@ -333,7 +335,8 @@ def test_endpoint_leaves_in_order(bench: Bench, session: int) -> None:
     assert bench.session(session, LEFT) == ([], CUT)
     events, commands = bench.connection(KEY, cut(3, 4, lost=True))
     assert events == [
-        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
+        paused(Code.OK, "the endpoint closed its session", sent=3, received=4),
+        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4, suspended=True),
         session_ended(session, ROLES[session], TERMINATED, Code.OK, "bye", legs=1),
     ]
     assert commands == [FORGET]
@@ -346,7 +349,8 @@ def test_splice_reports_the_loss_first(bench: Bench, session: int) -> None:
     assert bench.connection(KEY, cut(3, 4, lost=True)) == ([], [])
     events, commands = bench.session(session, LEFT)
     assert events == [
-        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4),
+        paused(Code.OK, "the endpoint closed its session", sent=3, received=4),
+        ended(BY_PEER, Code.OK, "the endpoint closed its session", sent=3, received=4, suspended=True),
         session_ended(session, ROLES[session], TERMINATED, Code.OK, "bye", legs=1),
     ]
     assert commands == [FORGET]
@@ -356,8 +360,9 @@ def test_splice_reports_a_loss_that_nobody_confirms(bench: Bench) -> None:
     """It doesn't wait for ever."""
     bench.joined()
     bench.connection(KEY, cut(3, 4, lost=True))
-    expected = ended(ERROR, Code.PEER_LOST, "an endpoint was lost", sent=3, received=4, elapsed=2.0)
-    assert bench.step(2.0) == ([expected], [FORGET])
+    reason = "an endpoint was lost"
+    expected = ended(ERROR, Code.PEER_LOST, reason, sent=3, received=4, elapsed=2.0, suspended=True)
+    assert bench.step(2.0) == ([paused(Code.PEER_LOST, reason, sent=3, received=4), expected], [FORGET])
 
 
 def test_transport_never_tells_the_bytes(bench: Bench) -> None:
@@ -366,7 +371,7 @@ def test_transport_never_tells_the_bytes(bench: Bench) -> None:
     bench.session(2, LOST)
     events, commands = bench.step(2.0)
     reason = "idle; the byte counts are lower bounds"
-    assert events[0] == ended(ERROR, Code.PEER_LOST, reason, sent=0, received=0, elapsed=2.0)
+    assert events[1] == ended(ERROR, Code.PEER_LOST, reason, sent=0, received=0, elapsed=2.0, suspended=True)
     assert commands == [FORGET]
 
 
@@ -379,7 +384,9 @@ def test_endpoint_lost_while_connecting(bench: Bench, session: int) -> None:
         ended(ERROR, Code.PEER_LOST, "idle", sent=0, received=0),
         session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
-    assert commands == [AbortConnection(KEY, Code.PEER_LOST), FORGET]
+    # A provider that has accepted already holds nothing that the consumer could come back for.
+    code = Code.PEER_LOST if session == 1 else Code.PEER_RESET
+    assert commands == [AbortConnection(KEY, code), FORGET]
 
 
 def test_endpoint_leaves_while_opening(bench: Bench) -> None:
@@ -402,8 +409,10 @@ def test_endpoint_lost_after_both_fins(bench: Bench, asker: int | None, lost: in
     if asker is not None:
         bench.session(asker, ask())
     events, commands = bench.session(lost, LOST)
-    assert events[0] == (ended(BY_PEER, Code.OK) if whole else ended(ERROR, Code.PEER_LOST, "idle"))
-    assert commands == [*([ack(asker)] if asker else []), FORGET]
+    lacking = [paused(Code.PEER_LOST, "idle"), ended(ERROR, Code.PEER_LOST, "idle", suspended=True)]
+    assert events[:-1] == ([ended(BY_PEER, Code.OK)] if whole else lacking)
+    # Who asked to close asks again in the next leg.
+    assert commands == [*([ack(lost)] if whole else []), FORGET]
 
 
 def test_late_inputs_are_counted(bench: Bench) -> None:

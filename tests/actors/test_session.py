@@ -47,6 +47,7 @@ from tests.actors.harness import (
     cut,
     ended,
     open_request,
+    paused,
     refused,
     request,
     session_ended,
@@ -162,19 +163,23 @@ def test_singleton(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("role", "old"), [(PROVIDER, 1), (CONSUMER, 2)])
 def test_ghost(bench: Bench, role: Any, old: int) -> None:
-    """An instance that comes again supersedes its earlier session; the new one is there at once (D-28)."""
+    """An instance that comes again supersedes its earlier session; the new one is there at once (D-28).
+
+    What the old one carried may go on in the new one.
+    """
     bench.provider(1)
     bench.consumer(2)
     key = bench.joined()
     again = request(3, role, instance_id=f"i{old}")
     assert bench.hub(again) == (
         [session_started(again)],
-        [AcceptSession(3, "s3"), AbortConnection(key, Code.SUPERSEDED)],
+        [AcceptSession(3, "s3"), AbortConnection(key, Code.PEER_LOST)],
     )
     reason = "the same instance has a new session"
     assert bench.connection(key, cut(3, 4)) == (
         [
-            ended(ERROR, Code.SUPERSEDED, reason, sent=3, received=4),
+            paused(Code.PEER_LOST, reason, sent=3, received=4),
+            ended(ERROR, Code.PEER_LOST, reason, sent=3, received=4, suspended=True),
             session_ended(old, role, FAILED, Code.SUPERSEDED, reason, legs=1),
         ],
         [ForgetConnection(key), CloseSession(old, Code.SUPERSEDED, reason)],

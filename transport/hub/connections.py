@@ -6,6 +6,7 @@ The consumer's resume secret passes through here from one header to the other an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from spnhub.actors import commands, inputs
 from spnhub.actors.codes import Code
@@ -13,26 +14,34 @@ from spnhub.actors.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
+from spnhub.transport.hub.acks import AckRelay
+from spnhub.transport.hub.resumes import Resumes
 from spnhub.transport.hub.sessions import Session, Sessions
 from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "Stream"]
 
 _REASON_LIMIT = 256
 """Characters of a provider's reason that are passed on."""
 
 
+class Stream(NamedTuple):
+    """A data stream whose header has been read, or that is ours."""
+
+    c: int
+    s: int
+    ended: bool = False
+    """Its FIN came with its header: it sends nothing."""
+
+
 @dataclass(slots=True)
 class _Connection:
-    """A consumer's stream and, once there is one, its provider's."""
+    """A consumer's stream and a provider's, as far as they are there."""
 
     key: Key
     opening: protocol.Opening
-    consumer_ended: bool
-    """The consumer's FIN came with its header: it sends nothing."""
-    provider: tuple[int, int] | None = None
-    provider_ended: bool = False
-    """The provider's FIN came with its header."""
+    consumer: Stream | None = None
+    provider: Stream | None = None
     peer: str = ""
     reader: PacketReader | None = None
     """Reads the provider's Accept; None when it is through."""
@@ -48,8 +57,12 @@ class Connections:
         self._sessions = sessions
         self._touched = touched
         self._connections: dict[Key, _Connection] = {}
-        self._provider_streams: dict[tuple[int, int], _Connection] = {}
+        self._streams: dict[tuple[int, int], _Connection] = {}
         self._splices: dict[int, Key] = {}
+        self.resumes = Resumes(system, sessions, self)
+        """Those under way."""
+        self.acks = AckRelay(sessions)
+        """What endpoints acknowledge to each other."""
 
     # ---- what came in ------------------------------------------------------------------------------------------
 
@@ -66,22 +79,23 @@ class Connections:
         """There is something to read on a data stream that isn't spliced."""
         if s in session.headers:
             self._read_header(session, s)
-        elif (connection := self._provider_streams.get((session.c, s))) is not None:
+        elif (connection := self._streams.get((session.c, s))) is not None:
             self._read_accept(connection)
 
     def aborted(self, session: Session, s: int, code: int) -> None:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
-        connection = self._provider_streams.get((session.c, s))
-        if connection is not None:
+        connection = self._streams.get((session.c, s))
+        if connection is None:
+            if session.headers.pop(s, None) is not None:
+                self._abort_streams(session.c, s, code)
+        elif session.c == connection.key.session:
+            self._system.tell_connection(connection.key, inputs.ConsumerAborted(code))
+        else:
             self._abort_streams(session.c, s, code)
-            if connection.reader is not None:
+            if connection.token is None:
                 connection.reader = None
                 rejected = inputs.ProviderRejected(code, "the provider reset the stream")
                 self._system.tell_connection(connection.key, rejected)
-        elif session.headers.pop(s, None) is not None:
-            self._abort_streams(session.c, s, code)
-        elif (key := Key(session.c, s)) in self._connections:
-            self._system.tell_connection(key, inputs.ConsumerAborted(code))
 
     def available(self, session: Session) -> None:
         """The provider allows more streams: open those that wait."""
@@ -97,6 +111,9 @@ class Connections:
         if key is None:
             return
         outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
+        place = next((n for n, outcome in enumerate(outcomes) if outcome.kind is not OutcomeKind.FINISHED), 0)
+        # Who sends may reset, who receives may stop: the consumer sends in the first direction.
+        by_consumer = outcomes[place].kind is (OutcomeKind.STOPPED if place else OutcomeKind.RESET)
         self._system.tell_connection(
             key,
             inputs.SpliceEnded(
@@ -104,7 +121,8 @@ class Connections:
                 receive_bytes=event.b_to_a,
                 finished=all(o.kind is OutcomeKind.FINISHED for o in outcomes),
                 lost=any(o.kind is OutcomeKind.LOST for o in outcomes),
-                code=next((o.code for o in outcomes if o.kind is not OutcomeKind.FINISHED), 0),
+                code=outcomes[place].code,
+                by_consumer=by_consumer,
             ),
         )
 
@@ -127,11 +145,14 @@ class Connections:
             self._abort_streams(session.c, s, exc.code)
             return
         del session.headers[s]
-        if packet.kind is not OpeningKind.OPEN or packet.epoch or packet.sent_offset or packet.receive_offset:
-            self._refuse(session.c, s, packet, Code.ENDED, "this hub holds no connection to resume")
+        stream = Stream(session.c, s, ended)
+        if packet.kind is OpeningKind.RESUME:
+            code = self.resumes.opened(session, stream, packet)
+            if code is not None:
+                self._refuse(stream, packet, code, "this resume is not under way here")
             return
         key = Key(session.c, s)
-        self._connections[key] = _Connection(key, packet, ended)
+        self._connections[key] = self._streams[key] = _Connection(key, packet, stream)
         uid = packet.connection_uid.hex()
         requested = inputs.ConnectionRequested(s, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
         self._system.tell_session(session.c, requested)
@@ -140,10 +161,12 @@ class Connections:
         if connection.reader is None or connection.provider is None:
             return
         try:
-            got = self._read_packet(*connection.provider, connection.reader)
+            c, s, _ = connection.provider
+            got = self._read_packet(c, s, connection.reader)
             if got is None:
                 return
-            packet, connection.provider_ended = got
+            packet, ended = got
+            connection.provider = Stream(c, s, ended)
             if not isinstance(packet, protocol.Accept):
                 raise ProtocolError(f"the answer begins with an Accept, not a {type(packet).__name__}")
         except ProtocolError as exc:
@@ -158,7 +181,7 @@ class Connections:
     def _reject(self, connection: _Connection, code: int, reason: str) -> None:
         assert connection.provider is not None
         connection.reader = None
-        self._abort_streams(*connection.provider, code)
+        self._abort(connection.provider, code)
         self._system.tell_connection(connection.key, inputs.ProviderRejected(code, reason))
 
     def _read_packet(self, c: int, s: int, reader: PacketReader) -> tuple[protocol.Packet, bool] | None:
@@ -179,22 +202,6 @@ class Connections:
             if not data:
                 return None
 
-    def _accept_packet(
-        self, opening: protocol.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = ""
-    ) -> bytes:
-        return protocol.encode(
-            protocol.Accept(
-                kind=opening.kind,
-                code=code,
-                reason=reason,
-                epoch=opening.epoch,
-                sent_offset=opening.sent_offset,
-                receive_offset=opening.receive_offset,
-                instance_id=instance_id,
-                peer=peer,
-            )
-        )
-
     # ---- what the actors want ----------------------------------------------------------------------------------
 
     def open(self, command: commands.OpenProviderStream) -> None:
@@ -212,9 +219,9 @@ class Connections:
         if s is None:
             return False
         opening = connection.opening
-        connection.provider = (provider, s)
+        connection.provider = Stream(provider, s)
         connection.reader = PacketReader()
-        self._provider_streams[provider, s] = connection
+        self._streams[provider, s] = connection
         self._touched.add(provider)
         header = protocol.Opening(
             kind=opening.kind,
@@ -230,52 +237,100 @@ class Connections:
         return True
 
     def join(self, command: commands.JoinStreams) -> None:
-        """Tell the consumer that its provider has accepted, and splice."""
+        """Tell the consumer that its provider has accepted (in a resume, each that the other is there), and splice."""
         connection = self._connections.get(command.connection)
-        if connection is None or connection.provider is None:
+        if connection is None or connection.consumer is None or connection.provider is None:
             return
-        c, s = command.connection
+        opening, (c, s, c_ended), (p, ps, p_ended) = connection.opening, connection.consumer, connection.provider
         self._touched.add(c)
-        accept = self._accept_packet(connection.opening, instance_id=command.instance_id, peer=command.peer)
-        self._engine.write(c, s, accept)
-        connection.token = self._engine.splice(
-            c, s, *connection.provider, a_ended=connection.consumer_ended, b_ended=connection.provider_ended
-        )
+        self._engine.write(c, s, _accept(opening, instance_id=command.instance_id, peer=command.peer))
+        if opening.kind is OpeningKind.RESUME:
+            self._touched.add(p)
+            self._engine.write(p, ps, _accept(opening))
+        connection.token = self._engine.splice(c, s, p, ps, a_ended=c_ended, b_ended=p_ended)
         self._splices[connection.token] = command.connection
+        self.acks.add(opening.connection_uid, opening.epoch, c, p)
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Tell the consumer no, with a code and a reason, and forget the connection."""
         connection = self._connections.get(command.connection)
-        if connection is not None:
-            self._refuse(*command.connection, connection.opening, command.code, command.reason)
+        if connection is not None and connection.consumer is not None:
+            self._refuse(connection.consumer, connection.opening, command.code, command.reason)
+            if connection.provider is not None:
+                self._abort(connection.provider, command.code)
             self.forget(command.connection)
 
-    def _refuse(self, c: int, s: int, opening: protocol.Opening, code: Code, reason: str) -> None:
+    def _refuse(self, stream: Stream, opening: protocol.Opening, code: Code, reason: str) -> None:
+        c, s, _ = stream
         self._touched.add(c)
-        self._engine.write(c, s, self._accept_packet(opening, code, reason))
+        self._engine.write(c, s, _accept(opening, code, reason))
         self._engine.finish(c, s)
         self._engine.stop(c, s, code)
 
     def abort(self, command: commands.AbortConnection) -> None:
-        """Reset and stop both streams."""
+        """Reset and stop both streams, as far as they are there."""
         connection = self._connections.get(command.connection)
         if connection is None:
             return
         if connection.token is not None:
             self._engine.unsplice(connection.token, command.code)
         # Also when the splice is over: one half may still be on its way.
-        self._touched.add(command.connection.session)
-        self._abort_streams(*command.connection, command.code)
-        if connection.provider is not None:
-            self._touched.add(connection.provider[0])
-            self._abort_streams(*connection.provider, command.code)
+        for stream in (connection.consumer, connection.provider):
+            if stream is not None:
+                self._abort(stream, command.code)
 
     def forget(self, key: Key) -> None:
         """Nothing more will be said about this connection."""
+        self.resumes.forget(key)
         connection = self._connections.pop(key, None)
-        if connection is not None and connection.provider is not None:
-            self._provider_streams.pop(connection.provider, None)
+        if connection is None:
+            return
+        for stream in (connection.consumer, connection.provider):
+            if stream is not None:
+                self._streams.pop((stream.c, stream.s), None)
+        if connection.token is not None and connection.provider is not None:
+            opening = connection.opening
+            self.acks.remove(opening.connection_uid, opening.epoch, key.session, connection.provider.c)
+
+    def has(self, key: Key, c: int) -> bool:
+        """Whether the stream of this session is there."""
+        connection = self._connections.get(key)
+        return connection is not None and c in {x.c for x in (connection.consumer, connection.provider) if x}
+
+    def attach(self, key: Key, opening: protocol.Opening, stream: Stream) -> tuple[int, int] | None:
+        """An endpoint's stream of a leg that resumes; both stream ids, the consumer's first, when both are there."""
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = _Connection(key, opening)
+        if stream.c == key.session:
+            connection.consumer = stream
+        else:
+            connection.provider = stream
+        self._streams[stream.c, stream.s] = connection
+        if connection.consumer is None or connection.provider is None:
+            return None
+        self.resumes.forget(key)
+        return connection.consumer.s, connection.provider.s
+
+    def _abort(self, stream: Stream, code: int) -> None:
+        self._touched.add(stream.c)
+        self._abort_streams(stream.c, stream.s, code)
 
     def _abort_streams(self, c: int, s: int, code: int) -> None:
         self._engine.reset(c, s, code)
         self._engine.stop(c, s, code)
+
+
+def _accept(opening: protocol.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = "") -> bytes:
+    return protocol.encode(
+        protocol.Accept(
+            kind=opening.kind,
+            code=code,
+            reason=reason,
+            epoch=opening.epoch,
+            sent_offset=opening.sent_offset,
+            receive_offset=opening.receive_offset,
+            instance_id=instance_id,
+            peer=peer,
+        )
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from spnhub.actors import commands, inputs
-from spnhub.actors.codes import Code
+from spnhub.actors.codes import Code, is_retryable
 from spnhub.actors.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import engine as api
@@ -61,6 +61,10 @@ class HubServer:
         """What the sessions have presented."""
         self._sessions = sessions = Sessions(engine, system, hub_id, self._touched, self.certificates)
         self._connections = connections = Connections(engine, system, sessions, self._touched)
+        sessions.others = {
+            protocol.ResumeRequest: connections.resumes.requested,
+            protocol.DataAck: connections.acks.take,
+        }
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
             api.Connected: sessions.begin,
@@ -86,9 +90,15 @@ class HubServer:
             commands.AbortConnection: connections.abort,
             commands.SendCloseRequest: self._send_close_request,
             commands.SendCloseAck: self._send_close_ack,
-            commands.SendAllConnectionsClosed: lambda do: sessions.send_if_read(
-                do.session, protocol.AllConnectionsClosed()
+            commands.SendPauseRequest: lambda do: sessions.send(
+                do.session, protocol.PauseRequest(bytes.fromhex(do.connection_uid), do.epoch)
             ),
+            commands.InviteProvider: connections.resumes.invite,
+            commands.SendResumeAck: self._send_resume_ack,
+            commands.SendShutdownRequest: lambda do: sessions.send(
+                do.session, protocol.ShutdownRequest(resumable=True, spread_milliseconds=round(do.spread * 1000))
+            ),
+            commands.SendAllConnectionsClosed: lambda do: sessions.send(do.session, protocol.AllConnectionsClosed()),
             commands.StartService: on_service,
             commands.StopService: on_service,
             commands.ForgetConnection: lambda do: connections.forget(do.connection),
@@ -129,6 +139,7 @@ class HubServer:
                 break
             for command in todo:
                 self._do[type(command)](command)
+        self._connections.acks.flush()
         self._gate.close_turn(self._touched, now)
         self._touched.clear()
 
@@ -157,6 +168,7 @@ class HubServer:
 
     def _closed(self, event: api.Closed) -> None:
         session = self._sessions.end(event.c)
+        self._connections.resumes.forget_session(event.c)
         if session is not None and session.requested:
             by_peer = event.kind is api.CloseKind.PEER
             self._system.tell_session(event.c, inputs.SessionClosed(by_peer, event.code, event.reason))
@@ -227,3 +239,17 @@ class HubServer:
     def _send_close_ack(self, command: commands.SendCloseAck) -> None:
         uid = bytes.fromhex(command.connection_uid)
         self._sessions.send(command.session, protocol.CloseAck(uid, command.epoch))
+
+    def _send_resume_ack(self, command: commands.SendResumeAck) -> None:
+        self._sessions.send(
+            command.session,
+            protocol.ResumeAck(
+                connection_uid=bytes.fromhex(command.connection_uid),
+                epoch=command.epoch,
+                code=command.code,
+                reason=command.reason,
+                retryable=is_retryable(command.code),
+                received_offset=command.received_offset,
+                finished=command.finished,
+            ),
+        )

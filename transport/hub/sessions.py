@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -15,7 +15,7 @@ from spnhub.actors.codes import Code, is_retryable
 from spnhub.actors.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
-from spnhub.schemas.codec import PACKET_KINDS
+from spnhub.schemas import codec
 from spnhub.transport import protocol
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
@@ -55,8 +55,6 @@ class Session:
     """The socket that it came in on (:attr:`Address.local`)."""
     reader: PacketReader = field(default_factory=PacketReader)
     requested: bool = False
-    kinds: Mapping[int, int] = field(default_factory=dict)
-    """Highest version of each packet kind that the endpoint reads (D-15)."""
     end_point_type: EndPointType | None = None
     """None until it has asked for the session."""
     accepted: bool = False
@@ -91,6 +89,8 @@ class Sessions:
         self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
+        self.others: dict[type[protocol.Packet], Callable[[Session, Any], None]] = {}
+        """Who takes the control packets that are about neither the session nor the end of a connection."""
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -232,6 +232,11 @@ class Sessions:
         elif isinstance(packet, protocol.CloseAck):
             uid = packet.connection_uid.hex()
             self._system.tell_session(session.c, inputs.CloseAcknowledged(uid, packet.epoch))
+        elif isinstance(packet, protocol.PauseAck):
+            uid = packet.connection_uid.hex()
+            self._system.tell_session(session.c, inputs.PauseAcknowledged(uid, packet.epoch, packet.received_offset))
+        elif type(packet) in self.others:
+            self.others[type(packet)](session, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
 
@@ -242,7 +247,6 @@ class Sessions:
         if len(packet.instance_id) > 256 or len(packet.service_urn) > 1024:
             raise ProtocolError("an instance id or service URN that long")
         session.requested = True
-        session.kinds = packet.kinds
         session.end_point_type = packet.end_point_type
         self._system.tell_hub(
             inputs.SessionRequested(
@@ -259,6 +263,7 @@ class Sessions:
                 brings_connections=packet.brings_connections,
                 protocol=protocol.ALPN,
                 remote_address=session.address,
+                unread=_unread(packet.kinds),
             )
         )
 
@@ -273,12 +278,6 @@ class Sessions:
         if len(session.outgoing) > _CONTROL_BACKLOG:
             self._engine.close(c, Code.LIMIT, "control packets are not being read")
 
-    def send_if_read(self, c: int, packet: protocol.Packet) -> None:
-        """Send a control packet, if the endpoint has announced that it reads this kind (D-15)."""
-        session = self._sessions.get(c)
-        if session is not None and PACKET_KINDS[type(packet).__name__] in session.kinds:
-            self.send(c, packet)
-
     def flush(self, session: Session) -> None:
         """Write what the control stream takes."""
         if session.outgoing:
@@ -289,6 +288,11 @@ class Sessions:
 def _check_weight(weight: int) -> None:
     if not 0 <= weight <= _MAX_WEIGHT:
         raise ProtocolError(f"weight {weight} is not within 0 and {_MAX_WEIGHT}")
+
+
+def _unread(kinds: Mapping[int, int]) -> tuple[str, ...]:
+    """Packet kinds of spn/1 that an endpoint has not announced; all are mandatory (D-15)."""
+    return tuple(name for name, kind in codec.PACKET_KINDS.items() if kinds.get(kind, 0) < 1)
 
 
 def address_text(address: Address) -> str:

@@ -1,0 +1,176 @@
+"""How a leg ends, whatever brought it there: one event for its trace in the log, and what lets go of its streams.
+
+A leg is *suspended* when the conversation may go on in another (D-1): then its end stands beside a ConnectionPaused,
+and its streams are reset with a code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.leg_rules` and
+:mod:`spnhub.actors.resume_rules`, the transitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from spnhub.actors.codes import Code
+from spnhub.actors.commands import (
+    AbortConnection,
+    Command,
+    ForgetConnection,
+    RefuseConnection,
+    SendCloseAck,
+)
+from spnhub.actors.environment import Decision
+from spnhub.actors.leg import Ending, Leg, Phase, Side
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionPaused,
+    ConnectionRefused,
+    DisconnectReason,
+    EndPointType,
+    Event,
+    ResumeRefused,
+)
+from spnhub.events.state import ConnectionState
+
+__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "refused"]
+
+Outcome = tuple[Leg, Decision]
+
+PASSING: Final = frozenset({Phase.JOINED, Phase.PAUSING})
+"""Bytes pass, or have passed until just now: both endpoints are Connected."""
+_ESTABLISHED: Final = PASSING | {Phase.FINISHED, Phase.ENDING}
+
+
+def known(code: int, otherwise: Code) -> Code:
+    """A code of the table; an endpoint may send any number, and 0 says nothing where something went wrong."""
+    try:
+        return Code(code) or otherwise
+    except ValueError:
+        return otherwise
+
+
+def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
+    """The event of an opening, or of a resume, that led to no leg."""
+    facts = leg.facts
+    code = ending.code or Code.PEER_LOST
+    if leg.resume is not None:
+        return ResumeRefused(
+            realm=facts.realm,
+            network_urn=facts.network_urn,
+            spn_session_id=facts.consumer_side_spn_session_id,
+            spn_end_point=facts.consumer_peer,
+            end_point_type=EndPointType.CONSUMER,
+            service_urn=facts.service_urn,
+            connection_uid=facts.connection_uid,
+            epoch=facts.epoch,
+            code=code,
+            reason=ending.reason,
+        )
+    return ConnectionRefused(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        code=code,
+        reason=ending.reason,
+    )
+
+
+def cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, side: Side | None = None) -> Outcome:
+    """Reset both streams; a leg whose bytes pass ends when it is known how much they carried (D-10).
+
+    :param side: whose session has ended, if that is why.
+    """
+    code = known(ending.code, Code.PEER_LOST)  # never 0: a cut is no FIN (D-17)
+    if leg.phase in PASSING and leg.carried is None:
+        abort = AbortConnection(leg.facts.key, code)
+        return replace(leg, phase=Phase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
+    if leg.phase not in _ESTABLISHED and side is Side.CONSUMER and ending.suspended:
+        code = Code.PEER_RESET  # it was never established there, so it can't go on anywhere
+    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, code), side=side)
+
+
+def end(
+    leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, *commands: Command, side: Side | None = None
+) -> Outcome:
+    """Log the end, answer who has asked for it, and let go."""
+    facts = leg.facts
+    suspended = ending.suspended and leg.phase in _ESTABLISHED
+    ending = ending._replace(suspended=suspended)
+    events: tuple[Event, ...]
+    if state is None:
+        events = (refused(leg, ending),)
+    elif suspended:
+        events = _suspended(leg, ending, state, wall)
+    else:
+        events = (_ended(leg, ending, state, leg.carried or (0, 0), wall),)
+    # A Close Request is made again in the next leg, if there may be one.
+    asked = () if suspended else leg.asked
+    answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
+    forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
+    ended = replace(leg, phase=Phase.ENDED, ending=ending, lost=side or leg.lost)
+    return ended, Decision(events, (*commands, *answers, *forget))
+
+
+def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
+    """What is left to do for a leg whose actor has failed: it ends at once."""
+    if leg.phase is Phase.ENDED:
+        return Decision()
+    reason = "a fault in the hub" + ("" if leg.carried or state is None else "; the byte counts are lower bounds")
+    ending = Ending(DisconnectReason.ERROR, Code.INTERNAL, reason)
+    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, Code.INTERNAL))[1]
+
+
+def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+    """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
+    facts = leg.facts
+    carried = leg.carried or (0, 0)
+    start = (state.start_sent_offset, state.start_receive_offset)
+    planned = None not in leg.paused
+    if planned:
+        # No more than what was passed on: an endpoint can't have taken what never came.
+        told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
+        carried = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
+    event = ConnectionPaused(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        spn_connection_id=state.spn_connection_id,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        provider_side_spn_session_id=facts.provider_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        sent_offset=start[0] + carried[0],
+        receive_offset=start[1] + carried[1],
+        planned=planned,
+        code=ending.code,
+        reason=ending.reason,
+    )
+    return event, _ended(leg, ending, state, carried, wall)
+
+
+def _ended(leg: Leg, ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int) -> ConnectionEnded:
+    facts = leg.facts
+    sent, received = carried
+    return ConnectionEnded(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        spn_connection_id=state.spn_connection_id,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        provider_side_spn_session_id=facts.provider_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        start_sent_offset=state.start_sent_offset,
+        start_receive_offset=state.start_receive_offset,
+        total_sent_bytes=sent,
+        total_receive_bytes=received,
+        delta_sent_bytes=sent,
+        delta_receive_bytes=received,
+        elapsed_time=state.elapsed(wall),
+        disconnect_reason=ending.disconnect_reason,
+        code=ending.code,
+        reason=ending.reason,
+        suspended=ending.suspended,
+    )

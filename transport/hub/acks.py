@@ -1,0 +1,69 @@
+"""DataAcks on their way from one endpoint of a leg to the other: no actor hears of them.
+
+Within a turn the newest of each connection counts, and each session gets one packet with all of its own (as many as it
+takes). A session whose control stream is full gets the newest when it has room again. Memory: an entry for each leg.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.protocol import ACK_LIMIT, Ack, DataAck, ProtocolError
+
+__all__ = ["AckRelay"]
+
+
+class _Leg(NamedTuple):
+    epoch: int
+    other: int
+    """The session of the other endpoint."""
+
+
+class AckRelay:
+    """The acknowledgements of one hub process."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._legs: dict[tuple[int, bytes], _Leg] = {}
+        self._queues: dict[int, dict[bytes, Ack]] = {}
+
+    def add(self, uid: bytes, epoch: int, consumer: int, provider: int) -> None:
+        """A leg's streams are joined."""
+        self._legs[consumer, uid] = _Leg(epoch, provider)
+        self._legs[provider, uid] = _Leg(epoch, consumer)
+
+    def remove(self, uid: bytes, epoch: int, consumer: int, provider: int) -> None:
+        """A leg has ended."""
+        for session in (consumer, provider):
+            leg = self._legs.get((session, uid))
+            if leg is not None and leg.epoch == epoch:
+                del self._legs[session, uid]
+
+    def take(self, session: Session, packet: DataAck) -> None:
+        """From this session's endpoint; entries of connections or epochs that aren't here are dropped.
+
+        :raises ProtocolError: too many entries.
+        """
+        if len(packet.acks) > ACK_LIMIT:
+            raise ProtocolError(f"a DataAck with more than {ACK_LIMIT} entries")
+        for ack in packet.acks:
+            leg = self._legs.get((session.c, ack.connection_uid))
+            if leg is not None and leg.epoch == ack.epoch:
+                self._queues.setdefault(leg.other, {})[ack.connection_uid] = ack
+
+    def flush(self) -> None:
+        """Send what has been taken."""
+        if not self._queues:
+            return
+        queues, self._queues = self._queues, {}
+        for c, queue in queues.items():
+            session = self._sessions.get(c)
+            if session is None:
+                continue
+            if session.outgoing:
+                self._queues[c] = queue
+                continue
+            acks = tuple(queue.values())
+            for at in range(0, len(acks), ACK_LIMIT):
+                self._sessions.send(c, DataAck(acks[at : at + ACK_LIMIT]))

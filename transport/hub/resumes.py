@@ -1,0 +1,178 @@
+"""Resumes as the transport holds them: secrets that must match, and streams that are still to come (R-4.7).
+
+A consumer's ResumeRequest becomes an input without its secret, which stays here: it goes into the invitation, and what
+the provider states, and both endpoints on their new streams, is compared with it. When both streams are there with the
+offsets that were agreed, :class:`spnhub.transport.hub.connections.Connections` holds them as any other connection's.
+Bounded by what the actors let a session have; each request ends in a ForgetConnection.
+"""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spnhub.actors import commands, inputs
+from spnhub.actors.codes import Code
+from spnhub.actors.inputs import Key
+from spnhub.actors.system import ActorSystem
+from spnhub.events.model import EndPointType
+from spnhub.transport import protocol
+from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.protocol import ProtocolError
+
+if TYPE_CHECKING:
+    from spnhub.transport.hub.connections import Connections, Stream
+
+__all__ = ["Resumes"]
+
+
+@dataclass(slots=True)
+class _Resume:
+    """A request, and what has come of it so far."""
+
+    key: Key
+    request: protocol.ResumeRequest
+    provider: int | None = None
+    """The session that is invited."""
+    answer: protocol.ResumeRequest | None = None
+
+
+class Resumes:
+    """The resumes of a hub process that are under way.
+
+    :param connections: takes over when both streams are there.
+    """
+
+    def __init__(self, system: ActorSystem, sessions: Sessions, connections: Connections) -> None:
+        self._system = system
+        self._sessions = sessions
+        self._connections = connections
+        self._resumes: dict[int, dict[Key, _Resume]] = {}
+        """By the consumer's session."""
+        self._names: dict[tuple[int, bytes, int], Key] = {}
+        """By session of either side, connectionUid and epoch."""
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        """Under way."""
+        return sum(len(resumes) for resumes in self._resumes.values())
+
+    def requested(self, session: Session, packet: protocol.ResumeRequest) -> None:
+        """A consumer asks, or a provider answers.
+
+        :raises ProtocolError: before the session, or with an offset below 0.
+        """
+        if not session.accepted or packet.received_offset < 0:
+            raise ProtocolError("a resume request before the session, or with an offset below 0")
+        uid = packet.connection_uid.hex()
+        if session.end_point_type is EndPointType.PROVIDER:
+            resume = self._find(session.c, packet.connection_uid, packet.epoch)
+            matches = resume is not None and resume.provider == session.c and _same(packet, resume.request)
+            if resume is not None and matches and resume.answer is None:
+                resume.answer = packet
+            self._system.tell_session(
+                session.c,
+                inputs.ResumeAnswered(
+                    connection_uid=uid,
+                    epoch=packet.epoch,
+                    received_offset=packet.received_offset,
+                    finished=packet.finished,
+                    code=packet.code,
+                    peer=packet.peer,
+                    matches=matches,
+                ),
+            )
+            return
+        key = Key(session.c, -next(self._numbers))
+        self._resumes.setdefault(session.c, {})[key] = _Resume(key, packet)
+        self._system.tell_session(
+            session.c,
+            inputs.ResumeRequested(
+                key=key,
+                connection_uid=uid,
+                epoch=packet.epoch,
+                received_offset=packet.received_offset,
+                finished=packet.finished,
+                code=packet.code,
+                peer=packet.peer,
+                instance_id=packet.instance_id,
+            ),
+        )
+
+    def invite(self, command: commands.InviteProvider) -> None:
+        """Pass the request on."""
+        resume = self._get(command.connection)
+        if resume is None:
+            return
+        request = resume.request
+        resume.provider = command.provider
+        for c in (resume.key.session, command.provider):
+            self._names[c, request.connection_uid, request.epoch] = resume.key
+        self._sessions.send(
+            command.provider,
+            protocol.ResumeInvite(
+                connection_uid=request.connection_uid,
+                resume_secret=request.resume_secret,
+                epoch=request.epoch,
+                received_offset=request.received_offset,
+                finished=request.finished,
+                code=request.code,
+                peer=command.peer,
+            ),
+        )
+
+    def opened(self, session: Session, stream: Stream, opening: protocol.Opening) -> Code | None:
+        """An endpoint has opened its stream of the new leg; the code with which it is refused, if it is."""
+        resume = self._find(session.c, opening.connection_uid, opening.epoch)
+        if resume is None or resume.answer is None:
+            return Code.TIMEOUT
+        start = (resume.answer.received_offset, resume.request.received_offset)
+        code: Code | None = None
+        if not _same(opening, resume.request):
+            code = Code.NOT_ALLOWED
+        elif (opening.sent_offset, opening.receive_offset) != start or self._connections.has(resume.key, stream.c):
+            code = Code.PROTOCOL
+        if code is not None:
+            of_consumer = stream.c == resume.key.session
+            rejected = inputs.ProviderRejected(code, "the provider's stream is not what was agreed")
+            self._system.tell_connection(resume.key, inputs.ConsumerAborted(code) if of_consumer else rejected)
+            return code
+        streams = self._connections.attach(resume.key, opening, stream)
+        if streams is not None:
+            self._system.tell_connection(resume.key, inputs.ResumeOpened(*streams))
+        return None
+
+    def forget(self, key: Key) -> None:
+        """It has begun, or come to nothing."""
+        resumes = self._resumes.get(key.session, {})
+        resume = resumes.pop(key, None)
+        if resume is None:
+            return
+        if not resumes:
+            del self._resumes[key.session]
+        self._unname(resume)
+
+    def forget_session(self, c: int) -> None:
+        """A consumer's session is gone, and with it what its actor has not heard of any more."""
+        for resume in self._resumes.pop(c, {}).values():
+            self._unname(resume)
+
+    def _unname(self, resume: _Resume) -> None:
+        if resume.provider is not None:
+            for c in (resume.key.session, resume.provider):
+                name = (c, resume.request.connection_uid, resume.request.epoch)
+                if self._names.get(name) == resume.key:
+                    del self._names[name]
+
+    def _get(self, key: Key) -> _Resume | None:
+        return self._resumes.get(key.session, {}).get(key)
+
+    def _find(self, c: int, uid: bytes, epoch: int) -> _Resume | None:
+        key = self._names.get((c, uid, epoch))
+        return None if key is None else self._get(key)
+
+
+def _same(packet: protocol.ResumeRequest | protocol.Opening, request: protocol.ResumeRequest) -> bool:
+    return hmac.compare_digest(packet.resume_secret, request.resume_secret)
