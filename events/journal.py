@@ -282,6 +282,8 @@ class Journal:
         if not self._declare() and not self._entries and self._segment_is_full():
             self._begin_segment()
         recorded = self._add(event, timestamp)
+        if not self._filled:
+            self._segment_begun = self._clock()
         self._filled += len(self._frames[-1])
         return recorded
 
@@ -365,7 +367,7 @@ class Journal:
         """The batch at hand, empty yet, begins a segment, and that begins with a snapshot."""
         self._fresh = True
         self._snapshot_due = False
-        self._segment_first, self._filled, self._segment_begun = self._appended + 1, 0, self._clock()
+        self._segment_first, self._filled = self._appended + 1, 0
         self._snapshot = snapshot(self._state)
         self._go_on_with_snapshot()
 
