@@ -1,0 +1,114 @@
+"""What Prometheus gets of a hub and of ``spnlog serve`` after a history that touches every number."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import httpx
+
+from spnhub.analytics.exposition import Place, Total, text
+from spnhub.events.kafka_settings import ShipperStatus
+from spnhub.events.metrics import Metrics as Folded
+from spnhub.events.model import (
+    ConnectionLost,
+    ConnectionPaused,
+    ConnectionResumed,
+    DisconnectReason,
+    EndPointType,
+    Event,
+    ResumeRefused,
+)
+from spnhub.ops import Metrics, Ops, Progress
+from tests.events.samples import (
+    EACH,
+    NETWORK,
+    SERVICE,
+    connection_ended,
+    connection_started,
+    record,
+    session_refused,
+    session_started,
+)
+
+__all__ = ["exposed", "history", "resumption"]
+
+_UID = "ef" * 16
+
+
+def resumption(uid: str = _UID, *, arrived: tuple[int, int] = (60, 1000)) -> list[Event]:
+    """A connection that lost its hub's path after 100 bytes one way and 2,000 the other, of which less arrived."""
+    leg = {
+        "realm": "acme",
+        "network_urn": NETWORK,
+        "spn_connection_id": "4-1",
+        "consumer_side_spn_session_id": "c1",
+        "provider_side_spn_session_id": "p1",
+        "service_urn": SERVICE,
+        "connection_uid": uid,
+    }
+    return [
+        connection_started(uid),
+        ConnectionPaused(**leg, epoch=0, sent_offset=100, receive_offset=2000, planned=False),
+        connection_ended(uid, reason=DisconnectReason.ERROR, suspended=True),
+        connection_started(uid, epoch=1, start=arrived),
+        ConnectionResumed(**leg, epoch=1, sent_offset=arrived[0], receive_offset=arrived[1]),
+        connection_ended(uid, epoch=1, start=arrived),
+    ]
+
+
+def history() -> list[Event]:
+    """Something of everything that is counted; in the end a session of each kind and a connection are open."""
+    said = {"realm": "acme", "network_urn": NETWORK, "service_urn": SERVICE, "spn_session_id": "c1"}
+    return [
+        *EACH,
+        dataclasses.replace(session_refused(), service_urn=SERVICE, realm="acme", alert=None, code=16),
+        session_started("p1", EndPointType.PROVIDER),
+        session_started("c1"),
+        *resumption(),
+        # What arrived was more than the end of a leg had told.
+        *resumption("0e" * 16, arrived=(160, 3000)),
+        ConnectionLost(
+            **said, connection_uid=_UID, epoch=1, sent_offset=0, receive_offset=0, code=36, reason="in time"
+        ),
+        ResumeRefused(
+            **said,
+            spn_end_point="CN=c1",
+            end_point_type=EndPointType.CONSUMER,
+            connection_uid=_UID,
+            epoch=2,
+            code=33,
+            reason="unknown",
+        ),
+        connection_started("0f" * 16, ident="8-5"),
+    ]
+
+
+def exposed() -> list[str]:
+    """Both texts."""
+    recorded = record(history())
+    metrics, folded = Metrics(), Folded()
+    for one in recorded:
+        metrics.count(one.event)
+        folded.apply(one)
+
+    def progress() -> Progress:
+        return Progress(len(recorded), len(recorded), ShipperStatus(state="shipped"))
+
+    def nothing() -> None:
+        raise AssertionError("the state isn't asked for")
+
+    ops = Ops(lambda: True, nothing, progress, metrics)  # type: ignore[arg-type] # never called
+    place = Place("0", ready=True, position=1, lag=0, delay=0.0, redelivered=0, unreadable=0)
+    return [_get(ops), text(Total([folded], [place])).decode()]
+
+
+def _get(ops: Ops) -> str:
+    async def run() -> str:
+        transport = httpx.ASGITransport(ops.application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+            answer = await client.get("/metrics")
+            answer.raise_for_status()
+            return answer.text
+
+    return asyncio.run(run())
