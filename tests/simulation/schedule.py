@@ -1,0 +1,380 @@
+"""One random schedule: endpoints talk over two hubs while everything that can go wrong does; then the books are held.
+
+Everything comes from the seed: what is done, when, and to whom. A schedule that fails prints what it did, and
+``python -m tests.simulation SEED`` does it again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Final
+
+from spnhub.events.model import ConnectionEnded, ConnectionStarted, EndPointType
+from spnhub.pki import Authority
+from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.endpoint.roles import ProviderConnection
+from spnhub.transport.engine import ClientPolicy, Engine, Limits, ServerIdentity
+from spnhub.transport.protocol import ALPN
+from tests.simulation.endpoint import Program, SimulatedEndpoint
+from tests.simulation.hub import FQDN, SimulatedHub
+from tests.support.fake_engine import FakeEngine, FakeWire
+from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
+
+__all__ = ["ENGINES", "Simulation"]
+
+_ADDRESSES: Final = (("192.0.2.1", 4433), ("192.0.2.2", 4433))
+_TROUBLE: Final = 20.0
+"""Virtual seconds in which things go wrong. Far less than the resume timeout, so that nothing may be lost by it."""
+_SETTLE: Final = 300.0
+"""Virtual seconds in which all must have ended afterwards."""
+
+ENGINE_LIMITS: Final = Limits(suspect_after=1.5, probe_timeout=0.3)
+
+
+@cache
+def _authority() -> Authority:
+    return Authority.create()
+
+
+@cache
+def _client(name: str) -> tuple[bytes, bytes]:
+    credentials = _authority().client(name)
+    return credentials.certificate, credentials.key
+
+
+@cache
+def _identity() -> ServerIdentity:
+    server = _authority().server(FQDN)
+    return ServerIdentity(server.certificate, server.key, _authority().certificate, (ALPN,))
+
+
+def _fake() -> Callable[[Limits | None, bytes | None], Engine]:
+    wire = FakeWire()
+    return lambda limits, key: FakeEngine(wire, limits, key)
+
+
+ENGINES: Final[dict[str, Callable[[], Callable[[Limits | None, bytes | None], Engine]]]] = {
+    "fake": _fake,
+    "aioquic": lambda: lambda limits, key: AioquicEngine(limits, reset_key=key),
+}
+
+
+class Conversation:
+    """Two programs and what the schedule did to them."""
+
+    def __init__(self, name: str) -> None:
+        self.consumer = Program(f"{name} consumer")
+        self.provider: Program | None = None
+
+    @property
+    def programs(self) -> list[Program]:
+        return [one for one in (self.consumer, self.provider) if one is not None]
+
+
+class Simulation:
+    """See the module. :meth:`run` raises AssertionError if anything is wrong."""
+
+    def __init__(self, seed: int, engine: str = "fake", *, actions: int = 40) -> None:
+        self.seed = seed
+        self.trace: list[str] = []
+        self.states: set[tuple[object, ...]] = set()
+        """Distinct states of everything that were seen after an action."""
+        self._random = source = random.Random(seed)
+        self._clock = VirtualClock()
+        self._network = FakeNetwork(
+            self._clock,
+            latency=source.choice((0.001, 0.01, 0.05)),
+            jitter=source.choice((0.0, 0.01)),
+            loss=source.choice((0.0, 0.0, 0.05)),
+            reorder=source.random() < 0.3,
+            seed=seed,
+            repeats=engine == "fake",
+        )
+        make = ENGINES[engine]()
+        self._hubs = [
+            SimulatedHub(
+                self._network,
+                f"hub-{n}",
+                address,
+                _identity(),
+                lambda n=n: make(None, bytes([n]) * 32),  # type: ignore[misc]
+            )
+            for n, address in enumerate(_ADDRESSES, 1)
+        ]
+        self._hubs[0].start()
+        if source.random() < 0.7:
+            self._hubs[1].start()
+        self._by_uid: dict[bytes, Program] = {}
+        self._conversations: list[Conversation] = []
+        self._orphans: list[Program] = []
+
+        def endpoint(role: EndPointType, name: str, subject: str) -> SimulatedEndpoint:
+            certificate, key = _client(subject)
+            policy = ClientPolicy(FQDN, (ALPN,), certificate, key, _authority().certificate)
+            return SimulatedEndpoint(
+                self._network,
+                make(ENGINE_LIMITS, None),
+                role,
+                name,
+                policy,
+                source,
+                _ADDRESSES,
+                on_accepted=self._accepted,
+            )
+
+        self._provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
+        self._consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
+        self._endpoints = [self._provider, *self._consumers]
+        self._actions = actions
+
+    # ---- what happens ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The schedule, then peace, then the books."""
+        try:
+            # A beginning in peace, for the conversations to have something to lose.
+            self._clock.run_for(1.0)
+            times = sorted(self._random.uniform(0, _TROUBLE) for _ in range(self._actions))
+            for _ in range(3):
+                self._open()
+            for before, after in pairwise([0.0, *times]):
+                self._clock.run_for(after - before)
+                self._act()
+                self._look()
+            self._make_peace()
+            self._clock.run_until(self._all_over, _SETTLE)
+            self._check_programs()
+            self._stop_all()
+            self._check_logs()
+        except (AssertionError, TimeoutError) as exc:
+            told = "\n".join(self.trace)
+            raise AssertionError(f"seed {self.seed}: {exc}\n{told}\n{self._describe()}") from exc
+
+    def _say(self, text: str) -> None:
+        self.trace.append(f"{self._clock.now():8.3f} {text}")
+
+    def _act(self) -> None:
+        act = self._random.choices(
+            (
+                self._open,
+                self._write,
+                self._finish,
+                self._abort,
+                self._stall,
+                self._begin_hub,
+                self._end_hub,
+                self._crash_hub,
+                self._freeze_hub,
+                self._cut,
+                self._change_addresses,
+            ),
+            (4, 12, 3, 1, 2, 4, 2, 2, 1, 3, 1),
+        )[0]
+        act()
+
+    def _open(self) -> None:
+        conversation = Conversation(f"conversation {len(self._conversations)}")
+        self._conversations.append(conversation)
+        consumer = self._random.choice(self._consumers)
+        self._say(f"{consumer.name} opens {conversation.consumer.name}")
+        conversation.consumer.write(self._random.choice((0, 10, 5000)))
+        consumer.connect(conversation.consumer)
+
+    def _accepted(self, connection: ProviderConnection) -> Program:
+        program = Program(f"provider of {connection.connection_uid.hex()[:6]}")
+        self._by_uid[connection.connection_uid] = program
+        program.write(self._random.choice((0, 10, 5000)))
+        return program
+
+    def _pair_up(self) -> None:
+        for conversation in self._conversations:
+            stream = conversation.consumer.stream
+            if conversation.provider is None and stream is not None:
+                conversation.provider = self._by_uid.get(stream.connection_uid)
+
+    def _program(self) -> Program | None:
+        self._pair_up()
+        living = [one for talk in self._conversations for one in talk.programs if not one.over]
+        return self._random.choice(living) if living else None
+
+    def _write(self) -> None:
+        program = self._program()
+        if program is not None:
+            size = self._random.choice((1, 100, 20_000, 300_000))
+            self._say(f"{program.name} writes {size}")
+            program.write(size)
+
+    def _finish(self) -> None:
+        program = self._program()
+        if program is not None:
+            self._say(f"{program.name} finishes")
+            program.finish()
+
+    def _abort(self) -> None:
+        program = self._program()
+        if program is not None:
+            self._say(f"{program.name} aborts")
+            program.abort()
+
+    def _stall(self) -> None:
+        program = self._program()
+        if program is not None:
+            self._say(f"{program.name} {'reads on' if program.stalled else 'stalls'}")
+            program.set_stalled(not program.stalled)
+
+    def _begin_hub(self) -> None:
+        hub = self._random.choice(self._hubs)
+        if not hub.running:
+            self._say(f"{hub.name} starts")
+            hub.start()
+
+    def _end_hub(self) -> None:
+        hub = self._random.choice(self._hubs)
+        if hub.running and not hub.frozen:
+            self._say(f"{hub.name} gets SIGTERM")
+            hub.stop(resumable=True)
+
+    def _crash_hub(self) -> None:
+        hub = self._random.choice(self._hubs)
+        if hub.running:
+            host_lives = self._random.random() < 0.5
+            self._say(f"{hub.name} crashes{'' if host_lives else ' with its host'}")
+            hub.crash(host_lives=host_lives)
+
+    def _freeze_hub(self) -> None:
+        hub = self._random.choice(self._hubs)
+        if hub.running:
+            self._say(f"{hub.name} {'thaws' if hub.frozen else 'freezes'}")
+            (hub.thaw if hub.frozen else hub.freeze)()
+
+    def _nodes(self) -> list[FakeNode]:
+        return [hub.node for hub in self._hubs if hub.runs]
+
+    def _cut(self) -> None:
+        hub, endpoint = self._random.choice(self._nodes()), self._random.choice(self._endpoints)
+        one_way, seconds = self._random.random() < 0.3, self._random.choice((0.3, 2.0, 8.0))
+        ends = [endpoint.node, hub]
+        self._random.shuffle(ends)
+        self._say(f"cut between {endpoint.name} and {hub.engine!r:.20} {'one way ' if one_way else ''}for {seconds} s")
+        self._network.cut(*ends, one_way=one_way, seconds=seconds)
+
+    def _change_addresses(self) -> None:
+        endpoint = self._random.choice(self._endpoints)
+        addresses = self._random.choice((_ADDRESSES, _ADDRESSES[:1], _ADDRESSES[1:]))
+        self._say(f"{endpoint.name} is told of {[host for host, _ in addresses]}")
+        endpoint.core.set_addresses(addresses, self._clock.now())
+        endpoint.node.flush()
+
+    def _make_peace(self) -> None:
+        self._say("peace")
+        self._network.heal_all()
+        self._network.loss = 0.0
+        for hub in self._hubs:
+            if hub.frozen:
+                hub.thaw()
+        # A hub that is on its way out may take its time.
+        self._clock.run_for(1.0)
+        for hub in self._hubs:
+            if not hub.running:
+                hub.start()
+        for endpoint in self._endpoints:
+            endpoint.core.set_addresses(_ADDRESSES, self._clock.now())
+            endpoint.node.flush()
+        self._pair_up()
+        for program in [*self._by_uid.values(), *(talk.consumer for talk in self._conversations)]:
+            program.set_stalled(False)
+            program.finish()
+
+    # ---- the books ---------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._pair_up()
+        self.states.add(
+            (
+                tuple((hub.running, hub.frozen) for hub in self._hubs),
+                tuple(
+                    tuple(sorted(slot.state.value for slot in endpoint.core.slots())) for endpoint in self._endpoints
+                ),
+                tuple(
+                    sorted(
+                        tuple(one.stream.state.value if one.stream else "" for one in talk.programs)
+                        for talk in self._conversations
+                    )
+                ),
+            )
+        )
+
+    def _all_over(self) -> bool:
+        self._pair_up()
+        return all(talk.consumer.over for talk in self._conversations) and all(
+            not endpoint.core.connections for endpoint in self._endpoints
+        )
+
+    def _check_programs(self) -> None:
+        self._pair_up()
+        paired = set()
+        for talk in self._conversations:
+            here, there = talk.consumer, talk.provider
+            if here.stream is None:
+                # It never began, so nobody has seen a byte of it.
+                assert here.refused is not None, here.name
+                continue
+            assert there is not None, f"{here.name} is connected to nobody"
+            paired.add(there)
+            for one, other in ((here, there), (there, here)):
+                assert one.over, f"{one.name} has not ended"
+                assert one.read <= other.written, f"{one.name} has read more than was written"
+            if here.aborted_here or there.aborted_here:
+                continue
+            ends = (here.ending, there.ending)
+            assert ends == ("closed", "closed"), f"{here.name} ends {ends}, and nobody has aborted it"
+            assert (here.read, there.read) == (there.written, here.written), f"{here.name} lacks bytes"
+        for uid, program in self._by_uid.items():
+            # Accepted, but its consumer has never heard of it and has begun anew: an error, and nothing was read.
+            if program not in paired:
+                assert program.ending not in (None, "closed"), f"{uid.hex()} has ended as if it had been one"
+                assert program.read == 0, f"{program.name} read something of nobody"
+
+    def _stop_all(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.core.close()
+            endpoint.node.flush()
+        self._clock.run_for(5.0)
+        for hub in self._hubs:
+            hub.stop(resumable=False)
+        self._clock.run_until(lambda: not any(hub.running for hub in self._hubs), 60.0)
+
+    def _check_logs(self) -> None:
+        epochs: dict[str, list[int]] = {}
+        for hub in self._hubs:
+            state = hub.journal.state
+            assert not state.sessions, f"{hub.name} has open sessions in its log: {list(state.sessions)}"
+            assert not state.connections, f"{hub.name} has open connections in its log: {list(state.connections)}"
+            events = [recorded.event for recorded in hub.journal.records]
+            starts = [event for event in events if isinstance(event, ConnectionStarted)]
+            ends = [event for event in events if isinstance(event, ConnectionEnded)]
+            assert len(starts) == len(ends)
+            for start in starts:
+                epochs.setdefault(start.connection_uid, []).append(start.epoch)
+        for uid, seen in epochs.items():
+            assert len(set(seen)) == len(seen), f"{uid} has two legs of one epoch: {seen}"
+
+    def _describe(self) -> str:
+        lines = []
+        for talk in self._conversations:
+            for one in talk.programs:
+                stream = one.stream
+                leg = f"{stream.state.value} epoch {stream.epoch}" if stream is not None else "no stream"
+                lines.append(
+                    f"  {one.name}: {leg}, wrote {one.written} of {one.asked}, read {one.read}, fin asked "
+                    f"{one.fin_asked} sent {one.fin_sent} read {one.fin_read}, ending {one.ending}, "
+                    f"refused {one.refused}, aborted here {one.aborted_here}"
+                )
+        for endpoint in self._endpoints:
+            slots = [(slot.remote[0], slot.state.value, slot.connections) for slot in endpoint.core.slots()]
+            lines.append(f"  {endpoint.name}: {slots}, {endpoint.core.connections} connections, {endpoint.failure}")
+        lines += [f"  {hub.name}: running {hub.running}" for hub in self._hubs]
+        return "\n".join(lines)

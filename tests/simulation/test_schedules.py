@@ -1,0 +1,33 @@
+"""Random schedules of crashes, partitions, updates and address changes: every byte once, and every story has its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.schedule import Simulation
+from tests.system.sizes import report
+
+_BLOCKS = 10
+
+
+@pytest.mark.parametrize("block", range(_BLOCKS))
+@pytest.mark.timeout(600)
+def test_over_the_fake_engine(block: int) -> None:
+    """A thousand seeds a block."""
+    _run(range(block * 1000, (block + 1) * 1000), "fake")
+
+
+@pytest.mark.timeout(600)
+def test_over_aioquic() -> None:
+    """A hundred, over real QUIC in memory."""
+    _run(range(100), "aioquic")
+
+
+def _run(seeds: range, engine: str) -> None:
+    states: set[tuple[object, ...]] = set()
+    for seed in seeds:
+        simulation = Simulation(seed, engine)
+        simulation.run()
+        states |= simulation.states
+    report(engine=engine, schedules=len(seeds), distinct_states=len(states))
+    assert len(states) > len(seeds)
