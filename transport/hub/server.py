@@ -175,7 +175,11 @@ class HubServer:
 
     def _opened(self, event: api.Opened) -> None:
         session = self._sessions.get(event.c)
-        if session is not None and event.s != CONTROL_STREAM:
+        if session is None:
+            return
+        if event.s == CONTROL_STREAM:
+            self._sessions.read(session)
+        else:
             self._connections.opened(session, event.s)
 
     def _readable(self, event: api.Readable) -> None:
