@@ -74,6 +74,8 @@ class ActorOptions:
     """Before the next such slice."""
     expiry_check: float = 60.0
     """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
+    alive_interval: float = 60.0
+    """Between two signs of life in the log."""
     refusal_window: float = 1.0
     """Identical refused handshakes within it share an event (D-13)."""
     refusal_kinds: int = 64

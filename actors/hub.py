@@ -31,11 +31,13 @@ from spnhub.actors.inputs import (
     ServiceStopFailed,
     ServiceStopped,
     SessionRequested,
+    StartHub,
     StopHub,
 )
 from spnhub.actors.plan import Difference, Plan, ServiceKey, Table, plan
 from spnhub.actors.realm import DefineRealm, DefineService, RealmActor, RealmEmpty
 from spnhub.actors.refusals import Refusals
+from spnhub.actors.run import Run
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.service import Leave, SessionsStopped, StopSessions
 from spnhub.actors.timers import Timer
@@ -60,6 +62,11 @@ class WindowOver:
 
 
 @dataclass(frozen=True, slots=True)
+class SignDue:
+    """It is time for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopTimedOut:
     """The sessions have had the time that they get."""
 
@@ -73,6 +80,8 @@ class HubActor(EventLoopActor):
         self._realms: dict[str, ActorRef[Any]] = {}
         """Those that the inventory has, and others as long as something of them is left."""
         self._loaded = False
+        self._run = Run(env)
+        self._sign_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
         self._refusals_timer: Timer | None = None
@@ -94,6 +103,20 @@ class HubActor(EventLoopActor):
         if isinstance(message, SessionRequested):
             self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
         return True
+
+    # The run
+
+    def _start_hub(self, message: StartHub) -> None:
+        if self._sign_timer is None and not self._stop_asked:
+            self._env.carry_out(Decision(self._run.start(message)))
+            self._sign_later()
+
+    def _sign_due(self, _: SignDue) -> None:
+        self._env.carry_out(Decision(self._run.alive()))
+        self._sign_later()
+
+    def _sign_later(self) -> None:
+        self._sign_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, SignDue())
 
     # The inventory
 
@@ -244,11 +267,13 @@ class HubActor(EventLoopActor):
             self._stop_timer = None
 
     def _finish_stop(self) -> None:
+        how = "after a resumable shutdown" if self._resumable else "as planned"
         self._resumable = False
-        if self._refusals_timer is not None:
-            self._refusals_timer.cancel()
-            self._refusals_timer = None
-        self._env.carry_out(Decision(self._refusals.flush(), (HubStopped(),)))
+        for timer in (self._refusals_timer, self._sign_timer):
+            if timer is not None:
+                timer.cancel()
+        self._refusals_timer = self._sign_timer = None
+        self._env.carry_out(Decision((*self._refusals.flush(), *self._run.stop(how)), (HubStopped(),)))
 
 
 _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
@@ -265,6 +290,8 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     SessionRequested: HubActor._session_requested,
     HandshakeRefused: HubActor._handshake_refused,
     WindowOver: HubActor._window_over,
+    StartHub: HubActor._start_hub,
+    SignDue: HubActor._sign_due,
     StopHub: HubActor._stop_hub,
     SessionsStopped: HubActor._sessions_stopped,
     StopTimedOut: HubActor._stop_timed_out,

@@ -47,6 +47,7 @@ __all__ = [
     "SessionRequested",
     "SessionSuspected",
     "SpliceEnded",
+    "StartHub",
     "StopHub",
     "WeightSet",
 ]
@@ -117,6 +118,18 @@ class SessionRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class StartHub:
+    """The hub takes packets from now on. Without it the log says nothing of the run itself.
+
+    ``orderly``: the run before ended in order, or there was none.
+    """
+
+    version: str
+    addresses: tuple[str, ...]
+    orderly: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StopHub:
     """The hub ends; the command ``HubStopped`` says when all sessions have gone.
 
@@ -179,7 +192,7 @@ class ScheduleDue:
 ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ServiceExited | ScheduleDue
 """For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
 
-HubInput = LoadInventory | RejectInventory | HandshakeRefused | SessionRequested | StopHub | ServiceInput
+HubInput = LoadInventory | RejectInventory | HandshakeRefused | SessionRequested | StartHub | StopHub | ServiceInput
 
 
 # To a session ---------------------------------------------------------------------------------------------------------
