@@ -145,6 +145,10 @@ class HubSettings:
     """Seconds (D-20)."""
     keep_alive: float = 5.0
     """Seconds; 0 turns it off."""
+    resume_timeout: float = 60.0
+    """Seconds for which a suspended connection counts in its provider's load (D-26)."""
+    return_spread: float = 2.0
+    """Seconds over which endpoints return after a resumable shutdown (R-4.8)."""
     datagram_size: int = 1200
     """Largest UDP payload sent, bytes."""
     log_level: str = "info"
@@ -168,6 +172,10 @@ class HubSettings:
             raise ConfigurationError(
                 f"--keep-alive: {self.keep_alive:g} is not at least 0 and below --idle-timeout ({self.idle_timeout:g})"
             )
+        # The upper bound is an hour, for the same reason.
+        for option, seconds in (("--resume-timeout", self.resume_timeout), ("--return-spread", self.return_spread)):
+            if not 0 <= seconds <= 3600:
+                raise ConfigurationError(f"{option}: {seconds:g} is not at least 0 and at most 3600 seconds")
         low, high = DATAGRAM_SIZES
         if not low <= self.datagram_size <= high:
             raise ConfigurationError(f"--datagram-size: {self.datagram_size} is not between {low} and {high} bytes")

@@ -22,6 +22,8 @@ from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
         ({"idle_timeout": float("nan")}, "--idle-timeout: nan is not above 0 and at most 604800 seconds"),
         ({"keep_alive": 20.0}, "--keep-alive: 20 is not at least 0 and below --idle-timeout (20)"),
         ({"keep_alive": -1.0}, "--keep-alive: -1 is not at least 0 and below --idle-timeout (20)"),
+        ({"resume_timeout": -1.0}, "--resume-timeout: -1 is not at least 0 and at most 3600 seconds"),
+        ({"return_spread": 3601.0}, "--return-spread: 3601 is not at least 0 and at most 3600 seconds"),
         ({"datagram_size": 1199}, "--datagram-size: 1199 is not between 1200 and 16383 bytes"),
         ({"datagram_size": 16384}, "--datagram-size: 16384 is not between 1200 and 16383 bytes"),
         ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, info, warning, error, critical"),

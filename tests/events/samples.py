@@ -10,7 +10,10 @@ from uuid import UUID
 from spnhub.events.journal import Journal
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionLost,
+    ConnectionPaused,
     ConnectionRefused,
+    ConnectionResumed,
     ConnectionSnapshot,
     ConnectionStarted,
     DisconnectReason,
@@ -34,6 +37,7 @@ from spnhub.events.model import (
     RealmRemoved,
     RealmSnapshot,
     Recorded,
+    ResumeRefused,
     ServiceAdded,
     ServiceChanged,
     ServiceRemoved,
@@ -203,6 +207,17 @@ _MANAGED: dict[str, Any] = {
     "stop_at": "0 22 ? * MON-FRI *",
 }
 
+_LEG: dict[str, Any] = {
+    "realm": "acme",
+    "network_urn": NETWORK,
+    "spn_connection_id": "8-4",
+    "consumer_side_spn_session_id": "c1",
+    "provider_side_spn_session_id": "p1",
+    "service_urn": SERVICE,
+    "connection_uid": "ab" * 16,
+    "epoch": 1,
+}
+
 EACH: tuple[Event, ...] = (
     session_started("p1", EndPointType.PROVIDER),
     session_ended("p1", EndPointType.PROVIDER, count=2, elapsed=12.25),
@@ -240,6 +255,32 @@ EACH: tuple[Event, ...] = (
     ServiceStopRequested(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
     ServiceStopped(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
     ServiceStopFailed(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="busy", attempt=3),
+    ConnectionPaused(**_LEG, sent_offset=100, receive_offset=2000, planned=True, code=38, reason="the hub stops"),
+    ConnectionResumed(**_LEG, sent_offset=100, receive_offset=1990),
+    ResumeRefused(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id="c1",
+        spn_end_point="CN=c1,O=Acme",
+        end_point_type=EndPointType.CONSUMER,
+        service_urn=SERVICE,
+        connection_uid="ab" * 16,
+        epoch=2,
+        code=42,
+        reason="no session here",
+    ),
+    ConnectionLost(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id="c1",
+        service_urn=SERVICE,
+        connection_uid="ab" * 16,
+        epoch=3,
+        sent_offset=100,
+        receive_offset=1990,
+        code=44,
+        reason="too late",
+    ),
 )
 """One of each class, in the order of their schema ids; those of runs and snapshots are apart."""
 

@@ -10,16 +10,24 @@ from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.protocol import (
     Accept,
+    Ack,
     AllConnectionsClosed,
     CloseAck,
     CloseRequest,
+    DataAck,
     Opening,
     OpeningKind,
     Packet,
+    PauseAck,
+    PauseRequest,
+    ResumeAck,
+    ResumeInvite,
+    ResumeRequest,
     SessionAck,
     SessionRefusal,
     SessionRequest,
     SetWeight,
+    ShutdownRequest,
 )
 from tests.events.samples import published
 
@@ -37,6 +45,13 @@ PACKETS: Final[tuple[Packet, ...]] = (
     CloseAck(UID, 1),
     SetWeight(1_000_000),
     AllConnectionsClosed(),
+    PauseRequest(UID, 1),
+    PauseAck(UID, 1, 1 << 40),
+    ResumeRequest(UID, SECRET, 2, 100, True, 44, "CN=provider", "one"),
+    ResumeInvite(UID, SECRET, 2, 100, True, 44, "CN=consumer"),
+    ResumeAck(UID, 2, 42, "not here", True, 200, True),
+    DataAck((Ack(UID, 1, 32_768), Ack(SECRET, 0, 1 << 40))),
+    ShutdownRequest(True, 2000),
     Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer"),
     Accept(OpeningKind.OPEN, 32, "connection refused", 0, 0, 0, "one", "CN=provider"),
 )

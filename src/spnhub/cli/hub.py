@@ -143,6 +143,24 @@ def run(
             help="PING after so much silence; 0: never.",
         ),
     ] = 5,
+    resume_timeout: Annotated[
+        float,
+        typer.Option(
+            "--resume-timeout",
+            metavar="SECONDS",
+            envvar="SPNHUB_RESUME_TIMEOUT",
+            help="For so long a suspended connection counts in its provider's load.",
+        ),
+    ] = 60,
+    return_spread: Annotated[
+        float,
+        typer.Option(
+            "--return-spread",
+            metavar="SECONDS",
+            envvar="SPNHUB_RETURN_SPREAD",
+            help="After a SIGTERM, endpoints come back to this address at a random moment within it.",
+        ),
+    ] = 2,
     datagram_size: Annotated[
         int,
         typer.Option(
@@ -160,8 +178,8 @@ def run(
 ) -> int:
     """Run an SPN Hub: join the consumers and providers that the inventory allows.
 
-    SIGTERM and SIGINT stop it in order, SIGUSR1 reads the inventory again. Log lines go to standard output; hub.ready
-    says that packets are taken.
+    SIGTERM stops it so that connections go on at another hub, SIGINT ends them in order (a second one ends the hub at
+    once), SIGUSR1 reads the inventory again. Log lines go to standard output; hub.ready says that packets are taken.
     """
     if version:
         typer.echo(spnhub.__version__)
@@ -195,6 +213,8 @@ def run(
         allow_process=allow_process,
         idle_timeout=idle_timeout,
         keep_alive=keep_alive,
+        resume_timeout=resume_timeout,
+        return_spread=return_spread,
         datagram_size=datagram_size,
         log_level=log_level,
         log_format=log_format,
