@@ -13,9 +13,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from spnhub.schemas import codec
+from spnhub.schemas.codec import SchemaError
 
 __all__ = [
     "EVENT_CLASSES",
@@ -758,6 +760,8 @@ def event_id(hub_id: str, journal_id: uuid.UUID, sequence: int) -> uuid.UUID:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST_TIME: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_TIME: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(timestamp: int) -> datetime:
@@ -777,7 +781,18 @@ def _camel(name: str) -> str:
 
 def _microseconds(value: Any) -> Any:
     """A time as we hold it; what isn't one (a schedule's start) stays as it is."""
-    return from_datetime(value) if isinstance(value, datetime) else value
+    if isinstance(value, int) and not _FIRST_TIME <= value <= _LAST_TIME:
+        raise SchemaError(f"{value} is not a time in microseconds since 1970")
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _uuid(text: str) -> uuid.UUID:
+    """Events of one journal share it: they are many, journals are few."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise SchemaError(f"{text[:50]!r} is not a UUID") from None
 
 
 _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
@@ -804,6 +819,11 @@ _FIELDS: Final = {
     for cls in EVENT_CLASSES.values()
 }
 """Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
+
+_CONVERTED: Final = {
+    cls: tuple((attribute, convert) for attribute, _, convert in fields if convert is not None)
+    for cls, fields in _FIELDS.items()
+}
 
 _LISTS: Final = {cls: tuple(name for _, name, convert in fields if convert is tuple) for cls, fields in _FIELDS.items()}
 """Avro names of the arrays."""
@@ -832,22 +852,22 @@ def encode(recorded: Recorded) -> bytes:
     return codec.encode_event(type(recorded.event).__name__, to_record(recorded))
 
 
-def decode(frame: bytes) -> Recorded:
+def decode(frame: bytes, foreign: codec.ForeignSchemas | None = None) -> Recorded:
     """A recorded event from its Confluent frame. Fields that this version doesn't know are dropped.
 
+    :param foreign: what its schema id means, where that isn't the repository's.
     :raises spnhub.schemas.codec.SchemaError: not such a frame.
     """
-    name, record = codec.decode_event(frame)
+    name, record = codec.decode_event(frame, foreign)
     cls = EVENT_CLASSES[name]
-    values = {}
-    for attribute, avro_name, convert in _FIELDS[cls]:
-        if avro_name in record:
-            value = record[avro_name]
-            values[attribute] = value if convert is None or value is None else convert(value)
+    values = {attribute: record[avro_name] for attribute, avro_name, _ in _FIELDS[cls] if avro_name in record}
+    for attribute, convert in _CONVERTED[cls]:
+        if values.get(attribute) is not None:
+            values[attribute] = convert(values[attribute])
     return Recorded(
         hub_id=record["hubId"],
-        journal_id=uuid.UUID(str(record["journalId"])),
+        journal_id=_uuid(record["journalId"]),
         sequence=record["sequence"],
-        timestamp=from_datetime(record["timestamp"]),
+        timestamp=_microseconds(record["timestamp"]),
         event=cls(**values),
     )

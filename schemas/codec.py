@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -22,17 +22,22 @@ from fastavro.types import Schema
 
 __all__ = [
     "EVENT_IDS",
+    "EVENT_NAMESPACE",
     "PACKET_HEADER_SIZE",
     "PACKET_KINDS",
     "PACKET_LIMIT",
+    "ForeignSchemas",
     "SchemaError",
     "decode_event",
     "decode_packet",
     "encode_event",
     "encode_packet",
     "event_schema",
+    "event_schema_id",
+    "event_schema_text",
     "packet_header",
     "packet_versions",
+    "with_schema_id",
 ]
 
 Record = dict[str, Any]
@@ -50,15 +55,20 @@ class SchemaError(ValueError):
     """Bytes that don't fit a schema, or a schema that isn't known. The message says which."""
 
 
+def _text(folder: str, name: str, version: int) -> Any:
+    return json.loads((_ROOT / folder / f"{name}.v{version}.avsc").read_text(encoding="utf-8"))
+
+
 def _load(folder: str, name: str, version: int) -> Schema:
-    text = (_ROOT / folder / f"{name}.v{version}.avsc").read_text(encoding="utf-8")
-    return fastavro.parse_schema(json.loads(text))
+    return fastavro.parse_schema(_text(folder, name, version))
 
 
 def _load_ids() -> dict[str, dict[int, int]]:
     raw = json.loads((_ROOT / "events" / "ids.json").read_text(encoding="utf-8"))
     return {name: {int(version): int(number) for version, number in versions.items()} for name, versions in raw.items()}
 
+
+EVENT_NAMESPACE: Final = "spn.event"
 
 EVENT_IDS: Final[Mapping[str, Mapping[int, int]]] = _load_ids()
 """Schema id by record name and version; fixed for ever."""
@@ -83,6 +93,65 @@ def event_schema(schema_id: int) -> Schema:
     except KeyError:
         raise SchemaError(f"unknown event schema id {schema_id}") from None
     return _load("events", name, version)
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: _without_logical_types(value) for name, value in schema.items() if name != "logicalType"}
+    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+
+
+@cache
+def _plain_schema(schema_id: int) -> Schema:
+    """The same schema without logical types: UUIDs and times stay as they are stored, which halves the time to read."""
+    event_schema(schema_id)  # it is one
+    name, version = _EVENT_BY_ID[schema_id]
+    return fastavro.parse_schema(_without_logical_types(_text("events", name, version)))
+
+
+def event_schema_text(schema_id: int) -> str:
+    """The schema with this id as it is published, JSON.
+
+    :raises SchemaError: no such id.
+    """
+    try:
+        name, version = _EVENT_BY_ID[schema_id]
+    except KeyError:
+        raise SchemaError(f"unknown event schema id {schema_id}") from None
+    return json.dumps(_text("events", name, version))
+
+
+class ForeignSchemas:
+    """What the ids of another registry mean: of schemas that we have, and of newer ones of the same records."""
+
+    def __init__(self) -> None:
+        self._known: MutableMapping[int, tuple[str, Schema] | None] = {}
+
+    def __contains__(self, schema_id: int) -> bool:
+        return schema_id in self._known
+
+    def learn(self, schema_id: int, text: str) -> None:
+        """Take in a schema. One that isn't of our records is known, too, as such.
+
+        :raises SchemaError: the text isn't an Avro schema.
+        """
+        try:
+            schema = fastavro.parse_schema(_without_logical_types(json.loads(text)))
+        except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
+            raise SchemaError(f"what is registered as {schema_id} is not a schema: {exc}") from exc
+        namespace, _, name = str(schema.get("name", "") if isinstance(schema, dict) else "").rpartition(".")
+        ours = namespace == EVENT_NAMESPACE and name in EVENT_IDS
+        self._known[schema_id] = (name, schema) if ours else None
+
+    def get(self, schema_id: int) -> tuple[str, Schema]:
+        """Record name and schema.
+
+        :raises SchemaError: not learned, or no record of ours.
+        """
+        found = self._known.get(schema_id)
+        if found is None:
+            raise SchemaError(f"schema id {schema_id} is of no event that is known here")
+        return found
 
 
 @cache
@@ -114,8 +183,8 @@ def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_event(frame: bytes) -> tuple[str, Record]:
-    """Record name and record of a Confluent frame, read with the schema it was written with.
+def event_schema_id(frame: bytes) -> int:
+    """The schema id of a Confluent frame.
 
     :raises SchemaError: not such a frame.
     """
@@ -124,8 +193,29 @@ def decode_event(frame: bytes) -> tuple[str, Record]:
     magic, schema_id = _EVENT_HEADER.unpack_from(frame)
     if magic != 0:
         raise SchemaError(f"an event frame begins with 0, not {magic}")
-    schema = event_schema(schema_id)
-    return _EVENT_BY_ID[schema_id][0], _read(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
+    return int(schema_id)
+
+
+def with_schema_id(frame: bytes, schema_id: int) -> bytes:
+    """The same datum under another registry's id."""
+    return _EVENT_HEADER.pack(0, schema_id) + frame[_EVENT_HEADER.size :]
+
+
+def decode_event(frame: bytes, foreign: ForeignSchemas | None = None) -> tuple[str, Record]:
+    """Record name and record of a Confluent frame, read with the schema it was written with.
+
+    UUIDs are text, times are microseconds since 1970.
+
+    :param foreign: what its id means, where that isn't the repository's.
+    :raises SchemaError: not such a frame.
+    """
+    schema_id = event_schema_id(frame)
+    if foreign is None:
+        schema = _plain_schema(schema_id)
+        name = _EVENT_BY_ID[schema_id][0]
+    else:
+        name, schema = foreign.get(schema_id)
+    return name, _read(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
 
 
 def encode_packet(name: str, record: Mapping[str, Any], version: int = 1) -> bytes:
