@@ -1,0 +1,266 @@
+"""A real hub (server, actors, gate) on a fake engine in virtual time, and endpoints written by hand, packet by packet.
+
+:class:`Peer` does nothing by itself: a test says what it sends, and sees what has come, as an endpoint of another make
+would.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.inputs import LoadInventory
+from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.model import EndPointType, Event
+from spnhub.pki import Authority
+from spnhub.transport import protocol
+from spnhub.transport.engine import (
+    Address,
+    ClientPolicy,
+    Closed,
+    Connected,
+    EngineEvent,
+    Opened,
+    Readable,
+    Reset,
+    ServerIdentity,
+    ServerPolicy,
+    Stopped,
+)
+from spnhub.transport.hub import Gate, HubServer, Network
+from spnhub.transport.protocol import Accept, Opening, OpeningKind, Packet, PacketReader
+from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
+from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
+
+REALM = "acme"
+NETWORK = "urn:chip-in:network:acme:main"
+SERVICE = "urn:chip-in:service:acme:main:web"
+NAME = "hub.test"
+HUB = ("192.0.2.1", 4433)
+UID = bytes(range(16))
+SECRET = bytes(range(16, 32))
+WALL = 1_700_000_000_000_000
+
+P = TypeVar("P", bound=Packet)
+E = TypeVar("E", bound=Event)
+
+_authority = Authority.create()
+_credentials = {name: _authority.client(name) for name in ("server", "client", "other")}
+
+
+class _Judge:
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+        return None
+
+    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+        return None
+
+
+@dataclass
+class Received:
+    """What has come on one stream."""
+
+    data: bytes = b""
+    fin: bool = False
+    reset: int | None = None
+    stopped: int | None = None
+
+
+class Peer:
+    """An endpoint without a mind."""
+
+    def __init__(self, bench: Bench, role: EndPointType, subject: str, instance_id: str) -> None:
+        self.bench = bench
+        self.role = role
+        self.instance_id = instance_id
+        self.subject = f"CN={subject}"
+        self.control: list[Packet] = []
+        """Control packets that have come and no test has looked at."""
+        self.streams: dict[int, Received] = defaultdict(Received)
+        self.closed: Closed | None = None
+        self._reader = PacketReader()
+        self.engine = FakeEngine(bench.wire)
+        self.node = FakeNode(bench.network, self.engine, self._on_events)
+        local = self.node.bind()
+        policy = ClientPolicy(
+            NAME, ("spn/1",), _credentials[subject].certificate, _credentials[subject].key, fake_ca("servers")
+        )
+        self.c = self.engine.connect(Address(local, HUB), policy, bench.clock.now())
+        self.node.flush()
+
+    def _on_events(self, events: list[EngineEvent]) -> None:
+        for event in events:
+            match event:
+                case Connected():
+                    assert self.engine.open_bidi(self.c) == 0
+                    self.connected()
+                case Closed():
+                    self.closed = event
+                case Opened() | Readable():
+                    self._read(event.s)
+                case Reset():
+                    self.streams[event.s].reset = event.code
+                case Stopped():
+                    self.streams[event.s].stopped = event.code
+
+    def connected(self) -> None:
+        self.send(protocol.SessionRequest(self.role, SERVICE, self.instance_id))
+
+    def _read(self, s: int) -> None:
+        while (got := self.engine.read(self.c, s, 65536)) is not None:
+            data, fin = got
+            if s == 0:
+                self.control += self._reader.feed(data)
+            else:
+                self.streams[s].data += data
+                self.streams[s].fin |= fin
+            if not data or fin:
+                return
+
+    def send(self, *packets: Packet) -> None:
+        """Control packets."""
+        data = b"".join(protocol.encode(packet) for packet in packets)
+        assert self.engine.write(self.c, 0, data) == len(data)
+        self.node.flush()
+
+    def open(self, opening: Opening, data: bytes = b"", *, fin: bool = False) -> int:
+        """A data stream that begins so."""
+        s = self.engine.open_bidi(self.c)
+        assert s is not None
+        self.write(s, protocol.encode(opening) + data, fin=fin)
+        return s
+
+    def write(self, s: int, data: bytes, *, fin: bool = False) -> None:
+        """Bytes on a data stream."""
+        assert self.engine.write(self.c, s, data) == len(data)
+        if fin:
+            self.engine.finish(self.c, s)
+        self.node.flush()
+
+    def abort(self, s: int, code: int) -> None:
+        """Reset and stop a data stream."""
+        self.engine.reset(self.c, s, code)
+        self.engine.stop(self.c, s, code)
+        self.node.flush()
+
+    def close(self, code: int = 0) -> None:
+        """Close the session."""
+        self.engine.close(self.c, code, "bye")
+        self.node.flush()
+
+    def take(self, kind: type[P]) -> P:
+        """The control packet that has come, the only one and of this kind."""
+        self.bench.settle()
+        (packet,), self.control = self.control, []
+        assert isinstance(packet, kind)
+        return packet
+
+    def header(self, s: int, kind: type[P]) -> tuple[P, bytes]:
+        """The packet that a data stream begins with, and what follows it."""
+        reader = PacketReader()
+        data = self.streams[s].data
+        for end in range(1, len(data) + 1):
+            packets = reader.feed(data[end - 1 : end])
+            if packets:
+                assert isinstance(packets[0], kind)
+                return packets[0], data[end:]
+        raise AssertionError(f"no packet in {data!r}")
+
+
+@dataclass
+class Leg:
+    """Two endpoints whose bytes pass."""
+
+    consumer: Peer
+    cs: int
+    provider: Peer
+    ps: int
+
+
+@dataclass
+class Bench:
+    """One hub with one service, which "server" provides and "client" and "other" use."""
+
+    options: ActorOptions = field(default_factory=ActorOptions)
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock()
+        self.network = FakeNetwork(self.clock, latency=0.001)
+        self.wire = FakeWire()
+        self.engine = FakeEngine(self.wire)
+        self.journal = MemoryJournal("hub-1")
+        self.system = ActorSystem(self.journal.append, "hub-1", self.options)
+        self.stopped = False
+        self.server = HubServer(
+            self.engine,
+            self.system,
+            Gate(self.engine, self.journal, self.wall),
+            "hub-1",
+            on_stopped=self._on_stopped,
+            on_service=lambda _: None,
+            judge=_Judge(),
+        )
+        self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
+        local = self.node.bind(HUB)
+        chain = fake_certificate(f"CN={NAME}", "servers")
+        identity = ServerIdentity(chain, b"key", _authority.certificate, ("spn/1",))
+        self.engine.set_policy(ServerPolicy({NAME: identity}))
+        self.server.set_networks({(local, NAME): Network(REALM, NETWORK)}, {NETWORK: _authority.certificate})
+        service = ServiceDefinition(SERVICE, "web", "server", frozenset({"client", "other"}))
+        definition = NetworkDefinition(NETWORK, "main", NAME, (service,))
+        self.system.tell_hub(LoadInventory((RealmDefinition(REALM, (definition,)),)))
+        self.node.flush()
+        self.settle()
+
+    def _on_stopped(self) -> None:
+        self.stopped = True
+
+    def wall(self) -> int:
+        return WALL + round(self.clock.now() * 1_000_000)
+
+    def _turn(self, events: list[EngineEvent]) -> None:
+        self.server.turn(events, self.clock.now(), self.wall())
+
+    def settle(self, seconds: float = 0.05) -> None:
+        """Let packets arrive."""
+        self.clock.run_for(seconds)
+
+    def tell(self, message: object) -> None:
+        """An input to the hub."""
+        self.system.tell_hub(message)  # type: ignore[arg-type]
+        self.node.flush()
+        self.settle()
+
+    def events(self, kind: type[E]) -> list[E]:
+        """What the log has of one class."""
+        return [recorded.event for recorded in self.journal.records if isinstance(recorded.event, kind)]
+
+    def peer(self, role: EndPointType, subject: str, instance_id: str) -> Peer:
+        """An endpoint with its session."""
+        peer = Peer(self, role, subject, instance_id)
+        peer.take(protocol.SessionAck)
+        return peer
+
+    def provider(self, instance_id: str = "p1") -> Peer:
+        """A provider's session."""
+        return self.peer(EndPointType.PROVIDER, "server", instance_id)
+
+    def consumer(self, subject: str = "client", instance_id: str = "c1") -> Peer:
+        """A consumer's session."""
+        return self.peer(EndPointType.CONSUMER, subject, instance_id)
+
+    def leg(self, consumer: Peer, provider: Peer, uid: bytes = UID, secret: bytes = SECRET) -> Leg:
+        """A connection whose bytes pass."""
+        known = set(provider.streams)
+        cs = consumer.open(Opening(OpeningKind.OPEN, uid, secret))
+        self.settle()
+        (ps,) = set(provider.streams) - known
+        provider.write(ps, protocol.encode(Accept(OpeningKind.OPEN)))
+        self.settle()
+        accept, _ = consumer.header(cs, Accept)
+        assert (accept.code, accept.instance_id, accept.peer) == (0, provider.instance_id, provider.subject)
+        return Leg(consumer, cs, provider, ps)
