@@ -23,8 +23,9 @@ from spnhub.events.kafka_merge import Item, Merger
 from spnhub.events.kafka_settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
 from spnhub.events.kafka_topic import KafkaUnavailable, LastWarning, client_arguments, reason_of, topic_partitions
 from spnhub.events.model import Recorded
+from spnhub.events.registry import RegistryUnavailable, fetch
 from spnhub.events.source import SourceError
-from spnhub.schemas.codec import SchemaError
+from spnhub.schemas.codec import ForeignSchemas, SchemaError, event_schema_id
 
 __all__ = ["KafkaSettings", "KafkaSettingsError", "KafkaSource", "Unreadable", "parse_kafka_url"]
 
@@ -45,7 +46,7 @@ class KafkaSource:
     """A topic as a source (:class:`spnhub.events.source.Source`). An async context manager.
 
     :param source: settings, or ``kafka://host:port[,host:port…]/topic``; security then comes from the environment
-        (``SPNHUB_KAFKA_SECURITY_PROTOCOL`` and so on).
+        (``SPNHUB_KAFKA_SECURITY_PROTOCOL`` and so on), and so does the schema registry (``SPNHUB_SCHEMA_REGISTRY``).
     :raises SourceError: not such an address; on entering: not reached, not allowed, or no such topic.
     """
 
@@ -64,6 +65,7 @@ class KafkaSource:
         self.unreadable_count = 0
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
+        self._foreign = None if source.schema_registry is None else ForeignSchemas()
         self._warnings: LastWarning | None = None
 
     async def __aenter__(self) -> Self:
@@ -158,7 +160,7 @@ class KafkaSource:
         while not queue and position < end:
             found = await consumer.getmany(place, timeout_ms=_WAIT_MS, max_records=_BATCH)
             for record in found.get(place, ()):
-                if record.offset < end and (item := self._decode(record)) is not None:
+                if record.offset < end and (item := await self._decode(record)) is not None:
                     queue.append((record.timestamp, item))
             # Also moves over what is no record: the marks of transactions, and gaps left by compaction.
             before, position = position, await consumer.position(place)
@@ -177,7 +179,7 @@ class KafkaSource:
             found = await consumer.getmany(timeout_ms=wait, max_records=_BATCH)
             for place, batch in found.items():
                 for record in batch:
-                    if (item := self._decode(record)) is not None:
+                    if (item := await self._decode(record)) is not None:
                         for ready in merger.add(place.partition, item):
                             yield ready
             if not merger.held:
@@ -189,14 +191,28 @@ class KafkaSource:
                 for item in merger.flush():
                     yield item
 
-    def _decode(self, record: Any) -> Item | None:
+    async def _decode(self, record: Any) -> Item | None:
+        frame = record.value or b""
         try:
-            return record.value, model.decode(record.value or b"")
+            if self._foreign is not None and (number := event_schema_id(frame)) not in self._foreign:
+                await self._learn(self._foreign, number)
+            return frame, model.decode(frame, self._foreign)
         except (SchemaError, KeyError) as exc:
             self.unreadable_count += 1
             if len(self.unreadable) < _UNREADABLE_LIMIT:
                 self.unreadable.append((record.partition, record.offset, str(exc)))
             return None
+
+    async def _learn(self, foreign: ForeignSchemas, schema_id: int) -> None:
+        """What the registry says of an id.
+
+        :raises SourceError: the registry doesn't say.
+        """
+        assert self.settings.schema_registry is not None
+        try:
+            foreign.learn(schema_id, await fetch(self.settings.schema_registry, schema_id))
+        except RegistryUnavailable as exc:
+            raise SourceError(f"{self.name}: {exc}") from exc
 
 
 def _now() -> float:

@@ -46,7 +46,15 @@ class KafkaSettings:
     """``host:port``, several separated by commas."""
     topic: str = "spn.events"
     partitions: int = 6
-    """Of the topic, if the shipper is the one who creates it."""
+    """Of the topic, if the shipper is the one who creates it; as the three that follow."""
+    replication: int | None = None
+    """Copies of each partition; None: as many as there are brokers, three at most."""
+    min_insync: int | None = None
+    """Copies that must have a record before it counts (``min.insync.replicas``); None: the brokers' default."""
+    retention: float | None = None
+    """Seconds that records are kept (``retention.ms``); None: the brokers' default, below 0: for ever."""
+    schema_registry: str | None = field(default=None, repr=False)
+    """URL of a registry whose schema ids are in the topic; None: the repository's own are."""
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
     sasl_username: str | None = None
@@ -64,6 +72,14 @@ class KafkaSettings:
         _check_topic(self.topic)
         if self.partitions < 1:
             raise KafkaSettingsError(f"a topic has at least one partition, not {self.partitions}")
+        if self.replication is not None and self.replication < 1:
+            raise KafkaSettingsError(f"a partition has at least one copy, not {self.replication}")
+        if self.min_insync is not None and not 1 <= self.min_insync <= (self.replication or self.min_insync):
+            raise KafkaSettingsError(
+                f"min.insync.replicas is between 1 and the copies of a partition, not {self.min_insync}"
+            )
+        if self.schema_registry is not None and not self.schema_registry.startswith(("http://", "https://")):
+            raise KafkaSettingsError("the schema registry is not an http or https URL")
         if self.security_protocol not in _PROTOCOLS:
             raise KafkaSettingsError(f"security protocol {self.security_protocol!r} is none of {', '.join(_PROTOCOLS)}")
         if self.security_protocol.startswith("SASL"):
@@ -74,9 +90,11 @@ class KafkaSettings:
 
     @staticmethod
     def security_from(environment: Mapping[str, str]) -> dict[str, str]:
-        """The security settings that are in an environment, each as ``SPNHUB_KAFKA_`` and its name in capitals."""
+        """The security settings that are in an environment, each as ``SPNHUB_KAFKA_`` and its name in capitals, and
+        the schema registry, as ``SPNHUB_SCHEMA_REGISTRY``."""
         names = [f.name for f in fields(KafkaSettings) if f.name.startswith(("security_", "sasl_", "ssl_"))]
         found = {name: environment.get(f"SPNHUB_KAFKA_{name.upper()}") for name in names}
+        found["schema_registry"] = environment.get("SPNHUB_SCHEMA_REGISTRY")
         return {name: value for name, value in found.items() if value}
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,8 +203,8 @@ class ShipperStatus:
     - ``connected``;
     - ``unreachable``: no broker, or no acknowledgement; retried for ever;
     - ``shipped``: the numbers moved; at most once a second;
-    - ``refused``: the broker will not take the record ``sequence``; retried for ever, and what isn't of its partition
-      goes on;
+    - ``refused``: the broker will not take the record ``sequence``; it is tried again, ``attempts`` times so far, while
+      what isn't of its partition goes on, until an EventsLost in the journal declares it as lost;
     - ``rewound``: the topic or the journal lost records, so what is still in the journal is shipped again;
     - ``unreadable``: the journal or the position file cannot be used; retried;
     - ``left``: it ends in order, with a ``reason`` when something was left to ship;
@@ -199,6 +217,7 @@ class ShipperStatus:
     behind: int = 0
     """Events read from the journal and not yet acknowledged."""
     sequence: int | None = None
+    attempts: int = 0
     reason: str = ""
 
     def to_json(self) -> str:

@@ -176,8 +176,8 @@ async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, brokers: 
     topic = NewTopic(
         settings.topic,
         num_partitions=settings.partitions,
-        replication_factor=max(1, min(3, brokers)),
-        topic_configs={"message.timestamp.type": "LogAppendTime"},
+        replication_factor=settings.replication or max(1, min(3, brokers)),
+        topic_configs=_topic_configs(settings),
     )
     answer = await admin.create_topics([topic])
     for name, code, *message in answer.topic_errors:
@@ -188,6 +188,15 @@ async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, brokers: 
         if partitions:
             return partitions
         await asyncio.sleep(0.05)  # created, and not yet known to the broker that we ask; the caller bounds the whole
+
+
+def _topic_configs(settings: KafkaSettings) -> dict[str, str]:
+    configs = {"message.timestamp.type": "LogAppendTime"}
+    if settings.min_insync is not None:
+        configs["min.insync.replicas"] = str(settings.min_insync)
+    if settings.retention is not None:
+        configs["retention.ms"] = str(max(-1, round(settings.retention * 1000)))
+    return configs
 
 
 async def _max_message_bytes(admin: AIOKafkaAdminClient, topic: str) -> int:

@@ -67,6 +67,7 @@ class Lane:
     :param limit: records in a batch; lower after a refusal, until the culprit is alone.
     :param byte_limit: bytes in a batch before compression, below the topic's ``max.message.bytes``.
     :param last_offset: the partition's last acknowledged offset; -1: none.
+    :param outgoing: a frame as it goes out, with the ids that are wanted there.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Lane:
         linger: float,
         last_offset: int,
         delivered: Callable[[int, list[Entry], int], None],
+        outgoing: Callable[[bytes], bytes],
     ) -> None:
         self._producer = producer
         self._topic = topic
@@ -89,10 +91,12 @@ class Lane:
         self._linger = linger
         self._last_offset = last_offset
         self._delivered = delivered
+        self._outgoing = outgoing
         self._queue: deque[Entry] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
-        self._closing = asyncio.Event()
+        self._closing = False
+        self._woken = asyncio.Event()
         self.sent_at = 0.0
         """When the batch under way was handed over (monotonic seconds); 0: none is."""
 
@@ -104,15 +108,25 @@ class Lane:
 
     def close(self) -> None:
         """Begin no other batch; :meth:`run` ends when the one under way is answered."""
-        self._closing.set()
+        self._closing = True
+        self._woken.set()
         self._more.set()
+
+    def drop(self, entry: Entry) -> bool:
+        """Forget a record that was refused, and with it the wait for its next attempt. False: it is under way."""
+        if not self._queue or self._queue[0] is not entry or self.sent_at:
+            return False
+        self._queue.popleft()
+        self._bytes -= len(entry.frame)
+        self._woken.set()
+        return True
 
     async def run(self) -> None:
         """Deliver until closed.
 
         :raises LaneBroken: another producer is needed.
         """
-        while not self._closing.is_set():
+        while not self._closing:
             if not self._queue:
                 self._more.clear()
                 await self._more.wait()
@@ -120,8 +134,8 @@ class Lane:
             pause = self._queue[0].retry_at - time.monotonic()
             if pause <= 0 and self._bytes < self._byte_limit and len(self._queue) < self._limit:
                 pause = self._linger
-                if await self._closed_within(pause):
-                    return
+                if await self._closed_within(pause) or not self._queue:
+                    continue
             elif pause > 0:
                 await self._closed_within(pause)
                 continue
@@ -130,10 +144,11 @@ class Lane:
     async def _closed_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._closing.wait()
+                await self._woken.wait()
         except TimeoutError:
             return False
-        return True
+        self._woken.clear()
+        return self._closing
 
     async def _deliver(self) -> None:
         builder, entries = self._build()
@@ -166,7 +181,10 @@ class Lane:
         for entry in islice(self._queue, self._limit):
             if entries and (entry.refusals or entries[0].refusals):
                 break  # a record known to be refused goes alone
-            if builder.append(timestamp=None, key=entry.key, value=entry.frame, headers=entry.headers) is None:
+            if (
+                builder.append(timestamp=None, key=entry.key, value=self._outgoing(entry.frame), headers=entry.headers)
+                is None
+            ):
                 break
             entries.append(entry)
         builder.close()

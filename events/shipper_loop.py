@@ -1,10 +1,12 @@
 """The shipper's work: from the journal into the window, through one producer after another, and the position on disk.
 
-What holds: an event is never passed over. The position moves only over what Kafka has acknowledged; after any failure
-everything behind it is sent again, so an event can be in the topic more than once, with the same event id and bytes.
-Within a key, first appearances are in the journal's order. A record that the broker refuses for ever holds its own
-partition and the position; the others go on until :data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are
-acknowledged beyond it. A topic that lost what it had acknowledged gets all that the journal still has.
+What holds: an event is never passed over unless the log declares it as lost. The position moves only over what Kafka
+has acknowledged; after any failure everything behind it is sent again, so an event can be in the topic more than once,
+with the same event id and bytes. Within a key, first appearances are in the journal's order. A record that the broker
+refuses holds its own partition and the position until an EventsLost in the journal declares it (the hub writes one when
+it hears of the refusal, so what the topic lacks is declared in the topic); the others go on until
+:data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are acknowledged beyond it. A topic that lost what it had
+acknowledged gets all that the journal still has.
 
 Counterparts: :mod:`spnhub.events.shipper` (the process around it), :mod:`spnhub.events.shipper_lane` (one partition),
 :mod:`spnhub.events.shipper_position`.
@@ -16,6 +18,7 @@ import asyncio
 import random
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -34,11 +37,13 @@ from spnhub.events.kafka_topic import (
     ensure_topic,
     reason_of,
 )
-from spnhub.events.model import Recorded
+from spnhub.events.model import EventsLost, Recorded
 from spnhub.events.reader import JournalReader
+from spnhub.events.registry import RegistryUnavailable, register
 from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
 from spnhub.events.shipper_position import Position, PositionFile
 from spnhub.events.shipper_window import Entry, Window
+from spnhub.schemas.codec import event_schema_id, with_schema_id
 
 __all__ = ["Shipper"]
 
@@ -52,6 +57,8 @@ _REQUEST_TIMEOUT_MS: Final = 15_000
 _ENVELOPE: Final = 512
 """Bytes kept free in a batch for its header and for what compression may add."""
 _NO_LIMIT: Final = 1 << 30
+_LOST_LIMIT: Final = 1000
+"""Declarations of losses that are remembered; of more, the oldest refused records would be tried again."""
 
 
 class Shipper:
@@ -74,6 +81,10 @@ class Shipper:
         """Read from the journal, and not yet in the window."""
         self._window = Window()
         self._limits: dict[int, int] = {}
+        self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_LIMIT)
+        """First and last sequence of what the journal declares as lost, where that may be behind the position."""
+        self._ids: dict[int, int] | None = None
+        """The registry's schema ids by ours; None while they aren't known."""
         self._saved: Position | None = None
         self._save_failed = False
         self._link = ""
@@ -111,6 +122,7 @@ class Shipper:
             before = self._window.position
             try:
                 self._open_reader()
+                await self._learn_ids()
                 state = await ensure_topic(self._settings.kafka)
                 self._compare(state)
                 await self._session(state)
@@ -121,7 +133,7 @@ class Shipper:
             except TopicShrank as exc:
                 self._rewind(str(exc))
                 pause = 0.1
-            except (KafkaUnavailable, LaneBroken) as exc:
+            except (KafkaUnavailable, RegistryUnavailable, LaneBroken) as exc:
                 self._set_link("unreachable", str(exc))
             except (JournalError, OSError) as exc:
                 self._close_reader()
@@ -132,6 +144,17 @@ class Shipper:
                 return
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
             pause = min(self._settings.backoff, max(0.1, pause * 2))
+
+    async def _learn_ids(self) -> None:
+        """Nothing is shipped before the registry's ids are known (D-12).
+
+        :raises RegistryUnavailable: they can't be had.
+        """
+        if self._ids is None and self._settings.kafka.schema_registry is not None:
+            self._ids = await register(self._settings.kafka.schema_registry)
+
+    def _outgoing(self, frame: bytes) -> bytes:
+        return frame if self._ids is None else with_schema_id(frame, self._ids[event_schema_id(frame)])
 
     async def _lock(self) -> None:
         while True:
@@ -213,7 +236,25 @@ class Shipper:
         entries = [Entry.of(frame, recorded) for frame, recorded in found]
         for entry in entries:
             self._window.add(entry)
+        for _, recorded in found:
+            if isinstance(event := recorded.event, EventsLost):
+                self._lost.append((event.first_sequence, event.last_sequence))
         return entries
+
+    def _declared(self) -> list[Entry]:
+        """Records that the broker refuses and the journal declares as lost."""
+        while self._lost and self._lost[0][1] <= self._window.position:
+            self._lost.popleft()
+        if not self._lost:
+            return []
+        refused = (entry for entry in self._window.waiting() if entry.refusals)
+        return [entry for entry in refused if any(first <= entry.sequence <= last for first, last in self._lost)]
+
+    def _pass_over(self, entry: Entry) -> None:
+        self._window.acknowledge(entry)
+        if self._refused is not None and self._refused[0] == entry.sequence:
+            self._refused = None
+            self._report("connected", reason=f"the event {entry.sequence} is declared as lost")
 
     async def _nothing_left(self) -> bool:
         """Whether it may leave without Kafka."""
@@ -274,6 +315,7 @@ class Shipper:
                     linger=self._settings.linger,
                     last_offset=self._offsets.get(partition, -1),
                     delivered=self._delivered,
+                    outgoing=self._outgoing,
                 )
             self._warnings.text = ""
             self._set_link("connected", "")
@@ -307,6 +349,10 @@ class Shipper:
             entries = [] if self._window.full else self._read()
             for entry in entries:
                 put(entry)
+            if self._refused is not None:
+                for entry in self._declared():
+                    if lanes[_partition(entry.key, partitions)].drop(entry):
+                        self._pass_over(entry)
             if last and not entries and not self._window.behind:
                 return
             await asyncio.sleep(0 if entries else _POLL)
@@ -348,10 +394,12 @@ class Shipper:
         entry.refusals += 1
         longest = 6 * self._settings.backoff
         entry.retry_at = time.monotonic() + min(longest, self._settings.backoff * 2 ** min(entry.refusals - 1, 8) / 4)
-        if self._refused != (entry.sequence, refusal.reason):
-            self._refused = (entry.sequence, refusal.reason)
-            reason = f"{refusal.reason} ({len(entry.frame)} bytes, partition {refusal.partition})"
-            self._report("refused", sequence=entry.sequence, reason=reason)
+        self._refused = (entry.sequence, refusal.reason)
+        if entry in self._declared():
+            self._pass_over(entry)
+            return
+        reason = f"{refusal.reason} ({len(entry.frame)} bytes, partition {refusal.partition})"
+        self._report("refused", sequence=entry.sequence, attempts=entry.refusals, reason=reason)
 
     # What others see -----------------------------------------------------------------------------------------------
 
@@ -378,12 +426,19 @@ class Shipper:
             self._link = state
             self._report(state, reason=reason)
 
-    def _report(self, state: str, *, reason: str = "", sequence: int | None = None) -> None:
+    def _report(self, state: str, *, reason: str = "", sequence: int | None = None, attempts: int = 0) -> None:
         window = self._window
         self._reported = (window.position, window.behind)
         self._reported_at = time.monotonic()
         self._report_to(
-            ShipperStatus(state=state, position=window.position, behind=window.behind, sequence=sequence, reason=reason)
+            ShipperStatus(
+                state=state,
+                position=window.position,
+                behind=window.behind,
+                sequence=sequence,
+                attempts=attempts,
+                reason=reason,
+            )
         )
 
 

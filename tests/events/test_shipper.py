@@ -16,7 +16,9 @@ import pytest
 from spnhub.events import model
 from spnhub.events.journal import Journal
 from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
+from spnhub.events.model import EventsLost, Recorded
 from spnhub.events.shipper_position import shipped_sequence
+from tests.events.samples import happened, killed
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import (
     events,
@@ -130,16 +132,40 @@ async def test_unusable_settings(journal: Journal, settings: ShipperSettings) ->
     assert died.reason.startswith("exit status 2: shipper: the TLS files for Kafka cannot be used")
 
 
+def fail_power(journal: Journal, last: Recorded) -> None:
+    """The last event is shipped, and the disk hasn't got it."""
+    journal.close()
+    (segment,) = journal.folder.glob("*.segment")
+    os.truncate(segment, segment.stat().st_size - len(model.encode(last)) - 8)
+
+
 async def test_power_failure_of_the_journal(journal: Journal, settings: ShipperSettings) -> None:
-    """A journal that has lost events already shipped, and uses their numbers again, is noticed: nothing is passed
-    over, and both versions are there for `verify` to find."""
+    """A journal that has lost events already shipped uses none of their numbers again: the topic has no two events
+    with one number, and what it has more than the journal is declared as lost there."""
     before = write(journal, events(50))
     async with shipping(settings) as (_, statuses):
         await statuses.position(50)
-    journal.close()
-    (segment,) = journal.folder.glob("*.segment")
-    frame = len(model.encode(before[-1])) + 8
-    os.truncate(segment, segment.stat().st_size - frame)
+    fail_power(journal, before[-1])
+    with open_journal(journal.folder) as reopened:
+        after = write(reopened, events(3, seed=7))
+        async with shipping(settings) as (_, statuses):
+            await statuses.position(reopened.appended)
+    found = [recorded for _, recorded in await read_topic(settings.kafka)]
+    assert happened(found) == [*before, found[50], *after]
+    lost = found[50].event
+    assert isinstance(lost, EventsLost)
+    assert (lost.first_sequence, lost.last_sequence, found[50].sequence) == (50, 50, 51)
+    assert [recorded.sequence for recorded in found] == list(range(1, len(found) + 1))
+
+
+async def test_power_failure_that_took_the_reservation(journal: Journal, settings: ShipperSettings) -> None:
+    """Where numbers are used again all the same, that is noticed: nothing is passed over, and both versions are there
+    for `verify` to find."""
+    before = write(journal, events(50))
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(50)
+    fail_power(journal, before[-1])
+    killed(journal.folder)
     with open_journal(journal.folder) as reopened:
         after = write(reopened, events(3, seed=7))
         async with shipping(settings) as (_, statuses):

@@ -19,9 +19,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.partitioner import DefaultPartitioner
 
 from spnhub.events.journal import Journal
+from spnhub.events.kafka import KafkaSource
 from spnhub.events.kafka_settings import ShipperSettings
 from spnhub.events.model import Recorded, SessionRefused
 from spnhub.events.shipper_window import key_of
+from spnhub.events.verify import verify
+from tests.events.samples import events_lost
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import (
     create_topic,
@@ -135,6 +138,29 @@ async def test_record_refused(journal: Journal, settings: ShipperSettings) -> No
         await alter_topic(settings, "100000")
         await statuses.position(journal.appended)
     assert unique(await read_topic(settings.kafka)) == written
+
+
+async def test_record_refused_and_declared(journal: Journal, settings: ShipperSettings) -> None:
+    """When the journal says that a refused record is lost, it is passed over at once and the rest goes on; after a
+    restart it isn't tried for long; the topic's own log declares what it lacks."""
+    await create_topic(settings.kafka, max_message_bytes="3000", message_timestamp_type="LogAppendTime")
+    chance = random.Random(5)
+    large = "".join(chance.choices(string.printable, k=6000))
+    written = write(journal, [SessionRefused(realm=None, network_urn=None, reason=large), *events(100)])
+    async with shipping(replace(settings, backoff=60.0)) as (_, statuses):
+        refused = await statuses.state("refused")
+        assert (refused.sequence, refused.attempts) == (1, 1)
+        written += write(journal, [events_lost(1, 1)])
+        await statuses.position(journal.appended)
+    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written[1:]
+    async with KafkaSource(settings.kafka) as source:
+        (log,) = (await verify([source])).logs
+    assert log.gaps == ()  # what comes before the first event counts as taken by retention
+    for path in journal.folder.glob("shipped-*.json"):
+        path.unlink()
+    async with shipping(replace(settings, backoff=60.0)) as (_, statuses):
+        await statuses.position(journal.appended)
+    assert "refused" not in statuses.states()
 
 
 async def test_limit_lowered(journal: Journal, settings: ShipperSettings) -> None:

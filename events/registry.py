@@ -1,0 +1,72 @@
+"""A schema registry with Confluent's API: Confluent's own, Karapace, Apicurio, or a hub's ``--ops`` for readers.
+
+The journal holds the repository's ids; with a registry the shipper writes the registry's instead, and readers learn
+from it what an id means (D-12). Subjects are named by record (``spn.event.SessionStarted``), since several kinds stand
+in one topic. Counterparts: :mod:`spnhub.events.shipper_loop` (writes), :mod:`spnhub.events.kafka` (reads).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from spnhub.schemas import codec
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["RegistryUnavailable", "fetch", "register"]
+
+_TIMEOUT: Final = 10.0
+_CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+
+
+class RegistryUnavailable(Exception):
+    """It can't be reached, or doesn't do what was asked; the message names it and says why. A retry may help."""
+
+
+async def register(url: str) -> dict[int, int]:
+    """Register all schemas of all versions, oldest first; the registry's id by ours. Doing it again changes nothing.
+
+    :param url: with user name and password, if it wants them.
+    :raises RegistryUnavailable: one of them couldn't be.
+    """
+    found: dict[int, int] = {}
+    async with _client(url) as client:
+        for name, versions in codec.EVENT_IDS.items():
+            for _, number in sorted(versions.items()):
+                path = f"/subjects/{codec.EVENT_NAMESPACE}.{name}/versions"
+                answer = await _ask(client, "POST", path, {"schema": codec.event_schema_text(number)})
+                found[number] = int(answer["id"])
+    return found
+
+
+async def fetch(url: str, schema_id: int) -> str:
+    """The schema with this id, as JSON text.
+
+    :raises RegistryUnavailable: it can't be had.
+    """
+    async with _client(url) as client:
+        return str((await _ask(client, "GET", f"/schemas/ids/{schema_id}", None))["schema"])
+
+
+def _client(url: str) -> httpx.AsyncClient:
+    import httpx  # noqa: PLC0415 - it takes a while to load, and most shippers need no registry
+
+    return httpx.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT, headers={"Content-Type": _CONTENT_TYPE})
+
+
+async def _ask(client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    import httpx  # noqa: PLC0415
+
+    shown = httpx.URL(client.base_url).copy_with(username=None, password=None)
+    name = f"schema registry {str(shown).rstrip('/')}"
+    try:
+        response = await client.request(method, path, content=None if body is None else json.dumps(body))
+        answer = response.json() if response.content else {}
+    except (httpx.HTTPError, ValueError) as exc:
+        raise RegistryUnavailable(f"{name}: {str(exc) or type(exc).__name__}") from exc
+    if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
+        said = answer.get("message", "") if isinstance(answer, dict) else ""
+        raise RegistryUnavailable(f"{name}: {method} {path} was answered with {response.status_code} {said}".rstrip())
+    return answer
