@@ -1,21 +1,29 @@
 """What hubs held at a moment: the fold of each log up to a sequence or a time.
 
-Pure. Counterparts: :mod:`spnhub.events.state` (the fold), :mod:`spnhub.cli.log_state`.
+Counterparts: :mod:`spnhub.events.state` (the fold), :mod:`spnhub.cli.log_state`.
 """
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from spnhub.events.journal_files import load_identity, segments
 from spnhub.events.lifecycle import format_time
 from spnhub.events.merge import LogKey, log_key
 from spnhub.events.model import Recorded, from_datetime
 from spnhub.events.plain import plain
+from spnhub.events.reader import JournalReader
 from spnhub.events.state import HubState
 
 __all__ = ["HubAt", "Moment", "MomentError", "States"]
+
+_LOOK: Final = 4096
+"""Bytes read to see when a segment begins."""
 
 
 class MomentError(ValueError):
@@ -57,10 +65,28 @@ class HubAt:
     hub_id: str
     journal_id: str
     first: int
-    """Sequence of the first event of the log that there was."""
+    """Sequence of the first event of the log that there is."""
     state: HubState = field(default_factory=HubState)
     passed: bool = False
     """The log has reached the moment."""
+    known: bool = False
+    """What was open and defined has been known: from the log's beginning, or from a snapshot."""
+
+    def take(self, recorded: Recorded, moment: Moment) -> bool:
+        """Take in the next event of the log; False: the moment is passed."""
+        if self.passed:
+            return False
+        if moment.sequence is not None:
+            self.passed = recorded.sequence >= moment.sequence
+            if recorded.sequence > moment.sequence:
+                return False
+        elif moment.time is not None and recorded.timestamp > moment.time:
+            self.passed = True
+            return False
+        if recorded.sequence > self.state.last_sequence:
+            self.state.apply(recorded)
+            self.known = self.known or self.state.exact
+        return not self.passed
 
     def to_json(self) -> dict[str, Any]:
         """For programs: field names as everywhere outside, times as text."""
@@ -70,6 +96,7 @@ class HubAt:
             "journalId": self.journal_id,
             "sequence": state.last_sequence,
             "timestamp": format_time(state.last_timestamp) if state.last_sequence else None,
+            "run": None if state.run is None else plain(state.run),
             "realms": [plain(one) for one in definitions.realms.values()],
             "networks": [plain(one) for one in definitions.networks.values()],
             "services": [plain(one) for one in definitions.services.values()],
@@ -90,26 +117,50 @@ class States:
         self._hub = hub
         self._logs: dict[LogKey, HubAt] = {}
 
-    def take(self, recorded: Recorded) -> bool:
-        """Take in the next event of its log; False: this log has passed the moment."""
+    def take(self, recorded: Recorded) -> None:
+        """Take in the next event of its log."""
         key = log_key(recorded)
         if self._hub is not None and self._hub not in {key[0], str(key[1])}:
-            return True
+            return
         log = self._logs.get(key)
         if log is None:
             log = self._logs[key] = HubAt(key[0], str(key[1]), recorded.sequence)
-        if log.passed:
-            return False
-        if self._moment.sequence is not None:
-            log.passed = recorded.sequence >= self._moment.sequence
-            if recorded.sequence > self._moment.sequence:
-                return False
-        elif self._moment.time is not None and recorded.timestamp > self._moment.time:
-            log.passed = True
-            return False
-        if recorded.sequence > log.state.last_sequence:
-            log.state.apply(recorded)
-        return not log.passed
+        log.take(recorded, self._moment)
+
+    def read_journal(self, folder: Path) -> None:
+        """Take in a journal from the segment on that tells enough: its snapshot says what there was before.
+
+        :raises spnhub.events.journal_files.JournalError: it can't be read.
+        """
+        identity = load_identity(folder)
+        key = identity.hub_id, identity.journal_id
+        if self._hub is not None and self._hub not in {key[0], str(key[1])}:
+            return
+        kept = [first for first, _ in segments(folder)]
+        place, back = self._segment(folder, kept), 1
+        while kept and key not in self._logs:
+            log = HubAt(key[0], str(key[1]), kept[0])
+            with JournalReader(folder, after=kept[place] - 1) as reader:
+                while (batch := reader.read()) and all(log.take(recorded, self._moment) for _, recorded in batch):
+                    pass
+            if log.known or place == 0:
+                self._logs[key] = log
+            # The moment is before the end of the segment's snapshot.
+            place, back = max(0, place - back), back * 2
+
+    def _segment(self, folder: Path, kept: Sequence[int]) -> int:
+        """The last segment that begins at or before the moment."""
+        sequence, time = self._moment.sequence, self._moment.time
+        if sequence is not None:
+            return max(0, bisect.bisect_right(kept, sequence) - 1)
+        assert time is not None
+        for place in range(len(kept) - 1, 0, -1):
+            # A segment's first event has the latest time of all before it.
+            with JournalReader(folder, after=kept[place] - 1) as reader:
+                batch = reader.read(_LOOK)
+            if batch and batch[0][1].timestamp <= time:
+                return place
+        return 0
 
     def finish(self) -> list[HubAt]:
         """The hubs, by id.

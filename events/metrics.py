@@ -21,6 +21,7 @@ from spnhub.events.model import (
     ConnectionPaused,
     ConnectionRefused,
     ConnectionResumed,
+    ConnectionSnapshot,
     ConnectionStarted,
     InventoryLoaded,
     InventoryRejected,
@@ -30,6 +31,7 @@ from spnhub.events.model import (
     ServiceStartFailed,
     SessionEnded,
     SessionRefused,
+    SessionSnapshot,
     SessionStarted,
 )
 from spnhub.events.resumption import Resumptions
@@ -288,7 +290,7 @@ def _fold(log: _Log, recorded: Recorded) -> None:
     state, event = log.state, recorded.event
     sessions, connections = len(state.sessions), len(state.connections)
     match event:
-        case SessionStarted():
+        case SessionStarted() | SessionSnapshot():
             known = state.sessions.get(event.spn_session_id)
             if known is None:
                 sessions += 1
@@ -298,7 +300,7 @@ def _fold(log: _Log, recorded: Recorded) -> None:
             if known is not None:
                 sessions -= 1
                 _less(log.sessions, (known.realm or "", known.service_urn, str(known.end_point_type)))
-        case ConnectionStarted():
+        case ConnectionStarted() | ConnectionSnapshot():
             if connection_key(event) not in state.connections:
                 connections += 1
                 log.connections[event.realm or "", event.service_urn] += 1
@@ -309,7 +311,7 @@ def _fold(log: _Log, recorded: Recorded) -> None:
                 _less(log.connections, (leg.realm or "", leg.service_urn))
     state.apply(recorded)
     if (len(state.sessions), len(state.connections)) != (sessions, connections):
-        # Other events tell of what is open, too, where a log's beginning is gone.
+        # The end of a snapshot tells of what is open no longer, where a part of the log is gone.
         log.sessions = Counter(
             (one.realm or "", one.service_urn, str(one.end_point_type)) for one in state.sessions.values()
         )

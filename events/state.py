@@ -15,7 +15,10 @@ from typing import NamedTuple
 from spnhub.events.definitions import DefinitionName, Definitions, DefinitionSnapshot, name_in_snapshot
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionLost,
+    ConnectionPaused,
     ConnectionRefused,
+    ConnectionResumed,
     ConnectionSnapshot,
     ConnectionStarted,
     DisconnectReason,
@@ -29,6 +32,7 @@ from spnhub.events.model import (
     NetworkSnapshot,
     RealmSnapshot,
     Recorded,
+    ResumeRefused,
     ServiceSnapshot,
     SessionEnded,
     SessionSnapshot,
@@ -151,7 +155,10 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
             return state
 
 
-def connection_key(event: ConnectionStarted | ConnectionEnded) -> ConnectionKey:
+LegEvent = ConnectionStarted | ConnectionEnded | ConnectionPaused | ConnectionResumed
+
+
+def connection_key(event: LegEvent | ConnectionSnapshot) -> ConnectionKey:
     """The key of the leg that the event is about."""
     return ConnectionKey(
         event.consumer_side_spn_session_id, event.provider_side_spn_session_id, event.spn_connection_id
@@ -206,6 +213,7 @@ class FaultKind(enum.StrEnum):
     DOUBLE_START = "doubleStart"
     END_WITHOUT_START = "endWithoutStart"
     UNKNOWN_SESSION = "unknownSession"
+    UNKNOWN_LEG = "unknownLeg"
     WRONG_COUNT = "wrongCount"
     WRONG_START = "wrongStart"
     WRONG_SNAPSHOT = "wrongSnapshot"
@@ -309,6 +317,10 @@ class HubState:
                 return self._connection_ended(event, recorded)
             case ConnectionRefused():
                 return self._known_sessions(recorded, event.consumer_side_spn_session_id)
+            case ResumeRefused() | ConnectionLost():
+                return self._known_sessions(recorded, event.spn_session_id)
+            case ConnectionPaused() | ConnectionResumed():
+                return self._open_leg(event, recorded)
             case EventsLost():
                 self.lost += event.count
             case WeightChanged():
@@ -471,6 +483,11 @@ class HubState:
             return (_fault(FaultKind.WRONG_START, recorded, message),)
         return ()
 
+    def _open_leg(self, event: ConnectionPaused | ConnectionResumed, recorded: Recorded) -> tuple[Fault, ...]:
+        if connection_key(event) in self.connections:
+            return ()
+        return (_fault(FaultKind.UNKNOWN_LEG, recorded, f"{event.event_type} names {_leg(event)}, which is not open"),)
+
     def _known_sessions(self, recorded: Recorded, *ids: str) -> tuple[Fault, ...]:
         what = recorded.event.event_type
         return tuple(
@@ -480,7 +497,7 @@ class HubState:
         )
 
 
-def _leg(event: ConnectionStarted | ConnectionEnded) -> str:
+def _leg(event: LegEvent) -> str:
     sessions = f"{event.consumer_side_spn_session_id} and {event.provider_side_spn_session_id}"
     return f"connection {event.spn_connection_id} of sessions {sessions}"
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spnhub.cli.log_reading import Json, Sources, enter, run, watched
+from spnhub.cli.log_reading import Json, Sources, enter, entries, run
 from spnhub.events.at import HubAt, Moment, MomentError, States
 from spnhub.events.lifecycle import format_time
-from spnhub.events.merge import merge
-from spnhub.events.reader import JournalSource
 from spnhub.settings import ConfigurationError
 
 __all__ = ["state"]
@@ -39,15 +38,14 @@ def state(
     found = States(moment, hub)
 
     async def read() -> None:
+        topics = [name for name in sources if "://" in name]
         async with AsyncExitStack() as stack:
-            entered = await enter(stack, sources)
-            alone = len(entered) == 1 and isinstance(entered[0], JournalSource)
-            # One journal is one log, already in its order: what comes after the moment needn't be read.
-            events = entered[0].records(follow=False) if alone else merge(entered)
-            async with aclosing(watched(events, sources)) as watching:
-                async for _, recorded in watching:
-                    if not found.take(recorded) and alone:
-                        break
+            for source in await enter(stack, [name for name in sources if name not in topics]):
+                found.read_journal(Path(source.name))
+        if topics:
+            async with entries(topics) as events:
+                async for _, recorded in events:
+                    found.take(recorded)
 
     status = run(read)
     if status:
@@ -72,6 +70,9 @@ def _show(hub: HubAt) -> None:
         f"after sequence {held.last_sequence:,}, {format_time(held.last_timestamp)}" if held.last_sequence else "empty"
     )
     out.print(f"hub {hub.hub_id}, journal {hub.journal_id}: {when}", markup=False)
+    if held.run is not None:
+        ended = "running" if held.run.stopped_at is None else f"stopped at {format_time(held.run.stopped_at)}"
+        out.print(f"started at {format_time(held.run.started_at)}, {ended}", markup=False)
     out.print(
         f"{len(held.definitions.services)} services defined, {len(held.sessions)} sessions and"
         f" {len(held.connections)} connections open",
