@@ -8,26 +8,31 @@ streams.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.adapter import open_pair
-from spnhub.transport.endpoint.base import Endpoint, Pair
-from spnhub.transport.endpoint.config import Pem, Runtime, read_config
-from spnhub.transport.endpoint.connection import ConsumerConnection
+from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
+from spnhub.transport.endpoint.config import RESOLVE_INTERVAL, Pem, Runtime, read_config
+from spnhub.transport.endpoint.core import RESUME_TIMEOUT, ConnectionChange
 from spnhub.transport.endpoint.provider import ConnectionRequest, ProviderEndpoint
+from spnhub.transport.endpoint.replay import REPLAY_MAX
+from spnhub.transport.endpoint.roles import ConsumerConnection
 from spnhub.transport.endpoint.session import CONNECT_BOUND
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.engine import Limits
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, EndpointClosed, SessionLost
+from spnhub.transport.errors import SessionLost, SpnError
 
 __all__ = [
+    "ConnectionChange",
     "ConnectionRequest",
     "ConsumerEndpoint",
     "Pair",
     "ProviderEndpoint",
+    "SessionChange",
     "create_consumer_endpoint",
     "create_provider_endpoint",
 ]
@@ -40,52 +45,58 @@ class ConsumerEndpoint(Endpoint):
     """Uses a service."""
 
     async def connect(self, *, timeout: float = CONNECT_TIMEOUT, limit: int = 65536) -> Pair:
-        """A connection to a provider of the service.
+        """A connection to a provider of the service, through any hub that gives one.
 
-        :param timeout: seconds at most, the wait for a lost session to come back included.
+        :param timeout: seconds at most, the wait for a session included.
         :param limit: see :class:`asyncio.StreamReader`.
-        :raises ConnectionRefused: the hub or the provider said no.
+        :raises ConnectionRefused: the hubs or the provider said no.
         :raises ConnectionAborted: it ended before it was established.
         :raises SessionLost: there is no session in time.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
-        return open_pair(self._loop, await self._open(timeout), limit)
+        end = self._loop.time() + timeout
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    await self.wait_established()
+            except TimeoutError:
+                raise SessionLost(f"no session to {self._config.host} in time") from None
+            try:
+                connection = await self._open(max(0.0, end - self._loop.time()))
+            except SessionLost:
+                # Nothing was there to try: it was lost just now.
+                if self._loop.time() >= end:
+                    raise
+            else:
+                return open_pair(self._loop, connection, limit)
 
     async def connect_stream(self, *, timeout: float = CONNECT_TIMEOUT) -> Stream:
-        """The same, as the :class:`Stream` that :meth:`connect` is built on. Cancelled: it is aborted."""
+        """The same, as the :class:`Stream` that :meth:`connect` is built on. Cancelled: it is aborted.
+
+        :raises SessionLost: no session is up, and none is about to be; at once (see :meth:`wait_established`).
+        """
+        self._check_open()
         return await self._open(timeout)
 
     async def _open(self, timeout: float) -> ConsumerConnection:
-        end = self._loop.time() + timeout
-        await self._wait_for_session(end)
-        assert self._session is not None
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[ConsumerConnection] = self._loop.create_future()
 
-        def on_connected() -> None:
-            if not done.done():
-                done.set_result(None)
+        def on_connected(connection: ConsumerConnection) -> None:
+            if done.done():
+                connection.abort(Code.PEER_RESET)
+            else:
+                done.set_result(connection)
 
-        def on_failed(error: ConnectionAborted | ConnectionRefused) -> None:
+        def on_failed(error: SpnError) -> None:
             if not done.done():
                 done.set_exception(error)
 
-        connection = self._session.open(on_connected, on_failed, timeout=max(0.0, end - self._loop.time()))
+        attempt = self._core.open(on_connected, on_failed, timeout)
         try:
-            await done
+            return await done
         except asyncio.CancelledError:
-            connection.abort(Code.PEER_RESET)
+            attempt.cancel(Code.PEER_RESET)
             raise
-        return connection
-
-    async def _wait_for_session(self, end: float) -> None:
-        while self._closed or self._session is None or not self._session.established:
-            if self._closed or self.state is SessionState.FAILED:
-                raise EndpointClosed("the endpoint is closed") from self._failure
-            try:
-                async with asyncio.timeout_at(end):
-                    await self._changed.wait()
-            except TimeoutError:
-                raise SessionLost(f"no session to {self._config.host} in time") from None
 
 
 async def create_consumer_endpoint(
@@ -96,21 +107,38 @@ async def create_consumer_endpoint(
     trust: Pem | None = None,
     *,
     instance_id: str | None = None,
+    hub_addresses: Sequence[str] | None = None,
+    resolver: str | None = None,
+    resolve_interval: float = RESOLVE_INTERVAL,
+    resume_timeout: float = RESUME_TIMEOUT,
+    replay_buffer: int = REPLAY_MAX,
+    replay_budget: int | None = None,
     retries: int | None = None,
     wait_for_hub: bool = False,
     limits: Limits | None = None,
+    on_session: Callable[[SessionChange], None] | None = None,
+    on_connection: Callable[[ConnectionChange], None] | None = None,
     runtime: Runtime | None = None,
 ) -> ConsumerEndpoint:
-    """A consumer of ``service_urn``, with its session established (D-19).
+    """A consumer of ``service_urn``, with a first session established (D-19). It has one with every hub (R-3.2).
 
     :param hub_url: ``https://fqdn:port``; the port may be left out (443). An address instead of a name can't be used.
     :param certificate: PEM, the chain of the client certificate, leaf first: text, bytes, or a path.
     :param certificate_key: PEM, likewise.
     :param trust: PEM, the CA certificates that the hub's certificate must chain to; None: the system's roots.
     :param instance_id: which instance this is; stable over reconnects. None: random.
-    :param retries: how often in a row a lost session is tried again before the endpoint has Failed; None: for ever.
+    :param hub_addresses: the hubs' addresses, each ``IP``, ``IP:PORT`` or ``[V6]:PORT``; None: DNS is asked (D-32).
+    :param resolver: the DNS server to ask, ``IP`` or ``IP:PORT``; None: the system's resolver.
+    :param resolve_interval: seconds between two looks at DNS.
+    :param resume_timeout: seconds after which a connection that could not be resumed is aborted.
+    :param replay_buffer: bytes; what is kept of one connection until it is acknowledged may grow to this.
+    :param replay_budget: bytes; what all connections may have together above 256 KiB each. None: 64 MiB, shared by all
+        endpoints of the process that say None.
+    :param retries: how often in a row a lost session is tried again before it has Failed; None: for ever.
     :param wait_for_hub: don't raise what a retry can help against, but retry the first session, too.
     :param limits: of the QUIC engine.
+    :param on_session: told of every change of a session's state.
+    :param on_connection: told when a connection is paused, resumed, or lost because it could not be resumed.
     :param runtime: engine, sockets, names and randomness, for tests.
     :raises ConfigurationError: an argument that can't be used.
     :raises HubUnreachable: no address, or nobody answers.
@@ -125,11 +153,17 @@ async def create_consumer_endpoint(
         certificate_key,
         trust,
         instance_id=instance_id,
+        hub_addresses=hub_addresses,
+        resolver=resolver,
+        resolve_interval=resolve_interval,
+        resume_timeout=resume_timeout,
+        replay_buffer=replay_buffer,
+        replay_budget=replay_budget,
         retries=retries,
         wait_for_hub=wait_for_hub,
         limits=limits,
     )
-    endpoint = ConsumerEndpoint(config, runtime or Runtime())
+    endpoint = ConsumerEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))
     await endpoint._start()
     return endpoint
 
@@ -143,14 +177,22 @@ async def create_provider_endpoint(
     *,
     weight: int = 100,
     instance_id: str | None = None,
+    hub_addresses: Sequence[str] | None = None,
+    resolver: str | None = None,
+    resolve_interval: float = RESOLVE_INTERVAL,
+    resume_timeout: float = RESUME_TIMEOUT,
+    replay_buffer: int = REPLAY_MAX,
+    replay_budget: int | None = None,
     retries: int | None = None,
     wait_for_hub: bool = False,
     limits: Limits | None = None,
+    on_session: Callable[[SessionChange], None] | None = None,
+    on_connection: Callable[[ConnectionChange], None] | None = None,
     runtime: Runtime | None = None,
 ) -> ProviderEndpoint:
-    """A provider of ``service_urn``, with its session established (D-19).
+    """A provider of ``service_urn``, with a first session established (D-19). It has one with every hub (R-3.2).
 
-    :param weight: its share of new connections (R-5.3), at least 0.
+    :param weight: its share of new connections (R-5.3), at least 0; the same at every hub.
 
     For the rest see :func:`create_consumer_endpoint`.
     """
@@ -163,10 +205,16 @@ async def create_provider_endpoint(
         trust,
         weight=weight,
         instance_id=instance_id,
+        hub_addresses=hub_addresses,
+        resolver=resolver,
+        resolve_interval=resolve_interval,
+        resume_timeout=resume_timeout,
+        replay_buffer=replay_buffer,
+        replay_budget=replay_budget,
         retries=retries,
         wait_for_hub=wait_for_hub,
         limits=limits,
     )
-    endpoint = ProviderEndpoint(config, runtime or Runtime())
+    endpoint = ProviderEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))
     await endpoint._start()
     return endpoint

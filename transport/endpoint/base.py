@@ -1,112 +1,152 @@
-"""What both roles of an endpoint have in common, on asyncio: a session that comes back by itself, and its orderly end.
+"""What both roles of an endpoint have in common, on asyncio: clock, sockets, DNS, and the orderly end.
 
-Everything that decides is sans-I/O in :mod:`spnhub.transport.endpoint.session` and
-:mod:`spnhub.transport.endpoint.connection`; here are the clock and the tasks. Counterparts:
+Everything that decides is sans-I/O in :mod:`spnhub.transport.endpoint.core`. Counterparts:
 :mod:`spnhub.transport.endpoint.api` and :mod:`spnhub.transport.endpoint.provider` have the roles,
-:mod:`spnhub.transport.endpoint.config` reads the arguments, :mod:`spnhub.transport.udp` has the sockets.
+:mod:`spnhub.transport.endpoint.config` reads the arguments, :mod:`spnhub.transport.udp` has the sockets,
+:mod:`spnhub.transport.endpoint.addresses` looks the hubs up.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from spnhub.actors.codes import Code
+from spnhub.transport.endpoint.addresses import AddressBook, Addresses, IpAddress
 from spnhub.transport.endpoint.config import EndpointConfig, Runtime
-from spnhub.transport.endpoint.connection import ProviderConnection
+from spnhub.transport.endpoint.core import ConnectionChange, EndpointCore
+from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.session import Session
-from spnhub.transport.endpoint.states import SessionEvent, SessionState, session_machine
-from spnhub.transport.engine import ClientPolicy, EngineEvent
-from spnhub.transport.errors import EndpointClosed, HandshakeRejected, HubUnreachable, SessionRefused, SpnError
-from spnhub.transport.protocol import ALPN, SessionRequest
+from spnhub.transport.endpoint.slot import SessionChange
+from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.engine import Address, EngineEvent
+from spnhub.transport.errors import EndpointClosed, HubUnreachable, SessionLost, SpnError
 
-__all__ = ["DRAIN_TIMEOUT", "Endpoint", "Pair"]
+__all__ = ["DRAIN_TIMEOUT", "Endpoint", "Observers", "Pair"]
 
 DRAIN_TIMEOUT: Final = 10.0
 """Seconds that an endpoint's close leaves to open connections."""
 FLUSH_BOUND: Final = 1.0
 """Seconds that the acknowledgement of the last packets may take."""
-BACKOFF_BASE: Final = 0.5
-BACKOFF_CAP: Final = 30.0
-STABLE_AFTER: Final = 30.0
-"""A session that was up for this many seconds makes the next backoff begin anew."""
+LOOKUP_PAUSE: Final = 1.0
+"""Seconds between two lookups at least, however many ask for one."""
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Endpoint:
-    """What both roles have in common. Made by the ``create_`` functions only; use it in the loop that made it."""
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Functions that are told what happens, from the loop, in order. For log lines."""
 
-    def __init__(self, config: EndpointConfig, runtime: Runtime) -> None:
+    on_session: Callable[[SessionChange], None] | None = None
+    on_connection: Callable[[ConnectionChange], None] | None = None
+
+
+class Endpoint:
+    """What both roles have in common. Made by the ``create_`` functions only; use it in the loop that made it.
+
+    A :class:`~spnhub.transport.endpoint.core.CoreListener`.
+    """
+
+    def __init__(self, config: EndpointConfig, runtime: Runtime, observers: Observers) -> None:
+        """:raises ConfigurationError: the resolver can't be asked for the hub's name."""
         self._config = config
         self._runtime = runtime
+        self._observers = observers
         self._loop = asyncio.get_running_loop()
+        self._addresses = Addresses(config.host, config.port, static=config.hub_addresses, resolver=config.resolver)
         self._engine, self._udp = runtime.build(config.limits, self._on_events)
-        self._machine = session_machine()
-        self._session: Session | None = None
-        self._ended: asyncio.Future[SpnError] | None = None
-        """Of the current session."""
+        self._core = EndpointCore(
+            self._engine, config.core_settings(), self, clock=self._udp.now, random=runtime.random
+        )
         self._changed = asyncio.Event()
-        """Set, and replaced, when the state or the number of connections changes."""
-        self._established: asyncio.Future[None] = self._loop.create_future()
-        """Of the first session: what the ``create_`` functions wait for."""
+        """Set, and replaced, when something that is waited for may be so."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._finished = False
         self._drain_end = 0.0
         self._drained = False
         """Closed, and nobody is given more time."""
-        self._draining = 0
-        """Connections that were left when last somebody was told."""
-        self._failure: SpnError | None = None
-        self._keeper = self._loop.create_task(self._keep())
-        self._keeper.add_done_callback(self._on_keeper_done)
+        self._last: Session | None = None
+        self._last_error: SpnError | None = None
+        """Why the last session that was lost was lost."""
+        self._check = asyncio.Event()
+        """A lookup is wanted before its time."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn(self._watch_addresses())
 
     # --------------------------------------------------------------------------------------------------- for programs
 
     @property
     def state(self) -> SessionState:
-        """R-2.6."""
-        return self._machine.state
+        """R-2.6, of whichever session is most alive."""
+        if self._core.failed is not None:
+            return SessionState.FAILED
+        if self._closed:
+            return SessionState.CLOSED if self._finished else SessionState.CLOSING
+        return self._core.state
 
     @property
     def session_id(self) -> str:
-        """spnSessionId of the current or last session (D-2)."""
-        return self._session.spn_session_id if self._session is not None else ""
+        """spnSessionId of the oldest session that is up, or of the last that was (D-2)."""
+        return self._current.spn_session_id if self._current is not None else ""
 
     @property
     def hub_id(self) -> str:
-        """The hub process that has the current or last session."""
-        return self._session.hub_id if self._session is not None else ""
+        """The hub process that has that session."""
+        return self._current.hub_id if self._current is not None else ""
+
+    @property
+    def sessions(self) -> dict[IpAddress, SessionState]:
+        """The hub's addresses and the state of the session with each."""
+        return {slot.remote: slot.state for slot in self._core.slots()}
 
     @property
     def connections(self) -> int:
         """Connections that have not ended, those included whose last packets are still on their way."""
-        return self._session.connections if self._session is not None else 0
+        return self._core.connections
+
+    @property
+    def paused(self) -> int:
+        """Connections that wait to be resumed."""
+        return self._core.paused
+
+    async def wait_established(self) -> None:
+        """Wait until a session is up.
+
+        :raises EndpointClosed: the endpoint was closed, or has failed for good.
+        """
+        while self._closed or not self._core.established:
+            self._check_open()
+            await self._changed.wait()
 
     async def wait_ended(self) -> SpnError | None:
-        """Wait until the current session is over; why, or None if this endpoint was closed."""
-        if self._ended is not None:
-            error = await asyncio.shield(self._ended)
-            return None if isinstance(error, EndpointClosed) else error
-        return self._failure
+        """Wait until no session is up; why the last was lost, or None if this endpoint was closed."""
+        while self._core.established:
+            await self._changed.wait()
+        if self._closed:
+            return None
+        return self._core.failed or self._last_error
 
     async def wait_closed(self) -> None:
         """Wait until the endpoint is Closed, or has Failed for good.
 
         :raises SpnError: why it has failed.
         """
-        while self.state not in (SessionState.CLOSED, SessionState.FAILED):
+        while not self._finished and self._core.failed is None:
             await self._changed.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._core.failed is not None:
+            raise self._core.failed
 
     async def aclose(self, drain_timeout: float = DRAIN_TIMEOUT) -> None:
-        """End in order: no new connections, time for the open ones to end, then the session.
+        """End in order: no new connections, time for the open ones to end (and to be resumed), then the sessions.
 
         A provider's weight becomes 0 first (R-5.4); what was on its way to it by then is still given to
-        :meth:`ProviderEndpoint.listen`, and its session ends when the hub says that all connections are closed.
+        :meth:`ProviderEndpoint.listen`, and its sessions end when every hub says that all connections are closed.
 
         :param drain_timeout: seconds; what is still open then is aborted, for both sides. A second call may shorten it.
         """
@@ -114,14 +154,16 @@ class Endpoint:
         if self._closed:
             self._drain_end = min(self._drain_end, end)
             self._notify()
-            while self.state not in (SessionState.CLOSED, SessionState.FAILED):
+            while not self._finished:
                 await self._changed.wait()
             return
         self._closed = True
         self._drain_end = end
-        if self.state is not SessionState.FAILED:
-            self._fire(SessionEvent.SHUTDOWN_SIGNAL)
         try:
+            if drain_timeout > 0:
+                self._begin_drain()
+            self._core.close()
+            self._notify()
             await self._drain()
         finally:
             await self._finish()
@@ -138,243 +180,200 @@ class Endpoint:
     ) -> None:
         await self.aclose(DRAIN_TIMEOUT if error is None else 0)
 
-    # --------------------------------------------------------------------------------------------------- the session
-
-    async def _keep(self) -> None:
-        """A session, and the next when it is lost, until closed or failed."""
-        attempt = 0
-        try:
-            while True:
-                self._fire(SessionEvent.RETRY if self.state is SessionState.WAITING else SessionEvent.CONNECT)
-                began = self._loop.time()
-                try:
-                    await self._connect()
-                except SpnError as exc:
-                    error = exc
-                    if not self._established.done() and not self._config.wait_for_hub:
-                        raise
-                else:
-                    began = self._loop.time()
-                    if not self._established.done():
-                        self._established.set_result(None)
-                    assert self._ended is not None
-                    error = await asyncio.shield(self._ended)
-                if self._closed:
-                    if self.state is SessionState.CLOSING:
-                        self._fire(SessionEvent.LOST)
-                    return
-                if self._loop.time() - began > STABLE_AFTER:
-                    attempt = 0
-                attempt = self._next_attempt(error, attempt)
-                delay = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(attempt - 1, 16))
-                # Full jitter: a restarted hub meets all its endpoints at once (D-33).
-                await asyncio.sleep(self._runtime.random() * delay)
-        except SpnError as exc:
-            self._fail(exc)
-
-    def _on_keeper_done(self, task: asyncio.Task[None]) -> None:
-        """A fault of ours in the task must neither be lost nor leave anybody waiting."""
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            self._loop.call_exception_handler({"message": "the session's task failed", "exception": fault})
-            error = EndpointClosed(f"the endpoint failed: {fault!r}")
-            error.__cause__ = fault
-            self._fail(error)
-
-    def _next_attempt(self, error: SpnError, attempt: int) -> int:
-        """Number of the next attempt.
-
-        :raises SpnError: ``error``, if there shall be none.
-        """
-        connecting = self.state is SessionState.SESSION_CONNECTING
-        if not error.retryable:
-            raise error
-        attempt += 1
-        retries = self._config.retries
-        if retries is not None and attempt > retries:
-            if not connecting:
-                self._fire(SessionEvent.LOST)
-            raise error
-        if not connecting:
-            self._fire(SessionEvent.LOST)
-        elif isinstance(error, SessionRefused):
-            no_provider = error.code == Code.NO_PROVIDER
-            self._fire(SessionEvent.PROVIDER_NOT_FOUND if no_provider else SessionEvent.REFUSED)
-        else:
-            self._fire(SessionEvent.CONNECT_FAILED)
-        return attempt
-
-    def _fail(self, error: SpnError) -> None:
-        self._failure = error
-        if self.state in (SessionState.SESSION_CONNECTING, SessionState.ESTABLISHED) and not error.retryable:
-            self._fire(SessionEvent.REFUSED_FOR_GOOD)
-        elif self.state is SessionState.ESTABLISHED:
-            self._fire(SessionEvent.LOST)
-        if self.state in (SessionState.SESSION_CONNECTING, SessionState.WAITING):
-            self._fire(SessionEvent.RETRIES_EXCEEDED)
-        if not self._established.done():
-            self._established.set_exception(error)
-        self._on_closing()
-        self._notify()
-
-    async def _connect(self) -> None:
-        """A session with the first address that gives one.
-
-        :raises SpnError: why none does; a refusal says more than silence.
-        """
-        config = self._config
-        worst: SpnError | None = None
-        for address in await self._runtime.resolve(config.host, config.port):
-            try:
-                await self._connect_to(address)
-            except SpnError as exc:
-                if worst is None or isinstance(exc, (SessionRefused, HandshakeRejected)):
-                    worst = exc
-            else:
-                return
-        raise worst or HubUnreachable(f"{config.host} has no address")
-
-    async def _connect_to(self, remote: tuple[str, int]) -> None:
-        config = self._config
-        policy = ClientPolicy(config.host, (ALPN,), config.certificate, config.certificate_key, config.trust)
-        try:
-            address = await self._udp.open_client_socket(remote)
-        except OSError as exc:
-            raise HubUnreachable(f"{remote[0]} port {remote[1]}: {exc}") from exc
-        try:
-            c = self._engine.connect(address, policy, self._udp.now())
-        except ValueError as exc:
-            self._udp.release(address)
-            raise config.unusable(str(exc)) from exc
-        session = Session(self._engine, c, self._request(), self, now=self._udp.now, wake=self._wake)
-        self._session = session
-        self._ended = ended = self._loop.create_future()
-        ended.add_done_callback(lambda _: self._loop.call_later(1.0, self._udp.release, address))
-        self._wake()
-        up = self._wait_established(session)
-        try:
-            await up
-        except asyncio.CancelledError:
-            session.close(Code.OK, "shutdown")
-            raise
-
-    def _request(self) -> SessionRequest:
-        return self._config.request()
-
-    async def _wait_established(self, session: Session) -> None:
-        assert self._ended is not None
-        while not session.established:
-            if self._ended.done():
-                raise self._ended.result()
-            await self._changed.wait()
-
-    # --------------------------------------------------------------------------------------- SessionListener and loop
-
-    def on_established(self, session: Session) -> None:
-        """See :class:`SessionListener`."""
-        if session is self._session and self.state is SessionState.SESSION_CONNECTING:
-            self._fire(SessionEvent.ESTABLISHED)
-
-    def on_ended(self, session: Session, error: SpnError) -> None:
-        """See :class:`SessionListener`."""
-        if session is self._session and self._ended is not None and not self._ended.done():
-            self._ended.set_result(error)
-            self._notify()
-
-    def on_request(self, connection: ProviderConnection) -> None:
-        """See :class:`SessionListener`; consumers are never asked."""
-        connection.reject(Code.PROTOCOL, "a consumer takes no connections")
-
-    def on_all_connections_closed(self, session: Session) -> None:
-        """See :class:`SessionListener`."""
-        if session is self._session:
-            self._notify()
-
-    def _on_closing(self) -> None:
-        """No new connections from now on."""
-
-    def _fire(self, event: SessionEvent) -> None:
-        self._machine.fire(event)
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    # --------------------------------------------------------------------------------------------------------- the end
 
     async def _drain(self) -> None:
         """Wait until nothing is left, at most until ``_drain_end``."""
-        if self._drain_end > self._loop.time() and self._session is not None and self._session.established:
-            self._begin_drain(self._session)
-        while self._session is not None and self._session.established and not self._is_drained(self._session):
+        while self._core.failed is None and not self._is_drained():
             try:
                 async with asyncio.timeout_at(self._drain_end):
                     await self._changed.wait()
             except TimeoutError:
                 return
 
-    def _begin_drain(self, session: Session) -> None:
+    def _begin_drain(self) -> None:
         """See to it that no new connections come; there is time for those that are open."""
 
-    def _is_drained(self, session: Session) -> bool:
-        return not session.connections
+    def _is_drained(self) -> bool:
+        return not self._core.connections
 
     async def _finish(self) -> None:
         self._drained = True
         self._on_closing()
-        self._keeper.cancel()
-        await asyncio.wait([self._keeper])
-        if self._session is not None:
-            self._session.cut_connections(Code.PEER_LOST, "the endpoint was closed")
-            await self._flush(self._session)
-            self._session.close(Code.OK, "shutdown")
-            self._turn()
-        if self.state is SessionState.CLOSING:
-            self._fire(SessionEvent.EMPTY)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._core.cut(Code.PEER_RESET, "the endpoint was closed")
+        await self._flush()
+        self._core.finish()
+        self._turn()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         await self._udp.close()
+        self._finished = True
         self._notify()
 
-    async def _flush(self, session: Session) -> None:
+    async def _flush(self) -> None:
         """Leave the last packets (a CloseAck) time to arrive: a QUIC connection that is closed repeats nothing."""
         end = self._loop.time() + FLUSH_BOUND
         self._turn()
         await asyncio.sleep(0)
-        while session.established and self._loop.time() < end:
-            info = self._engine.info(session.c)
-            if info is None or info.bytes_in_flight == 0:
+        while self._loop.time() < end:
+            infos = [self._engine.info(session.c) for session in self._core.established]
+            busy = [info.rtt for info in infos if info is not None and info.bytes_in_flight]
+            if not busy:
                 return
-            await asyncio.sleep(max(info.rtt / 2, 0.002))
+            await asyncio.sleep(max(min(busy) / 2, 0.002))
 
-    def _on_events(self, events: list[EngineEvent]) -> None:
-        session = self._session
-        if session is not None:
-            for event in events:
-                if getattr(event, "c", None) == session.c:
-                    session.handle(event)
-            self._run(session)
+    def _on_closing(self) -> None:
+        """Nobody is given more time from now on."""
 
-    def _wake(self) -> None:
+    # ------------------------------------------------------------------------------------------------------- addresses
+
+    async def _watch_addresses(self) -> None:
+        """Look the hub's name up, now and then and when asked to (R-3.2, R-3.3)."""
+        book = AddressBook()
+        on_demand = False
+        while True:
+            self._check.clear()
+            try:
+                found = await self._lookup()
+            except HubUnreachable as exc:
+                if not book.addresses and not self._core.patient:
+                    self._core.fail(exc)
+                    self.wake()
+                    return
+            else:
+                now = self._udp.now()
+                book.found(found, now)
+                self._core.set_addresses(book.addresses, now, on_demand=on_demand)
+            await asyncio.sleep(LOOKUP_PAUSE)
+            # Without any address there is nothing else to do than to ask again.
+            interval = self._config.resolve_interval if book.addresses else 0.0
+            try:
+                async with asyncio.timeout(max(0.0, interval - LOOKUP_PAUSE)):
+                    await self._check.wait()
+                on_demand = True
+            except TimeoutError:
+                on_demand = False
+
+    async def _lookup(self) -> list[IpAddress]:
+        if self._runtime.resolve is not None:
+            return await self._runtime.resolve(self._config.host, self._config.port)
+        return await self._addresses.lookup()
+
+    async def _open_socket(self, remote: IpAddress) -> None:
+        try:
+            local = await self._udp.open_client_socket(remote)
+        except OSError as exc:
+            error = HubUnreachable(f"{remote[0]} port {remote[1]}: {exc}")
+            error.__cause__ = exc
+            self._core.dial_failed(remote, error)
+        else:
+            self._core.dialed(remote, local)
+        self.wake()
+
+    # ---------------------------------------------------------------------------------------------------- CoreListener
+
+    def wake(self) -> None:
+        """See :class:`CoreListener`."""
         if not self._scheduled and not self._loop.is_closed():
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
+    def dial(self, remote: IpAddress) -> None:
+        """See :class:`CoreListener`."""
+        self._spawn(self._open_socket(remote))
+
+    def release(self, local: Address) -> None:
+        """See :class:`CoreListener`."""
+        # The close packet is repeated for a while.
+        self._loop.call_later(1.0, self._udp.release, local)
+
+    def on_request(self, connection: ProviderConnection) -> None:
+        """See :class:`CoreListener`; consumers are never asked."""
+        connection.reject(Code.PROTOCOL, "a consumer takes no connections")
+
+    def on_session(self, change: SessionChange) -> None:
+        """See :class:`CoreListener`."""
+        if change.old in (SessionState.ESTABLISHED, SessionState.CLOSING):
+            self._last_error = change.error or SessionLost("the session was closed")
+        if self._observers.on_session is not None:
+            self._loop.call_soon(self._observers.on_session, change)
+
+    def on_connection(self, change: ConnectionChange) -> None:
+        """See :class:`CoreListener`."""
+        if self._observers.on_connection is not None:
+            self._loop.call_soon(self._observers.on_connection, change)
+
+    def on_failed(self, error: SpnError) -> None:  # noqa: ARG002
+        """See :class:`CoreListener`."""
+        self._on_closing()
+        self._notify()
+
+    def on_changed(self) -> None:
+        """See :class:`CoreListener`."""
+        self._notify()
+
+    def check_addresses(self) -> None:
+        """See :class:`CoreListener`."""
+        self._check.set()
+
+    # ------------------------------------------------------------------------------------------------- loop and engine
+
+    @property
+    def _current(self) -> Session | None:
+        established = self._core.established
+        if established:
+            self._last = established[0]
+        return self._last
+
+    def _check_open(self) -> None:
+        """:raises EndpointClosed: the endpoint was closed, or has failed for good."""
+        if self._closed or self._core.failed is not None:
+            raise EndpointClosed("the endpoint is closed") from self._core.failed
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours in a task must neither be lost nor leave anybody waiting."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "the endpoint's task failed", "exception": fault})
+            error = EndpointClosed(f"the endpoint failed: {fault!r}")
+            error.__cause__ = fault
+            self._core.fail(error)
+            self.wake()
+
+    def _on_events(self, events: list[EngineEvent]) -> None:
+        self._core.handle(events)
+        self._arm()
+
     def _turn(self) -> None:
         self._scheduled = False
-        if self._session is not None:
-            self._session.handle_timer(self._udp.now())
-            self._run(self._session)
+        self._core.handle_timer(self._udp.now())
+        self._arm()
         self._udp.flush()
 
-    def _run(self, session: Session) -> None:
-        session.run_calls()
-        if self._closed and self._draining != session.connections:
-            self._draining = session.connections
-            self._notify()
-        when = session.timer()
-        if self._timer is not None and (when is None or self._timer.when() != when):
-            self._timer.cancel()
+    def _arm(self) -> None:
+        when = self._core.timer()
+        timer = self._timer
+        if timer is not None:
+            if when is not None and timer.when() <= when:
+                # It may come too early, and is set anew then: that is rarer than deadlines that are put off.
+                return
+            timer.cancel()
             self._timer = None
-        if when is not None and self._timer is None:
+        if when is not None:
             self._timer = self._loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -382,12 +381,15 @@ class Endpoint:
         self._turn()
 
     async def _start(self) -> None:
+        """Wait for the first session.
+
+        :raises SpnError: why there is none.
+        """
         try:
-            await asyncio.shield(self._established)
-        except SpnError:
-            await self.close()
-            raise
-        except asyncio.CancelledError:
-            self._established.cancel()
+            while not self._core.established:
+                if self._core.failed is not None:
+                    raise self._core.failed
+                await self._changed.wait()
+        except (SpnError, asyncio.CancelledError):
             await self.close()
             raise

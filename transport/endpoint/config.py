@@ -5,13 +5,11 @@ Counterpart: :mod:`spnhub.transport.endpoint.api`.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import random
 import secrets
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,11 +17,32 @@ from urllib.parse import urlsplit
 
 import spnhub
 from spnhub.events.model import EndPointType
-from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
-from spnhub.transport.errors import ConfigurationError, HubUnreachable
-from spnhub.transport.protocol import SessionRequest
+from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
+from spnhub.transport.endpoint.core import RESUME_TIMEOUT, CoreSettings
+from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
+from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent, Limits
+from spnhub.transport.errors import ConfigurationError
+from spnhub.transport.protocol import ALPN
 
-__all__ = ["Driver", "EndpointConfig", "Pem", "Runtime", "check_weight", "read_config"]
+__all__ = [
+    "ENDPOINT_LIMITS",
+    "REPLAY_LEAST",
+    "RESOLVE_INTERVAL",
+    "Driver",
+    "EndpointConfig",
+    "Pem",
+    "Runtime",
+    "check_weight",
+    "read_config",
+]
+
+ENDPOINT_LIMITS: Final = Limits(idle_timeout=20.0, keep_alive=5.0, suspect_after=1.5, probe_timeout=0.3)
+"""Of an endpoint that isn't told otherwise. It suspects its hub sooner than a hub its endpoints: it can go on at
+another, and a resume loses nothing (D-20)."""
+RESOLVE_INTERVAL: Final = 30.0
+"""Seconds between two looks at DNS (R-3.3)."""
+REPLAY_LEAST: Final = 64 * 1024
+"""Bytes: twice what an acknowledgement waits for."""
 
 WEIGHT_LIMIT: Final = 1_000_000
 INSTANCE_ID_LIMIT: Final = 256
@@ -61,24 +80,13 @@ def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tu
     return engine, UdpEndpoint(engine, on_events)
 
 
-async def _resolve(host: str, port: int) -> list[tuple[str, int]]:
-    """The addresses of a name, as the system's resolver orders them.
-
-    :raises HubUnreachable: it has none now.
-    """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError as exc:
-        raise HubUnreachable(f"{host} can't be resolved: {exc}") from exc
-    return list(dict.fromkeys((str(entry[4][0]), port) for entry in found))
-
-
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """What an endpoint runs on."""
 
     build: Callable[[Limits, Callable[[list[EngineEvent]], None]], tuple[Engine, Driver]] = _build
-    resolve: Callable[[str, int], Awaitable[list[tuple[str, int]]]] = _resolve
+    resolve: Callable[[str, int], Awaitable[list[tuple[str, int]]]] | None = None
+    """Host and port to addresses; None: as :mod:`spnhub.transport.endpoint.addresses` does."""
     random: Callable[[], float] = random.random
     """In [0, 1): jitter of retries."""
 
@@ -99,20 +107,29 @@ class EndpointConfig:
     retries: int | None
     wait_for_hub: bool
     limits: Limits
+    hub_addresses: tuple[str, ...] | None
+    resolver: str | None
+    resolve_interval: float
+    resume_timeout: float
+    replay_buffer: int
+    replay_budget: int | None
 
-    def request(self) -> SessionRequest:
-        """What the control stream begins with (R-2.1)."""
-        return SessionRequest(
+    def core_settings(self) -> CoreSettings:
+        """The same for the endpoint's core."""
+        policy = ClientPolicy(self.host, (ALPN,), self.certificate, self.certificate_key, self.trust)
+        return CoreSettings(
+            policy,
             self.end_point_type,
             self.service_urn,
             self.instance_id,
             self.weight,
-            software=f"spnhub-python/{spnhub.__version__}",
+            f"spnhub-python/{spnhub.__version__}",
+            self.resume_timeout,
+            self.retries,
+            self.wait_for_hub,
+            self.replay_buffer,
+            PROCESS_BUDGET if self.replay_budget is None else ReplayBudget(self.replay_budget),
         )
-
-    def unusable(self, what: str) -> ConfigurationError:
-        """The engine can't use the certificate or key."""
-        return ConfigurationError(f"certificate and certificate_key can't be used: {what}")
 
 
 def read_config(
@@ -128,6 +145,12 @@ def read_config(
     retries: int | None = None,
     wait_for_hub: bool = False,
     limits: Limits | None = None,
+    hub_addresses: Sequence[str] | None = None,
+    resolver: str | None = None,
+    resolve_interval: float = RESOLVE_INTERVAL,
+    resume_timeout: float = RESUME_TIMEOUT,
+    replay_buffer: int = REPLAY_MAX,
+    replay_budget: int | None = None,
 ) -> EndpointConfig:
     """Check and read the arguments of :func:`spnhub.create_consumer_endpoint` and its twin.
 
@@ -139,6 +162,17 @@ def read_config(
     check_weight(weight)
     if instance_id is not None and len(instance_id.encode()) > INSTANCE_ID_LIMIT:
         raise ConfigurationError(f"instance_id is longer than {INSTANCE_ID_LIMIT} bytes")
+    if hub_addresses is not None:
+        parse_hub_addresses(hub_addresses, port)
+    if resolver is not None:
+        parse_resolver(resolver)
+    for name, seconds in (("resolve_interval", resolve_interval), ("resume_timeout", resume_timeout)):
+        if not 0 < seconds < float("inf"):
+            raise ConfigurationError(f"{name} is {seconds}; it must be a positive number of seconds")
+    if replay_buffer < REPLAY_LEAST:
+        raise ConfigurationError(f"replay_buffer is {replay_buffer}; it must be at least {REPLAY_LEAST} bytes")
+    if replay_budget is not None and replay_budget < 0:
+        raise ConfigurationError(f"replay_budget is {replay_budget}; it must not be negative")
     return EndpointConfig(
         end_point_type,
         host,
@@ -151,7 +185,13 @@ def read_config(
         weight,
         retries,
         wait_for_hub,
-        limits or Limits(),
+        limits or ENDPOINT_LIMITS,
+        None if hub_addresses is None else tuple(hub_addresses),
+        resolver,
+        resolve_interval,
+        resume_timeout,
+        replay_buffer,
+        replay_budget,
     )
 
 

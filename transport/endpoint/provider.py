@@ -6,20 +6,16 @@ Counterparts: :mod:`spnhub.transport.endpoint.base` has the session, :mod:`spnhu
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
 from typing import Final
 
 from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.adapter import open_pair
-from spnhub.transport.endpoint.base import Endpoint, Pair
+from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
 from spnhub.transport.endpoint.config import EndpointConfig, Runtime, check_weight
-from spnhub.transport.endpoint.connection import ProviderConnection
-from spnhub.transport.endpoint.session import Session
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import EndpointClosed, Unsupported
-from spnhub.transport.protocol import SessionRequest
+from spnhub.transport.errors import EndpointClosed
 
 __all__ = ["LATE_BOUND", "PENDING_LIMIT", "ConnectionRequest", "ProviderEndpoint"]
 
@@ -70,58 +66,44 @@ class ConnectionRequest:
 class ProviderEndpoint(Endpoint):
     """Provides a service."""
 
-    def __init__(self, config: EndpointConfig, runtime: Runtime) -> None:
-        super().__init__(config, runtime)
-        self._weight = config.weight
+    def __init__(self, config: EndpointConfig, runtime: Runtime, observers: Observers) -> None:
+        super().__init__(config, runtime, observers)
         self._pending: deque[ProviderConnection] = deque()
-        self._refusing = False
-        """Being closed, at a hub that goes on sending requests."""
 
     @property
     def weight(self) -> int:
         """Its share of new connections (R-5.3)."""
-        return self._weight
+        return self._core.weight
 
     async def set_weight(self, weight: int) -> None:
-        """Set the share of new connections (R-5.3): at the hub now, and in every session that comes.
+        """Set the share of new connections (R-5.3): at every hub now, and in every session that comes.
 
         Returns when it is on its way. With 0 no new connections come, but for the few that were on their way, too;
         :meth:`wait_all_connections_closed` waits for the rest.
 
         :param weight: 0 to 1,000,000.
         :raises ConfigurationError: it isn't.
-        :raises Unsupported: the hub is too old to be told; the weight counts from the next session on.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
         check_weight(weight)
-        if self._closed or self.state is SessionState.FAILED:
-            raise EndpointClosed("the endpoint is closed") from self._failure
-        self._weight = weight
-        if self._session is not None:
-            self._session.set_weight(weight)
+        self._check_open()
+        self._core.set_weight(weight)
 
     async def wait_all_connections_closed(self) -> None:
-        """After ``set_weight(0)``: wait until the hub says that all connections are closed and none will come (R-5.4).
+        """After ``set_weight(0)``: wait until every hub says that all connections are closed and none will come.
 
         What has arrived before may still be there to read. While there is no session, it waits for the next; one
-        that begins with weight 0 has no connections.
+        that begins with weight 0 has no connections (R-5.4). Connections that wait to be resumed are waited for, too.
 
-        :raises Unsupported: the hub is too old to say so.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
-        while True:
-            session = self._session
-            if session is not None and session.established:
-                if session.all_connections_closed:
-                    return
-                if not session.reads_weights:
-                    raise Unsupported("the hub doesn't say when all connections are closed")
-            if self.state in (SessionState.CLOSED, SessionState.FAILED):
-                raise EndpointClosed("the endpoint is closed") from self._failure
+        while not self._core.all_connections_closed:
+            if self._finished or self._core.failed is not None:
+                raise EndpointClosed("the endpoint is closed") from self._core.failed
             await self._changed.wait()
 
     async def listen(self) -> ConnectionRequest:
-        """The next request, also from sessions that come after a lost one.
+        """The next request, in whichever session it comes.
 
         While :meth:`aclose` waits for open connections, the requests that were on their way still come; then:
 
@@ -132,15 +114,15 @@ class ProviderEndpoint(Endpoint):
                 connection = self._pending.popleft()
                 if connection.error is None:
                     return ConnectionRequest(self._loop, connection)
-            if self._drained or self._refusing or self.state is SessionState.FAILED:
-                raise EndpointClosed("the endpoint is closed") from self._failure
+            if self._drained or self._core.failed is not None:
+                raise EndpointClosed("the endpoint is closed") from self._core.failed
             await self._changed.wait()
 
-    # ------------------------------------------------------------------------------------------------ for the session
+    # -------------------------------------------------------------------------------------------------------- the core
 
     def on_request(self, connection: ProviderConnection) -> None:
-        """See :class:`SessionListener`."""
-        if self._drained or self._refusing:
+        """See :class:`CoreListener`."""
+        if self._drained:
             connection.reject(Code.SHUTDOWN, _STOPPING)
         elif len(self._pending) >= PENDING_LIMIT:
             connection.reject(Code.LIMIT, f"{PENDING_LIMIT} requests wait at the provider already")
@@ -150,25 +132,16 @@ class ProviderEndpoint(Endpoint):
             if self._closed:
                 self._bound(connection)
 
-    def _request(self) -> SessionRequest:
-        return dataclasses.replace(super()._request(), weight=self._weight)
-
     # -------------------------------------------------------------------------------------------------------- the end
 
-    def _begin_drain(self, session: Session) -> None:
-        if not session.reads_weights:
-            self._refusing = True
-            self._on_closing()
-            self._notify()
-            return
-        if self._weight:
-            self._weight = 0
-            session.set_weight(0)
+    def _begin_drain(self) -> None:
+        if self._core.weight:
+            self._core.set_weight(0)
         for connection in self._pending:
             self._bound(connection)
 
-    def _is_drained(self, session: Session) -> bool:
-        return super()._is_drained(session) and (session.all_connections_closed or self._refusing)
+    def _is_drained(self) -> bool:
+        return super()._is_drained() and (self._core.all_connections_closed or not self._core.established)
 
     def _bound(self, connection: ProviderConnection) -> None:
         """The program may have stopped to listen: then its consumer is told in time to try elsewhere."""

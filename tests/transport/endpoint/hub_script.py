@@ -1,12 +1,12 @@
 """A hub just large enough to try endpoints on: no actors, no events, one service, the newest provider with a weight.
 
-``ScriptedHub.on_packet`` and the attributes let a test make it misbehave. Runs on any engine and network.
+Its attributes let a test make it misbehave. Runs on any engine and network; several of them know nothing of each other.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
@@ -16,6 +16,7 @@ from spnhub.transport.engine import (
     Engine,
     EngineEvent,
     Opened,
+    OutcomeKind,
     Readable,
     Reset,
     Spliced,
@@ -23,17 +24,25 @@ from spnhub.transport.engine import (
 )
 from spnhub.transport.protocol import (
     Accept,
+    Ack,
     AllConnectionsClosed,
     CloseAck,
     CloseRequest,
+    DataAck,
     Opening,
     OpeningKind,
     Packet,
     PacketReader,
+    PauseAck,
+    PauseRequest,
+    ResumeAck,
+    ResumeInvite,
+    ResumeRequest,
     SessionAck,
     SessionRefusal,
     SessionRequest,
     SetWeight,
+    ShutdownRequest,
     encode,
 )
 from tests.support.fake_network import FakeNetwork, FakeNode
@@ -41,6 +50,9 @@ from tests.support.fake_network import FakeNetwork, FakeNode
 __all__ = ["HUB", "ScriptedHub"]
 
 HUB = ("192.0.2.1", 443)
+CONSUMER, PROVIDER = EndPointType.CONSUMER, EndPointType.PROVIDER
+Place = tuple[int, int]
+"""A QUIC connection and a stream."""
 
 
 @dataclass(slots=True)
@@ -50,17 +62,36 @@ class _Session:
     request: SessionRequest | None = None
     weight: int = 0
     """Of a provider."""
+    stopping: bool = False
+    out: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True, eq=False)
+class _Leg:
+    consumer: Place | None = None
+    provider: Place | None = None
+    readers: dict[Place, PacketReader] = field(default_factory=dict)
+    opening: Opening | None = None
+    token: int | None = None
+    ended: bool = False
+    paused: set[int] = field(default_factory=set)
+    """Whose PauseAck is there."""
+
+    def other(self, c: int) -> int | None:
+        """The other side's QUIC connection."""
+        for one, another in ((self.consumer, self.provider), (self.provider, self.consumer)):
+            if one is not None and one[0] == c:
+                return another[0] if another is not None else None
+        return None
 
 
 @dataclass(slots=True)
-class _Leg:
-    consumer: tuple[int, int]
-    reader: PacketReader = field(default_factory=PacketReader)
-    opening: Opening | None = None
-    provider: tuple[int, int] | None = None
-    answer: PacketReader = field(default_factory=PacketReader)
-    token: int | None = None
-    ended: bool = False
+class _Resume:
+    consumer: int
+    provider: int
+    request: ResumeRequest
+    answer: ResumeRequest | None = None
+    streams: dict[int, Place] = field(default_factory=dict)
 
 
 class ScriptedHub:
@@ -78,23 +109,40 @@ class ScriptedHub:
         self.ack_kinds: dict[int, int] | None = None
         self.extra = b""
         """Bytes that go before the session ACK."""
+        self.refuse_resumes: list[int] = []
+        """Codes with which the next ResumeRequests of consumers are refused."""
+        self.refuse_openings: list[int] = []
+        """The same for Openings."""
+        self.deaf_to_resumes = 0
+        """So many ResumeRequests of consumers are not answered."""
+        self.hub_id = "hub-1"
         self.sessions: dict[int, _Session] = {}
         self.packets: list[tuple[EndPointType, Packet]] = []
-        """Every control packet, with the role of who sent it."""
+        """Every control packet but the acknowledgements, with the role of who sent it."""
+        self.acks: list[tuple[EndPointType, Ack]] = []
         self.openings: list[Opening] = []
+        """Of new connections."""
         self.spliced: list[Spliced] = []
-        self._legs: dict[tuple[int, int], _Leg] = {}
+        self._legs: dict[Place, _Leg] = {}
+        self._resumes: dict[bytes, _Resume] = {}
         self._ids = itertools.count(1)
+
+    # ------------------------------------------------------------------------------------------------------ for tests
 
     def session(self, role: EndPointType) -> int:
         """The newest session of that role."""
         return [s.c for s in self.sessions.values() if s.request and s.request.end_point_type is role][-1]
 
+    @property
+    def legs(self) -> int:
+        """Legs that have not ended."""
+        return len(self._open_legs())
+
     def send(self, c: int, packet: Packet | bytes) -> None:
         """Send on the control stream."""
-        data = packet if isinstance(packet, bytes) else encode(packet)
-        assert self.engine.write(c, 0, data) == len(data)
-        self.node.flush()
+        session = self.sessions[c]
+        session.out += packet if isinstance(packet, bytes) else encode(packet)
+        self._write_control(session)
 
     def close(self, c: int, code: int, reason: str) -> None:
         """End a session."""
@@ -105,45 +153,87 @@ class ScriptedHub:
         """The control packets of one kind, in order."""
         return [(role, packet) for role, packet in self.packets if isinstance(packet, kind)]
 
+    def pause(self) -> None:
+        """Pause every leg (R-4.6)."""
+        for leg in self._open_legs():
+            assert leg.opening is not None
+            leg.paused.clear()
+            for place in (leg.consumer, leg.provider):
+                if leg.token is not None and place is not None and place[0] in self.sessions:
+                    self.send(place[0], PauseRequest(leg.opening.connection_uid, leg.opening.epoch))
+
+    def shut_down(self, spread: float = 0.0) -> None:
+        """The resumable shutdown (R-4.8)."""
+        for session in self.sessions.values():
+            if session.request is not None:
+                session.stopping = True
+                self.send(session.c, ShutdownRequest(True, int(spread * 1000)))
+        for leg in self._open_legs():
+            if leg.token is None and leg.consumer is not None:
+                self._refuse(leg, Code.SHUTDOWN, "stopping")
+        self.pause()
+        for c in list(self.sessions):
+            self._check_all_closed(c)
+
+    def drop_legs(self, code: int) -> None:
+        """End every leg with ``code``."""
+        for leg in self._open_legs():
+            self._end_leg(leg, code)
+        self.node.flush()
+
+    # --------------------------------------------------------------------------------------------------------- events
+
     def _on_events(self, events: list[EngineEvent]) -> None:
         for event in events:
             match event:
                 case Connected(c=c):
                     self.sessions[c] = _Session(c)
                 case Closed(c=c):
-                    self.sessions.pop(c, None)
+                    self._on_closed(c)
                 case Opened(c=c, s=s) | Readable(c=c, s=s):
                     self._on_readable(c, s)
                 case Spliced():
                     self.spliced.append(event)
-                    for leg in self._legs.values():
-                        if leg.token == event.token:
+                    for leg in list(self._legs.values()):
+                        kinds = {event.outcome_a_to_b.kind, event.outcome_b_to_a.kind}
+                        if leg.token == event.token and kinds != {OutcomeKind.FINISHED}:
                             self._end(leg)
-                            break
                 case Reset(c=c, s=s, code=code) | Stopped(c=c, s=s, code=code):
                     self._on_broken(c, s, code)
+                case _ if getattr(event, "s", None) == 0:
+                    self._write_control(self.sessions[event.c])  # type: ignore[union-attr]
                 case _:
                     pass
 
+    def _on_closed(self, c: int) -> None:
+        self.sessions.pop(c, None)
+        self._resumes = {uid: one for uid, one in self._resumes.items() if c not in (one.consumer, one.provider)}
+        for leg in self._open_legs():
+            if c in [place[0] for place in (leg.consumer, leg.provider) if place]:
+                self._end_leg(leg, Code.PEER_LOST)
+
+    def _write_control(self, session: _Session) -> None:
+        if session.out:
+            del session.out[: self.engine.write(session.c, 0, bytes(session.out))]
+        self.node.flush()
+
     def _on_readable(self, c: int, s: int) -> None:
-        session = self.sessions[c]
+        session = self.sessions.get(c)
+        if session is None:
+            return
         if s == 0:
             self._on_control(session)
             return
         leg = self._legs.get((c, s))
         if leg is None:
-            leg = self._legs[c, s] = _Leg((c, s))
-        reader = leg.reader if leg.consumer == (c, s) else leg.answer
+            leg = self._legs[c, s] = _Leg()
+        reader = leg.readers.setdefault((c, s), PacketReader())
         while True:
             answer = self.engine.read(c, s, reader.wanted)
             if answer is None or answer == (b"", False):
                 return
             for packet in reader.feed(answer[0]):
-                if isinstance(packet, Opening):
-                    self._on_opening(leg, packet)
-                else:
-                    assert isinstance(packet, Accept)
-                    self._on_accept(leg, packet)
+                self._on_head(leg, (c, s), packet)
                 return
             if answer[1]:
                 return
@@ -158,7 +248,11 @@ class ScriptedHub:
                     session.request = packet
                     session.weight = packet.weight
                 assert session.request is not None
-                self.packets.append((session.request.end_point_type, packet))
+                role = session.request.end_point_type
+                if isinstance(packet, DataAck):
+                    self.acks += [(role, ack) for ack in packet.acks]
+                else:
+                    self.packets.append((role, packet))
                 self._on_packet(session, packet)
 
     def _on_packet(self, session: _Session, packet: Packet) -> None:
@@ -167,31 +261,74 @@ class ScriptedHub:
                 if self.refusal is not None:
                     self.send(session.c, self.refusal)
                 elif not self.silent:
-                    ack = SessionAck(f"session-{next(self._ids)}", "hub-1")
+                    ack = SessionAck(f"session-{next(self._ids)}", self.hub_id)
                     if self.ack_kinds is not None:
-                        ack = SessionAck("x", "hub-1", self.ack_kinds)
+                        ack = SessionAck("x", self.hub_id, self.ack_kinds)
                     self.send(session.c, self.extra + encode(ack))
             case SetWeight(weight=weight):
                 session.weight = weight
                 self._check_all_closed(session.c)
-            case CloseRequest(connection_uid=uid) | CloseAck(connection_uid=uid):
-                for leg in self._legs.values():
-                    if leg.opening is not None and leg.opening.connection_uid == uid and leg.provider is not None:
-                        other = leg.provider[0] if leg.consumer[0] == session.c else leg.consumer[0]
-                        if other in self.sessions:
-                            self.send(other, packet)
-                        return
+            case CloseRequest(connection_uid=uid, epoch=epoch) | CloseAck(connection_uid=uid, epoch=epoch):
+                self._pass_on(session.c, uid, epoch, packet)
+            case DataAck(acks=acks):
+                for one in acks:
+                    self._pass_on(session.c, one.connection_uid, one.epoch, DataAck((one,)))
+            case PauseAck(connection_uid=uid, epoch=epoch):
+                leg = self._leg(session.c, uid, epoch)
+                if leg is not None:
+                    leg.paused.add(session.c)
+                    if len(leg.paused) == 2:
+                        self._end_leg(leg, Code.PAUSED)
+            case ResumeRequest():
+                self._on_resume(session, packet)
             case _:
                 raise AssertionError(packet)
 
+    def _pass_on(self, c: int, uid: bytes, epoch: int, packet: Packet) -> None:
+        leg = self._leg(c, uid, epoch)
+        other = leg.other(c) if leg is not None else None
+        if other in self.sessions:
+            assert other is not None
+            self.send(other, packet)
+            if isinstance(packet, CloseAck) and leg is not None:
+                self._end_leg(leg, Code.CLOSE_REQUESTED)
+        elif leg is None and isinstance(packet, CloseRequest):
+            self.send(c, CloseAck(uid, epoch))
+
+    def _leg(self, c: int, uid: bytes, epoch: int) -> _Leg | None:
+        for leg in self._open_legs():
+            opening = leg.opening
+            if opening and (opening.connection_uid, opening.epoch) == (uid, epoch) and leg.other(c) is not None:
+                return leg
+        return None
+
+    def _open_legs(self) -> list[_Leg]:
+        return [leg for leg in dict.fromkeys(self._legs.values()) if not leg.ended and leg.opening is not None]
+
+    # -------------------------------------------------------------------------------------------------------- opening
+
+    def _on_head(self, leg: _Leg, place: Place, packet: Packet) -> None:
+        if isinstance(packet, Accept):
+            self._on_accept(leg, packet)
+        else:
+            assert isinstance(packet, Opening)
+            leg.opening = packet
+            if packet.kind is OpeningKind.OPEN:
+                leg.consumer = place
+                self._on_opening(leg, packet)
+            else:
+                self._on_resumed_stream(leg, place, packet)
+
     def _on_opening(self, leg: _Leg, opening: Opening) -> None:
         self.openings.append(opening)
-        leg.opening = opening
+        assert leg.consumer is not None
         provider = [
-            s.c
-            for s in self.sessions.values()
-            if s.request and s.request.end_point_type is EndPointType.PROVIDER and s.weight
+            s.c for s in self.sessions.values() if s.request and s.request.end_point_type is PROVIDER and s.weight
         ]
+        if self.refuse_openings or self.sessions[leg.consumer[0]].stopping:
+            code = self.refuse_openings.pop(0) if self.refuse_openings else Code.SHUTDOWN
+            self._refuse(leg, code, "refused by the test")
+            return
         s = self.engine.open_bidi(provider[-1]) if provider else None
         if s is None:
             self._refuse(leg, Code.NO_PROVIDER, "no provider")
@@ -202,30 +339,124 @@ class ScriptedHub:
         self.engine.write(*leg.provider, encode(out))
 
     def _on_accept(self, leg: _Leg, accept: Accept) -> None:
+        assert leg.provider is not None
         if accept.code:
-            assert leg.provider is not None
             self.engine.reset(*leg.provider, accept.code)
             self.engine.stop(*leg.provider, accept.code)
             self._refuse(leg, accept.code, accept.reason)
             return
-        assert leg.provider is not None
-        out = Accept(OpeningKind.OPEN, instance_id="instance", peer="CN=provider")
+        session = self.sessions[leg.provider[0]]
+        assert leg.consumer is not None
+        assert session.request is not None
+        out = Accept(OpeningKind.OPEN, instance_id=session.request.instance_id, peer="CN=provider")
         self.engine.write(*leg.consumer, encode(out))
         leg.token = self.engine.splice(*leg.consumer, *leg.provider)
 
+    # --------------------------------------------------------------------------------------------------------- resume
+
+    def _on_resume(self, session: _Session, request: ResumeRequest) -> None:
+        assert session.request is not None
+        uid = request.connection_uid
+        if session.request.end_point_type is PROVIDER:
+            resume = self._resumes.get(uid)
+            if resume is not None and (resume.request.epoch, resume.provider) == (request.epoch, session.c):
+                self._on_invited(resume, request)
+            return
+        for leg in self._open_legs():
+            if leg.opening is not None and leg.opening.connection_uid == uid:
+                self._end_leg(leg, Code.LEFT)
+        if self.deaf_to_resumes:
+            self.deaf_to_resumes -= 1
+            return
+        code = self.refuse_resumes.pop(0) if self.refuse_resumes else Code.SHUTDOWN if session.stopping else Code.OK
+        provider = [
+            s.c
+            for s in self.sessions.values()
+            if s.request and s.request.end_point_type is PROVIDER and s.request.instance_id == request.instance_id
+        ]
+        if code or not provider:
+            self.send(session.c, ResumeAck(uid, request.epoch, code or Code.NOT_HERE, "refused", retryable=True))
+            return
+        self._resumes[uid] = _Resume(session.c, provider[-1], request)
+        invite = ResumeInvite(
+            uid,
+            request.resume_secret,
+            request.epoch,
+            request.received_offset,
+            request.finished,
+            request.code,
+            "CN=consumer",
+        )
+        self.send(provider[-1], invite)
+
+    def _on_invited(self, resume: _Resume, answer: ResumeRequest) -> None:
+        resume.answer = answer
+        request = resume.request
+        assert answer.code or (answer.resume_secret, answer.peer) == (request.resume_secret, "CN=consumer")
+        for c, mine, theirs in ((resume.consumer, request, answer), (resume.provider, answer, request)):
+            if c in self.sessions:
+                retryable = theirs.code == Code.STALE
+                finished, code = theirs.finished, theirs.code
+                ack = ResumeAck(mine.connection_uid, mine.epoch, code, "said the other", retryable, 0, finished)
+                if not code and mine.code:
+                    ack = replace(ack, code=mine.code)
+                self.send(c, replace(ack, received_offset=theirs.received_offset))
+        if answer.code or request.code:
+            del self._resumes[request.connection_uid]
+
+    def _on_resumed_stream(self, leg: _Leg, place: Place, opening: Opening) -> None:
+        resume = self._resumes.get(opening.connection_uid)
+        if resume is None or resume.request.epoch != opening.epoch:
+            self.engine.reset(*place, Code.STALE)
+            self.engine.stop(*place, Code.STALE)
+            leg.ended = True
+            return
+        answer = resume.answer
+        assert answer is not None
+        expected = (answer.received_offset, resume.request.received_offset)
+        assert (opening.sent_offset, opening.receive_offset) == expected
+        resume.streams[place[0]] = place
+        if len(resume.streams) < 2:
+            return
+        del self._resumes[opening.connection_uid]
+        leg.consumer, leg.provider = resume.streams[resume.consumer], resume.streams[resume.provider]
+        self._legs[leg.consumer] = self._legs[leg.provider] = leg
+        for each in (leg.consumer, leg.provider):
+            self.engine.write(*each, encode(Accept(OpeningKind.RESUME, epoch=opening.epoch)))
+        leg.token = self.engine.splice(*leg.consumer, *leg.provider)
+
+    # ------------------------------------------------------------------------------------------------------------ end
+
+    def _end_leg(self, leg: _Leg, code: int) -> None:
+        if leg.token is not None:
+            self.engine.unsplice(leg.token, code)
+        else:
+            for place in (leg.consumer, leg.provider):
+                if place is not None:
+                    self.engine.reset(*place, code)
+                    self.engine.stop(*place, code)
+        self._end(leg)
+
     def _end(self, leg: _Leg) -> None:
         leg.ended = True
-        if leg.provider is not None:
-            self._check_all_closed(leg.provider[0])
+        for place in (leg.consumer, leg.provider):
+            if place is not None:
+                self._legs.pop(place, None)
+        for place in (leg.consumer, leg.provider):
+            if place is not None:
+                self._check_all_closed(place[0])
 
     def _check_all_closed(self, c: int) -> None:
         session = self.sessions.get(c)
-        if session is None or session.weight or not self.says_all_closed:
+        if session is None or session.request is None or not self.says_all_closed:
             return
-        if not any(leg.provider and leg.provider[0] == c and not leg.ended for leg in self._legs.values()):
+        if not session.stopping and (session.weight or session.request.end_point_type is CONSUMER):
+            return
+        if not any(leg.other(c) is not None for leg in self._open_legs()):
             self.send(c, AllConnectionsClosed())
 
     def _refuse(self, leg: _Leg, code: int, reason: str) -> None:
+        assert leg.consumer is not None
         self._end(leg)
         self.engine.write(*leg.consumer, encode(Accept(OpeningKind.OPEN, code, reason)))
         self.engine.finish(*leg.consumer)
@@ -234,8 +465,4 @@ class ScriptedHub:
     def _on_broken(self, c: int, s: int, code: int) -> None:
         leg = self._legs.get((c, s))
         if leg is not None and leg.token is None:
-            other = leg.provider if leg.consumer == (c, s) else leg.consumer
-            if other is not None:
-                self.engine.reset(*other, code)
-                self.engine.stop(*other, code)
-            self._end(leg)
+            self._end_leg(leg, code)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.config import EndpointConfig, read_config
-from spnhub.transport.engine import Limits
+from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, EndpointConfig, read_config
 from spnhub.transport.errors import ConfigurationError, SpnError
 
 PEM = "-----BEGIN CERTIFICATE-----\n"
@@ -41,7 +40,13 @@ def test_whole_config() -> None:
         5,
         None,
         False,
-        Limits(),
+        ENDPOINT_LIMITS,
+        None,
+        None,
+        30.0,
+        60.0,
+        4 * 1024 * 1024,
+        None,
     )
     assert config == expected
     assert "certificate_key" not in repr(config)
@@ -79,6 +84,13 @@ def test_address_in_the_url(url: str) -> None:
         ({"key": "/no/such/file"}, "certificate_key:"),
         ({"weight": -1}, "weight"),
         ({"instance_id": "x" * 257}, "instance_id"),
+        ({"hub_addresses": ["localhost"]}, "hub_addresses"),
+        ({"hub_addresses": []}, "hub_addresses"),
+        ({"resolver": "dns.example"}, "resolver"),
+        ({"resolve_interval": 0}, "resolve_interval"),
+        ({"resume_timeout": float("nan")}, "resume_timeout"),
+        ({"replay_buffer": 1000}, "replay_buffer"),
+        ({"replay_budget": -1}, "replay_budget"),
     ],
 )
 def test_bad_argument_is_named(arguments: dict[str, Any], name: str) -> None:

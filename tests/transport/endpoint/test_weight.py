@@ -15,14 +15,11 @@ from spnhub.transport.errors import (
     ConnectionAborted,
     ConnectionRefused,
     EndpointClosed,
-    Unsupported,
 )
-from spnhub.transport.protocol import AllConnectionsClosed, SessionRequest, SetWeight, own_kinds
+from spnhub.transport.protocol import AllConnectionsClosed, SessionRequest, SetWeight
 from tests.transport.endpoint.conftest import World
 
 PROVIDER = EndPointType.PROVIDER
-OLD_KINDS = {kind: version for kind, version in own_kinds().items() if kind not in (6, 7)}
-"""What a hub of the first version reads."""
 
 
 def _now() -> float:
@@ -105,23 +102,6 @@ async def test_weight_set_while_the_request_is_on_its_way(world: World) -> None:
     await provider.set_weight(8)
     await _settle()
     assert [packet for _, packet in world.hub.packets[1:]] == [SetWeight(8)]
-
-
-async def test_old_hub(world: World) -> None:
-    """One that doesn't read SetWeight: a clear error, and the weight counts from the next session on."""
-    world.hub.ack_kinds = OLD_KINDS
-    provider = await world.provider()
-    with pytest.raises(Unsupported, match="next session"):
-        await provider.set_weight(0)
-    with pytest.raises(Unsupported):
-        await provider.wait_all_connections_closed()
-    await _settle()
-    assert _weights(world) == []
-    world.hub.ack_kinds = None
-    world.hub.close(world.hub.session(PROVIDER), Code.SHUTDOWN, "update")
-    await provider.wait_ended()
-    await provider.wait_all_connections_closed()
-    assert world.hub.sessions[world.hub.session(PROVIDER)].weight == 0
 
 
 async def test_closed_endpoint(world: World) -> None:
@@ -207,23 +187,6 @@ async def test_aclose_of_a_silent_hub(world: World) -> None:
     assert (provider.state, 3 <= _now() < 5) == (SessionState.CLOSED, True)
 
 
-async def test_aclose_at_an_old_hub(world: World) -> None:
-    """It goes on asking: its requests are refused at once, open connections end in their time."""
-    world.hub.ack_kinds = OLD_KINDS
-    provider = await world.provider()
-    consumer = await world.consumer()
-    pairs = await _join(world, consumer, provider)
-    closing = asyncio.ensure_future(provider.aclose(drain_timeout=60))
-    with pytest.raises(ConnectionRefused) as caught:
-        await consumer.connect()
-    assert caught.value.code == Code.SHUTDOWN
-    with pytest.raises(EndpointClosed):
-        await provider.listen()
-    await _hang_up(*pairs)
-    await closing
-    assert _now() < 5
-
-
 async def test_what_does_not_end_is_reset(world: World) -> None:
     """After the drain timeout: an error on both sides, never a clean end; the session ends in order all the same."""
     provider = await world.provider()
@@ -233,9 +196,9 @@ async def test_what_does_not_end_is_reset(world: World) -> None:
     for reader in (ours, theirs):
         with pytest.raises(ConnectionAborted) as caught:
             await reader.read()
-        assert caught.value.code == Code.PEER_LOST
+        assert caught.value.code == Code.PEER_RESET
     await _settle()
-    assert [spliced.outcome_b_to_a.code for spliced in world.hub.spliced] == [Code.PEER_LOST]
+    assert [spliced.outcome_b_to_a.code for spliced in world.hub.spliced] == [Code.PEER_RESET]
 
 
 async def test_close_ends_a_drain(world: World) -> None:
@@ -266,12 +229,17 @@ async def test_cancelled_drain_ends_at_once(world: World) -> None:
 
 
 async def test_session_lost_while_draining(world: World) -> None:
-    """It isn't renewed."""
+    """It is renewed for as long as a connection may be resumed in it, and no longer than the drain timeout."""
     provider = await world.provider()
     consumer = await world.consumer()
-    await _join(world, consumer, provider)
+    pairs = await _join(world, consumer, provider)
     closing = asyncio.ensure_future(provider.aclose(drain_timeout=600))
     await _settle()
     world.hub.node.crash()
+    await _settle()
+    world.hub = world.new_hub()
+    await asyncio.sleep(2)
+    assert (provider.connections, provider.paused, consumer.paused) == (1, 0, 0)
+    await _hang_up(*pairs)
     await closing
-    assert (provider.state, _now() < 60) == (SessionState.CLOSED, True)
+    assert (provider.state, _now() < 30) == (SessionState.CLOSED, True)
