@@ -480,6 +480,8 @@ def _fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] 
 def recover(journal: EventJournal) -> list[Recorded]:
     """End what a crash left open: connections first, then sessions, each with ``error`` and marked as recovered.
 
+    Connections are suspended: their endpoints may go on with them elsewhere.
+
     Their time is that of the last event in the log, their bytes what the log knows: both lower bounds. Commits.
     """
     state = journal.state
@@ -502,6 +504,7 @@ def recover(journal: EventJournal) -> list[Recorded]:
             elapsed_time=leg.elapsed(moment),
             disconnect_reason=DisconnectReason.ERROR,
             reason="the hub died",
+            suspended=True,
             recovered=True,
         )
         ended.append(journal.append(event, moment))

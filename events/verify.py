@@ -18,8 +18,8 @@ from spnhub.events.lifecycle import format_time
 from spnhub.events.merge import LogKey, Missing, log_key, merge
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionPaused,
     ConnectionStarted,
-    DisconnectReason,
     EventsLost,
     Recorded,
     SessionEnded,
@@ -36,7 +36,9 @@ _CONVERSATION_LIMIT: Final = 100_000
 _CHUNK: Final = 4096
 _SLACK: Final = 1_000_000
 """Microseconds by which a start computed from elapsedTime may be wrong."""
-_EXCUSED: Final = frozenset({FaultKind.END_WITHOUT_START, FaultKind.UNKNOWN_SESSION, FaultKind.WRONG_COUNT})
+_EXCUSED: Final = frozenset(
+    {FaultKind.END_WITHOUT_START, FaultKind.UNKNOWN_SESSION, FaultKind.UNKNOWN_LEG, FaultKind.WRONG_COUNT}
+)
 """What a missing head or a gap explains."""
 
 
@@ -179,9 +181,8 @@ class _Leg:
     """The last leg of a conversation."""
 
     epoch: int
-    ended: bool = False
-    planned: bool = False
-    end: tuple[int, int] = (0, 0)
+    paused: tuple[int, int] | None = None
+    """Where both endpoints have paused it: the next begins there. After any other end, the next tells where (D-10)."""
 
 
 class Verifier:
@@ -213,8 +214,8 @@ class Verifier:
             self._judge(log, fault, recorded)
         if isinstance(event, ConnectionStarted):
             self._leg_started(log, event, recorded)
-        elif isinstance(event, ConnectionEnded):
-            self._leg_ended(event)
+        elif isinstance(event, ConnectionPaused):
+            self._leg_paused(event)
 
     def fault(self, kind: str, message: str, log: _Log | None = None, sequence: int | None = None) -> None:
         """Note a fault."""
@@ -266,19 +267,16 @@ class Verifier:
             if event.epoch <= before.epoch:
                 message = f"{where} starts epoch {event.epoch} after epoch {before.epoch}"
                 self.fault("epochOrder", message, log, recorded.sequence)
-            elif before.planned and start != before.end:
-                message = f"{where} goes on at offsets {start}; it was paused at {before.end}"
+            elif before.paused is not None and start != before.paused:
+                message = f"{where} goes on at offsets {start}; it was paused at {before.paused}"
                 self.fault("offsets", message, log, recorded.sequence)
         self._remember(name, _Leg(event.epoch))
 
-    def _leg_ended(self, event: ConnectionEnded) -> None:
+    def _leg_paused(self, event: ConnectionPaused) -> None:
         name = (event.realm, event.connection_uid)
         before = self._conversations.get(name)
-        if before is not None and before.epoch > event.epoch:
-            return
-        end = (event.start_sent_offset + event.total_sent_bytes, event.start_receive_offset + event.total_receive_bytes)
-        planned = event.suspended and event.disconnect_reason is DisconnectReason.CLOSED
-        self._remember(name, _Leg(event.epoch, ended=True, planned=planned, end=end))
+        if event.planned and (before is None or before.epoch <= event.epoch):
+            self._remember(name, _Leg(event.epoch, (event.sent_offset, event.receive_offset)))
 
     def _remember(self, name: tuple[str | None, str], leg: _Leg) -> None:
         self._conversations[name] = leg

@@ -165,6 +165,21 @@ def session_refused() -> SessionRefused:
     )
 
 
+def connection_paused(uid: str = "ab" * 16, *, planned: bool, end: tuple[int, int] = (100, 2000)) -> ConnectionPaused:
+    return ConnectionPaused(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id="4-1",
+        consumer_side_spn_session_id="c1",
+        provider_side_spn_session_id="p1",
+        service_urn=SERVICE,
+        connection_uid=uid,
+        sent_offset=end[0],
+        receive_offset=end[1],
+        planned=planned,
+    )
+
+
 def connection_refused(consumer: str = "c1") -> ConnectionRefused:
     return ConnectionRefused(
         realm="acme",

@@ -94,7 +94,7 @@ async def test_kill_9_loses_nothing_that_was_said_to_be_written(tmp_path: Path) 
 
 
 def test_recover_ends_connections_first(tmp_path: Path) -> None:
-    """Time is the last event's, bytes what the log knows, reason error, and marked as recovered."""
+    """Time is the last event's, bytes what the log knows, reason error, and marked as recovered; connections may go on."""
     with Journal.open(tmp_path, "hub-1") as journal:
         for place, event in enumerate(samples.day()[:4]):
             journal.append(event, NOON + place * 1_000_000)
@@ -106,7 +106,7 @@ def test_recover_ends_connections_first(tmp_path: Path) -> None:
     session: dict[str, Any] = {"terminate_reason": TerminateReason.ERROR, "total_connection_count": 1}
     leg = samples.connection_ended(total=(0, 0), elapsed=1.0, reason=DisconnectReason.ERROR)
     assert [(r.sequence, r.timestamp, r.event) for r in ended] == [
-        (5, NOON + 3_000_000, replace(leg, reason="the hub died", recovered=True)),
+        (5, NOON + 3_000_000, replace(leg, reason="the hub died", suspended=True, recovered=True)),
         (6, NOON + 3_000_000, replace(samples.session_ended("p1", EndPointType.PROVIDER), **common | session)),
         (7, NOON + 3_000_000, replace(samples.session_ended("c1"), **common | session | {"elapsed_time": 2.0})),
     ]
