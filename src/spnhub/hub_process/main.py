@@ -37,13 +37,19 @@ async def _main(settings: HubSettings) -> int:
     hub = HubProcess(settings)
     asked = asyncio.Event()
     at_once = asyncio.Event()
+    planned = False
 
     def on_signal(number: signal.Signals) -> None:
-        if asked.is_set():
-            if number is signal.SIGINT:
-                at_once.set()
+        """SIGTERM lets connections go on elsewhere (R-4.8); SIGINT ends them (R-4.10), a second one at once."""
+        nonlocal planned
+        if planned and number is signal.SIGINT:
+            at_once.set()
+        if planned or (asked.is_set() and number is signal.SIGTERM):
             return
         _log.info("hub.stopping", hubId=settings.hub_id, signal=number.name)
+        planned = number is signal.SIGINT
+        if asked.is_set():
+            hub.stop()
         asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -60,7 +66,7 @@ async def _main(settings: HubSettings) -> int:
             return 0
         starting.result()
         await asking
-        hub.stop()
+        hub.stop(resumable=not planned)
         waits = {asyncio.ensure_future(hub.stopped.wait()), asyncio.ensure_future(at_once.wait())}
         _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in rest:

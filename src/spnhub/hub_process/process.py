@@ -1,7 +1,7 @@
 """The life of one hub process.
 
 Order of a start (R-6.2, R-6.3): journal (what a crash left open is ended first), inventory, sockets, actors, and only
-then packets. Order of a stop (R-4.10): consumers, providers, then the hub. Counterparts:
+then packets. Order of a planned stop (R-4.10): consumers, providers, then the hub. Counterparts:
 :mod:`spnhub.hub_process.main` starts it, :mod:`spnhub.transport.hub` is its heart.
 """
 
@@ -17,7 +17,7 @@ import structlog
 
 from spnhub import inventory as inventories
 from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StopHub
-from spnhub.actors.system import ActorSystem
+from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.journal import Journal, recover
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, Recorded, ServiceAdded, ServiceChanged
@@ -55,7 +55,7 @@ class _Judge:
 
 
 class HubProcess:
-    """One hub in this process. ``start``, then wait for ``stopped``; ``stop`` begins the planned stop.
+    """One hub in this process. ``start``, then wait for ``stopped``; ``stop`` begins the stop.
 
     :param settings: what the command line said.
     """
@@ -63,7 +63,7 @@ class HubProcess:
     def __init__(self, settings: HubSettings) -> None:
         self.settings = settings
         self.stopped = asyncio.Event()
-        """Set when the planned stop is through."""
+        """Set when the stop is through."""
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
         self._metrics = Metrics()
@@ -109,7 +109,8 @@ class HubProcess:
             idle_timeout=settings.idle_timeout, keep_alive=settings.keep_alive, datagram_size=settings.datagram_size
         )
         engine = AioquicEngine(limits)
-        self._system = ActorSystem(self._record, settings.hub_id)
+        options = ActorOptions(resume_timeout=settings.resume_timeout)
+        self._system = ActorSystem(self._record, settings.hub_id, options)
         self._gate = Gate(engine, journal, self._wall)
         self._services = Services(self._tell_service, self._wall)
         self._server = HubServer(
@@ -260,13 +261,17 @@ class HubProcess:
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Begin the planned stop; :attr:`stopped` is set when consumers and providers have gone (R-4.10)."""
+    def stop(self, *, resumable: bool = False) -> None:
+        """Begin the stop; :attr:`stopped` is set when all endpoints have gone.
+
+        A planned one (R-4.10) ends their connections; a resumable one (R-4.8) pauses them, so that they go on at
+        another hub. A planned one may follow, and takes its place.
+        """
         self._stopping = True
         if self._system is None or self._endpoint is None:
             self.stopped.set()
             return
-        self._system.tell_hub(StopHub())
+        self._system.tell_hub(StopHub(resumable, self.settings.return_spread if resumable else 0.0))
         self._endpoint.flush()
 
     async def close(self) -> None:

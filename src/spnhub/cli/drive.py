@@ -1,0 +1,190 @@
+"""``spnlog drive``: what a hub recorded is done again by the same actors, and compared.
+
+Counterparts: :mod:`spnhub.recording`, ``spnhub --record``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spnhub import logging
+from spnhub.cli.log_reading import FAULTY, Json
+from spnhub.events.lifecycle import format_time
+from spnhub.settings import ConfigurationError
+
+__all__ = ["drive"]
+
+
+def drive(
+    recording: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="The folder of spnhub --record, or one file of it.", show_default=False),
+    ],
+    step: Annotated[
+        bool, typer.Option("--step", help="Show each step and what it changes; on a terminal, wait for Enter.")
+    ] = False,
+    until: Annotated[
+        int | None, typer.Option("--until", min=1, metavar="SEQUENCE", help="Go no further than this event.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Feed a recording to the actors again; status 1 and the first difference if they do otherwise than recorded."""
+    # Imported late: no other command needs it, and it takes a while to load.
+    from spnhub.recording.reader import Recording, RecordingError, find_recordings  # noqa: PLC0415
+
+    logging.configure("warning", stream=sys.stderr)
+    try:
+        driven = 0
+        for path in find_recordings(recording):
+            opened = Recording(path)
+            if until is not None and opened.header.first_sequence > until:
+                continue
+            driven += 1
+            if not _drive(opened, step=step, until=until, as_json=as_json):
+                return FAULTY
+    except RecordingError as exc:
+        raise ConfigurationError(str(exc)) from exc
+    except (KeyboardInterrupt, EOFError):
+        return 0
+    if not driven:
+        raise ConfigurationError(f"--until: no recording in {recording} begins at or before sequence {until}")
+    return 0
+
+
+def _drive(recording: Any, *, step: bool, until: int | None, as_json: bool) -> bool:
+    """Drive one; whether all came as recorded."""
+    from spnhub.recording.driver import Driver, changes  # noqa: PLC0415
+
+    driver = Driver(recording)
+    difference = None
+    before = driver.state if step else None
+    for driven in driver.drive(until):
+        difference = driven.difference
+        if before is not None:
+            after = driver.state
+            _show_step(driven.recorded, changes(before, after), as_json)
+            before = after
+            if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+                input()
+    state = driver.state
+    if as_json:
+        counts = {name: getattr(driver, name) for name in ("steps", "inputs", "events", "commands")}
+        held = {"sessions": len(state.sessions), "connections": len(state.connections)}
+        header = recording.header
+        result = {
+            "recording": str(recording.path),
+            "hubId": header.hub_id,
+            "journalId": header.journal_id,
+            "firstSequence": header.first_sequence,
+            "lastSequence": driver.last_sequence,
+            "equal": difference is None,
+            **counts,
+            **held,
+            "end": recording.end,
+            "difference": None if difference is None else _difference(difference),
+        }
+        _print(json.dumps(result))
+    elif difference is None:
+        _print(
+            f"{recording.path}: equal: {driver.steps:,} steps, {driver.inputs:,} inputs, {driver.events:,} events, "
+            f"{driver.commands:,} commands; then {len(state.sessions):,} sessions and {len(state.connections):,} "
+            f"connections open, last sequence {driver.last_sequence:,}"
+        )
+        if until is None:
+            _print(f"  end of the recording: {recording.end or 'cut off, as by a kill'}")
+    else:
+        for line in _render(recording, difference):
+            _print(line)
+    return difference is None
+
+
+def _render(recording: Any, difference: Any) -> Iterator[str]:
+    at = format_time(difference.wall)
+    header = recording.header
+    yield f"{recording.path}, line {difference.line}: first difference, at {at} (recorded by spnhub {header.software})"
+    yield f"  cause: {_cause(difference.cause)}"
+    sequence = (
+        "" if difference.sequence is None else f" (sequence {difference.sequence} of journal {header.journal_id})"
+    )
+    yield f"  {difference.kind} {difference.number} of it{sequence}"
+    if difference.fields:
+        name = difference.expected[0]
+        width = max(len(change.path) for change in difference.fields)
+        for change in difference.fields:
+            yield f"    {name}.{change.path:<{width}}  expected {_value(change.before)}  came {_value(change.after)}"
+        return
+    for word, output in (("expected", difference.expected), ("came", difference.came)):
+        yield f"    {word:<8} {'nothing' if output is None else f'{output[0]} {json.dumps(output[1])}'}"
+
+
+def _difference(difference: Any) -> dict[str, Any]:
+    def output(value: Any) -> Any:
+        return None if value is None else {"kind": value[0], "fields": value[1]}
+
+    return {
+        "line": difference.line,
+        "timestamp": format_time(difference.wall),
+        "cause": _cause(difference.cause),
+        "kind": difference.kind,
+        "number": difference.number,
+        "sequence": difference.sequence,
+        "expected": output(difference.expected),
+        "came": output(difference.came),
+        "fields": {change.path: [change.before, change.after] for change in difference.fields},
+    }
+
+
+def _show_step(step: Any, changed: Any, as_json: bool) -> None:
+    if as_json:
+        parts = [
+            {
+                "cause": _cause(part.cause),
+                "events": [
+                    {"sequence": number, "kind": name, "fields": fields} for number, name, fields in part.events
+                ],
+                "commands": [{"kind": name, "fields": fields} for name, fields in part.commands],
+            }
+            for part in step.parts
+        ]
+        moved = {change.path: [_plain(change.before), _plain(change.after)] for change in changed}
+        _print(json.dumps({"line": step.line, "timestamp": format_time(step.wall), "parts": parts, "changes": moved}))
+        return
+    _print(f"line {step.line}, {format_time(step.wall)}")
+    for part in step.parts:
+        _print(f"  {_cause(part.cause)}")
+        for sequence, name, fields in part.events:
+            _print(f"    event {sequence} {name} {json.dumps(fields)}")
+        for name, fields in part.commands:
+            _print(f"    command {name} {json.dumps(fields)}")
+    for change in changed:
+        _print(f"  {change.path}: {_plain(change.before)} -> {_plain(change.after)}")
+
+
+def _cause(cause: Any) -> str:
+    if isinstance(cause, str):
+        return {"start": "the actors' start", "timers": "timers that were due"}[cause]
+    address, message = cause
+    where = "the hub"
+    if isinstance(address, int):
+        where = f"session {address}"
+    elif address is not None:
+        where = f"connection {address.session}/{address.stream}"
+    return f"to {where}: {message}"
+
+
+def _value(value: Any) -> str:
+    return value if value == "(nothing)" else json.dumps(value)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _print(line: str) -> None:
+    print(line)  # noqa: T201 - what the command is for

@@ -1,0 +1,58 @@
+"""The hub's actors, recorded if that is asked for (``--record``). Counterpart: :mod:`spnhub.recording`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+import spnhub
+from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.events.journal import EventJournal
+from spnhub.events.model import Event, Recorded
+from spnhub.recording.form import Header
+from spnhub.recording.system import RecordingSystem
+from spnhub.recording.writer import RecordingWriter
+from spnhub.settings import ConfigurationError, HubSettings
+
+__all__ = ["make_system"]
+
+_log = structlog.get_logger("spnhub.hub")
+
+
+def make_system(
+    settings: HubSettings,
+    options: ActorOptions,
+    journal: EventJournal,
+    record: Callable[[Event, int], Recorded],
+    wall: int,
+    notify: Callable[[Callable[[], None]], None],
+) -> tuple[ActorSystem, RecordingWriter | None]:
+    """The actors, and what has to be closed after them.
+
+    :param wall: microseconds since 1970.
+    :param notify: brings a call from another thread into the loop's; RuntimeError when that is gone.
+    :raises ConfigurationError: the folder for recordings can't be used.
+    """
+    folder = settings.record
+    if folder is None:
+        return ActorSystem(record, settings.hub_id, options), None
+    header = Header(
+        hub_id=settings.hub_id,
+        journal_id=str(journal.journal_id),
+        first_sequence=journal.appended + 1,
+        started=wall,
+        software=spnhub.__version__,
+        options=options,
+    )
+
+    def on_end(reason: str) -> None:
+        notify(lambda: _log.warning("recording.ended", hubId=settings.hub_id, folder=str(folder), reason=reason))
+
+    try:
+        writer = RecordingWriter(folder, header, settings.record_size << 20, on_end)
+    except OSError as exc:
+        raise ConfigurationError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
+    if not writer.ended:
+        _log.info("recording.started", hubId=settings.hub_id, file=str(writer.path))
+    return RecordingSystem(record, settings.hub_id, options, writer.put), writer

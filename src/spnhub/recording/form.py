@@ -1,0 +1,167 @@
+"""What a recording looks like: JSON, an object a line, so that ``grep`` and ``jq`` read it and a torn end costs a line.
+
+The first line is the :class:`Header`, the last one ``{"end": reason}`` when the recording was ended in order. Each line
+between them is a step, one run of the actors::
+
+    {"now": 12.5, "wall": 1764000000000000, "parts": [
+        {"cause": [[2, 0], "ProviderAccepted", {}], "events": [], "commands": [["JoinStreams", {"connection": …}]]}]}
+
+A part is an input (who it was for: null is the hub, a number a session, a pair a connection; its class; its fields)
+and what came of it; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with
+the sequence that the journal gave them; their time is the step's ``wall``. Classes and fields are found by reflection:
+a new input needs nothing here. Fields that aren't compared (:class:`LoadInventory`'s plan) can be made again from the
+others and aren't written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from spnhub.actors.environment import ActorOptions
+from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.recording.system import START, TIMERS, Address, Input, Step
+
+__all__ = ["FORMAT", "SUFFIX", "VERSION", "FormError", "Header", "decode_input", "pack_end", "pack_step", "plain_parts"]
+
+FORMAT: Final = "spnhub-recording"
+VERSION: Final = 1
+SUFFIX: Final = ".jsonl"
+
+INPUTS: Final[dict[str, type]] = {cls.__name__: cls for cls in get_args(HubInput | SessionInput | ConnectionInput)}
+"""Input class by name."""
+
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+
+
+class FormError(ValueError):
+    """A line that this version can't take; the text says what of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Where a recording comes from: the hub's process (D-3), its journal, and the bounds of its actors."""
+
+    hub_id: str
+    journal_id: str
+    first_sequence: int
+    """The first that the journal could give to an event of this run."""
+    started: int
+    """Microseconds since 1970."""
+    software: str
+    """Version of spnhub."""
+    options: ActorOptions
+
+    def pack(self) -> bytes:
+        """Its line."""
+        return to_json({"format": FORMAT, "version": VERSION} | _fields(self)) + b"\n"
+
+    @classmethod
+    def unpack(cls, line: bytes) -> Header:
+        """Read its line. Options that the recording doesn't know have their defaults.
+
+        :raises FormError: it isn't one, or of a version to come.
+        """
+        record = _object(line)
+        if record.pop("format", None) != FORMAT:
+            raise FormError("this is no recording of a hub")
+        version = record.pop("version", None)
+        if version != VERSION:
+            raise FormError(f"format version {version!r} is not {VERSION}, which this spnhub reads")
+        header: Header = _validate(cls, record, "header")
+        return header
+
+
+def pack_step(step: Step) -> bytes:
+    """A step's line."""
+    return to_json({"now": step.now, "wall": step.wall, "parts": [_part(part) for part in step.parts]}) + b"\n"
+
+
+def pack_end(reason: str) -> bytes:
+    """The last line."""
+    return to_json({"end": reason}) + b"\n"
+
+
+def plain_parts(step: Step) -> list[dict[str, Any]]:
+    """A step's parts as its line has them."""
+    parts: list[dict[str, Any]] = json.loads(pack_step(step))["parts"]
+    return parts
+
+
+def decode_input(value: Any) -> tuple[Address, Input]:
+    """An input and who it is for.
+
+    :raises FormError: this version doesn't know it, or one of its fields.
+    """
+    match value:
+        case [None | int() as address, str(name), dict(fields)] if not isinstance(address, bool):
+            pass
+        case [[int(session), int(stream)], str(name), dict(fields)]:
+            address = Key(session, stream)
+        case _:
+            raise FormError(f"{json.dumps(value)[:100]} is no input")
+    if name not in INPUTS:
+        raise FormError(f"this version has no input {name}")
+    message: Input = _validate(INPUTS[name], fields, f"input {name}")
+    return address, message
+
+
+def _part(part: Any) -> dict[str, Any]:
+    cause = part.cause
+    if cause not in (START, TIMERS):
+        address, message = cause
+        cause = [address, type(message).__name__, _fields(message)]
+    return {
+        "cause": cause,
+        "events": [[one.sequence, type(one.event).__name__, one.event] for one in part.events],
+        "commands": [[type(command).__name__, command] for command in part.commands],
+    }
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls) if field.compare)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in _names(type(value))}
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    # The configuration reaches plain dataclasses only from something around them.
+    return TypeAdapter(tuple[cls], config=_STRICT)  # type: ignore[valid-type]
+
+
+def _validate(cls: type, fields: dict[str, Any], what: str) -> Any:
+    try:
+        return _adapter(cls).validate_json(json.dumps([fields]))[0]
+    except ValidationError as exc:
+        raise FormError("; ".join(f"{what}: {_fault(dict(error))}" for error in exc.errors())) from None
+
+
+def _fault(error: dict[str, Any]) -> str:
+    name = ".".join(map(str, error["loc"][1:]))
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f"this version has no field {name}"
+        case "missing":
+            return f"field {name} is missing"
+        case _:
+            return f"field {name}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as exc:
+        raise FormError(f"not JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise FormError("not a JSON object")
+    return value
