@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import httpx
 
@@ -38,7 +39,7 @@ _UID = "ef" * 16
 
 def resumption(uid: str = _UID, *, arrived: tuple[int, int] = (60, 1000)) -> list[Event]:
     """A connection that lost its hub's path after 100 bytes one way and 2,000 the other, of which less arrived."""
-    leg = {
+    leg: dict[str, Any] = {
         "realm": "acme",
         "network_urn": NETWORK,
         "spn_connection_id": "4-1",
@@ -59,7 +60,7 @@ def resumption(uid: str = _UID, *, arrived: tuple[int, int] = (60, 1000)) -> lis
 
 def history() -> list[Event]:
     """Something of everything that is counted; in the end a session of each kind and a connection are open."""
-    said = {"realm": "acme", "network_urn": NETWORK, "service_urn": SERVICE, "spn_session_id": "c1"}
+    said: dict[str, Any] = {"realm": "acme", "network_urn": NETWORK, "service_urn": SERVICE, "spn_session_id": "c1"}
     return [
         *EACH,
         dataclasses.replace(session_refused(), service_urn=SERVICE, realm="acme", alert=None, code=16),
