@@ -150,6 +150,8 @@ class Site:
             "SPN_CERTIFICATE": credentials.certificate.decode(),
             "SPN_CERTIFICATE_KEY": credentials.key.decode(),
             "SPN_TRUST": self.authority.certificate.decode(),
+            # For tests in which the other agent is killed: until then a connection waits for it.
+            "SPN_RESUME_TIMEOUT": "3",
             "SPN_LOG_LEVEL": "debug",
         }
 

@@ -67,6 +67,27 @@ def test_older_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        (None, None),
+        ("", None),
+        ("10.0.0.1", ("10.0.0.1",)),
+        ("10.0.0.1, 10.0.0.2:8443,[::1]:1", ("10.0.0.1", "10.0.0.2:8443", "[::1]:1")),
+    ],
+)
+def test_hub_addresses(text: str | None, addresses: tuple[str, ...] | None) -> None:
+    """D-32: a list that is separated by commas; empty is none."""
+    assert load_settings(**GIVEN | {"hub_addresses": text}) == replace(SETTINGS, hub_addresses=addresses)
+
+
+def test_dns_and_resume() -> None:
+    """What is said is taken; an empty resolver is the system's."""
+    given = {"resolver": "10.0.0.53:5353", "resolve_interval": 0.5, "resume_timeout": 3.0, "replay_budget": 0}
+    assert load_settings(**GIVEN | given) == replace(SETTINGS, **given)
+    assert load_settings(**GIVEN | {"resolver": ""}) == SETTINGS
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"hub_url": None}, r"--hub-url is missing \(environment: SPN_HUB_URL, or SPN_HUB_HOSTNAME\)"),
@@ -85,9 +106,16 @@ def test_older_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
         ({"role": Role.PROVIDER, "address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),
         ({"role": Role.PROVIDER, "address": ":80"}, "--forward-address: ':80' is not HOST:PORT"),
-        ({"drain_timeout": -1.0}, "--drain-timeout: -1.0 is no number of seconds"),
-        ({"drain_timeout": float("nan")}, "--drain-timeout: nan is no number of seconds"),
-        ({"drain_timeout": float("inf")}, "--drain-timeout: inf is no number of seconds"),
+        ({"drain_timeout": -1.0}, "--drain-timeout: -1.0 is not between 0 and 604800 seconds"),
+        ({"drain_timeout": float("nan")}, "--drain-timeout: nan is not between 0 and 604800 seconds"),
+        ({"drain_timeout": float("inf")}, "--drain-timeout: inf is not between 0 and 604800 seconds"),
+        ({"replay_buffer": 65535}, "--replay-buffer: 65535 is below 65536 bytes"),
+        ({"replay_budget": -1}, "--replay-budget: -1 is below 0 bytes"),
+        ({"resume_timeout": 0.0}, "--resume-timeout: 0.0 is not between 0.1 and 604800 seconds"),
+        ({"resolve_interval": 0.0}, "--resolve-interval: 0.0 is not between 0.1 and 604800 seconds"),
+        ({"resolver": "dns.example"}, "--resolver: 'dns.example' is not IP, IP:PORT or "),
+        ({"hub_addresses": "10.0.0.1,"}, "--hub-addresses: '' is not IP, IP:PORT or "),
+        ({"hub_addresses": "10.0.0.1,hub.example"}, "--hub-addresses: 'hub.example' is not IP, IP:PORT or "),
         ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, "),
         ({"log_format": "xml"}, "--log-format: 'xml' is none of json, console"),
     ],

@@ -1,7 +1,7 @@
 """The consumer agent: every TCP connection that is made to it becomes an SPN connection (R-1.3).
 
 Counterparts: :mod:`spnhub.transport.agent.provider` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
-bytes, :mod:`spnhub.transport.agent.session` has the session.
+bytes, :mod:`spnhub.transport.agent.keeper` has the endpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import functools
 import socket
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
@@ -21,7 +21,7 @@ from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
 from spnhub.transport.endpoint.session import CONNECT_BOUND
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import EndpointClosed, SessionLost, SpnError
+from spnhub.transport.errors import SessionLost, SpnError
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 
@@ -29,30 +29,30 @@ _log = structlog.get_logger()
 
 _ACCEPTS_PER_TURN: Final = 64
 """So that a crowd at the door leaves the loop to those who are in."""
+_AGAIN: Final = 0.05
+"""Seconds before another attempt when a session turned out to be lost."""
 
 
 class StreamSource(Protocol):
-    """A consumer endpoint with a session."""
+    """A consumer endpoint."""
 
     async def connect_stream(self) -> Stream:
         """Open an SPN connection; returns once it is Connected. Cancelled: the connection is aborted.
 
-        :raises SpnError: it was refused, or the session was lost.
+        :raises SessionLost: there is no session that it could be tried on.
+        :raises SpnError: it was refused.
         """
 
 
-S = TypeVar("S", bound=StreamSource)
-
-
-class StreamSources(Protocol[S]):
-    """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
+class StreamSources(Protocol):
+    """Where the endpoint is found (:class:`spnhub.transport.agent.keeper.EndpointKeeper`)."""
 
     @property
-    def current(self) -> S | None:
-        """The endpoint, while its session is up."""
+    def established(self) -> bool:
+        """There is a session that takes new connections."""
 
-    async def wait(self, other_than: S | None = None) -> S:
-        """The endpoint, once there is one that isn't ``other_than``."""
+    async def wait_established(self) -> StreamSource:
+        """The endpoint, once it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +71,11 @@ class ConsumerLimits:
     """How long accepting pauses when this host is out of descriptors or memory (D-25)."""
 
 
-class ConsumerAgent(Generic[S]):
+class ConsumerAgent:
     """Listens on TCP. Use from one event loop."""
 
     def __init__(
-        self, listeners: list[socket.socket], sources: StreamSources[S], limits: ConsumerLimits | None = None
+        self, listeners: list[socket.socket], sources: StreamSources, limits: ConsumerLimits | None = None
     ) -> None:
         """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them."""
         self._loop = asyncio.get_running_loop()
@@ -86,7 +86,8 @@ class ConsumerAgent(Generic[S]):
         self._opening = Tasks("connection.failed")
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
         self._bridges: set[Bridge] = set()
-        self._held: set[asyncio.Task[Stream | None]] = set()
+        self._held = 0
+        """How many wait for a session."""
         self._accepting = False
         self._limit_told = False
         self._resume_timer: asyncio.TimerHandle | None = None
@@ -205,15 +206,8 @@ class ConsumerAgent(Generic[S]):
     # ---- one connection ----
 
     def _open(self, sock: socket.socket, client: str) -> None:
-        hold = self._sources.current is None
-        if hold and len(self._held) >= self._limits.held:
-            _log.debug("connection.refused", client=client, reason="no session, and too many wait for one")
-            reset_socket(sock)
-            return
         opening = self._opening.spawn(self._connect(client))
         self._waiting[opening] = sock
-        if hold:
-            self._held.add(opening)
         self._idle.clear()
         # Reading begins when there is somewhere to write to; until then only a reset is of interest.
         self._watcher.watch(sock, opening.cancel)
@@ -222,27 +216,42 @@ class ConsumerAgent(Generic[S]):
     async def _connect(self, client: str) -> Stream | None:
         """The SPN connection, or None when there will be none (said in the log)."""
         until = self._loop.time() + self._limits.hold
-        source: S | None = None
         try:
             while True:
-                async with asyncio.timeout_at(until):
-                    source = await self._sources.wait(other_than=source)
-                self._held -= {asyncio.current_task()}
+                endpoint = await self._wait_established(until)
                 try:
                     async with asyncio.timeout(self._limits.connect):
-                        return await source.connect_stream()
-                except (SessionLost, EndpointClosed):
-                    # Its end hadn't been noticed here. Not a byte has been read: the next session will do.
-                    continue
+                        return await endpoint.connect_stream()
+                except SessionLost:
+                    # Not a byte has been read: another session will do, if one comes in time.
+                    if self._loop.time() >= until:
+                        raise
+                    await asyncio.sleep(_AGAIN)
         except SpnError as exc:
             _log.debug("connection.refused", client=client, reason=str(exc))
         except TimeoutError:
             _log.debug("connection.refused", client=client, reason="no session, or no answer, in time")
         return None
 
+    async def _wait_established(self, until: float) -> StreamSource:
+        """The endpoint with a session; without one the client is held (D-27).
+
+        :raises SessionLost: too many are held.
+        :raises TimeoutError: there is none in time.
+        """
+        if self._sources.established:
+            return await self._sources.wait_established()
+        if self._held >= self._limits.held:
+            raise SessionLost("no session, and too many wait for one")
+        self._held += 1
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._sources.wait_established()
+        finally:
+            self._held -= 1
+
     def _opened(self, client: str, opening: asyncio.Task[Stream | None]) -> None:
         sock = self._waiting.pop(opening)
-        self._held.discard(opening)
         self._watcher.forget(sock)
         stream = None
         if opening.cancelled():

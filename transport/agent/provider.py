@@ -2,15 +2,16 @@
 
 TCP comes first, then the acceptance (D-16): a server that is down gives the consumer's client a reset at once.
 Counterparts: :mod:`spnhub.transport.agent.consumer` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
-bytes, :mod:`spnhub.transport.agent.session` has the session.
+bytes, :mod:`spnhub.transport.agent.keeper` has the endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
@@ -20,7 +21,7 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, connect
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import SpnError, Unsupported
+from spnhub.transport.errors import EndpointClosed, SpnError
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -41,40 +42,43 @@ class StreamRequest(Protocol):
 
 
 class RequestSource(Protocol):
-    """A provider endpoint with a session."""
+    """A provider endpoint."""
 
     async def listen(self) -> StreamRequest:
-        """The next request.
+        """The next request, of whichever session.
 
-        :raises SpnError: the session is over.
+        :raises EndpointClosed: it was closed, or has failed for good.
         """
 
     async def set_weight(self, weight: int) -> None:
-        """Set the share of new connections.
+        """Set the share of new connections, in every session that is and that comes.
 
-        :raises Unsupported: the hub is too old to be told.
-        :raises SpnError: the session is over.
+        :raises EndpointClosed: it was closed, or has failed for good.
         """
 
     async def wait_all_connections_closed(self) -> None:
-        """After a weight of 0: wait until the hub says that nothing is open and nothing will come.
+        """After a weight of 0: wait until the hubs say that nothing is open and nothing will come.
 
-        :raises SpnError: the session is over.
+        :raises EndpointClosed: it was closed, or has failed for good.
         """
 
 
-S = TypeVar("S", bound=RequestSource)
-
-
-class RequestSources(Protocol[S]):
-    """Where a session is found (:class:`spnhub.transport.agent.session.SessionKeeper`)."""
+class RequestSources(Protocol):
+    """Where the endpoint is found (:class:`spnhub.transport.agent.keeper.EndpointKeeper`)."""
 
     @property
-    def current(self) -> S | None:
-        """The endpoint, while its session is up."""
+    def current(self) -> RequestSource | None:
+        """The endpoint, once it has had a session."""
 
-    async def wait(self, other_than: S | None = None) -> S:
-        """The endpoint, once there is one that isn't ``other_than``."""
+    @property
+    def established(self) -> bool:
+        """There is a session that takes new connections."""
+
+    async def wait_established(self) -> RequestSource:
+        """The endpoint, once it has one."""
+
+    async def wait_lost(self) -> None:
+        """Wait until there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +91,10 @@ class ProviderLimits:
     """How long resolving and connecting may take together (D-16)."""
 
 
-class ProviderAgent(Generic[S]):
+class ProviderAgent:
     """Connects to one TCP server. Use from one event loop."""
 
-    def __init__(self, host: str, port: int, sources: RequestSources[S], limits: ProviderLimits | None = None) -> None:
+    def __init__(self, host: str, port: int, sources: RequestSources, limits: ProviderLimits | None = None) -> None:
         """:param host: name or address; a name is resolved for every connection."""
         self._loop = asyncio.get_running_loop()
         self._host = host
@@ -101,7 +105,7 @@ class ProviderAgent(Generic[S]):
         self._opening = Tasks("connection.failed")
         self._bridges: set[Bridge] = set()
         self._connections = 0
-        self._refusing = False
+        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -111,16 +115,11 @@ class ProviderAgent(Generic[S]):
         return self._connections
 
     async def run(self) -> None:
-        """Take requests until cancelled, session after session."""
-        source = None
-        while True:
-            source = await self._sources.wait(other_than=source)
-            try:
-                while True:
-                    self._take(await source.listen())
-            except SpnError:
-                # The session is over; the keeper says why.
-                continue
+        """Take requests until cancelled, or until the endpoint has failed for good; the keeper says why."""
+        endpoint = await self._sources.wait_established()
+        with contextlib.suppress(EndpointClosed):
+            while True:
+                self._take(await endpoint.listen())
 
     async def wait_idle(self) -> None:
         """Wait until no connection is open."""
@@ -129,26 +128,40 @@ class ProviderAgent(Generic[S]):
     async def drain(self) -> None:
         """Leave without cutting anything (R-5.4): weight 0, and what is open or on its way is served to its end.
 
-        Returns when the hub says that all connections are closed and none is open here either, or when the session is
-        over. No bound: whoever waits has one. A hub that is too old to be told goes on sending requests: they are
-        refused.
+        Returns when the hubs say that all connections are closed, and none is open here either. Connections that are
+        paused are open: they are waited for until they have resumed and ended, or can't resume any more. Without a
+        session there is nobody to say something; then it is enough that none is open here. No bound: whoever waits has
+        one.
         """
-        source = self._sources.current
-        if source is not None:
-            try:
-                await source.set_weight(0)
-                await source.wait_all_connections_closed()
-            except Unsupported as exc:
-                _log.warning("agent.refusing", reason=str(exc))
-                self._refusing = True
-            except SpnError as exc:
-                # The end of the session is the end of its connections.
-                _log.debug("agent.session_over", reason=str(exc))
+        endpoint = self._sources.current
+        if endpoint is not None:
+            # Closed: the end of the endpoint is the end of its connections.
+            with contextlib.suppress(EndpointClosed):
+                await endpoint.set_weight(0)
+                await self._wait_nothing_comes(endpoint)
         await self.wait_idle()
+
+    async def _wait_nothing_comes(self, endpoint: RequestSource) -> None:
+        told = asyncio.ensure_future(endpoint.wait_all_connections_closed())
+        alone = asyncio.ensure_future(self._wait_alone())
+        try:
+            await asyncio.wait([told, alone], return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                told.result()
+        finally:
+            told.cancel()
+            alone.cancel()
+            await asyncio.gather(told, alone, return_exceptions=True)
+
+    async def _wait_alone(self) -> None:
+        """Wait until there is neither a session nor a connection."""
+        while self._connections or self._sources.established:
+            await self._sources.wait_lost()
+            await self.wait_idle()
 
     async def close(self) -> None:
         """Stop at once: what is still open is reset."""
-        self._refusing = True
+        self._closed = True
         await self._opening.cancel()
         for bridge in list(self._bridges):
             bridge.abort(Code.PEER_LOST, "the agent is being stopped")
@@ -157,7 +170,7 @@ class ProviderAgent(Generic[S]):
     # ---- one connection ----
 
     def _take(self, request: StreamRequest) -> None:
-        if self._refusing:
+        if self._closed:
             work = self._reject(request, Code.SHUTDOWN, "the provider agent is being stopped")
         elif self._connections >= self._limits.connections:
             work = self._reject(request, Code.LIMIT, f"the provider agent has {self._connections} connections")

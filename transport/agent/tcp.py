@@ -14,7 +14,7 @@ from typing import Final
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import prepare_socket
 
-__all__ = ["OUT_OF_RESOURCES", "ConnectError", "connect", "listen"]
+__all__ = ["OUT_OF_RESOURCES", "ConnectError", "address_text", "connect", "listen"]
 
 OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about the peer: this host has no descriptor or memory left (D-25)."""
@@ -29,6 +29,11 @@ class ConnectError(Exception):
     def __init__(self, code: Code, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+def address_text(host: str, port: int) -> str:
+    """``HOST:PORT``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

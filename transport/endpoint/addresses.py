@@ -68,28 +68,38 @@ class Addresses:
             except dns.exception.DNSException as exc:
                 raise ConfigurationError(f"hub_url: {host!r} is no name that DNS can be asked for: {exc}") from exc
         self._last: dict[dns.rdatatype.RdataType, list[str]] = {family: [] for family in _FAMILIES}
+        self._failing = False
         self._limit_told = False
 
     async def lookup(self) -> list[IpAddress]:
         """The addresses now, without doubles, at most :data:`ADDRESS_LIMIT`, never none.
 
         :raises HubUnreachable: there is none now, or nobody answers. Temporary, whatever the reason is: a name that
-            doesn't exist yet may exist later.
+            doesn't exist yet may exist later. The first failure in a row is logged.
         """
-        if self._static is not None:
-            found = self._static
-        elif self._name is not None and self._resolver is not None:
-            found = [(ip, self._port) for ip in await self._ask(self._resolver, self._name)]
-        else:
-            found = [(ip, self._port) for ip in await self._ask_system()]
-        if not found:
-            raise HubUnreachable(f"{self._host} has no address")
+        try:
+            found = await self._find()
+            if not found:
+                raise HubUnreachable(f"{self._host} has no address")
+        except HubUnreachable as exc:
+            if not self._failing:
+                self._failing = True
+                _log.warning("addresses.failed", host=self._host, reason=str(exc))
+            raise
+        self._failing = False
         if len(found) <= ADDRESS_LIMIT:
-            return list(found)
+            return found
         if not self._limit_told:
             self._limit_told = True
             _log.warning("addresses.limit", host=self._host, addresses=len(found), used=ADDRESS_LIMIT)
         return sorted(found)[:ADDRESS_LIMIT]
+
+    async def _find(self) -> list[IpAddress]:
+        if self._static is not None:
+            return list(self._static)
+        if self._name is not None and self._resolver is not None:
+            return [(ip, self._port) for ip in await self._ask(self._resolver, self._name)]
+        return [(ip, self._port) for ip in await self._ask_system()]
 
     async def _ask_system(self) -> Iterable[str]:
         try:

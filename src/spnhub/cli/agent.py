@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -22,15 +21,20 @@ from spnhub.cli.agent_settings import DRAIN, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
+from spnhub.transport.agent.keeper import EndpointKeeper
 from spnhub.transport.agent.provider import ProviderAgent
-from spnhub.transport.agent.session import SessionKeeper
-from spnhub.transport.agent.tcp import listen
+from spnhub.transport.agent.tcp import address_text, listen
 from spnhub.transport.endpoint.api import (
+    ConnectionChange,
     ConsumerEndpoint,
     ProviderEndpoint,
+    SessionChange,
     create_consumer_endpoint,
     create_provider_endpoint,
 )
+from spnhub.transport.endpoint.config import RESOLVE_INTERVAL
+from spnhub.transport.endpoint.core import RESUME_TIMEOUT
+from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
 
 __all__ = ["main"]
@@ -85,6 +89,50 @@ InstanceId = Annotated[
     str | None,
     typer.Option("--instance-id", envvar="SPN_INSTANCE_ID", help="Names this instance. Default: random."),
 ]
+HubAddresses = Annotated[
+    str | None,
+    typer.Option(
+        "--hub-addresses",
+        envvar="SPN_HUB_ADDRESSES",
+        help="Where the hubs are, instead of asking DNS: IP, IP:PORT or [V6]:PORT, separated by commas.",
+    ),
+]
+Resolver = Annotated[
+    str | None,
+    typer.Option(
+        "--resolver",
+        envvar="SPN_RESOLVER",
+        help="DNS server to ask for the hub's name, IP or IP:PORT. Default: the system's resolver.",
+    ),
+]
+ResolveInterval = Annotated[
+    float,
+    typer.Option("--resolve-interval", envvar="SPN_RESOLVE_INTERVAL", help="Seconds between two DNS checks."),
+]
+ResumeTimeout = Annotated[
+    float,
+    typer.Option(
+        "--resume-timeout",
+        envvar="SPN_RESUME_TIMEOUT",
+        help="Seconds that a connection may be without a hub before it is reset.",
+    ),
+]
+ReplayBuffer = Annotated[
+    int,
+    typer.Option(
+        "--replay-buffer",
+        envvar="SPN_REPLAY_BUFFER",
+        help="Bytes that are kept of a connection until the other agent has acknowledged them, at most.",
+    ),
+]
+ReplayBudget = Annotated[
+    int,
+    typer.Option(
+        "--replay-budget",
+        envvar="SPN_REPLAY_BUDGET",
+        help="Bytes that all connections may keep so together, above 256 KiB each.",
+    ),
+]
 DrainTimeout = Annotated[
     float,
     typer.Option(
@@ -120,6 +168,12 @@ def consumer(
         ),
     ] = None,
     instance_id: InstanceId = None,
+    hub_addresses: HubAddresses = None,
+    resolver: Resolver = None,
+    resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
+    resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
+    replay_buffer: ReplayBuffer = REPLAY_MAX,
+    replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
@@ -135,6 +189,12 @@ def consumer(
             trust=trust,
             address=bind_address,
             instance_id=instance_id,
+            hub_addresses=hub_addresses,
+            resolver=resolver,
+            resolve_interval=resolve_interval,
+            resume_timeout=resume_timeout,
+            replay_buffer=replay_buffer,
+            replay_budget=replay_budget,
             drain_timeout=drain_timeout,
             log_level=log_level,
             log_format=log_format,
@@ -162,6 +222,12 @@ def provider(
         typer.Option("--weight", envvar="SPN_WEIGHT", min=0, help="Share of the service's connections; 0: none."),
     ] = 100,
     instance_id: InstanceId = None,
+    hub_addresses: HubAddresses = None,
+    resolver: Resolver = None,
+    resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
+    resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
+    replay_buffer: ReplayBuffer = REPLAY_MAX,
+    replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
@@ -178,6 +244,12 @@ def provider(
             address=forward_address,
             weight=weight,
             instance_id=instance_id,
+            hub_addresses=hub_addresses,
+            resolver=resolver,
+            resolve_interval=resolve_interval,
+            resume_timeout=resume_timeout,
+            replay_buffer=replay_buffer,
+            replay_budget=replay_budget,
             drain_timeout=drain_timeout,
             log_level=log_level,
             log_format=log_format,
@@ -239,18 +311,11 @@ async def _run(settings: AgentSettings) -> int:
 
 
 async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
-    instance_id = settings.instance_id or secrets.token_hex(8)
-
-    async def create() -> ConsumerEndpoint:
+    async def create(
+        on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
+    ) -> ConsumerEndpoint:
         return await create_consumer_endpoint(
-            settings.hub_url,
-            settings.service_urn,
-            settings.certificate,
-            settings.certificate_key,
-            settings.trust,
-            instance_id=instance_id,
-            # The keeper retries: it knows for how long clients are held.
-            retries=0,
+            **_arguments(settings), on_session=on_session, on_connection=on_connection
         )
 
     host, port = settings.address
@@ -259,55 +324,63 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
     except OSError as exc:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
-        raise ConfigurationError(f"--bind-address: {_address(host, port)}: {reason}") from exc
-    keeper = SessionKeeper(create)
+        raise ConfigurationError(f"--bind-address: {address_text(host, port)}: {reason}") from exc
+    keeper = EndpointKeeper(create)
     agent = ConsumerAgent(listeners, keeper)
     agent.start()
-    _log.info("agent.ready", role=settings.role.value, addresses=[_address(*a) for a in agent.addresses])
-    return await _supervise(agent, [keeper.run()], agent.stop_accepting, stop, settings.drain_timeout)
+    _log.info("agent.ready", role=settings.role.value, addresses=[address_text(*a) for a in agent.addresses])
+    return await _supervise(agent, [keeper.run()], stop, settings.drain_timeout)
 
 
 async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
-    instance_id = settings.instance_id or secrets.token_hex(8)
-
-    async def create() -> ProviderEndpoint:
+    async def create(
+        on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
+    ) -> ProviderEndpoint:
         return await create_provider_endpoint(
-            settings.hub_url,
-            settings.service_urn,
-            settings.certificate,
-            settings.certificate_key,
-            settings.trust,
-            instance_id=instance_id,
-            # The keeper retries: it knows for how long clients are held.
-            retries=0,
-            weight=settings.weight,
+            **_arguments(settings), weight=settings.weight, on_session=on_session, on_connection=on_connection
         )
 
-    keeper = SessionKeeper(create)
+    keeper = EndpointKeeper(create)
     agent = ProviderAgent(*settings.address, keeper)
-    _log.info("agent.ready", role=settings.role.value, forwardAddress=_address(*settings.address))
-    # No session after the last: it would come with its weight, and get connections that are cut at once.
-    return await _supervise(agent, [keeper.run(), agent.run()], keeper.stop_renewing, stop, settings.drain_timeout)
+    _log.info("agent.ready", role=settings.role.value, forwardAddress=address_text(*settings.address))
+    return await _supervise(agent, [keeper.run(), agent.run()], stop, settings.drain_timeout)
+
+
+def _arguments(settings: AgentSettings) -> dict[str, Any]:
+    """What both roles tell the library."""
+    return {
+        "hub_url": settings.hub_url,
+        "service_urn": settings.service_urn,
+        "certificate": settings.certificate,
+        "certificate_key": settings.certificate_key,
+        "trust": settings.trust,
+        "instance_id": settings.instance_id,
+        "hub_addresses": settings.hub_addresses,
+        "resolver": settings.resolver,
+        "resolve_interval": settings.resolve_interval,
+        "resume_timeout": settings.resume_timeout,
+        "replay_buffer": settings.replay_buffer,
+        "replay_budget": settings.replay_budget,
+        "wait_for_hub": True,
+    }
 
 
 async def _supervise(
-    agent: ConsumerAgent[ConsumerEndpoint] | ProviderAgent[ProviderEndpoint],
+    agent: ConsumerAgent | ProviderAgent,
     parts: list[Coroutine[Any, Any, None]],
-    leave: Callable[[], None],
     stop: _Stop,
     drain_timeout: float,
 ) -> int:
     """Run the parts until one fails or a signal asks for the end; then end everything.
 
-    :param leave: called at once when the end is asked for.
-    :param drain_timeout: seconds for open connections; those that are left are reset. The status is 0 all the same: who
-        stops an agent has set the bound, and ``agent.connections_cut`` says what it cost.
+    :param drain_timeout: seconds for open connections, those included that wait for a hub; those that are left are
+        reset. The status is 0 all the same: who stops an agent has set the bound, and ``agent.connections_cut`` says
+        what it cost.
     """
     running = [asyncio.create_task(part) for part in parts]
     loop = asyncio.get_running_loop()
     try:
         await _wait_for(running, [stop.asked.wait()])
-        leave()
         _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
         began = loop.time()
         if not stop.at_once.is_set():
@@ -329,7 +402,7 @@ async def _wait_for(
     try:
         async with asyncio.timeout(timeout) as bound:
             while not any(sign.done() for sign in waiting):
-                # What has ended in order, as the keeper with its last session, is no sign.
+                # What has ended in order, as the keeper of an endpoint that was closed, is no sign.
                 open_parts = [part for part in running if not part.done()]
                 done, _ = await asyncio.wait([*open_parts, *waiting], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -345,7 +418,3 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,7 +6,6 @@ Counterpart: :mod:`spnhub.cli.agent` has the options.
 from __future__ import annotations
 
 import enum
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +17,18 @@ from cryptography.hazmat.primitives import serialization
 
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, split_address
+from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
+from spnhub.transport.endpoint.config import REPLAY_LEAST, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.core import RESUME_TIMEOUT
+from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
 __all__ = ["DRAIN", "AgentSettings", "Role", "load_settings"]
 
 DRAIN: Final = 30.0
 """Seconds that SIGTERM leaves to open connections, if nothing else is said."""
 
+_WEEK: Final = 604_800.0
 _OLD_PORT: Final = "4433"
 _PEM: Final = "-----BEGIN "
 _FORMATS: Final[dict[str, LogFormat]] = {"json": "json", "console": "console"}
@@ -52,6 +57,18 @@ class AgentSettings:
     weight: int = 100
     instance_id: str | None = None
     """None: random."""
+    hub_addresses: tuple[str, ...] | None = None
+    """None: DNS is asked (D-32)."""
+    resolver: str | None = None
+    """DNS server; None: the system's resolver."""
+    resolve_interval: float = RESOLVE_INTERVAL
+    """Seconds between two DNS checks (R-3.3)."""
+    resume_timeout: float = RESUME_TIMEOUT
+    """Seconds that a connection may be without a hub before it is reset."""
+    replay_buffer: int = REPLAY_MAX
+    """Bytes that are kept of a connection until they are acknowledged, at most."""
+    replay_budget: int = REPLAY_BUDGET
+    """Bytes that all connections may keep together above 256 KiB each."""
     drain_timeout: float = DRAIN
     """Seconds that SIGTERM leaves to open connections."""
     log_level: str = "info"
@@ -69,6 +86,12 @@ def load_settings(
     address: str | None,
     weight: int = 100,
     instance_id: str | None = None,
+    hub_addresses: str | None = None,
+    resolver: str | None = None,
+    resolve_interval: float = RESOLVE_INTERVAL,
+    resume_timeout: float = RESUME_TIMEOUT,
+    replay_buffer: int = REPLAY_MAX,
+    replay_budget: int = REPLAY_BUDGET,
     drain_timeout: float = DRAIN,
     log_level: str = "info",
     log_format: str | None = None,
@@ -97,8 +120,13 @@ def load_settings(
         raise ConfigurationError(f"--log-level: {log_level!r} is none of {', '.join(LEVELS)}")
     if log_format is not None and log_format not in _FORMATS:
         raise ConfigurationError(f"--log-format: {log_format!r} is none of {', '.join(_FORMATS)}")
-    if not (math.isfinite(drain_timeout) and drain_timeout >= 0):
-        raise ConfigurationError(f"--drain-timeout: {drain_timeout} is no number of seconds")
+    _check_seconds("--resolve-interval", resolve_interval, 0.1)
+    _check_seconds("--resume-timeout", resume_timeout, 0.1)
+    _check_seconds("--drain-timeout", drain_timeout)
+    if replay_buffer < REPLAY_LEAST:
+        raise ConfigurationError(f"--replay-buffer: {replay_buffer} is below {REPLAY_LEAST} bytes")
+    if replay_budget < 0:
+        raise ConfigurationError(f"--replay-budget: {replay_budget} is below 0 bytes")
     return AgentSettings(
         role=role,
         hub_url=url,
@@ -109,6 +137,12 @@ def load_settings(
         address=_address(role, address),
         weight=weight,
         instance_id=instance_id or None,
+        hub_addresses=_hub_addresses(hub_addresses),
+        resolver=_resolver(resolver),
+        resolve_interval=resolve_interval,
+        resume_timeout=resume_timeout,
+        replay_buffer=replay_buffer,
+        replay_budget=replay_budget,
         drain_timeout=drain_timeout,
         log_level=log_level,
         log_format=_FORMATS[log_format] if log_format else None,
@@ -140,6 +174,33 @@ def _address(role: Role, text: str | None) -> tuple[str, int]:
     if role is Role.PROVIDER and (not host or not port):
         raise ConfigurationError(f"{option}: {text!r} is not HOST:PORT")
     return host, port
+
+
+def _hub_addresses(text: str | None) -> tuple[str, ...] | None:
+    if not text:
+        return None
+    pieces = tuple(piece.strip() for piece in text.split(","))
+    try:
+        parse_hub_addresses(pieces, int(_OLD_PORT), "--hub-addresses")
+    except UnusableArgument as exc:
+        raise ConfigurationError(str(exc)) from exc
+    return pieces
+
+
+def _resolver(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        parse_resolver(text, "--resolver")
+    except UnusableArgument as exc:
+        raise ConfigurationError(str(exc)) from exc
+    return text
+
+
+def _check_seconds(option: str, seconds: float, least: float = 0.0) -> None:
+    """The upper bound is a week: anything above is a wrong unit, not a wish."""
+    if not least <= seconds <= _WEEK:
+        raise ConfigurationError(f"{option}: {seconds} is not between {least:g} and {_WEEK:g} seconds")
 
 
 def _read_pem(option: str, variable: str, value: str | None) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.stream import Stream
-from spnhub.transport.errors import EndpointClosed, SpnError, Unsupported
+from spnhub.transport.errors import EndpointClosed, SpnError
 from tests.support.pipe_stream import PipeStream
 
 
@@ -32,17 +32,16 @@ class FakeRequest:
 class FakeEndpoint:
     """Consumer and provider endpoint at once. Ends when the test says so."""
 
-    def __init__(self, session_id: str = "01") -> None:
-        self.session_id = session_id
-        self.ended: asyncio.Future[SpnError | None] = asyncio.get_running_loop().create_future()
+    def __init__(self) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Closed, with a result; or failed for good, with an exception."""
         self.closed = False
         self.connects: asyncio.Queue[asyncio.Future[Stream]] = asyncio.Queue()
         """One future for each call of connect_stream, for the test to fulfil."""
         self.requests: asyncio.Queue[FakeRequest] = asyncio.Queue()
         self.weights: list[int] = []
-        self.reads_weights = True
         self.all_closed = asyncio.Event()
-        """The hub's word."""
+        """The hubs' word."""
 
     async def connect_stream(self) -> Stream:
         answer: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
@@ -51,47 +50,60 @@ class FakeEndpoint:
 
     async def listen(self) -> FakeRequest:
         request = asyncio.ensure_future(self.requests.get())
-        waiting: list[asyncio.Future[Any]] = [request, self.ended]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if request.done():
-            return request.result()
-        request.cancel()
-        raise EndpointClosed("the session is over")
+        await self._unless_over(request)
+        return request.result()
 
     async def set_weight(self, weight: int) -> None:
-        if not self.reads_weights:
-            raise Unsupported("an old hub")
-        if self.ended.done():
-            raise EndpointClosed("the session is over")
+        if self.over.done():
+            raise EndpointClosed("the endpoint is closed")
         self.weights.append(weight)
 
     async def wait_all_connections_closed(self) -> None:
-        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.all_closed.wait()), self.ended]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        waiting[0].cancel()
-        if self.ended.done():
-            raise EndpointClosed("the session is over")
+        await self._unless_over(asyncio.ensure_future(self.all_closed.wait()))
 
-    async def wait_ended(self) -> SpnError | None:
-        return await asyncio.shield(self.ended)
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self.over)
 
     async def aclose(self, drain_timeout: float) -> None:
         self.closed = True
 
+    async def _unless_over(self, what: asyncio.Future[Any]) -> None:
+        try:
+            await asyncio.wait([what, self.over], return_when=asyncio.FIRST_COMPLETED)
+            if not what.done():
+                raise EndpointClosed("the endpoint is closed")
+        finally:
+            what.cancel()
+
 
 class FakeSources:
-    """Where an agent finds its session; the test puts it there."""
+    """Where an agent finds its endpoint; the test says when there is a session."""
 
     def __init__(self) -> None:
         self.current: FakeEndpoint | None = None
+        self.established = False
         self._changed = asyncio.Event()
 
-    def put(self, endpoint: FakeEndpoint | None) -> None:
+    def put(self, endpoint: FakeEndpoint) -> None:
+        """There is a session."""
         self.current = endpoint
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.established = True
+        self._notify()
 
-    async def wait(self, other_than: FakeEndpoint | None = None) -> FakeEndpoint:
-        while self.current is None or self.current is other_than:
+    def lose(self) -> None:
+        """There is none any more."""
+        self.established = False
+        self._notify()
+
+    async def wait_established(self) -> FakeEndpoint:
+        while self.current is None or not self.established:
             await self._changed.wait()
         return self.current
+
+    async def wait_lost(self) -> None:
+        while self.established:
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

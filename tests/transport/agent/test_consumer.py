@@ -121,7 +121,7 @@ async def test_connecting_takes_too_long() -> None:
 
 async def test_held_without_a_session(bench: Bench) -> None:
     """D-27: a client is held, and served when the session comes in time."""
-    bench.sources.put(None)
+    bench.sources.lose()
     client = await bench.client()
     await client.send(b"question")
     while not bench.agent.connections:
@@ -134,28 +134,49 @@ async def test_held_without_a_session(bench: Bench) -> None:
     assert there.read(100) == (b"question", False)
 
 
-async def test_session_is_lost_unnoticed(bench: Bench) -> None:
-    """A session whose end shows only when it is used: the client is held for the next one."""
+async def test_session_is_lost_meanwhile(bench: Bench) -> None:
+    """A session that goes while it is used, and no other: the client is held for the next one."""
     client = await bench.client()
-    (await bench.endpoint.connects.get()).set_exception(SessionLost("gone"))
-    following = FakeEndpoint("02")
-    bench.sources.put(following)
+    answer = await bench.endpoint.connects.get()
+    bench.sources.lose()
+    answer.set_exception(SessionLost("gone"))
+    # Not tried again before there is a session.
+    await asyncio.sleep(0.1)
+    assert bench.endpoint.connects.empty()
+    bench.sources.put(bench.endpoint)
     here, there = PipeStream.pair()
-    (await following.connects.get()).set_result(here)
+    (await bench.endpoint.connects.get()).set_result(here)
     there.write(b"x")
     assert await client.receive(1) == b"x"
 
 
+async def test_session_is_lost_unnoticed(bench: Bench) -> None:
+    """A session whose end shows only when it is used: tried again for as long as a client is held, and no longer."""
+    client = await bench.client()
+    attempts = 0
+
+    async def refuse() -> None:
+        nonlocal attempts
+        while True:
+            (await bench.endpoint.connects.get()).set_exception(SessionLost("gone"))
+            attempts += 1
+
+    refusing = asyncio.ensure_future(refuse())
+    assert await client.receive_all() == (b"", Ending.RST)
+    refusing.cancel()
+    assert 2 <= attempts <= 6
+
+
 async def test_held_in_vain(bench: Bench) -> None:
     """D-27: and reset when it doesn't."""
-    bench.sources.put(None)
+    bench.sources.lose()
     client = await bench.client()
     assert await client.receive_all() == (b"", Ending.RST)
 
 
 async def test_held_count_is_bounded(bench: Bench) -> None:
     """D-27: one more than may be held is reset at once, the others are still held."""
-    bench.sources.put(None)
+    bench.sources.lose()
     first, second, third = [await bench.client() for _ in range(3)]
     assert await third.receive_all() == (b"", Ending.RST)
     assert bench.agent.connections == 2

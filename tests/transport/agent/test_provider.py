@@ -9,7 +9,7 @@ import pytest
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.provider import ProviderAgent, ProviderLimits
-from spnhub.transport.errors import ConnectionAborted, SessionLost
+from spnhub.transport.errors import ConnectionAborted
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
@@ -129,44 +129,51 @@ async def test_drain_waits_for_the_hub(bench: Bench) -> None:
     await draining
 
 
-async def test_drain_at_an_old_hub(bench: Bench) -> None:
-    """A hub that doesn't read weights goes on asking: new requests are refused, open connections end in their time."""
-    bench.endpoint.reads_weights = False
+async def test_drain_without_an_endpoint(bench: Bench) -> None:
+    """One that never had a session has nothing to wait for; nor has one that has failed."""
+    bench.sources.current = None
+    await bench.agent.drain()
+    bench.sources.current = bench.endpoint
+    bench.endpoint.over.set_result(None)
+    await bench.agent.drain()
+
+
+async def test_drain_without_a_session(bench: Bench) -> None:
+    """Nobody can say that nothing comes; that nothing is open is enough, and a paused connection is open."""
     request, consumer = bench.ask()
     peer = await bench.server.accept()
     await request.answer
+    bench.sources.lose()
     draining = asyncio.ensure_future(bench.agent.drain())
-    await asyncio.sleep(0)
-    late, _ = bench.ask()
-    assert await late.answer == (Code.SHUTDOWN, "the provider agent is being stopped")
-    assert not draining.done()
+    await asyncio.sleep(0.01)
+    assert (bench.endpoint.weights, draining.done()) == ([0], False)
     await _hang_up(peer, consumer)
     await draining
 
 
-async def test_drain_without_a_session(bench: Bench) -> None:
-    """With none, or when it is lost meanwhile, there is nothing to wait for."""
-    draining = asyncio.ensure_future(bench.agent.drain())
-    await asyncio.sleep(0)
-    bench.endpoint.ended.set_result(SessionLost("the hub went away"))
-    await draining
-    bench.sources.put(None)
-    await bench.agent.drain()
-
-
-async def test_next_session(bench: Bench) -> None:
-    """After the end of a session the requests of the next one are taken, and open connections are untouched."""
+async def test_session_is_lost_while_draining(bench: Bench) -> None:
+    """Then, too; and when one comes back it is asked again."""
     request, consumer = bench.ask()
     peer = await bench.server.accept()
     await request.answer
-    bench.endpoint.ended.set_result(None)
-    bench.sources.put(FakeEndpoint("02"))
-    second, _ = bench.ask()
-    (await bench.server.accept()).close()
-    assert await second.answer == (Code.OK, "")
-    consumer.write(b"x")
-    assert await peer.receive(1) == b"x"
-    peer.close()
+    draining = asyncio.ensure_future(bench.agent.drain())
+    await asyncio.sleep(0.01)
+    bench.sources.lose()
+    await asyncio.sleep(0.01)
+    bench.sources.put(bench.endpoint)
+    await _hang_up(peer, consumer)
+    await bench.agent.wait_idle()
+    await asyncio.sleep(0.01)
+    assert not draining.done()
+    bench.sources.lose()
+    await draining
+
+
+async def test_endpoint_fails_for_good(bench: Bench) -> None:
+    """Taking requests ends in silence: the keeper says why. Open connections are the endpoint's affair."""
+    running = asyncio.ensure_future(bench.agent.run())
+    bench.endpoint.over.set_result(None)
+    await running
 
 
 async def test_close_resets(bench: Bench) -> None:

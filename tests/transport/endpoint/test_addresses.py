@@ -268,12 +268,20 @@ async def test_no_answer(
     server.set(HOST, known)
     server.fail = failing
     server.silent = set(silent)
-    with pytest.raises(HubUnreachable, match=message) as failure:
-        await asked.lookup()
-    assert failure.value.retryable
+    with capture_logs() as lines:
+        for _ in range(2):
+            with pytest.raises(HubUnreachable, match=message) as failure:
+                await asked.lookup()
+            assert failure.value.retryable
+    # Said once for all that follow each other.
+    assert [(line["event"], message in line["reason"]) for line in lines] == [("addresses.failed", True)]
     server.set(HOST, ["10.0.0.9"])
     server.fail, server.silent = {}, set()
     assert await asked.lookup() == [("10.0.0.9", 443)]
+    server.set(HOST, None)
+    with capture_logs() as lines, pytest.raises(HubUnreachable):
+        await asked.lookup()
+    assert len(lines) == 1
 
 
 @pytest.mark.system
