@@ -123,7 +123,7 @@ class HubActor(EventLoopActor):
     def _load_inventory(self, message: LoadInventory) -> None:
         if not self._stop_asked:
             made = message.plan
-            if made is None or made.before is not self._env.table:
+            if made is None or not self._counts(made):
                 made = self._plan(message.realms)
             self._env.carry_out(Decision((made.loaded(initial=not self._loaded),)))
             self._loaded = True
@@ -139,6 +139,11 @@ class HubActor(EventLoopActor):
     def _plan(self, realms: Iterable[RealmDefinition]) -> Plan:
         before = self._env.table
         return plan(before, Table.of(realms, self._env.wall, before))
+
+    def _counts(self, made: Plan) -> bool:
+        """Whether it is what :meth:`_plan` would make now."""
+        expiry = made.after.next_expiry
+        return made.before is self._env.table and (expiry is None or expiry > self._env.wall)
 
     def _apply(self, made: Plan) -> None:
         """From here on the new table counts; the rest only follows."""

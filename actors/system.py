@@ -59,20 +59,26 @@ class ActorSystem:
         env = self._env
         env.now = max(env.now, now)
         env.wall = max(env.wall, wall)
-        run = env.dispatcher.run
-        run()
+        env.dispatcher.run()
         while self._inputs:
-            address, message = self._inputs.popleft()
-            if address is None:
-                self._hub.tell(message)
-            elif isinstance(address, Key):
-                if not env.directory.tell_connection(address, message):
-                    self.ignored += 1
-            elif not env.directory.tell_session(address, message):
+            self._handle(*self._inputs.popleft())
+        self._fire_timers()
+
+    def _handle(self, address: int | Key | None, message: HubInput | SessionInput | ConnectionInput) -> None:
+        env = self._env
+        if address is None:
+            self._hub.tell(message)
+        elif isinstance(address, Key):
+            if not env.directory.tell_connection(address, message):
                 self.ignored += 1
-            run()
+        elif not env.directory.tell_session(address, message):
+            self.ignored += 1
+        env.dispatcher.run()
+
+    def _fire_timers(self) -> None:
+        env = self._env
         while env.timers.fire(env.now):
-            run()
+            env.dispatcher.run()
 
     @property
     def table(self) -> Table:

@@ -201,7 +201,7 @@ class History:
         ].ref.is_alive()  # else it is closed soon, streams and all
         self.openings += alive and self.role(session) is CONSUMER
         reused = self.next_stream if rng.random() < 0.9 else 4
-        self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=rng.random() < 0.05))
+        self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=int(rng.random() < 0.05)))
 
     def of_session(self, rng: random.Random, keys: list[Key]) -> Any:
         stream = rng.choice(keys).stream if keys else 0

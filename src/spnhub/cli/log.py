@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from spnhub.cli.command_line import run_command_line
+from spnhub.cli.drive import drive
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run
@@ -113,6 +114,7 @@ app.command()(state)
 app.command()(explain)
 app.command()(metrics)
 app.command()(serve)
+app.command()(drive)
 
 
 def _line(recorded: Recorded, every: bool) -> Line | None:
