@@ -24,13 +24,16 @@ __all__ = [
     "default_hub_id",
     "default_journal",
     "parse_addresses",
+    "parse_age",
     "parse_bind",
     "parse_inventory_url",
+    "parse_size",
     "split_address",
 ]
 
 DEFAULT_INVENTORY: Final = "http://localhost:8080"
 DEFAULT_TOPIC: Final = "spn.events"
+DEFAULT_JOURNAL_SIZE: Final = "4G"
 DATAGRAM_SIZES: Final = (1200, 16383)
 """Bytes: what every QUIC path carries (RFC 9000 section 14), and what aioquic can send."""
 
@@ -52,6 +55,16 @@ class KafkaSettings:
     bootstrap_servers: tuple[str, ...]
     """``HOST:PORT`` each."""
     topic: str = DEFAULT_TOPIC
+    partitions: int = 6
+    """Of the topic, where the hub makes it; as the three that follow."""
+    replication: int | None = None
+    """None: as many copies as there are brokers, three at most."""
+    min_insync: int | None = None
+    """None: the brokers' default."""
+    retention: float | None = None
+    """Seconds; None: the brokers' default."""
+    schema_registry: str | None = field(default=None, repr=False)
+    """None: the repository's schema ids are in the topic."""
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
@@ -66,6 +79,19 @@ class KafkaSettings:
         _one_of("--kafka-security-protocol", self.security_protocol, _SECURITY_PROTOCOLS)
         if not self.topic or len(self.topic) > 249 or not set(self.topic) <= _TOPIC_CHARACTERS:
             raise ConfigurationError(f"--topic: {self.topic!r} is no Kafka topic name")
+        for option, count in (
+            ("--topic-partitions", self.partitions),
+            ("--topic-replication", self.replication),
+            ("--topic-min-insync", self.min_insync),
+        ):
+            if count is not None and not 1 <= count <= 10_000:
+                raise ConfigurationError(f"{option}: {count} is not between 1 and 10000")
+        if self.min_insync is not None and self.replication is not None and self.min_insync > self.replication:
+            raise ConfigurationError(
+                f"--topic-min-insync: {self.min_insync} is above --topic-replication ({self.replication})"
+            )
+        if self.schema_registry is not None and not self.schema_registry.startswith(("http://", "https://")):
+            raise ConfigurationError("--schema-registry: that is not an http or https URL")
         if self.security_protocol.startswith("SASL_"):
             if self.sasl_mechanism is None:
                 raise ConfigurationError(f"--kafka-sasl-mechanism is missing ({self.security_protocol} needs it)")
@@ -107,6 +133,11 @@ class KafkaSettings:
         return ShippingSettings(
             bootstrap_servers=",".join(self.bootstrap_servers),
             topic=self.topic,
+            partitions=self.partitions,
+            replication=self.replication,
+            min_insync=self.min_insync,
+            retention=self.retention,
+            schema_registry=self.schema_registry,
             security_protocol=self.security_protocol,
             sasl_mechanism=self.sasl_mechanism or "PLAIN",
             sasl_username=self.sasl_username,
@@ -135,12 +166,24 @@ class HubSettings:
     """Names this instance in events; stable over restarts (D-3)."""
     journal: Path
     """Folder of the local event journal."""
+    journal_size: int | None = 4 << 30
+    """Bytes of its segments (D-8); None: no bound."""
+    journal_age: float | None = None
+    """Seconds that its segments are kept at least, in which events that aren't shipped yet stay; None: no bound."""
+    journal_sync: float = 1.0
+    """Seconds between its fdatasyncs (D-6); 0: before anything is visible."""
+    alive_interval: float = 60.0
+    """Seconds between two signs of life in the log."""
     kafka: KafkaSettings | None = None
     """None: journal only."""
     allow_process: bool = False
     """Whether the inventory may name commands to run on this host (``process:``)."""
     ops: str | None = None
     """``ADDRESS:PORT`` of the HTTP for operators (port 0: any that is free); None: off."""
+    record: Path | None = None
+    """Folder for recordings of the actors' inputs; None: off."""
+    record_size: int = 256
+    """MiB of all recordings in the folder, at most."""
     idle_timeout: float = 20.0
     """Seconds (D-20)."""
     keep_alive: float = 5.0
@@ -163,6 +206,22 @@ class HubSettings:
             raise ConfigurationError(f"--hub-id: {self.hub_id!r} can't name a hub")
         if self.journal.exists() and not self.journal.is_dir():
             raise ConfigurationError(f"--journal: {self.journal} is not a folder")
+        if self.record is not None and self.record.exists() and not self.record.is_dir():
+            raise ConfigurationError(f"--record: {self.record} is not a folder")
+        if not 1 <= self.record_size <= 1_048_576:
+            raise ConfigurationError(f"--record-size: {self.record_size} is not between 1 and 1048576 MiB")
+        if self.journal_size is not None and self.journal_size < 1 << 20:
+            raise ConfigurationError(f"--journal-size: {self.journal_size} is below 1M")
+        if self.journal_age is not None and self.journal_age < 60:
+            raise ConfigurationError(f"--journal-age: {self.journal_age:g} seconds is below 60")
+        if not 0 <= self.journal_sync <= 3600:
+            raise ConfigurationError(
+                f"--journal-sync: {self.journal_sync:g} is not at least 0 and at most 3600 seconds"
+            )
+        if not 0 < self.alive_interval <= 86_400:
+            raise ConfigurationError(
+                f"--alive-interval: {self.alive_interval:g} is not above 0 and at most 86400 seconds"
+            )
         if self.ops is not None:
             split_address(self.ops, "--ops")
         # The upper bound is a week: anything above is a wrong unit, not a wish.
@@ -223,6 +282,34 @@ def parse_bind(address: str) -> str:
     except ValueError:
         raise ConfigurationError(f"--bind: {address!r} is not an IP address") from None
     return address
+
+
+_SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_AGES: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_size(text: str, option: str) -> int | None:
+    """Bytes, from a number that K, M, G or T may follow (of 1,024); None for 0: no bound.
+
+    :raises ConfigurationError: it isn't one; ``option`` is named.
+    """
+    return _number(text, option, _SIZES, "a size: bytes, or a number with K, M, G or T") or None
+
+
+def parse_age(text: str, option: str) -> int | None:
+    """Seconds, from a number that s, m, h or d may follow; None for 0: no bound.
+
+    :raises ConfigurationError: it isn't one; ``option`` is named.
+    """
+    return _number(text, option, _AGES, "a time: seconds, or a number with s, m, h or d") or None
+
+
+def _number(text: str, option: str, units: dict[str, int], what: str) -> int:
+    digits = text.strip().rstrip("".join(units))
+    unit = text.strip()[len(digits) :]
+    if not digits.isascii() or not digits.isdigit() or unit not in units:
+        raise ConfigurationError(f"{option}: {text!r} is not {what}")
+    return int(digits) * units[unit]
 
 
 def parse_addresses(text: str, option: str) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
         ({"keep_alive": -1.0}, "--keep-alive: -1 is not at least 0 and below --idle-timeout (20)"),
         ({"resume_timeout": -1.0}, "--resume-timeout: -1 is not at least 0 and at most 3600 seconds"),
         ({"return_spread": 3601.0}, "--return-spread: 3601 is not at least 0 and at most 3600 seconds"),
+        ({"journal_size": 1000}, "--journal-size: 1000 is below 1M"),
+        ({"journal_age": 30.0}, "--journal-age: 30 seconds is below 60"),
+        ({"journal_sync": -1.0}, "--journal-sync: -1 is not at least 0 and at most 3600 seconds"),
+        ({"alive_interval": 0.0}, "--alive-interval: 0 is not above 0 and at most 86400 seconds"),
         ({"datagram_size": 1199}, "--datagram-size: 1199 is not between 1200 and 16383 bytes"),
         ({"datagram_size": 16384}, "--datagram-size: 16384 is not between 1200 and 16383 bytes"),
         ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, info, warning, error, critical"),
@@ -50,6 +54,9 @@ def test_the_bounds_are_in_range(datagram_size: int, tmp_path: Path) -> None:
             {"security_protocol": "TLS"},
             "--kafka-security-protocol: 'TLS' is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL",
         ),
+        ({"partitions": 0}, "--topic-partitions: 0 is not between 1 and 10000"),
+        ({"replication": 2, "min_insync": 3}, "--topic-min-insync: 3 is above --topic-replication (2)"),
+        ({"schema_registry": "registry:8081"}, "--schema-registry: that is not an http or https URL"),
         ({"topic": "a b"}, "--topic: 'a b' is no Kafka topic name"),
         ({"security_protocol": "SASL_SSL"}, "--kafka-sasl-mechanism is missing (SASL_SSL needs it)"),
         (
@@ -126,3 +133,26 @@ def test_each_hub_id_has_its_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert settings.default_journal("hub-1").parts[-2:] == ("spnhub", "hub-1")
     with pytest.raises(ConfigurationError, match=r"^--journal is missing \(--hub-id '\.\./x' can't name a folder\)$"):
         settings.default_journal("../x")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "size"),
+    [("0", None, None), ("90", 90, 90), ("2m", 120, None), ("3h", 10_800, None), ("30d", 2_592_000, None)],
+)
+def test_times_and_sizes(text: str, seconds: int | None, size: int | None) -> None:
+    """Plain numbers are seconds and bytes; units of the other kind are named as wrong."""
+    assert settings.parse_age(text, "--x") == seconds
+    if text.isdigit():
+        assert settings.parse_size(text, "--x") == size
+    else:
+        with pytest.raises(ConfigurationError) as caught:
+            settings.parse_size(text, "--x")
+        assert str(caught.value) == f"--x: {text!r} is not a size: bytes, or a number with K, M, G or T"
+
+
+@pytest.mark.parametrize("text", ["", "G", "1GG", "-1", "1.5G", "1 G", "\u0661"])
+def test_what_is_no_size(text: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ConfigurationError):
+        settings.parse_size(text, "--x")
+    assert settings.parse_size("4G", "--x") == 4 << 30

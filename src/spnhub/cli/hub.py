@@ -18,6 +18,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.settings import (
     DATAGRAM_SIZES,
     DEFAULT_INVENTORY,
+    DEFAULT_JOURNAL_SIZE,
     DEFAULT_TOPIC,
     ConfigurationError,
     HubSettings,
@@ -25,8 +26,10 @@ from spnhub.settings import (
     default_hub_id,
     default_journal,
     parse_addresses,
+    parse_age,
     parse_bind,
     parse_inventory_url,
+    parse_size,
     split_address,
 )
 
@@ -91,6 +94,42 @@ def run(
             help="Folder of the event journal.  [default: the hub id's in the platform's state folder]",
         ),
     ] = None,
+    journal_size: Annotated[
+        str,
+        typer.Option(
+            "--journal-size",
+            metavar="BYTES",
+            envvar="SPNHUB_JOURNAL_SIZE",
+            help="Beyond it the oldest events go, shipped or not; 512M, 4G, 0: no bound.",
+        ),
+    ] = DEFAULT_JOURNAL_SIZE,
+    journal_age: Annotated[
+        str,
+        typer.Option(
+            "--journal-age",
+            metavar="TIME",
+            envvar="SPNHUB_JOURNAL_AGE",
+            help="Events that are older go once they are shipped; 12h, 30d, 0: no bound.",
+        ),
+    ] = "0",
+    journal_sync: Annotated[
+        float,
+        typer.Option(
+            "--journal-sync",
+            metavar="SECONDS",
+            envvar="SPNHUB_JOURNAL_SYNC",
+            help="What a power failure may take; 0: nothing, each event is on the disk before it shows.",
+        ),
+    ] = 1,
+    alive_interval: Annotated[
+        float,
+        typer.Option(
+            "--alive-interval",
+            metavar="SECONDS",
+            envvar="SPNHUB_ALIVE_INTERVAL",
+            help="Between two signs of life in the events.",
+        ),
+    ] = 60,
     kafka: Annotated[
         str | None,
         typer.Option(
@@ -101,6 +140,44 @@ def run(
         ),
     ] = None,
     topic: Annotated[str, typer.Option("--topic", envvar="SPNHUB_TOPIC", help="Kafka topic.")] = DEFAULT_TOPIC,
+    topic_partitions: Annotated[
+        int,
+        typer.Option("--topic-partitions", envvar="SPNHUB_TOPIC_PARTITIONS", help="Of a topic that is made."),
+    ] = 6,
+    topic_replication: Annotated[
+        int | None,
+        typer.Option(
+            "--topic-replication",
+            envvar="SPNHUB_TOPIC_REPLICATION",
+            help="Of a topic that is made.  [default: 3, or as many as there are brokers]",
+        ),
+    ] = None,
+    topic_min_insync: Annotated[
+        int | None,
+        typer.Option(
+            "--topic-min-insync",
+            envvar="SPNHUB_TOPIC_MIN_INSYNC",
+            help="min.insync.replicas of a topic that is made.  [default: the brokers']",
+        ),
+    ] = None,
+    topic_retention: Annotated[
+        str | None,
+        typer.Option(
+            "--topic-retention",
+            metavar="TIME",
+            envvar="SPNHUB_TOPIC_RETENTION",
+            help="Of a topic that is made; 12h, 30d, 0: for ever.  [default: the brokers']",
+        ),
+    ] = None,
+    schema_registry: Annotated[
+        str | None,
+        typer.Option(
+            "--schema-registry",
+            metavar="URL",
+            envvar="SPNHUB_SCHEMA_REGISTRY",
+            help="Register the events' schemas there and ship its ids.  [default: none, the hub's own ids]",
+        ),
+    ] = None,
     kafka_security_protocol: Annotated[
         str, _kafka_option("security-protocol", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
     ] = "PLAINTEXT",
@@ -170,6 +247,19 @@ def run(
             help=f"Largest UDP payload sent, {DATAGRAM_SIZES[0]} to {DATAGRAM_SIZES[1]}.",
         ),
     ] = DATAGRAM_SIZES[0],
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="DIR",
+            envvar="SPNHUB_RECORD",
+            help="Record what the actors are told, for spnlog drive; no payload, no keys.  [default: off]",
+        ),
+    ] = None,
+    record_size: Annotated[
+        int,
+        typer.Option("--record-size", metavar="MIB", envvar="SPNHUB_RECORD_SIZE", help="Of all recordings in DIR."),
+    ] = 256,
     log_level: Annotated[str, typer.Option("--log-level", envvar="SPNHUB_LOG_LEVEL", help=_LEVEL_HELP)] = "info",
     log_format: Annotated[
         logging.LogFormat | None, typer.Option("--log-format", envvar="SPNHUB_LOG_FORMAT", help=_FORMAT_HELP)
@@ -194,11 +284,20 @@ def run(
         bind=bind,
         hub_id=own_id,
         journal=default_journal(own_id) if journal is None else journal,
+        journal_size=parse_size(journal_size, "--journal-size"),
+        journal_age=parse_age(journal_age, "--journal-age"),
+        journal_sync=journal_sync,
+        alive_interval=alive_interval,
         kafka=None
         if kafka is None
         else KafkaSettings(
             bootstrap_servers=parse_addresses(kafka, "--kafka"),
             topic=topic,
+            partitions=topic_partitions,
+            replication=topic_replication,
+            min_insync=topic_min_insync,
+            retention=None if topic_retention is None else parse_age(topic_retention, "--topic-retention") or -1,
+            schema_registry=schema_registry,
             security_protocol=kafka_security_protocol,
             sasl_mechanism=kafka_sasl_mechanism,
             sasl_username=kafka_sasl_username,
@@ -216,6 +315,8 @@ def run(
         resume_timeout=resume_timeout,
         return_spread=return_spread,
         datagram_size=datagram_size,
+        record=record,
+        record_size=record_size,
         log_level=log_level,
         log_format=log_format,
     )
