@@ -123,7 +123,7 @@ def test_plan_that_was_made_before(bench: Bench) -> None:
     table = bench.system.table
     made = plan(table, Table.of(late, WALL - 1, table))
     events, _ = bench.hub(LoadInventory(late, made))
-    assert events[-1] == ServiceRemoved(**WHERE, service_urn=OTHER_SERVICE, reason="expired")
+    assert events[-1] == ServiceRemoved(**WHERE, service_urn=SERVICE, reason="expired")
 
 
 def test_rejected(bench: Bench) -> None:

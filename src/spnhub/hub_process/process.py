@@ -25,10 +25,12 @@ from spnhub.events.shipper_process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
 from spnhub.hub_process.printing import Printer
+from spnhub.hub_process.recorded import make_system
 from spnhub.hub_process.reload import Candidate, Reloader, prepare
 from spnhub.hub_process.services import Services
 from spnhub.inventory import Inventory
 from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, HubSettings, split_address
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.aioquic_engine import tls as client_certificates
@@ -75,6 +77,7 @@ class HubProcess:
         self._endpoint: UdpEndpoint | None = None
         self._server: HubServer | None = None
         self._system: ActorSystem | None = None
+        self._recording: RecordingWriter | None = None
         self._gate: Gate | None = None
         self._shipper: ShipperProcess | None = None
         self._services: Services | None = None
@@ -110,7 +113,9 @@ class HubProcess:
         )
         engine = AioquicEngine(limits)
         options = ActorOptions(resume_timeout=settings.resume_timeout)
-        self._system = ActorSystem(self._record, settings.hub_id, options)
+        self._system, self._recording = make_system(
+            settings, options, journal, self._record, self._wall(), self._notify
+        )
         self._gate = Gate(engine, journal, self._wall)
         self._services = Services(self._tell_service, self._wall)
         self._server = HubServer(
@@ -290,6 +295,8 @@ class HubProcess:
             await self._services.close()
         if self._journal is not None:
             self._journal.close()
+        if self._recording is not None:
+            self._recording.close()
         self._printer.close()
         if self._ops is not None:
             await self._ops.close()
