@@ -188,14 +188,13 @@ class Story:
 
     def render(self) -> Iterator[tuple[int | None, str, str]]:
         """For people: time (microseconds since 1970), hub and what happened; without time and hub, a remark."""
-        if self.uid is not None:
-            for recorded in sorted(self.starts.values(), key=lambda one: one.timestamp):
-                yield recorded.timestamp, recorded.hub_id, sentence(recorded)
-        for recorded in self.first:
-            yield recorded.timestamp, recorded.hub_id, sentence(recorded, self.name)
-        if self.omitted:
-            yield None, "", f"… {self.omitted} events are left out here …"
-        for recorded in self.last:
+        begun = sorted(self.starts.values(), key=lambda one: -one.timestamp) if self.uid is not None else []
+        for place, recorded in enumerate((*self.first, *self.last)):
+            if self.omitted and place == len(self.first):
+                yield None, "", f"… {self.omitted} events are left out here …"
+            while begun and begun[-1].timestamp <= recorded.timestamp:
+                start = begun.pop()
+                yield start.timestamp, start.hub_id, sentence(start)
             yield recorded.timestamp, recorded.hub_id, sentence(recorded, self.name)
 
     def summary(self) -> str:

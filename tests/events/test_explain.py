@@ -93,14 +93,14 @@ def test_a_connection_over_two_hubs() -> None:
     assert [(hub, text) for _, hub, text in story.render()] == [
         ("hub-1", f"session p1 of CN=p1,O=Acme began: serviceProvider of {SERVICE}, from 192.0.2.7:4711"),
         ("hub-1", f"session c1 of CN=c1,O=Acme began: serviceConsumer of {SERVICE}, from 192.0.2.7:4711"),
-        ("hub-2", f"session p2 of CN=p2,O=Acme began: serviceProvider of {SERVICE}, from 192.0.2.7:4711"),
-        ("hub-2", f"session c2 of CN=c2,O=Acme began: serviceConsumer of {SERVICE}, from 192.0.2.7:4711"),
         ("hub-1", "leg 0 opened to the provider: streams 4-1, sessions c1 and p1"),
         ("hub-1", "leg 0 paused as planned at 100 bytes and 2,000 bytes back (code 38, the hub stops)"),
         (
             "hub-1",
             "leg 0 ended after 0.500 s: closed; it passed on 100 bytes and 2,000 bytes back; the connection may go on",
         ),
+        ("hub-2", f"session p2 of CN=p2,O=Acme began: serviceProvider of {SERVICE}, from 192.0.2.7:4711"),
+        ("hub-2", f"session c2 of CN=c2,O=Acme began: serviceConsumer of {SERVICE}, from 192.0.2.7:4711"),
         (
             "hub-2",
             "leg 1 opened to the provider: streams 0-1, sessions c2 and p2, from 100 bytes and 2,000 bytes back on",
