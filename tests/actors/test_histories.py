@@ -23,6 +23,7 @@ from spnhub.actors.commands import (
     HubStopped,
     OpenProviderStream,
     RefuseConnection,
+    RefuseSession,
     StartService,
     StopService,
 )
@@ -34,10 +35,14 @@ from spnhub.actors.inputs import (
     HandshakeRefused,
     Key,
     LoadInventory,
+    PauseAcknowledged,
     ProviderAccepted,
     ProviderRejected,
     ProviderStreamOpened,
     RejectInventory,
+    ResumeAnswered,
+    ResumeOpened,
+    ResumeRequested,
     ScheduleDue,
     ServiceExited,
     ServiceStarted,
@@ -56,10 +61,13 @@ from spnhub.actors.leg import Phase
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionPaused,
     ConnectionRefused,
+    ConnectionResumed,
     ConnectionStarted,
     EndPointType,
     Event,
+    ResumeRefused,
     SessionEnded,
     SessionStarted,
 )
@@ -97,6 +105,9 @@ class History:
         self.next_session = 1
         self.next_stream = 0
         self.openings = 0
+        self.epoch = 0
+        self.resumes: list[tuple[str, int]] = []
+        """Those that consumers have asked for, by uid and epoch."""
         self.events: list[Event] = []
         self.commands: list[Command] = []
         self.script: list[tuple[str, Any, Any]] = []
@@ -106,7 +117,12 @@ class History:
         """One step."""
         rng = random.Random(number)
         kind = rng.choice(
-            ["session"] * 2 + ["stream"] * 3 + ["of session"] * 4 + ["of connection"] * 6 + ["time", "hub", "service"]
+            ["session"] * 2
+            + ["stream"] * 3
+            + ["resume"] * 2
+            + ["of session"] * 4
+            + ["of connection"] * 6
+            + ["time", "hub", "service"]
         )
         sessions, keys = self.bench.system.residents()
         match kind:
@@ -115,6 +131,10 @@ class History:
             case "stream" if sessions:
                 consumers = [session for session in sorted(sessions) if self.role(session) is CONSUMER]
                 self.open(rng.choice(consumers if consumers and rng.random() < 0.97 else sorted(sessions)), rng)
+            case "resume" if sessions:
+                consumers = [session for session in sorted(sessions) if self.role(session) is CONSUMER]
+                if consumers:
+                    self.resume(rng.choice(consumers), rng)
             case "of session" if sessions:
                 self.tell(rng.choice(sorted(sessions)), self.of_session(rng, sorted(keys)))
             case "of connection" if keys:
@@ -203,10 +223,34 @@ class History:
         reused = self.next_stream if rng.random() < 0.9 else 4
         self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=int(rng.random() < 0.05)))
 
+    def resume(self, session: int, rng: random.Random) -> None:
+        """A consumer wants to go on, with any connection there ever was, held by whom it may."""
+        self.epoch += 1
+        asked = ResumeRequested(
+            key=Key(session, -self.epoch),
+            connection_uid=uid(rng.randrange(0, self.next_stream + 4, 4)),
+            epoch=self.epoch,
+            received_offset=rng.randrange(99),
+            finished=rng.random() < 0.2,
+            code=rng.choice([0, 0, 0, 0, 34, 41, 44]),
+            peer="CN=server",
+            instance_id=rng.choice(["a", "b", "c"]),
+        )
+        if self.bench.system._env.directory.sessions[session].ref.is_alive() and not asked.code:
+            self.resumes.append((asked.connection_uid, asked.epoch))
+        self.tell(session, asked)
+
     def of_session(self, rng: random.Random, keys: list[Key]) -> Any:
         stream = rng.choice(keys).stream if keys else 0
         choices: list[Any] = [CloseRequested(uid(stream), 0, 1, 2, rng.random() < 0.7)] * 5
         choices += [CloseAcknowledged(uid(stream), 0)] * 5
+        choices += [PauseAcknowledged(uid(stream), 0, rng.randrange(99))] * 2
+        legs = [(uid(stream), 1), *self.named()]
+        connection_uid, epoch = rng.choice(legs)
+        peer = "CN=client" if rng.random() < 0.9 else "CN=other"
+        code = rng.choice([0, 0, 0, 0, 0, 34, 37, 41, 43])
+        answer = ResumeAnswered(connection_uid, epoch, rng.randrange(99), False, code, peer, rng.random() < 0.9)
+        choices += [answer] * 5
         choices += [SessionSuspected(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
         if rng.random() < 0.1:
             choices += [SessionInvalidated("expired")]
@@ -214,17 +258,31 @@ class History:
             choices += [SessionClosed(rng.random() < 0.5, rng.choice([0, 0, 2, 35]), "gone")]
         return rng.choice([*choices, Poison()] if self.poison else choices)
 
+    def named(self) -> list[tuple[str, int]]:
+        """The open legs that resume, by uid and epoch."""
+        return [entry.name for entry in self.bench.system._env.directory.connections.values() if entry.name[1]]
+
     def of_connection(self, key: Key, rng: random.Random) -> Any:
         phase = leg_of(self.bench.system._env.directory.connections[key]).phase
         carried = rng.randrange(99), rng.randrange(99)
         fins = SpliceEnded(*carried, finished=True, lost=False, code=0)
         reset = SpliceEnded(*carried, finished=False, lost=rng.random() < 0.5, code=34)
         opened = ProviderStreamOpened(rng.randrange(1, 4000, 4))
-        fitting = {Phase.OPENING: opened, Phase.CONNECTING: ProviderAccepted(), Phase.ENDING: reset}
+        both = ResumeOpened(rng.randrange(8, 4000, 4), rng.randrange(8, 4000, 4))
+        fitting = {
+            Phase.RESUMING: both,
+            Phase.OPENING: opened,
+            Phase.CONNECTING: ProviderAccepted(),
+            Phase.ENDING: reset,
+        }
         if rng.random() < 0.7:
             return fitting.get(phase, fins)
         rejected = ProviderRejected(rng.choice([0, 32, 4000]), "no")
+        left = SpliceEnded(
+            *carried, finished=False, lost=False, code=rng.choice([39, 40]), by_consumer=rng.random() < 0.5
+        )
         choices: list[Any] = [opened, ProviderAccepted(), rejected, ConsumerAborted(rng.choice([0, 34])), fins, reset]
+        choices += [both, left]
         return rng.choice([*choices, Poison()] if self.poison else choices)
 
     def tell(self, target: Target, message: Any) -> None:
@@ -239,8 +297,12 @@ class History:
         self.events += events
         self.commands += commands
 
-    def stop(self) -> None:
-        """A planned stop, with a transport that says nothing any more."""
+    def stop(self, *, resumable: bool, numbers: list[int]) -> None:
+        """A stop; while it is resumable more comes in, in the end the transport says nothing any more."""
+        if resumable:
+            self.tell(None, StopHub(resumable=True))
+            for number in numbers:
+                self.do(number)
         self.tell(None, StopHub())
         options = self.bench.options
         for _ in range(8):
@@ -259,12 +321,14 @@ def tell(bench: Bench, target: Target, message: Any) -> None:
 
 
 def run(numbers: list[int], *, poison: bool) -> History:
-    """A whole history, up to the planned stop."""
+    """A whole history, up to the stop: half of them end with a resumable shutdown."""
     options = ActorOptions(session_connections=5, waiting_openings=3, slice_size=3, slice_pause=0.05)
     history = History(options, poison=poison)
-    for number in numbers:
+    resumable = sum(numbers) % 2 == 1
+    split = len(numbers) * 4 // 5 if resumable else len(numbers)
+    for number in numbers[:split]:
         history.do(number)
-    history.stop()
+    history.stop(resumable=resumable, numbers=numbers[split:])
     return history
 
 
@@ -284,7 +348,9 @@ def check(history: History) -> None:
         starts = Counter(names(event) for event in events if isinstance(event, start))
         assert starts == Counter(names(event) for event in events if isinstance(event, end))
     traces = [event for event in events if isinstance(event, ConnectionStarted | ConnectionRefused)]
-    assert len(traces) == history.openings
+    resumed = [event for event in events if isinstance(event, ConnectionResumed)]
+    assert len(traces) - len(resumed) == history.openings
+    check_resumes(history)
     opened = Counter(c.connection for c in commands if isinstance(c, OpenProviderStream))
     let_go = Counter(c.connection for c in commands if isinstance(c, ForgetConnection | RefuseConnection))
     assert max(let_go.values(), default=0) <= 1
@@ -292,12 +358,40 @@ def check(history: History) -> None:
     closed = Counter(c.session for c in commands if isinstance(c, CloseSession))
     accepted = Counter(c.session for c in commands if isinstance(c, AcceptSession))
     assert closed <= accepted
-    assert commands[-1] == HubStopped()
     assert commands.count(HubStopped()) == 1
+    late = commands[commands.index(HubStopped()) + 1 :]
+    assert all(isinstance(command, RefuseSession) for command in late)
     check_cluster_commands(commands)
     for event in events:
         if isinstance(event, ConnectionEnded | SessionEnded):
             assert event.elapsed_time >= 0
+
+
+def check_resumes(history: History) -> None:
+    """Every request leaves one trace, epochs increase, and a suspended end follows its pause."""
+    events = history.events
+    resumed = [(e.connection_uid, e.epoch) for e in events if isinstance(e, ConnectionResumed)]
+    refused = [
+        (e.connection_uid, e.epoch)
+        for e in events
+        if isinstance(e, ResumeRefused) and e.reason != "no such invitation is open"  # that one is an answer's
+    ]
+    asked = Counter(history.resumes)
+    assert {name: count for name, count in Counter(resumed + refused).items() if name in asked} == asked
+    latest: dict[str, int] = {}
+    for connection_uid, epoch in resumed:
+        assert epoch > latest.get(connection_uid, 0)
+        latest[connection_uid] = epoch
+    for place, event in enumerate(events):
+        if isinstance(event, ConnectionEnded):
+            before = events[place - 1]
+            paused = isinstance(before, ConnectionPaused) and before.spn_connection_id == event.spn_connection_id
+            assert paused == event.suspended
+            if isinstance(before, ConnectionPaused) and paused:
+                assert before.sent_offset == event.start_sent_offset + event.total_sent_bytes
+                assert before.receive_offset == event.start_receive_offset + event.total_receive_bytes
+        elif isinstance(event, ConnectionPaused):
+            assert isinstance(events[place + 1], ConnectionEnded)
 
 
 def check_cluster_commands(commands: list[Command]) -> None:
