@@ -52,7 +52,7 @@ def record(folder: Path, numbers: list[int], *, batch: int = 1, limit: int = DEF
         return Recorded("hub-1", JOURNAL, sequence, timestamp, event)
 
     system = RecordingSystem(append, "hub-1", OPTIONS, writer.put)
-    now, told = 100.0, 0
+    now = 100.0
 
     def run() -> None:
         system.run(now, WALL + round((now - 100.0) * 1_000_000))
@@ -60,7 +60,7 @@ def record(folder: Path, numbers: list[int], *, batch: int = 1, limit: int = DEF
 
     system.tell_hub(inventory(service()))
     run()
-    for what, first, second in script(numbers):
+    for number, (what, first, second) in enumerate(script(numbers), start=1):
         if what == "time":
             run()
             now += first
@@ -70,8 +70,7 @@ def record(folder: Path, numbers: list[int], *, batch: int = 1, limit: int = DEF
             system.tell_connection(first, second)
         else:
             system.tell_session(first, second)
-        told += 1
-        if told % batch == 0:
+        if number % batch == 0:
             run()
     run()
     writer.close()
