@@ -64,7 +64,8 @@ class Limits:
     """Sizes (bytes) and times (seconds) of one engine. Every buffer that a peer can fill is bounded by these."""
 
     idle_timeout: float = 20.0
-    """A connection that heard nothing for this long is lost (RFC 9000 section 10.1)."""
+    """A connection that heard nothing for this long is lost (RFC 9000 section 10.1). The first thing sent after the
+    last that was heard may start it anew: a silent peer is lost after ``keep_alive + idle_timeout`` at the latest."""
     keep_alive: float = 5.0
     """A PING after this much silence; 0 turns it off."""
     handshake_timeout: float = 10.0
@@ -87,9 +88,12 @@ class Limits:
     """Once all streams of one connection hold this much of it, each gets a quarter. So one connection holds at most
     ``send_budget + streams * send_buffer / 4`` unsent bytes, beside what is in flight."""
     suspect_after: float = 3.0
-    """Sent data unanswered for this long makes the peer suspect (D-20)."""
+    """What was sent and stays unacknowledged for this long makes the peer suspect (D-20). Keep-alives count: a peer
+    that falls silent is suspect after ``suspect_after`` on a connection that sends, and after ``keep_alive +
+    suspect_after`` on an idle one."""
     probe_timeout: float = 1.0
-    """After a port-unreachable hint: the peer is lost unless it answers a probe within this time (D-20)."""
+    """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
+    probe is sent at once and again after half of it, so one lost packet ends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ class CloseKind(enum.Enum):
     """Nothing was heard for the idle timeout."""
     UNREACHABLE = "unreachable"
     """Port unreachable, and the probe stayed unanswered."""
+    RESET = "reset"
+    """The peer knows nothing of this connection (any more): stateless reset (RFC 9000 section 10.3)."""
 
 
 class OutcomeKind(enum.Enum):
@@ -266,14 +272,14 @@ class DatagramReceived:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What we sent has been unanswered for :attr:`Limits.suspect_after`."""
+    """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
     c: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A suspect peer has answered."""
+    """A suspect peer has acknowledged something."""
 
     c: int
 
@@ -331,6 +337,12 @@ class Engine(Protocol):
 
     Calls that name a connection or stream which is gone do nothing (:meth:`read` returns None, :meth:`write` 0): the
     peer may end either at any moment. ``now`` is monotonic seconds and never runs backwards.
+
+    An engine is made with a ``reset_key``, or None. With a key it answers packets of connections that it doesn't know
+    with a stateless reset (RFC 9000 section 10.3) whose token follows from the key and the connection id alone, so
+    that an engine made later with the same key ends what an earlier one left behind. Without a key it sends none.
+    Every engine heeds those it gets: :attr:`CloseKind.RESET`, at once. An engine that sends resets bounds their rate,
+    never answers with as many bytes as it got, and so never loops.
     """
 
     def set_policy(self, policy: ServerPolicy) -> None:
@@ -343,7 +355,10 @@ class Engine(Protocol):
         """Take one datagram, or several of equal size joined (``segment_size`` > 0, UDP_GRO)."""
 
     def unreachable(self, address: Address, now: float) -> None:
-        """The network said that nobody listens at ``address``: probe the connections there (D-20)."""
+        """The network said that nobody listens at ``address``: probe the connections there (D-20).
+
+        A hint, which anybody may forge: what answers the probe within :attr:`Limits.probe_timeout` lives.
+        """
 
     def transmit(self, now: float) -> list[Transmit]:
         """What must be sent now. Held connections (:meth:`hold`) are left out."""
@@ -352,7 +367,7 @@ class Engine(Protocol):
         """When :meth:`handle_timer` wants to be called; None: not at all."""
 
     def handle_timer(self, now: float) -> None:
-        """Let time pass."""
+        """Let time pass. What has arrived by ``now`` must have been received before, or its silence is counted."""
 
     def events(self) -> list[EngineEvent]:
         """What has happened since the last call, in order."""

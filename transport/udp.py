@@ -34,6 +34,10 @@ _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 _BACKLOG: Final = 4096
 """Transmits that wait for a full socket; beyond it they are dropped, and QUIC repeats them."""
+_LOOK: Final = 0.05
+"""Seconds since all sockets were looked at, after which a due timer has them looked at first."""
+_CATCH_UP: Final = 4096
+"""Datagrams taken from a socket then: about what a socket buffer holds of usual ones."""
 _ROUNDS: Final = 8
 """How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
 
@@ -41,12 +45,13 @@ _ROUNDS: Final = 8
 class _Socket:
     """One UDP socket."""
 
-    __slots__ = ("backlog", "connected", "index", "segments", "sock", "writing")
+    __slots__ = ("backlog", "connected", "index", "listening", "segments", "sock", "writing")
 
     def __init__(self, index: int, sock: socket.socket, connected: bool) -> None:
         self.index = index
         self.sock = sock
         self.connected = connected
+        self.listening = False
         self.segments = True
         self.backlog: deque[Transmit] = deque(maxlen=_BACKLOG)
         self.writing = False
@@ -75,6 +80,7 @@ class UdpEndpoint:
         self._timer_at: float | None = None
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
+        self._looked = self._loop.time()
         self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
@@ -180,6 +186,7 @@ class UdpEndpoint:
         return Address(index, tuple(sock.getsockname()))
 
     def _listen(self, entry: _Socket) -> None:
+        entry.listening = True
         self._loop.add_reader(entry.sock, self._on_readable, entry)
 
     # ---- the turn ----------------------------------------------------------------------------------------------
@@ -199,6 +206,8 @@ class UdpEndpoint:
             now = self._loop.time()
             due = engine.timer()
             if due is not None and due <= now:
+                if now - self._looked > _LOOK:
+                    self._look(now)
                 engine.handle_timer(now)
             for turn in range(_ROUNDS):
                 events = engine.events()
@@ -233,11 +242,21 @@ class UdpEndpoint:
     # ---- in ----------------------------------------------------------------------------------------------------
 
     def _on_readable(self, entry: _Socket) -> None:
-        now = self._loop.time()
+        self._read(entry, self._loop.time(), _BATCH)
+        self._turn()
+
+    def _look(self, now: float) -> None:
+        """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""
+        for entry in list(self._sockets.values()):
+            if entry.listening:
+                self._read(entry, now, _CATCH_UP)
+        self._looked = self._loop.time()
+
+    def _read(self, entry: _Socket, now: float, limit: int) -> None:
         engine = self.engine
         receive = entry.sock.recvmsg
         taken = 0
-        while taken < _BATCH:
+        while taken < limit:
             try:
                 data, ancillary, _, remote = receive(65_535, 64)
             except (BlockingIOError, InterruptedError):
@@ -256,7 +275,6 @@ class UdpEndpoint:
             if entry.connected:
                 remote = entry.sock.getpeername() if remote is None else remote
             engine.receive(data, Address(entry.index, remote), size, now)
-        self._turn()
 
     def _on_socket_error(self, entry: _Socket, exc: OSError, now: float) -> None:
         """ICMP errors come back as errors of the next call on the socket."""

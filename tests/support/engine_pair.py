@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from spnhub.transport.engine import (
     Address,
@@ -39,20 +39,27 @@ class Credentials:
     key: bytes
 
 
+class MakesEngines(Protocol):
+    """A constructor of engines."""
+
+    def __call__(self, limits: Limits, *, reset_key: bytes | None = None) -> Engine:
+        """An engine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kit:
     """What an engine under test needs: how to make it, and certificates that it understands."""
 
     name: str
-    make: Callable[[Limits], Engine]
+    make: MakesEngines
     server: Credentials
     client: Credentials
     stranger: Credentials
     """A client certificate of a CA that the server doesn't know."""
     client_ca: bytes
     trust: bytes
-    keep_cut: bool = False
-    """The engine expects each datagram to arrive; see :class:`tests.support.fake_engine.FakeWire`."""
+    repeats: bool = False
+    """The engine expects each datagram to arrive; see :mod:`tests.support.fake_engine`."""
 
 
 class Side:
@@ -66,6 +73,12 @@ class Side:
 
     def _on_events(self, events: list[EngineEvent]) -> None:
         self.events += events
+
+    def restart(self, engine: Engine) -> None:
+        """Another engine in place of one whose node has crashed."""
+        self.engine = engine
+        self.events = []
+        self.node.restart(engine, self._on_events)
 
     def of(self, kind: type[E]) -> list[E]:
         """The events of one kind, in order."""
@@ -81,15 +94,32 @@ class Side:
 class EnginePair:
     """Two engines; :meth:`connect` joins them. ``client.c`` and ``server.c`` are the two ends of one connection."""
 
-    def __init__(self, kit: Kit, server_limits: Limits | None = None, client_limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        server_limits: Limits | None = None,
+        client_limits: Limits | None = None,
+        reset_key: bytes | None = None,
+    ) -> None:
         self.kit = kit
         self.clock = VirtualClock()
-        self.network = FakeNetwork(self.clock, keep_cut=kit.keep_cut)
-        self.server = Side(self.network, kit.make(server_limits or Limits()))
+        self.network = FakeNetwork(self.clock, repeats=kit.repeats)
+        self._server_limits = server_limits or Limits()
+        self._reset_key = reset_key
+        self.server = Side(self.network, self._new_server())
         self.client = Side(self.network, kit.make(client_limits or Limits()))
         self.server.node.bind(SERVER)
+
+    def _new_server(self) -> Engine:
+        kit = self.kit
+        engine = kit.make(self._server_limits, reset_key=self._reset_key)
         identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
-        self.server.engine.set_policy(ServerPolicy({"hub.test": identity}))
+        engine.set_policy(ServerPolicy({"hub.test": identity}))
+        return engine
+
+    def restart_server(self) -> None:
+        """After a crash of the server's node: a new process on the same address, with the same reset key."""
+        self.server.restart(self._new_server())
 
     def begin(
         self, *, server_name: str = "hub.test", credentials: Credentials | None = None, trust: bytes | None = None

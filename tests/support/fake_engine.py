@@ -1,16 +1,21 @@
 """An :class:`~spnhub.transport.engine.Engine` without QUIC: the same promises, in memory, quick and deterministic.
 
 Engines that share a :class:`FakeWire` understand each other. A "datagram" is a ticket for a packet that waits in the
-wire, so any driver of an engine can carry it; the wire expects each ticket to arrive, once and in order (a network
-that loses packets belongs to the real engine's tests). Certificates are PEM, or plain data made by
-:func:`fake_certificate` and :func:`fake_ca`. Counterpart: :mod:`tests.support.fake_network` moves the tickets.
+wire, so any driver of an engine can carry it. Tickets may arrive late and in any order (bytes of a stream are put in
+order here, as QUIC does), but each must arrive for as long as its sender lives: this engine repeats nothing, so a
+network that loses tickets brings them later (``repeats`` of :class:`tests.support.fake_network.FakeNetwork`). What
+belongs to a connection that its sender has given up silently (idle, unreachable, reset) is dropped on arrival.
+Certificates are PEM, or plain data made by :func:`fake_certificate` and :func:`fake_ca`.
+
+Times are those of the real engine: keep-alive, suspect, probe, idle timeout, stateless reset with a ``reset_key``.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -57,6 +62,10 @@ UNRECOGNIZED_NAME: Final = 112
 NO_APPLICATION_PROTOCOL: Final = 120
 TLS: Final = 0x100
 
+_HANDSHAKE: Final = frozenset(("hello", "server_hello", "finished", "close"))
+_DRAINING: Final = 1.0
+"""Seconds that an orderly closed connection is remembered: what comes late for it is no news (RFC 9000 10.2)."""
+
 
 def fake_ca(name: str) -> bytes:
     """A certificate authority as plain data: its name."""
@@ -91,9 +100,10 @@ def _judge(chain: bytes, trust: bytes) -> tuple[tuple[bytes, ...], str | None, i
 @dataclass(slots=True)
 class _Packet:
     link: int
-    to_server: bool
+    sender: _Connection | None
+    """None: a stateless reset; its only frame is the token."""
     number: int
-    eliciting: bool
+    """0: wants no acknowledgement."""
     ack: int
     frames: list[tuple[Any, ...]]
 
@@ -136,6 +146,9 @@ class _Stream:
     # receiving half
     window: int = 0
     data: bytearray = field(default_factory=bytearray)
+    early: dict[int, tuple[bytes, bool]] = field(default_factory=dict)
+    """What overtook bytes that come before it, by offset."""
+    announced: bool = False
     received: int = 0
     consumed: int = 0
     granted: int = 0
@@ -189,6 +202,8 @@ class _Connection:
     address: Address
     started: float
     heard: float
+    active: float
+    """Heard or sent something, for the keep-alive."""
     policy: ClientPolicy | None = None
     server_name: str | None = None
     alpn: str = ""
@@ -207,18 +222,33 @@ class _Connection:
     ended_streams: int = 0
     number: int = 0
     unacked: deque[tuple[int, float]] = field(default_factory=deque)
-    largest: int = 0
+    acked: int = 0
+    answered: float = 0.0
+    received: int = 0
+    """All packets up to this one have come."""
+    beyond: set[int] = field(default_factory=set)
+    early: list[list[tuple[Any, ...]]] = field(default_factory=list)
+    """What overtook the end of the handshake."""
     must_ack: bool = False
     suspect: bool = False
     probe: float | None = None
-    pinged: float = 0.0
+    probe_again: float | None = None
+    token: object = None
+    """The peer's stateless reset token."""
+    silent: bool = False
+    """Given up without a word: nothing is repeated any more."""
 
 
 class FakeEngine:
     """See :class:`spnhub.transport.engine.Engine`; every promise there is kept, save cryptography and packet loss."""
 
-    def __init__(self, wire: FakeWire, limits: Limits | None = None) -> None:
+    def __init__(self, wire: FakeWire, limits: Limits | None = None, reset_key: bytes | None = None) -> None:
         self.limits = limits or Limits()
+        self._reset_key = reset_key
+        self._resets: dict[int, Address] = {}
+        self._draining: dict[int, float] = {}
+        """Connections that were closed in order, by link, and until when that is remembered."""
+        self._now = 0.0
         self._wire = wire
         self._policy = ServerPolicy({})
         self._events: list[EngineEvent] = []
@@ -240,37 +270,75 @@ class FakeEngine:
         self._policy = policy
 
     def receive(self, data: bytes, address: Address, segment_size: int, now: float) -> None:
+        self._now = now
         size = segment_size or len(data)
         for start in range(0, len(data), size):
             packet = self._wire.take(data[start : start + size])
-            if packet is not None:
+            if packet is None:
+                continue
+            if packet.sender is None:
+                self._receive_reset(packet)
+            elif not packet.sender.silent:
                 self._receive(packet, address, now)
 
     def _receive(self, packet: _Packet, address: Address, now: float) -> None:
+        frames = packet.frames
         k = self._links.get(packet.link)
         if k is None:
-            if not (packet.to_server and packet.frames and packet.frames[0][0] == "hello"):
+            if not frames or frames[0][0] != "hello":
+                if self._reset_key is not None and self._draining.get(packet.link, now) <= now:
+                    self._resets[packet.link] = address
                 return
             k = self._add(packet.link, False, address, now)
-        k.heard, k.probe, k.address = now, None, address
-        k.largest = max(k.largest, packet.number)
-        if packet.eliciting:
+        k.heard = k.active = now
+        k.address = address
+        number = packet.number
+        if number:
             k.must_ack = True
             self._dirty[k.c] = k
-        self._acknowledged(k, packet.ack)
-        for frame in packet.frames:
-            getattr(self, f"_on_{frame[0]}")(k, *frame[1:])
+            if number == k.received + 1 and not k.beyond:
+                k.received = number
+            else:
+                k.beyond.add(number)
+                while k.received + 1 in k.beyond:
+                    k.received += 1
+                    k.beyond.discard(k.received)
+        if packet.ack > k.acked:
+            self._acknowledged(k, packet.ack, now)
+        if k.up or not frames or frames[0][0] in _HANDSHAKE:
+            self._handle(k, frames)
+        else:
+            k.early.append(frames)
+
+    def _handle(self, k: _Connection, frames: list[tuple[Any, ...]]) -> None:
+        for name, *values in frames:
+            _HANDLERS[name](self, k, *values)
             if k.c not in self._connections:
                 return
 
+    def _receive_reset(self, packet: _Packet) -> None:
+        k = self._links.get(packet.link)
+        if k is not None and k.client and k.token is not None and packet.frames[0] == (k.token,):
+            self._lost(k, CloseKind.RESET, 0, "stateless reset")
+
     def unreachable(self, address: Address, now: float) -> None:
+        self._now = now
         for k in self._connections.values():
             if k.address == address and k.probe is None:
                 k.probe = now + self.limits.probe_timeout
+                k.probe_again = now + self.limits.probe_timeout / 2
                 self._frame(k, "ping")
 
     def transmit(self, now: float) -> list[Transmit]:
+        self._now = now
         result: list[Transmit] = []
+        if self._resets:
+            for link, address in self._resets.items():
+                packet = _Packet(link, None, 0, 0, [((self._reset_key, link),)])
+                result.append(Transmit(self._wire.put(packet), address, 0))
+            self._resets.clear()
+        if not self._dirty and not self._closing:
+            return result
         waiting: dict[int, _Connection] = {}
         while self._dirty:
             batch, self._dirty = self._dirty, {}
@@ -293,6 +361,7 @@ class FakeEngine:
         frames, k.frames = k.frames, []
         for stream in list(k.sending.values()):
             count = min(len(stream.out), stream.credit - stream.sent)
+            offset = stream.sent
             fin = stream.fin and stream.fin_number is None and count == len(stream.out)
             if count or fin:
                 chunk = bytes(stream.out[:count])
@@ -300,7 +369,7 @@ class FakeEngine:
                 stream.sent += count
                 if fin:
                     stream.fin_number = number
-                frames.append(("data", stream.s, chunk, fin))
+                frames.append(("data", stream.s, offset, chunk, fin))
             if not stream.out and (not stream.fin or stream.fin_number is not None):
                 del k.sending[stream.s]
             if count and stream.blocked and stream.splice is None:
@@ -314,7 +383,8 @@ class FakeEngine:
         if frames:
             k.number = number
             k.unacked.append((number, now))
-        packet = _Packet(k.link, k.client, k.number, bool(frames), k.largest, frames)
+        k.active = now
+        packet = _Packet(k.link, k, number if frames else 0, k.received, frames)
         result.append(Transmit(self._wire.put(packet), k.address, 0))
 
     def events(self) -> list[EngineEvent]:
@@ -323,41 +393,55 @@ class FakeEngine:
 
     # ----------------------------------------------------------------------------------------------------------- time
 
-    def _deadlines(self, k: _Connection) -> Iterator[float]:
-        if not k.up:
-            yield k.started + self.limits.handshake_timeout
-        else:
-            yield k.heard + self.limits.idle_timeout
-            if self.limits.keep_alive:
-                yield max(k.heard, k.pinged) + self.limits.keep_alive
-            if k.unacked and not k.suspect:
-                yield k.unacked[0][1] + self.limits.suspect_after
-        if k.probe is not None:
-            yield k.probe
+    def _suspect_at(self, k: _Connection) -> float:
+        since = k.unacked[0][1]
+        return max(since, k.answered) + self.limits.suspect_after
 
     def timer(self) -> float | None:
-        return min((when for k in self._connections.values() for when in self._deadlines(k)), default=None)
+        limits = self.limits
+        soonest = math.inf
+        for k in self._connections.values():
+            if not k.up:
+                when = k.started + limits.handshake_timeout
+            else:
+                when = k.heard + limits.idle_timeout
+                if limits.keep_alive and k.active + limits.keep_alive < when:
+                    when = k.active + limits.keep_alive
+                if k.unacked and not k.suspect:
+                    when = min(when, self._suspect_at(k))
+            if k.probe is not None:
+                when = min(when, k.probe, when if k.probe_again is None else k.probe_again)
+            if when < soonest:
+                soonest = when
+        return None if soonest == math.inf else soonest
 
     def handle_timer(self, now: float) -> None:
+        self._now = now
+        limits = self.limits
         for k in list(self._connections.values()):
             if k.probe is not None and now >= k.probe:
-                self._lost(k, CloseKind.UNREACHABLE, 0, "port unreachable")
-            elif not k.up:
-                if now >= k.started + self.limits.handshake_timeout:
+                self._lost(k, CloseKind.UNREACHABLE, 0, "port unreachable, and no answer to a probe")
+                continue
+            if k.probe_again is not None and now >= k.probe_again:
+                k.probe_again = None
+                self._frame(k, "ping")
+            if not k.up:
+                if now >= k.started + limits.handshake_timeout:
                     self._lost(k, CloseKind.IDLE, 0, "handshake timeout")
-            elif now >= k.heard + self.limits.idle_timeout:
+            elif now >= k.heard + limits.idle_timeout:
                 self._lost(k, CloseKind.IDLE, 0, "idle timeout")
             else:
-                if self.limits.keep_alive and now >= max(k.heard, k.pinged) + self.limits.keep_alive:
-                    k.pinged = now
+                if limits.keep_alive and now >= k.active + limits.keep_alive:
+                    k.active = now
                     self._frame(k, "ping")
-                if k.unacked and not k.suspect and now >= k.unacked[0][1] + self.limits.suspect_after:
+                if k.unacked and not k.suspect and now >= self._suspect_at(k):
                     k.suspect = True
                     self._events.append(Suspect(k.c))
 
-    def _acknowledged(self, k: _Connection, number: int) -> None:
-        if not k.unacked or k.unacked[0][0] > number:
-            return
+    def _acknowledged(self, k: _Connection, number: int, now: float) -> None:
+        k.acked = number
+        k.answered = now
+        k.probe = k.probe_again = None
         while k.unacked and k.unacked[0][0] <= number:
             k.unacked.popleft()
         if k.suspect:
@@ -371,7 +455,7 @@ class FakeEngine:
     # ---------------------------------------------------------------------------------------------------- connections
 
     def _add(self, link: int, client: bool, address: Address, now: float) -> _Connection:
-        k = _Connection(next(self._numbers), link, client, address, now, now)
+        k = _Connection(next(self._numbers), link, client, address, now, now, now)
         k.streams_granted = self.limits.streams
         self._connections[k.c] = self._links[link] = k
         return k
@@ -409,21 +493,25 @@ class FakeEngine:
             k.link.to_bytes(8, "big"),
             self.limits.streams,
             self.limits.stream_window,
+            None if self._reset_key is None else (self._reset_key, k.link),
         )
 
     def _identity(self, k: _Connection) -> ServerIdentity | None:
         names = self._policy.by_socket.get(k.address.local, self._policy.identities)
         return names.get(k.server_name or "")
 
-    def _on_server_hello(self, k: _Connection, chain: bytes, alpn: str, cid: bytes, streams: int, window: int) -> None:
+    def _on_server_hello(
+        self, k: _Connection, chain: bytes, alpn: str, cid: bytes, streams: int, window: int, token: object
+    ) -> None:
         assert k.policy is not None
         ders, _, alert = _judge(chain, k.policy.trust or b"")
         if alert is not None:
             self._shut(k, CloseKind.VIOLATION, TLS + alert, "the server's certificate is not trusted", transport=True)
             return
-        k.may_open, k.peer_window, k.alpn, k.up = streams, window, alpn, True
+        k.may_open, k.peer_window, k.alpn, k.token, k.up = streams, window, alpn, token, True
         self._frame(k, "finished", k.policy.certificate_chain)
         self._events.append(Connected(k.c, k.policy.server_name, ders, alpn, cid, k.address))
+        self._take_early(k)
 
     def _on_finished(self, k: _Connection, chain: bytes) -> None:
         assert k.server_name is not None
@@ -434,14 +522,23 @@ class FakeEngine:
             return
         k.up = True
         self._events.append(Connected(k.c, k.server_name, ders, k.alpn, k.link.to_bytes(8, "big"), k.address))
+        self._take_early(k)
+
+    def _take_early(self, k: _Connection) -> None:
+        early, k.early = k.early, []
+        for frames in early:
+            if k.c in self._connections:
+                self._handle(k, frames)
 
     def _alert(self, k: _Connection, alert: int, reason: str, subject: str | None) -> None:
+        self._drain(k)
         self._forget(k)
         k.frames = [("close", True, TLS + alert, reason)]
         self._closing.append(k)
         self._events.append(HandshakeRefused(k.c, k.address, k.server_name, alert, reason, subject))
 
     def _on_close(self, k: _Connection, transport: bool, code: int, reason: str) -> None:
+        self._drain(k)
         if not k.client and not k.up:
             self._forget(k)
             alert = code - TLS if transport and code >= TLS else None
@@ -455,11 +552,19 @@ class FakeEngine:
             self._shut(k, CloseKind.LOCAL, code, reason, transport=False)
 
     def _shut(self, k: _Connection, kind: CloseKind, code: int, reason: str, *, transport: bool) -> None:
+        self._drain(k)
         self._lost(k, kind, code, reason)
         k.frames = [("close", transport, code, reason)]
         self._closing.append(k)
 
+    def _drain(self, k: _Connection) -> None:
+        now = self._now
+        for link in [link for link, until in self._draining.items() if until <= now]:
+            del self._draining[link]
+        self._draining[k.link] = now + _DRAINING
+
     def _forget(self, k: _Connection) -> None:
+        k.silent = k.link not in self._draining
         del self._connections[k.c], self._links[k.link]
         self._dirty.pop(k.c, None)
         k.sending.clear()
@@ -488,19 +593,23 @@ class FakeEngine:
 
     def _new_stream(self, k: _Connection, s: int, *, ours: bool) -> _Stream:
         window = self.limits.stream_window
-        stream = _Stream(s, ours, credit=k.peer_window, window=window, granted=window)
+        stream = _Stream(s, ours, credit=k.peer_window, window=window, granted=window, announced=ours)
         k.streams[s] = stream
         return stream
 
     def _incoming(self, k: _Connection, s: int) -> _Stream | None:
-        """The stream that a frame is about; opened by it if it is new; None if it has ended."""
+        """The stream that a frame is about; made if it is new; None if it has ended."""
         stream = k.streams.get(s)
         if stream is None and (s % 4 == 0) != k.client and s not in k.seen:
             k.seen.add(s)
             stream = self._new_stream(k, s, ours=False)
-            stream.told = True
-            self._events.append(Opened(k.c, s))
         return stream
+
+    def _announce(self, k: _Connection, stream: _Stream) -> None:
+        """There is something to say of this stream: say first, once, that it was opened."""
+        if not stream.announced:
+            stream.announced = stream.told = True
+            self._events.append(Opened(k.c, stream.s))
 
     def _tidy(self, k: _Connection, stream: _Stream) -> None:
         """Forget a stream whose halves have both ended; let the peer open another for it."""
@@ -603,16 +712,25 @@ class FakeEngine:
             self._frame(k, "stop", stream.s, code)
         stream.stopped = True
         stream.data.clear()
+        stream.early.clear()
         self._tidy(k, stream)
 
-    def _on_data(self, k: _Connection, s: int, data: bytes, fin: bool) -> None:
+    def _on_data(self, k: _Connection, s: int, offset: int, data: bytes, fin: bool) -> None:
         stream = self._incoming(k, s)
-        if stream is None or stream.stopped:
+        if stream is None or not stream.receiving:
             return
-        stream.received += len(data)
-        assert stream.received <= stream.granted, "the peer ignored flow control"
-        stream.data += data
-        stream.fin_received = fin
+        if offset != stream.received:
+            stream.early[offset] = data, fin
+            return
+        following: tuple[bytes, bool] | None = data, fin
+        while following is not None:
+            data, fin = following
+            stream.received += len(data)
+            assert stream.received <= stream.granted, "the peer ignored flow control"
+            stream.data += data
+            stream.fin_received = fin
+            following = stream.early.pop(stream.received, None) if stream.early else None
+        self._announce(k, stream)
         if stream.splice is not None:
             self._pump(stream.splice)
         elif not stream.told:
@@ -623,8 +741,10 @@ class FakeEngine:
         stream = self._incoming(k, s)
         if stream is None or not stream.receiving or stream.fin_received:
             return
+        self._announce(k, stream)
         stream.reset_received = code
         stream.data.clear()
+        stream.early.clear()
         if stream.splice is not None:
             self._pump(stream.splice)
         else:
@@ -635,6 +755,7 @@ class FakeEngine:
         stream = self._incoming(k, s)
         if stream is None or not stream.sending:
             return
+        self._announce(k, stream)
         stream.stop_code = code
         self._reset(k, stream, code)
         if stream.splice is not None:
@@ -744,9 +865,9 @@ class FakeEngine:
             k.holds += 1
 
     def release(self, c: int) -> None:
-        for k in (*self._connections.values(), *self._closing):
-            if k.c == c:
-                k.holds = max(0, k.holds - 1)
+        k = self._connections.get(c) or next((one for one in self._closing if one.c == c), None)
+        if k is not None:
+            k.holds = max(0, k.holds - 1)
 
     def send_datagram(self, c: int, data: bytes) -> None:
         k = self._connections.get(c)
@@ -765,3 +886,9 @@ class FakeEngine:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())
         return ConnectionInfo(k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered)
+
+
+_HANDLERS: Final[dict[str, Callable[..., None]]] = {
+    name.removeprefix("_on_"): function for name, function in vars(FakeEngine).items() if name.startswith("_on_")
+}
+"""What handles a frame, by its name."""

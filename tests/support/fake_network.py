@@ -1,5 +1,10 @@
 """A network in memory and its clock: carries the datagrams of any :class:`~spnhub.transport.engine.Engine`.
 
+What can go wrong, all of it decided by ``seed`` and the order of calls: :attr:`FakeNetwork.loss`, ``jitter`` and
+``reorder`` of single datagrams; :meth:`FakeNetwork.cut` between two nodes, both ways or one, for a time or until
+:meth:`FakeNetwork.heal`; :meth:`FakeNode.crash` with or without its host, and :meth:`FakeNode.restart` on the same
+address; :meth:`FakeNode.freeze` and :meth:`FakeNode.thaw` (SIGSTOP, SIGCONT).
+
 Two clocks: :class:`VirtualClock` for simulations without asyncio (:meth:`VirtualClock.run_until`), and
 :class:`LoopClock` on an asyncio loop (with :mod:`tests.support.virtual_loop` its time is virtual, too). Counterpart:
 :class:`FakeNode` offers what :class:`spnhub.transport.udp.UdpEndpoint` offers.
@@ -10,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from spnhub.transport.engine import Address, Engine, EngineEvent
 
@@ -85,88 +92,208 @@ class LoopClock:
             self._loop.call_at(when, function)
 
 
-class FakeNetwork:
-    """Carries datagrams between socket addresses, in order per pair, after ``latency`` (+ seeded jitter).
+class _Flight(NamedTuple):
+    """A datagram under way."""
 
-    A cut pair's datagrams are kept until it is healed (``keep_cut``, what retransmission amounts to) or dropped.
+    sender: FakeNode
+    life: int
+    """Which of the sender's lives sent it."""
+    source: SocketAddress
+    target: SocketAddress
+    data: bytes
+    segment_size: int
+    repeated: bool = False
+    """It was lost before; as long as its sender lives and runs it comes again."""
+
+
+class FakeNetwork:
+    """Carries datagrams between socket addresses, after ``latency`` (+ up to ``jitter``) seconds.
+
+    :param reorder: with jitter or loss, datagrams of one pair of addresses may overtake each other.
+    :param loss: how many of the datagrams are lost, 0 to below 1.
+    :param repeats: a lost datagram, and one that meets a cut, comes later, as if its sender had repeated it: for
+        engines that repeat nothing themselves. Otherwise it is gone.
+    :param repeat_after: seconds after which a lost one is repeated; doubled with each further loss, 16-fold at most.
+
+    ``latency``, ``jitter``, ``loss`` and ``reorder`` may be changed at any time.
     """
 
     def __init__(
-        self, clock: Clock, *, latency: float = 0.005, jitter: float = 0.0, seed: int = 0, keep_cut: bool = True
+        self,
+        clock: Clock,
+        *,
+        latency: float = 0.005,
+        jitter: float = 0.0,
+        loss: float = 0.0,
+        reorder: bool = False,
+        seed: int = 0,
+        repeats: bool = True,
+        repeat_after: float = 0.1,
     ) -> None:
         self.clock = clock
         self.latency = latency
         self.jitter = jitter
-        self.keep_cut = keep_cut
+        self.loss = loss
+        self.reorder = reorder
+        self.repeats = repeats
+        self.repeat_after = repeat_after
         self._random = random.Random(seed)
         self._sockets: dict[SocketAddress, tuple[FakeNode, int]] = {}
+        self._owners: dict[SocketAddress, FakeNode] = {}
+        """Who has or last had an address."""
+        self._dead: set[SocketAddress] = set()
+        """Addresses of hosts that are gone: nobody says so."""
         self._last: dict[tuple[SocketAddress, SocketAddress], float] = {}
-        self._queues: dict[tuple[SocketAddress, SocketAddress], deque[tuple[FakeNode, bytes, int]]] = {}
-        self._cut: set[frozenset[FakeNode]] = set()
-        self._kept: list[tuple[FakeNode, SocketAddress, SocketAddress, bytes, int]] = []
+        self._queues: dict[tuple[SocketAddress, SocketAddress], deque[_Flight]] = {}
+        self._cut: dict[tuple[FakeNode, FakeNode], float] = {}
+        """From whom to whom nothing gets through, and until when."""
+        self._kept: list[_Flight] = []
         self._ports = itertools.count(40000)
+
+    # ---- what goes wrong between nodes -------------------------------------------------------------------------
+
+    def cut(self, a: FakeNode, b: FakeNode, *, one_way: bool = False, seconds: float = math.inf) -> None:
+        """Let nothing through between the two (``one_way``: from ``a`` to ``b``), not even that a port is closed.
+
+        Of two cuts of the same pair the one that ends later counts.
+        """
+        until = self.clock.now() + seconds
+        for pair in ((a, b),) if one_way else ((a, b), (b, a)):
+            self._cut[pair] = max(until, self._cut.get(pair, 0.0))
+        if until != math.inf:
+            self.clock.call_at(until, self._heal_due)
+
+    def heal(self, a: FakeNode, b: FakeNode, *, one_way: bool = False) -> None:
+        """Undo :meth:`cut`."""
+        for pair in ((a, b),) if one_way else ((a, b), (b, a)):
+            self._cut.pop(pair, None)
+        self.repeat()
+
+    def heal_all(self) -> None:
+        """Undo every :meth:`cut`."""
+        self._cut.clear()
+        self.repeat()
+
+    def _heal_due(self) -> None:
+        now = self.clock.now()
+        for pair in [pair for pair, until in self._cut.items() if until <= now]:
+            del self._cut[pair]
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Something has changed: what was kept is on its way again."""
+        kept, self._kept = self._kept, []
+        for flight in kept:
+            self._carry(flight, self.latency + self._random.random() * self.repeat_after)
+
+    # ---- sockets and datagrams ---------------------------------------------------------------------------------
 
     def bind(self, node: FakeNode, index: int, address: SocketAddress | None) -> SocketAddress:
         bound = address or ("client", next(self._ports))
         if bound in self._sockets:
             raise OSError(f"{bound} is in use")
-        self._sockets[bound] = (node, index)
+        self._sockets[bound] = node, index
+        self._owners[bound] = node
+        if bound in self._dead:
+            self._dead.discard(bound)
+            self.repeat()
         return bound
 
-    def unbind(self, node: FakeNode) -> None:
-        for address in [address for address, (owner, _) in self._sockets.items() if owner is node]:
+    def unbind(self, node: FakeNode, address: SocketAddress, *, host_lives: bool = True) -> None:
+        if self._sockets.get(address, (None,))[0] is node:
             del self._sockets[address]
+            if not host_lives:
+                self._dead.add(address)
 
     def send(
         self, node: FakeNode, source: SocketAddress, target: SocketAddress, data: bytes, segment_size: int
     ) -> None:
-        jitter = self._random.random() * self.jitter if self.jitter else 0.0
-        when = self.clock.now() + self.latency + jitter
-        when = self._last[source, target] = max(when, self._last.get((source, target), 0.0))
+        delay = self.latency
+        repeated = False
+        if self.loss and not self.repeats and 0 < segment_size < len(data):
+            for start in range(0, len(data), segment_size):
+                self.send(node, source, target, data[start : start + segment_size], 0)
+            return
+        if self.jitter:
+            delay += self._random.random() * self.jitter
+        if self.loss:
+            pause = self.repeat_after
+            while self._random.random() < self.loss:
+                if not self.repeats:
+                    return
+                repeated = True
+                delay += pause
+                pause = min(pause * 2, 16 * self.repeat_after)
+        self._carry(_Flight(node, node.life, source, target, data, segment_size, repeated), delay)
+
+    def _carry(self, flight: _Flight, delay: float) -> None:
+        clock = self.clock
+        when = clock.now() + delay
+        if self.reorder:
+            clock.call_at(when, partial(self._arrive, flight))
+            return
+        pair = flight.source, flight.target
+        when = self._last[pair] = max(when, self._last.get(pair, 0.0))
         # A queue per pair, because a loop runs timers of equal times in any order.
-        queue = self._queues.setdefault((source, target), deque())
-        queue.append((node, data, segment_size))
-        self.clock.call_at(when, lambda: self._next(queue, source, target))
+        queue = self._queues.get(pair)
+        if queue is None:
+            queue = self._queues[pair] = deque()
+        queue.append(flight)
+        clock.call_at(when, partial(self._next, queue))
 
-    def _next(self, queue: deque[tuple[FakeNode, bytes, int]], source: SocketAddress, target: SocketAddress) -> None:
-        node, data, segment_size = queue.popleft()
-        self._deliver(node, source, target, data, segment_size)
+    def _next(self, queue: deque[_Flight]) -> None:
+        self._arrive(queue.popleft())
 
-    def _deliver(
-        self, sender: FakeNode, source: SocketAddress, target: SocketAddress, data: bytes, segment_size: int
-    ) -> None:
-        found = self._sockets.get(target)
-        if found is None:
-            if source in self._sockets:
-                sender.on_unreachable(source, target)
-            return
-        node, index = found
-        if frozenset((sender, node)) in self._cut:
-            if self.keep_cut:
-                self._kept.append((sender, source, target, data, segment_size))
-            return
-        node.on_datagram(data, Address(index, source), segment_size)
+    def _arrive(self, flight: _Flight) -> None:
+        sender = flight.sender
+        if flight.repeated:
+            if sender.life != flight.life:
+                return
+            if sender.frozen:
+                self._kept.append(flight)
+                return
+        found = self._sockets.get(flight.target)
+        there = found[0] if found is not None else self._owners.get(flight.target)
+        if (there is not None and (sender, there) in self._cut) or (found is None and flight.target in self._dead):
+            if self.repeats:
+                self._kept.append(flight._replace(repeated=True))
+        elif found is not None:
+            found[0].on_datagram(flight.data, Address(found[1], flight.source), flight.segment_size)
+        else:
+            self.clock.call_at(self.clock.now() + self.latency, partial(self._refuse, flight, there))
 
-    def cut(self, a: FakeNode, b: FakeNode) -> None:
-        """Let nothing through between the two."""
-        self._cut.add(frozenset((a, b)))
-
-    def heal(self, a: FakeNode, b: FakeNode) -> None:
-        """Undo :meth:`cut`."""
-        self._cut.discard(frozenset((a, b)))
-        kept, self._kept = self._kept, []
-        for sender, source, target, data, segment_size in kept:
-            self._deliver(sender, source, target, data, segment_size)
+    def _refuse(self, flight: _Flight, there: FakeNode | None) -> None:
+        """Port unreachable, on its way back."""
+        found = self._sockets.get(flight.source)
+        if found is not None and found[0] is flight.sender and (there, flight.sender) not in self._cut:
+            found[0].on_unreachable(Address(found[1], flight.target))
 
 
 class FakeNode:
-    """One engine on the network, with the interface of :class:`spnhub.transport.udp.UdpEndpoint`."""
+    """One engine on the network, with the interface of :class:`spnhub.transport.udp.UdpEndpoint`.
 
-    def __init__(self, network: FakeNetwork, engine: Engine, on_events: Callable[[list[EngineEvent]], None]) -> None:
+    :param on_events: called at the beginning of each turn, and again as long as there are events.
+    :param extra_timer: another source of due times; a turn follows when one has come.
+    """
+
+    def __init__(
+        self,
+        network: FakeNetwork,
+        engine: Engine,
+        on_events: Callable[[list[EngineEvent]], None],
+        extra_timer: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self.network = network
         self.engine = engine
+        self.frozen = False
+        self.life = 0
+        """How often it has crashed."""
         self._on_events = on_events
+        self._extra_timer = extra_timer
         self._own: list[SocketAddress] = []
+        self._released: set[int] = set()
+        self._inbox: list[tuple[bytes | None, Address, int]] = []
+        """What came while it was frozen; None: port unreachable."""
         self._scheduled = False
         self._armed: float | None = None
         self._closed = False
@@ -186,7 +313,9 @@ class FakeNode:
         return Address(self.bind(local), ())
 
     def release(self, address: Address) -> None:
-        """The socket stays; numbers are cheap here."""
+        """Close the socket of ``address``."""
+        self._released.add(address.local)
+        self.network.unbind(self, self._own[address.local])
 
     def flush(self) -> None:
         if not self._scheduled and not self._closed:
@@ -194,46 +323,100 @@ class FakeNode:
             self.network.clock.call_at(self.now(), self.turn)
 
     def turn(self) -> None:
-        """Events, datagrams, timer: what a driver does after each wake-up."""
+        """Timer, events, datagrams: what a driver does after each wake-up."""
         self._scheduled = False
-        if self._closed:
+        if self._closed or self.frozen:
             return
-        while True:
-            events = self.engine.events()
+        engine, network = self.engine, self.network
+        now = network.clock.now()
+        if self._armed is None or self._armed <= now:
+            due = engine.timer()
+            if due is not None and due <= now:
+                engine.handle_timer(now)
+        self._on_events(engine.events())
+        while not self._closed:
+            sent = engine.transmit(now)
+            for data, address, segment_size in sent:
+                if address.local not in self._released:
+                    network.send(self, self._own[address.local], address.remote, data, segment_size)
+            events = engine.events()
             if events:
                 self._on_events(events)
-            sent = self.engine.transmit(self.now())
-            for data, address, segment_size in sent:
-                self.network.send(self, self._own[address.local], address.remote, data, segment_size)
-            if not events and not sent:
+            elif not sent:
                 break
-        when = self.engine.timer()
+        self._arm()
+
+    def _arm(self) -> None:
+        when, extra = self.engine.timer(), self._extra_timer()
+        if extra is not None and (when is None or extra < when):
+            when = extra
         if when is not None and (self._armed is None or when < self._armed):
             self._armed = when
-            self.network.clock.call_at(when, lambda: self._on_timer(when))
+            self.network.clock.call_at(when, partial(self._on_timer, when))
 
     def _on_timer(self, when: float) -> None:
-        if self._closed or self._armed != when:
-            return
-        self._armed = None
-        self.engine.handle_timer(self.now())
-        self.turn()
+        if self._armed == when:
+            self._armed = None
+            self.turn()
 
     def on_datagram(self, data: bytes, address: Address, segment_size: int) -> None:
-        if not self._closed:
-            self.engine.receive(data, address, segment_size, self.now())
+        if self.frozen:
+            self._inbox.append((data, address, segment_size))
+        else:
+            self.engine.receive(data, address, segment_size, self.network.clock.now())
             self.flush()
 
-    def on_unreachable(self, source: SocketAddress, target: SocketAddress) -> None:
-        if not self._closed:
-            self.engine.unreachable(Address(self._own.index(source), target), self.now())
+    def on_unreachable(self, address: Address) -> None:
+        if self.frozen:
+            self._inbox.append((None, address, 0))
+        else:
+            self.engine.unreachable(address, self.now())
             self.flush()
 
     async def close(self) -> None:
         self.turn()
         self.crash()
 
-    def crash(self) -> None:
-        """Gone without a word; what is sent to it meets a closed port."""
+    # ---- what goes wrong on a node -----------------------------------------------------------------------------
+
+    def crash(self, *, host_lives: bool = True) -> None:
+        """Gone without a word. What is sent to it meets a closed port, or nothing at all if its host is gone, too."""
         self._closed = True
-        self.network.unbind(self)
+        self.frozen = False
+        self.life += 1
+        self._inbox.clear()
+        for address in self._own:
+            self.network.unbind(self, address, host_lives=host_lives)
+
+    def restart(
+        self,
+        engine: Engine,
+        on_events: Callable[[list[EngineEvent]], None],
+        extra_timer: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """A new process after :meth:`crash`: it has the sockets with known addresses, and nothing else."""
+        assert self._closed
+        self.engine, self._on_events, self._extra_timer = engine, on_events, extra_timer
+        self._closed = False
+        self._armed = None
+        known = [address for address in self._own if address[0] != "client"]
+        self._own, self._released = [], set()
+        for address in known:
+            self.bind(address)
+        self.flush()
+
+    def freeze(self) -> None:
+        """Stop the process (SIGSTOP): nothing happens on it, and what comes waits in its sockets."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT); what has come is taken before any timer."""
+        self.frozen = False
+        inbox, self._inbox = self._inbox, []
+        for data, address, segment_size in inbox:
+            if data is None:
+                self.engine.unreachable(address, self.now())
+            else:
+                self.engine.receive(data, address, segment_size, self.now())
+        self.network.repeat()
+        self.flush()

@@ -14,9 +14,12 @@ import pytest
 from aioquic import tls
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketRecovery
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 
-from spnhub.transport.engine import Limits, Readable
+from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.resets import reset_token
+from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
 from tests.support.engine_pair import EnginePair
 from tests.transport.test_engine_conformance import _aioquic
 
@@ -34,6 +37,11 @@ REPLACED = {
     QuicConnection._write_reset_stream_frame: "72c28abb1c9b",
     QuicConnection._write_stop_sending_frame: "057f50750f9f",
     QuicConnection._initialize: "6a41681e541c",
+    QuicConnection._replenish_connection_ids: "73b127efb89c",
+    QuicConnection._write_new_connection_id_frame: "8e58e506ea36",
+    QuicConnection._serialize_transport_parameters: "be651f3ddfcd",
+    QuicConnection._send_probe: "4578820ab6bb",
+    QuicPacketRecovery.reschedule_data: "a012ca1263fb",
     QuicConnection._handle_stream_frame: "8c79348a854e",
     QuicConnection._handle_reset_stream_frame: "0a1801842064",
     QuicConnection._handle_stop_sending_frame: "57b0b54a8467",
@@ -140,3 +148,87 @@ def test_work_per_packet_does_not_walk_idle_streams() -> None:
         quic = next(iter(side.engine._links.values())).quic  # type: ignore[attr-defined]
         assert len(quic._streams) == len(quic.records) == len(streams)
         assert (len(quic._ready), len(quic._streams_queue), len(quic._credit_due)) == (0, 0, 0)
+
+
+KEY = bytes(range(32))
+
+
+def _only(pair: EnginePair) -> tuple[Connection, Connection]:
+    """aioquic's connections of the client and of the server."""
+    client, server = (next(iter(side.engine._links.values())).quic for side in (pair.client, pair.server))  # type: ignore[attr-defined]
+    return client, server
+
+
+def test_reset_tokens_follow_from_the_key() -> None:
+    """Those in the transport parameters and in NEW_CONNECTION_ID; aioquic alone would make random ones."""
+    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair.run_for(1.0)
+    client, server = _only(pair)
+    known = [client._peer_cid, *client._peer_cid_available]
+    assert len(known) == len(server._host_cids) == 8
+    assert [one.stateless_reset_token for one in known] == [reset_token(KEY, one.cid) for one in known]
+    assert [one.sequence_number for one in known] == list(range(8))
+    # The client has no key; its first id has no token at all (RFC 9000 section 18.2).
+    assert client._host_cids[0].stateless_reset_token is None
+
+
+def test_every_id_that_the_peer_was_told_of_is_routed() -> None:
+    """A packet to an id that is ours must never be answered with a reset."""
+    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair.run_for(1.0)
+    client, server = _only(pair)
+    for side, quic in ((pair.client, client), (pair.server, server)):
+        assert {one.cid for one in quic._host_cids} <= set(side.engine._cids)  # type: ignore[attr-defined]
+
+
+def test_another_connection_id_has_another_token() -> None:
+    """A client that has changed its peer's id still knows the reset of a hub that started again."""
+    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    s = pair.open()
+    client, _ = _only(pair)
+    before = client.peer_reset_token
+    client.change_connection_id()
+    pair.client.engine.write(pair.client.c, s, b"x")
+    assert pair.read_all(pair.server, s, 1) == (b"x", False)
+    pair.run_for(1.0)
+    assert client.peer_reset_token != before
+    assert pair.client.of(Closed) == []
+    pair.server.node.crash()
+    pair.restart_server()
+    pair.client.engine.write(pair.client.c, s, b"x")
+    pair.run_until(lambda: bool(pair.client.of(Closed)), limit=1)
+    assert pair.client.of(Closed)[0].kind is CloseKind.RESET
+
+
+def test_a_probe_waits_for_no_congestion_window() -> None:
+    """A full window must not keep back what asks whether the peer still lives."""
+    pair = EnginePair(_aioquic()).connect()
+    s = pair.open()
+    client, _ = _only(pair)
+    pair.server.node.crash(host_lives=False)
+    client._loss._cc.congestion_window = 2400
+    pair.client.engine.write(pair.client.c, s, b"z" * 20_000)
+    pair.client.node.turn()
+    assert client._loss.bytes_in_flight + 1200 > client._loss.congestion_window
+    before = client._packet_number
+    pair.client.engine.unreachable(pair.client.engine._links[pair.client.c].address, pair.clock.now())  # type: ignore[attr-defined]
+    pair.client.node.turn()
+    assert client._packet_number == before + 1
+
+
+def test_an_acknowledgement_moves_the_count_of_acknowledgements() -> None:
+    """Whether a peer has answered is seen by it, and by nothing else that comes in."""
+    pair = EnginePair(_aioquic()).connect()
+    s = pair.open()
+    pair.run_for(1.0)
+    client, _ = _only(pair)
+    before = client.acknowledged
+    pair.server.engine.write(pair.server.c, s, b"data alone")
+    pair.run_for(1.0)
+    assert client.acknowledged == before
+    pair.client.engine.write(pair.client.c, s, b"wants an answer")
+    pair.client.node.turn()
+    assert client.unanswered
+    pair.run_for(1.0)
+    assert client.acknowledged > before
+    assert not client.unanswered

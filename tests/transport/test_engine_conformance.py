@@ -42,13 +42,13 @@ def _fake() -> Kit:
     wire = FakeWire()
     return Kit(
         name="fake",
-        make=lambda limits: FakeEngine(wire, limits),
+        make=lambda limits, *, reset_key=None: FakeEngine(wire, limits, reset_key),
         server=Credentials(fake_certificate("CN=hub.test", "servers"), b"key"),
         client=Credentials(fake_certificate("CN=alice", "clients"), b"key"),
         stranger=Credentials(fake_certificate("CN=mallory", "others"), b"key"),
         client_ca=fake_ca("clients"),
         trust=fake_ca("servers"),
-        keep_cut=True,
+        repeats=True,
     )
 
 

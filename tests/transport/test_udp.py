@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -23,17 +24,19 @@ from spnhub.transport.engine import (
     Readable,
     ServerIdentity,
     ServerPolicy,
+    Suspect,
 )
 from spnhub.transport.udp import UdpEndpoint
 
 AUTHORITY = Authority.create()
+KEY = bytes(range(32))
 
 
 class Side:
     """An engine on real sockets, and everything it said."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.engine = AioquicEngine(limits)
+    def __init__(self, limits: Limits, reset_key: bytes | None = None) -> None:
+        self.engine = AioquicEngine(limits, reset_key=reset_key)
         self.events: list[EngineEvent] = []
         self.on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._news = asyncio.Event()
@@ -56,14 +59,21 @@ class Side:
                 await self._news.wait()
 
 
-@asynccontextmanager
-async def pair(host: str = "127.0.0.1", limits: Limits | None = None) -> AsyncIterator[tuple[Side, Side, int, int]]:
-    """A server, a client and the two ends of a connection between them."""
-    server, client = Side(limits or Limits()), Side(limits or Limits())
-    mine, site = AUTHORITY.client("someone"), AUTHORITY.server("hub.test")
+def new_server(limits: Limits) -> Side:
+    """A server that has a name and a reset key."""
+    server = Side(limits, KEY)
+    site = AUTHORITY.server("hub.test")
     server.engine.set_policy(
         ServerPolicy({"hub.test": ServerIdentity(site.certificate, site.key, AUTHORITY.certificate, ("spn/1",))})
     )
+    return server
+
+
+@asynccontextmanager
+async def pair(host: str = "127.0.0.1", limits: Limits | None = None) -> AsyncIterator[tuple[Side, Side, int, int]]:
+    """A server, a client and the two ends of a connection between them."""
+    server, client = new_server(limits or Limits()), Side(limits or Limits())
+    mine = AUTHORITY.client("someone")
     bound = await server.endpoint.open_server_socket((host, 0))
     server.endpoint.start()
     try:
@@ -180,3 +190,45 @@ async def test_a_hub_that_is_gone_is_known_within_the_probe_timeout() -> None:
         closed = await client.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
         assert (closed.c, closed.kind) == (c, CloseKind.UNREACHABLE)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_hub_that_starts_again_resets_what_it_does_not_know(host: str) -> None:
+    """The reset comes to a connected socket, at the endpoint's first packet (RFC 9000 section 10.3)."""
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    async with pair(host) as (server, client, _, c):
+        (bound,) = server.endpoint._sockets.values()
+        port = bound.sock.getsockname()[1]
+        server.endpoint.release(Address(bound.index, ()))
+        again = new_server(Limits())
+        try:
+            await again.endpoint.open_server_socket((host, port))
+            again.endpoint.start()
+            s = client.engine.open_bidi(c)
+            assert s is not None
+            client.engine.write(c, s, b"are you there?")
+            began = time.monotonic()
+            client.endpoint.flush()
+            closed = await client.until(lambda event: isinstance(event, Closed))
+            assert closed == Closed(c, CloseKind.RESET, 0, "stateless reset")
+            # Long before the probe timeout, let alone the idle timeout.
+            assert time.monotonic() - began < Limits().probe_timeout / 2
+        finally:
+            await again.endpoint.close()
+
+
+async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
+    """A process that was stopped finds the answer before it finds the other silent."""
+    async with pair(limits=Limits(suspect_after=0.2)) as (server, client, _, c):
+        s = client.engine.open_bidi(c)
+        assert s is not None
+        client.engine.write(c, s, b"are you there?")
+        client.endpoint._turn()
+        for _ in range(3):
+            # Beyond the server's delay of acknowledgements; nobody but the server runs meanwhile.
+            time.sleep(0.1)
+            for entry in list(server.endpoint._sockets.values()):
+                server.endpoint._on_readable(entry)
+        client.endpoint._turn()
+        assert not [event for event in client.events if isinstance(event, Suspect)]

@@ -19,6 +19,7 @@ from aioquic.quic.connection import Limit, QuicNetworkPath, QuicReceiveContext
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 
+from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, ServerContext
 from spnhub.transport.engine import Limits
@@ -35,6 +36,7 @@ class Connection(StreamConnection):
 
     :param identities: server only: who we are, by server name.
     :param clock: server only: when certificates must be valid.
+    :param reset_key: what the stateless reset tokens of our connection ids follow from; None: random ones.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Connection(StreamConnection):
         limits: Limits,
         identities: Mapping[str, Identity] | None = None,
         clock: Callable[[], datetime] | None = None,
+        reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
@@ -55,11 +58,15 @@ class Connection(StreamConnection):
         """Streams on which more may be written again; the engine takes them."""
         self.streams_available = False
         """The peer has allowed more streams; the engine takes it."""
+        self.issued: list[bytes] = []
+        """Connection ids that the peer was told of and may use from now on; the engine takes them."""
         self.closed_by_us = False
         self._identities = identities
         self._clock = clock
+        self._reset_key = reset_key
         self._starved: list[StreamRecord] = []
         """Streams that wait for MAX_DATA."""
+        self._derive_tokens()
 
     # ---- state that the engine looks at ------------------------------------------------------------------------
 
@@ -70,8 +77,18 @@ class Connection(StreamConnection):
 
     @property
     def unanswered(self) -> bool:
-        """Something that wants an acknowledgement is in flight."""
-        return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+        """Something that wants an acknowledgement is in flight, or about to be sent again."""
+        return self._probe_pending or any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+
+    @property
+    def acknowledged(self) -> int:
+        """Grows with each acknowledgement of something that was not acknowledged before."""
+        return sum(space.largest_acked_packet for space in self._loss.spaces)
+
+    @property
+    def peer_reset_token(self) -> bytes:
+        """What ends a stateless reset of the peer; empty: not known yet."""
+        return self._peer_cid.stateless_reset_token
 
     def measurements(self) -> tuple[float, int, int]:
         """Round-trip time (s), congestion window and bytes in flight."""
@@ -81,7 +98,22 @@ class Connection(StreamConnection):
         """RFC 9002 section 6.2.1, seconds."""
         return float(self._loss.get_probe_timeout())
 
+    def probe(self) -> None:
+        """Send something that wants an acknowledgement, whatever the congestion window says."""
+        self._send_probe()
+
     # ---- what replaces aioquic's own ---------------------------------------------------------------------------
+
+    def _derive_tokens(self) -> None:
+        if self._reset_key is not None:
+            for connection_id in self._host_cids:
+                # A client must not have a token in its transport parameters (RFC 9000 section 18.2).
+                if connection_id.stateless_reset_token is not None:
+                    connection_id.stateless_reset_token = reset_token(self._reset_key, connection_id.cid)
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        self._derive_tokens()
 
     def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """As aioquic's; remembers that it was this side."""
@@ -183,6 +215,7 @@ class Connection(StreamConnection):
         for connection_id in self._host_cids:
             if not connection_id.was_sent:
                 self._write_new_connection_id_frame(builder=builder, connection_id=connection_id)
+                self.issued.append(connection_id.cid)
         while self._retire_connection_ids:
             self._write_retire_connection_id_frame(builder=builder, sequence_number=self._retire_connection_ids[0])
             self._retire_connection_ids.pop(0)

@@ -28,6 +28,7 @@ from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.connection import Connection
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.link import Link, segment
+from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, load_chain, load_key, parse_identity
 
@@ -47,17 +48,27 @@ class Endpoint(ABC):
 
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
+    :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
     """
 
     def __init__(
-        self, limits: api.Limits | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        limits: api.Limits | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reset_key: bytes | None = None,
     ) -> None:
         self._limits = limits or api.Limits()
         self._clock = clock
+        self._reset_key = reset_key
+        self._resets = None if reset_key is None else ResetSender(reset_key, _CID_LENGTH)
+        self._reset_addresses: set[api.Address] = set()
+        """Who got one since the last transmit: one answer to a burst will do."""
         self._identities: dict[str, Identity] = {}
         self._identities_by_socket: dict[int, dict[str, Identity]] = {}
         self._links: dict[int, Link] = {}
         self._cids: dict[bytes, Link] = {}
+        self._peers: dict[api.Address, dict[Link, None]] = {}
+        """Connections by the peer's address, for what names no connection: port unreachable, stateless resets."""
         self._ids = itertools.count(1)
         self._events: list[api.EngineEvent] = []
         self._dirty: dict[Link, None] = {}
@@ -125,11 +136,10 @@ class Endpoint(ABC):
         if data[0] & 0x80:
             length = data[5] if len(data) > 5 else 0
             link = self._cids.get(data[6 : 6 + length])
-            if link is None and self._is_first_contact(data, address):
-                self._handshakes.arrive(data, address)
         else:
             link = self._cids.get(data[1 : 1 + _CID_LENGTH])
         if link is None:
+            self._receive_unknown(data, address, now)
             return
         if link.closing:
             link.heard_while_closing()
@@ -138,6 +148,28 @@ class Endpoint(ABC):
             self._handshakes.put(Waiting(link, data, address, link.queue))
         else:
             self._deliver(link, data, address, now)
+
+    def _receive_unknown(self, data: bytes, address: api.Address, now: float) -> None:
+        """What belongs to no connection of ours: a stateless reset, a first contact, or a memory of the peer's."""
+        if len(data) >= SMALLEST_RESET:
+            # Compared only here: what does carry an id of ours, 8 random bytes, is no reset.
+            for link in self._peers.get(address, ()):
+                if not link.closing and same_token(link.quic.peer_reset_token, data):
+                    self._vanish(link, api.Closed(link.c, api.CloseKind.RESET, 0, "stateless reset"))
+                    return
+        if data[0] & 0x80:
+            if self._is_first_contact(data, address):
+                self._handshakes.arrive(data, address)
+        elif data[0] & 0x40 and self._resets is not None and address not in self._reset_addresses:
+            answer = self._resets.answer(data, now)
+            if answer is not None:
+                self._reset_addresses.add(address)
+                self._outbox.append(api.Transmit(answer, address, 0))
+
+    def _hear(self, link: Link) -> None:
+        """Take note of what has come in, as far as time is concerned."""
+        if link.heard and link.hear():
+            self._events.append(api.Answered(link.c))
 
     def _deliver(self, link: Link, data: bytes, address: api.Address, now: float) -> None:
         try:
@@ -200,6 +232,7 @@ class Endpoint(ABC):
             limits=self._limits,
             identities=identities,
             clock=self._clock,
+            reset_key=self._reset_key,
             original_destination_connection_id=destination,
         )
         link = self._add(quic, address, name)
@@ -211,15 +244,29 @@ class Endpoint(ABC):
         link = Link(next(self._ids), quic, address, self._now, self._limits)
         link.queue = queue
         self._links[link.c] = link
+        self._peers.setdefault(address, {})[link] = None
         self._half_open[queue] = self._half_open.get(queue, 0) + 1
         self._route(link, quic.host_cid)
         return link
 
     def _remove(self, link: Link) -> None:
         link.gone = True
-        self._links.pop(link.c, None)
+        if self._links.pop(link.c, None) is not None:
+            self._leave(link)
         for cid in link.cids:
             self._cids.pop(cid, None)
+
+    def _leave(self, link: Link) -> None:
+        there = self._peers[link.address]
+        del there[link]
+        if not there:
+            del self._peers[link.address]
+
+    def _move(self, link: Link, address: api.Address) -> None:
+        """The peer has another address."""
+        self._leave(link)
+        link.address = address
+        self._peers.setdefault(address, {})[link] = None
 
     def _route(self, link: Link, cid: bytes) -> None:
         self._cids[cid] = link
@@ -228,10 +275,8 @@ class Endpoint(ABC):
     def unreachable(self, address: api.Address, now: float) -> None:
         """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
         self._now = now
-        for link in self._links.values():
-            if link.address == address and not link.closing and link.probe_deadline is None:
-                link.probe_deadline = now + self._limits.probe_timeout
-                link.quic.send_ping(0)
+        for link in self._peers.get(address, ()):
+            if link.begin_probe(now):
                 self._dirty[link] = None
 
     # ---- time --------------------------------------------------------------------------------------------------
@@ -267,20 +312,22 @@ class Endpoint(ABC):
                 if link.closing_until <= now:
                     self._remove(link)
                 continue
+            self._hear(link)
             silent = link.on_time(now)
             if silent is api.CloseKind.UNREACHABLE:
-                self._end(link, api.Closed(link.c, silent, 0, "port unreachable, and no answer to a probe"))
-                self._remove(link)
+                self._vanish(link, api.Closed(link.c, silent, 0, "port unreachable, and no answer to a probe"))
             elif silent is api.CloseKind.IDLE:
-                self._refuse_or_close_silently(link)
+                reason = "idle timeout" if link.connected else "handshake timeout"
+                self._vanish(link, api.Closed(link.c, silent, 0, reason))
             elif link.suspect_now(now):
                 self._events.append(api.Suspect(link.c))
 
-    def _refuse_or_close_silently(self, link: Link) -> None:
-        if link.connected:
-            self._end(link, api.Closed(link.c, api.CloseKind.IDLE, 0, "idle timeout"))
+    def _vanish(self, link: Link, closed: api.Closed) -> None:
+        """A connection ends without a word to the peer."""
+        if link.connected or link.is_client:
+            self._end(link, closed)
         else:
-            self._end(link, link.handshake_failure(None, "handshake timeout"))
+            self._end(link, link.handshake_failure(None, closed.reason))
         self._remove(link)
 
     # ---- datagrams out -----------------------------------------------------------------------------------------
@@ -290,6 +337,7 @@ class Endpoint(ABC):
         self._now = now
         out = list(self._outbox)
         self._outbox.clear()
+        self._reset_addresses.clear()
         for _ in range(_ROUNDS):
             if not self._dirty:
                 break
@@ -311,6 +359,10 @@ class Endpoint(ABC):
             self._arm(link)
             return
         datagrams = quic.datagrams_to_send(now)
+        if quic.issued:
+            for cid in quic.issued:
+                self._route(link, cid)
+            quic.issued.clear()
         if datagrams:
             if link.sent(now):
                 # Something is outstanding from now on.

@@ -27,12 +27,16 @@ class AioquicEngine(Endpoint):
 
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
+    :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
     """
 
     def __init__(
-        self, limits: api.Limits | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        limits: api.Limits | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reset_key: bytes | None = None,
     ) -> None:
-        super().__init__(limits, clock)
+        super().__init__(limits, clock, reset_key)
         self._tokens = itertools.count(1)
         self._splices: dict[int, Splice] = {}
         self._splices_ended: list[Splice] = []
@@ -55,11 +59,7 @@ class AioquicEngine(Endpoint):
     def _collect(self, link: Link) -> None:
         """Turn what aioquic has to say about a connection into events of ours."""
         quic = link.quic
-        if link.heard:
-            link.heard = False
-            link.probe_deadline = None
-            if link.answered():
-                self._events.append(api.Answered(link.c))
+        self._hear(link)
         while (event := quic.next_event()) is not None:
             if isinstance(event, quic_events.StreamDataReceived):
                 self._on_data(link, event)
@@ -69,15 +69,13 @@ class AioquicEngine(Endpoint):
                 self._on_stopped(link, event.stream_id, event.error_code)
             elif isinstance(event, quic_events.HandshakeCompleted):
                 self._on_connected(link, event.alpn_protocol or "")
-            elif isinstance(event, quic_events.ConnectionIdIssued):
-                self._route(link, event.connection_id)
             elif isinstance(event, quic_events.ConnectionIdRetired):
                 self._cids.pop(event.connection_id, None)
                 link.cids.discard(event.connection_id)
             elif isinstance(event, quic_events.DatagramFrameReceived) and link.connected:
                 self._events.append(api.DatagramReceived(link.c, event.data))
         if link.address != (current := quic.get_peer_address()) and isinstance(current, api.Address):
-            link.address = current
+            self._move(link, current)
         if quic.streams_available:
             quic.streams_available = False
             if link.wants_stream:

@@ -14,6 +14,8 @@ __all__ = ["Link", "segment"]
 
 _CLOSING_AT_LEAST = 1.0
 """Seconds that a closed connection still answers stragglers with its CONNECTION_CLOSE (RFC 9000 section 10.2.1)."""
+_ROUNDING = 1e-6
+"""Seconds added for aioquic's timers: rounding may put its loss detection a hair after the time that it asked for."""
 _GSO_SEGMENTS = 64
 _GSO_BYTES = 65_000
 
@@ -22,6 +24,7 @@ class Link:
     """What the engine keeps per connection."""
 
     __slots__ = (
+        "acknowledged",
         "address",
         "c",
         "cids",
@@ -40,6 +43,7 @@ class Link:
         "last_active",
         "last_heard",
         "limits",
+        "probe_again",
         "probe_deadline",
         "queue",
         "quic",
@@ -72,10 +76,13 @@ class Link:
         self.holds = 0
         self.held_back = False
         self.heard = False
+        """Something has come in since :meth:`hear`."""
+        self.acknowledged = 0
         self.last_heard = now
         self.last_active = now
         self.handshake_deadline = now + limits.handshake_timeout
         self.probe_deadline: float | None = None
+        self.probe_again: float | None = None
         self.unanswered_since: float | None = None
         self.suspect = False
         self.timer_at: float | None = None
@@ -90,12 +97,30 @@ class Link:
         self.last_active = now
         return self.unanswered_since is None and self.quic.unanswered
 
-    def answered(self) -> bool:
-        """Something was heard; tells whether the peer was suspect until now."""
+    def hear(self) -> bool:
+        """Something has come in; tells whether it is the answer of a peer that was suspect until now.
+
+        Only an acknowledgement is an answer: where packets get through one way only, ours may be the way that is cut.
+        """
+        self.heard = False
         self.last_active = max(self.last_active, self.last_heard)
-        self.unanswered_since = self.last_heard if self.quic.unanswered else None
+        acknowledged, unanswered = self.quic.acknowledged, self.quic.unanswered
+        if self.connected and unanswered and acknowledged == self.acknowledged:
+            return False
+        self.acknowledged = acknowledged
+        self.probe_deadline = self.probe_again = None
+        self.unanswered_since = self.last_heard if unanswered else None
         was_suspect, self.suspect = self.suspect, False
         return was_suspect
+
+    def begin_probe(self, now: float) -> bool:
+        """The peer may be gone: it has the probe timeout to answer. False: that has begun already."""
+        if self.closing or self.probe_deadline is not None:
+            return False
+        self.probe_deadline = now + self.limits.probe_timeout
+        self.probe_again = now + self.limits.probe_timeout / 2
+        self.quic.probe()
+        return True
 
     def next_timer(self) -> float | None:
         """When the engine has to look at this connection again."""
@@ -111,7 +136,7 @@ class Link:
                 times.append(self.last_active + self.limits.keep_alive)
             if self.unanswered_since is not None and not self.suspect:
                 times.append(self.unanswered_since + self.limits.suspect_after)
-        times.append(self.probe_deadline)
+        times += (self.probe_again, self.probe_deadline)
         return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: float) -> CloseKind | None:
@@ -120,9 +145,12 @@ class Link:
             return CloseKind.IDLE
         if self.probe_deadline is not None and now >= self.probe_deadline:
             return CloseKind.UNREACHABLE
+        if self.probe_again is not None and now >= self.probe_again:
+            self.probe_again = None
+            self.quic.probe()
         timer = self.quic.get_timer()
         if timer is not None and now >= timer:
-            self.quic.handle_timer(now)
+            self.quic.handle_timer(now + _ROUNDING)
             if self.quic.close_event is not None:
                 return CloseKind.IDLE
         if self.connected and self.limits.keep_alive and now >= self.last_active + self.limits.keep_alive:
@@ -185,8 +213,7 @@ class Link:
     def as_closed(self, refused: HandshakeRefused) -> Closed:
         """The same, as a client hears it."""
         event = self.quic.close_event
-        if event is None:
-            return Closed(self.c, CloseKind.IDLE, 0, refused.reason)
+        assert event is not None
         return Closed(self.c, self.closing_kind(), int(event.error_code), refused.reason)
 
     # ---- who -----------------------------------------------------------------------------------------------------
