@@ -27,6 +27,7 @@ from spnhub.hub_process.listening import CannotListen, Listeners
 from spnhub.hub_process.printing import Printer
 from spnhub.hub_process.recorded import make_system
 from spnhub.hub_process.reload import Candidate, Reloader, prepare
+from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
 from spnhub.inventory import Inventory
 from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
@@ -98,6 +99,7 @@ class HubProcess:
         """
         settings = self.settings
         journal = self._open_journal()
+        reset_key = load_reset_key(settings.journal)
         await self._start_ops()
         if settings.kafka is not None:
             shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka.shipping())
@@ -111,7 +113,7 @@ class HubProcess:
         limits = Limits(
             idle_timeout=settings.idle_timeout, keep_alive=settings.keep_alive, datagram_size=settings.datagram_size
         )
-        engine = AioquicEngine(limits)
+        engine = AioquicEngine(limits, reset_key=reset_key)
         options = ActorOptions(resume_timeout=settings.resume_timeout)
         self._system, self._recording = make_system(
             settings, options, journal, self._record, self._wall(), self._notify
