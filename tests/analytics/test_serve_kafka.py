@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 import signal
-from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -23,20 +22,28 @@ from tests.support.kafka_journal import open_journal, settings_for, shipping
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
-Samples = Counter[tuple[str, ...]]
+Samples = dict[tuple[str, ...], float]
 
 
 def samples(exposition: str) -> Samples:
     """What is told of the log, by name and labels; not how far a process is."""
-    found: Samples = Counter()
+    found: Samples = {}
     for family in text_string_to_metric_families(exposition):
         if "partition" in str(family.samples[:1]) or family.name.endswith("_timestamp_seconds"):
             continue
         for sample in family.samples:
-            labels = [f"{name}={value}" for name, value in sorted(sample.labels.items())]
-            # Sums of seconds depend on the order in which they were added.
-            found[(sample.name, *labels)] += round(sample.value, 3)
-    return Counter({name: round(value, 2) for name, value in found.items() if value})
+            if sample.value:
+                found[sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))] = sample.value
+    return added(found)
+
+
+def added(*parts: Samples) -> Samples:
+    """The sums. Those of seconds depend on the order in which they are added."""
+    total: Samples = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return {name: round(value, 3) for name, value in total.items()}
 
 
 def expected(events: list[Recorded]) -> Samples:
@@ -75,21 +82,23 @@ class Site:
 
     async def together(self) -> Samples:
         """What all members tell."""
-        total: Samples = Counter()
-        for one in [await self.told(member) for member in self.members]:
-            total.update(samples(one))
-        return Counter({name: round(value, 2) for name, value in total.items()})
+        return added(*[samples(await self.told(member)) for member in self.members])
 
     async def until_told(self, wanted: Samples, timeout: float = 60.0) -> None:
         """Wait until the members tell exactly this."""
-        found: Samples = Counter()
+        found: Samples = {}
         try:
             async with asyncio.timeout(timeout):
                 while (found := await self.together()) != wanted:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             transcripts = "\n".join(member.transcript() for member in self.members)
-            raise AssertionError(f"missing {wanted - found}, too much {found - wanted}\n{transcripts}") from None
+            wrong = {
+                name: (wanted.get(name), found.get(name))
+                for name in wanted | found
+                if wanted.get(name) != found.get(name)
+            }
+            raise AssertionError(f"wanted and found: {wrong}\n{transcripts}") from None
 
     async def close(self) -> None:
         """End all."""

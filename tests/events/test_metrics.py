@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import groupby
+from uuid import UUID
 from zlib import crc32
 
 from hypothesis import given, settings
@@ -118,7 +119,7 @@ def test_what_is_live() -> None:
 def test_another_journal_of_the_same_hub() -> None:
     """What the hub's journal before left open is open no longer."""
     metrics = folded(samples.record(samples.day()[:3]))
-    metrics.apply_all(samples.record([samples.session_refused()], journal_id=samples.UUID(int=7)))
+    metrics.apply_all(samples.record([samples.session_refused()], journal_id=UUID(int=7)))
     assert metrics.live("sessions") == metrics.live("connections") == Counter()
     assert (metrics.hubs()["hub-1"].events, metrics.hubs()["hub-1"].last_sequence) == (4, 1)
 

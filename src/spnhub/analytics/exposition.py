@@ -109,7 +109,7 @@ class _Once(Collector):
             (GaugeMetricFamily, {(hub,): facts.last_timestamp / 1_000_000 for hub, facts in hubs.items()}),
         )
         for (name, help_text), (kind, values) in zip(_HUBS.items(), numbers, strict=True):
-            yield _filled(kind(PREFIX + name, help_text, labels=("hub",)), values)  # type: ignore[call-arg, arg-type]
+            yield _filled(kind(PREFIX + name, help_text, labels=("hub",)), values)  # type: ignore[call-arg]
 
     def _places(self) -> Iterable[Metric]:
         for name, help_text in _PLACES.items():
