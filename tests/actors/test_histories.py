@@ -135,6 +135,8 @@ class History:
                 consumers = [session for session in sorted(sessions) if self.role(session) is CONSUMER]
                 if consumers:
                     self.resume(rng.choice(consumers), rng)
+                if rng.random() < 0.7:
+                    self.go_on(rng)
             case "of session" if sessions:
                 self.tell(rng.choice(sorted(sessions)), self.of_session(rng, sorted(keys)))
             case "of connection" if keys:
@@ -234,11 +236,28 @@ class History:
             finished=rng.random() < 0.2,
             code=rng.choice([0, 0, 0, 0, 34, 41, 44]),
             peer="CN=server",
-            instance_id=rng.choice(["a", "b", "c"]),
+            instance_id=rng.choice(self.instances() or ["a"]),
         )
         if self.bench.system._env.directory.sessions[session].ref.is_alive() and not asked.code:
             self.resumes.append((asked.connection_uid, asked.epoch))
         self.tell(session, asked)
+
+    def go_on(self, rng: random.Random) -> None:
+        """What endpoints in their right mind do next."""
+        directory = self.bench.system._env.directory
+        for key, entry in sorted(directory.connections.items()):
+            if key not in directory.connections:  # what was just done has ended it
+                continue
+            leg = leg_of(entry)
+            connection_uid, epoch = entry.name
+            if leg.phase is Phase.INVITING and entry.provider in directory.sessions:
+                self.tell(entry.provider, ResumeAnswered(connection_uid, epoch, 5, False, 0, "CN=client", True))
+            elif leg.phase is Phase.RESUMING:
+                self.tell(key, ResumeOpened(4 * epoch, 4 * rng.randrange(1, 999)))
+            elif leg.phase is Phase.PAUSING:
+                for session in (key.session, entry.provider):
+                    if session in directory.sessions:
+                        self.tell(session, PauseAcknowledged(connection_uid, epoch, rng.randrange(99)))
 
     def of_session(self, rng: random.Random, keys: list[Key]) -> Any:
         stream = rng.choice(keys).stream if keys else 0
@@ -257,6 +276,11 @@ class History:
         if rng.random() < 0.3:
             choices += [SessionClosed(rng.random() < 0.5, rng.choice([0, 0, 2, 35]), "gone")]
         return rng.choice([*choices, Poison()] if self.poison else choices)
+
+    def instances(self) -> list[str]:
+        """Of the providers there are."""
+        sessions = self.bench.fold.sessions.values()
+        return [session.instance_id for session in sessions if session.end_point_type is PROVIDER]
 
     def named(self) -> list[tuple[str, int]]:
         """The open legs that resume, by uid and epoch."""
