@@ -53,8 +53,8 @@ CLOSE_BOUND: Final = 10.0
 """Seconds after which both FINs alone count as the end for the listener, and an unanswered CloseRequest(finished =
 False) becomes an abort."""
 RECORD_BOUND: Final = 60.0
-"""Seconds for which the record is kept after that, and as often again as there are bytes that the peer has not
-acknowledged: it may take long to read the rest, and an orderly end of the session waits for it."""
+"""Seconds for which the record is kept after that, and again for as long as the peer acknowledges: it may take long to
+read the rest, and an orderly end of the session waits for it."""
 PAUSE_BOUND: Final = 10.0
 """Seconds that the hub has to end the stream after our PauseAck."""
 RESUME_STEP: Final = 12.0
@@ -172,6 +172,7 @@ class Connection:
         self._peer_finished = False
         self._second = False
         self._closed_told = False
+        self._record_start = 0
         self._may_read = False
         self._shrink: _Shrink | None = None
         # Of this leg:
@@ -390,8 +391,11 @@ class Connection:
             self._send_request(finished=True)
         elif not self._closed_told:
             self._tell_closed()
+            self._record_start = self.replay.start
             self._host.arm(self, now + RECORD_BOUND)
-        elif self.replay.held:
+        elif self.replay.start != self._record_start:
+            # The peer is still reading.
+            self._record_start = self.replay.start
             self._host.arm(self, now + RECORD_BOUND)
         else:
             self._machine.fire(ConnectionEvent.ABORTED)

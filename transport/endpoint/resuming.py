@@ -27,9 +27,9 @@ __all__ = ["FAREWELL_TIME", "REMEMBER_LIMIT", "RETRY_BASE", "RETRY_CAP", "Farewe
 RETRY_BASE: Final = 0.05
 """Seconds after which a connection that no session could resume tries all again; doubled each time."""
 RETRY_CAP: Final = 1.0
-FAREWELL_TIME: Final = 10.0
+FAREWELL_TIME: Final = 30.0
 """Seconds for which a consumer remembers what it has ended, in case the session is lost before the hub has passed it
-on."""
+on: longer than the idle timeout, which may be what tells that it is lost."""
 REMEMBER_LIMIT: Final = 4096
 """Ended connections that are remembered; the oldest go first."""
 

@@ -27,6 +27,7 @@ CONSUMER = fake_certificate("CN=consumer", "clients")
 PROVIDER = fake_certificate("CN=provider", "clients")
 KEY = b"key"
 TRUST = fake_ca("servers")
+SECOND = ("192.0.2.2", 443)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -43,10 +44,13 @@ class World:
         self.wire = FakeWire()
         self.network = FakeNetwork(LoopClock(), latency=0.005)
         self.hub = self.new_hub()
+        self.hubs = {HUB: self.hub}
+        """The newest at each address."""
         self.nodes: list[FakeNode] = []
         self.addresses: list[tuple[str, int]] = [HUB]
         self.endpoints: list[ConsumerEndpoint | ProviderEndpoint] = []
         self.writers: list[asyncio.StreamWriter] = []
+        self.resume_timeout = 60.0
         self._random = random.Random(1)
 
     def new_hub(self, address: tuple[str, int] = HUB) -> ScriptedHub:
@@ -55,6 +59,14 @@ class World:
         identity = ServerIdentity(fake_certificate("CN=hub.test", "servers"), KEY, fake_ca("clients"), ("spn/1",))
         engine.set_policy(ServerPolicy({"hub.test": identity}))
         return ScriptedHub(self.network, engine, address)
+
+    def add_hub(self, address: tuple[str, int] = SECOND) -> ScriptedHub:
+        """A hub at ``address``, which endpoints will find; also in place of one that has crashed."""
+        hub = self.hubs[address] = self.new_hub(address)
+        hub.hub_id = f"hub-{address[0]}"
+        if address not in self.addresses:
+            self.addresses.append(address)
+        return hub
 
     @property
     def runtime(self) -> Runtime:
@@ -76,7 +88,15 @@ class World:
     ) -> ConsumerEndpoint:
         """A consumer with its session."""
         endpoint = await create_consumer_endpoint(
-            url, URN, certificate, KEY, TRUST, retries=retries, wait_for_hub=wait_for_hub, runtime=self.runtime
+            url,
+            URN,
+            certificate,
+            KEY,
+            TRUST,
+            retries=retries,
+            wait_for_hub=wait_for_hub,
+            resume_timeout=self.resume_timeout,
+            runtime=self.runtime,
         )
         self.endpoints.append(endpoint)
         return endpoint
@@ -84,7 +104,15 @@ class World:
     async def provider(self, *, weight: int = 100, retries: int | None = None) -> ProviderEndpoint:
         """A provider with its session."""
         endpoint = await create_provider_endpoint(
-            URL, URN, PROVIDER, KEY, TRUST, weight=weight, retries=retries, runtime=self.runtime
+            URL,
+            URN,
+            PROVIDER,
+            KEY,
+            TRUST,
+            weight=weight,
+            retries=retries,
+            resume_timeout=self.resume_timeout,
+            runtime=self.runtime,
         )
         self.endpoints.append(endpoint)
         return endpoint

@@ -201,7 +201,7 @@ class ScriptedHub:
                 case Reset(c=c, s=s, code=code) | Stopped(c=c, s=s, code=code):
                     self._on_broken(c, s, code)
                 case _ if getattr(event, "s", None) == 0:
-                    self._write_control(self.sessions[event.c])  # type: ignore[union-attr]
+                    self._write_control(self.sessions[event.c])
                 case _:
                     pass
 
