@@ -184,10 +184,6 @@ class HubSettings:
     """Folder for recordings of the actors' inputs; None: off."""
     record_size: int = 256
     """MiB of all recordings in the folder, at most."""
-    record: Path | None = None
-    """Folder for recordings of the actors' inputs; None: off."""
-    record_size: int = 256
-    """MiB of all recordings in the folder, at most."""
     idle_timeout: float = 20.0
     """Seconds (D-20)."""
     keep_alive: float = 5.0
@@ -210,10 +206,6 @@ class HubSettings:
             raise ConfigurationError(f"--hub-id: {self.hub_id!r} can't name a hub")
         if self.journal.exists() and not self.journal.is_dir():
             raise ConfigurationError(f"--journal: {self.journal} is not a folder")
-        if self.record is not None and self.record.exists() and not self.record.is_dir():
-            raise ConfigurationError(f"--record: {self.record} is not a folder")
-        if not 1 <= self.record_size <= 1_048_576:
-            raise ConfigurationError(f"--record-size: {self.record_size} is not between 1 and 1048576 MiB")
         if self.record is not None and self.record.exists() and not self.record.is_dir():
             raise ConfigurationError(f"--record: {self.record} is not a folder")
         if not 1 <= self.record_size <= 1_048_576:

@@ -260,19 +260,6 @@ def run(
         int,
         typer.Option("--record-size", metavar="MIB", envvar="SPNHUB_RECORD_SIZE", help="Of all recordings in DIR."),
     ] = 256,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record",
-            metavar="DIR",
-            envvar="SPNHUB_RECORD",
-            help="Record what the actors are told, for spnlog drive; no payload, no keys.  [default: off]",
-        ),
-    ] = None,
-    record_size: Annotated[
-        int,
-        typer.Option("--record-size", metavar="MIB", envvar="SPNHUB_RECORD_SIZE", help="Of all recordings in DIR."),
-    ] = 256,
     log_level: Annotated[str, typer.Option("--log-level", envvar="SPNHUB_LOG_LEVEL", help=_LEVEL_HELP)] = "info",
     log_format: Annotated[
         logging.LogFormat | None, typer.Option("--log-format", envvar="SPNHUB_LOG_FORMAT", help=_FORMAT_HELP)
@@ -328,8 +315,6 @@ def run(
         resume_timeout=resume_timeout,
         return_spread=return_spread,
         datagram_size=datagram_size,
-        record=record,
-        record_size=record_size,
         record=record,
         record_size=record_size,
         log_level=log_level,

@@ -15,12 +15,14 @@ from typing import Final
 
 import structlog
 
+import spnhub
 from spnhub import inventory as inventories
-from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StopHub
+from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.journal import Journal, recover
+from spnhub.events.journal_retention import Bounds
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
-from spnhub.events.model import Event, Recorded, ServiceAdded, ServiceChanged
+from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
 from spnhub.events.shipper_process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
@@ -45,6 +47,8 @@ _log = structlog.get_logger("spnhub.hub")
 
 _LAST_WRITE: Final = 1.0
 """Seconds at most that a stopping hub waits for its journal before it says goodbye to its endpoints."""
+_ATTEMPTS: Final = 3
+"""Refusals of one event by Kafka after which it is declared as lost there."""
 
 
 class _Judge:
@@ -74,6 +78,9 @@ class HubProcess:
         self._ready = False
         self._stopping = False
         self._reload_asked = False
+        self._orderly = True
+        self._declared = 0
+        """The last event that was declared as one that Kafka doesn't take."""
         self._journal: Journal | None = None
         self._endpoint: UdpEndpoint | None = None
         self._server: HubServer | None = None
@@ -114,9 +121,13 @@ class HubProcess:
             idle_timeout=settings.idle_timeout, keep_alive=settings.keep_alive, datagram_size=settings.datagram_size
         )
         engine = AioquicEngine(limits, reset_key=reset_key)
-        options = ActorOptions(resume_timeout=settings.resume_timeout)
         self._system, self._recording = make_system(
-            settings, options, journal, self._record, self._wall(), self._notify
+            settings,
+            ActorOptions(resume_timeout=settings.resume_timeout, alive_interval=settings.alive_interval),
+            journal,
+            self._record,
+            self._wall(),
+            self._notify,
         )
         self._gate = Gate(engine, journal, self._wall)
         self._services = Services(self._tell_service, self._wall)
@@ -137,13 +148,16 @@ class HubProcess:
         except CannotListen as exc:
             raise ConfigurationError(str(exc)) from exc
         self._ready = True
+        addresses = tuple(_text(address) for address in self.addresses)
+        self._system.tell_hub(StartHub(spnhub.__version__, addresses, self._orderly))
+        self._endpoint.flush()
         # What is here now stays: no later collection has to look through it, which would stop traffic for 0.1 s.
         gc.collect()
         gc.freeze()
         _log.info(
             "hub.ready",
             hubId=settings.hub_id,
-            addresses=[_text(address) for address in self.addresses],
+            addresses=list(addresses),
             realms=len(inventory.realms),
             networks=len(inventory.listening),
             services=sum(len(n.services) for r in inventory.realms for n in r.networks),
@@ -155,9 +169,21 @@ class HubProcess:
     def _open_journal(self) -> Journal:
         settings = self.settings
         self._journal = journal = Journal.open(
-            settings.journal, settings.hub_id, on_written=self._on_written, notify=self._notify, clock=self._wall
+            settings.journal,
+            settings.hub_id,
+            bounds=Bounds(
+                settings.journal_size, settings.journal_age, None if settings.kafka is None else settings.kafka.topic
+            ),
+            on_written=self._on_written,
+            notify=self._notify,
+            sync_interval=settings.journal_sync,
+            clock=self._wall,
         )
+        if journal.lost:
+            _log.error("journal.lost", events=journal.lost, journal=str(settings.journal))
+        run = journal.state.run
         ended = recover(journal)
+        self._orderly = not ended and not journal.lost and (run is None or run.stopped_at is not None)
         if ended:
             _log.warning("journal.recovered", ended=len(ended), journal=str(settings.journal))
         return journal
@@ -245,6 +271,26 @@ class HubProcess:
         log = _log.warning if bad else _log.debug if status.state == "shipped" else _log.info
         reason = {"reason": status.reason} if status.reason else {}
         log(f"shipper.{status.state}", position=status.position, behind=status.behind, **reason)
+        if status.attempts >= _ATTEMPTS and status.sequence is not None and status.sequence != self._declared:
+            self._declare_refused(status.sequence, status.reason)
+
+    def _declare_refused(self, sequence: int, reason: str) -> None:
+        """Kafka won't have an event: the log says that the topic lacks it, and the shipper passes it over then."""
+        assert self._journal
+        self._declared = sequence
+        moment = self._wall()
+        event = EventsLost(
+            realm=None,
+            network_urn=None,
+            first_sequence=sequence,
+            last_sequence=sequence,
+            count=1,
+            first_timestamp=moment,
+            last_timestamp=moment,
+            reason=f"Kafka does not take it: {reason}",
+        )
+        self._journal.append(event, moment)
+        self._journal.commit()
 
     def _progress(self) -> Progress:
         """How far the events have come."""
