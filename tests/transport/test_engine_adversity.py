@@ -112,7 +112,7 @@ def test_two_servers_that_know_nothing_do_not_loop(kit: Kit) -> None:
         sent += 1
         original(*arguments)  # type: ignore[arg-type]
 
-    pair.network.send = count  # type: ignore[method-assign]
+    pair.network.send = count  # type: ignore[method-assign, assignment]
     pair.run_for(30)
     assert sent <= 30
 
