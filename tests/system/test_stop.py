@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import pytest
-
 from tests.support.tcp import Ending
 from tests.support.world import World
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-async def test_planned_stop(world: World, number: signal.Signals) -> None:
+async def test_planned_stop(world: World) -> None:
     """Consumers first, then providers, then the hub, with status 0; TCP programs see a reset, never a clean end."""
     server = world.serve()
     hub, provider, consumer = await world.start(server.address)
     client, served = await world.join(consumer, server)
     await client.send(b"before")
     assert await served.receive(6) == b"before"
-    assert await hub.stop(number) == 0
+    assert await hub.stop(signal.SIGINT) == 0
     assert [(await peer.receive_all())[1] for peer in (client, served)] == [Ending.RST, Ending.RST]
     for agent in (provider, consumer.command):
         assert "SHUTDOWN" in (await agent.line("session.lost"))["reason"]
