@@ -19,6 +19,7 @@ from spnhub.transport.endpoint.states import (
     session_machine,
 )
 from spnhub.transport.errors import LocalProtocolError
+from tests.transport.endpoint.diagrams import DOCUMENT, draw
 
 R_2_6 = {
     "IPFound -> SessionConnecting: connect",
@@ -94,3 +95,11 @@ def test_final_states_have_no_way_out() -> None:
     """Closed, Failed and Disconnected lead only to ``[*]``."""
     left = {state for state, _ in SESSION_TABLE} | {state for state, _ in CONNECTION_TABLE}
     assert left.isdisjoint({SessionState.CLOSED, SessionState.FAILED, ConnectionState.DISCONNECTED})
+
+
+def test_diagrams_are_drawn_from_the_tables() -> None:
+    """Due when a table has changed: ``python -m tests.transport.endpoint.diagrams``."""
+    text = DOCUMENT.read_text()
+    assert draw(text) == text
+    for state in (*SessionState, *ConnectionState):
+        assert f" {state.value}" in text
