@@ -15,6 +15,7 @@ Counterparts: :mod:`spnhub.events.journal_files` (layout), :mod:`spnhub.events.r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -63,8 +64,12 @@ __all__ = [
     "recover",
 ]
 
-SEGMENT_SIZE: Final = 64 << 20
-"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond."""
+SEGMENT_SIZE: Final = 8 << 20
+"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond. What was held at any
+moment is known from one segment: about 40,000 events, a second's reading."""
+SEGMENT_ENTRIES: Final = 8192
+"""Things open or defined that a segment of that size is for; with more it is longer in proportion, at most eight times,
+so that snapshots stay about a quarter of the log."""
 SEGMENTS: Final = 8
 """Segments at least that a bound by size or age is divided into."""
 SLICE: Final = 64
@@ -137,7 +142,8 @@ class Journal:
         self._gap: EventsLost | None = None
         self._declared = False
         self._closed = False
-        self._segment_size = segment_size if bounds.size is None else min(segment_size, bounds.size // SEGMENTS)
+        self._segment_size = segment_size
+        self._segment_limit = math.inf if bounds.size is None else bounds.size // SEGMENTS
         self._segment_age = None if bounds.age is None else round(bounds.age * 1_000_000 / SEGMENTS)
         self._segment_first, self._filled = (1, 0) if position is None else (int(position[0].stem), position[1])
         self._segment_begun = clock()
@@ -361,7 +367,10 @@ class Journal:
         if self._snapshot is not None or self._gap is not None or not self._filled:
             return False
         too_old = self._segment_age is not None and self._clock() - self._segment_begun >= self._segment_age
-        return self._snapshot_due or too_old or self._filled >= self._segment_size
+        state = self._state
+        entries = len(state.sessions) + len(state.connections) + len(state.definitions.services)
+        size = self._segment_size * min(8.0, max(1.0, entries / SEGMENT_ENTRIES))
+        return self._snapshot_due or too_old or self._filled >= min(size, self._segment_limit)
 
     def _begin_segment(self) -> None:
         """The batch at hand, empty yet, begins a segment, and that begins with a snapshot."""
