@@ -23,6 +23,7 @@ from spnhub.events.model import (
     EventsLost,
     Recorded,
     SessionEnded,
+    SnapshotEnded,
 )
 from spnhub.events.source import Source
 from spnhub.events.state import Fault, FaultKind, HubState
@@ -212,6 +213,8 @@ class Verifier:
             log.lost.append((event.first_sequence, event.last_sequence))
         for fault in log.state.apply(recorded):
             self._judge(log, fault, recorded)
+        if isinstance(event, SnapshotEnded) and log.state.exact:
+            log.blind_until = None  # what is open is known again
         if isinstance(event, ConnectionStarted):
             self._leg_started(log, event, recorded)
         elif isinstance(event, ConnectionPaused):

@@ -7,18 +7,17 @@ streamed in pieces. Counterparts: :mod:`spnhub.hub_process.process`, :mod:`spnhu
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from spnhub.http_server import HttpServer
 from spnhub.ops.metrics import CONTENT_TYPE, Metrics, text
+from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
-from spnhub.schemas.codec import SchemaError, event_schema
 
 __all__ = ["Ops", "OpsServer"]
 
@@ -52,7 +51,7 @@ class Ops:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._get_metrics),
                 Route("/state", self._state),
-                Route("/schemas/ids/{number:int}", self._schema),
+                *registry_routes(),
             ]
         )
 
@@ -75,23 +74,15 @@ class Ops:
             ),
         }
         if progress.shipper is not None:
-            facts["spnhub_shipper_lag_events"] = ("Events not shipped yet.", progress.shipper.behind)
-            facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(progress.shipper.state == "shipped"))
+            lag = max(0, progress.written - progress.shipper.position)
+            facts["spnhub_shipper_lag_events"] = ("Events that are in the journal and not yet in Kafka.", lag)
+            up = progress.shipper.state in {"connected", "shipped"}
+            facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
         return Response(await asyncio.to_thread(text, self._metrics.freeze(facts)), media_type=CONTENT_TYPE)
 
     async def _state(self, request: Request) -> Response:
         certificates = request.query_params.get("certificates") in {"1", "true"}
         return StreamingResponse(stream(self._snapshot(), certificates=certificates), media_type="application/json")
-
-    async def _schema(self, request: Request) -> Response:
-        try:
-            schema = event_schema(request.path_params["number"])
-            assert isinstance(schema, dict)
-        except SchemaError as error:
-            return JSONResponse({"error_code": 40403, "message": str(error)}, 404)
-        # Without what the codec has noted in it.
-        plain = {name: value for name, value in schema.items() if not name.startswith("__")}
-        return JSONResponse({"schema": json.dumps(plain)})
 
 
 class OpsServer(HttpServer):
