@@ -3,7 +3,7 @@
 The consumer has asked and named the provider; the provider is invited, and answers with its own state. Both are told
 the other's, open their streams, and the leg starts. A consumer whose end can't go on asks, too: then the provider is
 told why, and nothing starts. Each request leaves one trace: the start of its leg, its refusal, or ConnectionLost.
-Counterparts: :mod:`spnhub.actors.leg_rules` (everything from the start on), :mod:`spnhub.actors.resumes` (who may).
+Counterparts: :mod:`spnhub.actors.leg_rules` (everything from the start on), :mod:`spnhub.actors.resuming` (who may).
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""Who may resume what, in one service (R-4.7): refusals as decisions, the open legs by name, and what is held.
+"""Resumes that are refused, as decisions (R-4.7), and the legs of a service by name. Pure but for the names it keeps.
 
-Counterparts: :mod:`spnhub.actors.resume_rules` (the leg that begins), :mod:`spnhub.actors.service` (asks here).
+Counterparts: :mod:`spnhub.actors.resume_rules` (the leg that begins), :mod:`spnhub.actors.resuming` (who may).
 """
 
 from __future__ import annotations
-
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
 
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import ForgetConnection, SendResumeAck
@@ -16,7 +12,7 @@ from spnhub.actors.inputs import Key, ResumeAnswered, ResumeRequested, SessionRe
 from spnhub.actors.resume_rules import is_lost
 from spnhub.events.model import ConnectionLost, Event, ResumeRefused
 
-__all__ = ["Held", "LegNames", "refuse_answer", "refuse_resume"]
+__all__ = ["LegNames", "refuse_answer", "refuse_resume"]
 
 
 def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Code, reason: str) -> Decision:
@@ -96,62 +92,3 @@ class LegNames:
             return None
         self._confirmed[connection_uid] = epoch
         return [key for other, key in sorted(self._legs[connection_uid].items()) if other < epoch]
-
-
-class _Hold(NamedTuple):
-    epoch: int
-    provider: int
-    until: float
-
-
-class Held:
-    """Conversations that a provider still holds for consumers that were lost: they count in its load (D-26).
-
-    Until they resume here, the provider's session ends, or the time for a resume has passed.
-
-    :param seconds: how long.
-    :param limit: how many; beyond it the oldest count no longer.
-    :param release: called with the provider's session when one doesn't count any more.
-    """
-
-    def __init__(self, seconds: float, limit: int, release: Callable[[int], None]) -> None:
-        self._seconds = seconds
-        self._limit = limit
-        self._release = release
-        self._holds: OrderedDict[str, _Hold] = OrderedDict()
-        """By connectionUid, oldest first."""
-
-    def __len__(self) -> int:
-        return len(self._holds)
-
-    def epoch(self, connection_uid: str) -> int:
-        """The epoch of the leg that was suspended; -1: nothing is held."""
-        hold = self._holds.get(connection_uid)
-        return -1 if hold is None else hold.epoch
-
-    def add(self, connection_uid: str, epoch: int, provider: int, now: float) -> None:
-        """A leg of this provider was suspended; it goes on counting."""
-        self.drop(connection_uid)
-        self._holds[connection_uid] = _Hold(epoch, provider, now + self._seconds)
-        if len(self._holds) > self._limit:
-            self.drop(next(iter(self._holds)))
-
-    def drop(self, connection_uid: str) -> None:
-        """It doesn't count any more; unknown ones are ignored."""
-        hold = self._holds.pop(connection_uid, None)
-        if hold is not None:
-            self._release(hold.provider)
-
-    def provider_gone(self, provider: int) -> None:
-        """What it held, it doesn't hold here any more."""
-        for connection_uid in [uid for uid, hold in self._holds.items() if hold.provider == provider]:
-            self.drop(connection_uid)
-
-    def due(self) -> float | None:
-        """When :meth:`expire` has something to do, monotonic seconds."""
-        return next((hold.until for hold in self._holds.values()), None)
-
-    def expire(self, now: float) -> None:
-        """Let go of those whose time has passed."""
-        while (due := self.due()) is not None and due <= now:
-            self.drop(next(iter(self._holds)))

@@ -26,16 +26,15 @@ from spnhub.actors.leg import (
     LegFacts,
     MustEnd,
     NoProvider,
-    Overtaken,
     Phase,
     ProviderChosen,
-    ProviderResumed,
     Resume,
     Side,
     StartTrouble,
 )
 from spnhub.actors.plan import ServiceKey, not_allowed, service_event
-from spnhub.actors.resumes import Held, LegNames, refuse_answer, refuse_resume
+from spnhub.actors.resumes import LegNames, refuse_resume
+from spnhub.actors.resuming import Held, HoldOver, Resuming
 from spnhub.actors.roster import Roster
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.session import (
@@ -58,7 +57,6 @@ from spnhub.actors.session import (
     refuse_connection,
     superseded,
 )
-from spnhub.actors.timers import Timer
 from spnhub.actors.upkeep import Upkeep, UpkeepDue
 from spnhub.events.model import EndPointType
 
@@ -93,11 +91,6 @@ class StopSessions:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldOver:
-    """Some suspended connections may have counted long enough (D-26)."""
-
-
-@dataclass(frozen=True, slots=True)
 class SessionsStopped:
     """To the parent: no session of this role is left in ``child``."""
 
@@ -118,8 +111,10 @@ class ServiceActor(EventLoopActor):
         """As far as it has been taken notice of; what counts is the table's."""
         self._roster = Roster()
         self._names = LegNames()
-        self._held = Held(env.options.resume_timeout, env.options.held_connections, self._roster.choice.release)
-        self._hold_timer: Timer | None = None
+        self._held = Held(env, self.actor_ref, self._roster.choice.release)
+        self._resuming = Resuming(
+            env, self._roster, self._names, self._held, fault=self._leg_fault, begin=self._begin_resume
+        )
         self._waiting: dict[Key, None] = {}
         """Openings that wait for a provider, oldest first."""
         self._failed: dict[int, SessionEnding] = {}
@@ -259,7 +254,6 @@ class ServiceActor(EventLoopActor):
         self._env.directory.realm_sessions[self._realm] -= 1
         self._provider_left(session)
         self._held.provider_gone(session)
-        self._watch_held()
         role = self._roster.remove(session).end_point_type
         if role in self._stopping:
             self._report_stopped(role)
@@ -273,14 +267,10 @@ class ServiceActor(EventLoopActor):
             return
         name = (request.connection_uid, request.epoch)
         key = Key(message.session, request.stream)
-        if self._stopping:
-            refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the hub is being stopped")
-        elif directory.sessions[message.session].ending:
-            refusal = refuse_connection(consumer, request, Code.SHUTDOWN, "the session is ending")
+        if (fault := self._leg_fault(consumer)) is not None:
+            refusal = refuse_connection(consumer, request, *fault)
         elif self._names.get(*name) is not None or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
-        elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
-            refusal = refuse_connection(consumer, request, Code.WITHDRAWN, fault)
         else:
             provider = self._roster.choice.acquire()
             if provider is not None:
@@ -302,57 +292,23 @@ class ServiceActor(EventLoopActor):
         return Code.NO_PROVIDER, f"{self._key.service_urn} has no provider now"
 
     def _resume_asked(self, message: ResumeAsked) -> None:
-        consumer, request = self._roster.sessions.get(message.session), message.request
-        if consumer is None:
-            return
-        provider = self._holder(request)
-        latest = self._held.epoch(request.connection_uid)
-        if self._stopping or self._env.directory.sessions[message.session].ending:
-            refusal = refuse_resume(consumer, request, Code.SHUTDOWN, "the session is ending")
-        elif (fault := not_allowed(self._definition, consumer.end_point_type, consumer.common_name)) is not None:
-            refusal = refuse_resume(consumer, request, Code.WITHDRAWN, fault)
-        elif self._names.get(request.connection_uid, request.epoch) is not None or request.epoch <= latest:
-            refusal = refuse_resume(consumer, request, Code.STALE, f"epoch {request.epoch} was there before")
-        elif provider is None:
-            reason = f"{request.peer}, instance {request.instance_id!r}, has no session here"
-            refusal = refuse_resume(consumer, request, Code.NOT_HERE, reason)
-        else:
-            self._roster.choice.charge(provider)
-            leg = leg_rules.chosen(self._leg(request.key, consumer, request), _chosen(self._roster.sessions[provider]))
-            asked = Resume(request.received_offset, request.finished, request.code)
-            self._spawn_leg(replace(leg, phase=Phase.INVITING, resume=asked))
-            return
-        self._env.carry_out(refusal)
-
-    def _holder(self, request: ResumeRequested) -> int | None:
-        """The session of the provider instance that the consumer names."""
-        session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
-        return None if session is None or self._env.directory.sessions[session].ending else session
+        self._resuming.asked(message)
 
     def _provider_answered(self, message: ProviderCame) -> None:
-        """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""
-        provider, answer = self._roster.sessions.get(message.session), message.answer
-        directory = self._env.directory
-        uid, epoch = answer.connection_uid, answer.epoch
-        key = self._names.get(uid, epoch)
-        if provider is None:
-            return
-        if key is None or directory.connections[key].provider != message.session:
-            self._env.carry_out(refuse_answer(provider, answer, Code.TIMEOUT, "no such invitation is open"))
-            return
-        told, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
-        if answer.code:
-            reason = "the provider's end can't go on"
-        elif not answer.matches or answer.peer != self._roster.sessions[key.session].spn_end_point:
-            told, reason = told._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
-        elif (older := self._names.confirm(uid, epoch)) is None:
-            told, reason = told._replace(code=Code.STALE), "a later leg is known"
-        else:
-            for other in older:
-                directory.tell_connection(other, Overtaken(epoch))
-            self._held.drop(uid)
-            self._watch_held()
-        directory.tell_connection(key, ProviderResumed(told, reason))
+        self._resuming.answered(message)
+
+    def _leg_fault(self, consumer: SessionRequested) -> Refusal | None:
+        if self._stopping:
+            return Code.SHUTDOWN, "the hub is being stopped"
+        if self._env.directory.sessions[consumer.session].ending:
+            return Code.SHUTDOWN, "the session is ending"
+        fault = not_allowed(self._definition, consumer.end_point_type, consumer.common_name)
+        return None if fault is None else (Code.WITHDRAWN, fault)
+
+    def _begin_resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
+        leg = leg_rules.chosen(self._leg(request.key, consumer, request), _chosen(provider))
+        asked = Resume(request.received_offset, request.finished, request.code)
+        self._spawn_leg(replace(leg, phase=Phase.INVITING, resume=asked))
 
     def _leg(self, key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
         facts = LegFacts(
@@ -417,8 +373,7 @@ class ServiceActor(EventLoopActor):
         sessions = [key.session]
         if connection.provider is not None:
             if held and connection.provider in self._roster.choice:
-                self._held.add(*connection.name, connection.provider, self._env.now)
-                self._watch_held()
+                self._held.add(*connection.name, connection.provider)
             else:
                 self._roster.choice.release(connection.provider)
             sessions.append(connection.provider)
@@ -433,18 +388,8 @@ class ServiceActor(EventLoopActor):
                 directory.tell_session(session, LastLegGone())
         self._look()
 
-    def _watch_held(self) -> None:
-        due = self._held.due()
-        if self._hold_timer is not None and due is None:
-            self._hold_timer.cancel()
-            self._hold_timer = None
-        elif self._hold_timer is None and due is not None:
-            self._hold_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, HoldOver())
-
     def _hold_over(self, _: HoldOver) -> None:
-        self._hold_timer = None
-        self._held.expire(self._env.now)
-        self._watch_held()
+        self._held.expire()
         self._look()
 
     # The definition and the instance
@@ -530,7 +475,6 @@ class ServiceActor(EventLoopActor):
             self._roster.retire()
             for session in self._roster.retired:
                 self._held.provider_gone(session)
-            self._watch_held()
             if not after.afterwards:
                 self._refuse_waiting(Code.START_FAILED, f"{urn} is being stopped")
         elif before.phase is stopping and after.phase is rules.Phase.RUNNING:

@@ -1,0 +1,179 @@
+"""Who may go on with what in one service (R-4.7), and what its providers still hold for those who were lost (D-26).
+
+Parts of the service's actor, as :mod:`spnhub.actors.upkeep` is. Counterparts: :mod:`spnhub.actors.resumes` (refusals),
+:mod:`spnhub.actors.resume_rules` (the leg that begins).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pykka import ActorRef
+
+from spnhub.actors.admission import Refusal
+from spnhub.actors.codes import Code
+from spnhub.actors.environment import Environment
+from spnhub.actors.inputs import ResumeRequested, SessionRequested
+from spnhub.actors.leg import Overtaken, ProviderResumed, Resume
+from spnhub.actors.resumes import LegNames, refuse_answer, refuse_resume
+from spnhub.actors.roster import Roster
+from spnhub.actors.session import ProviderCame, ResumeAsked
+from spnhub.actors.timers import Timer
+from spnhub.events.model import EndPointType
+
+__all__ = ["Held", "HoldOver", "Resuming"]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOver:
+    """Some suspended connections may have counted long enough (D-26)."""
+
+
+class _Hold(NamedTuple):
+    epoch: int
+    provider: int
+    until: float
+
+
+class Held:
+    """Conversations that a provider still holds for consumers that were lost: they count in its load (D-26).
+
+    Until they resume here, the provider's session ends, or the time for a resume has passed.
+
+    :param ref: whom :class:`HoldOver` is told; it calls :meth:`expire`.
+    :param release: called with the provider's session when one doesn't count any more.
+    """
+
+    def __init__(self, env: Environment, ref: ActorRef[Any], release: Callable[[int], None]) -> None:
+        self._env = env
+        self._ref = ref
+        self._release = release
+        self._timer: Timer | None = None
+        self._holds: OrderedDict[str, _Hold] = OrderedDict()
+        """By connectionUid, oldest first."""
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+    def epoch(self, connection_uid: str) -> int:
+        """The epoch of the leg that was suspended; -1: nothing is held."""
+        hold = self._holds.get(connection_uid)
+        return -1 if hold is None else hold.epoch
+
+    def add(self, connection_uid: str, epoch: int, provider: int) -> None:
+        """A leg of this provider was suspended; it goes on counting. Beyond the bound the oldest don't."""
+        options = self._env.options
+        self._drop(connection_uid)
+        self._holds[connection_uid] = _Hold(epoch, provider, self._env.now + options.resume_timeout)
+        if len(self._holds) > options.held_connections:
+            self._drop(next(iter(self._holds)))
+        self._watch()
+
+    def drop(self, connection_uid: str) -> None:
+        """It doesn't count any more; unknown ones are ignored."""
+        self._drop(connection_uid)
+        self._watch()
+
+    def provider_gone(self, provider: int) -> None:
+        """What it held, it doesn't hold here any more."""
+        for connection_uid in [uid for uid, hold in self._holds.items() if hold.provider == provider]:
+            self._drop(connection_uid)
+        self._watch()
+
+    def expire(self) -> None:
+        """Let go of those whose time has passed."""
+        self._timer = None
+        while (due := self._due()) is not None and due <= self._env.now:
+            self._drop(next(iter(self._holds)))
+        self._watch()
+
+    def _drop(self, connection_uid: str) -> None:
+        hold = self._holds.pop(connection_uid, None)
+        if hold is not None:
+            self._release(hold.provider)
+
+    def _due(self) -> float | None:
+        return next((hold.until for hold in self._holds.values()), None)
+
+    def _watch(self) -> None:
+        due = self._due()
+        if self._timer is not None and due is None:
+            self._timer.cancel()
+            self._timer = None
+        elif self._timer is None and due is not None:
+            self._timer = self._env.after(max(0.0, due - self._env.now), self._ref, HoldOver())
+
+
+class Resuming:
+    """The resumes of one service.
+
+    :param fault: why a consumer may not have a leg now; None when it may.
+    :param begin: called with the consumer's session, its request and the provider's session when it may go on.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        roster: Roster,
+        names: LegNames,
+        held: Held,
+        *,
+        fault: Callable[[SessionRequested], Refusal | None],
+        begin: Callable[[SessionRequested, ResumeRequested, SessionRequested], None],
+    ) -> None:
+        self._env = env
+        self._roster = roster
+        self._names = names
+        self._held = held
+        self._fault = fault
+        self._begin = begin
+
+    def asked(self, message: ResumeAsked) -> None:
+        """A consumer asks."""
+        consumer, request = self._roster.sessions.get(message.session), message.request
+        if consumer is None:  # its actor has failed just after it asked
+            return
+        provider = self._holder(request)
+        refusal = self._fault(consumer)
+        uid, epoch = request.connection_uid, request.epoch
+        if refusal is None and (self._names.get(uid, epoch) is not None or epoch <= self._held.epoch(uid)):
+            refusal = Code.STALE, f"epoch {epoch} was there before"
+        elif refusal is None and provider is None:
+            refusal = Code.NOT_HERE, f"{request.peer}, instance {request.instance_id!r}, has no session here"
+        if refusal is not None:
+            self._env.carry_out(refuse_resume(consumer, request, *refusal))
+        elif provider is not None:
+            self._roster.choice.charge(provider)
+            self._begin(consumer, request, self._roster.sessions[provider])
+
+    def _holder(self, request: ResumeRequested) -> int | None:
+        """The session of the provider instance that the consumer names."""
+        session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
+        return None if session is None or self._env.directory.sessions[session].ending else session
+
+    def answered(self, message: ProviderCame) -> None:
+        """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""
+        provider, answer = self._roster.sessions.get(message.session), message.answer
+        directory = self._env.directory
+        uid, epoch = answer.connection_uid, answer.epoch
+        key = self._names.get(uid, epoch)
+        if provider is None:
+            return
+        if key is None or directory.connections[key].provider != message.session:
+            self._env.carry_out(refuse_answer(provider, answer, Code.TIMEOUT, "no such invitation is open"))
+            return
+        told, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
+        if answer.code:
+            reason = "the provider's end can't go on"
+        elif not answer.matches or answer.peer != self._roster.sessions[key.session].spn_end_point:
+            told, reason = told._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
+        elif (older := self._names.confirm(uid, epoch)) is None:
+            told, reason = told._replace(code=Code.STALE), "a later leg is known"
+        else:
+            for other in older:
+                directory.tell_connection(other, Overtaken(epoch))
+            self._held.drop(uid)
+        directory.tell_connection(key, ProviderResumed(told, reason))
