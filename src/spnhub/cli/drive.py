@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ from spnhub import logging
 from spnhub.cli.log_reading import FAULTY, Json
 from spnhub.events.lifecycle import format_time
 from spnhub.settings import ConfigurationError
+
+if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it
+    from spnhub.recording.driver import Cause, Change, Difference
+    from spnhub.recording.reader import RecordedStep, Recording
 
 __all__ = ["drive"]
 
@@ -35,7 +39,6 @@ def drive(
     as_json: Json = False,
 ) -> int:
     """Feed a recording to the actors again; status 1 and the first difference if they do otherwise than recorded."""
-    # Imported late: no other command needs it, and it takes a while to load.
     from spnhub.recording.reader import Recording, RecordingError, find_recordings  # noqa: PLC0415
 
     logging.configure("warning", stream=sys.stderr)
@@ -57,7 +60,7 @@ def drive(
     return 0
 
 
-def _drive(recording: Any, *, step: bool, until: int | None, as_json: bool) -> bool:
+def _drive(recording: Recording, *, step: bool, until: int | None, as_json: bool) -> bool:
     """Drive one; whether all came as recorded."""
     from spnhub.recording.driver import Driver, changes  # noqa: PLC0415
 
@@ -104,7 +107,7 @@ def _drive(recording: Any, *, step: bool, until: int | None, as_json: bool) -> b
     return difference is None
 
 
-def _render(recording: Any, difference: Any) -> Iterator[str]:
+def _render(recording: Recording, difference: Difference) -> Iterator[str]:
     at = format_time(difference.wall)
     header = recording.header
     yield f"{recording.path}, line {difference.line}: first difference, at {at} (recorded by spnhub {header.software})"
@@ -113,7 +116,7 @@ def _render(recording: Any, difference: Any) -> Iterator[str]:
         "" if difference.sequence is None else f" (sequence {difference.sequence} of journal {header.journal_id})"
     )
     yield f"  {difference.kind} {difference.number} of it{sequence}"
-    if difference.fields:
+    if difference.expected is not None and difference.fields:
         name = difference.expected[0]
         width = max(len(change.path) for change in difference.fields)
         for change in difference.fields:
@@ -123,7 +126,7 @@ def _render(recording: Any, difference: Any) -> Iterator[str]:
         yield f"    {word:<8} {'nothing' if output is None else f'{output[0]} {json.dumps(output[1])}'}"
 
 
-def _difference(difference: Any) -> dict[str, Any]:
+def _difference(difference: Difference) -> dict[str, Any]:
     def output(value: Any) -> Any:
         return None if value is None else {"kind": value[0], "fields": value[1]}
 
@@ -140,7 +143,7 @@ def _difference(difference: Any) -> dict[str, Any]:
     }
 
 
-def _show_step(step: Any, changed: Any, as_json: bool) -> None:
+def _show_step(step: RecordedStep, changed: list[Change], as_json: bool) -> None:
     if as_json:
         parts = [
             {
@@ -166,7 +169,7 @@ def _show_step(step: Any, changed: Any, as_json: bool) -> None:
         _print(f"  {change.path}: {_plain(change.before)} -> {_plain(change.after)}")
 
 
-def _cause(cause: Any) -> str:
+def _cause(cause: Cause) -> str:
     if isinstance(cause, str):
         return {"start": "the actors' start", "timers": "timers that were due"}[cause]
     address, message = cause

@@ -18,7 +18,7 @@ from spnhub.recording.form import plain_parts
 from spnhub.recording.reader import RecordedPart, RecordedStep, Recording
 from spnhub.recording.system import START, TIMERS, Address, Input, RecordingSystem, Step
 
-__all__ = ["Change", "Difference", "Driven", "Driver", "changes"]
+__all__ = ["Cause", "Change", "Difference", "Driven", "Driver", "changes"]
 
 _NOTHING: Final[Any] = "(nothing)"
 

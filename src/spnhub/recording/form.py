@@ -26,7 +26,7 @@ from pydantic_core import to_json
 
 from spnhub.actors.environment import ActorOptions
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
-from spnhub.recording.system import START, TIMERS, Address, Input, Step
+from spnhub.recording.system import Address, Input, Part, Step
 
 __all__ = ["FORMAT", "SUFFIX", "VERSION", "FormError", "Header", "decode_input", "pack_end", "pack_step", "plain_parts"]
 
@@ -34,7 +34,9 @@ FORMAT: Final = "spnhub-recording"
 VERSION: Final = 1
 SUFFIX: Final = ".jsonl"
 
-INPUTS: Final[dict[str, type]] = {cls.__name__: cls for cls in get_args(HubInput | SessionInput | ConnectionInput)}
+INPUTS: Final[dict[str, type[object]]] = {
+    cls.__name__: cls for cls in get_args(HubInput | SessionInput | ConnectionInput)
+}
 """Input class by name."""
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
@@ -74,8 +76,11 @@ class Header:
         version = record.pop("version", None)
         if version != VERSION:
             raise FormError(f"format version {version!r} is not {VERSION}, which this spnhub reads")
-        header: Header = _validate(cls, record, "header")
+        header: Header = _validate(cls.__name__, record, "header")
         return header
+
+
+_CLASSES: Final = {**INPUTS, Header.__name__: Header}
 
 
 def pack_step(step: Step) -> bytes:
@@ -99,22 +104,23 @@ def decode_input(value: Any) -> tuple[Address, Input]:
 
     :raises FormError: this version doesn't know it, or one of its fields.
     """
+    address: Address
     match value:
-        case [None | int() as address, str(name), dict(fields)] if not isinstance(address, bool):
-            pass
+        case [None | int() as found, str(name), dict(fields)] if not isinstance(found, bool):
+            address = found
         case [[int(session), int(stream)], str(name), dict(fields)]:
             address = Key(session, stream)
         case _:
             raise FormError(f"{json.dumps(value)[:100]} is no input")
     if name not in INPUTS:
         raise FormError(f"this version has no input {name}")
-    message: Input = _validate(INPUTS[name], fields, f"input {name}")
+    message: Input = _validate(name, fields, f"input {name}")
     return address, message
 
 
-def _part(part: Any) -> dict[str, Any]:
-    cause = part.cause
-    if cause not in (START, TIMERS):
+def _part(part: Part) -> dict[str, Any]:
+    cause: Any = part.cause
+    if not isinstance(cause, str):
         address, message = cause
         cause = [address, type(message).__name__, _fields(message)]
     return {
@@ -124,24 +130,27 @@ def _part(part: Any) -> dict[str, Any]:
     }
 
 
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in _names(type(value).__name__)}
+
+
 @cache
-def _names(cls: type) -> tuple[str, ...]:
+def _names(name: str) -> tuple[str, ...]:
+    """Fields of an input (or the header) that are written."""
+    cls: Any = _CLASSES[name]
     return tuple(field.name for field in dataclasses.fields(cls) if field.compare)
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in _names(type(value))}
-
-
 @cache
-def _adapter(cls: type) -> TypeAdapter[Any]:
+def _adapter(name: str) -> TypeAdapter[Any]:
     # The configuration reaches plain dataclasses only from something around them.
-    return TypeAdapter(tuple[cls], config=_STRICT)  # type: ignore[valid-type]
+    cls: Any = _CLASSES[name]
+    return TypeAdapter(tuple[cls], config=_STRICT)
 
 
-def _validate(cls: type, fields: dict[str, Any], what: str) -> Any:
+def _validate(name: str, fields: dict[str, Any], what: str) -> Any:
     try:
-        return _adapter(cls).validate_json(json.dumps([fields]))[0]
+        return _adapter(name).validate_json(json.dumps([fields]))[0]
     except ValidationError as exc:
         raise FormError("; ".join(f"{what}: {_fault(dict(error))}" for error in exc.errors())) from None
 

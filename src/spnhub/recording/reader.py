@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Recording:
             except (ValueError, KeyError, TypeError) as exc:
                 raise RecordingError(f"{self.path}, line {number}: damaged ({type(exc).__name__}: {exc})") from None
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
+    def _lines(self) -> Generator[tuple[int, bytes], None, None]:
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
