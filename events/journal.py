@@ -64,11 +64,11 @@ __all__ = [
     "recover",
 ]
 
-SEGMENT_SIZE: Final = 8 << 20
+SEGMENT_SIZE: Final = 4 << 20
 """Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond. What was held at any
-moment is known from one segment: about 40,000 events, a second's reading."""
-SEGMENT_ENTRIES: Final = 8192
-"""Things open or defined that a segment of that size is for; with more it is longer in proportion, at most eight times,
+moment is known from one segment: about 20,000 events, half a second's reading."""
+SEGMENT_ENTRIES: Final = 4096
+"""Things open or defined that a segment of that size is for; with more it is longer in proportion, at most 16 times,
 so that snapshots stay about a quarter of the log."""
 SEGMENTS: Final = 8
 """Segments at least that a bound by size or age is divided into."""
@@ -369,7 +369,7 @@ class Journal:
         too_old = self._segment_age is not None and self._clock() - self._segment_begun >= self._segment_age
         state = self._state
         entries = len(state.sessions) + len(state.connections) + len(state.definitions.services)
-        size = self._segment_size * min(8.0, max(1.0, entries / SEGMENT_ENTRIES))
+        size = self._segment_size * min(16.0, max(1.0, entries / SEGMENT_ENTRIES))
         return self._snapshot_due or too_old or self._filled >= min(size, self._segment_limit)
 
     def _begin_segment(self) -> None:

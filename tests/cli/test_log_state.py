@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import tracemalloc
 from pathlib import Path
 
@@ -14,21 +15,23 @@ from hypothesis import strategies as st
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
 from spnhub.events.at import Moment, MomentError, States
-from spnhub.events.journal import Journal
+from spnhub.events.journal import SEGMENT_SIZE, Journal
 from spnhub.events.lifecycle import format_time
 from spnhub.events.model import Recorded
 from spnhub.events.state import HubState
 from tests.events.histories import History
 from tests.events.samples import NOON, day, write_journal
+from tests.support.command import run
 
 
 def journal(folder: Path, count: int, *, segment_size: int, seed: int = 1) -> list[Recorded]:
     """A journal of a random history with so many events, in segments; what is in it, snapshots included."""
-    made = History(random.Random(seed), hubs=1, services=5).run(3 * count).events[:count]
+    made = History(random.Random(seed), hubs=1, services=5).run(int(2.3 * count) + 100).events[:count]
     written: list[Recorded] = []
     with Journal.open(
         folder, "hub-0", sync_interval=None, segment_size=segment_size, on_written=written.extend
     ) as opened:
+        assert len(made) == count
         for place, recorded in enumerate(made):
             opened.append(recorded.event, recorded.timestamp)
             if place % 100 == 0:
@@ -162,3 +165,20 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.prove
+@pytest.mark.system
+async def test_any_sequence_of_100_000_in_two_seconds(tmp_path: Path) -> None:
+    """The command as a whole, at the beginning, in the middle and at the end of segments: seconds of CPU."""
+    written = journal(tmp_path, 100_000, segment_size=SEGMENT_SIZE)
+    starts = [int(path.stem) for path in sorted(tmp_path.glob("*.segment"))]
+    assert len(starts) > 3
+    spent: dict[int, float] = {}
+    for sequence in (1, starts[1] - 1, starts[1], starts[1] + 2, len(written) // 2, starts[2] - 1, len(written)):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        status, out, _ = await run("spnlog", "state", "--json", "--at", str(sequence), str(tmp_path))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert (status, json.loads(out)["hubs"][0]["sequence"]) == (0, sequence)
+        spent[sequence] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert max(spent.values()) < 2.0, spent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -133,7 +134,8 @@ async def test_the_size_bound(tmp_path: Path) -> None:
         open_things(journal, 5)
         for _ in range(400):
             fill(journal, 1)
-            assert sum(path.stat().st_size for _, path in segments(tmp_path)) < 46_000
+            with contextlib.suppress(FileNotFoundError):  # one was deleted between the two looks
+                assert sum(path.stat().st_size for _, path in segments(tmp_path)) < 46_000
         assert journal.size < 46_000
         whole = journal.state.copy()
     assert segments(tmp_path)[0][0] > 1
@@ -170,6 +172,7 @@ def ship(folder: Path, journal: Journal, sequence: int) -> None:
 
 async def test_what_is_not_shipped_stays_until_the_size_bound(tmp_path: Path) -> None:
     """Age doesn't delete it; size does, after an event that says what nobody will have seen."""
+
     def clock() -> int:
         return time.time_ns() // 1000 + 10_000_000_000
 
