@@ -174,6 +174,11 @@ class EndpointCore:
         return [slot.session for slot in self.slots() if slot.session is not None and slot.established]
 
     @property
+    def takes_new(self) -> bool:
+        """Whether new connections may begin in one of them."""
+        return any(slot.takes_new for slot in self._slots.values())
+
+    @property
     def about_to_be(self) -> bool:
         """Whether a session is on its way."""
         return any(slot.state in _BUSY for slot in self._slots.values())
@@ -557,8 +562,8 @@ class EndpointCore:
         if found is None:
             return
         slot, session = found
-        if slot.state is _S.CLOSING and slot.why is not Why.SIGNAL and not session.connections:
-            session.close(Code.OK, "no connections are left")
+        if not session.connections:
+            slot.on_empty()
 
     def _on_slot_failed(self, slot: Slot, error: SpnError) -> None:
         slot.session = None

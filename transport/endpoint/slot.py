@@ -27,6 +27,10 @@ RETURN_BASE: Final = 0.1
 BACKOFF_CAP: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
 
+LAST_PACKETS: Final = 0.5
+"""Seconds between the last connection's end and that of a session that is Closing: a QUIC connection that is closed
+repeats nothing, and how its connections have left must arrive."""
+
 IpAddress = tuple[str, int]
 """IP address and UDP port."""
 
@@ -158,7 +162,11 @@ class Slot:
             self.on_deadline()
 
     def on_deadline(self) -> None:
-        """The next attempt."""
+        """The next attempt; while Closing, the end of a session that is empty."""
+        if self.state is _S.CLOSING:
+            if self.session is not None and not self.connections:
+                self.session.close(Code.OK, "no connections are left")
+            return
         self.fire(SessionEvent.RETRY if self.state is _S.WAITING else SessionEvent.CONNECT)
         self._owner.dial(self)
 
@@ -211,6 +219,11 @@ class Slot:
         self.attempts += 1
         self._backoff += 1
         self._owner.arm(self, self._owner.now() + delay * (1 - self._owner.random() / 2))
+
+    def on_empty(self) -> None:
+        """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
+        if self.state is _S.CLOSING and self.why is not Why.SIGNAL:
+            self._owner.arm(self, self._owner.now() + LAST_PACKETS)
 
     def lose_address(self, *, on_demand: bool) -> None:
         """The address has vanished from DNS. ``on_demand``: it was asked for because the hub can't be reached."""

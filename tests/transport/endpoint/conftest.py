@@ -15,6 +15,8 @@ from spnhub.transport.endpoint.api import (
     create_provider_endpoint,
 )
 from spnhub.transport.endpoint.config import Driver, Runtime
+from spnhub.transport.endpoint.core import ConnectionChange
+from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.engine import Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, LoopClock
@@ -51,6 +53,8 @@ class World:
         self.endpoints: list[ConsumerEndpoint | ProviderEndpoint] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.resume_timeout = 60.0
+        self.on_session: Callable[[SessionChange], None] | None = None
+        self.on_connection: Callable[[ConnectionChange], None] | None = None
         self._random = random.Random(1)
 
     def new_hub(self, address: tuple[str, int] = HUB) -> ScriptedHub:
@@ -96,6 +100,8 @@ class World:
             retries=retries,
             wait_for_hub=wait_for_hub,
             resume_timeout=self.resume_timeout,
+            on_session=self.on_session,
+            on_connection=self.on_connection,
             runtime=self.runtime,
         )
         self.endpoints.append(endpoint)
@@ -112,6 +118,8 @@ class World:
             weight=weight,
             retries=retries,
             resume_timeout=self.resume_timeout,
+            on_session=self.on_session,
+            on_connection=self.on_connection,
             runtime=self.runtime,
         )
         self.endpoints.append(endpoint)
