@@ -59,6 +59,11 @@ def open_things(journal: Journal, count: int) -> None:
     assert journal.flush(10)
 
 
+def in_snapshot(journal: Journal) -> bool:
+    """Whether one is under way."""
+    return journal.state.in_snapshot
+
+
 def folded(records: list[Recorded]) -> HubState:
     """And without a complaint."""
     state = HubState()
@@ -118,9 +123,9 @@ def test_a_snapshot_that_broke_off_begins_anew(tmp_path: Path) -> None:
         journal.close()  # whatever was under way, no slice comes any more
         assert journal.state.in_snapshot
     with Journal.open(tmp_path, "hub-1", bounds=Bounds(size=1)) as journal:
-        assert journal.state.in_snapshot
+        assert in_snapshot(journal)
         fill(journal, 2)
-        assert not journal.state.in_snapshot
+        assert not in_snapshot(journal)
         fill(journal, 1)
         whole = journal.state.copy()
     (first, _), *_ = segments(tmp_path)

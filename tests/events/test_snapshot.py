@@ -56,8 +56,12 @@ def happens(state: HubState, choice: int, which: int) -> Event:
             return connection_started(uid, ident=name, consumer=one.spn_session_id, provider=other.spn_session_id)
         case 1 if legs:
             leg = legs[which % len(legs)]
-            sides = {"consumer": leg.consumer_side_spn_session_id, "provider": leg.provider_side_spn_session_id}
-            return connection_ended(leg.connection_uid, ident=leg.spn_connection_id, **sides)
+            return connection_ended(
+                leg.connection_uid,
+                ident=leg.spn_connection_id,
+                consumer=leg.consumer_side_spn_session_id,
+                provider=leg.provider_side_spn_session_id,
+            )
         case 2 if sessions:
             ended = sessions[which % len(sessions)]
             return replace(
@@ -88,7 +92,8 @@ steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30), st.integers(0,
 
 def write(before: Steps, during: Steps) -> tuple[list[Recorded], HubState]:
     """A log: what happens before, and a snapshot with what happens meanwhile, so many of its records at a time."""
-    state, log = HubState(), []
+    state = HubState()
+    log: list[Recorded] = []
 
     def add(event: Event) -> None:
         recorded = Recorded("hub-1", JOURNAL_ID, state.last_sequence + 1, NOON + 1000 * len(log), event)
