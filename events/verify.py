@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 from spnhub.events.lifecycle import format_time
-from spnhub.events.merge import LogKey, Missing, log_key, merge
+from spnhub.events.merge import Entry, LogKey, Missing, log_key, merge
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,
@@ -344,14 +344,19 @@ def _span(first: int, last: int) -> str:
     return f"sequence {first} is" if first == last else f"sequences {first} to {last} are"
 
 
-async def verify(sources: Sequence[Source]) -> VerifyResult:
-    """Judge all that the sources (entered already) hold now. Damage ends its source and is a fault."""
+async def verify(
+    sources: Sequence[Source], watch: Callable[[AsyncIterator[Entry]], AsyncIterator[Entry]] = lambda read: read
+) -> VerifyResult:
+    """Judge all that the sources (entered already) hold now. Damage ends its source and is a fault.
+
+    :param watch: passes the events on, and shows how far it is.
+    """
     verifier = Verifier()
 
     def damaged(error: Exception) -> None:
         verifier.fault("damaged", str(error))
 
-    async for frame, recorded in merge(sources, repeated=True, on_damage=damaged):
+    async for frame, recorded in watch(merge(sources, repeated=True, on_damage=damaged)):
         verifier.add(frame, recorded)
     for source in sources:
         for place in getattr(source, "unreadable", ()):

@@ -135,8 +135,8 @@ def test_bad_arguments(arguments: list[str], fault: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress(tmp_path: Path, *, terminal: bool) -> None:
+@pytest.mark.parametrize(("command", "terminal"), [("metrics", True), ("metrics", False), ("verify", True)])
+def test_progress(tmp_path: Path, command: str, *, terminal: bool) -> None:
     """Standard error of a long read shows it on a terminal, and nothing in a pipe."""
     write_journal(tmp_path, day() * 100)
     code = (
@@ -145,15 +145,16 @@ def test_progress(tmp_path: Path, *, terminal: bool) -> None:
     ours, theirs = pty.openpty() if terminal else os.pipe()
     try:
         process = subprocess.run(
-            [sys.executable, "-c", code, "metrics", "--json", str(tmp_path)],
+            [sys.executable, "-c", code, command, "--json", str(tmp_path)],
             stdout=subprocess.PIPE,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-            check=True,
+            check=False,
         )
         shown = os.read(ours, 65536) if select.select([ours], [], [], 0)[0] else b""
     finally:
         os.close(ours)
         os.close(theirs)
-    assert json.loads(process.stdout)["hubs"][0]["events"] == 800
+    found = json.loads(process.stdout)
+    assert found[{"metrics": "hubs", "verify": "logs"}[command]][0]["events"] == 800
     assert (b"reading: " in shown) is terminal

@@ -33,6 +33,14 @@ async def test_kafka_and_journal_tell_the_same(kafka: KafkaBroker, topic: str, t
         assert here[0] == 0 and len(lines(here[1])) == len(day())
         assert there == here
         assert both == here  # the second copy of an event is the same event
+        for command in (
+            ("metrics", "--json"),
+            ("metrics", "--json", "--by", "hour"),
+            ("state", "--json", "--at", "4"),
+            ("explain", "--json", "c1"),
+        ):
+            of_journal, of_topic = await asyncio.gather(spnlog(*command, str(folder)), spnlog(*command, source))
+            assert of_topic == of_journal and of_journal[0] == 0
         status, out, err = await spnlog("verify", "--json", source)
         assert (status, json.loads(out)["clean"], err) == (0, True, "")
         tail = await start("tail", "--json", "--all", source)

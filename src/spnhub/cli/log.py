@@ -20,7 +20,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.drive import drive
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_metrics import metrics
-from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run
+from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_state import state
 from spnhub.events.lifecycle import event_line, lifecycle_line
@@ -103,7 +103,7 @@ def verify(sources: Sources, as_json: Json = False) -> int:
     async def read() -> None:
         nonlocal status
         async with AsyncExitStack() as stack:
-            result = await verify_sources(await enter(stack, sources))
+            result = await verify_sources(await enter(stack, sources), lambda read: watched(read, sources))
         status = 0 if result.clean else FAULTY
         print(json.dumps(result.to_json()) if as_json else "\n".join(result.render()))  # noqa: T201
 
