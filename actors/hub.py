@@ -236,8 +236,8 @@ class HubActor(EventLoopActor):
         self._stages = deque(_PLANNED)
         if message.resumable:
             self._stages.appendleft(StopSessions(tuple(EndPointType), message.spread))
-        else:
-            self._env.slices.finish()
+        # A reload that is under way is applied first: nothing is defined, and started, behind the stop.
+        self._env.slices.finish(for_good=not message.resumable)
         self._next_stage()
 
     def _next_stage(self) -> None:

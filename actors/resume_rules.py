@@ -2,7 +2,8 @@
 
 The consumer has asked and named the provider; the provider is invited, and answers with its own state. Both are told
 the other's, open their streams, and the leg starts. A consumer whose end can't go on asks, too: then the provider is
-told why, and nothing starts. Each request leaves one trace: the start of its leg, its refusal, or ConnectionLost.
+told why, and nothing starts. Each request leaves one trace: its leg's start, its refusal, or ConnectionLost (one of
+them for all that are repeated because the provider isn't here).
 Counterparts: :mod:`spnhub.actors.leg_rules` (everything from the start on), :mod:`spnhub.actors.resuming` (who may).
 """
 
@@ -151,13 +152,8 @@ def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST) ->
     """
     asked = leg.resume
     assert asked is not None, "it began with a request"
-    if asked.code:
-        nothing = Resume(_UNKNOWN, finished=False, code=0)
-        events: tuple[Event, ...] = ()
-        if is_lost(asked.code):
-            events = (_lost(leg, Side.CONSUMER, asked.code, asked, nothing, reason),)
-    else:
-        events = (refused(leg, _ending(code, reason)),)
+    # Who only says that it can't go on says so again, until somebody has heard it.
+    events: tuple[Event, ...] = () if asked.code else (refused(leg, _ending(code, reason)),)
     if leg.phase is Phase.INVITING:
         return _over(leg, events, (_ack(leg, Side.CONSUMER, code, reason),))
     return _over(leg, events, (AbortConnection(leg.facts.key, abort),))

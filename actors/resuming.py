@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pykka import ActorRef
 
@@ -25,6 +25,9 @@ from spnhub.actors.timers import Timer
 from spnhub.events.model import EndPointType
 
 __all__ = ["Held", "HoldOver", "Resuming"]
+
+_ABSENT_LIMIT: Final = 4096
+"""Connections of one service that wait for a provider elsewhere and have their refusal logged once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ class Resuming:
         self._held = held
         self._fault = fault
         self._begin = begin
+        self._absent: OrderedDict[str, None] = OrderedDict()
+        """Connections whose provider isn't here, as the log says already; those asked for longest ago first."""
 
     def asked(self, message: ResumeAsked) -> None:
         """A consumer asks."""
@@ -144,10 +149,22 @@ class Resuming:
         elif refusal is None and provider is None:
             refusal = Code.NOT_HERE, f"{request.peer}, instance {request.instance_id!r}, has no session here"
         if refusal is not None:
-            self._env.carry_out(refuse_resume(consumer, request, *refusal))
+            told = refusal[0] is Code.NOT_HERE and self._told_absent(uid)
+            decision = refuse_resume(consumer, request, *refusal)
+            self._env.carry_out(decision._replace(events=()) if told else decision)
         elif provider is not None:
+            self._absent.pop(uid, None)
             self._roster.choice.charge(provider)
             self._begin(consumer, request, self._roster.sessions[provider])
+
+    def _told_absent(self, connection_uid: str) -> bool:
+        """Whether the log says so already: who waits for its provider asks again, and again."""
+        told = connection_uid in self._absent
+        self._absent[connection_uid] = None
+        self._absent.move_to_end(connection_uid)
+        if len(self._absent) > _ABSENT_LIMIT:
+            self._absent.popitem(last=False)
+        return told
 
     def _holder(self, request: ResumeRequested) -> int | None:
         """The session of the provider instance that the consumer names."""

@@ -42,14 +42,15 @@ class Slices:
         if self._timer is None:
             self._arm()
 
-    def finish(self) -> None:
-        """Do all that waits now, and whatever comes at once."""
+    def finish(self, *, for_good: bool) -> None:
+        """Do all that waits now; ``for_good``: and whatever comes at once."""
         self._at_once = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._queue:
             self._queue.popleft()()
+        self._at_once = for_good
 
     def _arm(self) -> None:
         self._timer = self._timers.set(self._clock() + self._pause, self._go_on)

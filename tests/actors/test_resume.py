@@ -20,6 +20,7 @@ from spnhub.actors.commands import (
     SendResumeAck,
     SendShutdownRequest,
 )
+from spnhub.actors.definitions import Availability
 from spnhub.actors.inputs import (
     ConsumerAborted,
     Key,
@@ -326,7 +327,18 @@ def test_farewell_without_the_provider(bench: Bench) -> None:
     events, commands = bench.session(2, asking(code=Code.RESUME_TIMEOUT, instance_id="i9"))
     assert events == [lost(Code.RESUME_TIMEOUT, reason, sent=0)]
     assert commands == [ack(2, Code.NOT_HERE, reason), ForgetConnection(NEXT)]
-    assert bench.session(2, asking(2, code=Code.CLOSED, instance_id="i9"))[0] == []
+    again = asking(2, code=Code.RESUME_TIMEOUT, instance_id="i9")
+    assert bench.session(2, again) == ([], [ack(2, Code.NOT_HERE, reason, epoch=2), ForgetConnection(again.key)])
+
+
+def test_who_waits_for_its_provider_is_logged_once(bench: Bench) -> None:
+    """It asks again and again; when the provider has been here in between, the next absence is another."""
+    assert len(bench.session(2, asking(1, instance_id="i5"))[0]) == 1
+    assert bench.session(2, asking(2, instance_id="i5"))[0] == []
+    bench.provider(5)
+    bench.session(2, asking(3, instance_id="i5"))
+    bench.session(5, LEFT)
+    assert len(bench.session(2, asking(4, instance_id="i5"))[0]) == 1
 
 
 def test_stranger_s_farewell_is_not_believed(bench: Bench) -> None:
@@ -744,3 +756,15 @@ def test_shutdown_of_an_empty_hub() -> None:
     """Nobody is there to wait for."""
     bench = Bench()
     assert bench.hub(StopHub(resumable=True)) == ([], [HubStopped()])
+
+
+def test_shutdown_while_a_reload_is_under_way() -> None:
+    """What is left of the reload comes first: nothing is defined, and started, behind the stop."""
+    bench = Bench(options=ActorOptions(slice_size=1))
+    manager = Availability("docker:", "web", start_on_load=True)
+    bench.hub(inventory(*(service(f"{SERVICE}{number}", availability=manager) for number in range(5))))
+    assert len(bench.system._env.slices) > 0
+    _, commands = bench.hub(StopHub(resumable=True))
+    assert commands[-1] == HubStopped()
+    assert len(bench.system._env.slices) == 0
+    assert bench.step(1.0) == ([], [])
