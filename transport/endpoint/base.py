@@ -116,11 +116,11 @@ class Endpoint:
         return self._core.paused
 
     async def wait_established(self) -> None:
-        """Wait until a session is up.
+        """Wait until a session is up that takes new connections.
 
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
-        while self._closed or not self._core.established:
+        while self._closed or not self._core.takes_new:
             self._check_open()
             await self._changed.wait()
 

@@ -30,6 +30,10 @@ class OpeningHost(Protocol):
     def arm(self, owner: Due, when: float | None) -> None:
         """One deadline per owner; None: none."""
 
+    @property
+    def takes_new(self) -> bool:
+        """Whether a session is up that takes new connections."""
+
     def choose(self, tried: set[Slot]) -> Slot | None:
         """The session for a new connection, none of ``tried``."""
 
@@ -72,8 +76,11 @@ class OpeningAttempt:
             if gone and self._host.wait_for_session(self):
                 self._tried.clear()
                 self._host.arm(self, self._until)
+            elif gone and not self._host.takes_new:
+                self._fail(SessionLost(str(self._error or "no session is established")))
             else:
-                self._fail(self._error or SessionLost("no session is established"))
+                # With a session that is up, it was the provider that is being stopped.
+                self._fail(self._error or SessionLost("no session takes another connection"))
             return
         self._host.arm(self, None)
         self._tried.add(slot)
