@@ -165,8 +165,6 @@ class Leg:
                 return Wait.PROVIDER
             case Phase.OPENING | Phase.CONNECTING:
                 return Wait.ACCEPT
-            case Phase.FINISHED:
-                return Wait.CLOSE
             case Phase.JOINED if self.hasty:
                 return Wait.CLOSE
             case Phase.ENDING:

@@ -10,7 +10,7 @@ OPENING     the provider's stream is asked for                                  
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
 JOINED      bytes pass                                                           close_timeout after a hasty request
 PAUSING     the endpoints are asked to stop, and say where they did (R-4.6)      bounded by step_timeout
-FINISHED    both FINs were passed on; the Close exchange is due                  bounded by close_timeout
+FINISHED    both FINs were passed on; the Close exchange is due                  as long as the reader takes
 ENDING      both streams were cut; how many bytes they carried is still to come  bounded by abort_timeout
 ENDED       the end is logged; nothing matters any more
 ```
@@ -247,7 +247,8 @@ def _pause(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
     match leg.phase:
         case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
             return _refuse(leg, _SHUTDOWN, state, wall)
-        case Phase.JOINED if not leg.hasty:
+        case Phase.JOINED | Phase.FINISHED if not leg.hasty:
+            # Also after both FINs: until both sides have said that they are through, one may still be reading.
             facts = leg.facts
             asking = tuple(SendPauseRequest(facts.session(side), facts.connection_uid, facts.epoch) for side in Side)
             return replace(leg, phase=Phase.PAUSING), Decision(commands=asking)
@@ -293,8 +294,6 @@ def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
         case Phase.WAITING:
             reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
             return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall)
-        case Phase.FINISHED:
-            return end(leg, _FINISHED, state, wall)
         case Phase.JOINED:
             return cut(leg, _CLOSE_REQUESTED, state, wall)
         case Phase.PAUSING:

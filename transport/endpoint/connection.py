@@ -402,6 +402,10 @@ class Connection:
             self._end(Code.CLOSED)
 
     def _end_resume_timeout(self) -> None:
+        if self.both_finished and not self.replay.held:
+            # Everything was taken on both sides; it is only not known here whether the other knows.
+            self._end_closed(ConnectionEvent.RESUME_TIMEOUT)
+            return
         reason = f"it could not be resumed within {self._host.resume_timeout:g} s"
         self._end_aborted(
             Code.RESUME_TIMEOUT, reason, farewell=Code.RESUME_TIMEOUT, event=ConnectionEvent.RESUME_TIMEOUT
@@ -468,7 +472,11 @@ class Connection:
         self.home.acks.forget(self)
         self.home.send(PauseAck(self.connection_uid, self.epoch, self.read_offset))
         self._machine.fire(ConnectionEvent.PAUSE_ACK_SENT)
-        self._host.arm(self, self._host.now() + PAUSE_BOUND)
+        if self.both_finished and self._fin_passed:
+            # Nothing is left of the stream that the hub could close.
+            self._pause(ConnectionEvent.STREAM_CLOSED, Code.PAUSED, "the hub has paused it")
+        else:
+            self._host.arm(self, self._host.now() + PAUSE_BOUND)
 
     def leave(self, code: Code, reason: str) -> None:
         """End this leg by ourselves (MOVED, LEFT); the conversation goes on in another."""
