@@ -129,6 +129,7 @@ class Simulation:
         self._consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
         self._endpoints = [self._provider, *self._consumers]
         self._actions = actions
+        self._peace = False
 
     # ---- what happens ------------------------------------------------------------------------------------------
 
@@ -187,6 +188,8 @@ class Simulation:
         program = Program(f"provider of {connection.connection_uid.hex()[:6]}")
         self._by_uid[connection.connection_uid] = program
         program.write(self._random.choice((0, 10, 5000)))
+        if self._peace:
+            program.finish()
         return program
 
     def _pair_up(self) -> None:
@@ -270,6 +273,7 @@ class Simulation:
 
     def _make_peace(self) -> None:
         self._say("peace")
+        self._peace = True
         self._network.heal_all()
         self._network.loss = 0.0
         for hub in self._hubs:
