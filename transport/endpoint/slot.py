@@ -179,6 +179,7 @@ class Slot:
     def on_failed(self, error: SpnError) -> None:
         """The attempt has failed, or the session is over. ``session`` is None by now."""
         self.error = error
+        self._owner.arm(self, None)
         match self.state:
             case _S.CLOSING:
                 closed = isinstance(error, EndpointClosed)
