@@ -129,18 +129,18 @@ def test_close_request_for_what_has_ended(bench: Bench) -> None:
 
 
 def test_nobody_asks(bench: Bench) -> None:
-    """Both FINs and then silence: it ends in order when the timeout has passed."""
+    """Both FINs and then silence: whoever still reads may take as long as it likes."""
     bench.finished()
-    assert bench.step(9.9) == ([], [])
-    assert bench.step(0.1) == ([ended(BY_PEER, Code.OK, elapsed=10.0)], [FORGET])
-    assert bench.session(1, ask()) == ([], [ack(1)])
+    assert bench.step(3600.0) == ([], [])
+    bench.session(2, ask())
+    assert bench.session(1, answer()) == ([ended(BY_PEER, Code.OK, elapsed=3600.0)], [ack(2), FORGET])
 
 
 def test_nobody_answers(bench: Bench) -> None:
-    """The asker is answered by the hub when the other side stays silent."""
+    """Nobody answers in the name of a side that hasn't: it may lack the last bytes, which its next leg brings."""
     bench.finished()
     bench.session(2, ask())
-    assert bench.step(10.0) == ([ended(BY_PEER, Code.OK, elapsed=10.0)], [ack(2), FORGET])
+    assert bench.step(3600.0) == ([], [])
 
 
 def test_hasty_close(bench: Bench) -> None:

@@ -683,15 +683,12 @@ def test_shutdown_while_resuming(bench: Bench, phase: Phase) -> None:
     assert let_go in commands
 
 
-def test_closing_leg_may_finish(bench: Bench) -> None:
-    """Both FINs are through: there is nothing to pause."""
+def test_closing_leg_is_paused_too(bench: Bench) -> None:
+    """Both FINs were passed on, but one side may still be reading; the close is asked for again in the next leg."""
     bench.finished()
     _, commands = bench.hub(StopHub(resumable=True))
-    assert not [command for command in commands if isinstance(command, SendPauseRequest)]
-    bench.session(2, ask())
-    events, commands = bench.session(1, answer())
-    assert events == [ended(BY_PEER, Code.OK)]
-    assert commands[-2:] == [SendAllConnectionsClosed(2), SendAllConnectionsClosed(1)]
+    asked = [command.session for command in commands if isinstance(command, SendPauseRequest)]
+    assert sorted(asked) == [1, 2]
 
 
 def test_nothing_new_while_shutting_down(bench: Bench) -> None:
