@@ -36,7 +36,8 @@ async def test_runs(tmp_path: Path) -> None:
 
 async def sign_of_life(journal: Path) -> None:
     """One that is yet to come."""
-    async with asyncio.timeout(30), JournalSource(journal, after=read(journal)[-1].sequence) as source:
+    after = max((recorded.sequence for recorded in read(journal)), default=0)
+    async with asyncio.timeout(30), JournalSource(journal, after=after) as source:
         async for _, recorded in source.records(follow=True):
             if isinstance(recorded.event, HubAlive):
                 return
