@@ -82,7 +82,12 @@ def test_hub_addresses(text: str | None, addresses: tuple[str, ...] | None) -> N
 
 def test_dns_and_resume() -> None:
     """What is said is taken; an empty resolver is the system's."""
-    given = {"resolver": "10.0.0.53:5353", "resolve_interval": 0.5, "resume_timeout": 3.0, "replay_budget": 0}
+    given: dict[str, Any] = {
+        "resolver": "10.0.0.53:5353",
+        "resolve_interval": 0.5,
+        "resume_timeout": 3.0,
+        "replay_budget": 0,
+    }
     assert load_settings(**GIVEN | given) == replace(SETTINGS, **given)
     assert load_settings(**GIVEN | {"resolver": ""}) == SETTINGS
 
