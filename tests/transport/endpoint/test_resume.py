@@ -341,3 +341,17 @@ async def test_request_says_that_it_brings_connections(world: World) -> None:
     await asyncio.sleep(10)
     requests = [packet for _, packet in world.hub.packets if isinstance(packet, SessionRequest)]
     assert [request.brings_connections for request in requests] == [True, True]
+
+
+async def test_a_hub_that_closes_first(world: World) -> None:
+    """It asked for the end and does not wait for ours: the session begins anew all the same."""
+    consumer, _, ours, theirs = await _both(world)
+    old, _ = _used(world)
+    old.says_all_closed = False
+    old.shut_down()
+    await _settle(0.3)
+    for c in list(old.sessions):
+        old.close(c, Code.SHUTDOWN, "stopped")
+    await asyncio.sleep(5)
+    assert set(consumer.sessions.values()) == {SessionState.ESTABLISHED}
+    await _talk(ours, theirs, b"x")
