@@ -94,7 +94,7 @@ async def test_kill_9_loses_nothing_that_was_said_to_be_written(tmp_path: Path) 
 
 
 def test_recover_ends_connections_first(tmp_path: Path) -> None:
-    """Time is the last event's, bytes what the log knows, reason error, and marked as recovered; connections may go on."""
+    """Time is the last event's, bytes what the log knows, reason error, and recovered; connections may go on."""
     with Journal.open(tmp_path, "hub-1") as journal:
         for place, event in enumerate(samples.day()[:4]):
             journal.append(event, NOON + place * 1_000_000)

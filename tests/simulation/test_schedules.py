@@ -1,4 +1,4 @@
-"""Random schedules of crashes, partitions, updates and address changes: every byte once, and every story has its end."""
+"""Random schedules of crashes, partitions, updates, other addresses: every byte once, and every story has its end."""
 
 from __future__ import annotations
 

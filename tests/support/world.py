@@ -294,8 +294,8 @@ class World:
         ready = await command.line("agent.ready")
         if wait:
             await command.line("session.established")
-        host, _, port = ready["addresses"][0].rpartition(":")
-        return Consumer(command, (host, int(port)))
+        ip, _, port = str(ready["addresses"][0]).rpartition(":")
+        return Consumer(command, (ip, int(port)))
 
     async def start(
         self, forward: tuple[str, int], *hub_options: str, env: Mapping[str, str] | None = None

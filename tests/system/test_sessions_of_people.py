@@ -40,9 +40,9 @@ async def shell(peer: TcpPeer) -> None:
     typed = asyncio.ensure_future(_type(peer, terminal))
     try:
         while True:
-            ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(terminal, lambda ready=ready: ready.done() or ready.set_result(None))
-            await ready
+            ready = asyncio.Event()
+            loop.add_reader(terminal, ready.set)
+            await ready.wait()
             loop.remove_reader(terminal)
             await peer.send(os.read(terminal, 4096))
     except OSError:
