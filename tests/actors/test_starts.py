@@ -48,6 +48,7 @@ from tests.actors.harness import (
     SERVICE,
     SHUTDOWN,
     Bench,
+    answer,
     ask,
     fins,
     inventory,
@@ -366,7 +367,9 @@ def test_idle(bench: Bench) -> None:
     key = bench.joined(2, 4, 5)
     bench.step(100.0)
     bench.connection(key, fins())
-    bench.step(10.0)  # the Close exchange never comes
+    bench.step(10.0)
+    bench.session(2, ask(4))
+    bench.session(1, answer(4))
     assert bench.step(59.9) == ([], [])
     assert bench.step(0.1) == (
         [model.ServiceStopRequested(**WHERE, reason="idle")],

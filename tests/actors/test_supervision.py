@@ -34,6 +34,7 @@ from tests.actors.harness import (
     FAILED,
     PROVIDER,
     Bench,
+    answer,
     ask,
     cut,
     ended,
@@ -145,6 +146,8 @@ def test_session_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, session: i
     """Its legs end with error and exact bytes, then the session does; the other session stays."""
     bench.connection(Key(2, 40), fins())
     bench.step(10.0)
+    bench.session(2, ask(40))
+    bench.session(1, answer(40))
     bench.joined()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
     assert bench.session(session, SessionSuspected()) == ([], [AbortConnection(KEY, Code.INTERNAL)])
