@@ -18,6 +18,7 @@ from spnhub.actors.commands import (
     RefuseConnection,
     SendAllConnectionsClosed,
     SendCloseAck,
+    SendPauseRequest,
     SendShutdownRequest,
 )
 from spnhub.actors.environment import Decision, Environment
@@ -289,8 +290,11 @@ class SessionActor(EventLoopActor):
         key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
         asked = CloseAsked(self._side, message.sent_offset, message.receive_offset, message.finished)
         if key is None or not self._env.directory.tell_connection(key, asked):
-            ack = SendCloseAck(self._session, message.connection_uid, message.epoch)  # it has ended already
-            self._env.carry_out(Decision(commands=(ack,)))
+            # It has ended already. With both FINs seen, only the other end can say whether it has everything: the
+            # leg may have been lost or left without this side's knowing.
+            answer = SendPauseRequest if message.finished else SendCloseAck
+            command = answer(self._session, message.connection_uid, message.epoch)
+            self._env.carry_out(Decision(commands=(command,)))
 
     def _close_acknowledged(self, message: CloseAcknowledged) -> None:
         key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))

@@ -13,6 +13,7 @@ from spnhub.actors.commands import (
     RefuseConnection,
     SendCloseAck,
     SendCloseRequest,
+    SendPauseRequest,
 )
 from spnhub.actors.inputs import (
     ConnectionRequested,
@@ -123,8 +124,8 @@ def test_ack_without_a_request(bench: Bench) -> None:
 
 
 def test_close_request_for_what_has_ended(bench: Bench) -> None:
-    """It is answered all the same, so that the asker comes to its end."""
-    assert bench.session(2, ask()) == ([], [ack(2)])
+    """The asker comes to its end by asking the other end, which alone knows whether it has everything."""
+    assert bench.session(2, ask()) == ([], [SendPauseRequest(2, "uid0", 0)])
     assert bench.session(2, answer()) == ([], [])
 
 

@@ -390,16 +390,23 @@ class Connection:
         elif self._request is None and self.consumer:
             self._send_request(finished=True)
         elif not self._closed_told:
+            self._ask_again()
             self._tell_closed()
             self._record_start = self.replay.start
             self._host.arm(self, now + RECORD_BOUND)
         elif self.replay.start != self._record_start:
             # The peer is still reading.
+            self._ask_again()
             self._record_start = self.replay.start
             self._host.arm(self, now + RECORD_BOUND)
         else:
             self._machine.fire(ConnectionEvent.ABORTED)
             self._end(Code.CLOSED)
+
+    def _ask_again(self) -> None:
+        """A hub that has lost the leg without our knowing says so when it is asked once more."""
+        if self._request is not None and self.home is not None:
+            self.home.send(self._request)
 
     def _end_resume_timeout(self) -> None:
         if self.both_finished and not self.replay.held:

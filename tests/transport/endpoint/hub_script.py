@@ -293,7 +293,7 @@ class ScriptedHub:
             if isinstance(packet, CloseAck) and leg is not None:
                 self._end_leg(leg, Code.CLOSE_REQUESTED)
         elif leg is None and isinstance(packet, CloseRequest):
-            self.send(c, CloseAck(uid, epoch))
+            self.send(c, PauseRequest(uid, epoch) if packet.finished else CloseAck(uid, epoch))
 
     def _leg(self, c: int, uid: bytes, epoch: int) -> _Leg | None:
         for leg in self._open_legs():
