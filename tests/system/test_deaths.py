@@ -11,7 +11,9 @@ from tests.support.tcp import Ending
 from tests.support.world import World
 from tests.system.sizes import KIB, MIB, report
 
-_NOTICED = 10.0
+_RESUME = 2.0
+"""Seconds that the agents give a connection to go on; the killed one's can't (D-20)."""
+_NOTICED = 10.0 + _RESUME
 """Seconds. Detection takes about one (port unreachable, then an unanswered probe); a busy machine takes longer."""
 
 
@@ -19,7 +21,8 @@ _NOTICED = 10.0
 async def test_agent_killed_in_mid_download(world: World, killed: str) -> None:
     """The client never gets a shorter file that looks complete, and the server doesn't go on for nobody."""
     server = world.serve()
-    hub, provider, consumer = await world.start(server.address)
+    env = {"SPN_RESUME_TIMEOUT": str(_RESUME)}
+    hub, provider, consumer = await world.start(server.address, env=env)
     agent = provider if killed == "provider" else consumer.command
     client, served = await world.join(consumer, server)
 
