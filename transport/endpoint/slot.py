@@ -24,6 +24,8 @@ BACKOFF_BASE: Final = 0.25
 all its endpoints at once (D-33)."""
 RETURN_BASE: Final = 0.1
 """The same for who has connections to resume."""
+RETURN_CAP: Final = 2.0
+"""Programs on both sides stand still meanwhile."""
 BACKOFF_CAP: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
 
@@ -216,7 +218,8 @@ class Slot:
         if retries is not None and self.attempts >= retries:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
-        delay = min(BACKOFF_CAP, base * 2.0 ** min(self._backoff, 16))
+        cap = RETURN_CAP if base == RETURN_BASE else BACKOFF_CAP
+        delay = min(cap, base * 2.0 ** min(self._backoff, 16))
         self.attempts += 1
         self._backoff += 1
         self._owner.arm(self, self._owner.now() + delay * (1 - self._owner.random() / 2))
