@@ -26,7 +26,23 @@ from tests.system.sizes import report
 from tests.system.test_on_demand import get, on_demand, story
 
 IMAGE = "spnhub-test-python:1"
-_LEFT_OUT = {"test", "tests", "idlelib", "ensurepip", "tkinter", "__pycache__", "mypy", "mypyc", "ruff", "hypothesis"}
+_LEFT_OUT = {
+    *("test", "tests", "idlelib", "ensurepip", "tkinter", "__pycache__"),
+    # What only tests use, and is large.
+    *(
+        "mypy",
+        "mypyc",
+        "ruff",
+        "hypothesis",
+        "chdb",
+        "numpy",
+        "numpy.libs",
+        "pandas",
+        "pandas.libs",
+        "pyarrow",
+        "pyarrow.libs",
+    ),
+}
 
 
 def _libraries(binaries: list[Path]) -> set[Path]:
@@ -37,6 +53,13 @@ def _libraries(binaries: list[Path]) -> set[Path]:
         if word.startswith("/") and not word.endswith(":"):
             found.add(Path(word))
     return found
+
+
+class _Forgetful(dict[object, object]):
+    """Keeps nothing."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
 
 
 def _links(path: Path) -> Iterator[Path]:
@@ -53,8 +76,11 @@ def _archive() -> bytes:
     project = Path(spnhub.__file__).resolve().parents[2]
     trees = [standard, packages, *(project / name for name in ("src", "actors", "transport", "events", "schemas"))]
     extensions = [*(standard / "lib-dynload").glob("*.so"), *packages.rglob("*.so")]
+    extensions = [file for file in extensions if not _LEFT_OUT.intersection(file.parts)]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
+        # Each file whole: what another of its names is left out can't be a link to it.
+        archive.inodes = _Forgetful()  # type: ignore[attr-defined]
 
         def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
             return None if Path(member.name).name in _LEFT_OUT or "site-packages" in member.name[-14:] else member
@@ -66,6 +92,8 @@ def _archive() -> bytes:
         for file in {python, *_links(Path(sys.executable)), BIN / "spnagent", BIN.parent / "pyvenv.cfg"}:
             archive.add(file, str(file).lstrip("/"))
         for library in _libraries([python, *extensions]):
+            if packages in library.parents:
+                continue  # it is there already
             archive.add(library.resolve(), str(library).lstrip("/"))
         folder = tarfile.TarInfo("tmp")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o1777

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from tests.support.command import run
-from tests.support.http import download, http_server, upload
+from tests.support.http_program import download, http_server, upload
 from tests.support.tcp import Ending, digest, pattern, smtp_mail, smtp_server
 from tests.support.world import World
 from tests.system.sizes import MIB, report, sizes
