@@ -298,6 +298,7 @@ class Endpoint:
 
     def on_session(self, change: SessionChange) -> None:
         """See :class:`CoreListener`."""
+        self._last = self._current
         if change.old in (SessionState.ESTABLISHED, SessionState.CLOSING):
             self._last_error = change.error or SessionLost("the session was closed")
         if self._observers.on_session is not None:

@@ -596,6 +596,10 @@ class EndpointCore:
         if self.failed is not None:
             return
         self.failed = error
+        # Nowhere can anything go on.
+        code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
+        for connection in list(self._paused):
+            connection.cut(code, str(error))
         for slot in self.slots():
             if slot.state is _S.WAITING:
                 self._deadlines.set(slot, None)
