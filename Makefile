@@ -21,7 +21,7 @@ demo: install ## A hub, two agents and real traffic on this machine; ends by its
 	$(BIN)/spnhub demo --once
 
 test: install lint ## Every check, and every test but the full sizes
-	$(BIN)/python -m pytest -m "not prove" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
 
 lint: install-dev ## Formatter, linter, strict types, import contracts
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,11 +32,14 @@ def _group(item: pytest.Item) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def _loggers_are_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a logger that was first used while one test had logging configured would keep that for all that follow."""
+def _logging_is_not_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Or a level that one test has set, and loggers that it has used first, would decide what the next ones see."""
     configure = structlog.configure
 
     def uncached(**settings: Any) -> None:
         configure(**settings | {"cache_logger_on_first_use": False})
 
     monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()

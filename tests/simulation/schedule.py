@@ -77,7 +77,7 @@ class Conversation:
 class Simulation:
     """See the module. :meth:`run` raises AssertionError if anything is wrong."""
 
-    def __init__(self, seed: int, engine: str = "fake", *, actions: int = 40) -> None:
+    def __init__(self, seed: int, engine: str = "fake") -> None:
         self.seed = seed
         self.trace: list[str] = []
         self.states: set[tuple[object, ...]] = set()
@@ -130,7 +130,7 @@ class Simulation:
         self._provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
         self._consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
         self._endpoints = [self._provider, *self._consumers]
-        self._actions = actions
+        self._actions = source.randint(8, 32)
         self._peace = False
 
     # ---- what happens ------------------------------------------------------------------------------------------

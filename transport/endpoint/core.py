@@ -219,6 +219,8 @@ class EndpointCore:
                     self._leaving.append(slot)
                     self._deadlines.set(_Leaving(self, slot), now + self.resume_timeout)
                     self._move(slot)
+                    if slot.session is not None:
+                        self._check_empty(slot.session)
         for remote in addresses:
             slot_or_none = self._slots.get(remote)
             if slot_or_none is None:
