@@ -22,6 +22,8 @@ _AGENT_BOUND = 24 * MIB
 """What it may cost an agent: its session's windows, and what it copies them through."""
 _CROWD_BOUND = 64 * MIB
 """What hundreds of them may cost the hub."""
+_REPLAY = 256 * KIB, 64 * MIB
+"""What an endpoint keeps of what it sent: for each connection, and growth for all of them together."""
 _KEPT = 0.8
 """Of their throughput, what connections keep beside stalled ones."""
 
@@ -249,4 +251,6 @@ async def test_half_of_the_connections_stalled(world: World, connections: int, s
             before = after
     assert best >= _KEPT
     assert memory.grown[hub] <= _CROWD_BOUND
+    each, growth = _REPLAY
+    assert max(memory.grown[provider], memory.grown[consumer.command]) <= connections * each + growth
     await world.end()
