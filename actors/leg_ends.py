@@ -1,8 +1,9 @@
-"""What a leg tells of its bytes, and how it ends, whatever brought it there: one event for its trace in the log, and what lets go of its streams.
+"""What a leg tells of its bytes, and how it ends, whatever brought it there.
 
-A leg is *suspended* when the conversation may go on in another (D-1): then its end stands beside a ConnectionPaused,
-and its streams are reset with a code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.leg_rules` and
-:mod:`spnhub.actors.resume_rules`, the transitions.
+An end is one event for its trace in the log, and what lets go of its streams. A leg is *suspended* when the
+conversation may go on in another (D-1): then its end stands beside a ConnectionPaused, and its streams are reset with a
+code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.leg_rules` and :mod:`spnhub.actors.resume_rules`,
+the transitions.
 """
 
 from __future__ import annotations

@@ -57,9 +57,7 @@ def _uid(event: Event) -> str | None:
 def _sessions(event: Event) -> tuple[str, ...]:
     """The sessions that an event names."""
     match event:
-        case (
-            ConnectionStarted() | ConnectionProgress() | ConnectionEnded() | ConnectionPaused() | ConnectionResumed()
-        ):
+        case ConnectionStarted() | ConnectionProgress() | ConnectionEnded() | ConnectionPaused() | ConnectionResumed():
             return event.consumer_side_spn_session_id, event.provider_side_spn_session_id
         case ConnectionRefused():
             return (event.consumer_side_spn_session_id,)

@@ -132,7 +132,9 @@ def connection_ended(
     elapsed: float = 0.5,
     reason: DisconnectReason = DisconnectReason.CLOSED_BY_PEER,
     suspended: bool = False,
+    told: tuple[int, int] = (0, 0),
 ) -> ConnectionEnded:
+    """``told``: by progress events before."""
     return ConnectionEnded(
         realm="acme",
         network_urn=NETWORK,
@@ -146,8 +148,8 @@ def connection_ended(
         start_receive_offset=start[1],
         total_sent_bytes=total[0],
         total_receive_bytes=total[1],
-        delta_sent_bytes=total[0],
-        delta_receive_bytes=total[1],
+        delta_sent_bytes=total[0] - told[0],
+        delta_receive_bytes=total[1] - told[1],
         elapsed_time=elapsed,
         disconnect_reason=reason,
         suspended=suspended,
