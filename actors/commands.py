@@ -25,6 +25,7 @@ __all__ = [
     "OpenProviderStream",
     "RefuseConnection",
     "RefuseSession",
+    "ReportProgress",
     "SendAllConnectionsClosed",
     "SendCloseAck",
     "SendCloseRequest",
@@ -102,6 +103,17 @@ class AbortConnection:
 
     connection: Key
     code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class ReportProgress:
+    """Say how many bytes joined streams have passed on; BytesCarried comes back if it isn't what is known."""
+
+    connection: Key
+    sent_bytes: int
+    """As known, consumer to provider."""
+    receive_bytes: int
+    """As known, provider to consumer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +235,7 @@ Command = (
     | OpenProviderStream
     | RefuseConnection
     | JoinStreams
+    | ReportProgress
     | AbortConnection
     | SendCloseRequest
     | SendCloseAck

@@ -69,13 +69,15 @@ class ActorOptions:
     stop_attempts: int = 3
     """To stop a service; then it counts as running."""
     slice_size: int = 64
-    """Pieces of a reload, or of a session's end, at one moment (D-31)."""
+    """Pieces of a reload, of a session's end, or of a look at all connections, at one moment (D-31)."""
     slice_pause: float = 0.004
     """Before the next such slice."""
     expiry_check: float = 60.0
     """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
     alive_interval: float = 60.0
     """Between two signs of life in the log."""
+    progress_interval: float = 60.0
+    """From one look at the bytes of open connections to the next; what has moved is told (D-10)."""
     refusal_window: float = 1.0
     """Identical refused handshakes within it share an event (D-13)."""
     refusal_kinds: int = 64

@@ -35,6 +35,7 @@ from spnhub.actors.inputs import (
     StopHub,
 )
 from spnhub.actors.plan import Difference, Plan, ServiceKey, Table, plan
+from spnhub.actors.progress import ProgressRounds
 from spnhub.actors.realm import DefineRealm, DefineService, RealmActor, RealmEmpty
 from spnhub.actors.refusals import Refusals
 from spnhub.actors.run import Run
@@ -67,6 +68,11 @@ class SignDue:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundDue:
+    """It is time to ask connections for their bytes, or to go on with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopTimedOut:
     """The sessions have had the time that they get."""
 
@@ -82,6 +88,8 @@ class HubActor(EventLoopActor):
         self._loaded = False
         self._run = Run(env)
         self._sign_timer: Timer | None = None
+        self._rounds = ProgressRounds(env)
+        self._round_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
         self._refusals_timer: Timer | None = None
@@ -110,6 +118,7 @@ class HubActor(EventLoopActor):
         if self._sign_timer is None and not self._stop_asked:
             self._env.carry_out(Decision(self._run.start(message)))
             self._sign_later()
+            self._round_later(self._env.options.progress_interval)
 
     def _sign_due(self, _: SignDue) -> None:
         self._env.carry_out(Decision(self._run.alive()))
@@ -117,6 +126,12 @@ class HubActor(EventLoopActor):
 
     def _sign_later(self) -> None:
         self._sign_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, SignDue())
+
+    def _round_due(self, _: RoundDue) -> None:
+        self._round_later(self._rounds.go_on())
+
+    def _round_later(self, seconds: float) -> None:
+        self._round_timer = self._env.after(seconds, self.actor_ref, RoundDue())
 
     # The inventory
 
@@ -274,10 +289,10 @@ class HubActor(EventLoopActor):
     def _finish_stop(self) -> None:
         how = "after a resumable shutdown" if self._resumable else "as planned"
         self._resumable = False
-        for timer in (self._refusals_timer, self._sign_timer):
+        for timer in (self._refusals_timer, self._sign_timer, self._round_timer):
             if timer is not None:
                 timer.cancel()
-        self._refusals_timer = self._sign_timer = None
+        self._refusals_timer = self._sign_timer = self._round_timer = None
         self._env.carry_out(Decision((*self._refusals.flush(), *self._run.stop(how)), (HubStopped(),)))
 
 
@@ -297,6 +312,7 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     WindowOver: HubActor._window_over,
     StartHub: HubActor._start_hub,
     SignDue: HubActor._sign_due,
+    RoundDue: HubActor._round_due,
     StopHub: HubActor._stop_hub,
     SessionsStopped: HubActor._sessions_stopped,
     StopTimedOut: HubActor._stop_timed_out,

@@ -16,6 +16,7 @@ from spnhub.actors.plan import Plan
 from spnhub.events.model import EndPointType
 
 __all__ = [
+    "BytesCarried",
     "CloseAcknowledged",
     "CloseRequested",
     "ConnectionInput",
@@ -366,6 +367,14 @@ class SpliceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class BytesCarried:
+    """Bytes that joined streams have passed on so far, the answer to ``ReportProgress`` (D-10)."""
+
+    sent_bytes: int
+    receive_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeOpened:
     """Both endpoints have opened their streams of the new leg, with the offsets that they were told (R-4.7)."""
 
@@ -374,5 +383,11 @@ class ResumeOpened:
 
 
 ConnectionInput = (
-    ProviderStreamOpened | ProviderAccepted | ProviderRejected | ConsumerAborted | SpliceEnded | ResumeOpened
+    ProviderStreamOpened
+    | ProviderAccepted
+    | ProviderRejected
+    | ConsumerAborted
+    | BytesCarried
+    | SpliceEnded
+    | ResumeOpened
 )

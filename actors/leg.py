@@ -26,6 +26,7 @@ __all__ = [
     "PauseAcked",
     "PauseLeg",
     "Phase",
+    "ProgressDue",
     "ProviderChosen",
     "ProviderResumed",
     "Resume",
@@ -258,6 +259,11 @@ class ProviderResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressDue:
+    """It is time to tell of the bytes that it has carried."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overtaken:
     """The same connection goes on in a later leg."""
 
@@ -281,6 +287,7 @@ LegMessage = (
     | PauseLeg
     | PauseAcked
     | ProviderResumed
+    | ProgressDue
     | Overtaken
     | MustEnd
     | TimedOut

@@ -1,8 +1,9 @@
-"""How a leg ends, whatever brought it there: one event for its trace in the log, and what lets go of its streams.
+"""What a leg tells of its bytes, and how it ends, whatever brought it there.
 
-A leg is *suspended* when the conversation may go on in another (D-1): then its end stands beside a ConnectionPaused,
-and its streams are reset with a code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.leg_rules` and
-:mod:`spnhub.actors.resume_rules`, the transitions.
+An end is one event for its trace in the log, and what lets go of its streams. A leg is *suspended* when the
+conversation may go on in another (D-1): then its end stands beside a ConnectionPaused, and its streams are reset with a
+code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.leg_rules` and :mod:`spnhub.actors.resume_rules`,
+the transitions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from spnhub.actors.commands import (
     SendCloseAck,
 )
 from spnhub.actors.environment import Decision
+from spnhub.actors.inputs import BytesCarried
 from spnhub.actors.leg import Ending, Leg, Phase, Side
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     DisconnectReason,
     EndPointType,
@@ -31,7 +34,7 @@ from spnhub.events.model import (
 )
 from spnhub.events.state import ConnectionState
 
-__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "refused"]
+__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "progress", "refused"]
 
 Outcome = tuple[Leg, Decision]
 
@@ -77,6 +80,33 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
     )
 
 
+def progress(leg: Leg, message: BytesCarried, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+    """The event of a leg that has carried more than what is told; none if it hasn't (D-10)."""
+    facts = leg.facts
+    sent = max(message.sent_bytes, state.total_sent_bytes)
+    received = max(message.receive_bytes, state.total_receive_bytes)
+    if (sent, received) == (state.total_sent_bytes, state.total_receive_bytes):
+        return ()
+    event = ConnectionProgress(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        spn_connection_id=state.spn_connection_id,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        provider_side_spn_session_id=facts.provider_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        start_sent_offset=state.start_sent_offset,
+        start_receive_offset=state.start_receive_offset,
+        total_sent_bytes=sent,
+        total_receive_bytes=received,
+        delta_sent_bytes=sent - state.total_sent_bytes,
+        delta_receive_bytes=received - state.total_receive_bytes,
+        elapsed_time=state.elapsed(wall),
+    )
+    return (event,)
+
+
 def cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, side: Side | None = None) -> Outcome:
     """Reset both streams; a leg whose bytes pass ends when it is known how much they carried (D-10).
 
@@ -104,7 +134,7 @@ def end(
     elif suspended:
         events = _suspended(leg, ending, state, wall)
     else:
-        events = (_ended(leg, ending, state, leg.carried or (0, 0), wall),)
+        events = (_ended(leg, ending, state, _carried(leg, state), wall),)
     # A Close Request is made again in the next leg, if there may be one.
     asked = () if suspended else leg.asked
     answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
@@ -125,13 +155,14 @@ def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
 def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> tuple[Event, ...]:
     """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
     facts = leg.facts
-    carried = leg.carried or (0, 0)
+    carried = _carried(leg, state)
     start = (state.start_sent_offset, state.start_receive_offset)
     planned = None not in leg.paused
+    paused = carried
     if planned:
         # No more than what was passed on: an endpoint can't have taken what never came.
         told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
-        carried = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
+        paused = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
     event = ConnectionPaused(
         realm=facts.realm,
         network_urn=facts.network_urn,
@@ -141,18 +172,24 @@ def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> t
         service_urn=facts.service_urn,
         connection_uid=facts.connection_uid,
         epoch=facts.epoch,
-        sent_offset=start[0] + carried[0],
-        receive_offset=start[1] + carried[1],
+        sent_offset=start[0] + paused[0],
+        receive_offset=start[1] + paused[1],
         planned=planned,
         code=ending.code,
         reason=ending.reason,
     )
-    return event, _ended(leg, ending, state, carried, wall)
+    return event, _ended(leg, ending, state, paused, wall)
+
+
+def _carried(leg: Leg, state: ConnectionState) -> tuple[int, int]:
+    """Bytes passed on, as far as is known: what the splice has told in the end, or else by its last progress."""
+    return leg.carried or (state.total_sent_bytes, state.total_receive_bytes)
 
 
 def _ended(leg: Leg, ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int) -> ConnectionEnded:
     facts = leg.facts
-    sent, received = carried
+    # Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10).
+    sent, received = max(carried[0], state.total_sent_bytes), max(carried[1], state.total_receive_bytes)
     return ConnectionEnded(
         realm=facts.realm,
         network_urn=facts.network_urn,
@@ -166,8 +203,8 @@ def _ended(leg: Leg, ending: Ending, state: ConnectionState, carried: tuple[int,
         start_receive_offset=state.start_receive_offset,
         total_sent_bytes=sent,
         total_receive_bytes=received,
-        delta_sent_bytes=sent,
-        delta_receive_bytes=received,
+        delta_sent_bytes=sent - state.total_sent_bytes,
+        delta_receive_bytes=received - state.total_receive_bytes,
         elapsed_time=state.elapsed(wall),
         disconnect_reason=ending.disconnect_reason,
         code=ending.code,

@@ -37,11 +37,13 @@ from spnhub.actors.commands import (
     JoinStreams,
     OpenProviderStream,
     RefuseConnection,
+    ReportProgress,
     SendCloseRequest,
     SendPauseRequest,
 )
 from spnhub.actors.environment import Decision
 from spnhub.actors.inputs import (
+    BytesCarried,
     ConsumerAborted,
     ProviderAccepted,
     ProviderRejected,
@@ -60,13 +62,14 @@ from spnhub.actors.leg import (
     PauseAcked,
     PauseLeg,
     Phase,
+    ProgressDue,
     ProviderChosen,
     Side,
     StartTrouble,
     TimedOut,
     Wait,
 )
-from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known
+from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known, progress
 from spnhub.events.model import ConnectionStarted, DisconnectReason
 from spnhub.events.state import ConnectionState
 
@@ -126,6 +129,11 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
             code = known(message.code, Code.PEER_RESET)
             return cut(leg, Ending(DisconnectReason.ERROR, code, "the consumer gave up"), state, wall)
+        case ProgressDue() if leg.phase is Phase.JOINED and state is not None:
+            told = (state.total_sent_bytes, state.total_receive_bytes)
+            return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
+        case BytesCarried() if leg.phase is Phase.JOINED and state is not None:
+            return leg, Decision(progress(leg, message, state, wall))
         case SpliceEnded():
             return _splice_ended(leg, message, state, wall)
         case CloseAsked() if leg.phase is not Phase.PAUSING:  # it is made again in the next leg

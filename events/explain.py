@@ -17,6 +17,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionStarted,
@@ -39,7 +40,13 @@ CONVERSATION_LIMIT: Final = 20
 """Conversations that are told when an spnConnectionId names several."""
 
 _Connection = (
-    ConnectionStarted | ConnectionEnded | ConnectionPaused | ConnectionResumed | ConnectionRefused | ConnectionLost
+    ConnectionStarted
+    | ConnectionProgress
+    | ConnectionEnded
+    | ConnectionPaused
+    | ConnectionResumed
+    | ConnectionRefused
+    | ConnectionLost
 )
 
 
@@ -50,7 +57,7 @@ def _uid(event: Event) -> str | None:
 def _sessions(event: Event) -> tuple[str, ...]:
     """The sessions that an event names."""
     match event:
-        case ConnectionStarted() | ConnectionEnded() | ConnectionPaused() | ConnectionResumed():
+        case ConnectionStarted() | ConnectionProgress() | ConnectionEnded() | ConnectionPaused() | ConnectionResumed():
             return event.consumer_side_spn_session_id, event.provider_side_spn_session_id
         case ConnectionRefused():
             return (event.consumer_side_spn_session_id,)

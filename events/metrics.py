@@ -19,6 +19,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionSnapshot,
@@ -227,6 +228,9 @@ class Metrics:
                 counters["sessions_refused"][hub, realm, event.service_urn or "", str(event.code)] += event.count
             case ConnectionStarted():
                 counters["connections_started"][hub, realm, event.service_urn] += 1
+            case ConnectionProgress():
+                labels = (hub, realm, event.service_urn)
+                self._bytes(recorded, labels, event.delta_sent_bytes, event.delta_receive_bytes)
             case ConnectionEnded():
                 labels = (hub, realm, event.service_urn)
                 counters["connections_ended"][*labels, str(event.disconnect_reason)] += 1

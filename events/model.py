@@ -24,6 +24,7 @@ __all__ = [
     "ConnectionEnded",
     "ConnectionLost",
     "ConnectionPaused",
+    "ConnectionProgress",
     "ConnectionRefused",
     "ConnectionResumed",
     "ConnectionSnapshot",
@@ -208,6 +209,27 @@ class ConnectionEnded(Event):
     reason: str = ""
     suspended: bool = False
     recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionProgress(Event):
+    """What an open leg has carried so far; the deltas are what no event has told of before (D-10)."""
+
+    event_type: ClassVar[str] = "connectionProgress"
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int
+    delta_receive_bytes: int
+    elapsed_time: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -731,6 +753,7 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
         ServiceSnapshot,
         InstanceSnapshot,
         SnapshotEnded,
+        ConnectionProgress,
     )
 }
 """Event class by Avro record name."""

@@ -17,6 +17,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionSnapshot,
@@ -155,7 +156,7 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
             return state
 
 
-LegEvent = ConnectionStarted | ConnectionEnded | ConnectionPaused | ConnectionResumed
+LegEvent = ConnectionStarted | ConnectionProgress | ConnectionEnded | ConnectionPaused | ConnectionResumed
 
 
 def connection_key(event: LegEvent | ConnectionSnapshot) -> ConnectionKey:
@@ -184,14 +185,14 @@ def connection_started(event: ConnectionStarted, timestamp: int) -> ConnectionSt
 
 def apply_connection(state: ConnectionState, event: Event) -> ConnectionState:
     """The leg after ``event``; unchanged when the event doesn't concern it."""
-    if isinstance(event, ConnectionEnded) and connection_key(event) == state.key:
-        return replace(
-            state,
-            total_sent_bytes=event.total_sent_bytes,
-            total_receive_bytes=event.total_receive_bytes,
-            disconnect_reason=event.disconnect_reason,
-        )
-    return state
+    if not isinstance(event, ConnectionProgress | ConnectionEnded) or connection_key(event) != state.key:
+        return state
+    return replace(
+        state,
+        total_sent_bytes=event.total_sent_bytes,
+        total_receive_bytes=event.total_receive_bytes,
+        disconnect_reason=event.disconnect_reason if isinstance(event, ConnectionEnded) else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,7 @@ class FaultKind(enum.StrEnum):
     UNKNOWN_LEG = "unknownLeg"
     WRONG_COUNT = "wrongCount"
     WRONG_START = "wrongStart"
+    WRONG_BYTES = "wrongBytes"
     WRONG_SNAPSHOT = "wrongSnapshot"
 
 
@@ -313,6 +315,8 @@ class HubState:
                 return self._session_ended(event, recorded)
             case ConnectionStarted():
                 return self._connection_started(event, recorded)
+            case ConnectionProgress():
+                return self._connection_progress(event, recorded)
             case ConnectionEnded():
                 return self._connection_ended(event, recorded)
             case ConnectionRefused():
@@ -472,18 +476,22 @@ class HubState:
         self.connections[key] = connection_started(event, recorded.timestamp)
         return faults
 
+    def _connection_progress(self, event: ConnectionProgress, recorded: Recorded) -> tuple[Fault, ...]:
+        state = self.connections.get(connection_key(event))
+        if state is None:
+            return self._open_leg(event, recorded)
+        self.connections[state.key] = apply_connection(state, event)
+        return _continues(state, event, recorded)
+
     def _connection_ended(self, event: ConnectionEnded, recorded: Recorded) -> tuple[Fault, ...]:
         state = self.connections.pop(connection_key(event), None)
         if state is None:
             return (_fault(FaultKind.END_WITHOUT_START, recorded, f"{_leg(event)} ends without a start"),)
-        begun = (state.connection_uid, state.epoch, state.start_sent_offset, state.start_receive_offset)
-        told = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)
-        if begun != told:
-            message = f"{_leg(event)} ends with uid, epoch and start offsets {told}; it started with {begun}"
-            return (_fault(FaultKind.WRONG_START, recorded, message),)
-        return ()
+        return _continues(state, event, recorded)
 
-    def _open_leg(self, event: ConnectionPaused | ConnectionResumed, recorded: Recorded) -> tuple[Fault, ...]:
+    def _open_leg(
+        self, event: ConnectionProgress | ConnectionPaused | ConnectionResumed, recorded: Recorded
+    ) -> tuple[Fault, ...]:
         if connection_key(event) in self.connections:
             return ()
         return (_fault(FaultKind.UNKNOWN_LEG, recorded, f"{event.event_type} names {_leg(event)}, which is not open"),)
@@ -495,6 +503,26 @@ class HubState:
             for name in ids
             if name not in self.sessions
         )
+
+
+def _continues(
+    state: ConnectionState, event: ConnectionProgress | ConnectionEnded, recorded: Recorded
+) -> tuple[Fault, ...]:
+    """Whether an event that tells of a leg's bytes is about this one, and goes on where the one before it was."""
+    faults: tuple[Fault, ...] = ()
+    begun = (state.connection_uid, state.epoch, state.start_sent_offset, state.start_receive_offset)
+    told = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)
+    if begun != told:
+        what = "ends" if isinstance(event, ConnectionEnded) else "goes on"
+        message = f"{_leg(event)} {what} with uid, epoch and start offsets {told}; it started with {begun}"
+        faults += (_fault(FaultKind.WRONG_START, recorded, message),)
+    totals = (event.total_sent_bytes, event.total_receive_bytes)
+    before = (state.total_sent_bytes, state.total_receive_bytes)
+    deltas = (event.delta_sent_bytes, event.delta_receive_bytes)
+    if tuple(map(sum, zip(before, deltas, strict=True))) != totals:
+        message = f"{_leg(event)} has carried {totals} bytes, {deltas} of them untold; {before} were told before"
+        faults += (_fault(FaultKind.WRONG_BYTES, recorded, message),)
+    return faults
 
 
 def _leg(event: LegEvent) -> str:

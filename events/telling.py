@@ -7,6 +7,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionStarted,
@@ -66,6 +67,11 @@ def sentence(recorded: Recorded, about: str = "") -> str:
                 f"{_leg(event.connection_uid, event.epoch, about)} opened to the provider: streams"
                 f" {event.spn_connection_id}, {_sides(event)}"
                 f"{_from(event.start_sent_offset, event.start_receive_offset)}"
+            )
+        case ConnectionProgress():
+            return (
+                f"{_leg(event.connection_uid, event.epoch, about)} has passed on {bytes_text(event.total_sent_bytes)}"
+                f" and {bytes_text(event.total_receive_bytes)} back so far"
             )
         case ConnectionEnded():
             return (

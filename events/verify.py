@@ -38,7 +38,13 @@ _CHUNK: Final = 4096
 _SLACK: Final = 1_000_000
 """Microseconds by which a start computed from elapsedTime may be wrong."""
 _EXCUSED: Final = frozenset(
-    {FaultKind.END_WITHOUT_START, FaultKind.UNKNOWN_SESSION, FaultKind.UNKNOWN_LEG, FaultKind.WRONG_COUNT}
+    {
+        FaultKind.END_WITHOUT_START,
+        FaultKind.UNKNOWN_SESSION,
+        FaultKind.UNKNOWN_LEG,
+        FaultKind.WRONG_COUNT,
+        FaultKind.WRONG_BYTES,
+    }
 )
 """What a missing head or a gap explains."""
 

@@ -172,6 +172,8 @@ class HubSettings:
     """Seconds that its segments are kept at least, in which events that aren't shipped yet stay; None: no bound."""
     journal_sync: float = 1.0
     """Seconds between its fdatasyncs (D-6); 0: before anything is visible."""
+    progress_interval: float = 60.0
+    """Seconds from one look at the bytes of open connections to the next (D-10)."""
     alive_interval: float = 60.0
     """Seconds between two signs of life in the log."""
     kafka: KafkaSettings | None = None
@@ -218,10 +220,10 @@ class HubSettings:
             raise ConfigurationError(
                 f"--journal-sync: {self.journal_sync:g} is not at least 0 and at most 3600 seconds"
             )
-        if not 0 < self.alive_interval <= 86_400:
-            raise ConfigurationError(
-                f"--alive-interval: {self.alive_interval:g} is not above 0 and at most 86400 seconds"
-            )
+        intervals = (("--alive-interval", self.alive_interval), ("--progress-interval", self.progress_interval))
+        for option, seconds in intervals:
+            if not 0 < seconds <= 86_400:
+                raise ConfigurationError(f"{option}: {seconds:g} is not above 0 and at most 86400 seconds")
         if self.ops is not None:
             split_address(self.ops, "--ops")
         # The upper bound is a week: anything above is a wrong unit, not a wish.

@@ -173,6 +173,7 @@ OPTIONS = {
     "--journal-age": "30d",
     "--journal-sync": "0",
     "--alive-interval": "7.5",
+    "--progress-interval": "12",
     "--kafka": "a:1,[::1]:2",
     "--topic": "other",
     "--topic-partitions": "12",
@@ -210,6 +211,7 @@ SETTINGS = HubSettings(
     journal_age=30 * 86_400,
     journal_sync=0,
     alive_interval=7.5,
+    progress_interval=12,
     kafka=KafkaSettings(
         bootstrap_servers=("a:1", "[::1]:2"),
         topic="other",

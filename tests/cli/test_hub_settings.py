@@ -28,6 +28,7 @@ from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
         ({"journal_age": 30.0}, "--journal-age: 30 seconds is below 60"),
         ({"journal_sync": -1.0}, "--journal-sync: -1 is not at least 0 and at most 3600 seconds"),
         ({"alive_interval": 0.0}, "--alive-interval: 0 is not above 0 and at most 86400 seconds"),
+        ({"progress_interval": 0.0}, "--progress-interval: 0 is not above 0 and at most 86400 seconds"),
         ({"datagram_size": 1199}, "--datagram-size: 1199 is not between 1200 and 16383 bytes"),
         ({"datagram_size": 16384}, "--datagram-size: 16384 is not between 1200 and 16383 bytes"),
         ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, info, warning, error, critical"),

@@ -26,7 +26,7 @@ from tests.support.command import run
 
 def journal(folder: Path, count: int, *, segment_size: int, seed: int = 1) -> list[Recorded]:
     """A journal of a random history with so many events, in segments; what is in it, snapshots included."""
-    made = History(random.Random(seed), hubs=1, services=5).run(int(2.3 * count) + 100).events[:count]
+    made = History(random.Random(seed), hubs=1, services=5).run(int(2.6 * count) + 100).events[:count]
     written: list[Recorded] = []
     with Journal.open(
         folder, "hub-0", sync_interval=None, segment_size=segment_size, on_written=written.extend

@@ -26,6 +26,7 @@ from tests.events.samples import (
     NETWORK,
     SERVICE,
     connection_ended,
+    connection_progress,
     connection_started,
     record,
     session_refused,
@@ -54,7 +55,8 @@ def resumption(uid: str = _UID, *, arrived: tuple[int, int] = (60, 1000)) -> lis
         connection_ended(uid, reason=DisconnectReason.ERROR, suspended=True),
         connection_started(uid, epoch=1, start=arrived),
         ConnectionResumed(**leg, epoch=1, sent_offset=arrived[0], receive_offset=arrived[1]),
-        connection_ended(uid, epoch=1, start=arrived),
+        connection_progress(uid, epoch=1, start=arrived),
+        connection_ended(uid, epoch=1, start=arrived, told=(60, 1500)),
     ]
 
 

@@ -10,6 +10,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionStarted,
@@ -44,6 +45,8 @@ class Conversation:
     receive: int = 0
     leg: ConnectionStarted | None = None
     hub: str = ""
+    told: tuple[int, int] = (0, 0)
+    """Of the leg, by its last progress."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class History:
                     self._open,
                     self._open,
                     self._open,
+                    self._progress,
+                    self._progress,
                     self._end,
                     self._end,
                     self._suspend,
@@ -171,6 +176,7 @@ class History:
             return False
         hub.streams += 4
         conversation.hub = hub.hub_id
+        conversation.told = (0, 0)
         conversation.leg = ConnectionStarted(
             realm=REALM,
             network_urn=None,
@@ -191,6 +197,36 @@ class History:
         legs = self._open_legs(hub)
         if legs:
             self._end_leg(hub, self._chance.choice(legs), suspended=False, planned=False)
+
+    def _progress(self) -> None:
+        hub = self._chance.choice(self._hubs)
+        legs = self._open_legs(hub)
+        if not legs:
+            return
+        conversation = self._chance.choice(legs)
+        delta, leg = self._carry(conversation), conversation.leg
+        assert leg is not None
+        conversation.told = (conversation.told[0] + delta[0], conversation.told[1] + delta[1])
+        self._record(
+            hub,
+            ConnectionProgress(
+                realm=REALM,
+                network_urn=None,
+                spn_connection_id=leg.spn_connection_id,
+                consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
+                provider_side_spn_session_id=leg.provider_side_spn_session_id,
+                service_urn=leg.service_urn,
+                connection_uid=leg.connection_uid,
+                epoch=leg.epoch,
+                start_sent_offset=leg.start_sent_offset,
+                start_receive_offset=leg.start_receive_offset,
+                total_sent_bytes=conversation.told[0],
+                total_receive_bytes=conversation.told[1],
+                delta_sent_bytes=delta[0],
+                delta_receive_bytes=delta[1],
+                elapsed_time=self._chance.random() * 10,
+            ),
+        )
 
     def _suspend(self) -> None:
         hub = self._chance.choice(self._hubs)
@@ -234,7 +270,7 @@ class History:
         self,
         hub: _Hub,
         conversation: Conversation,
-        told: tuple[int, int],
+        delta: tuple[int, int],
         *,
         suspended: bool,
         planned: bool,
@@ -257,10 +293,10 @@ class History:
                 epoch=leg.epoch,
                 start_sent_offset=leg.start_sent_offset,
                 start_receive_offset=leg.start_receive_offset,
-                total_sent_bytes=told[0],
-                total_receive_bytes=told[1],
-                delta_sent_bytes=told[0],
-                delta_receive_bytes=told[1],
+                total_sent_bytes=conversation.told[0] + delta[0],
+                total_receive_bytes=conversation.told[1] + delta[1],
+                delta_sent_bytes=delta[0],
+                delta_receive_bytes=delta[1],
                 elapsed_time=self._chance.random() * 10,
                 disconnect_reason=reason,
                 suspended=suspended,

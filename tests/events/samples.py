@@ -12,6 +12,7 @@ from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
     ConnectionPaused,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionResumed,
     ConnectionSnapshot,
@@ -131,7 +132,9 @@ def connection_ended(
     elapsed: float = 0.5,
     reason: DisconnectReason = DisconnectReason.CLOSED_BY_PEER,
     suspended: bool = False,
+    told: tuple[int, int] = (0, 0),
 ) -> ConnectionEnded:
+    """``told``: by progress events before."""
     return ConnectionEnded(
         realm="acme",
         network_urn=NETWORK,
@@ -145,11 +148,44 @@ def connection_ended(
         start_receive_offset=start[1],
         total_sent_bytes=total[0],
         total_receive_bytes=total[1],
-        delta_sent_bytes=total[0],
-        delta_receive_bytes=total[1],
+        delta_sent_bytes=total[0] - told[0],
+        delta_receive_bytes=total[1] - told[1],
         elapsed_time=elapsed,
         disconnect_reason=reason,
         suspended=suspended,
+    )
+
+
+def connection_progress(
+    uid: str = "ab" * 16,
+    *,
+    ident: str = "4-1",
+    consumer: str = "c1",
+    provider: str = "p1",
+    epoch: int = 0,
+    start: tuple[int, int] = (0, 0),
+    total: tuple[int, int] = (60, 1500),
+    delta: tuple[int, int] | None = None,
+    elapsed: float = 0.25,
+) -> ConnectionProgress:
+    """``delta``: as many as ``total``."""
+    sent, receive = total if delta is None else delta
+    return ConnectionProgress(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id=ident,
+        consumer_side_spn_session_id=consumer,
+        provider_side_spn_session_id=provider,
+        service_urn=SERVICE,
+        connection_uid=uid,
+        epoch=epoch,
+        start_sent_offset=start[0],
+        start_receive_offset=start[1],
+        total_sent_bytes=total[0],
+        total_receive_bytes=total[1],
+        delta_sent_bytes=sent,
+        delta_receive_bytes=receive,
+        elapsed_time=elapsed,
     )
 
 
@@ -355,6 +391,7 @@ RUNS: tuple[Event, ...] = (
     ),
     InstanceSnapshot(realm="acme", network_urn=NETWORK, service_urn=SERVICE, phase=InstancePhase.STARTING, since=NOON),
     SnapshotEnded(realm=None, network_urn=None, entries=6),
+    connection_progress(epoch=1, start=(10, 20), delta=(50, 1000), elapsed=60.25),
 )
 """One of each class whose schema id is 40 or above, in their order."""
 

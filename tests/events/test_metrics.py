@@ -237,10 +237,10 @@ def test_bytes_are_what_arrived(seed: int, other: int) -> None:
     arrived = Counter[tuple[str, str]]()
     for one in made.conversations:
         leg = one.leg
-        # Of a leg that is open nothing has been told yet, of a suspended one too much or too little.
+        # Of a leg that is open its progress has been told, of a suspended one too much or too little.
         if leg is not None:
-            arrived[one.service, "sent"] += leg.start_sent_offset
-            arrived[one.service, "received"] += leg.start_receive_offset
+            arrived[one.service, "sent"] += leg.start_sent_offset + one.told[0]
+            arrived[one.service, "received"] += leg.start_receive_offset + one.told[1]
             continue
         end = next(
             e.event

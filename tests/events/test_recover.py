@@ -20,7 +20,7 @@ from spnhub.events import journal_checkpoint
 from spnhub.events.journal import Journal, recover
 from spnhub.events.journal_files import segments
 from spnhub.events.journal_memory import MemoryJournal
-from spnhub.events.model import DisconnectReason, EndPointType, Recorded, TerminateReason
+from spnhub.events.model import ConnectionEnded, DisconnectReason, EndPointType, Recorded, TerminateReason
 from spnhub.events.source import open_source
 from spnhub.events.state import HubState
 from spnhub.events.verify import verify
@@ -113,6 +113,17 @@ def test_recover_ends_connections_first(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found[4:] == ended
     assert HubState().apply_all(found) == []
+
+
+def test_what_progress_told_is_what_a_recovered_end_has() -> None:
+    """The last totals as lower bounds, and nothing that wasn't told before."""
+    journal = MemoryJournal()
+    told = [*samples.day()[:3], samples.connection_progress(total=(60, 1500))]
+    journal.state.apply_all(samples.record(told))
+    ended = recover(journal)[0].event
+    assert isinstance(ended, ConnectionEnded)
+    assert (ended.total_sent_bytes, ended.total_receive_bytes, ended.recovered) == (60, 1500, True)
+    assert (ended.delta_sent_bytes, ended.delta_receive_bytes) == (0, 0)
 
 
 def test_recover_of_an_orderly_end_does_nothing() -> None:

@@ -147,6 +147,43 @@ async def test_faults_of_the_fold() -> None:
     assert await kinds(record(events[1:])) == ["unknownSession", "endWithoutStart"]
 
 
+def long_day() -> list[Event]:
+    """A day whose connection tells twice of its bytes before its end."""
+    told = [samples.connection_progress(), samples.connection_progress(total=(60, 1600), delta=(0, 100))]
+    events = day()
+    events[4] = samples.connection_ended(told=(60, 1600))
+    return [*events[:3], *told, *events[3:]]
+
+
+async def test_deltas_that_add_up_are_clean() -> None:
+    """Also without the progress that a missing head has taken."""
+    assert await kinds(record(long_day())) == []
+    assert await kinds(record(long_day())[4:]) == []
+
+
+@pytest.mark.parametrize("place", [3, 4, 6])
+async def test_deltas_that_do_not_add_up_are_a_fault(place: int) -> None:
+    """Those of a progress and those of an end."""
+    events = long_day()
+    event = events[place]
+    assert isinstance(event, model.ConnectionProgress | model.ConnectionEnded)
+    events[place] = replace(event, delta_receive_bytes=event.delta_receive_bytes + 1)
+    assert await kinds(record(events)) == ["wrongBytes"]
+
+
+async def test_progress_of_nothing_is_a_fault() -> None:
+    """It names a leg that isn't open."""
+    events = day()
+    assert await kinds(record([*events[:2], samples.connection_progress(), *events[2:]])) == ["unknownLeg"]
+
+
+async def test_a_gap_explains_bytes_that_were_told_unseen() -> None:
+    """What the lost progress told isn't told again by the end."""
+    log = record(long_day())
+    result = await judge([*log[:3], replace(log[4], event=samples.events_lost(4, 4)), *log[5:]])
+    assert (result.faults, result.logs[0].excused) == ((), 1)
+
+
 async def test_a_connection_that_outlives_its_session_is_a_fault() -> None:
     """A start without an end, though its session has one."""
     events = day()

@@ -267,6 +267,15 @@ class Connections:
         self._engine.finish(c, s)
         self._engine.stop(c, s, code)
 
+    def report(self, command: commands.ReportProgress) -> None:
+        """Tell how many bytes have been passed on, if the actors know of another number."""
+        connection = self._connections.get(command.connection)
+        if connection is None or connection.token is None:
+            return
+        carried = self._engine.splice_progress(connection.token)
+        if carried is not None and carried != (command.sent_bytes, command.receive_bytes):
+            self._system.tell_connection(command.connection, inputs.BytesCarried(*carried))
+
     def abort(self, command: commands.AbortConnection) -> None:
         """Reset and stop both streams, as far as they are there."""
         connection = self._connections.get(command.connection)

@@ -87,6 +87,7 @@ class HubServer:
             commands.OpenProviderStream: connections.open,
             commands.RefuseConnection: connections.refuse,
             commands.JoinStreams: connections.join,
+            commands.ReportProgress: connections.report,
             commands.AbortConnection: connections.abort,
             commands.SendCloseRequest: self._send_close_request,
             commands.SendCloseAck: self._send_close_ack,

@@ -130,6 +130,15 @@ def run(
             help="Between two signs of life in the events.",
         ),
     ] = 60,
+    progress_interval: Annotated[
+        float,
+        typer.Option(
+            "--progress-interval",
+            metavar="SECONDS",
+            envvar="SPNHUB_PROGRESS_INTERVAL",
+            help="Open connections that have carried something tell of it in an event that often.",
+        ),
+    ] = 60,
     kafka: Annotated[
         str | None,
         typer.Option(
@@ -288,6 +297,7 @@ def run(
         journal_age=parse_age(journal_age, "--journal-age"),
         journal_sync=journal_sync,
         alive_interval=alive_interval,
+        progress_interval=progress_interval,
         kafka=None
         if kafka is None
         else KafkaSettings(

@@ -123,7 +123,11 @@ class HubProcess:
         engine = AioquicEngine(limits, reset_key=reset_key)
         self._system, self._recording = make_system(
             settings,
-            ActorOptions(resume_timeout=settings.resume_timeout, alive_interval=settings.alive_interval),
+            ActorOptions(
+                resume_timeout=settings.resume_timeout,
+                alive_interval=settings.alive_interval,
+                progress_interval=settings.progress_interval,
+            ),
             journal,
             self._record,
             self._wall(),

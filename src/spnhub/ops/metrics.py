@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionProgress,
     ConnectionRefused,
     ConnectionStarted,
     Event,
@@ -78,8 +79,9 @@ class Metrics:
                 service = event.service_urn
                 self._close("spnhub_connections", (realm, service))
                 self._total["spnhub_connections_ended"][realm, service, str(event.disconnect_reason)] += 1
-                self._total["spnhub_bytes"][realm, service, "sent"] += event.delta_sent_bytes
-                self._total["spnhub_bytes"][realm, service, "received"] += event.delta_receive_bytes
+                self._carried(event)
+            case ConnectionProgress():
+                self._carried(event)
             case ConnectionRefused():
                 self._total["spnhub_connections_refused"][realm, event.service_urn, str(event.code)] += 1
             case ServiceStarted():
@@ -90,6 +92,11 @@ class Metrics:
                 self._total["spnhub_reloads"][("applied",)] += 1
             case InventoryRejected():
                 self._total["spnhub_reloads"][("rejected",)] += 1
+
+    def _carried(self, event: ConnectionProgress | ConnectionEnded) -> None:
+        service = (event.realm or "", event.service_urn)
+        self._total["spnhub_bytes"][*service, "sent"] += event.delta_sent_bytes
+        self._total["spnhub_bytes"][*service, "received"] += event.delta_receive_bytes
 
     def _close(self, name: str, labels: _Labels) -> None:
         gauge = self._open[name]
