@@ -87,7 +87,7 @@ def test_once(tmp_path: Path) -> None:
         4 * ["startSpnSession", "endSpnSession"]
         + 3 * ["startSpnConnection", "endSpnConnection"]
         + 2 * ["sessionRefused"]
-        + ["inventoryLoaded", "realmAdded", "networkAdded"]
+        + ["hubStarted", "inventoryLoaded", "realmAdded", "networkAdded", "hubStopped"]
         + 2 * ["serviceAdded"]
     )
     assert "\x1b" not in "".join(lines)

@@ -22,7 +22,9 @@ def acknowledged(agents: list[Command]) -> tuple[set[str], set[str]]:
 async def test_hub_killed_and_started_again(world: World, kills: int, clients: int) -> None:
     """Everything acknowledged is in the log once; every start has its end; the agents go on with the next hub."""
     server = world.serve()
-    hub, provider, consumer = await world.start(server.address, env={"SPN_LOG_LEVEL": "debug"})
+    hub, provider, consumer = await world.start(
+        server.address, env={"SPN_LOG_LEVEL": "debug", "SPN_RESUME_TIMEOUT": "1"}
+    )
     agents = [provider, consumer.command]
 
     async def echo(peer: TcpPeer) -> None:

@@ -121,7 +121,7 @@ async def test_hub_killed_while_it_ships(world: World, kafka: KafkaBroker, topic
     server = world.serve()
     # The agents are idle, so they take the hub for lost only when it has been silent for long.
     options = ("--kafka", kafka.bootstrap, "--topic", topic, "--idle-timeout", "4", "--keep-alive", "1")
-    hub, provider, consumer = await world.start(server.address, *options)
+    hub, provider, consumer = await world.start(server.address, *options, env={"SPN_RESUME_TIMEOUT": "1"})
     await hub.line("shipper.connected")
     client, served = await world.join(consumer, server)
     await client.send(b"cut")

@@ -307,7 +307,7 @@ async def test_second_signal_ends_a_drain(world: World) -> None:
 async def test_hub_is_lost_while_draining(world: World) -> None:
     """Its connection could go on if the hub came back; it does not, and the agent ends with status 0 all the same."""
     server = world.serve()
-    hub, provider, consumer = await world.start(server.address)
+    hub, provider, consumer = await world.start(server.address, env={"SPN_RESUME_TIMEOUT": "2"})
     client, served = await world.join(consumer, server)
     provider.send_signal(signal.SIGTERM)
     await provider.line("agent.stopping")

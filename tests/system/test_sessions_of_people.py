@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -89,19 +90,21 @@ async def test_terminal(world: World) -> None:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[int]:
+def postgres() -> Iterator[int]:
     """A PostgreSQL server of our own; its port."""
+    with tempfile.TemporaryDirectory(prefix="spn-pg-") as folder:
+        yield from _postgres(Path(folder))
+
+
+def _postgres(folder: Path) -> Iterator[int]:
     found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if found is None or shutil.which("psql") is None:
         pytest.skip("no PostgreSQL here (Debian: postgresql)")
     programs = Path(found).resolve().parent
-    folder.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
         # It refuses to run as root.
         shutil.chown(folder, "nobody", "nogroup")
-        for parent in folder.parents[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     data = folder / "data"
     with socket.socket() as sock:
@@ -144,9 +147,9 @@ async def psql(address: tuple[str, int]) -> AsyncIterator[asyncio.subprocess.Pro
         await process.wait()
 
 
-async def test_database_transaction(world: World, tmp_path: Path) -> None:
+async def test_database_transaction(world: World) -> None:
     """A transaction with a temporary table stays open over three hub updates, and commits."""
-    with postgres(tmp_path / "pg") as port:
+    with postgres() as port:
         await start_hub(world, 0)
         _, consumer = await asyncio.gather(
             world.start_provider(("127.0.0.1", port), env=BOTH), world.start_consumer(env=BOTH)
