@@ -28,7 +28,8 @@ async def test_bad_network(world: World, conversations: int, seconds: float) -> 
             world.start_provider(server.address, env=env), world.start_consumer(env=env)
         )
         path.loss, path.delay, path.reorder = 0.05, 0.05, 0.1
-        talk = await Talk.begin(world, consumer, server, conversations)
+        # Little enough for what congestion control leaves of such a path: some 60 KB/s.
+        talk = await Talk.begin(world, consumer, server, conversations, block=64)
         await talk.goes_on()
         quiet = time.monotonic()
         await asyncio.sleep(seconds)
