@@ -179,6 +179,17 @@ def test_close_carries_code_and_reason(pair: EnginePair) -> None:
     assert pair.client.engine.info(pair.client.c) is None
 
 
+def test_a_timer_does_not_swallow_a_close(pair: EnginePair) -> None:
+    """A timer that is due between close and the next turn leaves it a close, for the peer too."""
+    due = pair.client.engine.timer()
+    assert due is not None
+    pair.client.engine.close(pair.client.c, 18, "because")
+    pair.client.engine.handle_timer(due)
+    pair.run_until(lambda: bool(pair.server.of(Closed)))
+    assert pair.client.of(Closed) == [Closed(pair.client.c, CloseKind.LOCAL, 18, "because")]
+    assert pair.server.of(Closed) == [Closed(pair.server.c, CloseKind.PEER, 18, "because")]
+
+
 def test_calls_on_what_is_gone_do_nothing(pair: EnginePair) -> None:
     """The peer may end anything at any moment, so late calls are harmless."""
     s = pair.open()

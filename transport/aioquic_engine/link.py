@@ -141,6 +141,10 @@ class Link:
 
     def on_time(self, now: float) -> CloseKind | None:
         """Let time pass; what it ended: IDLE, UNREACHABLE, or nothing."""
+        if self.quic.close_event is not None:
+            # Either side has closed it, and nobody has looked since: that is no timeout, and this side's close packet
+            # still has to leave.
+            return None
         if not self.connected and now >= self.handshake_deadline:
             return CloseKind.IDLE
         if self.probe_deadline is not None and now >= self.probe_deadline:

@@ -381,6 +381,9 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     try:
         await _wait_for(running, [stop.asked.wait()])
+        if isinstance(agent, ConsumerAgent):
+            # Before the line: who has read it is refused.
+            agent.stop_accepting()
         _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
         began = loop.time()
         if not stop.at_once.is_set():
