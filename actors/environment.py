@@ -18,6 +18,8 @@ from pykka import ActorRef
 
 from spnhub.actors.commands import Command
 from spnhub.actors.inputs import Key
+from spnhub.actors.leg import PauseLeg
+from spnhub.actors.pauses import Pauses
 from spnhub.actors.plan import Table
 from spnhub.actors.runtime import Dispatcher
 from spnhub.actors.slices import Slices
@@ -167,6 +169,7 @@ class Environment:
         self.wall = 0
         """Microseconds since 1970; never runs backwards (D-11)."""
         self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now)
+        self.pauses = Pauses(self.timers, lambda: self.now, lambda key: self.directory.tell_connection(key, PauseLeg()))
         self._record = record
 
     def carry_out(self, decision: Decision) -> None:

@@ -257,6 +257,7 @@ class HubActor(EventLoopActor):
 
     def _next_stage(self) -> None:
         self._cancel_stop_timer()
+        self._env.pauses.clear()
         if not self._stages:
             self._finish_stop()
             return

@@ -368,6 +368,7 @@ class ServiceActor(EventLoopActor):
     def _remove_connection(self, key: Key, *, held: bool) -> None:
         directory = self._env.directory
         connection = directory.connections.pop(key)
+        self._env.pauses.gone(key)
         self._names.remove(*connection.name)
         self._waiting.pop(key, None)
         sessions = [key.session]

@@ -38,7 +38,7 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     WeightSet,
 )
-from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseAcked, PauseLeg, Side
+from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseAcked, Side
 from spnhub.actors.resumes import refuse_resume
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
@@ -349,7 +349,7 @@ class SessionActor(EventLoopActor):
         self._env.carry_out(Decision(commands=(SendShutdownRequest(self._session, message.spread),)))
         if self._side is Side.CONSUMER:  # each leg is paused once, though it hangs on two sessions
             for key in list(entry.legs.values()):
-                self._env.slices.add(partial(directory.tell_connection, key, PauseLeg()))
+                self._env.pauses.add(key)
         if not entry.legs:
             self._tell_empty()
 

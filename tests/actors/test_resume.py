@@ -10,6 +10,7 @@ from spnhub.actors.codes import Code
 from spnhub.actors.commands import (
     AbortConnection,
     CloseSession,
+    Command,
     ForgetConnection,
     HubStopped,
     InviteProvider,
@@ -62,6 +63,7 @@ from tests.actors.harness import (
     request,
     service,
     session_ended,
+    uid,
 )
 
 KEY = Key(2, 0)
@@ -732,21 +734,31 @@ def test_planned_stop_takes_its_place(bench: Bench) -> None:
     bench.assert_empty()
 
 
-def test_many_legs_are_paused_in_slices() -> None:
-    """What has nothing to do with it goes on in between (D-31)."""
+def asked_to_pause(commands: list[Command]) -> list[str]:
+    """The connections, each of which two endpoints are asked for."""
+    uids = [command.connection_uid for command in commands if isinstance(command, SendPauseRequest)]
+    assert uids[::2] == uids[1::2]
+    return uids[::2]
+
+
+def test_connections_are_paused_a_few_at_a_time() -> None:
+    """One that is paused doesn't wait until all are: the next one's turn comes when one has left."""
     bench = Bench()
     bench.provider()
     bench.consumer()
-    for stream in range(0, 800, 4):
-        bench.joined(stream=stream, provider_stream=stream + 1)
+    keys = {uid(stream): bench.joined(stream=stream, provider_stream=stream + 1) for stream in range(0, 800, 4)}
     _, commands = bench.hub(StopHub(resumable=True))
-    asked = sum(isinstance(command, SendPauseRequest) for command in commands)
-    assert asked < 2 * 64
-    while asked < 400:
-        _, commands = bench.step(0.004)
-        assert commands
-        asked += sum(isinstance(command, SendPauseRequest) for command in commands)
-    assert asked == 400
+    asked = asked_to_pause(commands)
+    assert len(asked) == 16
+    for name, key in keys.items():
+        assert name in asked
+        bench.session(1, PauseAcknowledged(name, 0, 10))
+        bench.session(2, PauseAcknowledged(name, 0, 20))
+        _, commands = bench.connection(key, cut(code=Code.PAUSED))
+        asked += asked_to_pause(commands)
+        assert len(asked) <= 200
+    assert sorted(asked) == sorted(keys)
+    assert len(bench.system._env.pauses) == 0
 
 
 def test_shutdown_of_an_empty_hub() -> None:
