@@ -126,6 +126,11 @@ class Command:
     # ---- its life ----------------------------------------------------------------------------------------------
 
     @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.returncode is None

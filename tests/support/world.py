@@ -210,12 +210,20 @@ class World:
         return command
 
     async def start_hub(
-        self, *options: str, inventory: str | None = None, host: str | None = None, hub_id: str = "hub-1"
+        self,
+        *options: str,
+        inventory: str | None = None,
+        host: str | None = None,
+        hub_id: str = "hub-1",
+        program: Sequence[str] = ("spnhub",),
     ) -> Command:
-        """Start a hub on the world's port; returns when it takes packets. Each ``hub_id`` has its own journal."""
+        """Start a hub on the world's port; returns when it takes packets. Each ``hub_id`` has its own journal.
+
+        :param program: the hub's command line, if it isn't the product's.
+        """
         self.hub = await self._start(
             f"hub {len(self.hubs) + 1}",
-            "spnhub",
+            *program,
             "--inventory",
             inventory or self.inventory_file.as_uri(),
             "--bind",

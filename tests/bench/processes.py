@@ -1,0 +1,29 @@
+"""CPU time of processes and of their threads, as the scheduler counts it (Linux)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+__all__ = ["children", "cpu", "main_thread_cpu"]
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds so far of the threads that a process has now."""
+    return sum(_ran(thread) for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
+def main_thread_cpu(pid: int) -> float:
+    """CPU seconds of its main thread so far."""
+    return _ran(Path(f"/proc/{pid}/task/{pid}"))
+
+
+def _ran(thread: Path) -> float:
+    # Nanoseconds; those of /proc/PID/stat are in hundredths of a second.
+    return int((thread / "schedstat").read_text().split()[0]) / 1e9
+
+
+def children(pid: int) -> list[int]:
+    """Processes that it has started and that run."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
