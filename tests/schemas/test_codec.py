@@ -26,29 +26,34 @@ LONG = st.integers(-(1 << 63), (1 << 63) - 1)
 TIME = st.integers(0, 4_000_000_000_000_000)
 STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
-    int: LONG,
     bool: st.booleans(),
     float: st.floats(allow_nan=False),
     types.NoneType: st.none(),
 }
 
 
-def values(kind: Any) -> st.SearchStrategy[Any]:
+def values(kind: Any, integers: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
+    if kind is int:
+        return integers
     if kind in STRATEGIES:
         return STRATEGIES[kind]
     if isinstance(kind, enum.EnumType):
         return st.sampled_from(list(kind))
     if typing.get_origin(kind) is tuple:
-        return st.lists(values(typing.get_args(kind)[0]), max_size=5).map(tuple)
-    return st.one_of([values(one) for one in typing.get_args(kind)])
+        return st.lists(values(typing.get_args(kind)[0], integers), max_size=5).map(tuple)
+    return st.one_of([values(one, integers) for one in typing.get_args(kind)])
+
+
+def integers(name: str) -> st.SearchStrategy[int]:
+    """Any long, but for times: those are such that a datetime can hold them."""
+    return TIME if name.endswith(("_timestamp", "_at")) or name == "since" else LONG
 
 
 def instances(cls: type[Event]) -> st.SearchStrategy[Event]:
     hints = typing.get_type_hints(cls)
-    fields = {field.name: values(hints[field.name]) for field in dataclasses.fields(cls)}
-    fields |= {name: TIME for name in fields if name.endswith("_timestamp")}
-    fields |= {name: st.none() | TIME for name in fields if name == "expired_at"}
-    return st.builds(cls, **fields)
+    return st.builds(
+        cls, **{field.name: values(hints[field.name], integers(field.name)) for field in dataclasses.fields(cls)}
+    )
 
 
 @given(
