@@ -9,7 +9,7 @@ the transitions.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypedDict
 
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import (
@@ -32,7 +32,7 @@ from spnhub.events.model import (
     Event,
     ResumeRefused,
 )
-from spnhub.events.state import ConnectionState
+from spnhub.events.state import ConnectionState, leg_fields
 
 __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "progress", "refused"]
 
@@ -80,28 +80,16 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
     )
 
 
-def progress(leg: Leg, message: BytesCarried, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+def progress(message: BytesCarried, state: ConnectionState, wall: int) -> tuple[Event, ...]:
     """The event of a leg that has carried more than what is told; none if it hasn't (D-10)."""
-    facts = leg.facts
-    sent = max(message.sent_bytes, state.total_sent_bytes)
-    received = max(message.receive_bytes, state.total_receive_bytes)
-    if (sent, received) == (state.total_sent_bytes, state.total_receive_bytes):
+    counts = _counts((message.sent_bytes, message.receive_bytes), state)
+    if not counts["delta_sent_bytes"] and not counts["delta_receive_bytes"]:
         return ()
     event = ConnectionProgress(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=state.spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
+        **leg_fields(state),
         start_sent_offset=state.start_sent_offset,
         start_receive_offset=state.start_receive_offset,
-        total_sent_bytes=sent,
-        total_receive_bytes=received,
-        delta_sent_bytes=sent - state.total_sent_bytes,
-        delta_receive_bytes=received - state.total_receive_bytes,
+        **counts,
         elapsed_time=state.elapsed(wall),
     )
     return (event,)
@@ -134,7 +122,7 @@ def end(
     elif suspended:
         events = _suspended(leg, ending, state, wall)
     else:
-        events = (_ended(leg, ending, state, _carried(leg, state), wall),)
+        events = (_ended(ending, state, _carried(leg, state), wall),)
     # A Close Request is made again in the next leg, if there may be one.
     asked = () if suspended else leg.asked
     answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
@@ -154,7 +142,6 @@ def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
 
 def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> tuple[Event, ...]:
     """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
-    facts = leg.facts
     carried = _carried(leg, state)
     start = (state.start_sent_offset, state.start_receive_offset)
     planned = None not in leg.paused
@@ -164,21 +151,14 @@ def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> t
         told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
         paused = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
     event = ConnectionPaused(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=state.spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
+        **leg_fields(state),
         sent_offset=start[0] + paused[0],
         receive_offset=start[1] + paused[1],
         planned=planned,
         code=ending.code,
         reason=ending.reason,
     )
-    return event, _ended(leg, ending, state, paused, wall)
+    return event, _ended(ending, state, paused, wall)
 
 
 def _carried(leg: Leg, state: ConnectionState) -> tuple[int, int]:
@@ -186,25 +166,32 @@ def _carried(leg: Leg, state: ConnectionState) -> tuple[int, int]:
     return leg.carried or (state.total_sent_bytes, state.total_receive_bytes)
 
 
-def _ended(leg: Leg, ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int) -> ConnectionEnded:
-    facts = leg.facts
-    # Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10).
+class _Counts(TypedDict):
+    """Bytes of a leg, as its events tell them (D-10)."""
+
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int
+    delta_receive_bytes: int
+
+
+def _counts(carried: tuple[int, int], state: ConnectionState) -> _Counts:
+    """Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10)."""
     sent, received = max(carried[0], state.total_sent_bytes), max(carried[1], state.total_receive_bytes)
-    return ConnectionEnded(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=state.spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-        start_sent_offset=state.start_sent_offset,
-        start_receive_offset=state.start_receive_offset,
+    return _Counts(
         total_sent_bytes=sent,
         total_receive_bytes=received,
         delta_sent_bytes=sent - state.total_sent_bytes,
         delta_receive_bytes=received - state.total_receive_bytes,
+    )
+
+
+def _ended(ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int) -> ConnectionEnded:
+    return ConnectionEnded(
+        **leg_fields(state),
+        start_sent_offset=state.start_sent_offset,
+        start_receive_offset=state.start_receive_offset,
+        **_counts(carried, state),
         elapsed_time=state.elapsed(wall),
         disconnect_reason=ending.disconnect_reason,
         code=ending.code,

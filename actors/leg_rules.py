@@ -133,7 +133,7 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             told = (state.total_sent_bytes, state.total_receive_bytes)
             return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
         case BytesCarried() if leg.phase is Phase.JOINED and state is not None:
-            return leg, Decision(progress(leg, message, state, wall))
+            return leg, Decision(progress(message, state, wall))
         case SpliceEnded():
             return _splice_ended(leg, message, state, wall)
         case CloseAsked() if leg.phase is not Phase.PAUSING:  # it is made again in the next leg
@@ -178,16 +178,7 @@ def _refuse(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) 
 def _started(leg: Leg, stream: int) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{facts.key.stream}-{stream}"
-    event = ConnectionStarted(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-    )
+    event = ConnectionStarted(**facts.fields(spn_connection_id))
     return replace(leg, phase=Phase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
 
 

@@ -115,31 +115,10 @@ def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Ou
 def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{message.consumer_stream}-{message.provider_stream}"
+    fields = facts.fields(spn_connection_id)
     sent, received = leg.start
-    started = ConnectionStarted(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-        start_sent_offset=sent,
-        start_receive_offset=received,
-    )
-    resumed = ConnectionResumed(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        spn_connection_id=spn_connection_id,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-        sent_offset=sent,
-        receive_offset=received,
-    )
+    started = ConnectionStarted(**fields, start_sent_offset=sent, start_receive_offset=received)
+    resumed = ConnectionResumed(**fields, sent_offset=sent, receive_offset=received)
     join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
     joined = replace(leg, phase=Phase.JOINED, spn_connection_id=spn_connection_id)
     return joined, Decision((started, resumed), (join,))

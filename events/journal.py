@@ -50,7 +50,7 @@ from spnhub.events.model import (
 )
 from spnhub.events.reader import JournalReader
 from spnhub.events.snapshot import snapshot
-from spnhub.events.state import HubState
+from spnhub.events.state import HubState, leg_fields
 
 __all__ = [
     "EVENT_COST",
@@ -498,14 +498,7 @@ def recover(journal: EventJournal) -> list[Recorded]:
     ended: list[Recorded] = []
     for leg in list(state.connections.values()):
         event: Event = ConnectionEnded(
-            realm=leg.realm,
-            network_urn=leg.network_urn,
-            spn_connection_id=leg.spn_connection_id,
-            consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-            provider_side_spn_session_id=leg.provider_side_spn_session_id,
-            service_urn=leg.service_urn,
-            connection_uid=leg.connection_uid,
-            epoch=leg.epoch,
+            **leg_fields(leg),
             start_sent_offset=leg.start_sent_offset,
             start_receive_offset=leg.start_receive_offset,
             total_sent_bytes=leg.total_sent_bytes,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypedDict
 
 from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
@@ -41,6 +41,8 @@ __all__ = [
     "InventoryLoaded",
     "InventoryRejected",
     "JournalStalled",
+    "LegEvent",
+    "LegFields",
     "NetworkAdded",
     "NetworkChanged",
     "NetworkRemoved",
@@ -170,10 +172,8 @@ class SessionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStarted(Event):
-    """A leg opened (R-4.4, D-1)."""
-
-    event_type: ClassVar[str] = "startSpnConnection"
+class LegEvent(Event):
+    """A fact about one leg of a connection (R-4.3, D-1). Counterpart: :class:`LegFields`, the same as arguments."""
 
     spn_connection_id: str
     consumer_side_spn_session_id: str
@@ -181,22 +181,37 @@ class ConnectionStarted(Event):
     service_urn: str
     connection_uid: str
     epoch: int = 0
+
+
+class LegFields(TypedDict):
+    """What the events of one leg have in common, as keyword arguments."""
+
+    realm: str | None
+    network_urn: str | None
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStarted(LegEvent):
+    """A leg opened (R-4.4, D-1)."""
+
+    event_type: ClassVar[str] = "startSpnConnection"
+
     start_sent_offset: int = 0
     start_receive_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionEnded(Event):
+class ConnectionEnded(LegEvent):
     """A leg ended (R-4.4, D-1, D-10)."""
 
     event_type: ClassVar[str] = "endSpnConnection"
 
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     start_sent_offset: int = 0
     start_receive_offset: int = 0
     total_sent_bytes: int
@@ -212,17 +227,11 @@ class ConnectionEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionProgress(Event):
+class ConnectionProgress(LegEvent):
     """What an open leg has carried so far; the deltas are what no event has told of before (D-10)."""
 
     event_type: ClassVar[str] = "connectionProgress"
 
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     start_sent_offset: int = 0
     start_receive_offset: int = 0
     total_sent_bytes: int
@@ -247,17 +256,11 @@ class ConnectionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionPaused(Event):
+class ConnectionPaused(LegEvent):
     """A leg's bytes have stopped and the conversation may go on in another; its end follows at once (D-1)."""
 
     event_type: ClassVar[str] = "connectionPaused"
 
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     sent_offset: int = 0
     receive_offset: int = 0
     planned: bool = False
@@ -266,17 +269,11 @@ class ConnectionPaused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionResumed(Event):
+class ConnectionResumed(LegEvent):
     """A conversation goes on in this leg, whose start came just before (D-1)."""
 
     event_type: ClassVar[str] = "connectionResumed"
 
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     sent_offset: int = 0
     receive_offset: int = 0
 
@@ -629,17 +626,11 @@ class SessionSnapshot(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionSnapshot(Event):
+class ConnectionSnapshot(LegEvent):
     """A leg that is open."""
 
     event_type: ClassVar[str] = "connectionSnapshot"
 
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     start_sent_offset: int = 0
     start_receive_offset: int = 0
     start_at: int

@@ -20,7 +20,7 @@ from spnhub.events.model import (
     SessionSnapshot,
     SnapshotEnded,
 )
-from spnhub.events.state import ConnectionState, HubState, SessionState
+from spnhub.events.state import ConnectionState, HubState, SessionState, leg_fields
 
 __all__ = ["snapshot"]
 
@@ -111,14 +111,7 @@ def _session(session: SessionState) -> Event:
 
 def _connection(leg: ConnectionState) -> Event:
     return ConnectionSnapshot(
-        realm=leg.realm,
-        network_urn=leg.network_urn,
-        spn_connection_id=leg.spn_connection_id,
-        consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-        provider_side_spn_session_id=leg.provider_side_spn_session_id,
-        service_urn=leg.service_urn,
-        connection_uid=leg.connection_uid,
-        epoch=leg.epoch,
+        **leg_fields(leg),
         start_sent_offset=leg.start_sent_offset,
         start_receive_offset=leg.start_receive_offset,
         start_at=leg.start_at,

@@ -30,6 +30,8 @@ from spnhub.events.model import (
     HubStarted,
     HubStopped,
     InstanceSnapshot,
+    LegEvent,
+    LegFields,
     NetworkSnapshot,
     RealmSnapshot,
     Recorded,
@@ -56,6 +58,7 @@ __all__ = [
     "apply_session",
     "connection_key",
     "connection_started",
+    "leg_fields",
     "session_started",
 ]
 
@@ -125,8 +128,8 @@ class ConnectionState:
         return max(0, timestamp - self.start_at) / 1_000_000
 
 
-def session_started(event: SessionStarted, timestamp: int) -> SessionState:
-    """The session that ``event`` begins."""
+def session_started(event: SessionStarted | SessionSnapshot, timestamp: int) -> SessionState:
+    """The session that ``event`` begins, or has begun at ``timestamp``, without the legs that it has had since."""
     return SessionState(
         realm=event.realm,
         network_urn=event.network_urn,
@@ -156,27 +159,31 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
             return state
 
 
-LegEvent = ConnectionStarted | ConnectionProgress | ConnectionEnded | ConnectionPaused | ConnectionResumed
-
-
-def connection_key(event: LegEvent | ConnectionSnapshot) -> ConnectionKey:
+def connection_key(event: LegEvent) -> ConnectionKey:
     """The key of the leg that the event is about."""
     return ConnectionKey(
         event.consumer_side_spn_session_id, event.provider_side_spn_session_id, event.spn_connection_id
     )
 
 
-def connection_started(event: ConnectionStarted, timestamp: int) -> ConnectionState:
-    """The leg that ``event`` begins."""
+def leg_fields(leg: LegEvent | ConnectionState) -> LegFields:
+    """What another event about the same leg has in common with ``leg``."""
+    return LegFields(
+        realm=leg.realm,
+        network_urn=leg.network_urn,
+        spn_connection_id=leg.spn_connection_id,
+        consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
+        provider_side_spn_session_id=leg.provider_side_spn_session_id,
+        service_urn=leg.service_urn,
+        connection_uid=leg.connection_uid,
+        epoch=leg.epoch,
+    )
+
+
+def connection_started(event: ConnectionStarted | ConnectionSnapshot, timestamp: int) -> ConnectionState:
+    """The leg that ``event`` begins, or has begun at ``timestamp``, without what it has carried since."""
     return ConnectionState(
-        realm=event.realm,
-        network_urn=event.network_urn,
-        spn_connection_id=event.spn_connection_id,
-        consumer_side_spn_session_id=event.consumer_side_spn_session_id,
-        provider_side_spn_session_id=event.provider_side_spn_session_id,
-        service_urn=event.service_urn,
-        connection_uid=event.connection_uid,
-        epoch=event.epoch,
+        **leg_fields(event),
         start_sent_offset=event.start_sent_offset,
         start_receive_offset=event.start_receive_offset,
         start_at=timestamp,
@@ -228,39 +235,6 @@ class Fault:
     kind: FaultKind
     sequence: int
     message: str
-
-
-def _session(event: SessionSnapshot) -> SessionState:
-    return SessionState(
-        realm=event.realm,
-        network_urn=event.network_urn,
-        spn_session_id=event.spn_session_id,
-        spn_end_point=event.spn_end_point,
-        end_point_type=event.end_point_type,
-        service_urn=event.service_urn,
-        instance_id=event.instance_id,
-        weight=event.weight,
-        start_at=event.start_at,
-        total_connection_count=event.total_connection_count,
-    )
-
-
-def _connection(event: ConnectionSnapshot) -> ConnectionState:
-    return ConnectionState(
-        realm=event.realm,
-        network_urn=event.network_urn,
-        spn_connection_id=event.spn_connection_id,
-        consumer_side_spn_session_id=event.consumer_side_spn_session_id,
-        provider_side_spn_session_id=event.provider_side_spn_session_id,
-        service_urn=event.service_urn,
-        connection_uid=event.connection_uid,
-        epoch=event.epoch,
-        start_sent_offset=event.start_sent_offset,
-        start_receive_offset=event.start_receive_offset,
-        start_at=event.start_at,
-        total_sent_bytes=event.total_sent_bytes,
-        total_receive_bytes=event.total_receive_bytes,
-    )
 
 
 @dataclass(slots=True)
@@ -399,13 +373,15 @@ class HubState:
 
     def _open_in_snapshot(self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
         if isinstance(event, SessionSnapshot):
-            session = _session(event)
+            session = session_started(event, event.start_at)
+            session = replace(session, total_connection_count=event.total_connection_count)
             before = self.sessions.get(session.spn_session_id)
             self.sessions[session.spn_session_id] = session
             if self._unseen is not None:
                 self._unseen.sessions.discard(session.spn_session_id)
             return self._differs(recorded, f"session {session.spn_session_id}", before, session)
-        leg = _connection(event)
+        leg = connection_started(event, event.start_at)
+        leg = replace(leg, total_sent_bytes=event.total_sent_bytes, total_receive_bytes=event.total_receive_bytes)
         known = self.connections.get(leg.key)
         self.connections[leg.key] = leg
         if self._unseen is not None:
