@@ -18,7 +18,6 @@ __all__ = [
     "SessionLost",
     "SessionRefused",
     "SpnError",
-    "Unsupported",
     "can_retry",
     "code_name",
 ]
@@ -89,10 +88,6 @@ class SessionLost(SpnError, ConnectionError):
 
 class EndpointClosed(SpnError):
     """The endpoint was closed by its own program, or has failed for good; make another."""
-
-
-class Unsupported(SpnError):
-    """The hub is of a version that can't do what was asked for (D-15)."""
 
 
 class ConnectionRefused(SpnError, ConnectionRefusedError):

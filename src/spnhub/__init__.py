@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         SessionLost,
         SessionRefused,
         SpnError,
-        Unsupported,
     )
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "SessionLost",
     "SessionRefused",
     "SpnError",
-    "Unsupported",
     "__version__",
     "create_consumer_endpoint",
     "create_provider_endpoint",
