@@ -1,0 +1,141 @@
+"""What can happen: the event classes, and the envelope that a journal puts around them.
+
+Events are facts in the past tense, frozen, without clock or identity; :class:`Recorded` adds both. Attribute names are
+the Avro names in snake case (``spnSessionId`` is ``spn_session_id``), so the catalogue in ``schemas/README.md`` is the
+one place that explains fields. Others import from here, not from the modules behind it. Counterparts:
+``schemas/events/*.avsc`` and :mod:`spnhub.schemas.codec`.
+"""
+
+from __future__ import annotations
+
+from spnhub.events.model.connections import (
+    ConnectionEnded,
+    ConnectionLost,
+    ConnectionPaused,
+    ConnectionProgress,
+    ConnectionRefused,
+    ConnectionResumed,
+    ConnectionSnapshot,
+    ConnectionStarted,
+    LegEvent,
+    LegFields,
+    ResumeRefused,
+)
+from spnhub.events.model.event import (
+    DisconnectReason,
+    EndPointType,
+    Event,
+    InstancePhase,
+    TerminateReason,
+)
+from spnhub.events.model.inventory import (
+    InventoryLoaded,
+    InventoryRejected,
+    NetworkAdded,
+    NetworkChanged,
+    NetworkRemoved,
+    NetworkSnapshot,
+    RealmAdded,
+    RealmChanged,
+    RealmRemoved,
+    RealmSnapshot,
+)
+from spnhub.events.model.log import (
+    EventsLost,
+    HubAlive,
+    HubStarted,
+    HubStopped,
+    JournalStalled,
+    SnapshotEnded,
+    SnapshotStarted,
+)
+from spnhub.events.model.record import (
+    EVENT_CLASSES,
+    Recorded,
+    decode,
+    encode,
+    event_id,
+    from_datetime,
+    to_datetime,
+    to_record,
+)
+from spnhub.events.model.services import (
+    InstanceSnapshot,
+    ServiceAdded,
+    ServiceChanged,
+    ServiceRemoved,
+    ServiceSnapshot,
+    ServiceStarted,
+    ServiceStartFailed,
+    ServiceStartRequested,
+    ServiceStopFailed,
+    ServiceStopped,
+    ServiceStopRequested,
+)
+from spnhub.events.model.sessions import (
+    SessionEnded,
+    SessionRefused,
+    SessionSnapshot,
+    SessionStarted,
+    WeightChanged,
+)
+
+__all__ = [
+    "EVENT_CLASSES",
+    "ConnectionEnded",
+    "ConnectionLost",
+    "ConnectionPaused",
+    "ConnectionProgress",
+    "ConnectionRefused",
+    "ConnectionResumed",
+    "ConnectionSnapshot",
+    "ConnectionStarted",
+    "DisconnectReason",
+    "EndPointType",
+    "Event",
+    "EventsLost",
+    "HubAlive",
+    "HubStarted",
+    "HubStopped",
+    "InstancePhase",
+    "InstanceSnapshot",
+    "InventoryLoaded",
+    "InventoryRejected",
+    "JournalStalled",
+    "LegEvent",
+    "LegFields",
+    "NetworkAdded",
+    "NetworkChanged",
+    "NetworkRemoved",
+    "NetworkSnapshot",
+    "RealmAdded",
+    "RealmChanged",
+    "RealmRemoved",
+    "RealmSnapshot",
+    "Recorded",
+    "ResumeRefused",
+    "ServiceAdded",
+    "ServiceChanged",
+    "ServiceRemoved",
+    "ServiceSnapshot",
+    "ServiceStartFailed",
+    "ServiceStartRequested",
+    "ServiceStarted",
+    "ServiceStopFailed",
+    "ServiceStopRequested",
+    "ServiceStopped",
+    "SessionEnded",
+    "SessionRefused",
+    "SessionSnapshot",
+    "SessionStarted",
+    "SnapshotEnded",
+    "SnapshotStarted",
+    "TerminateReason",
+    "WeightChanged",
+    "decode",
+    "encode",
+    "event_id",
+    "from_datetime",
+    "to_datetime",
+    "to_record",
+]

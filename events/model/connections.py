@@ -1,0 +1,174 @@
+"""Events about connections: one leg each, or the conversation that goes from leg to leg (R-4.3, R-4.4, D-1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict
+
+from spnhub.events.model.event import DisconnectReason, EndPointType, Event
+
+__all__ = [
+    "ConnectionEnded",
+    "ConnectionLost",
+    "ConnectionPaused",
+    "ConnectionProgress",
+    "ConnectionRefused",
+    "ConnectionResumed",
+    "ConnectionSnapshot",
+    "ConnectionStarted",
+    "LegEvent",
+    "LegFields",
+    "ResumeRefused",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegEvent(Event):
+    """A fact about one leg of a connection (R-4.3, D-1). Counterpart: :class:`LegFields`, the same as arguments."""
+
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+
+
+class LegFields(TypedDict):
+    """What the events of one leg have in common, as keyword arguments."""
+
+    realm: str | None
+    network_urn: str | None
+    spn_connection_id: str
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStarted(LegEvent):
+    """A leg opened (R-4.4, D-1)."""
+
+    event_type: ClassVar[str] = "startSpnConnection"
+
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionProgress(LegEvent):
+    """What an open leg has carried so far; the deltas are what no event has told of before (D-10)."""
+
+    event_type: ClassVar[str] = "connectionProgress"
+
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int
+    delta_receive_bytes: int
+    elapsed_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionPaused(LegEvent):
+    """A leg's bytes have stopped and the conversation may go on in another; its end follows at once (D-1)."""
+
+    event_type: ClassVar[str] = "connectionPaused"
+
+    sent_offset: int = 0
+    receive_offset: int = 0
+    planned: bool = False
+    code: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionResumed(LegEvent):
+    """A conversation goes on in this leg, whose start came just before (D-1)."""
+
+    event_type: ClassVar[str] = "connectionResumed"
+
+    sent_offset: int = 0
+    receive_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEnded(LegEvent):
+    """A leg ended (R-4.4, D-1, D-10)."""
+
+    event_type: ClassVar[str] = "endSpnConnection"
+
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int = 0
+    delta_receive_bytes: int = 0
+    elapsed_time: float
+    disconnect_reason: DisconnectReason
+    code: int | None = None
+    reason: str = ""
+    suspended: bool = False
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRefused(Event):
+    """The opening of a connection was refused before a provider was asked."""
+
+    event_type: ClassVar[str] = "connectionRefused"
+
+    consumer_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRefused(Event):
+    """An endpoint wanted to go on with a connection and may not, or not here (R-4.7)."""
+
+    event_type: ClassVar[str] = "resumeRefused"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(Event):
+    """A suspended conversation is given up: an endpoint reports that it could not go on (D-1)."""
+
+    event_type: ClassVar[str] = "connectionLost"
+
+    spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSnapshot(LegEvent):
+    """A leg that is open."""
+
+    event_type: ClassVar[str] = "connectionSnapshot"
+
+    start_sent_offset: int = 0
+    start_receive_offset: int = 0
+    start_at: int
+    total_sent_bytes: int = 0
+    total_receive_bytes: int = 0

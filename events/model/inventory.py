@@ -1,0 +1,135 @@
+"""Events about the inventory as it is applied: realms and the hubs in them (R-6.2, D-3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spnhub.events.model.event import Event
+
+__all__ = [
+    "InventoryLoaded",
+    "InventoryRejected",
+    "NetworkAdded",
+    "NetworkChanged",
+    "NetworkRemoved",
+    "NetworkSnapshot",
+    "RealmAdded",
+    "RealmChanged",
+    "RealmRemoved",
+    "RealmSnapshot",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryLoaded(Event):
+    """The inventory is applied from now on (R-6.2); an event for each difference follows."""
+
+    event_type: ClassVar[str] = "inventoryLoaded"
+
+    initial: bool
+    realms_added: int = 0
+    realms_changed: int = 0
+    realms_removed: int = 0
+    networks_added: int = 0
+    networks_changed: int = 0
+    networks_removed: int = 0
+    services_added: int = 0
+    services_changed: int = 0
+    services_removed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryRejected(Event):
+    """A reload found faults and changed nothing."""
+
+    event_type: ClassVar[str] = "inventoryRejected"
+
+    fault_count: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmAdded(Event):
+    """A realm is served from now on."""
+
+    event_type: ClassVar[str] = "realmAdded"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmChanged(Event):
+    """A realm's definition is another from now on."""
+
+    event_type: ClassVar[str] = "realmChanged"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmRemoved(Event):
+    """A realm is no longer served."""
+
+    event_type: ClassVar[str] = "realmRemoved"
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmSnapshot(Event):
+    """A realm that is served."""
+
+    event_type: ClassVar[str] = "realmSnapshot"
+
+    expired_at: int | None = None
+    client_ca: str = ""
+    max_sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAdded(Event):
+    """A hub of the inventory is served from now on (D-3)."""
+
+    event_type: ClassVar[str] = "networkAdded"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkChanged(Event):
+    """The definition of a hub of the inventory is another from now on."""
+
+    event_type: ClassVar[str] = "networkChanged"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRemoved(Event):
+    """A hub of the inventory is no longer served."""
+
+    event_type: ClassVar[str] = "networkRemoved"
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSnapshot(Event):
+    """A hub of the inventory that is served."""
+
+    event_type: ClassVar[str] = "networkSnapshot"
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""

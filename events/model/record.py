@@ -1,0 +1,176 @@
+"""The envelope that a journal puts around an event, and both as Avro.
+
+Counterparts: ``schemas/events/*.avsc`` and :mod:`spnhub.schemas.codec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+from spnhub.events.model import connections, inventory, log, services, sessions
+from spnhub.events.model.event import DisconnectReason, EndPointType, Event, InstancePhase, TerminateReason
+from spnhub.schemas import codec
+from spnhub.schemas.codec import SchemaError
+
+__all__ = [
+    "EVENT_CLASSES",
+    "Recorded",
+    "decode",
+    "encode",
+    "event_id",
+    "from_datetime",
+    "to_datetime",
+    "to_record",
+]
+
+_CLASSES: Final = {
+    name: getattr(module, name)
+    for module in (sessions, connections, inventory, services, log)
+    for name in module.__all__
+}
+
+EVENT_CLASSES: Final[dict[str, type[Event]]] = {name: _CLASSES[name] for name in codec.EVENT_IDS}
+"""Event class by Avro record name, in the order of their schema ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place and time: what is in the journal and in Kafka."""
+
+    hub_id: str
+    journal_id: uuid.UUID
+    sequence: int
+    timestamp: int
+    """Microseconds since 1970, UTC: when it happened."""
+    event: Event
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        """The same in every redelivery and replay (D-4)."""
+        return event_id(self.hub_id, self.journal_id, self.sequence)
+
+
+def event_id(hub_id: str, journal_id: uuid.UUID, sequence: int) -> uuid.UUID:
+    """UUIDv5 of hub, journal and sequence (D-4)."""
+    return uuid.uuid5(journal_id, f"{hub_id}/{sequence}")
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST_TIME: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_TIME: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def to_datetime(timestamp: int) -> datetime:
+    """Microseconds since 1970 as an aware datetime in UTC, exactly."""
+    return _EPOCH + timestamp * _MICROSECOND
+
+
+def from_datetime(moment: datetime) -> int:
+    """An aware datetime as microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def _microseconds(value: Any) -> Any:
+    """A time as we hold it; what isn't one (a schedule's start) stays as it is."""
+    if isinstance(value, int) and not _FIRST_TIME <= value <= _LAST_TIME:
+        raise SchemaError(f"{value} is not a time in microseconds since 1970")
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _uuid(text: str) -> uuid.UUID:
+    """Events of one journal share it: they are many, journals are few."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise SchemaError(f"{text[:50]!r} is not a UUID") from None
+
+
+_FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
+    "end_point_type": EndPointType,
+    "terminate_reason": TerminateReason,
+    "disconnect_reason": DisconnectReason,
+    "first_timestamp": _microseconds,
+    "last_timestamp": _microseconds,
+    "expired_at": _microseconds,
+    "start_at": _microseconds,
+    "started_at": _microseconds,
+    "alive_at": _microseconds,
+    "stopped_at": _microseconds,
+    "since": _microseconds,
+    "phase": InstancePhase,
+    "addresses": tuple,
+    "consumers": tuple,
+    "changed": tuple,
+    "faults": tuple,
+}
+
+_FIELDS: Final = {
+    cls: tuple((f.name, _camel(f.name), _FROM_AVRO.get(f.name)) for f in dataclasses.fields(cls))
+    for cls in EVENT_CLASSES.values()
+}
+"""Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
+
+_CONVERTED: Final = {
+    cls: tuple((attribute, convert) for attribute, _, convert in fields if convert is not None)
+    for cls, fields in _FIELDS.items()
+}
+
+_LISTS: Final = {cls: tuple(name for _, name, convert in fields if convert is tuple) for cls, fields in _FIELDS.items()}
+"""Avro names of the arrays."""
+
+
+def to_record(recorded: Recorded) -> dict[str, Any]:
+    """The Avro record, field names as in the schema, plain values."""
+    event = recorded.event
+    record: dict[str, Any] = {
+        "eventId": str(recorded.event_id),
+        "eventType": event.event_type,
+        "hubId": recorded.hub_id,
+        "journalId": str(recorded.journal_id),
+        "sequence": recorded.sequence,
+        "timestamp": recorded.timestamp,
+    }
+    for attribute, name, _ in _FIELDS[type(event)]:
+        record[name] = getattr(event, attribute)
+    for name in _LISTS[type(event)]:
+        record[name] = list(record[name])
+    return record
+
+
+def encode(recorded: Recorded) -> bytes:
+    """The Confluent frame of a recorded event."""
+    return codec.encode_event(type(recorded.event).__name__, to_record(recorded))
+
+
+def decode(frame: bytes, foreign: codec.ForeignSchemas | None = None) -> Recorded:
+    """A recorded event from its Confluent frame. Fields that this version doesn't know are dropped.
+
+    :param foreign: what its schema id means, where that isn't the repository's.
+    :raises spnhub.schemas.codec.SchemaError: not such a frame.
+    """
+    name, record = codec.decode_event(frame, foreign)
+    cls = EVENT_CLASSES[name]
+    values = {attribute: record[avro_name] for attribute, avro_name, _ in _FIELDS[cls] if avro_name in record}
+    for attribute, convert in _CONVERTED[cls]:
+        if values.get(attribute) is not None:
+            values[attribute] = convert(values[attribute])
+    return Recorded(
+        hub_id=record["hubId"],
+        journal_id=_uuid(record["journalId"]),
+        sequence=record["sequence"],
+        timestamp=_microseconds(record["timestamp"]),
+        event=cls(**values),
+    )

@@ -1,0 +1,95 @@
+"""Events about sessions (R-2.4, R-2.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spnhub.events.model.event import EndPointType, Event, TerminateReason
+
+__all__ = [
+    "SessionEnded",
+    "SessionRefused",
+    "SessionSnapshot",
+    "SessionStarted",
+    "WeightChanged",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    """R-2.5."""
+
+    event_type: ClassVar[str] = "startSpnSession"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str = ""
+    weight: int = 100
+    protocol: str = ""
+    remote_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    """R-2.5."""
+
+    event_type: ClassVar[str] = "endSpnSession"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    total_connection_count: int
+    elapsed_time: float
+    terminate_reason: TerminateReason
+    code: int | None = None
+    reason: str = ""
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRefused(Event):
+    """A handshake or a session request was refused (R-2.2, D-13)."""
+
+    event_type: ClassVar[str] = "sessionRefused"
+
+    spn_end_point: str | None = None
+    end_point_type: EndPointType | None = None
+    service_urn: str | None = None
+    server_name: str | None = None
+    remote_address: str = ""
+    code: int | None = None
+    alert: int | None = None
+    reason: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightChanged(Event):
+    """A provider changed its weight (R-5.3)."""
+
+    event_type: ClassVar[str] = "weightChanged"
+
+    spn_session_id: str
+    service_urn: str
+    old_weight: int
+    new_weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSnapshot(Event):
+    """A session that is open."""
+
+    event_type: ClassVar[str] = "sessionSnapshot"
+
+    spn_session_id: str
+    spn_end_point: str
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str = ""
+    weight: int = 100
+    start_at: int
+    total_connection_count: int = 0
