@@ -13,7 +13,7 @@ from spnhub.actors.inputs import Key
 from spnhub.actors.leg import Leg, LegMessage, Phase, Side, TimedOut, Wait
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
-from spnhub.events.state import ConnectionState
+from spnhub.events.entities import ConnectionState
 
 __all__ = ["ConnectionActor", "ConnectionFailed", "ConnectionGone"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.actors.inputs import ConnectionInput, Key
+from spnhub.events.entities import ConnectionKey
 from spnhub.events.model import DisconnectReason, LegFields
-from spnhub.events.state import ConnectionKey
 
 __all__ = [
     "CloseAnswered",

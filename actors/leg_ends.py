@@ -22,6 +22,7 @@ from spnhub.actors.commands import (
 from spnhub.actors.environment import Decision
 from spnhub.actors.inputs import BytesCarried
 from spnhub.actors.leg import Ending, Leg, Phase, Side
+from spnhub.events.entities import ConnectionState, leg_fields
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,
@@ -32,7 +33,6 @@ from spnhub.events.model import (
     Event,
     ResumeRefused,
 )
-from spnhub.events.state import ConnectionState, leg_fields
 
 __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "progress", "refused"]
 

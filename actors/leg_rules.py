@@ -70,8 +70,8 @@ from spnhub.actors.leg import (
     Wait,
 )
 from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known, progress
+from spnhub.events.entities import ConnectionState
 from spnhub.events.model import ConnectionStarted, DisconnectReason
-from spnhub.events.state import ConnectionState
 
 __all__ = ["chosen", "decide", "opening"]
 

@@ -42,6 +42,7 @@ from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseA
 from spnhub.actors.resumes import refuse_resume
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
+from spnhub.events.entities import SessionState
 from spnhub.events.model import (
     ConnectionRefused,
     DisconnectReason,
@@ -50,7 +51,6 @@ from spnhub.events.model import (
     TerminateReason,
     WeightChanged,
 )
-from spnhub.events.state import SessionState
 
 __all__ = [
     "EndSession",

@@ -25,6 +25,7 @@ from typing import Final, Protocol, Self
 from uuid import UUID
 
 from spnhub.events import journal_checkpoint, model
+from spnhub.events.entities import leg_fields
 from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import (
     FolderLock,
@@ -50,7 +51,7 @@ from spnhub.events.model import (
 )
 from spnhub.events.reader import JournalReader
 from spnhub.events.snapshot import snapshot
-from spnhub.events.state import HubState, leg_fields
+from spnhub.events.state import HubState
 
 __all__ = [
     "EVENT_COST",

@@ -24,8 +24,9 @@ from spnhub.events.definitions import (
     RealmState,
     ServiceState,
 )
+from spnhub.events.entities import ConnectionState, SessionState
 from spnhub.events.model import EndPointType
-from spnhub.events.state import ConnectionState, HubState, RunState, SessionState
+from spnhub.events.state import HubState, RunState
 
 __all__ = ["Checkpoint", "discard", "load", "save"]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from spnhub.events.entities import connection_key
 from spnhub.events.merge import LogKey, log_key
 from spnhub.events.model import (
     ConnectionEnded,
@@ -36,7 +37,7 @@ from spnhub.events.model import (
     SessionStarted,
 )
 from spnhub.events.resumption import Resumptions
-from spnhub.events.state import HubState, connection_key
+from spnhub.events.state import HubState
 
 __all__ = ["BOUNDS", "COUNTERS", "GAUGES", "HISTOGRAMS", "HOUR", "Family", "Histogram", "HubFacts", "Labels", "Metrics"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spnhub.events.definitions import DefinitionState, InstanceState, NetworkState, RealmState
+from spnhub.events.entities import ConnectionState, SessionState, leg_fields
 from spnhub.events.model import (
     ConnectionSnapshot,
     Event,
@@ -20,7 +21,7 @@ from spnhub.events.model import (
     SessionSnapshot,
     SnapshotEnded,
 )
-from spnhub.events.state import ConnectionState, HubState, SessionState, leg_fields
+from spnhub.events.state import HubState
 
 __all__ = ["snapshot"]
 

@@ -7,6 +7,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spnhub.events.entities import (
+    ConnectionKey,
+    ConnectionState,
+    SessionState,
+    apply_connection,
+    apply_session,
+    connection_started,
+    session_started,
+)
 from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
@@ -15,17 +24,7 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
 )
-from spnhub.events.state import (
-    ConnectionKey,
-    ConnectionState,
-    FaultKind,
-    HubState,
-    SessionState,
-    apply_connection,
-    apply_session,
-    connection_started,
-    session_started,
-)
+from spnhub.events.state import FaultKind, HubState
 from tests.events import samples
 from tests.events.samples import NOON
 
