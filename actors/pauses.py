@@ -16,23 +16,29 @@ from spnhub.actors.timers import Timer, Timers
 
 __all__ = ["Pauses"]
 
-_AT_ONCE: Final = 16
-"""Connections on their way, at least."""
 _ROUNDS: Final = 64
-"""More are on their way at once where those that wait would make more rounds than these."""
-_PATIENCE: Final = 0.1
-"""Seconds after which one that is still here counts no more: a shutdown in which nobody answers asks all within 64 of
-them."""
 
 
 class Pauses:
     """The connections of one hub that are to be paused, in order.
 
+    :param at_once: connections on their way, at least; more where others would wait for more than 64 rounds.
+    :param patience: seconds after which one that is still here counts no more. If nobody answers, all have been told
+        after 64 times that.
     :param clock: monotonic seconds; it stands still while actors run.
     :param pause: tells a connection to pause; False: it has ended meanwhile.
     """
 
-    def __init__(self, timers: Timers, clock: Callable[[], float], pause: Callable[[Key], bool]) -> None:
+    def __init__(
+        self,
+        at_once: int,
+        patience: float,
+        timers: Timers,
+        clock: Callable[[], float],
+        pause: Callable[[Key], bool],
+    ) -> None:
+        self._at_once = at_once
+        self._patience = patience
         self._timers = timers
         self._clock = clock
         self._pause = pause
@@ -66,11 +72,11 @@ class Pauses:
 
     def _go_on(self) -> None:
         now = self._clock()
-        limit = max(_AT_ONCE, -(-self._peak // _ROUNDS))
+        limit = max(self._at_once, -(-self._peak // _ROUNDS))
         while self._queue and len(self._under_way) < limit:
             key = self._queue.popleft()
             if self._pause(key):
-                self._under_way[key] = now + _PATIENCE
+                self._under_way[key] = now + self._patience
         if not self._queue:
             self._peak = 0
         self._arm()
