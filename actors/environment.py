@@ -74,6 +74,10 @@ class ActorOptions:
     """Pieces of a reload, of a session's end, or of a look at all connections, at one moment (D-31)."""
     slice_pause: float = 0.004
     """Before the next such slice."""
+    pauses_at_once: int = 16
+    """Connections that a resumable shutdown pauses at a time, at least; more if that would take more than 64 rounds."""
+    pause_patience: float = 0.1
+    """For which one of them may hold up the next."""
     expiry_check: float = 60.0
     """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
     alive_interval: float = 60.0
@@ -169,7 +173,13 @@ class Environment:
         self.wall = 0
         """Microseconds since 1970; never runs backwards (D-11)."""
         self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now)
-        self.pauses = Pauses(self.timers, lambda: self.now, lambda key: self.directory.tell_connection(key, PauseLeg()))
+        self.pauses = Pauses(
+            options.pauses_at_once,
+            options.pause_patience,
+            self.timers,
+            lambda: self.now,
+            lambda key: self.directory.tell_connection(key, PauseLeg()),
+        )
         self._record = record
 
     def carry_out(self, decision: Decision) -> None:

@@ -15,7 +15,7 @@ class Clock:
         self.timers = Timers()
         self.paused: list[Key] = []
         self.absent: set[Key] = set()
-        self.pauses = Pauses(self.timers, lambda: self.now, self._pause)
+        self.pauses = Pauses(16, 0.1, self.timers, lambda: self.now, self._pause)
 
     def _pause(self, key: Key) -> bool:
         if key in self.absent:
