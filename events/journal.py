@@ -15,17 +15,14 @@ Counterparts: :mod:`spnhub.events.journal_files` (layout), :mod:`spnhub.events.r
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, Self
 from uuid import UUID
 
 from spnhub.events import journal_checkpoint, model
-from spnhub.events.entities import leg_fields
 from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import (
     FolderLock,
@@ -33,24 +30,18 @@ from spnhub.events.journal_files import (
     JournalCorrupt,
     JournalError,
     JournalLocked,
-    check_frames,
     open_identity,
     pack_frame,
 )
 from spnhub.events.journal_retention import Bounds, Expired
+from spnhub.events.journal_segments import SEGMENT_SIZE, Segments
 from spnhub.events.journal_sequences import Sequences
 from spnhub.events.journal_writer import Batch, SegmentWriter, WriterThread
 from spnhub.events.model import (
-    ConnectionEnded,
-    DisconnectReason,
     Event,
     EventsLost,
     Recorded,
-    SessionEnded,
-    TerminateReason,
 )
-from spnhub.events.reader import JournalReader
-from spnhub.events.snapshot import snapshot
 from spnhub.events.state import HubState
 
 __all__ = [
@@ -62,19 +53,8 @@ __all__ = [
     "JournalCorrupt",
     "JournalError",
     "JournalLocked",
-    "recover",
 ]
 
-SEGMENT_SIZE: Final = 4 << 20
-"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond. What was held at any
-moment is known from one segment: about 20,000 events, half a second's reading."""
-SEGMENT_ENTRIES: Final = 4096
-"""Things open or defined that a segment of that size is for; with more it is longer in proportion, at most 16 times,
-so that snapshots stay about a quarter of the log."""
-SEGMENTS: Final = 8
-"""Segments at least that a bound by size or age is divided into."""
-SLICE: Final = 64
-"""Events of a snapshot made at one moment: about a millisecond."""
 MEMORY_LIMIT: Final = 64 << 20
 """Bytes of events that may wait for a disk that doesn't take them, objects included; about 50,000 events."""
 CHECKPOINT_EVERY: Final = 50_000
@@ -143,17 +123,8 @@ class Journal:
         self._gap: EventsLost | None = None
         self._declared = False
         self._closed = False
-        self._segment_size = segment_size
-        self._segment_limit = math.inf if bounds.size is None else bounds.size // SEGMENTS
-        self._segment_age = None if bounds.age is None else round(bounds.age * 1_000_000 / SEGMENTS)
-        self._segment_first, self._filled = (1, 0) if position is None else (int(position[0].stem), position[1])
-        self._segment_begun = clock()
-        self._snapshot: Iterator[Event] | None = None
-        """What is still to come of the segment's snapshot."""
-        self._snapshot_due = state.in_snapshot
-        """The last one broke off, or events are missing: a new segment is to begin, whatever the size of this one."""
+        self._segments = Segments(state, position, size=segment_size, bounds=bounds, clock=clock)
         self._fresh = False
-        self._completes = 0
         self._expired: Expired | None = None
         self._thread = WriterThread(
             folder,
@@ -164,7 +135,7 @@ class Journal:
             self._drain,
             sync_interval=sync_interval,
             bounds=bounds,
-            keep_from=0 if state.in_snapshot else self._segment_first,
+            keep_from=0 if state.in_snapshot else self._segments.first,
             clock=clock,
         )
         if sequences.used > state.last_sequence:
@@ -205,7 +176,7 @@ class Journal:
             raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
         try:
             identity = open_identity(folder, hub_id)
-            state, position = _fold(folder, identity)
+            state, position = journal_checkpoint.fold(folder, identity)
             return cls(
                 folder,
                 identity,
@@ -286,12 +257,10 @@ class Journal:
         """
         if self._closed:
             raise JournalError(f"journal {self.folder} is closed")
-        if not self._declare() and not self._entries and self._segment_is_full():
+        if not self._declare() and not self._entries and self._gap is None and self._segments.is_full:
             self._begin_segment()
         recorded = self._add(event, timestamp)
-        if not self._filled:
-            self._segment_begun = self._clock()
-        self._filled += len(self._frames[-1])
+        self._segments.fill(len(self._frames[-1]))
         return recorded
 
     def commit(self) -> int:
@@ -310,10 +279,10 @@ class Journal:
             len(data) + EVENT_COST * len(self._entries),
             checkpoint,
             self._fresh,
-            self._completes,
+            self._segments.completes,
             self._expired,
         )
-        self._fresh, self._completes, self._expired = False, 0, None
+        self._fresh, self._segments.completes, self._expired = False, 0, None
         fits = self._pending == 0 or self._pending + batch.cost <= self._memory_limit
         if fits and (self._gap is None or self._declared):
             if self._gap is not None:
@@ -364,33 +333,15 @@ class Journal:
         self._state.apply(recorded)
         return recorded
 
-    def _segment_is_full(self) -> bool:
-        if self._snapshot is not None or self._gap is not None or not self._filled:
-            return False
-        too_old = self._segment_age is not None and self._clock() - self._segment_begun >= self._segment_age
-        state = self._state
-        entries = len(state.sessions) + len(state.connections) + len(state.definitions.services)
-        size = self._segment_size * min(16.0, max(1.0, entries / SEGMENT_ENTRIES))
-        return self._snapshot_due or too_old or self._filled >= min(size, self._segment_limit)
-
     def _begin_segment(self) -> None:
         """The batch at hand, empty yet, begins a segment, and that begins with a snapshot."""
         self._fresh = True
-        self._snapshot_due = False
-        self._segment_first, self._filled = self._appended + 1, 0
-        self._snapshot = snapshot(self._state)
+        self._segments.begin(self._appended + 1)
         self._go_on_with_snapshot()
 
     def _go_on_with_snapshot(self) -> None:
-        if self._snapshot is None:
-            return
-        count = 0
-        for event in islice(self._snapshot, SLICE):
+        for event in self._segments.next_slice():
             self._add(event, self._state.last_timestamp)
-            count += 1
-        if count < SLICE:
-            self._snapshot = None
-            self._completes = self._segment_first
 
     def _declare_loss_at_start(self, state: HubState) -> None:
         """The machine failed, and took events that may have been seen: none of their numbers is given again."""
@@ -408,12 +359,12 @@ class Journal:
         )
         self.lost += event.count
         self._add(event, moment)
-        self._snapshot_due = True
+        self._segments.break_off()
         self.commit()
 
     def _drop(self, batch: Batch) -> None:
         """Remember what the log will miss. Until that is declared, everything later is dropped too: one gap."""
-        self._snapshot, self._snapshot_due = None, True
+        self._segments.break_off()
         first, last = batch.entries[0], batch.entries[-1]
         gap = self._gap
         times = [recorded.timestamp for recorded in batch.entries]
@@ -460,71 +411,3 @@ class Journal:
                 assert self._expired.lost is not None
                 self._add(self._expired.lost, max(self._clock(), self._state.last_timestamp))
             self.commit()
-
-
-def _fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] | None]:
-    """What is open at the end of the log, and where that is: from the checkpoint on if there is a good one.
-
-    Then segments before the checkpoint's are not looked at: readers, ``spnlog verify`` among them, report damage there.
-    """
-    saved = journal_checkpoint.load(folder, identity.journal_id)
-    if saved is not None:
-        checkpoint, position = saved
-        check_frames(*position)
-        state = checkpoint.to_state()
-        with JournalReader(folder, after=checkpoint.sequence, position=position) as reader:
-            batch = reader.read()
-            if not batch or batch[0][1].sequence > checkpoint.sequence:
-                while batch:
-                    state.apply_all(recorded for _, recorded in batch)
-                    batch = reader.read()
-                return state, reader.position
-    journal_checkpoint.discard(folder)
-    state = HubState()
-    with JournalReader(folder) as reader:
-        while batch := reader.read():
-            state.apply_all(recorded for _, recorded in batch)
-        return state, reader.position
-
-
-def recover(journal: EventJournal) -> list[Recorded]:
-    """End what a crash left open: connections first, then sessions, each with ``error`` and marked as recovered.
-
-    Connections are suspended: their endpoints may go on with them elsewhere.
-
-    Their time is that of the last event in the log, their bytes what the log knows: both lower bounds. Commits.
-    """
-    state = journal.state
-    moment = state.last_timestamp
-    ended: list[Recorded] = []
-    for leg in list(state.connections.values()):
-        event: Event = ConnectionEnded(
-            **leg_fields(leg),
-            start_sent_offset=leg.start_sent_offset,
-            start_receive_offset=leg.start_receive_offset,
-            total_sent_bytes=leg.total_sent_bytes,
-            total_receive_bytes=leg.total_receive_bytes,
-            elapsed_time=leg.elapsed(moment),
-            disconnect_reason=DisconnectReason.ERROR,
-            reason="the hub died",
-            suspended=True,
-            recovered=True,
-        )
-        ended.append(journal.append(event, moment))
-    for session in list(state.sessions.values()):
-        event = SessionEnded(
-            realm=session.realm,
-            network_urn=session.network_urn,
-            spn_session_id=session.spn_session_id,
-            spn_end_point=session.spn_end_point,
-            end_point_type=session.end_point_type,
-            service_urn=session.service_urn,
-            total_connection_count=session.total_connection_count,
-            elapsed_time=session.elapsed(moment),
-            terminate_reason=TerminateReason.ERROR,
-            reason="the hub died",
-            recovered=True,
-        )
-        ended.append(journal.append(event, moment))
-    journal.commit()
-    return ended

@@ -25,10 +25,12 @@ from spnhub.events.definitions import (
     ServiceState,
 )
 from spnhub.events.entities import ConnectionState, SessionState
+from spnhub.events.journal_files import Identity, check_frames
 from spnhub.events.model import EndPointType
+from spnhub.events.reader import JournalReader
 from spnhub.events.state import HubState, RunState
 
-__all__ = ["Checkpoint", "discard", "load", "save"]
+__all__ = ["Checkpoint", "fold", "save"]
 
 _NAME: Final = "checkpoint.json"
 _FORMAT: Final = 2
@@ -158,6 +160,31 @@ def _before(path: Path, offset: int) -> str:
     with path.open("rb") as file:
         file.seek(max(0, offset - _COMPARED))
         return file.read(min(offset, _COMPARED)).hex()
+
+
+def fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] | None]:
+    """What is open at the end of the log, and where that is: from the checkpoint on if there is a good one.
+
+    Then segments before the checkpoint's are not looked at: readers, ``spnlog verify`` among them, report damage there.
+    """
+    saved = load(folder, identity.journal_id)
+    if saved is not None:
+        checkpoint, position = saved
+        check_frames(*position)
+        state = checkpoint.to_state()
+        with JournalReader(folder, after=checkpoint.sequence, position=position) as reader:
+            batch = reader.read()
+            if not batch or batch[0][1].sequence > checkpoint.sequence:
+                while batch:
+                    state.apply_all(recorded for _, recorded in batch)
+                    batch = reader.read()
+                return state, reader.position
+    discard(folder)
+    state = HubState()
+    with JournalReader(folder) as reader:
+        while batch := reader.read():
+            state.apply_all(recorded for _, recorded in batch)
+        return state, reader.position
 
 
 def discard(folder: Path) -> None:

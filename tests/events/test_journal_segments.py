@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from spnhub.events import journal_sequences
-from spnhub.events.journal import SLICE, Journal
+from spnhub.events.journal import Journal
 from spnhub.events.journal_files import segments
 from spnhub.events.journal_retention import Bounds
+from spnhub.events.journal_segments import SLICE
 from spnhub.events.model import EndPointType, EventsLost, Recorded, SnapshotStarted
 from spnhub.events.shipper_position import Position, PositionFile
 from spnhub.events.source import open_source

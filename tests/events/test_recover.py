@@ -17,10 +17,11 @@ import pytest
 
 from spnhub.events import journal as journal_module
 from spnhub.events import journal_checkpoint
-from spnhub.events.journal import Journal, recover
+from spnhub.events.journal import Journal
 from spnhub.events.journal_files import segments
 from spnhub.events.journal_memory import MemoryJournal
 from spnhub.events.model import ConnectionEnded, DisconnectReason, EndPointType, Recorded, TerminateReason
+from spnhub.events.recovery import recover
 from spnhub.events.source import open_source
 from spnhub.events.state import HubState
 from spnhub.events.verify import verify
@@ -32,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 
 WRITER = textwrap.dedent("""
     import asyncio, itertools, pathlib, sys
-    from spnhub.events.journal import Journal, recover
+    from spnhub.events.journal import Journal
+    from spnhub.events.recovery import recover
     from tests.events import samples
 
     async def main():

@@ -12,8 +12,8 @@ from typing import Final
 from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.inputs import LoadInventory, StopHub
 from spnhub.actors.system import ActorSystem
-from spnhub.events.journal import recover
 from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.recovery import recover
 from spnhub.transport.engine import Engine, EngineEvent, ServerIdentity, ServerPolicy
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer

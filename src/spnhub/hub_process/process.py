@@ -19,10 +19,11 @@ import spnhub
 from spnhub import inventory as inventories
 from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorOptions, ActorSystem
-from spnhub.events.journal import Journal, recover
+from spnhub.events.journal import Journal
 from spnhub.events.journal_retention import Bounds
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
+from spnhub.events.recovery import recover
 from spnhub.events.shipper_process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
