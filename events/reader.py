@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from spnhub.events import model
+from spnhub.events.envelope import Envelope, read_envelope
 from spnhub.events.journal_files import (
     HEADER_READ,
     JournalCorrupt,
@@ -35,6 +36,9 @@ _READ_SIZE: Final = 256 * 1024
 """Bytes read at a time: what a reader holds, whatever the size of the log."""
 _POLL: Final = 0.05
 """Seconds between looks at a journal that is followed: one stat or short read each."""
+
+
+_Placed = TypeVar("_Placed", Recorded, Envelope)
 
 
 class JournalReader:
@@ -89,14 +93,21 @@ class JournalReader:
         :param limit: bytes to read at once; more only when a single frame is longer.
         :raises JournalCorrupt: damage that is not an unfinished tail.
         """
+        return self._read(model.decode, limit)
+
+    def read_envelopes(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Envelope]]:
+        """As :meth:`read`, for those who pass frames on: what is in an event isn't looked at."""
+        return self._read(read_envelope, limit)
+
+    def _read(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]]:
         while True:
             if self._fd < 0 and not self._open_next():
                 return []
             size = os.fstat(self._fd).st_size
             if size > self._offset:
-                found = self._frames(limit)
+                found = self._frames(decode, limit)
                 if found is None:
-                    found = self._stuck()
+                    found = self._stuck(decode)
                 if found:
                     return found
                 if found is not None:
@@ -104,7 +115,7 @@ class JournalReader:
             if not self._open_next():
                 return []
 
-    def _frames(self, limit: int) -> list[tuple[bytes, Recorded]] | None:
+    def _frames(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]] | None:
         """Whole frames at the offset; None: there isn't even one."""
         data = os.pread(self._fd, limit, self._offset)
         if len(data) == limit and next_frame(data, 0) is None:
@@ -113,10 +124,10 @@ class JournalReader:
         place = 0
         while (frame := next_frame(data, place)) is not None:
             payload, end = frame
-            recorded = self._decode(payload, self._offset + place)
+            placed = self._decode(decode, payload, self._offset + place)
             place = end
-            if recorded.sequence > self.last_sequence:
-                found.append((payload, recorded))
+            if placed.sequence > self.last_sequence:
+                found.append((payload, placed))
         if place == 0:
             return None
         self._offset += place
@@ -124,18 +135,18 @@ class JournalReader:
             self.last_sequence = found[-1][1].sequence
         return found
 
-    def _decode(self, payload: bytes, offset: int) -> Recorded:
+    def _decode(self, decode: Callable[[bytes], _Placed], payload: bytes, offset: int) -> _Placed:
         assert self._path is not None
         try:
-            recorded = model.decode(payload)
+            placed = decode(payload)
         except SchemaError as exc:
             raise JournalCorrupt(self._path, offset, str(exc)) from exc
-        if (recorded.journal_id, recorded.hub_id) != (self.identity.journal_id, self.identity.hub_id):
-            reason = f"an event of journal {recorded.journal_id}, hub {recorded.hub_id}"
+        if (placed.journal_id, placed.hub_id) != (self.identity.journal_id, self.identity.hub_id):
+            reason = f"an event of journal {placed.journal_id}, hub {placed.hub_id}"
             raise JournalCorrupt(self._path, offset, reason)
-        return recorded
+        return placed
 
-    def _stuck(self) -> list[tuple[bytes, Recorded]] | None:
+    def _stuck(self, decode: Callable[[bytes], _Placed]) -> list[tuple[bytes, _Placed]] | None:
         """There are bytes and no frame: None when that is an unfinished tail, otherwise what a second look shows."""
         size = os.fstat(self._fd).st_size
         has_next = self._next_segment() is not None
@@ -144,7 +155,7 @@ class JournalReader:
         rest = os.pread(self._fd, max(0, size - self._offset), self._offset)
         whole_later = find_frame(rest, 1) is not None
         # The writer may have gone on between the two looks, so what counts is the frame's state after the second.
-        if (found := self._frames(_READ_SIZE)) is not None:
+        if (found := self._frames(decode, _READ_SIZE)) is not None:
             return found
         assert self._path is not None
         if has_next and os.fstat(self._fd).st_size > self._offset:

@@ -21,12 +21,15 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from spnhub.events import model
+from spnhub.events.envelope import Envelope
 from spnhub.events.journal_files import JournalError, segments
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
 from spnhub.events.kafka_topic import (
@@ -37,7 +40,7 @@ from spnhub.events.kafka_topic import (
     ensure_topic,
     reason_of,
 )
-from spnhub.events.model import EventsLost, Recorded
+from spnhub.events.model import EventsLost
 from spnhub.events.reader import JournalReader
 from spnhub.events.registry import RegistryUnavailable, register
 from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
@@ -77,7 +80,7 @@ class Shipper:
         self._journal_id = ""
         self._cluster_id = ""
         self._offsets: dict[int, int] = {}
-        self._ahead: list[tuple[bytes, Recorded]] = []
+        self._ahead: list[tuple[bytes, Envelope]] = []
         """Read from the journal, and not yet in the window."""
         self._window = Window()
         self._limits: dict[int, int] = {}
@@ -201,13 +204,13 @@ class Shipper:
         taken the journal's tail, and its numbers are used again then; to go on would pass events over."""
         self._begin(saved.sequence - 1, 0)
         assert self._reader is not None
-        found = self._reader.read()
+        found = self._reader.read_envelopes()
         if not found:
             # Nothing there is right only if no segment should have it: retention took the one that had.
             known = all(number > saved.sequence for number, _ in segments(self._settings.journal))
         else:
-            frame, recorded = found[0]
-            known = recorded.sequence != saved.sequence or saved.checksum in {0, zlib.crc32(frame)}
+            frame, envelope = found[0]
+            known = envelope.sequence != saved.sequence or saved.checksum in {0, zlib.crc32(frame)}
         self._window = Window(position=saved.sequence, checksum=saved.checksum, read=saved.sequence)
         self._ahead = [item for item in found if item[1].sequence > saved.sequence]
         return known
@@ -232,12 +235,14 @@ class Shipper:
 
     def _read(self) -> list[Entry]:
         assert self._reader is not None
-        found, self._ahead = self._ahead or self._reader.read(), []
-        entries = [Entry.of(frame, recorded) for frame, recorded in found]
+        found, self._ahead = self._ahead or self._reader.read_envelopes(), []
+        entries = [Entry.of(frame, envelope) for frame, envelope in found]
         for entry in entries:
             self._window.add(entry)
-        for _, recorded in found:
-            if isinstance(event := recorded.event, EventsLost):
+        for frame, envelope in found:
+            if envelope.event_type == EventsLost.event_type:
+                event = model.decode(frame).event
+                assert isinstance(event, EventsLost)
                 self._lost.append((event.first_sequence, event.last_sequence))
         return entries
 
@@ -442,8 +447,9 @@ class Shipper:
         )
 
 
+@lru_cache(maxsize=10_000)
 def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
-    """As every Kafka client does it, so that others can find a key's partition."""
+    """As every Kafka client does it, so that others can find a key's partition. Remembered: it is slow, keys are few."""
     place: int = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
     return partitions[place]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from spnhub.events.model import Recorded
+from spnhub.events.envelope import Envelope
 
-__all__ = ["Entry", "Window", "key_of"]
+__all__ = ["Entry", "Window"]
 
 BYTE_LIMIT: Final = 32 << 20
 """Bytes of records waiting for an acknowledgement, what Python adds included."""
@@ -22,12 +22,6 @@ SPAN_LIMIT: Final = 500_000
 """How far acknowledgements may run ahead of one that doesn't come: that many would be sent again after a restart."""
 _OVERHEAD: Final = 600
 """Bytes an entry costs beside its frame."""
-
-
-def key_of(recorded: Recorded) -> bytes:
-    """The record's key in Kafka (D-12): what must stay in order together. Never empty."""
-    service = getattr(recorded.event, "service_urn", None)
-    return str(service or recorded.event.realm or recorded.hub_id).encode()
 
 
 @dataclass(slots=True, eq=False)
@@ -44,13 +38,10 @@ class Entry:
     """Not to be sent before (monotonic seconds)."""
 
     @classmethod
-    def of(cls, frame: bytes, recorded: Recorded) -> Entry:
+    def of(cls, frame: bytes, envelope: Envelope) -> Entry:
         """From the journal's frame, which goes out as it is."""
-        headers = [
-            ("eventId", str(recorded.event_id).encode()),
-            ("eventType", recorded.event.event_type.encode()),
-        ]
-        return cls(recorded.sequence, frame, key_of(recorded), headers)
+        headers = [("eventId", envelope.event_id.encode()), ("eventType", envelope.event_type.encode())]
+        return cls(envelope.sequence, frame, envelope.key, headers)
 
 
 @dataclass(slots=True)

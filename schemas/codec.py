@@ -29,6 +29,7 @@ __all__ = [
     "ForeignSchemas",
     "SchemaError",
     "decode_event",
+    "decode_event_head",
     "decode_packet",
     "encode_event",
     "encode_packet",
@@ -109,6 +110,16 @@ def _plain_schema(schema_id: int) -> Schema:
     return fastavro.parse_schema(_without_logical_types(_text("events", name, version)))
 
 
+@cache
+def _head_schema(schema_id: int, names: frozenset[str]) -> Schema:
+    """The plain schema as far as the last field with one of these names; what is written with the whole begins so."""
+    event_schema(schema_id)  # it is one
+    name, version = _EVENT_BY_ID[schema_id]
+    schema = _without_logical_types(_text("events", name, version))
+    end = max((place for place, field in enumerate(schema["fields"]) if field["name"] in names), default=-1) + 1
+    return fastavro.parse_schema(schema | {"fields": schema["fields"][:end]})
+
+
 def event_schema_text(schema_id: int) -> str:
     """The schema with this id as it is published, JSON.
 
@@ -130,11 +141,14 @@ class ForeignSchemas:
     def __contains__(self, schema_id: int) -> bool:
         return schema_id in self._known
 
-    def learn(self, schema_id: int, text: str) -> None:
-        """Take in a schema. One that isn't of our records is known, too, as such.
+    def learn(self, schema_id: int, text: str | None) -> None:
+        """Take in a schema. One that isn't of our records is known, too, as such; and that there is none (None).
 
         :raises SchemaError: the text isn't an Avro schema.
         """
+        if text is None:
+            self._known[schema_id] = None
+            return
         try:
             schema = fastavro.parse_schema(_without_logical_types(json.loads(text)))
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
@@ -175,11 +189,11 @@ def packet_versions() -> Mapping[int, int]:
 
 
 def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
-    """An event as a Confluent frame, with the newest schema of its record name."""
+    """An event as a Confluent frame, with the newest schema of its record name. UUIDs are text, as when it is read."""
     schema_id = EVENT_IDS[name][_LATEST[name]]
     buffer = io.BytesIO()
     buffer.write(_EVENT_HEADER.pack(0, schema_id))
-    fastavro.schemaless_writer(buffer, event_schema(schema_id), record)
+    fastavro.schemaless_writer(buffer, _plain_schema(schema_id), record)
     return buffer.getvalue()
 
 
@@ -215,7 +229,18 @@ def decode_event(frame: bytes, foreign: ForeignSchemas | None = None) -> tuple[s
         name = _EVENT_BY_ID[schema_id][0]
     else:
         name, schema = foreign.get(schema_id)
-    return name, _read(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
+    return name, _read_all(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
+
+
+def decode_event_head(frame: bytes, names: frozenset[str]) -> Record:
+    """The record of a Confluent frame as :func:`decode_event` gives it, read no further than the last of these fields.
+
+    A name that the record doesn't have is none of its fields. What comes behind isn't looked at, so it isn't judged.
+
+    :raises SchemaError: not such a frame.
+    """
+    schema_id = event_schema_id(frame)
+    return _read(io.BytesIO(frame), _EVENT_HEADER.size, _head_schema(schema_id, names), f"event schema {schema_id}")
 
 
 def encode_packet(name: str, record: Mapping[str, Any], version: int = 1) -> bytes:
@@ -244,17 +269,22 @@ def decode_packet(kind: int, version: int, datum: bytes) -> tuple[str, Record]:
     :raises SchemaError: unknown kind or version, or bytes that don't fit.
     """
     schema = _packet_schema(kind, version)
-    return _PACKET_BY_KIND[kind], _read(datum, 0, schema, f"packet kind {kind} version {version}")
+    return _PACKET_BY_KIND[kind], _read_all(datum, 0, schema, f"packet kind {kind} version {version}")
 
 
-def _read(data: bytes, start: int, schema: Schema, what: str) -> Record:
+def _read_all(data: bytes, start: int, schema: Schema, what: str) -> Record:
     buffer = io.BytesIO(data)
+    record = _read(buffer, start, schema, what)
+    if buffer.tell() != len(data):
+        raise SchemaError(f"{len(data) - buffer.tell()} bytes too many for {what}")
+    return record
+
+
+def _read(buffer: io.BytesIO, start: int, schema: Schema, what: str) -> Record:
     buffer.seek(start)
     try:
         record = fastavro.schemaless_reader(buffer, schema, None)
     except (EOFError, IndexError, ValueError, TypeError, OverflowError, struct.error) as exc:
         raise SchemaError(f"bytes do not fit {what}: {exc}") from exc
-    if buffer.tell() != len(data):
-        raise SchemaError(f"{len(data) - buffer.tell()} bytes too many for {what}")
     assert isinstance(record, dict)
     return record

@@ -18,11 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.partitioner import DefaultPartitioner
 
+from spnhub.events import model
+from spnhub.events.envelope import read_envelope
 from spnhub.events.journal import Journal
 from spnhub.events.kafka import KafkaSource
 from spnhub.events.kafka_settings import ShipperSettings
 from spnhub.events.model import Recorded, SessionRefused
-from spnhub.events.shipper_window import key_of
 from spnhub.events.verify import verify
 from tests.events.samples import events_lost
 from tests.support.kafka import KafkaBroker
@@ -234,7 +235,7 @@ async def test_drain_of_nothing(killable_kafka: KafkaBroker, journal: Journal, s
 
 def partition_of(recorded: Recorded) -> int:
     """As any Kafka client with the default partitioner has it."""
-    return int(DefaultPartitioner()(key_of(recorded), list(range(6)), []))
+    return int(DefaultPartitioner()(read_envelope(model.encode(recorded)).key, list(range(6)), []))
 
 
 async def alter_topic(settings: ShipperSettings, max_message_bytes: str) -> None:

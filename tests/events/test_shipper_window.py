@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.events import model
+from spnhub.events.envelope import read_envelope
 from spnhub.events.model import ConnectionRefused, Recorded, SessionRefused
 from spnhub.events.shipper_position import Position, PositionFile, shipped_sequence
-from spnhub.events.shipper_window import Entry, Window, key_of
+from spnhub.events.shipper_window import Entry, Window
 
 _JOURNAL = uuid.UUID(int=7)
 _REFUSED = SessionRefused(realm=None, network_urn=None)
@@ -22,8 +23,8 @@ _REFUSED = SessionRefused(realm=None, network_urn=None)
 
 def entry(sequence: int) -> Entry:
     """An entry of the window."""
-    recorded = Recorded("hub-1", _JOURNAL, sequence, sequence, _REFUSED)
-    return Entry.of(model.encode(recorded), recorded)
+    frame = model.encode(Recorded("hub-1", _JOURNAL, sequence, sequence, _REFUSED))
+    return Entry.of(frame, read_envelope(frame))
 
 
 def test_key() -> None:
@@ -43,7 +44,7 @@ def test_key() -> None:
         replace(_REFUSED, realm="r", service_urn="urn:t"),
         _REFUSED,
     ]
-    keys = [key_of(Recorded("hub-1", _JOURNAL, 1, 1, event)) for event in events]
+    keys = [read_envelope(model.encode(Recorded("hub-1", _JOURNAL, 1, 1, event))).key for event in events]
     assert keys == [b"urn:s", b"r", b"r", b"urn:t", b"hub-1"]
 
 
