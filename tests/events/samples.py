@@ -29,6 +29,7 @@ from spnhub.events.model import (
     InventoryLoaded,
     InventoryRejected,
     JournalStalled,
+    LegFields,
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
@@ -97,6 +98,21 @@ def session_ended(
     )
 
 
+def leg_fields(
+    uid: str = "ab" * 16, ident: str = "4-1", consumer: str = "c1", provider: str = "p1", epoch: int = 0
+) -> LegFields:
+    return LegFields(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_connection_id=ident,
+        consumer_side_spn_session_id=consumer,
+        provider_side_spn_session_id=provider,
+        service_urn=SERVICE,
+        connection_uid=uid,
+        epoch=epoch,
+    )
+
+
 def connection_started(
     uid: str = "ab" * 16,
     *,
@@ -107,14 +123,7 @@ def connection_started(
     start: tuple[int, int] = (0, 0),
 ) -> ConnectionStarted:
     return ConnectionStarted(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id=ident,
-        consumer_side_spn_session_id=consumer,
-        provider_side_spn_session_id=provider,
-        service_urn=SERVICE,
-        connection_uid=uid,
-        epoch=epoch,
+        **leg_fields(uid, ident, consumer, provider, epoch),
         start_sent_offset=start[0],
         start_receive_offset=start[1],
     )
@@ -136,14 +145,7 @@ def connection_ended(
 ) -> ConnectionEnded:
     """``told``: by progress events before."""
     return ConnectionEnded(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id=ident,
-        consumer_side_spn_session_id=consumer,
-        provider_side_spn_session_id=provider,
-        service_urn=SERVICE,
-        connection_uid=uid,
-        epoch=epoch,
+        **leg_fields(uid, ident, consumer, provider, epoch),
         start_sent_offset=start[0],
         start_receive_offset=start[1],
         total_sent_bytes=total[0],
@@ -171,14 +173,7 @@ def connection_progress(
     """``delta``: as many as ``total``."""
     sent, receive = total if delta is None else delta
     return ConnectionProgress(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id=ident,
-        consumer_side_spn_session_id=consumer,
-        provider_side_spn_session_id=provider,
-        service_urn=SERVICE,
-        connection_uid=uid,
-        epoch=epoch,
+        **leg_fields(uid, ident, consumer, provider, epoch),
         start_sent_offset=start[0],
         start_receive_offset=start[1],
         total_sent_bytes=total[0],
@@ -203,13 +198,7 @@ def session_refused() -> SessionRefused:
 
 def connection_paused(uid: str = "ab" * 16, *, planned: bool, end: tuple[int, int] = (100, 2000)) -> ConnectionPaused:
     return ConnectionPaused(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id="4-1",
-        consumer_side_spn_session_id="c1",
-        provider_side_spn_session_id="p1",
-        service_urn=SERVICE,
-        connection_uid=uid,
+        **leg_fields(uid),
         sent_offset=end[0],
         receive_offset=end[1],
         planned=planned,
@@ -258,17 +247,6 @@ _MANAGED: dict[str, Any] = {
     "stop_at": "0 22 ? * MON-FRI *",
 }
 
-_LEG: dict[str, Any] = {
-    "realm": "acme",
-    "network_urn": NETWORK,
-    "spn_connection_id": "8-4",
-    "consumer_side_spn_session_id": "c1",
-    "provider_side_spn_session_id": "p1",
-    "service_urn": SERVICE,
-    "connection_uid": "ab" * 16,
-    "epoch": 1,
-}
-
 EACH: tuple[Event, ...] = (
     session_started("p1", EndPointType.PROVIDER),
     session_ended("p1", EndPointType.PROVIDER, count=2, elapsed=12.25),
@@ -306,8 +284,15 @@ EACH: tuple[Event, ...] = (
     ServiceStopRequested(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
     ServiceStopped(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="idle"),
     ServiceStopFailed(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="busy", attempt=3),
-    ConnectionPaused(**_LEG, sent_offset=100, receive_offset=2000, planned=True, code=38, reason="the hub stops"),
-    ConnectionResumed(**_LEG, sent_offset=100, receive_offset=1990),
+    ConnectionPaused(
+        **leg_fields(ident="8-4", epoch=1),
+        sent_offset=100,
+        receive_offset=2000,
+        planned=True,
+        code=38,
+        reason="the hub stops",
+    ),
+    ConnectionResumed(**leg_fields(ident="8-4", epoch=1), sent_offset=100, receive_offset=1990),
     ResumeRefused(
         realm="acme",
         network_urn=NETWORK,
@@ -368,14 +353,7 @@ RUNS: tuple[Event, ...] = (
         total_connection_count=3,
     ),
     ConnectionSnapshot(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id="4-1",
-        consumer_side_spn_session_id="c1",
-        provider_side_spn_session_id="p1",
-        service_urn=SERVICE,
-        connection_uid="ab" * 16,
-        epoch=1,
+        **leg_fields(epoch=1),
         start_sent_offset=10,
         start_receive_offset=20,
         start_at=NOON,
