@@ -6,6 +6,9 @@ they can't differ. Counterpart: :mod:`spnhub.events.model`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from spnhub.events.model import (
@@ -46,6 +49,15 @@ _LINES: Final[dict[type[Event], tuple[str, ...]]] = {
     ),
 }
 
+
+def _getter(name: str) -> Callable[[Recorded], object]:
+    attribute = re.sub("[A-Z]", lambda capital: "_" + capital[0].lower(), name)
+    return attrgetter(attribute if attribute in Recorded.__slots__ else f"event.{attribute}")
+
+
+_FIELDS: Final = {cls: tuple((name, _getter(name)) for name in names) for cls, names in _LINES.items()}
+"""Each name and what gets its value: a line is made for every session and connection, so it isn't taken out of all."""
+
 _TIMES: Final = frozenset(
     {
         "aliveAt",
@@ -71,13 +83,12 @@ def lifecycle_line(recorded: Recorded) -> Line | None:
 
     ``timestamp`` is the event's own, elapsedTime a number of seconds, byte counts are integers.
     """
-    names = _LINES.get(type(recorded.event))
-    if names is None:
+    fields = _FIELDS.get(type(recorded.event))
+    if fields is None:
         return None
-    record = to_record(recorded)
     line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": recorded.event.event_type}
-    for name in names:
-        line[name] = _plain(record[name])
+    for name, get in fields:
+        line[name] = _plain(get(recorded))
     return line
 
 

@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -92,7 +93,7 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     for name, value in event.items():
         if not isinstance(value, (str, bytes)):
             continue
-        if _SECRET_NAMES.search(name):
+        if _is_secret(name):
             event[name] = "(hidden)"
         elif isinstance(value, str):
             if "-----BEGIN " in value:
@@ -100,6 +101,11 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
         elif b"-----BEGIN " in value:
             event[name] = "(PEM)"
     return event
+
+
+@lru_cache(maxsize=1000)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 class _Lines:
