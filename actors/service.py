@@ -6,32 +6,26 @@ It is the parent of the sessions and connections of its service, and keeps their
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pykka import ActorRef
 
-from spnhub.actors import inputs, leg_ends, leg_rules
+from spnhub.actors import inputs, leg_ends
 from spnhub.actors import instance as rules
 from spnhub.actors.admission import Refusal, accept_session, refuse_session, role_fault
 from spnhub.actors.codes import Code
-from spnhub.actors.connection import ConnectionActor, ConnectionFailed, ConnectionGone
+from spnhub.actors.connection import ConnectionFailed, ConnectionGone
 from spnhub.actors.definitions import Availability, ServiceDefinition
-from spnhub.actors.environment import ConnectionEntry, Decision, Environment, SessionEntry
-from spnhub.actors.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
+from spnhub.actors.environment import Decision, Environment, SessionEntry
+from spnhub.actors.inputs import Key, ResumeRequested, SessionRequested
 from spnhub.actors.instance import Instance, Situation
 from spnhub.actors.leg import (
-    Leg,
-    LegFacts,
     MustEnd,
-    NoProvider,
-    Phase,
-    ProviderChosen,
-    Resume,
     Side,
-    StartTrouble,
 )
+from spnhub.actors.openings import Openings
 from spnhub.actors.plan import ServiceKey, not_allowed, service_event
 from spnhub.actors.resumes import LegNames, refuse_resume
 from spnhub.actors.resuming import Held, HoldOver, Resuming
@@ -111,12 +105,11 @@ class ServiceActor(EventLoopActor):
         """As far as it has been taken notice of; what counts is the table's."""
         self._roster = Roster()
         self._names = LegNames()
+        self._openings = Openings(env, self.actor_ref, self._roster, self._names)
         self._held = Held(env, self.actor_ref, self._roster.choice.release)
         self._resuming = Resuming(
             env, self._roster, self._names, self._held, fault=self._leg_fault, begin=self._begin_resume
         )
-        self._waiting: dict[Key, None] = {}
-        """Openings that wait for a provider, oldest first."""
         self._failed: dict[int, SessionEnding] = {}
         """Sessions whose actor has failed and whose legs are ending."""
         self._stopping: set[EndPointType] = set()
@@ -169,7 +162,7 @@ class ServiceActor(EventLoopActor):
             return
         self._roster.choice.add(request.session, request.weight)
         self._look()
-        self._serve_waiting()
+        self._openings.serve()
 
     def _session_fault(self, request: SessionRequested) -> Refusal | None:
         definition = self._definition
@@ -207,11 +200,11 @@ class ServiceActor(EventLoopActor):
 
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
         self._roster.choice.set_suspect(message.session, message.suspect)
-        self._serve_waiting()
+        self._openings.serve()
 
     def _weighed(self, message: Weighed) -> None:
         self._roster.choice.set_weight(message.session, message.weight)
-        self._serve_waiting()
+        self._openings.serve()
 
     def _session_leaves(self, message: SessionLeaves) -> None:
         self._provider_left(message.session)
@@ -219,7 +212,7 @@ class ServiceActor(EventLoopActor):
     def _provider_left(self, session: int) -> None:
         if self._roster.put_out(session):
             self._look()
-            if self._waiting and not len(self._roster.choice):
+            if len(self._openings) and not len(self._roster.choice):
                 self._upkeep.decide(rules.need, rules.PAYLOAD)
 
     def _session_gone(self, message: SessionGone) -> None:
@@ -274,12 +267,12 @@ class ServiceActor(EventLoopActor):
         else:
             provider = self._roster.choice.acquire()
             if provider is not None:
-                leg = self._leg(key, consumer, request)
-                self._spawn_leg(leg_rules.chosen(leg, _chosen(self._roster.sessions[provider])))
+                self._openings.open(consumer, request, provider)
+                self._look()
                 return
-            if self._on_demand and len(self._waiting) < self._env.options.waiting_openings:
-                self._waiting[key] = None
-                self._spawn_leg(self._leg(key, consumer, request))
+            if self._on_demand and len(self._openings) < self._env.options.waiting_openings:
+                self._openings.wait(consumer, request)
+                self._look()
                 self._upkeep.decide(rules.need, rules.PAYLOAD)
                 return
             refusal = refuse_connection(consumer, request, *self._no_provider())
@@ -306,54 +299,8 @@ class ServiceActor(EventLoopActor):
         return None if fault is None else (Code.WITHDRAWN, fault)
 
     def _begin_resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
-        leg = leg_rules.chosen(self._leg(request.key, consumer, request), _chosen(provider))
-        asked = Resume(request.received_offset, request.finished, request.code)
-        self._spawn_leg(replace(leg, phase=Phase.INVITING, resume=asked))
-
-    def _leg(self, key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
-        facts = LegFacts(
-            key=key,
-            realm=consumer.realm,
-            network_urn=consumer.network_urn,
-            service_urn=consumer.service_urn,
-            consumer_side_spn_session_id=consumer.spn_session_id,
-            consumer_peer=consumer.spn_end_point,
-            connection_uid=request.connection_uid,
-            epoch=request.epoch,
-        )
-        return Leg(facts, Phase.WAITING)
-
-    def _spawn_leg(self, leg: Leg) -> None:
-        directory, key = self._env.directory, leg.facts.key
-        name = (leg.facts.connection_uid, leg.facts.epoch)
-        ref = self._env.dispatcher.start(ConnectionActor, self._env, self.actor_ref, leg)
-        entry = directory.connections[key] = ConnectionEntry(ref, None, name)
-        self._names.add(*name, key)
-        directory.sessions[key.session].legs[name] = key
-        if leg.facts.provider is not None:
-            self._hang_on(entry, key, leg.facts.provider)
+        self._openings.resume(consumer, request, provider)
         self._look()
-
-    def _hang_on(self, entry: ConnectionEntry, key: Key, provider: int) -> None:
-        entry.provider = provider
-        self._env.directory.sessions[provider].legs[entry.name] = key
-
-    def _serve_waiting(self) -> None:
-        """Give those who wait to the providers that there are."""
-        directory = self._env.directory
-        while self._waiting:
-            provider = self._roster.choice.acquire()
-            if provider is None:
-                return
-            key = next(iter(self._waiting))
-            del self._waiting[key]
-            self._hang_on(directory.connections[key], key, provider)
-            directory.tell_connection(key, _chosen(self._roster.sessions[provider]))
-
-    def _refuse_waiting(self, code: Code, reason: str) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for key in waiting:
-            self._env.directory.tell_connection(key, NoProvider(code, reason))
 
     def _connection_failed(self, message: ConnectionFailed) -> None:
         leg = message.leg
@@ -370,7 +317,7 @@ class ServiceActor(EventLoopActor):
         connection = directory.connections.pop(key)
         self._env.pauses.gone(key)
         self._names.remove(*connection.name)
-        self._waiting.pop(key, None)
+        self._openings.gone(key)
         sessions = [key.session]
         if connection.provider is not None:
             if held and connection.provider in self._roster.choice:
@@ -411,8 +358,8 @@ class ServiceActor(EventLoopActor):
         self._cut()
         if definition is not None and old != definition.availability:
             self._upkeep.decide(rules.redefined, old)
-        if self._waiting and not self._on_demand:
-            self._refuse_waiting(*self._no_provider())
+        if len(self._openings) and not self._on_demand:
+            self._openings.refuse(*self._no_provider())
 
     def _cut(self) -> None:
         """End the sessions that aren't allowed any more, and only those; a few at a time, without a choice at once."""
@@ -452,7 +399,7 @@ class ServiceActor(EventLoopActor):
             availability=self._availability,
             providers=len(self._roster.choice),
             consumers=self._roster.roles[EndPointType.CONSUMER],
-            waiting=len(self._waiting),
+            waiting=len(self._openings),
             legs=len(self._names) + len(self._held),
             closing=bool(self._stopping),
             now=self._env.now,
@@ -477,20 +424,19 @@ class ServiceActor(EventLoopActor):
             for session in self._roster.retired:
                 self._held.provider_gone(session)
             if not after.afterwards:
-                self._refuse_waiting(Code.START_FAILED, f"{urn} is being stopped")
+                self._openings.refuse(Code.START_FAILED, f"{urn} is being stopped")
         elif before.phase is stopping and after.phase is rules.Phase.RUNNING:
             self._take_back()
-            self._serve_waiting()
+            self._openings.serve()
         elif before.phase is stopping and after.phase is not stopping:
             for session in sorted(self._roster.retired):
                 ending = by_hub(Code.SHUTDOWN, "the service was stopped")
                 self._env.directory.tell_session(session, EndSession(ending))
             self._roster.retired.clear()
         elif before.phase is rules.Phase.STARTING and after.phase is rules.Phase.STOPPED:
-            self._refuse_waiting(Code.START_FAILED, f"{urn} could not be started: {after.failure}")
+            self._openings.refuse(Code.START_FAILED, f"{urn} could not be started: {after.failure}")
         elif after.failure != before.failure and after.failure:
-            for key in self._waiting:
-                self._env.directory.tell_connection(key, StartTrouble(after.failure))
+            self._openings.trouble(after.failure)
 
     def _take_back(self) -> None:
         for session in sorted(self._roster.retired):
@@ -519,10 +465,6 @@ class ServiceActor(EventLoopActor):
     def _report_stopped(self, role: EndPointType) -> None:
         if not self._roster.roles[role]:
             self._parent.tell(SessionsStopped(role, self.actor_ref))
-
-
-def _chosen(provider: SessionRequested) -> ProviderChosen:
-    return ProviderChosen(provider.session, provider.spn_session_id, provider.spn_end_point, provider.instance_id)
 
 
 _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {

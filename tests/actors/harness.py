@@ -228,7 +228,7 @@ class Bench:
                 held: Any = actor
                 roster = held._roster
                 assert (roster.sessions, roster.identities, roster.retired, len(roster.choice)) == ({}, {}, set(), 0)
-                assert (len(held._names), held._failed, held._waiting) == (0, {}, {})
+                assert (len(held._names), held._failed, len(held._openings)) == (0, {}, 0)
                 assert (len(held._held), held._names._confirmed) == (0, {})
         assert +env.directory.realm_sessions == {}
 
