@@ -23,9 +23,9 @@ from spnhub.events.kafka_merge import Item, Merger
 from spnhub.events.kafka_settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
 from spnhub.events.kafka_topic import KafkaUnavailable, LastWarning, client_arguments, reason_of, topic_partitions
 from spnhub.events.model import Recorded
-from spnhub.events.registry import RegistryUnavailable, fetch
+from spnhub.events.registry import RegistryUnavailable, learn
 from spnhub.events.source import SourceError
-from spnhub.schemas.codec import ForeignSchemas, SchemaError, event_schema_id
+from spnhub.schemas.codec import ForeignSchemas, SchemaError
 
 __all__ = ["KafkaSettings", "KafkaSettingsError", "KafkaSource", "Unreadable", "parse_kafka_url"]
 
@@ -61,7 +61,7 @@ class KafkaSource:
         self.name = f"kafka://{source.bootstrap_servers}/{source.topic}"
         self.ordered = True
         self.unreadable: list[Unreadable] = []
-        """Records that are no events of ours: passed over, the first hundred kept here."""
+        """Records that are no events known here: passed over, the first hundred kept here."""
         self.unreadable_count = 0
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
@@ -194,25 +194,16 @@ class KafkaSource:
     async def _decode(self, record: Any) -> Item | None:
         frame = record.value or b""
         try:
-            if self._foreign is not None and (number := event_schema_id(frame)) not in self._foreign:
-                await self._learn(self._foreign, number)
+            if self._foreign is not None and self.settings.schema_registry is not None:
+                await learn(self._foreign, self.settings.schema_registry, frame)
             return frame, model.decode(frame, self._foreign)
+        except RegistryUnavailable as exc:
+            raise SourceError(f"{self.name}: {exc}") from exc
         except (SchemaError, KeyError) as exc:
             self.unreadable_count += 1
             if len(self.unreadable) < _UNREADABLE_LIMIT:
                 self.unreadable.append((record.partition, record.offset, str(exc)))
             return None
-
-    async def _learn(self, foreign: ForeignSchemas, schema_id: int) -> None:
-        """What the registry says of an id.
-
-        :raises SourceError: the registry doesn't say.
-        """
-        assert self.settings.schema_registry is not None
-        try:
-            foreign.learn(schema_id, await fetch(self.settings.schema_registry, schema_id))
-        except RegistryUnavailable as exc:
-            raise SourceError(f"{self.name}: {exc}") from exc
 
 
 def _now() -> float:

@@ -1,10 +1,11 @@
 """A member of a consumer group: processes share a topic's partitions, and each folds those that it has.
 
-A partition's fold is a function of what the partition holds, so whoever gets a partition makes the fold anew from the
-partition's beginning, and it is the same. A member keeps what it has over a rebalance; partitions stay where they are
-as far as possible (sticky assignment). What is folded is committed: so everybody sees how far the group is, and a fold
-that is being made anew isn't shown before it is there again. Bound: reading a partition from its beginning, which its
-retention limits. Counterparts: :mod:`spnhub.events.metrics` (a fold), :mod:`spnhub.analytics`.
+A partition's fold is a function of what the partition holds (a hub's start is in each), so whoever gets a partition
+makes the fold anew from the partition's beginning, and it is the same. A member keeps what it has over a rebalance;
+partitions stay where they are as far as possible (sticky assignment). What is folded is committed: so all see how
+far the group is, and a fold that is being made anew isn't shown before it is there again. Bound: reading a partition
+from its beginning, which its retention limits. Counterparts: :mod:`spnhub.events.metrics` (a fold),
+:mod:`spnhub.events.registry` (what other schema ids mean), :mod:`spnhub.analytics`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from spnhub.events import model
 from spnhub.events.kafka_settings import KafkaSettings
 from spnhub.events.kafka_topic import KafkaUnavailable, LastWarning, client_arguments, reason_of, topic_partitions
 from spnhub.events.model import Recorded
-from spnhub.schemas.codec import SchemaError
+from spnhub.events.registry import RegistryUnavailable, learn
+from spnhub.schemas.codec import ForeignSchemas, SchemaError
 
 __all__ = ["Fold", "Followed", "KafkaGroup"]
 
@@ -38,6 +40,8 @@ _HEARTBEAT_MS: Final = 1_000
 _BACKOFF: Final = 5.0
 """Longest pause between attempts to reach Kafka, in seconds."""
 _STOP_TIMEOUT: Final = 5.0
+_UNREADABLE_LIMIT: Final = 10
+"""Records of a partition that are reported one by one; all are counted."""
 
 
 class Fold(Protocol):
@@ -67,7 +71,7 @@ class Followed(Generic[F]):
     """Where it ended when last heard of."""
     redelivered: int = 0
     unreadable: int = 0
-    """Records that are no events of ours; passed over."""
+    """Records that are no events known here; passed over."""
     delay: float = 0.0
     """Seconds between the last event and its folding."""
 
@@ -97,6 +101,7 @@ class KafkaGroup(Generic[F]):
         self._make = make
         self._report = report
         self._wall = wall
+        self._foreign = None if settings.schema_registry is None else ForeignSchemas()
         self._news = False
         self._committed: dict[int, int] = {}
         self._commit_at = 0.0
@@ -122,7 +127,7 @@ class KafkaGroup(Generic[F]):
                     self._report("serve.connected", topic=self._settings.topic)
                 pause, complaint = 0.1, ""
                 await self._session()
-            except (KafkaUnavailable, KafkaError, OSError, TimeoutError) as exc:
+            except (KafkaUnavailable, RegistryUnavailable, KafkaError, OSError, TimeoutError) as exc:
                 reason = reason_of(exc)
                 if reason != complaint:
                     self._report("serve.unavailable", topic=self._settings.topic, reason=reason)
@@ -167,7 +172,7 @@ class KafkaGroup(Generic[F]):
         for place, records in found.items():
             followed = self.followed.get(place.partition)
             if followed is not None:
-                self._take(followed, records)
+                await self._take(followed, records)
         for place in consumer.assignment():
             followed = self.followed.get(place.partition)
             if followed is not None and place in consumer.assignment():
@@ -177,16 +182,22 @@ class KafkaGroup(Generic[F]):
                 await self._commit(consumer)
         await asyncio.sleep(0)
 
-    def _take(self, followed: Followed[F], records: Iterable[Any]) -> None:
+    async def _take(self, followed: Followed[F], records: Iterable[Any]) -> None:
         recorded: Recorded | None = None
         for record in records:
-            followed.position = record.offset + 1
+            frame = record.value or b""
             try:
-                recorded = model.decode(record.value or b"")
-            except (SchemaError, KeyError):
+                if self._foreign is not None and self._settings.schema_registry is not None:
+                    await learn(self._foreign, self._settings.schema_registry, frame)
+                recorded = model.decode(frame, self._foreign)
+            except (SchemaError, KeyError) as exc:
                 followed.unreadable += 1
-                continue
-            followed.redelivered += not followed.fold.apply(recorded)
+                if followed.unreadable <= _UNREADABLE_LIMIT:
+                    place = {"partition": followed.number, "offset": record.offset}
+                    self._report("serve.unreadable", **place, reason=str(exc))
+            else:
+                followed.redelivered += not followed.fold.apply(recorded)
+            followed.position = record.offset + 1
         if recorded is not None:
             followed.delay = max(0.0, self._wall() - recorded.timestamp / 1_000_000)
 

@@ -2,8 +2,9 @@
 
 Each number has labels; the hub is always the first of them, and the others are those of the hub's own ``/metrics``, so
 that the two can be compared. A pure fold of bounded memory: what is open, the kinds of labels, a few hundred bytes for
-each journal, and :class:`spnhub.events.resumption.Resumptions`. ``spnlog metrics`` and ``spnlog serve`` show the same.
-Counterparts: :mod:`spnhub.ops.metrics` (the hub's own), :mod:`spnhub.events.report` (for people and programs).
+each journal, and :class:`spnhub.events.resumption.Resumptions`. ``spnlog metrics`` shows those of the whole log,
+``spnlog serve`` those of each hub since its start, as the hub itself does. Counterparts: :mod:`spnhub.ops.metrics` (the
+hub's own), :mod:`spnhub.events.report` (for people and programs).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import bisect
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from spnhub.events.entities import connection_key
 from spnhub.events.merge import LogKey, log_key
@@ -25,6 +26,7 @@ from spnhub.events.model import (
     ConnectionResumed,
     ConnectionSnapshot,
     ConnectionStarted,
+    HubStarted,
     InventoryLoaded,
     InventoryRejected,
     Recorded,
@@ -39,7 +41,19 @@ from spnhub.events.model import (
 from spnhub.events.resumption import Resumptions
 from spnhub.events.state import HubState
 
-__all__ = ["BOUNDS", "COUNTERS", "GAUGES", "HISTOGRAMS", "HOUR", "Family", "Histogram", "HubFacts", "Labels", "Metrics"]
+__all__ = [
+    "BOUNDS",
+    "COUNTERS",
+    "GAUGES",
+    "HISTOGRAMS",
+    "HOUR",
+    "Family",
+    "Histogram",
+    "HubFacts",
+    "Labels",
+    "Metrics",
+    "refused_service",
+]
 
 Labels = tuple[str, ...]
 
@@ -58,6 +72,10 @@ class Family(NamedTuple):
 
 
 _SERVICE: Final = ("hub", "realm", "service")
+
+_OF_A_SERVICE: Final = 16
+"""Codes below are of the protocol or the hub as a whole (:mod:`spnhub.actors.codes`, transport/PROTOCOL.md)."""
+_UNKNOWN_SERVICE: Final = 17
 
 GAUGES: Final[dict[str, Family]] = {
     "sessions": Family("Sessions that are open.", (*_SERVICE, "type")),
@@ -79,7 +97,7 @@ COUNTERS: Final[dict[str, Family]] = {
     "bytes_replayed": Family("Of them, those counted twice since they were replayed.", (*_SERVICE, "direction")),
     "bytes_untold": Family("Bytes that arrived before a crash and that no leg told of.", (*_SERVICE, "direction")),
     "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
-    "reloads": Family("Inventories that were applied or rejected.", ("hub", "outcome")),
+    "reloads": Family("Inventories that were read again, by what became of them.", ("hub", "outcome")),
 }
 HISTOGRAMS: Final[dict[str, Family]] = {
     "session_duration_seconds": Family("How long ended sessions were open.", (*_SERVICE, "type")),
@@ -121,6 +139,7 @@ class HubFacts:
     """What there is to know of a hub's log as such."""
 
     events: int = 0
+    """That were counted; of a fold that begins anew, those behind the hub's start."""
     lost: int = 0
     """Events that it declares lost (D-8)."""
     last_sequence: int = 0
@@ -149,13 +168,15 @@ class Metrics:
     """The numbers of one log, or of one partition of it.
 
     :param hours: keep bytes by hour, too; that costs memory for each hour and service.
+    :param since_start: a hub's numbers begin anew when it does, as its own and those of every process do.
     """
 
-    def __init__(self, *, hours: bool = False) -> None:
+    def __init__(self, *, hours: bool = False, since_start: bool = False) -> None:
         self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
         self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
         self.hours: Counter[tuple[int, str, str, str]] | None = Counter() if hours else None
         """Bytes by hour (microseconds since 1970), realm, service and direction; each byte once (D-10)."""
+        self._since_start = since_start
         self._logs: dict[LogKey, _Log] = {}
         self._resumptions = Resumptions()
 
@@ -174,6 +195,8 @@ class Metrics:
         log.events += 1
         self._count(recorded)
         _fold(log, recorded)
+        if isinstance(recorded.event, HubStarted):
+            self._begin(recorded.hub_id)
         return True
 
     def apply_all(self, events: Iterable[Recorded]) -> None:
@@ -203,13 +226,24 @@ class Metrics:
         return found
 
     def _new_log(self, key: LogKey) -> _Log:
-        for other, before in self._logs.items():
-            if other[0] == key[0]:
-                # A hub with another journal has forgotten what the one before left open.
-                for kept in (before.sessions, before.connections, before.state.sessions, before.state.connections):
-                    kept.clear()
+        # A hub with another journal has forgotten what the one before left open.
+        self._begin(key[0])
         log = self._logs[key] = _Log()
         return log
+
+    def _begin(self, hub: str) -> None:
+        """A new run of a hub: nothing of the one before is open, whatever the log lacks."""
+        for (name, _), log in self._logs.items():
+            if name == hub:
+                for kept in (log.sessions, log.connections, log.state.sessions, log.state.connections):
+                    kept.clear()
+                if self._since_start:
+                    log.events = 0
+        if self._since_start:
+            for counter in self.counters.values():
+                _forget(counter, hub)
+            for histograms in self.histograms.values():
+                _forget(histograms, hub)
 
     def _count(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -226,7 +260,7 @@ class Metrics:
                 alert = "" if event.alert is None else str(event.alert)
                 counters["handshakes_refused"][hub, realm, alert] += event.count
             case SessionRefused():
-                counters["sessions_refused"][hub, realm, event.service_urn or "", str(event.code)] += event.count
+                counters["sessions_refused"][hub, realm, refused_service(event), str(event.code)] += event.count
             case ConnectionStarted():
                 counters["connections_started"][hub, realm, event.service_urn] += 1
             case ConnectionProgress():
@@ -253,7 +287,7 @@ class Metrics:
                 self._observe("service_start_seconds", (hub, realm, event.service_urn), event.latency)
             case ServiceStartFailed():
                 counters["service_starts"][hub, realm, event.service_urn, "failed"] += 1
-            case InventoryLoaded():
+            case InventoryLoaded() if not event.initial:
                 counters["reloads"][hub, "applied"] += 1
             case InventoryRejected():
                 counters["reloads"][hub, "rejected"] += 1
@@ -290,6 +324,15 @@ class Metrics:
             self.hours[recorded.timestamp // HOUR * HOUR, realm, service, direction] += number
 
 
+def refused_service(event: SessionRefused) -> str:
+    """The label of a refused session's service: empty unless the service itself refused.
+
+    Before, it is what an endpoint has written, and labels that anybody may make up would have no bound.
+    """
+    code = event.code or 0
+    return (event.service_urn or "") if code >= _OF_A_SERVICE and code != _UNKNOWN_SERVICE else ""
+
+
 def _fold(log: _Log, recorded: Recorded) -> None:
     """Take an event into the state, and keep the counts of what is open in step with it."""
     state, event = log.state, recorded.event
@@ -321,6 +364,11 @@ def _fold(log: _Log, recorded: Recorded) -> None:
             (one.realm or "", one.service_urn, str(one.end_point_type)) for one in state.sessions.values()
         )
         log.connections = Counter((one.realm or "", one.service_urn) for one in state.connections.values())
+
+
+def _forget(numbers: dict[Labels, Any], hub: str) -> None:
+    for labels in [labels for labels in numbers if labels[0] == hub]:
+        del numbers[labels]
 
 
 def _less(counter: Counter[Labels], labels: Labels) -> None:

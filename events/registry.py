@@ -15,14 +15,25 @@ from spnhub.schemas import codec
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["RegistryUnavailable", "fetch", "register"]
+__all__ = ["RegistryUnavailable", "fetch", "learn", "register"]
 
 _TIMEOUT: Final = 10.0
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
 
+_NO_SUCH_SCHEMA: Final = 40403
+"""Confluent's error code. Any other 404 is that of something that is no registry."""
+
+
 class RegistryUnavailable(Exception):
-    """It can't be reached, or doesn't do what was asked; the message names it and says why. A retry may help."""
+    """It can't be reached, or doesn't do what was asked; the message names it and says why. A retry may help.
+
+    :param error_code: what a registry said; None: nothing.
+    """
+
+    def __init__(self, message: str, error_code: int | None = None) -> None:
+        super().__init__(message)
+        self.error_code = error_code
 
 
 async def register(url: str) -> dict[int, int]:
@@ -41,13 +52,29 @@ async def register(url: str) -> dict[int, int]:
     return found
 
 
-async def fetch(url: str, schema_id: int) -> str:
-    """The schema with this id, as JSON text.
+async def fetch(url: str, schema_id: int) -> str | None:
+    """The schema with this id, as JSON text; None: the registry has none.
 
     :raises RegistryUnavailable: it can't be had.
     """
     async with _client(url) as client:
-        return str((await _ask(client, "GET", f"/schemas/ids/{schema_id}", None))["schema"])
+        try:
+            return str((await _ask(client, "GET", f"/schemas/ids/{schema_id}", None))["schema"])
+        except RegistryUnavailable as exc:
+            if exc.error_code == _NO_SUCH_SCHEMA:
+                return None
+            raise
+
+
+async def learn(known: codec.ForeignSchemas, url: str, frame: bytes) -> None:
+    """Make sure that what a frame's schema id means is known.
+
+    :raises RegistryUnavailable: the registry doesn't say.
+    :raises spnhub.schemas.codec.SchemaError: it isn't a frame, or what is registered isn't a schema.
+    """
+    schema_id = codec.event_schema_id(frame)
+    if schema_id not in known:
+        known.learn(schema_id, await fetch(url, schema_id))
 
 
 def _client(url: str) -> httpx.AsyncClient:
@@ -67,6 +94,7 @@ async def _ask(client: httpx.AsyncClient, method: str, path: str, body: dict[str
     except (httpx.HTTPError, ValueError) as exc:
         raise RegistryUnavailable(f"{name}: {str(exc) or type(exc).__name__}") from exc
     if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
-        said = answer.get("message", "") if isinstance(answer, dict) else ""
-        raise RegistryUnavailable(f"{name}: {method} {path} was answered with {response.status_code} {said}".rstrip())
+        told = answer if isinstance(answer, dict) else {}
+        message = f"{name}: {method} {path} was answered with {response.status_code} {told.get('message', '')}"
+        raise RegistryUnavailable(message.rstrip(), told.get("error_code"))
     return answer

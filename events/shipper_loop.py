@@ -2,9 +2,10 @@
 
 What holds: an event is never passed over unless the log declares it as lost. The position moves only over what Kafka
 has acknowledged; after any failure everything behind it is sent again, so an event can be in the topic more than once,
-with the same event id and bytes. Within a key, first appearances are in the journal's order. A record that the broker
-refuses holds its own partition and the position until an EventsLost in the journal declares it (the hub writes one when
-it hears of the refusal, so what the topic lacks is declared in the topic); the others go on until
+with the same event id and bytes. Within a key, first appearances are in the journal's order. A hub's start goes to all
+partitions, so that each tells by itself which run its events are of. A record that the broker refuses holds its own
+partition and the position until an EventsLost in the journal declares it (the hub writes one when it hears of the
+refusal, so what the topic lacks is declared in the topic); the others go on until
 :data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are acknowledged beyond it. A topic that lost what it had
 acknowledged gets all that the journal still has.
 
@@ -343,8 +344,14 @@ class Shipper:
             raise min(failures, key=lambda exc: not isinstance(exc, RecordsRefused | TopicShrank))
 
     async def _feed(self, partitions: tuple[int, ...], lanes: dict[int, Lane]) -> None:
+        def lanes_of(entry: Entry) -> list[Lane]:
+            return [*lanes.values()] if entry.everywhere else [lanes[_partition(entry.key, partitions)]]
+
         def put(entry: Entry) -> None:
-            lanes[_partition(entry.key, partitions)].put(entry)
+            to = lanes_of(entry)
+            entry.owed = len(to)
+            for lane in to:
+                lane.put(entry)
 
         for entry in self._window.waiting():
             put(entry)
@@ -356,7 +363,8 @@ class Shipper:
                 put(entry)
             if self._refused is not None:
                 for entry in self._declared():
-                    if lanes[_partition(entry.key, partitions)].drop(entry):
+                    entry.owed -= sum(lane.drop(entry) for lane in lanes_of(entry))
+                    if not entry.owed:
                         self._pass_over(entry)
             if last and not entries and not self._window.behind:
                 return
@@ -364,7 +372,9 @@ class Shipper:
 
     def _delivered(self, partition: int, entries: list[Entry], offset: int) -> None:
         for entry in entries:
-            self._window.acknowledge(entry)
+            entry.owed -= 1
+            if not entry.owed:
+                self._window.acknowledge(entry)
         self._offsets[partition] = offset
         limit = self._limits.pop(partition, _NO_LIMIT)
         if limit * 2 < _NO_LIMIT and not entries[0].refusals:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from spnhub.events.envelope import Envelope
+from spnhub.events.model import HubStarted
 
 __all__ = ["Entry", "Window"]
 
@@ -32,6 +33,10 @@ class Entry:
     frame: bytes
     key: bytes
     headers: list[tuple[str, bytes]]
+    everywhere: bool = False
+    """It goes to all partitions: who reads one of them must know when a hub has started anew."""
+    owed: int = 1
+    """Partitions that have not acknowledged it yet."""
     refusals: int = 0
     """How often the broker refused just this record."""
     retry_at: float = 0.0
@@ -41,7 +46,8 @@ class Entry:
     def of(cls, frame: bytes, envelope: Envelope) -> Entry:
         """From the journal's frame, which goes out as it is."""
         headers = [("eventId", envelope.event_id.encode()), ("eventType", envelope.event_type.encode())]
-        return cls(envelope.sequence, frame, envelope.key, headers)
+        everywhere = envelope.event_type == HubStarted.event_type
+        return cls(envelope.sequence, frame, envelope.key, headers, everywhere)
 
 
 @dataclass(slots=True)
@@ -66,7 +72,7 @@ class Window:
         self._bytes += len(entry.frame) + _OVERHEAD
 
     def acknowledge(self, entry: Entry) -> None:
-        """Kafka has it."""
+        """Kafka has it, everywhere."""
         del self._waiting[entry.sequence]
         self._bytes -= len(entry.frame) + _OVERHEAD
         while self._order and self._order[0][0] not in self._waiting:

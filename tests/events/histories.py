@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from spnhub.events.model import (
     ConnectionEnded,
@@ -17,6 +19,7 @@ from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
     Event,
+    HubStarted,
     InventoryLoaded,
     Recorded,
     ResumeRefused,
@@ -29,7 +32,7 @@ from spnhub.events.model import (
 )
 from tests.events.samples import NOON
 
-__all__ = ["Conversation", "History", "partition_key"]
+__all__ = ["Conversation", "History", "in_partitions"]
 
 REALM = "acme"
 
@@ -379,6 +382,7 @@ class History:
             )
         hub.sessions.clear()
         self._record(hub, InventoryLoaded(realm=None, network_urn=None, initial=True))
+        self._record(hub, HubStarted(realm=None, network_urn=None, version="1", addresses=(), orderly=False))
 
     def _other(self) -> None:
         hub, service = self._chance.choice(self._hubs), self._chance.choice(self._services)
@@ -389,6 +393,8 @@ class History:
                 (
                     SessionRefused(realm=None, network_urn=None, alert=42, count=self._chance.randrange(1, 9)),
                     SessionRefused(realm=REALM, network_urn=None, service_urn=service, code=16),
+                    SessionRefused(realm=REALM, network_urn=None, service_urn=f"{service}{uid}", code=17),
+                    InventoryLoaded(realm=None, network_urn=None, initial=False),
                     ConnectionRefused(
                         realm=REALM,
                         network_urn=None,
@@ -416,7 +422,12 @@ class History:
         )
 
 
-def partition_key(recorded: Recorded) -> str:
-    """As the shipper has it (D-12): service, realm or hub."""
-    event = recorded.event
-    return getattr(event, "service_urn", None) or event.realm or recorded.hub_id
+def in_partitions(events: Iterable[Recorded], count: int) -> list[list[Recorded]]:
+    """As the shipper distributes them: by service, realm or hub (D-12); a hub's start goes to all."""
+    parts: list[list[Recorded]] = [[] for _ in range(count)]
+    for recorded in events:
+        event = recorded.event
+        key = getattr(event, "service_urn", None) or event.realm or recorded.hub_id
+        for part in parts if isinstance(event, HubStarted) else [parts[crc32(key.encode()) % count]]:
+            part.append(recorded)
+    return parts

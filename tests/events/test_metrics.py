@@ -6,13 +6,13 @@ import random
 from collections import Counter
 from itertools import groupby
 from uuid import UUID
-from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spnhub.actors.codes import Code
 from spnhub.analytics.exposition import Total
-from spnhub.events.metrics import BOUNDS, COUNTERS, HISTOGRAMS, HOUR, Histogram, Metrics
+from spnhub.events.metrics import BOUNDS, COUNTERS, GAUGES, HISTOGRAMS, HOUR, Histogram, Metrics, refused_service
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,
@@ -21,6 +21,7 @@ from spnhub.events.model import (
     ConnectionStarted,
     DisconnectReason,
     EndPointType,
+    HubStarted,
     Recorded,
     SessionEnded,
     SessionRefused,
@@ -28,7 +29,7 @@ from spnhub.events.model import (
 )
 from spnhub.events.report import hours_of, quantile, report
 from tests.events import samples
-from tests.events.histories import History, partition_key
+from tests.events.histories import History, in_partitions
 from tests.events.samples import NOON, SERVICE
 
 seeds = st.integers(0, 2**32)
@@ -39,8 +40,8 @@ def history(seed: int, steps: int = 120) -> History:
     return History(random.Random(seed)).run(steps)
 
 
-def folded(events: list[Recorded], *, hours: bool = False) -> Metrics:
-    metrics = Metrics(hours=hours)
+def folded(events: list[Recorded], *, hours: bool = False, since_start: bool = False) -> Metrics:
+    metrics = Metrics(hours=hours, since_start=since_start)
     metrics.apply_all(events)
     return metrics
 
@@ -264,18 +265,16 @@ def test_bytes_are_what_arrived(seed: int, other: int) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(seeds, st.integers(1, 5), seeds)
-def test_partitions_add_up(seed: int, partitions: int, other: int) -> None:
+@given(seeds, st.integers(1, 5), seeds, st.booleans())
+def test_partitions_add_up(seed: int, partitions: int, other: int, since_start: bool) -> None:
     """Each partition folded by itself, with redeliveries, and anew from its beginning: together they tell the same."""
     chance = random.Random(other)
     events = history(seed).events
-    whole = folded(events)
-    parts: list[list[Recorded]] = [[] for _ in range(partitions)]
-    for recorded in events:
-        parts[crc32(partition_key(recorded).encode()) % partitions].append(recorded)
+    whole = folded(events, since_start=since_start)
+    parts = in_partitions(events, partitions)
     folds = []
     for part in parts:
-        metrics, place = Metrics(), 0
+        metrics, place = Metrics(since_start=since_start), 0
         while place < len(part):
             # After a failure the shipper sends again what it isn't sure of.
             place = max(0, place - chance.randrange(4))
@@ -284,8 +283,55 @@ def test_partitions_add_up(seed: int, partitions: int, other: int) -> None:
             place = upto
         folds.append(metrics)
     assert told(*folds) == told(whole)
-    assert told(*(folded(part) for part in parts)) == told(whole)
+    assert told(*(folded(part, since_start=since_start) for part in parts)) == told(whole)
+    if since_start:
+        assert sum(facts.events for fold in folds for facts in fold.hubs().values()) == sum(
+            facts.events for facts in whole.hubs().values()
+        )
     assert all(name in COUNTERS for name in whole.counters) and set(whole.histograms) == set(HISTOGRAMS)
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds)
+def test_since_the_start(seed: int) -> None:
+    """A hub's numbers are those of what is behind its last start; only what legs tell of each other reaches further."""
+    events = history(seed).events
+    starts = {one.hub_id: one.sequence for one in events if isinstance(one.event, HubStarted)}
+    behind = [one for one in events if one.sequence > starts.get(one.hub_id, 0)]
+    found, expected = folded(events, since_start=True), folded(behind)
+    for name in COUNTERS.keys() - {"bytes_replayed", "bytes_untold"}:
+        assert found.counters[name] == expected.counters[name], name
+    for name in HISTOGRAMS.keys() - {"pause_duration_seconds"}:
+        assert found.histograms[name] == expected.histograms[name], name
+    for name in GAUGES:
+        assert found.live(name) == expected.live(name), name
+    counted = Counter(one.hub_id for one in behind)
+    assert {hub: facts.events for hub, facts in found.hubs().items() if facts.events} == counted
+
+
+def test_a_start_ends_what_the_log_lacks_the_end_of() -> None:
+    """And numbers of another hub stay."""
+    start = HubStarted(realm=None, network_urn=None, version="1", addresses=())
+    for since_start, total in ((True, 0), (False, 1)):
+        metrics = folded(samples.record(samples.day()[:3], hub_id="hub-2"), since_start=since_start)
+        metrics.apply_all(samples.record([*samples.day()[:3], start]))
+        assert (
+            {hub for hub, *_ in metrics.live("sessions")}
+            == {hub for hub, *_ in metrics.live("connections")}
+            == {"hub-2"}
+        )
+        assert metrics.counters["connections_started"]["hub-1", "acme", SERVICE] == total
+        assert metrics.counters["connections_started"]["hub-2", "acme", SERVICE] == 1
+
+
+def test_what_anybody_may_write_is_no_label() -> None:
+    """The service of a refused session counts only when the service refused; the codes are the protocol's."""
+    for code in Code:
+        event = SessionRefused(realm="acme", network_urn=None, service_urn="urn:x", code=code)
+        of_service = code >= Code.NOT_ALLOWED and code is not Code.UNKNOWN_SERVICE
+        assert refused_service(event) == ("urn:x" if of_service else "")
+    metrics = folded(samples.record([SessionRefused(realm="acme", network_urn=None, service_urn="urn:x", code=17)]))
+    assert metrics.counters["sessions_refused"] == {("hub-1", "acme", "", "17"): 1}
 
 
 def test_roles_are_those_of_the_spec() -> None:

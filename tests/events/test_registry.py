@@ -56,8 +56,9 @@ async def test_what_goes_wrong_is_named_without_the_password(registry: TestRegis
         f"schema registry {registry.url}: POST {path} was answered with 503 it is closed today"
     )
     registry.available = True
+    assert await fetch(registry.url, 1) is None
     with pytest.raises(RegistryUnavailable, match="GET /schemas/ids/1 was answered with 404 no such thing"):
-        await fetch(registry.url, 1)
+        await fetch(f"{registry.url}/elsewhere", 1)
     with pytest.raises(RegistryUnavailable, match=r"schema registry http://127.0.0.1:1: "):
         await fetch("http://127.0.0.1:1", 1)
 

@@ -53,6 +53,7 @@ class TestRegistry:
                 for text, known in self.ids.items():
                     if str(known) == number:
                         return 200, {"schema": text}
+                return 404, {"error_code": 40403, "message": "no such schema"}
         return 404, {"error_code": 404, "message": "no such thing"}
 
 

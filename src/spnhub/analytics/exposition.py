@@ -1,7 +1,8 @@
 """Folds as Prometheus metrics: each family of :mod:`spnhub.events.metrics` with ``spnlog_`` in front of its name.
 
-Where the hub's own ``/metrics`` has the same family (``spnhub_…``), it has the same labels, without ``hub``. Text is
-made of copies, in any thread. Counterpart: :mod:`spnhub.ops.metrics`.
+Where the hub's own ``/metrics`` has the same family (``spnhub_…``), it has the same labels, without ``hub``, and the
+same numbers: those since the hub's start. Text is made of copies, in any thread. Counterpart:
+:mod:`spnhub.ops.metrics`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _PLACES: Final = {
     "unreadable": "Records that are no events.",
 }
 _HUBS: Final = {
-    "hub_events": "Events of the hub that were taken in.",
+    "hub_events": "Events behind the hub's start that were taken in.",
     "hub_events_lost": "Events that the hub's log declares lost.",
+    "journal_sequence": "Sequence of the hub's last event.",
     "hub_last_event_timestamp_seconds": "When the hub's last event happened.",
 }
 
@@ -106,6 +108,7 @@ class _Once(Collector):
         numbers: Sequence[tuple[type[Metric], Mapping[Labels, float]]] = (
             (CounterMetricFamily, {(hub,): facts.events for hub, facts in hubs.items()}),
             (CounterMetricFamily, {(hub,): facts.lost for hub, facts in hubs.items()}),
+            (GaugeMetricFamily, {(hub,): facts.last_sequence for hub, facts in hubs.items()}),
             (GaugeMetricFamily, {(hub,): facts.last_timestamp / 1_000_000 for hub, facts in hubs.items()}),
         )
         for (name, help_text), (kind, values) in zip(_HUBS.items(), numbers, strict=True):

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -54,7 +55,7 @@ class _Group:
     """Of a topic."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
-        self._group = KafkaGroup(settings, group, Metrics, _log.info)
+        self._group = KafkaGroup(settings, group, partial(Metrics, since_start=True), _log.info)
 
     @property
     def ready(self) -> bool:
@@ -85,7 +86,7 @@ class _Journals:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._fold = Metrics()
+        self._fold = Metrics(since_start=True)
         self._events = 0
         self._redelivered = 0
         self._delay = 0.0

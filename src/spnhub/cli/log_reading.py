@@ -41,14 +41,25 @@ _FRAME_OVERHEAD: Final = 8
 
 
 async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
-    """Open all sources.
+    """Open all sources. What was passed over in them is told on standard error when they are closed.
 
     :raises ConfigurationError: one of them can't be used.
     """
     try:
-        return [await stack.enter_async_context(open_source(name)) for name in names]
+        sources = [await stack.enter_async_context(open_source(name)) for name in names]
     except (SourceError, JournalError) as exc:
         raise ConfigurationError(str(exc)) from exc
+    stack.callback(_tell_unreadable, sources)
+    return sources
+
+
+def _tell_unreadable(sources: Sequence[Source]) -> None:
+    for source in sources:
+        if count := getattr(source, "unreadable_count", 0):
+            partition, offset, reason = getattr(source, "unreadable", ())[0]
+            first = f"the first is at partition {partition}, offset {offset}: {reason}"
+            text = f"spnlog: {source.name}: {count} records passed over, no events known here; {first}"
+            print(one_line(text), file=sys.stderr)  # noqa: T201
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from spnhub.events.metrics import refused_service
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionProgress,
@@ -41,13 +42,16 @@ _GAUGES: Final = {
 }
 _COUNTERS: Final = {
     "spnhub_sessions_started": ("Sessions that were opened.", ("realm", "service", "type")),
-    "spnhub_sessions_refused": ("Session requests that were refused.", ("realm", "code")),
+    "spnhub_sessions_refused": ("Session requests that were refused.", ("realm", "service", "code")),
     "spnhub_handshakes_refused": ("TLS handshakes that were refused.", ("realm", "alert")),
     "spnhub_connections_ended": ("Connections that have ended.", ("realm", "service", "reason")),
     "spnhub_connections_refused": ("Openings of connections that were refused.", ("realm", "service", "code")),
-    "spnhub_bytes": ("Bytes that ended connections have carried.", ("realm", "service", "direction")),
+    "spnhub_bytes": (
+        "Bytes that connections have carried, as far as events have told.",
+        ("realm", "service", "direction"),
+    ),
     "spnhub_service_starts": ("Starts of services, by what became of them.", ("realm", "service", "outcome")),
-    "spnhub_reloads": ("Inventories that were applied or rejected.", ("outcome",)),
+    "spnhub_reloads": ("Inventories that were read again, by what became of them.", ("outcome",)),
 }
 
 
@@ -72,7 +76,7 @@ class Metrics:
                 alert = "" if event.alert is None else str(event.alert)
                 self._total["spnhub_handshakes_refused"][realm, alert] += event.count
             case SessionRefused():
-                self._total["spnhub_sessions_refused"][realm, str(event.code)] += event.count
+                self._total["spnhub_sessions_refused"][realm, refused_service(event), str(event.code)] += event.count
             case ConnectionStarted():
                 self._open["spnhub_connections"][realm, event.service_urn] += 1
             case ConnectionEnded():
@@ -88,7 +92,7 @@ class Metrics:
                 self._total["spnhub_service_starts"][realm, event.service_urn, "started"] += 1
             case ServiceStartFailed():
                 self._total["spnhub_service_starts"][realm, event.service_urn, "failed"] += 1
-            case InventoryLoaded():
+            case InventoryLoaded() if not event.initial:
                 self._total["spnhub_reloads"][("applied",)] += 1
             case InventoryRejected():
                 self._total["spnhub_reloads"][("rejected",)] += 1
