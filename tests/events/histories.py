@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from spnhub.events.entities import leg_fields
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionLost,
@@ -213,14 +214,7 @@ class History:
         self._record(
             hub,
             ConnectionProgress(
-                realm=REALM,
-                network_urn=None,
-                spn_connection_id=leg.spn_connection_id,
-                consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-                provider_side_spn_session_id=leg.provider_side_spn_session_id,
-                service_urn=leg.service_urn,
-                connection_uid=leg.connection_uid,
-                epoch=leg.epoch,
+                **leg_fields(leg),
                 start_sent_offset=leg.start_sent_offset,
                 start_receive_offset=leg.start_receive_offset,
                 total_sent_bytes=conversation.told[0],
@@ -249,14 +243,7 @@ class History:
             self._record(
                 hub,
                 ConnectionPaused(
-                    realm=REALM,
-                    network_urn=None,
-                    spn_connection_id=leg.spn_connection_id,
-                    consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-                    provider_side_spn_session_id=leg.provider_side_spn_session_id,
-                    service_urn=leg.service_urn,
-                    connection_uid=leg.connection_uid,
-                    epoch=leg.epoch,
+                    **leg_fields(leg),
                     planned=planned,
                 ),
             )
@@ -286,14 +273,7 @@ class History:
         self._record(
             hub,
             ConnectionEnded(
-                realm=REALM,
-                network_urn=None,
-                spn_connection_id=leg.spn_connection_id,
-                consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-                provider_side_spn_session_id=leg.provider_side_spn_session_id,
-                service_urn=leg.service_urn,
-                connection_uid=leg.connection_uid,
-                epoch=leg.epoch,
+                **leg_fields(leg),
                 start_sent_offset=leg.start_sent_offset,
                 start_receive_offset=leg.start_receive_offset,
                 total_sent_bytes=conversation.told[0] + delta[0],
@@ -327,14 +307,7 @@ class History:
             self._record(
                 hub,
                 ConnectionResumed(
-                    realm=REALM,
-                    network_urn=None,
-                    spn_connection_id=leg.spn_connection_id,
-                    consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-                    provider_side_spn_session_id=leg.provider_side_spn_session_id,
-                    service_urn=leg.service_urn,
-                    connection_uid=leg.connection_uid,
-                    epoch=leg.epoch,
+                    **leg_fields(leg),
                     sent_offset=leg.start_sent_offset,
                     receive_offset=leg.start_receive_offset,
                 ),
