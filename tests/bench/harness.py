@@ -128,6 +128,7 @@ async def bench(*options: str, datagram_size: int = 1200, program: Sequence[str]
                 yield one
             finally:
                 await one.close()
+                await hub.stop()  # in order: a shipper goes with it, and no longer writes where the folder is removed
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from tests.bench.processes import cpu
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import events
 
-__all__ = ["shipping"]
+__all__ = ["Run", "ship", "shipping", "write"]
 
 _BATCH = 1000
 
@@ -35,7 +35,7 @@ class Run:
     """Seconds from its connection to the last acknowledgement."""
 
 
-def _write(folder: Path, count: int) -> int:
+def write(folder: Path, count: int) -> int:
     """A journal with so many events, snapshots of its segments besides; its last sequence."""
     with Journal.open(folder, "hub-1", sync_interval=None) as journal:
         moment = time.time_ns() // 1000
@@ -47,7 +47,7 @@ def _write(folder: Path, count: int) -> int:
         return journal.appended
 
 
-def _ship(folder: Path, kafka: KafkaBroker) -> Run:
+def ship(folder: Path, kafka: KafkaBroker) -> Run:
     """Have a shipper of its own process ship all of it to a topic of its own, and leave."""
     topic = f"spn.bench.{uuid.uuid4().hex[:12]}"
     settings = ShipperSettings(
@@ -81,9 +81,9 @@ async def shipping(count: int, rounds: int) -> list[Result]:
         async with broker() as kafka:
             if kafka is None:
                 return []
-            total = await asyncio.to_thread(_write, journal, count)
+            total = await asyncio.to_thread(write, journal, count)
             for _ in range(rounds + 1):
-                runs.append(await asyncio.to_thread(_ship, journal, kafka))
+                runs.append(await asyncio.to_thread(ship, journal, kafka))
                 for position in journal.glob("shipped-*"):
                     position.unlink()
     runs = runs[1:]  # the first one warms the broker
