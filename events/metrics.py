@@ -26,6 +26,7 @@ from spnhub.events.model import (
     ConnectionResumed,
     ConnectionSnapshot,
     ConnectionStarted,
+    Event,
     HubStarted,
     InventoryLoaded,
     InventoryRejected,
@@ -43,6 +44,7 @@ from spnhub.events.state import HubState
 
 __all__ = [
     "BOUNDS",
+    "CORRECTIONS",
     "COUNTERS",
     "GAUGES",
     "HISTOGRAMS",
@@ -52,6 +54,7 @@ __all__ = [
     "HubFacts",
     "Labels",
     "Metrics",
+    "increments",
     "refused_service",
 ]
 
@@ -76,6 +79,8 @@ _SERVICE: Final = ("hub", "realm", "service")
 _OF_A_SERVICE: Final = 16
 """Codes below are of the protocol or the hub as a whole (:mod:`spnhub.actors.codes`, transport/PROTOCOL.md)."""
 _UNKNOWN_SERVICE: Final = 17
+_CODE_LIMIT: Final = 64
+"""Codes from here on, which an endpoint may send and nobody has defined, are one label."""
 
 GAUGES: Final[dict[str, Family]] = {
     "sessions": Family("Sessions that are open.", (*_SERVICE, "type")),
@@ -94,11 +99,14 @@ COUNTERS: Final[dict[str, Family]] = {
     "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
     "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
     "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
-    "bytes_replayed": Family("Of them, those counted twice since they were replayed.", (*_SERVICE, "direction")),
-    "bytes_untold": Family("Bytes that arrived before a crash and that no leg told of.", (*_SERVICE, "direction")),
     "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
     "reloads": Family("Inventories that were read again, by what became of them.", ("hub", "outcome")),
 }
+CORRECTIONS: Final[dict[str, Family]] = {
+    "bytes_replayed": Family("Of the bytes, those counted twice since they were replayed.", (*_SERVICE, "direction")),
+    "bytes_untold": Family("Bytes that arrived before a crash and that no leg told of.", (*_SERVICE, "direction")),
+}
+"""Counters, too: of what legs tell of each other, so that a hub by itself doesn't know it."""
 HISTOGRAMS: Final[dict[str, Family]] = {
     "session_duration_seconds": Family("How long ended sessions were open.", (*_SERVICE, "type")),
     "connection_duration_seconds": Family("How long ended connections were open, each leg.", _SERVICE),
@@ -172,7 +180,7 @@ class Metrics:
     """
 
     def __init__(self, *, hours: bool = False, since_start: bool = False) -> None:
-        self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
+        self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS | CORRECTIONS}
         self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
         self.hours: Counter[tuple[int, str, str, str]] | None = Counter() if hours else None
         """Bytes by hour (microseconds since 1970), realm, service and direction; each byte once (D-10)."""
@@ -246,53 +254,20 @@ class Metrics:
                 _forget(histograms, hub)
 
     def _count(self, recorded: Recorded) -> None:
-        event = recorded.event
-        hub, realm = recorded.hub_id, event.realm or ""
-        counters = self.counters
+        event, hub = recorded.event, recorded.hub_id
+        for name, labels, number in increments(event):
+            self.counters[name][hub, *labels] += number
+            if name == "bytes":
+                self._hour(recorded, labels, number)
+        service: Labels = (hub, event.realm or "", getattr(event, "service_urn", None) or "")
         match event:
-            case SessionStarted():
-                counters["sessions_started"][hub, realm, event.service_urn, str(event.end_point_type)] += 1
             case SessionEnded():
-                labels: Labels = (hub, realm, event.service_urn, str(event.end_point_type))
-                counters["sessions_ended"][*labels, str(event.terminate_reason)] += 1
-                self._observe("session_duration_seconds", labels, event.elapsed_time)
-            case SessionRefused() if event.service_urn is None:
-                alert = "" if event.alert is None else str(event.alert)
-                counters["handshakes_refused"][hub, realm, alert] += event.count
-            case SessionRefused():
-                counters["sessions_refused"][hub, realm, refused_service(event), str(event.code)] += event.count
-            case ConnectionStarted():
-                counters["connections_started"][hub, realm, event.service_urn] += 1
-            case ConnectionProgress():
-                labels = (hub, realm, event.service_urn)
-                self._bytes(recorded, labels, event.delta_sent_bytes, event.delta_receive_bytes)
+                self._observe("session_duration_seconds", (*service, str(event.end_point_type)), event.elapsed_time)
             case ConnectionEnded():
-                labels = (hub, realm, event.service_urn)
-                counters["connections_ended"][*labels, str(event.disconnect_reason)] += 1
-                self._observe("connection_duration_seconds", labels, event.elapsed_time)
-                self._bytes(recorded, labels, event.delta_sent_bytes, event.delta_receive_bytes)
-            case ConnectionRefused():
-                counters["connections_refused"][hub, realm, event.service_urn, str(event.code)] += 1
-            case ConnectionPaused():
-                planned = "true" if event.planned else "false"
-                counters["connections_paused"][hub, realm, event.service_urn, planned] += 1
-            case ConnectionResumed():
-                counters["connections_resumed"][hub, realm, event.service_urn] += 1
-            case ConnectionLost():
-                counters["connections_lost"][hub, realm, event.service_urn, str(event.code)] += 1
-            case ResumeRefused():
-                counters["resumes_refused"][hub, realm, event.service_urn, str(event.code)] += 1
+                self._observe("connection_duration_seconds", service, event.elapsed_time)
             case ServiceStarted():
-                counters["service_starts"][hub, realm, event.service_urn, "started"] += 1
-                self._observe("service_start_seconds", (hub, realm, event.service_urn), event.latency)
-            case ServiceStartFailed():
-                counters["service_starts"][hub, realm, event.service_urn, "failed"] += 1
-            case InventoryLoaded() if not event.initial:
-                counters["reloads"][hub, "applied"] += 1
-            case InventoryRejected():
-                counters["reloads"][hub, "rejected"] += 1
-        if isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed):
-            self._correct(recorded, (hub, realm, event.service_urn))
+                self._observe("service_start_seconds", service, event.latency)
+        self._correct(recorded, service)
 
     def _observe(self, name: str, labels: Labels, seconds: float) -> None:
         histograms = self.histograms[name]
@@ -301,27 +276,81 @@ class Metrics:
             histogram = histograms[labels] = Histogram()
         histogram.add(seconds)
 
-    def _bytes(self, recorded: Recorded, labels: Labels, sent: int, receive: int) -> None:
-        for direction, number in (("sent", sent), ("received", receive)):
-            self.counters["bytes"][*labels, direction] += number
-            self._hour(recorded, labels, direction, number)
-
-    def _correct(self, recorded: Recorded, labels: Labels) -> None:
+    def _correct(self, recorded: Recorded, service: Labels) -> None:
         correction = self._resumptions.take(recorded)
         if correction is None:
             return
         for direction, number in (("sent", correction.sent), ("received", correction.receive)):
             if number:
                 name = "bytes_replayed" if number < 0 else "bytes_untold"
-                self.counters[name][*labels, direction] += abs(number)
-                self._hour(recorded, labels, direction, number)
+                self.counters[name][*service, direction] += abs(number)
+                self._hour(recorded, (*service[1:], direction), number)
         for seconds in correction.pauses:
-            self._observe("pause_duration_seconds", labels, seconds)
+            self._observe("pause_duration_seconds", service, seconds)
 
-    def _hour(self, recorded: Recorded, labels: Labels, direction: str, number: int) -> None:
+    def _hour(self, recorded: Recorded, labels: Labels, number: int) -> None:
         if self.hours is not None and number:
-            _, realm, service = labels
+            realm, service, direction = labels
             self.hours[recorded.timestamp // HOUR * HOUR, realm, service, direction] += number
+
+
+Increment = tuple[str, Labels, int]
+"""Name of a counter, its labels but for the hub, and what it grows by."""
+
+
+def increments(event: Event) -> tuple[Increment, ...]:
+    """What an event adds to :data:`COUNTERS`, by itself: the same in the hub and in who reads its log."""
+    realm = event.realm or ""
+    match event:
+        case SessionStarted():
+            return (("sessions_started", (realm, event.service_urn, str(event.end_point_type)), 1),)
+        case SessionEnded():
+            labels = (realm, event.service_urn, str(event.end_point_type), str(event.terminate_reason))
+            return (("sessions_ended", labels, 1),)
+        case SessionRefused() if event.service_urn is None:
+            alert = "" if event.alert is None else str(event.alert)
+            return (("handshakes_refused", (realm, alert), event.count),)
+        case SessionRefused():
+            return (("sessions_refused", (realm, refused_service(event), _code(event.code)), event.count),)
+        case ConnectionStarted():
+            return (("connections_started", (realm, event.service_urn), 1),)
+        case ConnectionProgress():
+            return _carried(event)
+        case ConnectionEnded():
+            labels = (realm, event.service_urn, str(event.disconnect_reason))
+            return (("connections_ended", labels, 1), *_carried(event))
+        case ConnectionRefused():
+            return (("connections_refused", (realm, event.service_urn, _code(event.code)), 1),)
+        case ConnectionPaused():
+            planned = "true" if event.planned else "false"
+            return (("connections_paused", (realm, event.service_urn, planned), 1),)
+        case ConnectionResumed():
+            return (("connections_resumed", (realm, event.service_urn), 1),)
+        case ConnectionLost():
+            return (("connections_lost", (realm, event.service_urn, _code(event.code)), 1),)
+        case ResumeRefused():
+            return (("resumes_refused", (realm, event.service_urn, _code(event.code)), 1),)
+        case ServiceStarted():
+            return (("service_starts", (realm, event.service_urn, "started"), 1),)
+        case ServiceStartFailed():
+            return (("service_starts", (realm, event.service_urn, "failed"), 1),)
+        case InventoryLoaded() if not event.initial:
+            return (("reloads", ("applied",), 1),)
+        case InventoryRejected():
+            return (("reloads", ("rejected",), 1),)
+    return ()
+
+
+def _carried(event: ConnectionProgress | ConnectionEnded) -> tuple[Increment, ...]:
+    realm, service = event.realm or "", event.service_urn
+    return (
+        ("bytes", (realm, service, "sent"), event.delta_sent_bytes),
+        ("bytes", (realm, service, "received"), event.delta_receive_bytes),
+    )
+
+
+def _code(code: int | None) -> str:
+    return str(code) if code is None or 0 <= code < _CODE_LIMIT else "other"
 
 
 def refused_service(event: SessionRefused) -> str:

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from spnhub.events.lifecycle import format_time
-from spnhub.events.metrics import BOUNDS, COUNTERS, GAUGES, Histogram, Labels, Metrics
+from spnhub.events.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, Metrics
 from spnhub.events.model import EndPointType
 
 __all__ = ["hours_of", "quantile", "report"]
@@ -81,7 +81,8 @@ def quantile(histogram: Histogram, share: float) -> float:
 def _by_service(metrics: Metrics) -> dict[tuple[str, str], _Numbers]:
     """All numbers that have a realm and a service, by these two; what is left of the labels, over all hubs."""
     counted: dict[str, Counter[Labels]] = {name: metrics.live(name) for name in GAUGES}
-    counted |= {name: metrics.counters[name] for name, family in COUNTERS.items() if "service" in family.labels}
+    families = COUNTERS | CORRECTIONS
+    counted |= {name: metrics.counters[name] for name, family in families.items() if "service" in family.labels}
     found: dict[tuple[str, str], _Numbers] = {}
     for name, counter in counted.items():
         for (_, realm, service, *rest), number in counter.items():

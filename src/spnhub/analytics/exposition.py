@@ -17,13 +17,24 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from spnhub.events.metrics import BOUNDS, COUNTERS, GAUGES, HISTOGRAMS, Histogram, HubFacts, Labels, Metrics
+from spnhub.events.metrics import (
+    BOUNDS,
+    CORRECTIONS,
+    COUNTERS,
+    GAUGES,
+    HISTOGRAMS,
+    Histogram,
+    HubFacts,
+    Labels,
+    Metrics,
+)
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Place", "Total", "text"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "spnlog_"
 
+_COUNTERS: Final = COUNTERS | CORRECTIONS
 _PLACES: Final = {
     "partition_ready": "Whether the partition is read up to where it ended when this process got it.",
     "partition_offset": "Offset behind the last record taken in.",
@@ -59,14 +70,14 @@ class Total:
 
     def __init__(self, folds: Iterable[Metrics], places: Sequence[Place]) -> None:
         self.gauges: dict[str, Counter[Labels]] = {name: Counter() for name in GAUGES}
-        self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
+        self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
         self.hubs: dict[str, HubFacts] = {}
         self.places = places
         for fold in folds:
             for name in GAUGES:
                 self.gauges[name].update(fold.live(name))
-            for name in COUNTERS:
+            for name in _COUNTERS:
                 self.counters[name].update(fold.counters[name])
             for name in HISTOGRAMS:
                 for labels, histogram in fold.histograms[name].items():
@@ -94,7 +105,7 @@ class _Once(Collector):
         total = self._total
         for name, family in GAUGES.items():
             yield _filled(GaugeMetricFamily(PREFIX + name, family.help, labels=family.labels), total.gauges[name])
-        for name, family in COUNTERS.items():
+        for name, family in _COUNTERS.items():
             yield _filled(CounterMetricFamily(PREFIX + name, family.help, labels=family.labels), total.counters[name])
         for name, family in HISTOGRAMS.items():
             yield _histograms(

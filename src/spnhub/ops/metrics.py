@@ -1,7 +1,8 @@
 """``/metrics``: counted as events are recorded, so that a scrape costs nothing in proportion to what is open.
 
 The numbers are those of this process: sessions that a crash left open are none of its own. Labels hold URNs and codes,
-never subjects or addresses. Counterparts: :mod:`spnhub.events.model`, :mod:`spnhub.ops.server`.
+never subjects or addresses. The families are those of :mod:`spnhub.events.metrics`, which whoever reads the log counts
+in the same way; one hub needs no label for itself. Counterpart: :mod:`spnhub.ops.server`.
 """
 
 from __future__ import annotations
@@ -14,93 +15,37 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from spnhub.events.metrics import refused_service
-from spnhub.events.model import (
-    ConnectionEnded,
-    ConnectionProgress,
-    ConnectionRefused,
-    ConnectionStarted,
-    Event,
-    InventoryLoaded,
-    InventoryRejected,
-    ServiceStarted,
-    ServiceStartFailed,
-    SessionEnded,
-    SessionRefused,
-    SessionStarted,
-)
+from spnhub.events.metrics import COUNTERS, GAUGES, increments
+from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 
-__all__ = ["Metrics"]
+__all__ = ["CONTENT_TYPE", "PREFIX", "Metrics", "text"]
 
 _Labels = tuple[str, ...]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-_GAUGES: Final = {
-    "spnhub_sessions": ("Sessions that are open.", ("realm", "service", "type")),
-    "spnhub_connections": ("Connections that are open.", ("realm", "service")),
-}
-_COUNTERS: Final = {
-    "spnhub_sessions_started": ("Sessions that were opened.", ("realm", "service", "type")),
-    "spnhub_sessions_refused": ("Session requests that were refused.", ("realm", "service", "code")),
-    "spnhub_handshakes_refused": ("TLS handshakes that were refused.", ("realm", "alert")),
-    "spnhub_connections_ended": ("Connections that have ended.", ("realm", "service", "reason")),
-    "spnhub_connections_refused": ("Openings of connections that were refused.", ("realm", "service", "code")),
-    "spnhub_bytes": (
-        "Bytes that connections have carried, as far as events have told.",
-        ("realm", "service", "direction"),
-    ),
-    "spnhub_service_starts": ("Starts of services, by what became of them.", ("realm", "service", "outcome")),
-    "spnhub_reloads": ("Inventories that were read again, by what became of them.", ("outcome",)),
-}
+PREFIX: Final = "spnhub_"
 
 
 class Metrics:
     """Numbers of one hub process."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Counter[_Labels]] = {name: Counter() for name in _GAUGES}
-        self._total: dict[str, Counter[_Labels]] = {name: Counter() for name in _COUNTERS}
+        self._open: dict[str, Counter[_Labels]] = {name: Counter() for name in GAUGES}
+        self._total: dict[str, Counter[_Labels]] = {name: Counter() for name in COUNTERS}
 
     def count(self, event: Event) -> None:
         """Take an event in."""
-        realm = event.realm or ""
+        for name, labels, number in increments(event):
+            self._total[name][labels] += number
         match event:
             case SessionStarted():
-                labels = (realm, event.service_urn, str(event.end_point_type))
-                self._open["spnhub_sessions"][labels] += 1
-                self._total["spnhub_sessions_started"][labels] += 1
+                self._open["sessions"][event.realm or "", event.service_urn, str(event.end_point_type)] += 1
             case SessionEnded():
-                self._close("spnhub_sessions", (realm, event.service_urn, str(event.end_point_type)))
-            case SessionRefused() if event.service_urn is None:
-                alert = "" if event.alert is None else str(event.alert)
-                self._total["spnhub_handshakes_refused"][realm, alert] += event.count
-            case SessionRefused():
-                self._total["spnhub_sessions_refused"][realm, refused_service(event), str(event.code)] += event.count
+                self._close("sessions", (event.realm or "", event.service_urn, str(event.end_point_type)))
             case ConnectionStarted():
-                self._open["spnhub_connections"][realm, event.service_urn] += 1
+                self._open["connections"][event.realm or "", event.service_urn] += 1
             case ConnectionEnded():
-                service = event.service_urn
-                self._close("spnhub_connections", (realm, service))
-                self._total["spnhub_connections_ended"][realm, service, str(event.disconnect_reason)] += 1
-                self._carried(event)
-            case ConnectionProgress():
-                self._carried(event)
-            case ConnectionRefused():
-                self._total["spnhub_connections_refused"][realm, event.service_urn, str(event.code)] += 1
-            case ServiceStarted():
-                self._total["spnhub_service_starts"][realm, event.service_urn, "started"] += 1
-            case ServiceStartFailed():
-                self._total["spnhub_service_starts"][realm, event.service_urn, "failed"] += 1
-            case InventoryLoaded() if not event.initial:
-                self._total["spnhub_reloads"][("applied",)] += 1
-            case InventoryRejected():
-                self._total["spnhub_reloads"][("rejected",)] += 1
-
-    def _carried(self, event: ConnectionProgress | ConnectionEnded) -> None:
-        service = (event.realm or "", event.service_urn)
-        self._total["spnhub_bytes"][*service, "sent"] += event.delta_sent_bytes
-        self._total["spnhub_bytes"][*service, "received"] += event.delta_receive_bytes
+                self._close("connections", (event.realm or "", event.service_urn))
 
     def _close(self, name: str, labels: _Labels) -> None:
         gauge = self._open[name]
@@ -142,13 +87,13 @@ class _Frozen(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._metrics
-        for name, (help_text, labels) in _GAUGES.items():
-            gauge = GaugeMetricFamily(name, help_text, labels=labels)
+        for name, family in GAUGES.items():
+            gauge = GaugeMetricFamily(PREFIX + name, family.help, labels=family.labels[1:])
             for values, number in self._gauges[name].items():
                 gauge.add_metric(values, number)
             yield gauge
-        for name, (help_text, labels) in _COUNTERS.items():
-            counter = CounterMetricFamily(name, help_text, labels=labels)
+        for name, family in COUNTERS.items():
+            counter = CounterMetricFamily(PREFIX + name, family.help, labels=family.labels[1:])
             for values, number in self._counters[name].items():
                 counter.add_metric(values, number)
             yield counter
