@@ -29,6 +29,7 @@ __all__ = [
     "ProgressDue",
     "ProviderChosen",
     "ProviderResumed",
+    "ProviderSuspected",
     "Resume",
     "Side",
     "StartTrouble",
@@ -251,6 +252,11 @@ class MustEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderSuspected:
+    """Its provider doesn't answer this hub; it may answer another (D-20)."""
+
+
+@dataclass(frozen=True, slots=True)
 class PauseLeg:
     """The hub pauses it (R-4.8)."""
 
@@ -299,6 +305,7 @@ LegMessage = (
     | CloseAnswered
     | PauseLeg
     | PauseAcked
+    | ProviderSuspected
     | ProviderResumed
     | ProgressDue
     | Overtaken

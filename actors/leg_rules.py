@@ -64,6 +64,7 @@ from spnhub.actors.leg import (
     Phase,
     ProgressDue,
     ProviderChosen,
+    ProviderSuspected,
     Side,
     StartTrouble,
     TimedOut,
@@ -78,6 +79,7 @@ __all__ = ["chosen", "decide", "opening"]
 _FINISHED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "")
 _CLOSE_REQUESTED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.CLOSE_REQUESTED, "closed before both directions ended")
 _LOST = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "an endpoint was lost", suspended=True)
+_SILENT = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "the provider doesn't answer", suspended=True)
 _PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
 _SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
 
@@ -148,6 +150,9 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             return _overtaken(leg, message, state, wall)
         case MustEnd():
             return _must_end(leg, message, state, wall)
+        case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.OPENING, Phase.CONNECTING}:
+            # What isn't established couldn't go on; it has its own bound.
+            return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall)
         case TimedOut() if message.wait is leg.wait:
             return _timed_out(leg, state, wall)
         case _:

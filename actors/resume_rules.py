@@ -32,6 +32,7 @@ from spnhub.actors.leg import (
     PauseLeg,
     Phase,
     ProviderResumed,
+    ProviderSuspected,
     Resume,
     Side,
     TimedOut,
@@ -78,6 +79,8 @@ def decide(leg: Leg, message: LegMessage) -> Outcome:
         case MustEnd():
             code = Code.PEER_LOST if message.side is Side.CONSUMER else Code.NOT_HERE
             return _give_up(leg, code, message.ending.reason)
+        case ProviderSuspected():
+            return _give_up(leg, Code.NOT_HERE, "the provider doesn't answer")
         case TimedOut() if message.wait is leg.wait:
             who = "the provider" if leg.phase is Phase.INVITING else "an endpoint"
             return _give_up(leg, Code.TIMEOUT, f"{who} did not answer in time")

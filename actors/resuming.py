@@ -167,9 +167,10 @@ class Resuming:
         return told
 
     def _holder(self, request: ResumeRequested) -> int | None:
-        """The session of the provider instance that the consumer names."""
+        """The session of the provider instance that the consumer names. A suspect one may answer elsewhere (D-20)."""
         session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
-        return None if session is None or self._env.directory.sessions[session].ending else session
+        entry = None if session is None else self._env.directory.sessions[session]
+        return None if entry is None or entry.ending or entry.suspect else session
 
     def answered(self, message: ProviderCame) -> None:
         """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""

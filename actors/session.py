@@ -38,7 +38,7 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     WeightSet,
 )
-from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseAcked, Side
+from spnhub.actors.leg import CloseAnswered, CloseAsked, Ending, MustEnd, PauseAcked, ProviderSuspected, Side
 from spnhub.actors.resumes import refuse_resume
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
@@ -323,8 +323,16 @@ class SessionActor(EventLoopActor):
         self._parent.tell(ProviderCame(self._session, message))
 
     def _suspected(self, message: SessionSuspected | SessionAnswered) -> None:
-        if self._side is Side.PROVIDER:
-            self._parent.tell(SuspicionChanged(self._session, isinstance(message, SessionSuspected)))
+        """The session stays. What a provider's carries goes on where that answers: elsewhere, or here later (D-20)."""
+        if self._side is Side.CONSUMER:
+            return
+        directory = self._env.directory
+        entry = directory.sessions[self._session]
+        entry.suspect = isinstance(message, SessionSuspected)
+        self._parent.tell(SuspicionChanged(self._session, entry.suspect))
+        if entry.suspect and self._ending is None:
+            for key in list(entry.legs.values()):
+                self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected()))
 
     def _closed(self, message: SessionClosed) -> None:
         if self._ending is not None:

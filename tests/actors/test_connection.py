@@ -22,6 +22,7 @@ from spnhub.actors.inputs import (
     ProviderAccepted,
     ProviderRejected,
     ProviderStreamOpened,
+    SessionSuspected,
 )
 from spnhub.actors.system import ActorOptions
 from tests.actors.harness import (
@@ -327,6 +328,29 @@ def test_endpoint_lost(bench: Bench, session: int) -> None:
         session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
     assert commands == [FORGET]
+
+
+def test_provider_suspected(bench: Bench) -> None:
+    """What it carries is suspended, to go on elsewhere or, later, here; its session stays (D-20)."""
+    bench.joined()
+    assert bench.session(2, SessionSuspected()) == ([], [])
+    assert bench.session(1, SessionSuspected()) == ([], CUT)
+    reason = "the provider doesn't answer"
+    assert bench.connection(KEY, cut(3, 4)) == (
+        [
+            paused(Code.PEER_LOST, reason, sent=3, received=4),
+            ended(ERROR, Code.PEER_LOST, reason, sent=3, received=4, suspended=True),
+        ],
+        [FORGET],
+    )
+    assert bench.system.residents() == ({1, 2}, set())
+
+
+@pytest.mark.parametrize("phase", ["opening", "connecting"])
+def test_provider_suspected_before_it_accepts(bench: Bench, phase: str) -> None:
+    """It couldn't go on elsewhere, so it waits as long as for any provider (D-20)."""
+    getattr(bench, phase)()
+    assert bench.session(1, SessionSuspected()) == ([], [])
 
 
 @pytest.mark.parametrize("session", [1, 2])

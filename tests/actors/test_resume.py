@@ -30,9 +30,11 @@ from spnhub.actors.inputs import (
     ResumeAnswered,
     ResumeOpened,
     ResumeRequested,
+    SessionAnswered,
     SessionSuspected,
     SpliceEnded,
     StopHub,
+    WeightSet,
 )
 from spnhub.actors.leg import Phase
 from spnhub.actors.service import ServiceActor
@@ -240,9 +242,21 @@ def test_provider_of_another_service_is_not_here(bench: Bench) -> None:
     assert [event.code for event in events] == [Code.NOT_HERE]  # type: ignore[attr-defined]
 
 
-def test_suspect_and_drained_providers_are_asked(bench: Bench) -> None:
-    """Only they can go on with what they hold."""
+def test_suspect_provider_is_not_here(bench: Bench) -> None:
+    """It may answer another hub; when it answers this one it is asked (D-20)."""
     bench.session(1, SessionSuspected())
+    reason = "CN=server, instance 'i1', has no session here"
+    assert bench.session(2, asking()) == (
+        [resume_refused(Code.NOT_HERE, reason)],
+        [ack(2, Code.NOT_HERE, reason), ForgetConnection(NEXT)],
+    )
+    bench.session(1, SessionAnswered())
+    assert bench.session(2, asking()) == ([], [InviteProvider(NEXT, 1, "CN=client")])
+
+
+def test_drained_provider_is_asked(bench: Bench) -> None:
+    """Only it can go on with what it holds."""
+    bench.session(1, WeightSet(0))
     assert bench.session(2, asking()) == ([], [InviteProvider(NEXT, 1, "CN=client")])
 
 
@@ -423,6 +437,20 @@ def test_session_lost_while_resuming(bench: Bench, phase: Phase, session: int) -
     assert events[0] == resume_refused(code, "idle")
     let_go = ack(2, code, "idle") if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
     assert commands == [let_go, ForgetConnection(NEXT)]
+
+
+@pytest.mark.parametrize("phase", [Phase.INVITING, Phase.RESUMING])
+def test_provider_suspected_while_resuming(bench: Bench, phase: Phase) -> None:
+    """The consumer needn't wait for it: it tries elsewhere, and here again (D-20)."""
+    if phase is Phase.INVITING:
+        bench.session(2, asking())
+    else:
+        resuming(bench)
+    events, commands = bench.session(1, SessionSuspected())
+    reason = "the provider doesn't answer"
+    assert events == [resume_refused(Code.NOT_HERE, reason)]
+    told = ack(2, Code.NOT_HERE, reason) if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
+    assert commands == [told, ForgetConnection(NEXT)]
 
 
 def test_close_request_while_inviting_is_no_end(bench: Bench) -> None:

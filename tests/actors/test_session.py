@@ -227,10 +227,9 @@ def test_opening_without_a_provider(bench: Bench) -> None:
 
 
 def test_suspect_provider(bench: Bench) -> None:
-    """Out of the choice until it answers; its connections stay (D-20). A consumer's suspicion changes nothing."""
+    """Out of the choice until it answers. A consumer's suspicion changes nothing (D-20)."""
     bench.provider()
     bench.consumer()
-    bench.joined()
     bench.session(2, SessionSuspected())
     assert bench.session(1, SessionSuspected()) == ([], [])
     assert bench.session(2, open_request(4)) == no_provider(4)

@@ -85,9 +85,9 @@ class Simulation:
         self.unheard = 0
         """Conversations of which the provider has everything, and never heard that the consumer has, too."""
         self._random = source = random.Random(seed)
-        self._clock = VirtualClock()
-        self._network = FakeNetwork(
-            self._clock,
+        self.clock = VirtualClock()
+        self.network = FakeNetwork(
+            self.clock,
             latency=source.choice((0.001, 0.01, 0.05)),
             jitter=source.choice((0.0, 0.01)),
             loss=source.choice((0.0, 0.0, 0.05)),
@@ -96,9 +96,9 @@ class Simulation:
             repeats=engine == "fake",
         )
         make = ENGINES[engine]()
-        self._hubs = [
+        self.hubs = [
             SimulatedHub(
-                self._network,
+                self.network,
                 f"hub-{n}",
                 address,
                 _identity(),
@@ -106,18 +106,18 @@ class Simulation:
             )
             for n, address in enumerate(_ADDRESSES, 1)
         ]
-        self._hubs[0].start()
+        self.hubs[0].start()
         if source.random() < 0.7:
-            self._hubs[1].start()
+            self.hubs[1].start()
         self._by_uid: dict[bytes, Program] = {}
-        self._conversations: list[Conversation] = []
+        self.conversations: list[Conversation] = []
         self._orphans: list[Program] = []
 
         def endpoint(role: EndPointType, name: str, subject: str) -> SimulatedEndpoint:
             certificate, key = _client(subject)
             policy = ClientPolicy(FQDN, (ALPN,), certificate, key, _authority().certificate)
             return SimulatedEndpoint(
-                self._network,
+                self.network,
                 make(ENGINE_LIMITS, None),
                 role,
                 name,
@@ -127,11 +127,16 @@ class Simulation:
                 on_accepted=self._accepted,
             )
 
-        self._provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
-        self._consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
-        self._endpoints = [self._provider, *self._consumers]
+        self.provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
+        self.consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
+        self._endpoints = [self.provider, *self.consumers]
         self._actions = source.randint(8, 32)
         self._peace = False
+
+    @property
+    def programs(self) -> list[Program]:
+        """Those that the provider has accepted."""
+        return list(self._by_uid.values())
 
     # ---- what happens ------------------------------------------------------------------------------------------
 
@@ -139,16 +144,16 @@ class Simulation:
         """The schedule, then peace, then the books."""
         try:
             # A beginning in peace, for the conversations to have something to lose.
-            self._clock.run_for(1.0)
+            self.clock.run_for(1.0)
             times = sorted(self._random.uniform(0, _TROUBLE) for _ in range(self._actions))
             for _ in range(3):
                 self._open()
             for before, after in pairwise([0.0, *times]):
-                self._clock.run_for(after - before)
+                self.clock.run_for(after - before)
                 self._act()
                 self._look()
             self._make_peace()
-            self._clock.run_until(self._all_over, _SETTLE)
+            self.clock.run_until(self._all_over, _SETTLE)
             self._check_programs()
             self._stop_all()
             self._check_logs()
@@ -157,7 +162,7 @@ class Simulation:
             raise AssertionError(f"seed {self.seed}: {exc}\n{told}\n{self._describe()}") from exc
 
     def _say(self, text: str) -> None:
-        self.trace.append(f"{self._clock.now():8.3f} {text}")
+        self.trace.append(f"{self.clock.now():8.3f} {text}")
 
     def _act(self) -> None:
         act = self._random.choices(
@@ -171,17 +176,18 @@ class Simulation:
                 self._end_hub,
                 self._crash_hub,
                 self._freeze_hub,
+                self._freeze_provider,
                 self._cut,
                 self._change_addresses,
             ),
-            (4, 12, 3, 1, 2, 4, 2, 2, 1, 3, 1),
+            (4, 12, 3, 1, 2, 4, 2, 2, 1, 1, 4, 1),
         )[0]
         act()
 
     def _open(self) -> None:
-        conversation = Conversation(f"conversation {len(self._conversations)}")
-        self._conversations.append(conversation)
-        consumer = self._random.choice(self._consumers)
+        conversation = Conversation(f"conversation {len(self.conversations)}")
+        self.conversations.append(conversation)
+        consumer = self._random.choice(self.consumers)
         self._say(f"{consumer.name} opens {conversation.consumer.name}")
         conversation.consumer.write(self._random.choice((0, 10, 5000)))
         consumer.connect(conversation.consumer)
@@ -195,14 +201,14 @@ class Simulation:
         return program
 
     def _pair_up(self) -> None:
-        for conversation in self._conversations:
+        for conversation in self.conversations:
             stream = conversation.consumer.stream
             if conversation.provider is None and stream is not None:
                 conversation.provider = self._by_uid.get(stream.connection_uid)
 
     def _program(self) -> Program | None:
         self._pair_up()
-        living = [one for talk in self._conversations for one in talk.programs if not one.over]
+        living = [one for talk in self.conversations for one in talk.programs if not one.over]
         return self._random.choice(living) if living else None
 
     def _write(self) -> None:
@@ -231,32 +237,38 @@ class Simulation:
             program.set_stalled(not program.stalled)
 
     def _begin_hub(self) -> None:
-        hub = self._random.choice(self._hubs)
+        hub = self._random.choice(self.hubs)
         if not hub.running:
             self._say(f"{hub.name} starts")
             hub.start()
 
     def _end_hub(self) -> None:
-        hub = self._random.choice(self._hubs)
+        hub = self._random.choice(self.hubs)
         if hub.running and not hub.frozen:
             self._say(f"{hub.name} gets SIGTERM")
             hub.stop(resumable=True)
 
     def _crash_hub(self) -> None:
-        hub = self._random.choice(self._hubs)
+        hub = self._random.choice(self.hubs)
         if hub.running:
             host_lives = self._random.random() < 0.5
             self._say(f"{hub.name} crashes{'' if host_lives else ' with its host'}")
             hub.crash(host_lives=host_lives)
 
     def _freeze_hub(self) -> None:
-        hub = self._random.choice(self._hubs)
+        hub = self._random.choice(self.hubs)
         if hub.running:
             self._say(f"{hub.name} {'thaws' if hub.frozen else 'freezes'}")
             (hub.thaw if hub.frozen else hub.freeze)()
 
+    def _freeze_provider(self) -> None:
+        node, seconds = self.provider.node, self._random.choice((2.0, 8.0))
+        self._say(f"{self.provider.name} freezes for {seconds} s")
+        node.freeze()
+        self.clock.call_at(self.clock.now() + seconds, node.thaw)
+
     def _nodes(self) -> list[FakeNode]:
-        return [hub.node for hub in self._hubs if hub.runs]
+        return [hub.node for hub in self.hubs if hub.runs]
 
     def _cut(self) -> None:
         hub, endpoint = self._random.choice(self._nodes()), self._random.choice(self._endpoints)
@@ -264,33 +276,34 @@ class Simulation:
         ends = [endpoint.node, hub]
         self._random.shuffle(ends)
         self._say(f"cut between {endpoint.name} and {hub.engine!r:.20} {'one way ' if one_way else ''}for {seconds} s")
-        self._network.cut(*ends, one_way=one_way, seconds=seconds)
+        self.network.cut(*ends, one_way=one_way, seconds=seconds)
 
     def _change_addresses(self) -> None:
         endpoint = self._random.choice(self._endpoints)
         addresses = self._random.choice((_ADDRESSES, _ADDRESSES[:1], _ADDRESSES[1:]))
         self._say(f"{endpoint.name} is told of {[host for host, _ in addresses]}")
-        endpoint.core.set_addresses(addresses, self._clock.now())
+        endpoint.core.set_addresses(addresses, self.clock.now())
         endpoint.node.flush()
 
     def _make_peace(self) -> None:
         self._say("peace")
         self._peace = True
-        self._network.heal_all()
-        self._network.loss = 0.0
-        for hub in self._hubs:
+        self.network.heal_all()
+        self.network.loss = 0.0
+        for hub in self.hubs:
             if hub.frozen:
                 hub.thaw()
+        self.provider.node.thaw()
         # A hub that is on its way out may take its time.
-        self._clock.run_for(1.0)
-        for hub in self._hubs:
+        self.clock.run_for(1.0)
+        for hub in self.hubs:
             if not hub.running:
                 hub.start()
         for endpoint in self._endpoints:
-            endpoint.core.set_addresses(_ADDRESSES, self._clock.now())
+            endpoint.core.set_addresses(_ADDRESSES, self.clock.now())
             endpoint.node.flush()
         self._pair_up()
-        for program in [*self._by_uid.values(), *(talk.consumer for talk in self._conversations)]:
+        for program in [*self._by_uid.values(), *(talk.consumer for talk in self.conversations)]:
             program.set_stalled(False)
             program.finish()
 
@@ -300,14 +313,14 @@ class Simulation:
         self._pair_up()
         self.states.add(
             (
-                tuple((hub.running, hub.frozen) for hub in self._hubs),
+                tuple((hub.running, hub.frozen) for hub in self.hubs),
                 tuple(
                     tuple(sorted(slot.state.value for slot in endpoint.core.slots())) for endpoint in self._endpoints
                 ),
                 tuple(
                     sorted(
                         tuple(one.stream.state.value if one.stream else "" for one in talk.programs)
-                        for talk in self._conversations
+                        for talk in self.conversations
                     )
                 ),
             )
@@ -315,14 +328,14 @@ class Simulation:
 
     def _all_over(self) -> bool:
         self._pair_up()
-        return all(talk.consumer.over for talk in self._conversations) and all(
+        return all(talk.consumer.over for talk in self.conversations) and all(
             not endpoint.core.connections for endpoint in self._endpoints
         )
 
     def _check_programs(self) -> None:
         self._pair_up()
         paired = set()
-        for talk in self._conversations:
+        for talk in self.conversations:
             here, there = talk.consumer, talk.provider
             if here.stream is None:
                 # It never began, so nobody has seen a byte of it.
@@ -353,14 +366,14 @@ class Simulation:
         for endpoint in self._endpoints:
             endpoint.core.close()
             endpoint.node.flush()
-        self._clock.run_for(5.0)
-        for hub in self._hubs:
+        self.clock.run_for(5.0)
+        for hub in self.hubs:
             hub.stop(resumable=False)
-        self._clock.run_until(lambda: not any(hub.running for hub in self._hubs), 60.0)
+        self.clock.run_until(lambda: not any(hub.running for hub in self.hubs), 60.0)
 
     def _check_logs(self) -> None:
         epochs: dict[str, list[int]] = {}
-        for hub in self._hubs:
+        for hub in self.hubs:
             state = hub.journal.state
             assert not state.sessions, f"{hub.name} has open sessions in its log: {list(state.sessions)}"
             assert not state.connections, f"{hub.name} has open connections in its log: {list(state.connections)}"
@@ -375,7 +388,7 @@ class Simulation:
 
     def _describe(self) -> str:
         lines = []
-        for talk in self._conversations:
+        for talk in self.conversations:
             for one in talk.programs:
                 stream = one.stream
                 leg = f"{stream.state.value} epoch {stream.epoch}" if stream is not None else "no stream"
@@ -387,5 +400,5 @@ class Simulation:
         for endpoint in self._endpoints:
             slots = [(slot.remote[0], slot.state.value, slot.connections) for slot in endpoint.core.slots()]
             lines.append(f"  {endpoint.name}: {slots}, {endpoint.core.connections} connections, {endpoint.failure}")
-        lines += [f"  {hub.name}: running {hub.running}" for hub in self._hubs]
+        lines += [f"  {hub.name}: running {hub.running}" for hub in self.hubs]
         return "\n".join(lines)
