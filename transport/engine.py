@@ -12,9 +12,9 @@ Counterparts: :mod:`spnhub.transport.aioquic_engine` implements it, :mod:`spnhub
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 __all__ = [
     "Address",
@@ -59,6 +59,9 @@ class Address(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------------
 
 
+_WEEK: Final = 604_800
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes (bytes) and times (seconds) of one engine. Every buffer that a peer can fill is bounded by these."""
@@ -94,6 +97,23 @@ class Limits:
     probe_timeout: float = 1.0
     """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
     probe is sent at once and again after half of it, so one lost packet ends nothing."""
+
+    def time_fault(self, named: Callable[[str], str] = str) -> str | None:
+        """What is wrong with the times that decide when a peer is lost or suspect; None: nothing.
+
+        :param named: what the user calls a field.
+        """
+        idle = self.idle_timeout
+        below = f"{named('idle_timeout')} ({idle:g})"
+        # The upper bound is a week: anything above is a wrong unit, not a wish.
+        if not 0 < idle <= _WEEK:
+            return f"{named('idle_timeout')}: {idle:g} is not above 0 and at most {_WEEK} seconds"
+        if not 0 <= self.keep_alive < idle:
+            return f"{named('keep_alive')}: {self.keep_alive:g} is not at least 0 and below {below}"
+        for field_name, seconds in (("suspect_after", self.suspect_after), ("probe_timeout", self.probe_timeout)):
+            if not 0 < seconds <= idle:
+                return f"{named(field_name)}: {seconds:g} is not above 0 and at most {below}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

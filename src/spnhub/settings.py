@@ -16,6 +16,7 @@ import platformdirs
 
 from spnhub.events.kafka_settings import KafkaSettings as ShippingSettings
 from spnhub.logging import LEVELS, LogFormat
+from spnhub.transport.engine import Limits
 
 __all__ = [
     "ConfigurationError",
@@ -190,6 +191,10 @@ class HubSettings:
     """Seconds (D-20)."""
     keep_alive: float = 5.0
     """Seconds; 0 turns it off."""
+    suspect_after: float = 3.0
+    """Seconds; at most the idle timeout."""
+    probe_timeout: float = 1.0
+    """Seconds; likewise."""
     resume_timeout: float = 60.0
     """Seconds for which a suspended connection counts in its provider's load (D-26)."""
     return_spread: float = 2.0
@@ -226,14 +231,10 @@ class HubSettings:
                 raise ConfigurationError(f"{option}: {seconds:g} is not above 0 and at most 86400 seconds")
         if self.ops is not None:
             split_address(self.ops, "--ops")
-        # The upper bound is a week: anything above is a wrong unit, not a wish.
-        if not 0 < self.idle_timeout <= 604_800:
-            raise ConfigurationError(f"--idle-timeout: {self.idle_timeout:g} is not above 0 and at most 604800 seconds")
-        if not 0 <= self.keep_alive < self.idle_timeout:
-            raise ConfigurationError(
-                f"--keep-alive: {self.keep_alive:g} is not at least 0 and below --idle-timeout ({self.idle_timeout:g})"
-            )
-        # The upper bound is an hour, for the same reason.
+        fault = self.limits().time_fault(option_name)
+        if fault is not None:
+            raise ConfigurationError(fault)
+        # The upper bound is an hour: anything above is a wrong unit, not a wish.
         for option, seconds in (("--resume-timeout", self.resume_timeout), ("--return-spread", self.return_spread)):
             if not 0 <= seconds <= 3600:
                 raise ConfigurationError(f"{option}: {seconds:g} is not at least 0 and at most 3600 seconds")
@@ -243,6 +244,21 @@ class HubSettings:
         _one_of("--log-level", self.log_level, tuple(LEVELS))
         if self.log_format is not None:
             _one_of("--log-format", self.log_format, ("json", "console"))
+
+    def limits(self) -> Limits:
+        """For the engine."""
+        return Limits(
+            idle_timeout=self.idle_timeout,
+            keep_alive=self.keep_alive,
+            suspect_after=self.suspect_after,
+            probe_timeout=self.probe_timeout,
+            datagram_size=self.datagram_size,
+        )
+
+
+def option_name(name: str) -> str:
+    """``--idle-timeout`` for ``idle_timeout``."""
+    return "--" + name.replace("_", "-")
 
 
 def default_hub_id() -> str:

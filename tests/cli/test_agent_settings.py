@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from spnhub.cli import agent
 from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
+from spnhub.events.model import EndPointType
 from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
+from spnhub.transport.endpoint.config import read_config
+from spnhub.transport.engine import Limits
 
 AUTHORITY = Authority.create()
 CLIENT = AUTHORITY.client("alice")
@@ -92,6 +96,14 @@ def test_dns_and_resume() -> None:
     assert load_settings(**GIVEN | {"resolver": ""}) == SETTINGS
 
 
+def test_times_of_noticing() -> None:
+    """Each of the four is taken, and reaches the endpoint."""
+    given = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
+    settings = load_settings(**GIVEN | given)
+    assert settings == replace(SETTINGS, limits=Limits(**given))
+    assert read_config(EndPointType.CONSUMER, **agent._arguments(settings)).limits == Limits(**given)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -117,6 +129,10 @@ def test_dns_and_resume() -> None:
         ({"replay_buffer": 65535}, "--replay-buffer: 65535 is below 65536 bytes"),
         ({"replay_budget": -1}, "--replay-budget: -1 is below 0 bytes"),
         ({"resume_timeout": 0.0}, "--resume-timeout: 0.0 is not between 0.1 and 604800 seconds"),
+        ({"idle_timeout": 0.0}, "--idle-timeout: 0 is not above 0 and at most 604800 seconds"),
+        ({"idle_timeout": 5.0}, r"--keep-alive: 5 is not at least 0 and below --idle-timeout \(5\)"),
+        ({"suspect_after": 21.0}, r"--suspect-after: 21 is not above 0 and at most --idle-timeout \(20\)"),
+        ({"probe_timeout": 0.0}, r"--probe-timeout: 0 is not above 0 and at most --idle-timeout \(20\)"),
         ({"resolve_interval": 0.0}, "--resolve-interval: 0.0 is not between 0.1 and 604800 seconds"),
         ({"resolver": "dns.example"}, "--resolver: 'dns.example' is not IP, IP:PORT or "),
         ({"hub_addresses": "10.0.0.1,"}, "--hub-addresses: '' is not IP, IP:PORT or "),

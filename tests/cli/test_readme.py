@@ -98,6 +98,7 @@ def test_limits() -> None:
         source = CLASSES.get(owner) or importlib.import_module(f"spnhub.events.{owner}")
         assert str(getattr(source, attribute)) == value, name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}
+    options |= {"Limits.suspect_after", "Limits.probe_timeout"}
     options |= {"ActorOptions.alive_interval", "ActorOptions.progress_interval"}
     inner = {"ConsumerLimits.connect", "ConsumerLimits.pause"}
     every = {f"{owner}.{attribute}" for owner, one in CLASSES.items() for attribute in one.__slots__}

@@ -15,7 +15,7 @@ from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.adapter import open_pair
 from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
-from spnhub.transport.endpoint.config import RESOLVE_INTERVAL, Pem, Runtime, read_config
+from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL, Pem, Runtime, read_config
 from spnhub.transport.endpoint.core import RESUME_TIMEOUT, ConnectionChange
 from spnhub.transport.endpoint.provider import ConnectionRequest, ProviderEndpoint
 from spnhub.transport.endpoint.replay import REPLAY_MAX
@@ -115,7 +115,11 @@ async def create_consumer_endpoint(
     replay_budget: int | None = None,
     retries: int | None = None,
     wait_for_hub: bool = False,
-    limits: Limits | None = None,
+    idle_timeout: float = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: float = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: float = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: float = ENDPOINT_LIMITS.probe_timeout,
+    limits: Limits = ENDPOINT_LIMITS,
     on_session: Callable[[SessionChange], None] | None = None,
     on_connection: Callable[[ConnectionChange], None] | None = None,
     runtime: Runtime | None = None,
@@ -136,7 +140,11 @@ async def create_consumer_endpoint(
         endpoints of the process that say None.
     :param retries: how often in a row a lost session is tried again before it has Failed; None: for ever.
     :param wait_for_hub: don't raise what a retry can help against, but retry the first session, too.
-    :param limits: of the QUIC engine.
+    :param idle_timeout: seconds; a hub that is silent for this long is lost. The shorter of both sides' holds.
+    :param keep_alive: seconds of silence after which a PING is sent, below ``idle_timeout``; 0: never.
+    :param suspect_after: seconds without an answer after which connections move to another hub, if there is one.
+    :param probe_timeout: seconds; a hub whose port is closed is lost when it hasn't answered for this long.
+    :param limits: sizes of the QUIC engine; its times are the four above.
     :param on_session: told of every change of a session's state.
     :param on_connection: told when a connection is paused, resumed, or lost because it could not be resumed.
     :param runtime: engine, sockets, names and randomness, for tests.
@@ -161,6 +169,10 @@ async def create_consumer_endpoint(
         replay_budget=replay_budget,
         retries=retries,
         wait_for_hub=wait_for_hub,
+        idle_timeout=idle_timeout,
+        keep_alive=keep_alive,
+        suspect_after=suspect_after,
+        probe_timeout=probe_timeout,
         limits=limits,
     )
     endpoint = ConsumerEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))
@@ -185,7 +197,11 @@ async def create_provider_endpoint(
     replay_budget: int | None = None,
     retries: int | None = None,
     wait_for_hub: bool = False,
-    limits: Limits | None = None,
+    idle_timeout: float = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: float = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: float = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: float = ENDPOINT_LIMITS.probe_timeout,
+    limits: Limits = ENDPOINT_LIMITS,
     on_session: Callable[[SessionChange], None] | None = None,
     on_connection: Callable[[ConnectionChange], None] | None = None,
     runtime: Runtime | None = None,
@@ -213,6 +229,10 @@ async def create_provider_endpoint(
         replay_budget=replay_budget,
         retries=retries,
         wait_for_hub=wait_for_hub,
+        idle_timeout=idle_timeout,
+        keep_alive=keep_alive,
+        suspect_after=suspect_after,
+        probe_timeout=probe_timeout,
         limits=limits,
     )
     endpoint = ProviderEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))

@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -144,7 +144,11 @@ def read_config(
     instance_id: str | None = None,
     retries: int | None = None,
     wait_for_hub: bool = False,
-    limits: Limits | None = None,
+    idle_timeout: float = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: float = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: float = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: float = ENDPOINT_LIMITS.probe_timeout,
+    limits: Limits = ENDPOINT_LIMITS,
     hub_addresses: Sequence[str] | None = None,
     resolver: str | None = None,
     resolve_interval: float = RESOLVE_INTERVAL,
@@ -169,6 +173,16 @@ def read_config(
     for name, seconds in (("resolve_interval", resolve_interval), ("resume_timeout", resume_timeout)):
         if not 0 < seconds < float("inf"):
             raise ConfigurationError(f"{name} is {seconds}; it must be a positive number of seconds")
+    limits = replace(
+        limits,
+        idle_timeout=idle_timeout,
+        keep_alive=keep_alive,
+        suspect_after=suspect_after,
+        probe_timeout=probe_timeout,
+    )
+    fault = limits.time_fault()
+    if fault is not None:
+        raise ConfigurationError(fault)
     if replay_buffer < REPLAY_LEAST:
         raise ConfigurationError(f"replay_buffer is {replay_buffer}; it must be at least {REPLAY_LEAST} bytes")
     if replay_budget is not None and replay_budget < 0:
@@ -185,7 +199,7 @@ def read_config(
         weight,
         retries,
         wait_for_hub,
-        limits or ENDPOINT_LIMITS,
+        limits,
         None if hub_addresses is None else tuple(hub_addresses),
         resolver,
         resolve_interval,

@@ -17,6 +17,27 @@ import structlog
 import typer
 
 from spnhub import logging
+from spnhub.cli.agent_options import (
+    Certificate,
+    CertificateKey,
+    DrainTimeout,
+    HubAddresses,
+    HubUrl,
+    IdleTimeout,
+    InstanceId,
+    KeepAlive,
+    LogFormat,
+    LogLevel,
+    ProbeTimeout,
+    ReplayBudget,
+    ReplayBuffer,
+    ResolveInterval,
+    Resolver,
+    ResumeTimeout,
+    ServiceUrn,
+    SuspectAfter,
+    Trust,
+)
 from spnhub.cli.agent_settings import DRAIN, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
@@ -32,7 +53,7 @@ from spnhub.transport.endpoint.api import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.config import RESOLVE_INTERVAL
+from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL
 from spnhub.transport.endpoint.core import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
@@ -48,108 +69,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-HubUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--hub-url",
-        envvar="SPN_HUB_URL",
-        help="https://FQDN:PORT of the hub. Without it: SPN_HUB_HOSTNAME and SPN_HUB_PORT (4433).",
-    ),
-]
-ServiceUrn = Annotated[
-    str | None,
-    typer.Option("--service-urn", envvar="SPN_SERVICE_URN", help="The service that is used or provided."),
-]
-Certificate = Annotated[
-    str | None,
-    typer.Option(
-        "--certificate",
-        envvar=["SPN_CERTIFICATE", "SPN_AGENT_CLIENT_CERTIFICATE"],
-        help="Client certificate with its chain: PEM text or a path.",
-    ),
-]
-CertificateKey = Annotated[
-    str | None,
-    typer.Option(
-        "--certificate-key",
-        envvar=["SPN_CERTIFICATE_KEY", "SPN_AGENT_CLIENT_CERTIFICATE_KEY"],
-        help="Its private key: PEM text or a path.",
-    ),
-]
-Trust = Annotated[
-    str | None,
-    typer.Option(
-        "--trust",
-        envvar=["SPN_TRUST", "SPN_AGENT_TRUST_CERTIFICATE_ROOT"],
-        help="CA certificates that the hub's must chain to: PEM text or a path. Default: the system's roots.",
-    ),
-]
-InstanceId = Annotated[
-    str | None,
-    typer.Option("--instance-id", envvar="SPN_INSTANCE_ID", help="Names this instance. Default: random."),
-]
-HubAddresses = Annotated[
-    str | None,
-    typer.Option(
-        "--hub-addresses",
-        envvar="SPN_HUB_ADDRESSES",
-        help="Where the hubs are, instead of asking DNS: IP, IP:PORT or [V6]:PORT, separated by commas.",
-    ),
-]
-Resolver = Annotated[
-    str | None,
-    typer.Option(
-        "--resolver",
-        envvar="SPN_RESOLVER",
-        help="DNS server to ask for the hub's name, IP or IP:PORT. Default: the system's resolver.",
-    ),
-]
-ResolveInterval = Annotated[
-    float,
-    typer.Option("--resolve-interval", envvar="SPN_RESOLVE_INTERVAL", help="Seconds between two DNS checks."),
-]
-ResumeTimeout = Annotated[
-    float,
-    typer.Option(
-        "--resume-timeout",
-        envvar="SPN_RESUME_TIMEOUT",
-        help="Seconds that a connection may be without a hub before it is reset.",
-    ),
-]
-ReplayBuffer = Annotated[
-    int,
-    typer.Option(
-        "--replay-buffer",
-        envvar="SPN_REPLAY_BUFFER",
-        help="Bytes that are kept of a connection until the other agent has acknowledged them, at most.",
-    ),
-]
-ReplayBudget = Annotated[
-    int,
-    typer.Option(
-        "--replay-budget",
-        envvar="SPN_REPLAY_BUDGET",
-        help="Bytes that all connections may keep so together, above 256 KiB each.",
-    ),
-]
-DrainTimeout = Annotated[
-    float,
-    typer.Option(
-        "--drain-timeout",
-        envvar="SPN_DRAIN_TIMEOUT",
-        min=0,
-        help="Seconds that SIGTERM leaves to open connections; what is still open then is reset.",
-    ),
-]
-LogLevel = Annotated[
-    str,
-    typer.Option("--log-level", envvar="SPN_LOG_LEVEL", help="debug, info, warning, error or critical."),
-]
-LogFormat = Annotated[
-    str | None,
-    typer.Option("--log-format", envvar="SPN_LOG_FORMAT", help="json or console. Default: console on a terminal."),
-]
 
 
 @app.command()
@@ -172,6 +91,10 @@ def consumer(
     resolver: Resolver = None,
     resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
     resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
+    idle_timeout: IdleTimeout = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: KeepAlive = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: SuspectAfter = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: ProbeTimeout = ENDPOINT_LIMITS.probe_timeout,
     replay_buffer: ReplayBuffer = REPLAY_MAX,
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
@@ -193,6 +116,10 @@ def consumer(
             resolver=resolver,
             resolve_interval=resolve_interval,
             resume_timeout=resume_timeout,
+            idle_timeout=idle_timeout,
+            keep_alive=keep_alive,
+            suspect_after=suspect_after,
+            probe_timeout=probe_timeout,
             replay_buffer=replay_buffer,
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
@@ -226,6 +153,10 @@ def provider(
     resolver: Resolver = None,
     resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
     resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
+    idle_timeout: IdleTimeout = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: KeepAlive = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: SuspectAfter = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: ProbeTimeout = ENDPOINT_LIMITS.probe_timeout,
     replay_buffer: ReplayBuffer = REPLAY_MAX,
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
@@ -248,6 +179,10 @@ def provider(
             resolver=resolver,
             resolve_interval=resolve_interval,
             resume_timeout=resume_timeout,
+            idle_timeout=idle_timeout,
+            keep_alive=keep_alive,
+            suspect_after=suspect_after,
+            probe_timeout=probe_timeout,
             replay_buffer=replay_buffer,
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
@@ -359,6 +294,10 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
         "resolver": settings.resolver,
         "resolve_interval": settings.resolve_interval,
         "resume_timeout": settings.resume_timeout,
+        "idle_timeout": settings.limits.idle_timeout,
+        "keep_alive": settings.limits.keep_alive,
+        "suspect_after": settings.limits.suspect_after,
+        "probe_timeout": settings.limits.probe_timeout,
         "replay_buffer": settings.replay_buffer,
         "replay_budget": settings.replay_budget,
         "wait_for_hub": True,

@@ -16,11 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from spnhub.logging import LEVELS, LogFormat
-from spnhub.settings import ConfigurationError, split_address
+from spnhub.settings import ConfigurationError, option_name, split_address
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
-from spnhub.transport.endpoint.config import REPLAY_LEAST, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
 from spnhub.transport.endpoint.core import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
 __all__ = ["DRAIN", "AgentSettings", "Role", "load_settings"]
@@ -65,6 +66,8 @@ class AgentSettings:
     """Seconds between two DNS checks (R-3.3)."""
     resume_timeout: float = RESUME_TIMEOUT
     """Seconds that a connection may be without a hub before it is reset."""
+    limits: Limits = ENDPOINT_LIMITS
+    """When a hub is lost, or suspect."""
     replay_buffer: int = REPLAY_MAX
     """Bytes that are kept of a connection until they are acknowledged, at most."""
     replay_budget: int = REPLAY_BUDGET
@@ -90,6 +93,10 @@ def load_settings(
     resolver: str | None = None,
     resolve_interval: float = RESOLVE_INTERVAL,
     resume_timeout: float = RESUME_TIMEOUT,
+    idle_timeout: float = ENDPOINT_LIMITS.idle_timeout,
+    keep_alive: float = ENDPOINT_LIMITS.keep_alive,
+    suspect_after: float = ENDPOINT_LIMITS.suspect_after,
+    probe_timeout: float = ENDPOINT_LIMITS.probe_timeout,
     replay_buffer: int = REPLAY_MAX,
     replay_budget: int = REPLAY_BUDGET,
     drain_timeout: float = DRAIN,
@@ -123,6 +130,12 @@ def load_settings(
     _check_seconds("--resolve-interval", resolve_interval, 0.1)
     _check_seconds("--resume-timeout", resume_timeout, 0.1)
     _check_seconds("--drain-timeout", drain_timeout)
+    limits = Limits(
+        idle_timeout=idle_timeout, keep_alive=keep_alive, suspect_after=suspect_after, probe_timeout=probe_timeout
+    )
+    fault = limits.time_fault(option_name)
+    if fault is not None:
+        raise ConfigurationError(fault)
     if replay_buffer < REPLAY_LEAST:
         raise ConfigurationError(f"--replay-buffer: {replay_buffer} is below {REPLAY_LEAST} bytes")
     if replay_budget < 0:
@@ -141,6 +154,7 @@ def load_settings(
         resolver=_resolver(resolver),
         resolve_interval=resolve_interval,
         resume_timeout=resume_timeout,
+        limits=limits,
         replay_buffer=replay_buffer,
         replay_budget=replay_budget,
         drain_timeout=drain_timeout,

@@ -229,6 +229,24 @@ def run(
             help="PING after so much silence; 0: never.",
         ),
     ] = 5,
+    suspect_after: Annotated[
+        float,
+        typer.Option(
+            "--suspect-after",
+            metavar="SECONDS",
+            envvar="SPNHUB_SUSPECT_AFTER",
+            help="A provider that hasn't answered for this long gets nothing new, and its connections go on elsewhere.",
+        ),
+    ] = 3,
+    probe_timeout: Annotated[
+        float,
+        typer.Option(
+            "--probe-timeout",
+            metavar="SECONDS",
+            envvar="SPNHUB_PROBE_TIMEOUT",
+            help="An endpoint whose port is closed is lost when it hasn't answered for this long.",
+        ),
+    ] = 1,
     resume_timeout: Annotated[
         float,
         typer.Option(
@@ -322,6 +340,8 @@ def run(
         allow_process=allow_process,
         idle_timeout=idle_timeout,
         keep_alive=keep_alive,
+        suspect_after=suspect_after,
+        probe_timeout=probe_timeout,
         resume_timeout=resume_timeout,
         return_spread=return_spread,
         datagram_size=datagram_size,

@@ -38,7 +38,7 @@ from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, HubSettings, split_address
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.aioquic_engine import tls as client_certificates
-from spnhub.transport.engine import EngineEvent, Limits
+from spnhub.transport.engine import EngineEvent
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.udp import UdpEndpoint
 
@@ -118,10 +118,7 @@ class HubProcess:
             _log.error("inventory.fault", where=fault.where, field=fault.field, reason=fault.message)
         inventories.log_warnings(inventory)
 
-        limits = Limits(
-            idle_timeout=settings.idle_timeout, keep_alive=settings.keep_alive, datagram_size=settings.datagram_size
-        )
-        engine = AioquicEngine(limits, reset_key=reset_key)
+        engine = AioquicEngine(settings.limits(), reset_key=reset_key)
         self._system, self._recording = make_system(
             settings,
             ActorOptions(
