@@ -183,7 +183,8 @@ class Metrics:
         self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS | CORRECTIONS}
         self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
         self.hours: Counter[tuple[int, str, str, str]] | None = Counter() if hours else None
-        """Bytes by hour (microseconds since 1970), realm, service and direction; each byte once (D-10)."""
+        """Bytes by hour (microseconds since 1970), realm, service and direction: the deltas of the events of that hour,
+        each byte once. An end that turns out wrong is replaced in its own hour, even after that is over (D-10)."""
         self._since_start = since_start
         self._logs: dict[LogKey, _Log] = {}
         self._resumptions = Resumptions()
@@ -258,7 +259,7 @@ class Metrics:
         for name, labels, number in increments(event):
             self.counters[name][hub, *labels] += number
             if name == "bytes":
-                self._hour(recorded, labels, number)
+                self._hour(recorded.timestamp, labels, number)
         service: Labels = (hub, event.realm or "", getattr(event, "service_urn", None) or "")
         match event:
             case SessionEnded():
@@ -280,18 +281,19 @@ class Metrics:
         correction = self._resumptions.take(recorded)
         if correction is None:
             return
-        for direction, number in (("sent", correction.sent), ("received", correction.receive)):
-            if number:
+        for place, direction in ((1, "sent"), (2, "received")):
+            if number := sum(part[place] for part in correction.parts):
                 name = "bytes_replayed" if number < 0 else "bytes_untold"
                 self.counters[name][*service, direction] += abs(number)
-                self._hour(recorded, (*service[1:], direction), number)
+            for part in correction.parts:
+                self._hour(part[0], (*service[1:], direction), part[place])
         for seconds in correction.pauses:
             self._observe("pause_duration_seconds", service, seconds)
 
-    def _hour(self, recorded: Recorded, labels: Labels, number: int) -> None:
+    def _hour(self, timestamp: int, labels: Labels, number: int) -> None:
         if self.hours is not None and number:
             realm, service, direction = labels
-            self.hours[recorded.timestamp // HOUR * HOUR, realm, service, direction] += number
+            self.hours[timestamp // HOUR * HOUR, realm, service, direction] += number
 
 
 Increment = tuple[str, Labels, int]

@@ -52,7 +52,7 @@ def report(metrics: Metrics) -> _Object:
 def hours_of(metrics: Metrics) -> list[_Object]:
     """Bytes by hour and service, each byte once (D-10), in order of time; only hours in which there were any."""
     assert metrics.hours is not None
-    kinds = sorted({key[:3] for key in metrics.hours})
+    kinds = sorted({key[:3] for key, number in metrics.hours.items() if number})
     return [
         {
             "hour": format_time(hour),

@@ -1,14 +1,15 @@
 """What the legs of one conversation tell together: bytes that were counted twice or not at all, and how long it paused.
 
 A leg that ended unplanned tells a wrong end: above what arrived (passed on and replayed later) or below it (written by
-the next start after a crash). The next leg's start is what arrived, and replaces it (D-10). The legs of a conversation
-may become known in any order, since they are in different hubs' logs. Counterpart: :mod:`spnhub.events.metrics`.
+the next start after a crash). The next leg's start is what arrived, and replaces it in every sum, also in that of the
+hour of the wrong end (D-10). The legs of a conversation may become known in any order, since they are in the logs of
+different hubs; what they tell in the end is the same. Counterpart: :mod:`spnhub.events.metrics`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from spnhub.events.model import ConnectionEnded, ConnectionResumed, ConnectionStarted, Recorded
@@ -27,10 +28,9 @@ Offsets = tuple[int, int]
 class Correction(NamedTuple):
     """What an event tells of other legs than its own."""
 
-    sent: int = 0
-    """To be added to the sum of all deltas, consumer to provider; negative: replayed bytes that were counted twice."""
-    receive: int = 0
-    """The same, provider to consumer."""
+    parts: tuple[tuple[int, int, int], ...] = ()
+    """When the end happened that is replaced, and what is to be added to the sum of the deltas of then: consumer to
+    provider, and provider to consumer. Negative: replayed bytes that were counted twice."""
     pauses: tuple[float, ...] = ()
     """Seconds from the end of one leg to the resumption in the next, for each pair that is complete with this event."""
 
@@ -50,7 +50,8 @@ class _Leg:
 class _Conversation:
     legs: list[_Leg]
     """By epoch."""
-    corrected: Offsets = (0, 0)
+    corrected: dict[int, Offsets] = field(default_factory=dict)
+    """What was told so far, by the time of the replaced end."""
 
     def leg(self, epoch: int) -> _Leg:
         """The leg of this epoch, made if it isn't known."""
@@ -120,20 +121,30 @@ class Resumptions:
 
 def _correct(conversation: _Conversation) -> Correction | None:
     """The difference to what was corrected so far."""
-    sent = receive = 0
+    found: dict[int, Offsets] = {}
     pauses: list[float] = []
     for before, after in zip(conversation.legs, conversation.legs[1:], strict=False):
-        if before.end is not None and after.start is not None:
-            sent += after.start[0] - before.end[0]
-            receive += after.start[1] - before.end[1]
+        _replace_end(found, before, after, 1)
         if before.ended_at is not None and after.resumed_at is not None:
             pauses.append(max(0, after.resumed_at - before.ended_at) / 1_000_000)
             after.resumed_at = None
-    told = conversation.corrected
-    conversation.corrected = (sent, receive)
-    if (sent, receive) == told and not pauses:
-        return None
-    return Correction(sent - told[0], receive - told[1], tuple(pauses))
+    told, conversation.corrected = conversation.corrected, found
+    parts: list[tuple[int, int, int]] = []
+    for at in sorted(told.keys() | found.keys()):
+        (sent, receive), (old_sent, old_receive) = found.get(at, (0, 0)), told.get(at, (0, 0))
+        if (sent, receive) != (old_sent, old_receive):
+            parts.append((at, sent - old_sent, receive - old_receive))
+    return Correction(tuple(parts), tuple(pauses)) if parts or pauses else None
+
+
+def _replace_end(sums: dict[int, Offsets], before: _Leg, after: _Leg, sign: int) -> None:
+    """Add what the start of a leg says of the end before it."""
+    if before.end is not None and before.ended_at is not None and after.start is not None:
+        sent, receive = sums.get(before.ended_at, (0, 0))
+        sums[before.ended_at] = (
+            sent + sign * (after.start[0] - before.end[0]),
+            receive + sign * (after.start[1] - before.end[1]),
+        )
 
 
 def _shorten(conversation: _Conversation) -> None:
@@ -142,9 +153,4 @@ def _shorten(conversation: _Conversation) -> None:
         return
     before, after = conversation.legs[:2]
     del conversation.legs[0]
-    if before.end is not None and after.start is not None:
-        sent, receive = conversation.corrected
-        conversation.corrected = (
-            sent - (after.start[0] - before.end[0]),
-            receive - (after.start[1] - before.end[1]),
-        )
+    _replace_end(conversation.corrected, before, after, -1)

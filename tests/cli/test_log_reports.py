@@ -90,14 +90,14 @@ def test_metrics(two_hubs: list[str], capsys: pytest.CaptureFixture[str]) -> Non
             "hour": "2026-01-02T12:00:00.000000Z",
             "realm": "acme",
             "serviceUrn": SERVICE,
-            "totalSentBytes": 100,
+            "totalSentBytes": 80,
             "totalReceiveBytes": 2000,
         },
         {
             "hour": "2026-01-02T13:00:00.000000Z",
             "realm": "acme",
             "serviceUrn": SERVICE,
-            "totalSentBytes": 0,
+            "totalSentBytes": 20,
             "totalReceiveBytes": 0,
         },
     ]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,10 @@ def _log() -> list[Recorded]:
 class Engine:
     """chDB with the tables of the compose file, but for the one that reads Kafka."""
 
-    def __init__(self, folder: Path, events: list[Recorded], registry: str) -> None:
+    def __init__(self, folder: Path, messages: Iterable[bytes], registry: str) -> None:
         chdb = pytest.importorskip("chdb.session", reason="chDB is not installed: the queries aren't run")
         frames = folder / "frames"
-        frames.write_bytes(b"".join(map(encode, events)))
+        frames.write_bytes(b"".join(messages))
         self._session = chdb.Session(str(folder / "data"))
         created = TABLES.split("CREATE TABLE IF NOT EXISTS spn.topic", 1)[0]
         for statement in _statements(created):
@@ -148,7 +148,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         )
         registry = await ops.start("127.0.0.1", 0)
         try:
-            return await asyncio.to_thread(Engine, tmp_path_factory.mktemp("chdb"), _log(), registry)
+            return await asyncio.to_thread(Engine, tmp_path_factory.mktemp("chdb"), map(encode, _log()), registry)
         finally:
             await ops.close()
 

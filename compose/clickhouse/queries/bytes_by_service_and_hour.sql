@@ -1,6 +1,6 @@
 -- Bytes that each service carried in each hour: the sum of the deltas of that time, as `spnlog metrics --by hour` has it.
--- The start of a resumed connection's leg has the last word on what the leg before carried: what was replayed is taken
--- off again, what a crash left untold is added, as soon as both are known.
+-- The start of a resumed connection's leg has the last word on what the leg before carried: in the hour of that leg's end,
+-- what was replayed is taken off again and what a crash left untold is added.
 WITH
     legs AS
     (
@@ -9,7 +9,6 @@ WITH
             connectionUid,
             epoch,
             any(serviceUrn) AS service,
-            min(timestamp) AS startedAt,
             max(startSentOffset) AS startSent,
             max(startReceiveOffset) AS startReceived,
             maxIf(timestamp, eventType = 'endSpnConnection') AS endedAt,
@@ -22,28 +21,31 @@ WITH
     corrections AS
     (
         SELECT
+            realm,
             service,
-            greatest(startedAt, lagInFrame(endedAt) OVER conversation) AS at,
-            startSent - lagInFrame(endSent) OVER conversation AS sent,
-            startReceived - lagInFrame(endReceived) OVER conversation AS received
+            endedAt AS at,
+            leadInFrame(startSent) OVER conversation - endSent AS sent,
+            leadInFrame(startReceived) OVER conversation - endReceived AS received
         FROM legs
         WINDOW conversation AS (
-            PARTITION BY realm, connectionUid ORDER BY epoch ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            PARTITION BY realm, connectionUid ORDER BY epoch ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
         )
     )
 SELECT
+    realm,
     service,
     toStartOfHour(at) AS hour,
     sum(sent) AS sentBytes,
     sum(received) AS receivedBytes
 FROM
 (
-    SELECT serviceUrn AS service, timestamp AS at, deltaSentBytes AS sent, deltaReceiveBytes AS received
+    SELECT realm, serviceUrn AS service, timestamp AS at, deltaSentBytes AS sent, deltaReceiveBytes AS received
     FROM spn.events FINAL
     WHERE deltaSentBytes IS NOT NULL
     UNION ALL
-    SELECT service, at, sent, received FROM corrections
+    SELECT realm, service, at, sent, received FROM corrections
 )
 WHERE sent != 0 OR received != 0
-GROUP BY service, hour
-ORDER BY hour, service;
+GROUP BY realm, service, hour
+HAVING sentBytes != 0 OR receivedBytes != 0
+ORDER BY hour, realm, service;
