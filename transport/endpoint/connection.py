@@ -651,7 +651,7 @@ class Connection:
 
     def _read_head(self, reader: PacketReader) -> None:
         """Read the header and not a byte of what follows it."""
-        while self._reader is not None and self.s is not None:
+        while self._reader is reader and self.s is not None:
             answer = self._engine.read(self._c, self.s, reader.wanted)
             if answer is None or answer == (b"", False):
                 return
@@ -664,7 +664,8 @@ class Connection:
             except ProtocolError as exc:
                 self._end_aborted(exc.code, str(exc), farewell=exc.code)
                 return
-            if fin and self._reader is not None:
+            # A refusal may have led to another leg meanwhile, which has a reader of its own.
+            if fin and self._reader is reader:
                 self._end_aborted(Code.PROTOCOL, "the stream ended before its header", farewell=Code.PROTOCOL)
                 return
 

@@ -113,6 +113,8 @@ class ScriptedHub:
         """Codes with which the next ResumeRequests of consumers are refused."""
         self.refuse_openings: list[int] = []
         """The same for Openings."""
+        self.refuse_streams: list[int] = []
+        """The same for the streams of consumers that resume."""
         self.deaf_to_resumes = 0
         """So many ResumeRequests of consumers are not answered."""
         self.hub_id = "hub-1"
@@ -410,6 +412,13 @@ class ScriptedHub:
             self.engine.reset(*place, Code.STALE)
             self.engine.stop(*place, Code.STALE)
             leg.ended = True
+            return
+        if self.refuse_streams and place[0] == resume.consumer:
+            accept = Accept(OpeningKind.RESUME, self.refuse_streams.pop(0), "refused", epoch=opening.epoch)
+            self.engine.write(*place, encode(accept))
+            self.engine.finish(*place)
+            leg.ended = True
+            del self._resumes[opening.connection_uid]
             return
         answer = resume.answer
         assert answer is not None

@@ -270,6 +270,18 @@ async def test_refusals_are_retried_until_the_timeout(world: World) -> None:
     assert epochs == [1, 2, 3, 4, 5]
 
 
+async def test_a_refused_stream_is_resumed_elsewhere_at_once(world: World) -> None:
+    """The refusal comes with its FIN in one piece, which belongs to the leg that was refused."""
+    _, _, ours, theirs = await _both(world)
+    used, other = _used(world)
+    other.refuse_streams = [Code.TIMEOUT]
+    began = _now()
+    used.drop_legs(Code.PEER_LOST)
+    await _talk(ours, theirs, b"again")
+    assert _now() - began < 1
+    assert [request.epoch for request in _resumes(used, CONSUMER)] == [2]
+
+
 async def test_nobody_answers(world: World) -> None:
     """A hub that is up and deaf: the next attempt follows after the step's bound."""
     _, _, ours, theirs = await _both(world, hubs=1)
