@@ -33,7 +33,7 @@ format: install-dev ## Format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install-dev ## Measure; prints ratios that compare between machines
+bench: install-dev ## Measure; prints ratios that compare between machines, and what the event log costs
 	$(BIN)/python -m tests.bench
 
 prove: install-dev ## The full sizes of what the tests try small; takes long

@@ -33,7 +33,7 @@ async def _churn(quick: bool) -> AsyncIterator[Result]:
 
 
 async def _events(quick: bool) -> AsyncIterator[Result]:
-    for result in await event_cost(200.0, 2.0 if quick else 4.0, 4 if quick else 12):
+    for result in await event_cost(200.0, 2.0 if quick else 4.0, 4 if quick else 8):
         yield result
 
 
