@@ -3,7 +3,8 @@
 What can go wrong, all of it decided by ``seed`` and the order of calls: :attr:`FakeNetwork.loss`, ``jitter`` and
 ``reorder`` of single datagrams; :meth:`FakeNetwork.cut` between two nodes, both ways or one, for a time or until
 :meth:`FakeNetwork.heal`; :meth:`FakeNode.crash` with or without its host, and :meth:`FakeNode.restart` on the same
-address; :meth:`FakeNode.freeze` and :meth:`FakeNode.thaw` (SIGSTOP, SIGCONT).
+address; :meth:`FakeNode.freeze` and :meth:`FakeNode.thaw` (SIGSTOP, SIGCONT); :meth:`FakeNode.rebind`, another address
+that the node doesn't know of.
 
 Two clocks: :class:`VirtualClock` for simulations without asyncio (:meth:`VirtualClock.run_until`), and
 :class:`LoopClock` on an asyncio loop (with :mod:`tests.support.virtual_loop` its time is virtual, too). Counterpart:
@@ -404,6 +405,16 @@ class FakeNode:
         for address in known:
             self.bind(address)
         self.flush()
+
+    def rebind(self, *, refused: bool = False) -> None:
+        """From now on others see other addresses of its client sockets, as behind a NAT that has forgotten.
+
+        :param refused: what is sent to the old ones meets a closed port; otherwise nobody says so.
+        """
+        for index, old in enumerate(self._own):
+            if old[0] == "client" and index not in self._released:
+                self.network.unbind(self, old, host_lives=refused)
+                self._own[index] = self.network.bind(self, index, None)
 
     def freeze(self) -> None:
         """Stop the process (SIGSTOP): nothing happens on it, and what comes waits in its sockets."""

@@ -18,6 +18,7 @@ from aioquic.quic.recovery import QuicPacketRecovery
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 
 from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
 from tests.support.engine_pair import EnginePair
@@ -42,6 +43,15 @@ REPLACED = {
     QuicConnection._serialize_transport_parameters: "be651f3ddfcd",
     QuicConnection._send_probe: "4578820ab6bb",
     QuicPacketRecovery.reschedule_data: "a012ca1263fb",
+    QuicPacketRecovery._detect_loss: "56e5a246bb22",
+    QuicPacketRecovery.on_ack_received: "1a7c69347908",
+    QuicPacketRecovery.on_loss_detection_timeout: "50d7fd652fe6",
+    QuicPacketRecovery.get_loss_detection_time: "de155cb9bef9",
+    QuicConnection.handle_timer: "8ebd76a179bf",
+    QuicConnection._abandon_path_validation: "bd71c1680e70",
+    QuicConnection._on_path_challenge_delivery: "c3f244b8037e",
+    QuicConnection._write_path_challenge_frame: "71e5ebefcc60",
+    QuicConnection._path_validation_deadline: "9fefee30b80f",
     QuicConnection._handle_stream_frame: "8c79348a854e",
     QuicConnection._handle_reset_stream_frame: "0a1801842064",
     QuicConnection._handle_stop_sending_frame: "57b0b54a8467",
@@ -232,3 +242,42 @@ def test_an_acknowledgement_moves_the_count_of_acknowledgements() -> None:
     pair.run_for(1.0)
     assert client.acknowledged > before
     assert not client.unanswered
+
+
+def test_recovery_is_ours_from_the_first_packet() -> None:
+    """aioquic makes its own in the constructor; ours takes its place before anything was sent."""
+    pair = EnginePair(_aioquic()).connect()
+    for quic in _only(pair):
+        assert type(quic._loss) is Recovery
+        assert quic._loss is quic._recovery
+
+
+def test_a_challenge_is_answered_once_and_sent_again_by_us() -> None:
+    """aioquic takes a challenge whose packet was acknowledged for done, whether or not the answer came."""
+    pair = EnginePair(_aioquic()).connect()
+    s = pair.open()
+    pair.run_for(1.0)
+    client, server = _only(pair)
+    client._write_path_response_frame = lambda builder, challenge: None  # type: ignore[method-assign]
+    pair.client.node.rebind()
+    pair.client.engine.write(pair.client.c, s, b"from elsewhere")
+    assert pair.read_all(pair.server, s, 14) == (b"from elsewhere", False)
+    pair.run_until(lambda: len(server._network_paths[0].local_challenges) == 2, limit=0.3)
+    assert not server._network_paths[0].is_validated
+    del client._write_path_response_frame
+    pair.run_until(lambda: server._network_paths[0].is_validated, limit=0.3)
+
+
+def test_a_challenge_waits_for_no_congestion_window() -> None:
+    """What was under way to the old address fills the window, and must not keep back what asks at the new one."""
+    pair = EnginePair(_aioquic()).connect()
+    s = pair.open()
+    _, server = _only(pair)
+    pair.run_for(1.0)
+    pair.client.node.rebind()
+    server._loss._cc.congestion_window = 2400
+    pair.server.engine.write(pair.server.c, s, b"z" * 20_000)
+    pair.server.node.turn()
+    assert server._loss.bytes_in_flight + 1200 > server._loss.congestion_window
+    pair.client.engine.write(pair.client.c, s, b"from elsewhere")
+    pair.run_until(lambda: len(server._network_paths) == 2 and server._network_paths[0].is_validated, limit=0.025)

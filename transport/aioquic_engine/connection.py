@@ -19,6 +19,7 @@ from aioquic.quic.connection import Limit, QuicNetworkPath, QuicReceiveContext
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 
+from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, ServerContext
@@ -61,6 +62,9 @@ class Connection(StreamConnection):
         self.issued: list[bytes] = []
         """Connection ids that the peer was told of and may use from now on; the engine takes them."""
         self.closed_by_us = False
+        self._recovery = Recovery.adopt(self._loss)
+        self._challenge_at: float | None = None
+        """When the peer's new address is challenged again."""
         self._identities = identities
         self._clock = clock
         self._reset_key = reset_key
@@ -102,6 +106,16 @@ class Connection(StreamConnection):
         """Send something that wants an acknowledgement, whatever the congestion window says."""
         self._send_probe()
 
+    def sign_of_life(self) -> None:
+        """Something came from a peer that acknowledges nothing: what it missed need not wait for the back-off."""
+        self._recovery.forget_back_off()
+
+    def moved(self) -> None:
+        """The peer sends from another address: challenge it at once, whatever waits for the old one."""
+        self._recovery.forget_back_off()
+        if not self._network_paths[0].is_validated:
+            self._send_probe()
+
     # ---- what replaces aioquic's own ---------------------------------------------------------------------------
 
     def _derive_tokens(self) -> None:
@@ -120,6 +134,21 @@ class Connection(StreamConnection):
         if self._close_event is None:
             self.closed_by_us = True
         super().close(error_code=error_code, frame_type=frame_type, reason_phrase=reason_phrase[:256])
+
+    def get_timer(self) -> float | None:
+        """As aioquic's, and when a challenge is due."""
+        timer, due = super().get_timer(), self._challenge_at
+        return due if due is not None and (timer is None or due < timer) else timer
+
+    def handle_timer(self, now: float) -> None:
+        """As aioquic's; challenges a new address again: its answer is sent once only, and may have been lost."""
+        super().handle_timer(now)
+        if self._challenge_at is not None and now >= self._challenge_at:
+            self._challenge_at = None
+            path = self._network_paths[0]
+            if not path.is_validated:
+                path.local_challenge_sent = False
+                self._send_probe()
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
@@ -202,6 +231,7 @@ class Connection(StreamConnection):
     def _write_control(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         if not (network_path.is_validated or network_path.local_challenge_sent):
             self._write_path_challenge_frame(builder=builder, network_path=network_path)
+            self._challenge_at = now + self._loss.get_probe_timeout()
             if network_path.validation_deadline is None:
                 network_path.validation_deadline = now + 3 * max(
                     self._loss.get_probe_timeout(), 2 * self._configuration.initial_rtt

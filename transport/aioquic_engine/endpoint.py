@@ -265,7 +265,7 @@ class Endpoint(ABC):
     def _move(self, link: Link, address: api.Address) -> None:
         """The peer has another address."""
         self._leave(link)
-        link.address = address
+        link.move(address)
         self._peers.setdefault(address, {})[link] = None
 
     def _route(self, link: Link, cid: bytes) -> None:

@@ -60,8 +60,10 @@ class AioquicEngine(Endpoint):
         """Turn what aioquic has to say about a connection into events of ours."""
         quic = link.quic
         self._hear(link)
+        data_came = False
         while (event := quic.next_event()) is not None:
             if isinstance(event, quic_events.StreamDataReceived):
+                data_came = True
                 self._on_data(link, event)
             elif isinstance(event, quic_events.StreamReset):
                 self._on_reset(link, event.stream_id, event.error_code)
@@ -74,6 +76,8 @@ class AioquicEngine(Endpoint):
                 link.cids.discard(event.connection_id)
             elif isinstance(event, quic_events.DatagramFrameReceived) and link.connected:
                 self._events.append(api.DatagramReceived(link.c, event.data))
+        if data_came:
+            link.hear_data()
         if link.address != (current := quic.get_peer_address()) and isinstance(current, api.Address):
             self._move(link, current)
         if quic.streams_available:

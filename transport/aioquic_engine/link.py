@@ -14,6 +14,9 @@ __all__ = ["Link", "segment"]
 
 _CLOSING_AT_LEAST = 1.0
 """Seconds that a closed connection still answers stragglers with its CONNECTION_CLOSE (RFC 9000 section 10.2.1)."""
+_ASK_AFTER = 0.6
+"""Seconds of silence in the middle of what a hub sends, after which an endpoint asks whether it is still heard: its own
+address may have changed unnoticed (a NAT that forgets), and a hub learns of it from its packets only."""
 _ROUNDING = 1e-6
 """Seconds added for aioquic's timers: rounding may put its loss detection a hair after the time that it asked for."""
 _GSO_SEGMENTS = 64
@@ -26,6 +29,7 @@ class Link:
     __slots__ = (
         "acknowledged",
         "address",
+        "ask_at",
         "c",
         "cids",
         "close_packets",
@@ -33,6 +37,7 @@ class Link:
         "closing",
         "closing_until",
         "connected",
+        "data_at",
         "first_cid",
         "gone",
         "handshake_deadline",
@@ -78,6 +83,9 @@ class Link:
         self.heard = False
         """Something has come in since :meth:`hear`."""
         self.acknowledged = 0
+        self.data_at = now
+        """When bytes of streams last came in."""
+        self.ask_at: float | None = None
         self.last_heard = now
         self.last_active = now
         self.handshake_deadline = now + limits.handshake_timeout
@@ -106,12 +114,25 @@ class Link:
         self.last_active = max(self.last_active, self.last_heard)
         acknowledged, unanswered = self.quic.acknowledged, self.quic.unanswered
         if self.connected and unanswered and acknowledged == self.acknowledged:
+            self.quic.sign_of_life()
             return False
         self.acknowledged = acknowledged
         self.probe_deadline = self.probe_again = None
         self.unanswered_since = self.last_heard if unanswered else None
         was_suspect, self.suspect = self.suspect, False
         return was_suspect
+
+    def hear_data(self) -> None:
+        """Bytes of streams have come in: an endpoint asks when the next ones take twice as long as these."""
+        gap, self.data_at = self.last_heard - self.data_at, self.last_heard
+        wait = max(_ASK_AFTER, 2 * gap)
+        self.ask_at = self.data_at + wait if self.is_client and wait < self.limits.keep_alive else None
+
+    def move(self, address: Address) -> None:
+        """The peer has another address; what was said about the old one counts no more."""
+        self.address = address
+        self.probe_deadline = self.probe_again = None
+        self.quic.moved()
 
     def begin_probe(self, now: float) -> bool:
         """The peer may be gone: it has the probe timeout to answer. False: that has begun already."""
@@ -136,21 +157,25 @@ class Link:
                 times.append(self.last_active + self.limits.keep_alive)
             if self.unanswered_since is not None and not self.suspect:
                 times.append(self.unanswered_since + self.limits.suspect_after)
-        times += (self.probe_again, self.probe_deadline)
+        times += (self.ask_at, self.probe_again, self.probe_deadline)
         return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: float) -> CloseKind | None:
         """Let time pass; what it ended: IDLE, UNREACHABLE, or nothing."""
-        if self.quic.close_event is not None:
-            # Either side has closed it, and nobody has looked since: that is no timeout, and this side's close packet
-            # still has to leave.
-            return None
+        # If either side has closed it, and nobody has looked since, that is no timeout, and this side's close packet
+        # still has to leave.
+        return self._on_time(now) if self.quic.close_event is None else None
+
+    def _on_time(self, now: float) -> CloseKind | None:
         if not self.connected and now >= self.handshake_deadline:
             return CloseKind.IDLE
         if self.probe_deadline is not None and now >= self.probe_deadline:
             return CloseKind.UNREACHABLE
         if self.probe_again is not None and now >= self.probe_again:
             self.probe_again = None
+            self.quic.probe()
+        if self.ask_at is not None and now >= self.ask_at:
+            self.ask_at = None
             self.quic.probe()
         timer = self.quic.get_timer()
         if timer is not None and now >= timer:

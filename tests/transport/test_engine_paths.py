@@ -1,0 +1,309 @@
+"""What a new address, a cut, loss and disorder cost a connection on aioquic: virtual seconds, for many seeds.
+
+Bounds are those of one connection at a load far below what congestion control leaves of such a path: with 5 % loss and
+a round trip of 0.1 s about 1.22 * 1200 / (0.1 * sqrt(0.05)), 65 KB/s (Mathis et al., 1997), which all streams share.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.recovery import LONGEST_PROBE_INTERVAL, MOST_REORDERING
+from spnhub.transport.engine import Closed, EngineEvent, Limits, Readable, Suspect
+from tests.support.engine_pair import EnginePair, Kit, Side
+from tests.transport.test_engine_conformance import _aioquic
+
+ENDPOINT = Limits(suspect_after=1.5, probe_timeout=0.3)
+"""As endpoints have them."""
+LATENCY = 0.05
+"""Seconds, each way."""
+INTERVAL = 0.1
+BLOCK = 64
+
+
+def seeds(few: int, many: int) -> pytest.MarkDecorator:
+    """A few each time, many with ``make prove``."""
+    rest = [pytest.param(seed, marks=pytest.mark.prove) for seed in range(few, many)]
+    return pytest.mark.parametrize("seed", [*range(few), *rest])
+
+
+@pytest.fixture(scope="module")
+def kit() -> Kit:
+    """Certificates, once for all."""
+    return _aioquic()
+
+
+class Flows:
+    """Streams on which one side or both write a block every tenth of a second, for ever."""
+
+    def __init__(self, pair: EnginePair, senders: tuple[Side, ...], streams: int = 4) -> None:
+        self._pair = pair
+        self._streams = [pair.open() for _ in range(streams)]
+        self._unsent: dict[tuple[int, int], int] = {}
+        self.arrived: dict[tuple[int, int], int] = {}
+        """Bytes of each flow: a number of the sender, a stream."""
+        pair.client.node._on_events = lambda events: self._on_events(0, events)
+        pair.server.node._on_events = lambda events: self._on_events(1, events)
+        for n, side in enumerate((pair.client, pair.server)):
+            if side in senders:
+                for i, s in enumerate(self._streams):
+                    self._unsent[n, s] = self.arrived[n, s] = 0
+                    pair.clock.call_at(pair.clock.now() + INTERVAL * i / streams, lambda n=n, s=s: self._tick(n, s))  # type: ignore[misc]
+
+    def _side(self, n: int) -> Side:
+        return (self._pair.client, self._pair.server)[n]
+
+    def _tick(self, n: int, s: int) -> None:
+        side = self._side(n)
+        self._unsent[n, s] += BLOCK
+        self._unsent[n, s] -= side.engine.write(side.c, s, bytes(self._unsent[n, s]))
+        side.node.flush()
+        self._pair.clock.call_at(self._pair.clock.now() + INTERVAL, lambda: self._tick(n, s))
+
+    def _on_events(self, n: int, events: list[EngineEvent]) -> None:
+        side = self._side(n)
+        for event in events:
+            if isinstance(event, Readable) and (1 - n, event.s) in self.arrived:
+                answer = side.engine.read(side.c, event.s, 1 << 20)
+                assert answer is not None
+                self.arrived[1 - n, event.s] += len(answer[0])
+                side.node.flush()
+            else:
+                side.events.append(event)
+
+    def go_on(self, limit: float) -> float:
+        """Seconds until something has arrived on every flow.
+
+        :raises TimeoutError: not within ``limit``.
+        """
+        began, before = self._pair.clock.now(), dict(self.arrived)
+        self._pair.run_until(lambda: all(self.arrived[flow] > before[flow] for flow in before), limit)
+        return self._pair.clock.now() - began
+
+
+def lossy(pair: EnginePair, seed: int) -> None:
+    """5 % loss, 50 to 70 ms each way, datagrams that overtake each other."""
+    network = pair.network
+    network._random = random.Random(seed)
+    network.latency, network.jitter, network.reorder, network.loss = LATENCY, 0.02, True, 0.05
+
+
+def connection(side: Side) -> Connection:
+    """aioquic's of the only connection."""
+    (link,) = side.engine._links.values()  # type: ignore[attr-defined]
+    quic = link.quic
+    assert isinstance(quic, Connection)
+    return quic
+
+
+DIRECTIONS = ("both", "up", "down")
+
+
+def senders(pair: EnginePair, direction: str) -> tuple[Side, ...]:
+    """Who sends."""
+    return {"both": (pair.client, pair.server), "up": (pair.client,), "down": (pair.server,)}[direction]
+
+
+# ----------------------------------------------------------------------------------------------------- new addresses
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["silent", "refused"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@seeds(3, 40)
+def test_a_new_address_costs_no_three_seconds(kit: Kit, seed: int, direction: str, refused: bool) -> None:
+    """Also where an endpoint only receives, and so had no reason to send; the connection stays."""
+    pair = EnginePair(kit, client_limits=ENDPOINT, reset_key=bytes(32)).connect()
+    lossy(pair, seed)
+    flows = Flows(pair, senders(pair, direction))
+    pair.run_for(3)
+    pair.client.node.rebind(refused=refused)
+    assert flows.go_on(10) <= 3.0
+    pair.run_for(3)
+    assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
+    assert connection(pair.server)._network_paths[0].is_validated
+
+
+@pytest.mark.parametrize("direction", ["both", "down"])
+@pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.parametrize("nth", range(4))
+def test_no_single_datagram_of_a_move_is_needed(kit: Kit, nth: int, who: str, direction: str) -> None:
+    """Whichever of the first ones after it is lost (the question, the challenge, its answer): a second is enough."""
+    pair = EnginePair(kit, client_limits=ENDPOINT, reset_key=bytes(32)).connect()
+    pair.network.latency = LATENCY
+    flows = Flows(pair, senders(pair, direction))
+    pair.run_for(3)
+    pair.client.node.rebind()
+    node = getattr(pair, who).node
+    old = {address for _, address in pair.network._last if address not in pair.network._sockets}
+    original, count = pair.network.send, 0
+
+    def drop(sender: object, source: object, target: object, *rest: object) -> None:
+        nonlocal count
+        if sender is node and target not in old:
+            count += 1
+            if count == nth + 1:
+                return
+        original(sender, source, target, *rest)  # type: ignore[arg-type]
+
+    pair.network.send = drop  # type: ignore[method-assign, assignment]
+    assert flows.go_on(10) <= (1.0 if direction == "both" else 1.6)
+    pair.run_for(1)
+    assert count > nth
+    assert connection(pair.server)._network_paths[0].is_validated
+
+
+def test_an_endpoint_asks_in_the_middle_of_what_it_receives(kit: Kit) -> None:
+    """0.6 s after the last that came; then a round trip until it comes again."""
+    pair = EnginePair(kit, client_limits=ENDPOINT).connect()
+    pair.network.latency = LATENCY
+    flows = Flows(pair, (pair.server,))
+    pair.run_for(3)
+    pair.client.node.rebind()
+    assert flows.go_on(10) <= 0.6 + 4 * LATENCY + INTERVAL
+
+
+@pytest.mark.parametrize("gap", [0.9, 2.0, 7.0])
+def test_an_endpoint_asks_nothing_where_bytes_come_at_intervals(kit: Kit, gap: float) -> None:
+    """Two gaps of silence are a reason to ask; one is not. What is idle costs its keep-alives only."""
+    pair = EnginePair(kit, client_limits=ENDPOINT).connect()
+    s = pair.open()
+    pair.run_for(10)
+    sent = 0
+    original = pair.network.send
+
+    def count(node: object, *rest: object) -> None:
+        nonlocal sent
+        sent += node is pair.client.node
+        original(node, *rest)  # type: ignore[arg-type]
+
+    pair.network.send = count  # type: ignore[method-assign, assignment]
+    for _ in range(10):
+        pair.server.engine.write(pair.server.c, s, b"tick")
+        pair.run_for(gap)
+    # One acknowledgement a tick; and where keep-alives are due, one each, or its acknowledgement.
+    assert sent <= 10 * (1 + 2 * (gap > ENDPOINT.keep_alive)) + 1
+
+
+# -------------------------------------------------------------------------------------------------------------- cuts
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@seeds(2, 40)
+def test_after_a_cut_bytes_move_within_three_seconds(kit: Kit, seed: int, direction: str) -> None:
+    """Ten seconds of silence, on a path that also loses: no back-off keeps the connection still when it is over."""
+    pair = EnginePair(kit, client_limits=ENDPOINT).connect()
+    lossy(pair, seed)
+    flows = Flows(pair, senders(pair, direction))
+    pair.run_for(3)
+    pair.network.cut(pair.client.node, pair.server.node, seconds=10)
+    pair.run_for(10)
+    assert flows.go_on(20) <= 3.0
+    pair.run_for(10)
+    assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
+
+
+def test_a_silent_peer_is_asked_at_bounded_intervals(kit: Kit) -> None:
+    """At most one second apart, so at most about 20 times until the idle timeout; first quicker than that."""
+    pair = EnginePair(kit).connect()
+    s = pair.open()
+    pair.run_for(1)
+    pair.server.node.crash(host_lives=False)
+    times: list[float] = []
+    original = pair.network.send
+
+    def note(*arguments: object) -> None:
+        times.append(pair.clock.now())
+        original(*arguments)  # type: ignore[arg-type]
+
+    pair.network.send = note  # type: ignore[method-assign, assignment]
+    pair.client.engine.write(pair.client.c, s, b"into the void")
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    gaps = [late - early for early, late in pairwise(times)]
+    assert max(gaps) <= LONGEST_PROBE_INTERVAL
+    assert 15 <= len(times) <= 60
+    assert gaps[0] < gaps[2] < LONGEST_PROBE_INTERVAL / 2
+
+
+def test_an_unanswered_handshake_backs_off_without_bound(kit: Kit) -> None:
+    """A herd that comes back to a hub that can't answer yet must not repeat itself every second."""
+    pair = EnginePair(kit)
+    pair.network.cut(pair.client.node, pair.server.node)
+    times: list[float] = []
+    original = pair.network.send
+
+    def note(*arguments: object) -> None:
+        times.append(pair.clock.now())
+        original(*arguments)  # type: ignore[arg-type]
+
+    pair.network.send = note  # type: ignore[method-assign, assignment]
+    pair.begin()
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert max(late - early for early, late in pairwise(times)) > 2 * LONGEST_PROBE_INTERVAL
+
+
+def test_who_hears_its_peer_asks_again_at_once(kit: Kit) -> None:
+    """What comes after a cut from the one side spares the other its back-off."""
+    pair = EnginePair(kit, Limits(keep_alive=0), Limits(keep_alive=0)).connect()
+    s = pair.open()
+    pair.run_for(1)
+    pair.network.cut(pair.client.node, pair.server.node, seconds=10)
+    pair.client.engine.write(pair.client.c, s, b"late")
+    pair.run_for(10)
+    recovery = connection(pair.client)._recovery
+    assert recovery._pto_count > 2
+    pair.client.take(Suspect)
+    due = connection(pair.client).get_timer()
+    assert due is not None
+    pair.server.engine.write(pair.server.c, s, b"sign of life")
+    pair.server.node.turn()
+    pair.run_until(lambda: pair.client.of(Readable) != [], limit=1)
+    pair.client.node.turn()
+    assert recovery._pto_count <= 1
+    assert pair.read_all(pair.server, s, 4, limit=2 * pair.network.latency + 0.05) == (b"late", False)
+
+
+# -------------------------------------------------------------------------------------------------- loss and disorder
+
+
+@seeds(2, 10)
+def test_a_path_that_reorders_is_learned(kit: Kit, seed: int) -> None:
+    """Nothing is lost, many come late: at first some are sent twice, then hardly any."""
+    pair = EnginePair(kit).connect()
+    network = pair.network
+    network._random = random.Random(seed)
+    flows = Flows(pair, (pair.client,), streams=40)
+    network.latency, network.jitter, network.reorder = LATENCY, 0.02, True
+    recovery = connection(pair.client)._recovery
+    given_up = 0
+    original = recovery._on_packets_lost
+
+    def count(*, packets: list[object], **rest: object) -> None:
+        nonlocal given_up
+        given_up += len(packets)
+        original(packets=packets, **rest)  # type: ignore[arg-type]
+
+    recovery._on_packets_lost = count  # type: ignore[method-assign, assignment]
+    pair.run_for(2)
+    first, given_up = given_up, 0
+    pair.run_for(2)
+    assert flows.go_on(1) < 1
+    assert first > 0
+    assert 3 < recovery._packet_threshold <= MOST_REORDERING
+    assert given_up <= 10, (first, given_up)
+
+
+def test_the_probe_timeout_follows_the_path_as_it_is(kit: Kit) -> None:
+    """Not the shortest round trip that it ever had: RFC 9002 section 5.3, where aioquic keeps that distance."""
+    pair = EnginePair(kit, client_limits=ENDPOINT).connect()
+    flows = Flows(pair, (pair.client, pair.server))
+    pair.run_for(2)
+    pair.network.latency = LATENCY
+    pair.run_for(10)
+    assert flows.go_on(1) < 1
+    rtt, _, _ = connection(pair.client).measurements()
+    assert rtt == pytest.approx(2 * LATENCY, rel=0.1)
+    assert connection(pair.client).probe_timeout() < 2 * LATENCY + 0.025 + 0.03
