@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 import httpx
@@ -17,12 +18,15 @@ from starlette.applications import Starlette
 
 from spnhub.events import model
 from spnhub.events.kafka import KafkaSource
+from spnhub.events.kafka_group import KafkaGroup
 from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
+from spnhub.events.metrics import Metrics
 from spnhub.events.model import ConnectionEnded
 from spnhub.events.registry import RegistryUnavailable, fetch, register
 from spnhub.ops.registry import registry_routes
 from spnhub.schemas import codec
 from tests.events.samples import published
+from tests.support.command import run
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import create_topic, events, open_journal, read_raw, read_topic, shipping, write
 from tests.support.registry import TestRegistry
@@ -144,48 +148,140 @@ async def test_nothing_is_shipped_before_the_ids_are_known(
     assert {row["serviceUrn"]: int(row["bytes"]) for row in rows} == dict(expected)
 
 
-def later_version(number: int) -> dict[str, Any]:
-    """A schema as a later release may have it: a field more."""
-    made: dict[str, Any] = json.loads(codec.event_schema_text(number))
-    made["fields"].append({"name": "laterThing", "type": ["null", "string"], "default": None})
-    return made
+class Version(NamedTuple):
+    """A schema of a record, published or as a later release may have it."""
+
+    record: str
+    schema: dict[str, Any]
+    values: dict[str, Any]
+    """Of the fields that are not yet published, as their writers fill them."""
+
+
+def versions(name: str) -> list[Version]:
+    """All that are published, and two of later releases, each with a field more than the one before."""
+    found = [
+        Version(name, json.loads(codec.event_schema_text(number)), {})
+        for _, number in sorted(codec.EVENT_IDS[name].items())
+    ]
+    for field, value in (
+        ({"name": "laterThing", "type": ["null", "string"], "default": None}, "x"),
+        ({"name": "laterCount", "type": "long", "default": 7}, 8),
+    ):
+        before = found[-1]
+        schema = before.schema | {"fields": [*before.schema["fields"], field]}
+        found.append(Version(name, schema, before.values | {str(field["name"]): value}))
+    return found
+
+
+def datum(version: Version, record: dict[str, Any]) -> bytes:
+    """Written with this version."""
+    data = io.BytesIO()
+    fastavro.schemaless_writer(data, fastavro.parse_schema(version.schema), record | version.values)
+    return data.getvalue()
+
+
+def read_as(reader: Version, writer: dict[str, Any], frame: bytes) -> dict[str, Any]:
+    """As a program has it that knows one version, and gets the writer's from the registry."""
+    schemas = (fastavro.parse_schema(schema) for schema in (writer, reader.schema))
+    found = fastavro.schemaless_reader(io.BytesIO(frame[5:]), *schemas)
+    assert isinstance(found, dict)
+    return found
+
+
+async def send(kafka: KafkaBroker, topic: str, frames: Iterable[bytes]) -> None:
+    """To one partition, in order."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for frame in frames:
+            await producer.send(topic, frame, partition=0)
 
 
 @pytest.mark.kafka
 @pytest.mark.system
-async def test_old_and_new_meet_in_one_topic(
+async def test_every_version_reads_every_other_on_kafka(
     kafka: KafkaBroker, topic: str, tmp_path: Path, registry: TestRegistry
 ) -> None:
-    """Every event of now and of a later release, in a real topic: this reader reads both, so does that release's."""
+    """Each event, written by each version and read by each: what both have is the same, the rest has its default."""
     settings = settings_with(kafka, topic, tmp_path, registry).kafka
     await create_topic(settings)
-    ids = await register(registry.url)
+    await register(registry.url)
     recorded = published()
-    sent: list[bytes] = []
+    frames: list[bytes] = []
     for one in recorded:
-        name = type(one.event).__name__
-        number = codec.EVENT_IDS[name][1]
-        sent.append(codec.with_schema_id(model.encode(one), ids[number]))
-        later = later_version(number)
-        data = io.BytesIO()
-        fastavro.schemaless_writer(data, fastavro.parse_schema(later), model.to_record(one) | {"laterThing": "x"})
-        foreign = registry.register(f"spn.event.{name}", json.dumps(later))
-        sent.append(codec.with_schema_id(b"\0\0\0\0\0" + data.getvalue(), foreign))
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
-        for frame in sent:
-            await producer.send(topic, frame, partition=0)
-    async with KafkaSource(settings) as source:
-        found = [one async for _, one in source.records()]
-        assert source.unreadable == []
-    assert sorted(found, key=lambda one: one.sequence) == sorted([*recorded, *recorded], key=lambda one: one.sequence)
+        for version in versions(type(one.event).__name__):
+            number = registry.register(f"spn.event.{version.record}", json.dumps(version.schema))
+            frames.append(codec.with_schema_id(bytes(5) + datum(version, model.to_record(one)), number))
+    await send(kafka, topic, frames)
 
-    texts = {number: text for text, number in registry.ids.items()}
-    for *_, frame, _ in await read_raw(settings):
-        writer = json.loads(texts[codec.event_schema_id(frame)])
-        reader = later_version(codec.EVENT_IDS[writer["name"]][1])
-        record = fastavro.schemaless_reader(
-            io.BytesIO(frame[5:]), fastavro.parse_schema(writer), fastavro.parse_schema(reader)
-        )
-        assert isinstance(record, dict)
-        is_later = any(field["name"] == "laterThing" for field in writer["fields"])
-        assert record["laterThing"] == ("x" if is_later else None)
+    pairs = 0
+    raw = [frame for *_, frame, _ in await read_raw(settings)]
+    assert raw == frames
+    for frame in raw:
+        writer = json.loads(await fetch(registry.url, codec.event_schema_id(frame)) or "")
+        names = {field["name"] for field in writer["fields"]}
+        known = versions(writer["name"])
+        (itself,) = (version for version in known if version.schema == writer)
+        written = read_as(itself, writer, frame)
+        for reader in known:
+            found = read_as(reader, writer, frame)
+            assert found == {
+                field["name"]: written[field["name"]] if field["name"] in names else field["default"]
+                for field in reader.schema["fields"]
+            }
+            pairs += 1
+    assert pairs == sum(len(versions(name)) ** 2 for name in codec.EVENT_IDS)
+
+    # And so does this release's own reader, of what is written now and later.
+    async with KafkaSource(settings) as source:
+        read = Counter([one async for _, one in source.records()])
+        assert source.unreadable == []
+    assert read == {one: len(versions(type(one.event).__name__)) for one in recorded}
+
+
+@pytest.mark.kafka
+@pytest.mark.system
+async def test_what_is_not_known_is_passed_over(
+    kafka: KafkaBroker, topic: str, tmp_path: Path, registry: TestRegistry
+) -> None:
+    """An id that nobody knows, a kind of event of a later release, another's record: told, and all else is read."""
+    settings = settings_with(kafka, topic, tmp_path, registry).kafka
+    await create_topic(settings)
+    await register(registry.url)
+    recorded = published()
+    frames = []
+    for one in recorded:
+        version = versions(type(one.event).__name__)[-1]
+        number = registry.register(f"spn.event.{version.record}", json.dumps(version.schema))
+        frames.append(codec.with_schema_id(bytes(5) + datum(version, model.to_record(one)), number))
+    for name in ("spn.event.SessionTeleported", "acme.Order"):
+        namespace, _, kind = name.rpartition(".")
+        text = json.dumps({"type": "record", "name": kind, "namespace": namespace, "fields": []})
+        frames.insert(3, codec.with_schema_id(bytes(5), registry.register(name, text)))
+    frames.insert(3, codec.with_schema_id(bytes(5), 9999))
+    await send(kafka, topic, frames)
+
+    source = f"kafka://{kafka.bootstrap}/{topic}"
+    said = f"spnlog: {source}: 3 records passed over, no events known here; the first is at partition 0, offset 3: "
+    env = {"SPNHUB_SCHEMA_REGISTRY": registry.url}
+    status, out, err = await run("spnlog", "replay", "--all", source, env=env)
+    assert (status, err) == (0, f"{said}schema id 9999 is of no event that is known here\n")
+    kinds = [json.loads(line)["eventType"] for line in out.splitlines()]
+    assert sorted(kinds) == sorted(one.event.event_type for one in recorded)
+    # Without a registry the repository's own ids are meant, and nothing there has one.
+    status, out, err = await run("spnlog", "replay", "--all", source)
+    assert (status, out) == (0, "")
+    assert f"{len(frames)} records passed over" in err and "unknown event schema id" in err
+
+    reports: list[tuple[str, dict[str, Any]]] = []
+    group = KafkaGroup(settings, topic, Metrics, lambda name, **facts: reports.append((name, facts)))
+    following = asyncio.create_task(group.run())
+    try:
+        async with asyncio.timeout(30):
+            while not (group.followed and group.ready):
+                await asyncio.sleep(0.05)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    partition = group.followed[0]
+    assert (partition.unreadable, partition.redelivered) == (3, 0)
+    assert partition.fold.hubs()["hub-1"].events == len(recorded)
+    assert [facts["offset"] for name, facts in reports if name == "serve.unreadable"] == [3, 4, 5]

@@ -181,13 +181,13 @@ class Command:
         return float(times.user + times.system)
 
 
-async def run(*arguments: str) -> tuple[int, str, str]:
+async def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Run a command to its end: exit status, standard output, standard error."""
     program, *rest = arguments
     process = await asyncio.create_subprocess_exec(
         str(BIN / program),
         *rest,
-        env=_environment({}),
+        env=_environment(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
