@@ -98,6 +98,40 @@ async def test_one_sided_partition(world: World, conversations: int) -> None:
     await world.end()
 
 
+@sizes("conversations", 3, 50, minutes=10)
+async def test_one_sided_partition_of_the_provider(world: World, conversations: int) -> None:
+    """The provider and one hub lose each other, both ways or one; the consumer sees both: it is called away in time."""
+    server = world.serve()
+    await start_hub(world, 0), await start_hub(world, 1)
+    async with AsyncExitStack() as stack:
+        paths = [await stack.enter_async_context(Path((host, world.port))) for host in ("127.0.0.1", "127.0.0.2")]
+        provider_env = {"SPN_HUB_ADDRESSES": ",".join(path.address for path in paths)}
+        consumer_env = {"SPN_HUB_ADDRESSES": "127.0.0.1,127.0.0.2"}
+        provider, consumer = await asyncio.gather(
+            world.start_provider(server.address, env=provider_env), world.start_consumer(env=consumer_env)
+        )
+        await sessions([provider, consumer.command], 2)
+        talk = await Talk.begin(world, consumer, server, conversations)
+        await talk.goes_on()
+        pauses = {}
+        for path, kind in zip([*paths, paths[0]], ("both", "up", "down"), strict=True):
+            cut = time.monotonic()
+            path.cut_up, path.cut_down = kind != "down", kind != "up"
+            await talk.goes_on()
+            slowest = talk.slowest(cut - 0.2)
+            pauses[kind] = f"[{quantiles(slowest)}]"
+            # The hub suspects after 3 s what it would lose after 20; the hub that was cut off before may need as long
+            # again as it was until it hears of the provider.
+            assert max(slowest) < 15
+            path.heal()
+            await talk.goes_on()
+        total = await talk.end()
+        report(bytes=total, **pauses)
+        await provider.stop()
+        await consumer.command.stop()
+    await world.end()
+
+
 @pytest.fixture
 def host() -> Iterator[Host]:
     """Another host on this machine."""
