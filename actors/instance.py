@@ -97,7 +97,12 @@ class Instance:
     afterwards: str = ""
     """STOPPING: why it is to be started again then; empty: it isn't."""
     availability: Availability | None = None
-    """As it was at the last start: what has to be stopped."""
+    """As it was at the last start: what has to be stopped; None: nothing runs that the hub has started."""
+
+    @property
+    def restarts(self) -> bool:
+        """STARTING: it still runs as far as the log knows, but its provider is missing."""
+        return self.phase is Phase.STARTING and not self.attempt and self.availability is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,8 @@ def start_failed(instance: Instance, situation: Situation, reason: str, *, retry
 
 def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
     """It has ended by itself: the start has failed if its provider never came, else it has stopped."""
+    if instance.restarts:
+        return replace(instance, availability=None), Decision((ServiceStopped(**situation.where, reason=reason),))
     if instance.phase is not Phase.RUNNING:
         return instance, Decision()
     if not instance.seen:
@@ -241,7 +248,7 @@ def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
 
 
 def _gave_up(instance: Instance, reason: str) -> Instance:
-    return replace(instance, phase=Phase.STOPPED, asked=False, due=None, failure=reason)
+    return replace(instance, phase=Phase.STOPPED, asked=False, due=None, failure=reason, availability=None)
 
 
 def _wanted(instance: Instance, situation: Situation) -> bool:
@@ -272,7 +279,7 @@ def stop(instance: Instance, situation: Situation, reason: str) -> Outcome:
         return instance, Decision()
     if instance.phase is Phase.STOPPING:
         return replace(instance, afterwards=""), Decision()
-    if instance.phase is Phase.STARTING and not instance.attempt:  # nothing was asked yet
+    if instance.phase is Phase.STARTING and not instance.attempt and not instance.restarts:  # nothing was asked yet
         return _gave_up(instance, ""), Decision()
     instance = replace(instance, phase=Phase.STOPPING, reason=reason, attempt=0, afterwards="", idle_since=None)
     return _ask_stop(replace(instance, availability=availability), situation)
@@ -348,6 +355,8 @@ def tick(instance: Instance, situation: Situation) -> Outcome:
 
 def _abandon(instance: Instance, situation: Situation) -> Outcome:
     """Nobody wants a start any more that was still to be tried (again)."""
+    if instance.restarts:
+        return look(replace(instance, phase=Phase.RUNNING, due=None, seen=True), situation), Decision()
     if not instance.attempt:
         return _gave_up(instance, ""), Decision()
     reason = f"nobody waits for it any more; {instance.failure}"
@@ -361,7 +370,9 @@ def removed(instance: Instance, situation: Situation, before: Availability | Non
         return replace(instance, afterwards=""), Decision()
     if instance.phase is Phase.STOPPED and not (before is not None and situation.providers):
         return instance, Decision()
-    return stop(replace(instance, availability=instance.availability or before), situation, _REMOVED)
+    if instance.phase is not Phase.STARTING:
+        instance = replace(instance, availability=instance.availability or before)
+    return stop(instance, situation, _REMOVED)
 
 
 def redefined(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
@@ -369,9 +380,10 @@ def redefined(instance: Instance, situation: Situation, before: Availability | N
     availability, known = situation.availability, instance.availability
     active = instance.phase in {Phase.STARTING, Phase.RUNNING}
     if availability is None:  # whoever manages it now finds it as it is
+        decision = Decision()
         if instance.phase is Phase.STARTING and not instance.asked:
-            return _abandon(instance, situation)
-        return (Instance(), Decision()) if instance.phase is Phase.RUNNING else (instance, Decision())
+            instance, decision = _abandon(instance, situation)
+        return (Instance() if instance.phase is Phase.RUNNING else instance), decision
     if active and known is not None and _identity(known) != _identity(availability):
         instance, decision = stop(instance, situation, _REPLACED)
         again = LOAD if availability.start_on_load else PAYLOAD if situation.waiting else ""

@@ -356,7 +356,7 @@ class ServiceActor(EventLoopActor):
         if definition is None:
             self._upkeep.decide(rules.removed, old)
         self._cut()
-        if definition is not None and old != definition.availability:
+        if definition is not None and (before is None or old != definition.availability):
             self._upkeep.decide(rules.redefined, old)
         if len(self._openings) and not self._on_demand:
             self._openings.refuse(*self._no_provider())

@@ -146,7 +146,10 @@ class Definitions:
             case NetworkRemoved():
                 self.networks.pop(event.network_urn or "", None)
             case ServiceAdded() | ServiceChanged() | ServiceSnapshot():
-                self.services[event.service_urn] = _service(event)
+                before = self.services.get(event.service_urn)
+                self.services[event.service_urn] = after = _service(event)
+                if after.cluster_manager_urn is None and (before is None or before.cluster_manager_urn is not None):
+                    self._hand_over(event.service_urn)
                 return "services", event.service_urn
             case ServiceRemoved():
                 self.services.pop(event.service_urn, None)
@@ -194,6 +197,12 @@ class Definitions:
             realm=event.realm, urn=urn, fqdn=event.fqdn, address=event.address, certificate=event.certificate
         )
         return "networks", urn
+
+    def _hand_over(self, service_urn: str) -> None:
+        """What runs when a service isn't the hub's to start and stop any more is no instance of the hub's."""
+        known = self.instances.get(service_urn)
+        if known is not None and known.phase is InstancePhase.RUNNING:
+            del self.instances[service_urn]
 
     def _instance(self, event: _Instance, timestamp: int) -> DefinitionName | None:
         phase = _phase(event)

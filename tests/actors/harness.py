@@ -46,6 +46,7 @@ from spnhub.events.model import (
     TerminateReason,
 )
 from spnhub.events.state import HubState
+from tests.actors.holding import folded, held
 
 REALM = "acme"
 NETWORK = "urn:chip-in:network:acme:main"
@@ -132,7 +133,11 @@ class Bench:
 
     def _record(self, event: Event, timestamp: int) -> Recorded:
         recorded = Recorded("hub-1", JOURNAL, len(self.log) + 1, timestamp, event)
+        # By this the actors have decided; raised here, it would be one actor's failure only.
+        if self.system._env.state != self.fold:
+            self.faults.append(f"before sequence {recorded.sequence} the actors' state is not the fold of the log")
         self.log.append(recorded)
+        self.faults += self.fold.apply(recorded)
         return recorded
 
     @property
@@ -145,7 +150,6 @@ class Bench:
         self.now += seconds
         self.system.run(self.now, self.wall)
         new, self.seen = self.log[self.seen :], len(self.log)
-        self.faults += self.fold.apply_all(new)
         self.check()
         return [recorded.event for recorded in new], self.system.take_commands()
 
@@ -154,6 +158,10 @@ class Bench:
         state = self.system.state()
         assert not self.faults
         assert state == self.fold
+        mine = held(self.system)
+        logged = folded(self.fold, mine)
+        for kind, one in mine.items():
+            assert one == logged[kind], (kind, one, logged[kind])
         env = self.system._env
         entries = env.directory.sessions.values()
         assert sorted(entry.spn_session_id for entry in entries) == sorted(state.sessions)

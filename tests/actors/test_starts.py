@@ -544,6 +544,7 @@ def test_availability_that_goes(bench: Bench) -> None:
     """What runs is left alone; who waits is refused."""
     running(bench)
     assert load(bench, None) == ([], [])
+    assert bench.fold.definitions.instances == {}
     assert bench.step(600.0) == ([], [])
     assert bench.session(2, open_request(4))[1] == [OpenProviderStream(Key(2, 4), 1, "CN=client")]
     other = bench_of(ON_PAYLOAD)
@@ -574,12 +575,35 @@ def test_other_switches(bench: Bench, change: dict[str, Any]) -> None:
 
 
 def test_start_that_nobody_asked_for_yet(bench: Bench) -> None:
-    """A start that waits for its interval is forgotten with its service."""
+    """A start that waits for its interval is forgotten with its service, but what ran before is stopped."""
     running(bench)
     bench.session(1, LEFT)
     waiting(bench, 4)
-    assert StopService not in {type(command) for command in bench.hub(LoadInventory(()))[1]}
+    assert StopService(SERVICE, "removed", ON_PAYLOAD) in bench.hub(LoadInventory(()))[1]
+    bench.hub(ServiceStopped(SERVICE))
     assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
+
+
+def test_start_again_that_nobody_waits_for_any_more(bench: Bench) -> None:
+    """What ran before the start counts as running again: its provider may come back, or it becomes idle."""
+    running(bench)
+    bench.session(1, LEFT)
+    waiting(bench, 4)
+    bench.session(2, LEFT)
+    bench.step(10.0)
+    assert bench.fold.definitions.instances[SERVICE].phase is model.InstancePhase.RUNNING
+    commands = [command for _ in range(20) for command in bench.step(60.0)[1]]
+    assert StopService(SERVICE, "idle", ON_PAYLOAD) in commands
+
+
+def test_exit_while_a_start_waits_for_its_interval(bench: Bench) -> None:
+    """The log says so, and there is nothing to be stopped."""
+    running(bench)
+    bench.session(1, LEFT)
+    waiting(bench, 4)
+    events, _ = bench.hub(ServiceExited(SERVICE, "exited with status 0"))
+    assert events == [model.ServiceStopped(**WHERE, reason="exited with status 0")]
+    assert StopService not in {type(command) for command in bench.hub(LoadInventory(()))[1]}
 
 
 # The hub's stop -------------------------------------------------------------------------------------------------------
