@@ -108,10 +108,11 @@ def test_one_hub_alone(engine: str, kind: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("seconds", [2.0, 10.0])
-def test_a_stopped_provider(engine: str, seconds: float) -> None:
-    """SIGSTOP and SIGCONT, one hub: a short stop is not even seen, a longer one is a pause (D-20)."""
-    talk = Talk(engine, hubs=1)
+def test_a_stopped_provider(engine: str, hubs: int, seconds: float) -> None:
+    """SIGSTOP and SIGCONT: a short stop is not even seen, a longer one is a pause, and no other hub helps (D-20)."""
+    talk = Talk(engine, hubs)
     node = talk.simulation.provider.node
     node.freeze()
     talk.clock.call_at(talk.clock.now() + seconds, node.thaw)
