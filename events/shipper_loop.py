@@ -459,7 +459,7 @@ class Shipper:
 
 @lru_cache(maxsize=10_000)
 def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
-    """As every Kafka client does it, so that others can find a key's partition. Remembered: it is slow, keys are few."""
+    """As every Kafka client does it, so that others find a key's partition. Remembered: it is slow, keys are few."""
     place: int = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
     return partitions[place]
 
