@@ -255,9 +255,11 @@ def test_suspect_provider_is_not_here(bench: Bench) -> None:
 
 
 def test_drained_provider_is_asked(bench: Bench) -> None:
-    """Only it can go on with what it holds."""
+    """Only it can go on with what it holds; if that comes to nothing it is told again that nothing is left."""
     bench.session(1, WeightSet(0))
     assert bench.session(2, asking()) == ([], [InviteProvider(NEXT, 1, "CN=client")])
+    _, commands = bench.session(1, coming(code=Code.STALE))
+    assert commands[-1] == SendAllConnectionsClosed(1)
 
 
 def test_limit_counts_resumes() -> None:

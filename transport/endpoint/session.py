@@ -361,6 +361,8 @@ class Session:
             case ShutdownRequest():
                 self._owner.on_shutdown_request(self, packet)
             case ResumeInvite() if self._request.end_point_type is EndPointType.PROVIDER:
+                # Whether it comes to something or not: it is said again afterwards.
+                self._all_closed = False
                 self._owner.on_resume_invite(self, packet)
             case ResumeAck():
                 self._owner.on_resume_ack(self, packet)

@@ -282,6 +282,22 @@ async def test_a_refused_stream_is_resumed_elsewhere_at_once(world: World) -> No
     assert [request.epoch for request in _resumes(used, CONSUMER)] == [2]
 
 
+async def test_a_provider_that_drains_waits_for_what_comes_back(world: World) -> None:
+    """What a hub said of its connections isn't true any more when one is resumed there (R-5.4)."""
+    _, provider, ours, theirs = await _both(world)
+    used, _ = _used(world)
+    await provider.set_weight(0)
+    await _settle()
+    used.drop_legs(Code.PEER_LOST)
+    await _talk(ours, theirs, b"again")
+    waiting = asyncio.ensure_future(provider.wait_all_connections_closed())
+    await _settle()
+    assert not waiting.done()
+    for _, writer in (ours, theirs):
+        writer.close()
+    await waiting
+
+
 async def test_nobody_answers(world: World) -> None:
     """A hub that is up and deaf: the next attempt follows after the step's bound."""
     _, _, ours, theirs = await _both(world, hubs=1)
