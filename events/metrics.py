@@ -307,7 +307,7 @@ def increments(event: Event) -> tuple[Increment, ...]:
         case SessionStarted():
             return (("sessions_started", (realm, event.service_urn, str(event.end_point_type)), 1),)
         case SessionEnded():
-            labels = (realm, event.service_urn, str(event.end_point_type), str(event.terminate_reason))
+            labels: Labels = (realm, event.service_urn, str(event.end_point_type), str(event.terminate_reason))
             return (("sessions_ended", labels, 1),)
         case SessionRefused() if event.service_urn is None:
             alert = "" if event.alert is None else str(event.alert)

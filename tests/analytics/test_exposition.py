@@ -32,14 +32,14 @@ def test_the_text() -> None:
 
 def test_labels_are_the_hubs() -> None:
     """After a history that touches every number: the same samples, but for the hub's name."""
-    hub, serve = (
-        {
-            (sample.name.partition("_")[2], *sorted(label for label in sample.labels.items() if label[0] != "hub"))
-            for family in text_string_to_metric_families(exposition)
-            for sample in family.samples
-            if family.name.partition("_")[2] in GAUGES | COUNTERS
-        }
-        for exposition in exposed()
-    )
+    found: list[set[tuple[str, tuple[str, ...]]]] = []
+    for exposition in exposed():
+        found.append(set())
+        for family in text_string_to_metric_families(exposition):
+            if family.name.partition("_")[2] in GAUGES | COUNTERS:
+                for sample in family.samples:
+                    labels = (f"{name}={value}" for name, value in sorted(sample.labels.items()) if name != "hub")
+                    found[-1].add((sample.name.partition("_")[2], tuple(labels)))
+    hub, serve = found
     assert hub == serve
-    assert {name.removesuffix("_total") for name, *_ in hub} == GAUGES.keys() | COUNTERS.keys()
+    assert {name.removesuffix("_total") for name, _ in hub} == GAUGES.keys() | COUNTERS.keys()

@@ -343,8 +343,8 @@ def test_what_anybody_may_write_is_no_label() -> None:
         event = SessionRefused(realm="acme", network_urn=None, service_urn="urn:x", code=code)
         of_service = code >= Code.NOT_ALLOWED and code is not Code.UNKNOWN_SERVICE
         assert refused_service(event) == ("urn:x" if of_service else "")
-    said = {"realm": "acme", "network_urn": None, "service_urn": "urn:x"}
-    metrics = folded(samples.record([SessionRefused(**said, code=17), SessionRefused(**said, code=4711)]))
+    refused = [SessionRefused(realm="acme", network_urn=None, service_urn="urn:x", code=code) for code in (17, 4711)]
+    metrics = folded(samples.record(refused))
     assert metrics.counters["sessions_refused"] == {
         ("hub-1", "acme", "", "17"): 1,
         ("hub-1", "acme", "urn:x", "other"): 1,

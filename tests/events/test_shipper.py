@@ -16,7 +16,7 @@ import pytest
 from spnhub.events import model
 from spnhub.events.journal import Journal
 from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
-from spnhub.events.model import EventsLost, Recorded
+from spnhub.events.model import EventsLost, HubStarted, Recorded
 from spnhub.events.shipper_position import shipped_sequence
 from tests.events.samples import happened, killed
 from tests.support.kafka import KafkaBroker
@@ -66,6 +66,23 @@ async def test_everything_arrives(journal: Journal, settings: ShipperSettings) -
     assert len({partition for partition, *_ in raw}) > 1
     assert statuses.states() == ["connected", "left"]
     assert shipped_sequence(journal.folder) == journal.appended
+
+
+async def test_a_start_is_in_every_partition(journal: Journal, settings: ShipperSettings) -> None:
+    """Once, between what came before and after; for a reader of all of them it is one event."""
+    start = HubStarted(realm=None, network_urn=None, version="1", addresses=())
+    written = write(journal, [start, *events(300), start, *events(300, seed=1)])
+    async with shipping(settings) as (_, statuses):
+        await statuses.position(journal.appended)
+    starts = [recorded.sequence for recorded in written if recorded.event == start]
+    sequences: dict[int, list[int]] = defaultdict(list)
+    for partition, _, _, value, _ in await read_raw(settings.kafka):
+        sequences[partition].append(model.decode(value).sequence)
+    assert len(sequences) == settings.kafka.partitions
+    for found in sequences.values():
+        assert found == sorted(set(found))
+        assert set(starts) <= set(found)
+    assert unique(await read_topic(settings.kafka)) == written
 
 
 async def test_read_back_in_order(journal: Journal, settings: ShipperSettings) -> None:

@@ -23,7 +23,7 @@ from spnhub.events.envelope import read_envelope
 from spnhub.events.journal import Journal
 from spnhub.events.kafka import KafkaSource
 from spnhub.events.kafka_settings import ShipperSettings
-from spnhub.events.model import Recorded, SessionRefused
+from spnhub.events.model import HubStarted, Recorded, SessionRefused
 from spnhub.events.verify import verify
 from tests.events.samples import events_lost
 from tests.support.kafka import KafkaBroker
@@ -141,13 +141,17 @@ async def test_record_refused(journal: Journal, settings: ShipperSettings) -> No
     assert unique(await read_topic(settings.kafka)) == written
 
 
-async def test_record_refused_and_declared(journal: Journal, settings: ShipperSettings) -> None:
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_record_refused_and_declared(journal: Journal, settings: ShipperSettings, *, everywhere: bool) -> None:
     """When the journal says that a refused record is lost, it is passed over at once and the rest goes on; after a
-    restart it isn't tried for long; the topic's own log declares what it lacks."""
+    restart it isn't tried for long; the topic's own log declares what it lacks. Also one that goes to all partitions.
+    """
     await create_topic(settings.kafka, max_message_bytes="3000", message_timestamp_type="LogAppendTime")
     chance = random.Random(5)
     large = "".join(chance.choices(string.printable, k=6000))
-    written = write(journal, [SessionRefused(realm=None, network_urn=None, reason=large), *events(100)])
+    refusal = SessionRefused(realm=None, network_urn=None, reason=large)
+    start = HubStarted(realm=None, network_urn=None, version=large, addresses=())
+    written = write(journal, [start if everywhere else refusal, *events(100)])
     async with shipping(replace(settings, backoff=60.0)) as (_, statuses):
         refused = await statuses.state("refused")
         assert (refused.sequence, refused.attempts) == (1, 1)

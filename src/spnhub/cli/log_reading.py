@@ -56,7 +56,8 @@ async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
 def _tell_unreadable(sources: Sequence[Source]) -> None:
     for source in sources:
         if count := getattr(source, "unreadable_count", 0):
-            partition, offset, reason = getattr(source, "unreadable", ())[0]
+            unreadable: Sequence[tuple[int, int, str]] = getattr(source, "unreadable", ())
+            partition, offset, reason = unreadable[0]
             first = f"the first is at partition {partition}, offset {offset}: {reason}"
             text = f"spnlog: {source.name}: {count} records passed over, no events known here; {first}"
             print(one_line(text), file=sys.stderr)  # noqa: T201
