@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from spnhub import __version__
 from spnhub.actors.plan import Table, plan
 from spnhub.inventory import load_inventory
 from spnhub.ops.state import read
@@ -134,6 +135,7 @@ async def test_the_state_is_what_the_hub_decides_by(world: ReloadWorld) -> None:
         one["spnSessionId"] for one in state["sessions"]
     ]
     assert all("certificates" not in one for one in state["sessions"])
+    assert (state["run"]["version"], state["run"]["stoppedAt"]) == (__version__, None)
     with_certificates = await world.state(certificates="1")
     assert all(len(one["certificates"]) == 1 for one in with_certificates["sessions"])
     assert "PRIVATE" not in json.dumps(with_certificates)

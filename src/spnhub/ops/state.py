@@ -62,12 +62,14 @@ class Snapshot:
 async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
     """The JSON text. ``certificates``: with what each session presented, base64 of DER, leaf first."""
     appended, written, shipper = snapshot.progress
+    run = None if snapshot.state is None else snapshot.state.run
     head = {
         "hubId": snapshot.hub_id,
         "bind": snapshot.bind,
         "time": format_time(snapshot.wall),
         "sequence": appended,
         "writtenSequence": written,
+        "run": None if run is None else plain(run),
         "shipper": None
         if shipper is None
         else {"state": shipper.state, "position": shipper.position, "behind": shipper.behind},
