@@ -98,7 +98,7 @@ def test_dns_and_resume() -> None:
 
 def test_times_of_noticing() -> None:
     """Each of the four is taken, and reaches the endpoint."""
-    given = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
+    given: dict[str, Any] = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
     settings = load_settings(**GIVEN | given)
     assert settings == replace(SETTINGS, limits=Limits(**given))
     assert read_config(EndPointType.CONSUMER, **agent._arguments(settings)).limits == Limits(**given)
