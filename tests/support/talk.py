@@ -74,6 +74,10 @@ class Flow:
         """The longest time that a block took which was sent after ``since`` (monotonic seconds)."""
         return max((delay for at, delay in self.delays if at >= since), default=0.0)
 
+    def stood_still(self, since: float) -> float:
+        """Seconds after ``since`` (monotonic) until a block arrived, whenever it was sent."""
+        return min((at + delay for at, delay in self.delays if at + delay >= since), default=float("inf")) - since
+
     def delivered_since(self, moment: float) -> bool:
         """Whether a block that was sent after ``moment`` has arrived."""
         return bool(self.delays) and self.delays[-1][0] >= moment
@@ -122,6 +126,10 @@ class Talk:
     def slowest(self, since: float) -> list[float]:
         """For each direction the longest time that a block took, seconds."""
         return [flow.slowest(since) for flow in self.flows]
+
+    def stood_still(self, since: float) -> list[float]:
+        """For each direction the seconds after ``since`` until anything arrived."""
+        return [flow.stood_still(since) for flow in self.flows]
 
     async def end(self) -> int:
         """FIN on all; all must have arrived, once and in order. How many bytes there were."""

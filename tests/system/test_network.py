@@ -16,6 +16,16 @@ from tests.support.world import World
 from tests.system.sizes import report, sizes
 from tests.system.test_hub_update import sessions, start_hub
 
+LOSS = 0.05
+DELAY = 0.05
+"""Seconds, each way."""
+RATE = 1.22 * 1200 / (2 * DELAY * LOSS**0.5)
+"""What congestion control leaves of such a path to one QUIC connection, each way, bytes a second (Mathis et al., 1997,
+for datagrams of 1,200 bytes): 65,000, which all conversations of an agent share."""
+BLOCK = 16
+INTERVAL = 0.1
+"""So 50 conversations want an eighth of it."""
+
 
 @sizes("conversations, seconds", (5, 2.0), (50, 20.0), minutes=10)
 async def test_bad_network(world: World, conversations: int, seconds: float) -> None:
@@ -27,36 +37,46 @@ async def test_bad_network(world: World, conversations: int, seconds: float) -> 
         provider, consumer = await asyncio.gather(
             world.start_provider(server.address, env=env), world.start_consumer(env=env)
         )
-        path.loss, path.delay, path.reorder = 0.05, 0.05, 0.1
-        # Little enough for what congestion control leaves of such a path: some 60 KB/s.
-        talk = await Talk.begin(world, consumer, server, conversations, block=64)
+        path.loss, path.delay, path.reorder = LOSS, DELAY, 0.1
+        talk = await Talk.begin(world, consumer, server, conversations, block=BLOCK, interval=INTERVAL)
         await talk.goes_on()
         quiet = time.monotonic()
         await asyncio.sleep(seconds)
         await talk.goes_on()
-        lossy = quantiles(talk.slowest(quiet))
+        lossy = talk.slowest(quiet)
 
         cut = time.monotonic()
         path.cut()
         await asyncio.sleep(seconds / 2)
         path.heal()
+        healed = time.monotonic()
         await talk.goes_on()
-        partition = quantiles([slow - seconds / 2 for slow in talk.slowest(cut - 0.2)])
+        still = talk.stood_still(healed)
+        partition = [slow - seconds / 2 for slow in talk.slowest(cut - 0.2)]
 
         moved = time.monotonic()
         path.rebind()
         await talk.goes_on()
-        rebound = quantiles(talk.slowest(moved - 0.2))
+        rebound = talk.slowest(moved - 0.2)
 
         path.loss = path.delay = path.reorder = 0.0
         total = await talk.end()
         report(
             bytes=total,
             datagrams_lost=f"{path.lost} of {path.lost + path.passed}",
-            slowest_block=f"[{lossy}]",
-            after_partition=f"[{partition}]",
-            new_address=f"[{rebound}]",
+            slowest_block=f"[{quantiles(lossy)}]",
+            after_partition=f"[{quantiles(still)}], all of it [{quantiles(partition)}]",
+            new_address=f"[{quantiles(rebound)}]",
         )
+        load = conversations * BLOCK / INTERVAL
+        # What was written meanwhile comes after it, beside what is written now, and it is what the last to be resumed
+        # waits for; half, since there are two hops.
+        backlog = seconds / 2 * load / (RATE / 2 - load)
+        assert max(lossy) <= 3.0
+        assert sorted(still)[len(still) // 2] <= 3.0
+        assert max(still) <= 3.0 + backlog
+        assert max(partition) <= 3.0 + backlog
+        assert max(rebound) <= 3.0
         assert not hub.said("journalStalled")
         await provider.stop()
         await consumer.command.stop()
