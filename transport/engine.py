@@ -70,8 +70,8 @@ class Limits:
     """A connection that heard nothing for this long is lost (RFC 9000 section 10.1). The first thing sent after the
     last that was heard may start it anew: a silent peer is lost after ``keep_alive + idle_timeout`` at the latest."""
     keep_alive: float = 5.0
-    """A PING after this much silence; 0 turns it off. A client to which bytes were coming asks sooner: it may have a new
-    address, of which the server learns from its packets only."""
+    """A PING after this much silence; 0 turns it off. A client to which bytes were coming asks sooner: it may have
+    another address, of which the server learns from its packets only."""
     handshake_timeout: float = 10.0
     """A handshake that takes longer is dropped."""
     datagram_size: int = 1200
