@@ -517,5 +517,5 @@ def test_errors_share_one_base() -> None:
     """Whatever the library raises is an SpnError."""
     names = [name for name in spnhub.__all__ if isinstance(getattr(spnhub, name), type)]
     errors = [getattr(spnhub, name) for name in names if issubclass(getattr(spnhub, name), Exception)]
-    assert len(errors) == 11
+    assert len(errors) == 10
     assert all(issubclass(error, spnhub.SpnError) for error in errors)
