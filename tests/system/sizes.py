@@ -12,13 +12,17 @@ KIB = 1024
 MIB = 1024 * 1024
 
 
-def sizes(names: str, small: Any, full: Any, *, minutes: float = 10) -> pytest.MarkDecorator:
+def sizes(
+    names: str, small: Any, full: Any, *, minutes: float = 10, small_minutes: float | None = None
+) -> pytest.MarkDecorator:
     """Parametrize with the small values, and, marked ``prove``, with the full ones.
 
     :param minutes: time that the full size may take.
+    :param small_minutes: the same for the small size, if it isn't the usual.
     """
     marks = [pytest.mark.prove, pytest.mark.timeout(minutes * 60)]
-    both = [pytest.param(*_tuple(small), id="small"), pytest.param(*_tuple(full), id="full", marks=marks)]
+    few = [] if small_minutes is None else [pytest.mark.timeout(small_minutes * 60)]
+    both = [pytest.param(*_tuple(small), id="small", marks=few), pytest.param(*_tuple(full), id="full", marks=marks)]
     return pytest.mark.parametrize(names, both)
 
 
