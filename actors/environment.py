@@ -74,7 +74,7 @@ class ActorOptions:
     """Pieces of a reload, of a session's end, or of a look at all connections, at one moment (D-31)."""
     slice_pause: float = 0.004
     """Before the next such slice."""
-    pauses_at_once: int = 16
+    pauses_at_once: int = 4
     """Connections that a resumable shutdown pauses at a time, at least; more if that would take more than 64 rounds."""
     pause_patience: float = 0.1
     """For which one of them may hold up the next."""
