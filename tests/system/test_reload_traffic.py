@@ -94,8 +94,9 @@ def services(prefix: str, count: int) -> list[Document]:
     return [service_document(f"{prefix}-{n}") for n in range(count)]
 
 
-@sizes("count, connections, seconds", (200, 4, 3.0), (1000, 8, 10.0), minutes=10)
-async def test_reload_under_traffic(world: World, count: int, connections: int, seconds: float) -> None:
+# The small size shares the machine with other tests.
+@sizes("count, connections, seconds, late", (200, 4, 3.0, 0.4), (1000, 8, 10.0, 0.1), minutes=10)
+async def test_reload_under_traffic(world: World, count: int, connections: int, seconds: float, late: float) -> None:
     """Services added, as many removed, a certificate rotated, a consumer withdrawn: only the withdrawn one notices."""
     network = world.network()
     network["services"] += services("old", count)
@@ -127,7 +128,7 @@ async def test_reload_under_traffic(world: World, count: int, connections: int, 
         await asyncio.sleep(max(1.0, seconds - (applied_at - reload)))
         end = time.monotonic()
     undisturbed, disturbed = slowest(pulses, begin, reload), slowest(pulses, reload, end)
-    bound = max(0.1, 3 * undisturbed)
+    bound = max(late, 3 * undisturbed)
     report(
         services=count,
         undisturbed=f"{undisturbed * 1000:.1f} ms",
