@@ -148,7 +148,9 @@ class Definitions:
             case ServiceAdded() | ServiceChanged() | ServiceSnapshot():
                 before = self.services.get(event.service_urn)
                 self.services[event.service_urn] = after = _service(event)
-                if after.cluster_manager_urn is None and (before is None or before.cluster_manager_urn is not None):
+                managed_before = before is None or before.cluster_manager_urn is not None
+                if managed_before and after.cluster_manager_urn is None and not isinstance(event, ServiceSnapshot):
+                    # A snapshot changes nothing, and has told of the instances before it tells of the services.
                     self._hand_over(event.service_urn)
                 return "services", event.service_urn
             case ServiceRemoved():

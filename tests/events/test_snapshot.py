@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spnhub.events.model import (
@@ -144,6 +144,7 @@ def test_who_begins_at_a_snapshot_knows_everything(before: Steps, during: Steps)
 
 
 @given(steps, steps, st.integers(0, 60), st.integers(1, 60))
+@example([(3, 22, 0), (3, 25, 0)], [], 0, 1)
 def test_a_snapshot_heals_a_gap(before: Steps, during: Steps, first: int, count: int) -> None:
     """Who has missed some events before it forgets what has ended meanwhile, and learns what it has missed."""
     log, state = write(before, during)
