@@ -390,6 +390,12 @@ class Engine(Protocol):
     def handle_timer(self, now: float) -> None:
         """Let time pass. What has arrived by ``now`` must have been received before, or its silence is counted."""
 
+    def shake_hands(self, now: float) -> bool:
+        """One step of a handshake that waits its turn (D-33); False: none waits.
+
+        For whoever has time for more than the one step of each turn, which :meth:`events` takes care of.
+        """
+
     def events(self) -> list[EngineEvent]:
         """What has happened since the last call, in order."""
 

@@ -13,6 +13,7 @@ import errno
 import logging
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -40,6 +41,10 @@ _CATCH_UP: Final = 4096
 """Datagrams taken from a socket then: about what a socket buffer holds of usual ones."""
 _ROUNDS: Final = 8
 """How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
+_SHARE: Final = 0.33
+"""CPU time of this thread for handshakes, for each second of everything else while there is something else."""
+_HANDSHAKES: Final = 0.02
+"""Seconds of it in one turn, at most: what an established session waits for it."""
 
 
 class _Socket:
@@ -81,6 +86,8 @@ class UdpEndpoint:
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
         self._looked = self._loop.time()
+        self._handshakes_until = 0.0
+        """CPU time of the thread when handshakes had their last step."""
         self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
@@ -209,6 +216,8 @@ class UdpEndpoint:
                 if now - self._looked > _LOOK:
                     self._look(now)
                 engine.handle_timer(now)
+            if engine.shake_hands(now):
+                self._shake_hands(now)
             for turn in range(_ROUNDS):
                 events = engine.events()
                 # Sending makes room, and room may be an event; mostly there is none.
@@ -222,6 +231,14 @@ class UdpEndpoint:
         finally:
             self._in_turn = False
         self._arm()
+
+    def _shake_hands(self, now: float) -> None:
+        """Handshakes get a share of what everything else in this thread has taken since they had one (D-33)."""
+        began = time.thread_time()
+        until = began + min(_HANDSHAKES, (began - self._handshakes_until) * _SHARE)
+        while time.thread_time() < until and self.engine.shake_hands(now):
+            pass
+        self._handshakes_until = time.thread_time()
 
     def _arm(self) -> None:
         times = [t for t in (self.engine.timer(), self._extra_timer()) if t is not None]

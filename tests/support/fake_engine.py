@@ -387,6 +387,9 @@ class FakeEngine:
         packet = _Packet(k.link, k, number if frames else 0, k.received, frames)
         result.append(Transmit(self._wire.put(packet), k.address, 0))
 
+    def shake_hands(self, now: float) -> bool:
+        return False
+
     def events(self) -> list[EngineEvent]:
         events, self._events = self._events, []
         return events

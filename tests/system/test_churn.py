@@ -28,7 +28,7 @@ from tests.system.sizes import report, sizes
 
 pytestmark = pytest.mark.kafka
 
-_SERVICES = ("web", "mail", "chat", "feed")
+SERVICES = ("web", "mail", "chat", "feed")
 _LOOK = 1.0
 """Seconds between two looks at ``/state``."""
 _DRAIN = 120.0
@@ -92,7 +92,7 @@ def churn_programs(
         churn = Churn(
             host=world.host,
             url=world.url,
-            services=tuple(world.urn(service) for service in _SERVICES),
+            services=tuple(world.urn(service) for service in SERVICES),
             provider=(provider.certificate.decode(), provider.key.decode()),
             consumer=(consumer.certificate.decode(), consumer.key.decode()),
             trust=world.authority.certificate.decode(),
@@ -143,7 +143,7 @@ async def test_killed_at_random(
     victims = (["hub"] * (kills - kills // 2)) + ["broker"] * (kills // 2)
     chance.shuffle(victims)
     moments = sorted(chance.uniform(0.05, 0.9) * connections for _ in victims)
-    async with World(tmp_path, services=_SERVICES) as world:
+    async with World(tmp_path, services=SERVICES) as world:
         options = ("--kafka", kafka.bootstrap, "--topic", topic, "--ops", "127.0.0.1:0", "--journal-size", "8G")
         await world.start_hub(*options)
         told = churn_programs(world, processes, sessions, connections, at_once)

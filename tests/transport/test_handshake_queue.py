@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import cast
+
+import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from hypothesis import given
@@ -9,7 +14,8 @@ from hypothesis import strategies as st
 
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine, handshakes
-from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting, peek_server_name
+from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, peek_server_name
+from spnhub.transport.aioquic_engine.link import Link
 from spnhub.transport.engine import Address, ClientPolicy, Connected, Opened, ServerIdentity, ServerPolicy
 
 AUTHORITY = Authority.create()
@@ -39,19 +45,137 @@ def test_anything_else_has_no_name(data: bytes, initial: bool) -> None:
     assert peek_server_name(b"\xc3\x00\x00\x00\x01\x08" + data if initial else data) is None
 
 
-def test_names_are_served_in_turn_and_bounded() -> None:
-    """A flood under one name leaves every second step to another; what finds no place is counted."""
+def initial(number: int) -> bytes:
+    """As much of a first datagram as the queue reads itself, with a connection id of its own."""
+    return b"\xc3\x00\x00\x00\x01\x08" + number.to_bytes(8, "big")
+
+
+def queued(names: dict[str, int]) -> HandshakeQueue:
+    """So many new connections under each name, from 0.0 s on, a millisecond after one another, and sorted."""
     queue = HandshakeQueue()
-    for _ in range(handshakes.PER_NAME + 10):
-        queue.put(Waiting(None, b"a", HERE, "a"))
-    for _ in range(3):
-        queue.put(Waiting(None, b"b", HERE, "b"))
-    served = [waiting.name for _ in range(8) if (waiting := queue.next()) is not None]
+    number = 0
+    for name, count in names.items():
+        for _ in range(count):
+            queue.arrive(first_datagram(name), address(number), number / 1000)
+            number += 1
+            queue.sort_arrivals(lambda _, __: True)
+    return queue
+
+
+def test_names_are_served_in_turn() -> None:
+    """A flood under one name leaves every second step to another."""
+    queue = queued({"a": 13, "b": 3})
+    served = [waiting.name for _ in range(8) if (waiting := queue.next(1.0)) is not None]
     assert served == ["a", "b", "a", "b", "a", "b", "a", "a"]
-    assert (queue.dropped, len(queue)) == (10, handshakes.PER_NAME + 3 - 8)
-    while queue.next() is not None:
+    while queue.next(1.0) is not None:
         pass
-    assert len(queue) == 0
+    assert not queue
+
+
+def test_who_was_heard_last_comes_first() -> None:
+    """A client that repeats itself is still there; it has one place, and what it sent last."""
+    queue = queued({"a": 4})
+    again = first_datagram("a")
+    queue.arrive(again, address(9), 2.0)
+    queue.sort_arrivals(lambda _, __: True)
+    for now in (3.0, 4.0, 5.0):
+        queue.arrive(again, address(9), now)
+    first = queue.next(5.0)
+    assert first is not None
+    assert [address.remote[1] for _, address in first.datagrams] == [9, 9, 9]
+    assert [w.address.remote[1] for _ in range(4) if (w := queue.next(5.0)) is not None] == [3, 2, 1, 0]
+
+
+def test_nothing_is_begun_with_who_has_been_silent() -> None:
+    """It has gone, or it will say so again."""
+    queue = queued({"a": 4})
+    assert queue.next(handshakes.STALE + 0.0025) is not None
+    assert queue.next(handshakes.STALE + 0.0025) is None
+    assert not queue
+
+
+def test_new_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under all names together, and a name has its share however many others are flooded; what goes is counted."""
+    monkeypatch.setattr(handshakes, "SORTED", 12)
+    monkeypatch.setattr(handshakes, "FEWEST", 4)
+    queue = queued({"a": 20, "b": 10})
+    served = [waiting for _ in range(30) if (waiting := queue.next(0.1)) is not None]
+    assert [sum(waiting.name == name for waiting in served) for name in ("a", "b")] == [12, 6]
+    assert queue.dropped == 30 - 18
+    monkeypatch.setattr(handshakes, "ARRIVALS", 5)
+    for number in range(8):
+        queue.arrive(initial(number), HERE, 1.0)
+        queue.arrive(initial(number), HERE, 1.0)
+    assert queue.dropped == 12 + 3 * 2
+
+
+@dataclass
+class _Link:
+    """What the queue needs to know of a connection."""
+
+    client: _Client
+    attempt: int
+    queue: str = ""
+    waiting: bool = False
+
+    __hash__ = object.__hash__
+
+
+class _Client:
+    """Comes at 0.0 s, repeats itself each second, gives up after ten, and comes again soon."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.attempt = 0
+        self.until = 10.0
+        self.link: _Link | None = None
+        self.done = False
+
+    def speak(self, queue: HandshakeQueue, now: float) -> None:
+        """What it sends now."""
+        if now >= self.until:
+            self.attempt += 1
+            self.until, self.link = now + 10.0, None
+        if self.link is not None:
+            queue.go_on(cast("Link", self.link), b"", HERE, now)
+        else:
+            queue.arrive(initial(self.attempt * 10_000 + self.number), address(self.number), now)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_a_herd_gets_in_however_long_that_takes(share: float) -> None:
+    """Clients that give up long before all are through: hardly any step is spent on who has gone.
+
+    ``share``: of the time, for handshakes; each takes two steps of 4 ms.
+    """
+    queue = HandshakeQueue()
+    clients = [_Client(number) for number in range(3000)]
+    says = [(number / 3000, number) for number in range(3000)]
+    now, steps, outside = 0.0, 0, 3000
+    while outside:
+        while says and says[0][0] <= now:
+            at, number = heappop(says)
+            if not clients[number].done:
+                clients[number].speak(queue, now)
+                heappush(says, (at + 1.0, number))
+        now += 0.004 / share
+        queue.sort_arrivals(lambda _, __: True)
+        waiting = queue.next(now)
+        if waiting is None:
+            continue
+        steps += 1
+        if waiting.link is not None:
+            link = cast("_Link", waiting.link)
+            if link.attempt == link.client.attempt and not link.client.done:
+                link.client.done = True
+                outside -= 1
+            continue
+        client = clients[waiting.address.remote[1]]
+        if int.from_bytes(waiting.cid, "big") // 10_000 == client.attempt:
+            client.link = _Link(client, client.attempt)
+            heappush(says, (now + 0.05, client.number))
+    assert steps < 1.1 * 2 * 3000
+    assert now < 1.1 * 3000 * 0.008 / share
 
 
 class Site:

@@ -145,7 +145,7 @@ class Endpoint(ABC):
             link.heard_while_closing()
             self._dirty[link] = None
         elif link.waiting or not (link.connected or link.is_client):
-            self._handshakes.put(Waiting(link, data, address, link.queue))
+            self._handshakes.go_on(link, data, address, now)
         else:
             self._deliver(link, data, address, now)
 
@@ -159,7 +159,7 @@ class Endpoint(ABC):
                     return
         if data[0] & 0x80:
             if self._is_first_contact(data, address):
-                self._handshakes.arrive(data, address)
+                self._handshakes.arrive(data, address, now)
         elif data[0] & 0x40 and self._resets is not None and address not in self._reset_addresses:
             answer = self._resets.answer(data, now)
             if answer is not None:
@@ -203,26 +203,29 @@ class Endpoint(ABC):
     def _names(self, address: api.Address) -> dict[str, Identity]:
         return self._identities_by_socket.get(address.local, self._identities)
 
-    def _shake_hands(self) -> None:
-        """One step of one handshake, if one waits (D-33)."""
+    def shake_hands(self, now: float) -> bool:
+        """See :meth:`spnhub.transport.engine.Engine.shake_hands`."""
+        self._now = now
         self._may_shake_hands = False
+        if not self._handshakes:
+            return False
         self._handshakes.sort_arrivals(lambda address, name: name in self._names(address))
-        waiting = self._handshakes.next()
+        waiting = self._handshakes.next(now)
         if waiting is None:
-            return
-        link, data, address, name = waiting
-        if link is None:
-            # A repeated Initial finds the connection that the first one made.
-            link = self._cids.get(data[6 : 6 + data[5]]) or self._accept(data, address, name)
-        if link is not None and not link.closing:
-            self._deliver(link, data, address, self._now)
+            return False
+        # A first datagram that came from two addresses made one connection.
+        link = waiting.link or self._cids.get(waiting.cid) or self._accept(waiting)
+        for data, address in waiting.datagrams:
+            if link is not None and not link.closing:
+                self._deliver(link, data, address, now)
+        return True
 
-    def _accept(self, data: bytes, address: api.Address, name: str) -> Link | None:
-        """Begin a connection with its first datagram."""
+    def _accept(self, waiting: Waiting) -> Link | None:
+        """Begin a connection."""
+        address, name = waiting.address, waiting.name or ""
         identities = self._names(address)
         if not identities or self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
             return None
-        destination = data[6 : 6 + data[5]]
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
         placeholder = next(iter(identities.values()))
         quic = Connection(
@@ -233,11 +236,11 @@ class Endpoint(ABC):
             identities=identities,
             clock=self._clock,
             reset_key=self._reset_key,
-            original_destination_connection_id=destination,
+            original_destination_connection_id=waiting.cid,
         )
         link = self._add(quic, address, name)
         link.first_cid = quic.host_cid
-        self._route(link, destination)
+        self._route(link, waiting.cid)
         return link
 
     def _add(self, quic: Connection, address: api.Address, queue: str = "") -> Link:
@@ -286,7 +289,7 @@ class Endpoint(ABC):
         timers = self._timers
         while timers and (timers[0][2].timer_at != timers[0][0] or timers[0][2].gone):
             heappop(timers)
-        if len(self._handshakes):
+        if self._handshakes:
             return self._now
         return timers[0][0] if timers else None
 

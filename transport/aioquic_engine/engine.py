@@ -47,7 +47,7 @@ class AioquicEngine(Endpoint):
     def events(self) -> list[api.EngineEvent]:
         """See :meth:`spnhub.transport.engine.Engine.events`."""
         if self._may_shake_hands:
-            self._shake_hands()
+            self.shake_hands(self._now)
         for link in list(self._dirty):
             if not link.gone and not link.closing:
                 self._collect(link)

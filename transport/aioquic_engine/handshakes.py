@@ -1,17 +1,23 @@
 """Handshakes wait their turn (D-33): a queue per server name, so per realm, worked off a little in each turn.
 
 A handshake costs milliseconds, a packet of an established session microseconds. So datagrams of connections that are
-not up yet are put aside, and each turn handles one of them (and looks into a few new arrivals for their name), round
-robin over the names: neither a flood nor a herd of returning endpoints costs an established session its keep-alive,
-and one realm's flood costs the other realms' handshakes nothing. All queues are bounded; what finds no place is
-dropped, and the client repeats it.
+not up yet are put aside, and each turn has a bounded time for them (and looks into a few new arrivals for their name),
+round robin over the names: neither a flood nor a herd of returning endpoints costs an established session its
+keep-alive, and one realm's flood costs the other realms' handshakes nothing.
+
+A client gives up after some seconds, and all that was done for it is lost. A herd takes longer than that, so under one
+name those whose handshake has begun come first, and then who was heard last: a client repeats itself as long as it is
+there. First come, first served would serve those who have just left, and nobody ever; and so would a queue in which
+each repetition has a place of its own.
+
+All queues are bounded. Whatever finds no place is dropped and counted, and the client repeats it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer, BufferReadError
@@ -23,77 +29,153 @@ from spnhub.transport.engine import Address
 
 __all__ = ["HandshakeQueue", "Waiting", "peek_server_name"]
 
-PER_NAME: Final = 512
-"""Datagrams that wait for one server name."""
 ARRIVALS: Final = 1024
-"""Datagrams of unknown connections that wait to be looked into."""
+"""New connections whose server name isn't known yet."""
+SORTED: Final = 4096
+"""New connections with their name, shared by the names under which some wait."""
+FEWEST: Final = 16
+"""New connections that every name has a place for, however many names there are."""
+REPEATS: Final = 3
+"""Datagrams of a new connection, the last ones: a ClientHello may need two, and is repeated."""
+FLIGHT: Final = 12
+"""Datagrams of a handshake that has begun, the last ones: a certificate chain needs some. How many such handshakes
+there are under a name is bounded by the engine."""
 PEEKS: Final = 8
-"""Arrivals that are looked into in one turn; each takes about 0.2 ms."""
+"""Arrivals that are looked into in one step; each takes about 0.2 ms."""
+STALE: Final = 5.0
+"""Seconds since a client was heard after which nothing is begun with it: it has gone, or will repeat itself."""
+NEW_EVERY: Final = 4
+"""Of so many steps under one name one begins a handshake, even if others that have begun wait; as many as one takes."""
 
 _CRYPTO: Final = 0x06
 
+_Key = tuple[Address, bytes]
 
-class Waiting(NamedTuple):
-    """A datagram that waits. ``link`` None: the first of a connection."""
 
-    link: Link | None
-    data: bytes
-    address: Address
-    name: str = ""
+class Waiting:
+    """Datagrams of one connection that wait together; they are handled in one step."""
+
+    __slots__ = ("address", "cid", "datagrams", "heard", "link", "name")
+
+    def __init__(self, link: Link | None, address: Address, cid: bytes) -> None:
+        self.link = link
+        """None: nothing has begun."""
+        self.address = address
+        self.cid = cid
+        """The client's choice of the hub's connection id (RFC 9000 section 7.2), where nothing has begun."""
+        self.datagrams: deque[tuple[bytes, Address]] = deque(maxlen=REPEATS if link is None else FLIGHT)
+        self.heard = 0.0
+        self.name: str | None = None
+        """None: not looked for yet."""
+
+    def hear(self, data: bytes, address: Address, now: float) -> None:
+        """One more."""
+        self.datagrams.append((data, address))
+        self.heard = now
+
+
+class _Queue:
+    """What waits under one name. Who was heard last stands last."""
+
+    __slots__ = ("begun", "new", "steps")
+
+    def __init__(self) -> None:
+        self.begun: OrderedDict[Link, Waiting] = OrderedDict()
+        self.new: OrderedDict[_Key, Waiting] = OrderedDict()
+        self.steps = 0
+
+    def __len__(self) -> int:
+        return len(self.begun) + len(self.new)
 
 
 class HandshakeQueue:
     """Bounded queues by server name, served in turn."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[Waiting] = deque()
-        self._queues: dict[str, deque[Waiting]] = {}
-        self._sorted = 0
+        self._unsorted: deque[Waiting] = deque()
+        self._known: dict[_Key, Waiting] = {}
+        """All where nothing has begun, sorted or not."""
+        self._queues: dict[str, _Queue] = {}
         self.dropped = 0
-        """Datagrams that found no place."""
+        """New connections that found no place; a client that repeats itself may count several times."""
 
-    def __len__(self) -> int:
-        return len(self._arrivals) + self._sorted
+    def __bool__(self) -> bool:
+        return bool(self._unsorted or self._queues)
 
-    def arrive(self, data: bytes, address: Address) -> None:
-        """The first datagram of a connection; its server name isn't known yet."""
-        if len(self._arrivals) >= ARRIVALS:
-            self.dropped += 1
-            return
-        self._arrivals.append(Waiting(None, data, address))
+    def arrive(self, data: bytes, address: Address, now: float) -> None:
+        """The first datagram of a connection, or its repetition; its server name isn't known yet."""
+        key = address, data[6 : 6 + data[5]]
+        waiting = self._known.get(key)
+        if waiting is None:
+            if len(self._unsorted) >= ARRIVALS:
+                self.dropped += 1
+                return
+            waiting = self._known[key] = Waiting(None, *key)
+            self._unsorted.append(waiting)
+        elif waiting.name is not None:
+            self._queues[waiting.name].new.move_to_end(key)
+        waiting.hear(data, address, now)
 
-    def put(self, waiting: Waiting) -> None:
-        """A datagram of a handshake under its name."""
-        queue = self._queues.get(waiting.name)
-        if queue is None:
-            queue = self._queues[waiting.name] = deque()
-        if len(queue) >= PER_NAME:
-            self.dropped += 1
-            return
-        if waiting.link is not None:
-            waiting.link.waiting += 1
-        queue.append(waiting)
-        self._sorted += 1
+    def go_on(self, link: Link, data: bytes, address: Address, now: float) -> None:
+        """A datagram of a handshake that has begun."""
+        begun = self._queue(link.queue).begun
+        waiting = begun.get(link)
+        if waiting is None:
+            waiting = begun[link] = Waiting(link, address, b"")
+            link.waiting = True
+        else:
+            begun.move_to_end(link)
+        waiting.hear(data, address, now)
 
     def sort_arrivals(self, known: Callable[[Address, str], bool]) -> None:
         """Look into some arrivals and put each with its name; names that nobody ``known`` has share a queue."""
-        for _ in range(min(PEEKS, len(self._arrivals))):
-            waiting = self._arrivals.popleft()
-            name = peek_server_name(waiting.data) or ""
-            self.put(waiting._replace(name=name if known(waiting.address, name) else ""))
+        for _ in range(min(PEEKS, len(self._unsorted))):
+            waiting = self._unsorted.popleft()
+            name = next(filter(None, (peek_server_name(data) for data, _ in waiting.datagrams)), "")
+            self._sort(waiting, name if known(waiting.address, name) else "")
 
-    def next(self) -> Waiting | None:
-        """The next datagram, round robin over the names; None: nothing waits."""
-        for name in self._queues:
+    def next(self, now: float) -> Waiting | None:
+        """What to do next, round robin over the names; None: nothing waits."""
+        while self._queues:
+            name = next(iter(self._queues))
             queue = self._queues.pop(name)
-            waiting = queue.popleft()
-            if queue:
+            waiting = self._take(queue, now)
+            if len(queue):
                 self._queues[name] = queue  # behind all others
-            if waiting.link is not None:
-                waiting.link.waiting -= 1
-            self._sorted -= 1
-            return waiting
+            if waiting is not None:
+                return waiting
         return None
+
+    def _take(self, queue: _Queue, now: float) -> Waiting | None:
+        queue.steps += 1
+        if queue.begun and (queue.steps % NEW_EVERY or not queue.new):
+            link, waiting = queue.begun.popitem()
+            link.waiting = False
+            return waiting
+        while queue.new:
+            waiting = self._forget(queue, last=True)
+            if now - waiting.heard <= STALE:
+                return waiting
+        return None
+
+    def _queue(self, name: str) -> _Queue:
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = _Queue()
+        return queue
+
+    def _sort(self, waiting: Waiting, name: str) -> None:
+        queue = self._queue(name)
+        while len(queue.new) >= max(FEWEST, SORTED // len(self._queues)):
+            self._forget(queue, last=False)
+            self.dropped += 1
+        waiting.name = name
+        queue.new[waiting.address, waiting.cid] = waiting
+
+    def _forget(self, queue: _Queue, *, last: bool) -> Waiting:
+        key, waiting = queue.new.popitem(last=last)
+        del self._known[key]
+        return waiting
 
 
 def peek_server_name(datagram: bytes) -> str | None:

@@ -95,8 +95,8 @@ class Link:
         self.suspect = False
         self.timer_at: float | None = None
         self.wants_stream = False
-        self.waiting = 0
-        """Datagrams of it in the queue of handshakes."""
+        self.waiting = False
+        """Datagrams of it are in the queue of handshakes."""
 
     # ---- times -------------------------------------------------------------------------------------------------
 
