@@ -106,8 +106,6 @@ class SessionEntry:
     legs: dict[tuple[str, int], Key] = field(default_factory=dict)
     ending: bool = False
     """No new legs; it waits for the end of those it has."""
-    suspect: bool = False
-    """A provider that doesn't answer now (D-20)."""
 
 
 @dataclass(slots=True)

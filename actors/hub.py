@@ -15,12 +15,14 @@ from typing import Any, Final
 from pykka import ActorRef
 
 from spnhub.actors.admission import refuse_session
+from spnhub.actors.bites import Bites
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import HubStopped
 from spnhub.actors.definitions import RealmDefinition
 from spnhub.actors.environment import Decision, Environment
 from spnhub.actors.inputs import (
     HandshakeRefused,
+    HandshakesDropped,
     LoadInventory,
     RejectInventory,
     ScheduleDue,
@@ -42,7 +44,7 @@ from spnhub.actors.run import Run
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.service import Leave, SessionsStopped, StopSessions
 from spnhub.actors.timers import Timer
-from spnhub.events.model import EndPointType, InventoryRejected
+from spnhub.events.model import EndPointType, Event, InventoryRejected, LimitReached
 
 __all__ = ["HubActor"]
 
@@ -92,6 +94,7 @@ class HubActor(EventLoopActor):
         self._round_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
+        self._dropped = Bites(env.options.refusal_window)
         self._refusals_timer: Timer | None = None
         self._stop_asked = False
         self._resumable = False
@@ -230,13 +233,18 @@ class HubActor(EventLoopActor):
         self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
         self._watch_refusals()
 
+    def _handshakes_dropped(self, message: HandshakesDropped) -> None:
+        self._env.carry_out(Decision(_dropped(self._dropped.add(message.count, self._env.now))))
+        self._watch_refusals()
+
     def _window_over(self, _: WindowOver) -> None:
         self._refusals_timer = None
-        self._env.carry_out(Decision(self._refusals.expire(self._env.now)))
+        now = self._env.now
+        self._env.carry_out(Decision((*self._refusals.expire(now), *_dropped(self._dropped.expire(now)))))
         self._watch_refusals()
 
     def _watch_refusals(self) -> None:
-        due = self._refusals.due()
+        due = min((at for at in (self._refusals.due(), self._dropped.due) if at is not None), default=None)
         if due is not None and self._refusals_timer is None:
             self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
 
@@ -294,7 +302,13 @@ class HubActor(EventLoopActor):
             if timer is not None:
                 timer.cancel()
         self._refusals_timer = self._sign_timer = self._round_timer = None
-        self._env.carry_out(Decision((*self._refusals.flush(), *self._run.stop(how)), (HubStopped(),)))
+        self._env.carry_out(
+            Decision((*self._refusals.flush(), *_dropped(self._dropped.flush()), *self._run.stop(how)), (HubStopped(),))
+        )
+
+
+def _dropped(count: int) -> tuple[Event, ...]:
+    return (LimitReached(realm=None, network_urn=None, limit="handshakes", count=count),) if count else ()
 
 
 _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
@@ -310,6 +324,7 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     ScheduleDue: HubActor._service_told,
     SessionRequested: HubActor._session_requested,
     HandshakeRefused: HubActor._handshake_refused,
+    HandshakesDropped: HubActor._handshakes_dropped,
     WindowOver: HubActor._window_over,
     StartHub: HubActor._start_hub,
     SignDue: HubActor._sign_due,

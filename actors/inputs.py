@@ -23,6 +23,7 @@ __all__ = [
     "ConnectionRequested",
     "ConsumerAborted",
     "HandshakeRefused",
+    "HandshakesDropped",
     "HubInput",
     "Key",
     "LoadInventory",
@@ -95,6 +96,13 @@ class HandshakeRefused:
     alert: int | None
     reason: str
     subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakesDropped:
+    """So many clients found no place to wait for their handshake (D-33); they ask again."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,16 @@ class ScheduleDue:
 ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ServiceExited | ScheduleDue
 """For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
 
-HubInput = LoadInventory | RejectInventory | HandshakeRefused | SessionRequested | StartHub | StopHub | ServiceInput
+HubInput = (
+    LoadInventory
+    | RejectInventory
+    | HandshakeRefused
+    | HandshakesDropped
+    | SessionRequested
+    | StartHub
+    | StopHub
+    | ServiceInput
+)
 
 
 # To a session ---------------------------------------------------------------------------------------------------------

@@ -14,15 +14,17 @@ from typing import Any, Final, NamedTuple
 from pykka import ActorRef
 
 from spnhub.actors.admission import Refusal
+from spnhub.actors.bites import Bites
 from spnhub.actors.codes import Code
-from spnhub.actors.environment import Environment
+from spnhub.actors.environment import Decision, Environment
 from spnhub.actors.inputs import ResumeRequested, SessionRequested
 from spnhub.actors.leg import Overtaken, ProviderResumed, Resume
+from spnhub.actors.plan import ServiceKey
 from spnhub.actors.resumes import LegNames, refuse_answer, refuse_resume
 from spnhub.actors.roster import Roster
 from spnhub.actors.session import ProviderCame, ResumeAsked
 from spnhub.actors.timers import Timer
-from spnhub.events.model import EndPointType
+from spnhub.events.model import EndPointType, LimitReached
 
 __all__ = ["Held", "HoldOver", "Resuming"]
 
@@ -46,17 +48,22 @@ class Held:
 
     Until they resume here, the provider's session ends, or the time for a resume has passed.
 
+    :param where: the service and its realm.
     :param ref: whom :class:`HoldOver` is told; it calls :meth:`expire`.
     :param release: called with the provider's session when one doesn't count any more.
     """
 
-    def __init__(self, env: Environment, ref: ActorRef[Any], release: Callable[[int], None]) -> None:
+    def __init__(
+        self, env: Environment, where: tuple[str, ServiceKey], ref: ActorRef[Any], release: Callable[[int], None]
+    ) -> None:
         self._env = env
+        self._realm, self._key = where
         self._ref = ref
         self._release = release
         self._timer: Timer | None = None
         self._holds: OrderedDict[str, _Hold] = OrderedDict()
         """By connectionUid, oldest first."""
+        self._dropped = Bites(env.options.refusal_window)
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -73,6 +80,7 @@ class Held:
         self._holds[connection_uid] = _Hold(epoch, provider, self._env.now + options.resume_timeout)
         if len(self._holds) > options.held_connections:
             self._drop(next(iter(self._holds)))
+            self._tell(self._dropped.add(1, self._env.now))
         self._watch()
 
     def drop(self, connection_uid: str) -> None:
@@ -87,19 +95,35 @@ class Held:
         self._watch()
 
     def expire(self) -> None:
-        """Let go of those whose time has passed."""
+        """Let go of those whose time has passed, and tell what is still to be told."""
         self._timer = None
-        while (due := self._due()) is not None and due <= self._env.now:
+        while (due := self._oldest()) is not None and due <= self._env.now:
             self._drop(next(iter(self._holds)))
+        self._tell(self._dropped.expire(self._env.now))
         self._watch()
+
+    def _tell(self, dropped: int) -> None:
+        if dropped:
+            event = LimitReached(
+                realm=self._realm,
+                network_urn=self._key.network_urn,
+                service_urn=self._key.service_urn,
+                limit="heldConnections",
+                bound=self._env.options.held_connections,
+                count=dropped,
+            )
+            self._env.carry_out(Decision((event,)))
 
     def _drop(self, connection_uid: str) -> None:
         hold = self._holds.pop(connection_uid, None)
         if hold is not None:
             self._release(hold.provider)
 
-    def _due(self) -> float | None:
+    def _oldest(self) -> float | None:
         return next((hold.until for hold in self._holds.values()), None)
+
+    def _due(self) -> float | None:
+        return min((at for at in (self._oldest(), self._dropped.due) if at is not None), default=None)
 
     def _watch(self) -> None:
         due = self._due()
@@ -170,7 +194,9 @@ class Resuming:
         """The session of the provider instance that the consumer names. A suspect one may answer elsewhere (D-20)."""
         session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
         entry = None if session is None else self._env.directory.sessions[session]
-        return None if entry is None or entry.ending or entry.suspect else session
+        if entry is None or entry.ending or self._env.state.sessions[entry.spn_session_id].suspect:
+            return None
+        return session
 
     def answered(self, message: ProviderCame) -> None:
         """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""

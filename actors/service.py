@@ -106,7 +106,7 @@ class ServiceActor(EventLoopActor):
         self._roster = Roster()
         self._names = LegNames()
         self._openings = Openings(env, self.actor_ref, self._roster, self._names)
-        self._held = Held(env, self.actor_ref, self._roster.choice.release)
+        self._held = Held(env, (realm, key), self.actor_ref, self._roster.choice.release)
         self._resuming = Resuming(
             env, self._roster, self._names, self._held, fault=self._leg_fault, begin=self._begin_resume
         )

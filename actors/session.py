@@ -47,6 +47,8 @@ from spnhub.events.model import (
     ConnectionRefused,
     DisconnectReason,
     EndPointType,
+    ProviderAnswered,
+    ProviderSilent,
     SessionEnded,
     TerminateReason,
     WeightChanged,
@@ -326,12 +328,22 @@ class SessionActor(EventLoopActor):
         """The session stays. What a provider's carries goes on where that answers: elsewhere, or here later (D-20)."""
         if self._side is Side.CONSUMER:
             return
-        directory = self._env.directory
-        entry = directory.sessions[self._session]
-        entry.suspect = isinstance(message, SessionSuspected)
-        self._parent.tell(SuspicionChanged(self._session, entry.suspect))
-        if entry.suspect and self._ending is None:
-            for key in list(entry.legs.values()):
+        state = self._env.state.sessions.get(self._request.spn_session_id)
+        if state is None:  # it has ended, for the log
+            return
+        suspect = isinstance(message, SessionSuspected)
+        kind = ProviderSilent if suspect else ProviderAnswered
+        event = kind(
+            realm=state.realm,
+            network_urn=state.network_urn,
+            spn_session_id=state.spn_session_id,
+            service_urn=state.service_urn,
+        )
+        self._env.carry_out(Decision((event,)))
+        self._parent.tell(SuspicionChanged(self._session, suspect))
+        if suspect and self._ending is None:
+            directory = self._env.directory
+            for key in list(directory.sessions[self._session].legs.values()):
                 self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected()))
 
     def _closed(self, message: SessionClosed) -> None:

@@ -19,6 +19,8 @@ from spnhub.events.model import (
     Event,
     LegEvent,
     LegFields,
+    ProviderAnswered,
+    ProviderSilent,
     SessionEnded,
     SessionSnapshot,
     SessionStarted,
@@ -54,6 +56,8 @@ class SessionState:
     start_at: int
     total_connection_count: int = 0
     """Legs that named this session so far, on either side (D-2)."""
+    suspect: bool = False
+    """A provider that is silent now (D-20)."""
     terminate_reason: TerminateReason | None = None
     """None while it is open."""
 
@@ -131,6 +135,8 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
             return replace(state, terminate_reason=event.terminate_reason)
         case WeightChanged() if event.spn_session_id == state.spn_session_id:
             return replace(state, weight=event.new_weight)
+        case ProviderSilent() | ProviderAnswered() if event.spn_session_id == state.spn_session_id:
+            return replace(state, suspect=isinstance(event, ProviderSilent))
         case _:
             return state
 

@@ -24,6 +24,8 @@ from spnhub.events.model import (
     Event,
     EventsLost,
     JournalStalled,
+    ProviderAnswered,
+    ProviderSilent,
     Recorded,
     ResumeRefused,
     SessionEnded,
@@ -61,7 +63,15 @@ def _sessions(event: Event) -> tuple[str, ...]:
             return event.consumer_side_spn_session_id, event.provider_side_spn_session_id
         case ConnectionRefused():
             return (event.consumer_side_spn_session_id,)
-        case SessionStarted() | SessionEnded() | WeightChanged() | ResumeRefused() | ConnectionLost():
+        case (
+            SessionStarted()
+            | SessionEnded()
+            | WeightChanged()
+            | ProviderSilent()
+            | ProviderAnswered()
+            | ResumeRefused()
+            | ConnectionLost()
+        ):
             return (event.spn_session_id,)
     return ()
 

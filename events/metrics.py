@@ -30,6 +30,8 @@ from spnhub.events.model import (
     HubStarted,
     InventoryLoaded,
     InventoryRejected,
+    LimitReached,
+    ProviderSilent,
     Recorded,
     ResumeRefused,
     ServiceStarted,
@@ -100,6 +102,8 @@ COUNTERS: Final[dict[str, Family]] = {
     "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
     "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
     "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
+    "provider_silences": Family("Times that a provider became suspect since it didn't answer.", _SERVICE),
+    "limits_reached": Family("Times that a bound of the hub turned something away untold.", ("hub", "limit")),
     "reloads": Family("Inventories that were read again, by what became of them.", ("hub", "outcome")),
 }
 CORRECTIONS: Final[dict[str, Family]] = {
@@ -336,6 +340,10 @@ def increments(event: Event) -> tuple[Increment, ...]:
             return (("service_starts", (realm, event.service_urn, "started"), 1),)
         case ServiceStartFailed():
             return (("service_starts", (realm, event.service_urn, "failed"), 1),)
+        case ProviderSilent():
+            return (("provider_silences", (realm, event.service_urn), 1),)
+        case LimitReached():
+            return (("limits_reached", (event.limit,), event.count),)
         case InventoryLoaded() if not event.initial:
             return (("reloads", ("applied",), 1),)
         case InventoryRejected():

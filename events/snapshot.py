@@ -107,6 +107,7 @@ def _session(session: SessionState) -> Event:
         weight=session.weight,
         start_at=session.start_at,
         total_connection_count=session.total_connection_count,
+        suspect=session.suspect,
     )
 
 

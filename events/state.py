@@ -37,6 +37,8 @@ from spnhub.events.model import (
     InstanceSnapshot,
     LegEvent,
     NetworkSnapshot,
+    ProviderAnswered,
+    ProviderSilent,
     RealmSnapshot,
     Recorded,
     ResumeRefused,
@@ -156,8 +158,8 @@ class HubState:
                 return self._open_leg(event, recorded)
             case EventsLost():
                 self.lost += event.count
-            case WeightChanged():
-                return self._weight_changed(event, recorded)
+            case WeightChanged() | ProviderSilent() | ProviderAnswered():
+                return self._session_changed(event, recorded)
             case HubStarted():
                 self.run = RunState(version=event.version, addresses=event.addresses, started_at=recorded.timestamp)
             case HubAlive() if self.run is not None:
@@ -229,7 +231,7 @@ class HubState:
     def _open_in_snapshot(self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
         if isinstance(event, SessionSnapshot):
             session = session_started(event, event.start_at)
-            session = replace(session, total_connection_count=event.total_connection_count)
+            session = replace(session, total_connection_count=event.total_connection_count, suspect=event.suspect)
             before = self.sessions.get(session.spn_session_id)
             self.sessions[session.spn_session_id] = session
             if self._unseen is not None:
@@ -290,7 +292,9 @@ class HubState:
             return (_fault(FaultKind.WRONG_COUNT, recorded, message),)
         return ()
 
-    def _weight_changed(self, event: WeightChanged, recorded: Recorded) -> tuple[Fault, ...]:
+    def _session_changed(
+        self, event: WeightChanged | ProviderSilent | ProviderAnswered, recorded: Recorded
+    ) -> tuple[Fault, ...]:
         if session := self.sessions.get(event.spn_session_id):
             self.sessions[event.spn_session_id] = apply_session(session, event)
         return self._known_sessions(recorded, event.spn_session_id)

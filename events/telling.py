@@ -13,6 +13,9 @@ from spnhub.events.model import (
     ConnectionStarted,
     EventsLost,
     JournalStalled,
+    LimitReached,
+    ProviderAnswered,
+    ProviderSilent,
     Recorded,
     ResumeRefused,
     SessionEnded,
@@ -105,6 +108,14 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             )
         case WeightChanged():
             return f"session {event.spn_session_id} changed its weight from {event.old_weight} to {event.new_weight}"
+        case ProviderSilent():
+            return f"the provider of session {event.spn_session_id} doesn't answer: no new connections for it"
+        case ProviderAnswered():
+            return f"the provider of session {event.spn_session_id} has answered"
+        case LimitReached():
+            most = "" if event.bound is None else f" of {event.bound}"
+            where = "" if event.service_urn is None else f" of {event.service_urn}"
+            return f"the hub's limit{most} for {event.limit}{where} was reached, {event.count} times"
         case JournalStalled():
             return f"the hub's journal stalled for {seconds_text(event.stalled_seconds)}{_why(None, event.reason)}"
         case EventsLost():

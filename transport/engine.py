@@ -29,6 +29,7 @@ __all__ = [
     "Engine",
     "EngineEvent",
     "HandshakeRefused",
+    "HandshakesDropped",
     "Limits",
     "Opened",
     "Outcome",
@@ -292,6 +293,13 @@ class DatagramReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class HandshakesDropped:
+    """So many first packets of clients found no place since this was told last; clients repeat theirs (D-33)."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Suspect:
     """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
@@ -319,6 +327,7 @@ class Spliced:
 EngineEvent = (
     Connected
     | HandshakeRefused
+    | HandshakesDropped
     | Closed
     | Opened
     | Readable

@@ -46,6 +46,7 @@ from spnhub.events.model.log import (
     HubStarted,
     HubStopped,
     JournalStalled,
+    LimitReached,
     SnapshotEnded,
     SnapshotStarted,
 )
@@ -73,6 +74,8 @@ from spnhub.events.model.services import (
     ServiceStopRequested,
 )
 from spnhub.events.model.sessions import (
+    ProviderAnswered,
+    ProviderSilent,
     SessionEnded,
     SessionRefused,
     SessionSnapshot,
@@ -104,10 +107,13 @@ __all__ = [
     "JournalStalled",
     "LegEvent",
     "LegFields",
+    "LimitReached",
     "NetworkAdded",
     "NetworkChanged",
     "NetworkRemoved",
     "NetworkSnapshot",
+    "ProviderAnswered",
+    "ProviderSilent",
     "RealmAdded",
     "RealmChanged",
     "RealmRemoved",

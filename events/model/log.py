@@ -13,6 +13,7 @@ __all__ = [
     "HubStarted",
     "HubStopped",
     "JournalStalled",
+    "LimitReached",
     "SnapshotEnded",
     "SnapshotStarted",
 ]
@@ -74,6 +75,18 @@ class EventsLost(Event):
     first_timestamp: int
     last_timestamp: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReached(Event):
+    """A bound of the hub bites where nobody is told a refusal."""
+
+    event_type: ClassVar[str] = "limitReached"
+
+    limit: str
+    bound: int | None = None
+    service_urn: str | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import ClassVar
 from spnhub.events.model.event import EndPointType, Event, TerminateReason
 
 __all__ = [
+    "ProviderAnswered",
+    "ProviderSilent",
     "SessionEnded",
     "SessionRefused",
     "SessionSnapshot",
@@ -80,6 +82,26 @@ class WeightChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSilent(Event):
+    """A provider doesn't acknowledge what the hub sends it; it is suspect (D-20)."""
+
+    event_type: ClassVar[str] = "providerSilent"
+
+    spn_session_id: str
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAnswered(Event):
+    """A silent provider has answered."""
+
+    event_type: ClassVar[str] = "providerAnswered"
+
+    spn_session_id: str
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSnapshot(Event):
     """A session that is open."""
 
@@ -93,3 +115,4 @@ class SessionSnapshot(Event):
     weight: int = 100
     start_at: int
     total_connection_count: int = 0
+    suspect: bool = False

@@ -86,7 +86,7 @@ def _service(actor: ServiceActor, found: dict[str, Any]) -> None:
     roster = actor._roster
     for session, request in roster.sessions.items():
         provider = roster.choice._providers.get(session)
-        found["roster"][request.spn_session_id] = None if provider is None else provider.weight
+        found["roster"][request.spn_session_id] = None if provider is None else (provider.weight, provider.suspect)
     instance, where = actor._upkeep.instance, actor._key
     if instance.phase is Phase.STARTING and not instance.attempt:
         found["instances"][where.service_urn] = None  # until it is asked for, the log has the phase before
@@ -154,7 +154,10 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
         }
         | undecided,
         "sessions": {name: (*_request(one), frozenset(legs[name])) for name, one in state.sessions.items()},
-        "roster": {name: None if weighed.get(name) is None else one.weight for name, one in state.sessions.items()},
+        "roster": {
+            name: None if weighed.get(name) is None else (one.weight, one.suspect)
+            for name, one in state.sessions.items()
+        },
         "connections": {
             key: (
                 one.realm,

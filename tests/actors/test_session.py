@@ -19,6 +19,7 @@ from spnhub.actors.commands import (
 )
 from spnhub.actors.inputs import (
     HandshakeRefused,
+    HandshakesDropped,
     Key,
     LoadInventory,
     ProviderStreamOpened,
@@ -29,7 +30,7 @@ from spnhub.actors.inputs import (
 )
 from spnhub.actors.service import ServiceActor
 from spnhub.actors.system import ActorOptions
-from spnhub.events.model import SessionRefused
+from spnhub.events.model import LimitReached, ProviderAnswered, ProviderSilent, SessionRefused
 from tests.actors.harness import (
     CLOSED,
     CONSUMER,
@@ -37,6 +38,7 @@ from tests.actors.harness import (
     FAILED,
     LEFT,
     LOST,
+    NETWORK,
     OTHER_SERVICE,
     PROVIDER,
     SERVICE,
@@ -230,10 +232,11 @@ def test_suspect_provider(bench: Bench) -> None:
     """Out of the choice until it answers. A consumer's suspicion changes nothing (D-20)."""
     bench.provider()
     bench.consumer()
-    bench.session(2, SessionSuspected())
-    assert bench.session(1, SessionSuspected()) == ([], [])
+    assert bench.session(2, SessionSuspected()) == ([], [])
+    where = {"realm": "acme", "network_urn": NETWORK, "spn_session_id": "s1", "service_urn": SERVICE}
+    assert bench.session(1, SessionSuspected()) == ([ProviderSilent(**where)], [])
     assert bench.session(2, open_request(4)) == no_provider(4)
-    bench.session(1, SessionAnswered())
+    assert bench.session(1, SessionAnswered()) == ([ProviderAnswered(**where)], [])
     assert bench.session(2, open_request(8)) == ([], [OpenProviderStream(Key(2, 8), 1, "CN=client")])
 
 
@@ -383,6 +386,25 @@ def test_flood_of_different_refusals() -> None:
     others = "refusals of other kinds, too many to tell apart"
     assert events == [SessionRefused(realm=None, network_urn=None, reason=others, count=97)]
     bench.assert_empty()
+
+
+def test_dropped_handshakes_are_counted(bench: Bench) -> None:
+    """As a limit that bites: the first time at once, then each second as long as it goes on; exactly."""
+
+    def reached(count: int) -> LimitReached:
+        return LimitReached(realm=None, network_urn=None, limit="handshakes", count=count)
+
+    assert bench.hub(HandshakesDropped(3)) == ([reached(3)], [])
+    assert bench.hub(HandshakesDropped(5)) == ([], [])
+    assert bench.hub(HandshakesDropped(1)) == ([], [])
+    assert bench.step(1.0) == ([reached(6)], [])
+    assert bench.hub(HandshakesDropped(2)) == ([], [])
+    assert bench.step(1.0) == ([reached(2)], [])
+    assert bench.step(1.0) == ([], [])
+    assert bench.system.timer() is None
+    assert bench.hub(HandshakesDropped(1)) == ([reached(1)], [])
+    assert bench.hub(HandshakesDropped(4)) == ([], [])
+    assert bench.hub(StopHub()) == ([reached(4)], [HubStopped()])
 
 
 def test_refusals_are_told_before_the_hub_stops(bench: Bench) -> None:

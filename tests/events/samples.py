@@ -30,10 +30,13 @@ from spnhub.events.model import (
     InventoryRejected,
     JournalStalled,
     LegFields,
+    LimitReached,
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
     NetworkSnapshot,
+    ProviderAnswered,
+    ProviderSilent,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
@@ -317,6 +320,11 @@ EACH: tuple[Event, ...] = (
         code=44,
         reason="too late",
     ),
+    ProviderSilent(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
+    ProviderAnswered(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
+    LimitReached(
+        realm="acme", network_urn=NETWORK, limit="heldConnections", bound=65_536, service_urn=SERVICE, count=3
+    ),
 )
 """One of each class, in the order of their schema ids; those of runs and snapshots are apart."""
 
@@ -351,6 +359,7 @@ RUNS: tuple[Event, ...] = (
         weight=50,
         start_at=NOON,
         total_connection_count=3,
+        suspect=True,
     ),
     ConnectionSnapshot(
         **leg_fields(epoch=1),

@@ -12,7 +12,7 @@ from spnhub.events import model
 from spnhub.events.envelope import Envelope, read_envelope
 from spnhub.events.model import EVENT_CLASSES, Event, Recorded
 from spnhub.schemas.codec import SchemaError
-from tests.schemas.samples import version_1
+from tests.schemas.samples import frames
 from tests.schemas.test_codec import LONG, TEXT, TIME, instances
 
 
@@ -40,7 +40,7 @@ def test_it_says_what_the_event_says(event: Event, hub_id: str, journal_id: Any,
 @pytest.mark.parametrize("name", EVENT_CLASSES)
 def test_published_bytes(name: str) -> None:
     """Those of the first versions too; cut at any byte it is the same envelope or a SchemaError."""
-    frame = version_1()[name]
+    frame = frames()[name]
     expected = envelope_of(model.decode(frame))
     assert read_envelope(frame) == expected
     whole = 0
@@ -59,7 +59,7 @@ def test_what_is_no_frame() -> None:
         read_envelope(b"\1\0\0\0\1")
     with pytest.raises(SchemaError, match="unknown event schema id 4711"):
         read_envelope(b"\0" + (4711).to_bytes(4, "big") + b"x")
-    frame = version_1()["HubAlive"]
+    frame = frames()["HubAlive"]
     journal = str(model.decode(frame).journal_id).encode()
     with pytest.raises(SchemaError, match="is not a UUID"):
         read_envelope(frame.replace(journal, b"x" * len(journal)))

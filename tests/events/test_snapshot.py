@@ -16,6 +16,8 @@ from spnhub.events.model import (
     HubStarted,
     HubStopped,
     InventoryLoaded,
+    ProviderAnswered,
+    ProviderSilent,
     Recorded,
     SessionSnapshot,
     SnapshotEnded,
@@ -49,7 +51,7 @@ def happens(state: HubState, choice: int, which: int) -> Event:
     """Something that fits the state."""
     sessions, legs = list(state.sessions.values()), list(state.connections.values())
     name = f"s{state.last_sequence}"
-    match choice % 6:
+    match choice % 7:
         case 0 if sessions:
             one, other = sessions[which % len(sessions)], sessions[0]
             uid = f"{state.last_sequence:032x}"
@@ -82,12 +84,16 @@ def happens(state: HubState, choice: int, which: int) -> Event:
                 old_weight=100,
                 new_weight=which,
             )
+        case 6 if sessions:
+            kind = ProviderSilent if which % 2 else ProviderAnswered
+            silent = sessions[which % len(sessions)].spn_session_id
+            return kind(realm="acme", network_urn=NETWORK, spn_session_id=silent, service_urn=SERVICE)
         case _:
             return session_started(name, EndPointType.PROVIDER)
 
 
 Steps = list[tuple[int, int, int]]
-steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30), st.integers(0, 3)), max_size=60)
+steps = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30), st.integers(0, 3)), max_size=60)
 
 
 def write(before: Steps, during: Steps) -> tuple[list[Recorded], HubState]:

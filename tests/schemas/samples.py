@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
 from spnhub.events import model
 from spnhub.events.model import EndPointType
+from spnhub.events.plain import camel
+from spnhub.schemas import codec
 from spnhub.transport import protocol
 from spnhub.transport.protocol import (
     Accept,
@@ -30,6 +33,7 @@ from spnhub.transport.protocol import (
     ShutdownRequest,
 )
 from tests.events.samples import published
+from tests.schemas.catalogue import schema
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 UID: Final = bytes(range(16))
@@ -57,16 +61,30 @@ PACKETS: Final[tuple[Packet, ...]] = (
 )
 
 
-def version_1() -> dict[str, bytes]:
-    """The bytes of everything that version 1 has, by record name."""
+def as_told_by(recorded: model.Recorded, version: int) -> model.Recorded:
+    """What is left of it in this version: of what an old one can't say, the default."""
+    event = recorded.event
+    told = {field["name"] for field in schema("events", type(event).__name__, version)["fields"]}
+    silent = {field.name: field.default for field in fields(event) if camel(field.name) not in told}
+    return replace(recorded, event=replace(event, **silent))  # type: ignore[arg-type]
+
+
+def frames() -> dict[str, bytes]:
+    """The bytes of everything, as it is written now, by record name."""
     events = {type(r.event).__name__: model.encode(r) for r in published()}
     packets = {type(packet).__name__: protocol.encode(packet) for packet in PACKETS}
     return events | packets
 
 
+def newest() -> dict[str, bytes]:
+    """The same by the name of the file that publishes it."""
+    versions = {name: max(versions) for name, versions in codec.EVENT_IDS.items()}
+    return {f"{name}.v{versions.get(name, 1)}": data for name, data in frames().items()}
+
+
 if __name__ == "__main__":
-    for name, data in version_1().items():
-        path = GOLDEN / f"{name}.v1.hex"
+    for name, data in newest().items():
+        path = GOLDEN / f"{name}.hex"
         if not path.exists():  # what is published never changes
             text = data.hex()
             path.write_text("\n".join(text[place : place + 96] for place in range(0, len(text), 96)) + "\n")

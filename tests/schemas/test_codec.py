@@ -19,7 +19,7 @@ from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
 from spnhub.transport import protocol
 from spnhub.transport.protocol import PacketReader, ProtocolError, SessionRefusal
-from tests.schemas.samples import PACKETS, version_1
+from tests.schemas.samples import PACKETS, frames
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 LONG = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -80,7 +80,7 @@ def test_the_event_id_depends_on_all_three() -> None:
 @pytest.mark.parametrize("name", EVENT_CLASSES)
 def test_a_cut_or_longer_event_is_refused(name: str) -> None:
     """At every byte, by name."""
-    frame = version_1()[name]
+    frame = frames()[name]
     for size in range(len(frame)):
         with pytest.raises(SchemaError):
             model.decode(frame[:size])

@@ -13,7 +13,7 @@ from spnhub.transport import protocol
 from tests.events.samples import published
 from tests.schemas import catalogue
 from tests.schemas.catalogue import ENVELOPE, README, SCHEMAS, render, schema
-from tests.schemas.samples import GOLDEN, PACKETS, version_1
+from tests.schemas.samples import GOLDEN, PACKETS, as_told_by, newest
 
 
 def golden(name: str) -> bytes:
@@ -37,9 +37,11 @@ def test_every_schema_has_its_golden_bytes() -> None:
 
 
 @pytest.mark.parametrize("recorded", published(), ids=lambda recorded: type(recorded.event).__name__)
-def test_events_of_version_1(recorded: model.Recorded) -> None:
-    """They decode to what they said."""
-    assert model.decode(golden(f"{type(recorded.event).__name__}.v1")) == recorded
+def test_events_of_every_version(recorded: model.Recorded) -> None:
+    """They decode to what they said; of what an old version can't say, to the default."""
+    name = type(recorded.event).__name__
+    for version in codec.EVENT_IDS[name]:
+        assert model.decode(golden(f"{name}.v{version}")) == as_told_by(recorded, version)
 
 
 @pytest.mark.parametrize("packet", PACKETS, ids=lambda packet: type(packet).__name__)
@@ -52,10 +54,10 @@ def test_packets_of_version_1(packet: protocol.Packet) -> None:
     assert reader.empty
 
 
-@pytest.mark.parametrize("name", version_1())
+@pytest.mark.parametrize("name", newest())
 def test_what_is_written_now_is_what_was_published(name: str) -> None:
-    """Byte by byte, while version 1 is the newest."""
-    assert version_1()[name].hex() == golden(f"{name}.v1").hex()
+    """Byte by byte, by the newest version."""
+    assert newest()[name].hex() == golden(name).hex()
 
 
 def events() -> list[tuple[str, int]]:

@@ -16,7 +16,15 @@ from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine, handshakes
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, peek_server_name
 from spnhub.transport.aioquic_engine.link import Link
-from spnhub.transport.engine import Address, ClientPolicy, Connected, Opened, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import (
+    Address,
+    ClientPolicy,
+    Connected,
+    HandshakesDropped,
+    Opened,
+    ServerIdentity,
+    ServerPolicy,
+)
 
 AUTHORITY = Authority.create()
 HERE = Address(0, ("192.0.2.1", 443))
@@ -255,10 +263,12 @@ def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn() -> None:
 def test_half_open_connections_are_bounded_per_name() -> None:
     """A flood that never goes on fills only its own realm's places."""
     site = Site()
+    events: list[object] = []
     for i in range(600):
         site.engine.receive(first_datagram("a.test"), address(1000 + i), 0, site.now)
         for _ in range(2):
             site.engine.handle_timer(site.now)
-            site.engine.events()
+            events += site.engine.events()
+    assert sum(event.count for event in events if isinstance(event, HandshakesDropped)) == 600 - 512
     assert max(site.engine._half_open.values()) <= 512
     site.connect("b.test", 1)

@@ -224,7 +224,10 @@ class Endpoint(ABC):
         """Begin a connection."""
         address, name = waiting.address, waiting.name or ""
         identities = self._names(address)
-        if not identities or self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
+        if not identities:
+            return None
+        if self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
+            self._handshakes.dropped += 1
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
         placeholder = next(iter(identities.values()))

@@ -48,6 +48,8 @@ class AioquicEngine(Endpoint):
         """See :meth:`spnhub.transport.engine.Engine.events`."""
         if self._may_shake_hands:
             self.shake_hands(self._now)
+        if dropped := self._handshakes.take_dropped():
+            self._events.append(api.HandshakesDropped(dropped))
         for link in list(self._dirty):
             if not link.gone and not link.closing:
                 self._collect(link)

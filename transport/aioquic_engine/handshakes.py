@@ -99,6 +99,11 @@ class HandshakeQueue:
         self.dropped = 0
         """New connections that found no place; a client that repeats itself may count several times."""
 
+    def take_dropped(self) -> int:
+        """:attr:`dropped` since the last call."""
+        dropped, self.dropped = self.dropped, 0
+        return dropped
+
     def __bool__(self) -> bool:
         return bool(self._unsorted or self._queues)
 

@@ -67,6 +67,7 @@ class HubServer:
         }
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
+            api.HandshakesDropped: lambda event: system.tell_hub(inputs.HandshakesDropped(event.count)),
             api.Connected: sessions.begin,
             api.Closed: self._closed,
             api.Opened: self._opened,

@@ -23,6 +23,7 @@ from spnhub.events.model import (
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
+    ProviderAnswered,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
@@ -45,7 +46,14 @@ _BUDGET: Final = 0.01
 """Seconds of writing at one go."""
 
 _ERRORS: Final = (JournalStalled, EventsLost)
-_INFORMATION: Final = (ServiceStartRequested, ServiceStarted, ServiceStopRequested, ServiceStopped, WeightChanged)
+_INFORMATION: Final = (
+    ServiceStartRequested,
+    ServiceStarted,
+    ServiceStopRequested,
+    ServiceStopped,
+    WeightChanged,
+    ProviderAnswered,
+)
 _DETAILS: Final = (
     InventoryRejected,  # the reload has named the faults itself
     RealmAdded,

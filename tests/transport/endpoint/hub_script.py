@@ -21,6 +21,7 @@ from spnhub.transport.engine import (
     Reset,
     Spliced,
     Stopped,
+    Writable,
 )
 from spnhub.transport.protocol import (
     Accept,
@@ -202,8 +203,8 @@ class ScriptedHub:
                             self._end(leg)
                 case Reset(c=c, s=s, code=code) | Stopped(c=c, s=s, code=code):
                     self._on_broken(c, s, code)
-                case _ if getattr(event, "s", None) == 0:
-                    self._write_control(self.sessions[event.c])
+                case Writable(c=c, s=0):
+                    self._write_control(self.sessions[c])
                 case _:
                     pass
 
