@@ -7,7 +7,9 @@ A test ends with :meth:`World.end`, which stops all in order and holds the journ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import random
 import signal
 import socket
 from collections import Counter
@@ -40,16 +42,20 @@ LIFECYCLE = ("startSpnSession", "endSpnSession", "startSpnConnection", "endSpnCo
 
 _REALM, _NETWORK = "acme", "main"
 _FQDN = "localhost"
+_EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+"""From here on the kernel gives ports to sockets that don't ask for one."""
 _STRUCTLOG = {"event", "level", "logger"}
 """What structlog adds to a lifecycle line; its timestamp is the event's own."""
 
 
 def free_udp_port(host: str) -> int:
-    """A UDP port that is free now."""
+    """A UDP port that is free now, and that no client's socket gets while a hub that has it is started again."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    for _ in range(100):
+        with socket.socket(family, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.bind((host, random.randrange(10_000, _EPHEMERAL)))
+            return int(sock.getsockname()[1])
+    raise OSError(f"no port below {_EPHEMERAL} is free at {host}")
 
 
 def lifecycle(lines: Sequence[Line]) -> list[Line]:
