@@ -320,11 +320,6 @@ EACH: tuple[Event, ...] = (
         code=44,
         reason="too late",
     ),
-    ProviderSilent(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
-    ProviderAnswered(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
-    LimitReached(
-        realm="acme", network_urn=NETWORK, limit="heldConnections", bound=65_536, service_urn=SERVICE, count=3
-    ),
 )
 """One of each class, in the order of their schema ids; those of runs and snapshots are apart."""
 
@@ -383,9 +378,19 @@ RUNS: tuple[Event, ...] = (
 """One of each class whose schema id is 40 or above, in their order."""
 
 
+LATER: tuple[Event, ...] = (
+    ProviderSilent(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
+    ProviderAnswered(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
+    LimitReached(
+        realm="acme", network_urn=NETWORK, limit="heldConnections", bound=65_536, service_urn=SERVICE, count=3
+    ),
+)
+"""One of each class whose schema id is 53 or above, in their order."""
+
+
 def published() -> list[Recorded]:
     """One of each class, as in the golden files: the sequence is the schema id and 6."""
-    return record(EACH, first=7) + record(RUNS, first=46)
+    return record(EACH, first=7) + record(RUNS, first=46) + record(LATER, first=59)
 
 
 def happened(records: Iterable[Recorded]) -> list[Recorded]:

@@ -13,6 +13,8 @@ from spnhub.events.lifecycle import event_line, format_time, lifecycle_line
 from spnhub.events.model import EVENT_CLASSES, Event, to_record
 from tests.events import samples
 
+SAMPLES = (*samples.EACH, *samples.RUNS, *samples.LATER)
+
 COMMON = {"realm": "acme", "hubId": "hub-1", "networkUrn": samples.NETWORK, "sequence": 1}
 SESSION = {
     "timestamp": "2026-01-02T12:00:00.000000Z",
@@ -59,7 +61,9 @@ def test_lifecycle_line(event: Event) -> None:
     assert lifecycle_line(recorded) == LINES.get(event.event_type)
 
 
-@pytest.mark.parametrize("event", (*samples.EACH, *samples.RUNS), ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize(
+    "event", (*samples.EACH, *samples.RUNS, *samples.LATER), ids=lambda event: type(event).__name__
+)
 def test_event_line(event: Event) -> None:
     """Every field of the event, plain JSON, times as text."""
     (recorded,) = samples.record([event])
@@ -73,7 +77,7 @@ def test_event_line(event: Event) -> None:
 
 def test_every_class_has_a_sample() -> None:
     """Nothing is left out of the tests that go over the samples."""
-    assert [type(event) for event in (*samples.EACH, *samples.RUNS)] == list(EVENT_CLASSES.values())
+    assert [type(event) for event in SAMPLES] == list(EVENT_CLASSES.values())
 
 
 def test_structlog_takes_a_line_as_it_is() -> None:
