@@ -23,6 +23,7 @@ from spnhub.events.model import (
 from spnhub.ops import Metrics, Ops, Progress
 from tests.events.samples import (
     EACH,
+    LATER,
     NETWORK,
     SERVICE,
     connection_ended,
@@ -65,6 +66,7 @@ def history() -> list[Event]:
     said: dict[str, Any] = {"realm": "acme", "network_urn": NETWORK, "service_urn": SERVICE, "spn_session_id": "c1"}
     return [
         *EACH,
+        *LATER,
         dataclasses.replace(session_refused(), service_urn=SERVICE, realm="acme", alert=None, code=16),
         session_started("p1", EndPointType.PROVIDER),
         session_started("c1"),
