@@ -2,8 +2,8 @@
 
 The consumer has asked and named the provider; the provider is invited, and answers with its own state. Both are told
 the other's, open their streams, and the leg starts. A consumer whose end can't go on asks, too: then the provider is
-told why, and nothing starts. Each request leaves one trace: its leg's start, its refusal, or ConnectionLost (one of
-them for all that are repeated because the provider isn't here).
+told why, and nothing starts. Each request leaves one trace: its leg's start, its refusal, ConnectionFinished, or
+ConnectionLost (one of them for all that are repeated because the provider isn't here).
 Counterparts: :mod:`spnhub.actors.leg_rules` (everything from the start on), :mod:`spnhub.actors.resuming` (who may).
 """
 
@@ -38,7 +38,14 @@ from spnhub.actors.leg import (
     TimedOut,
 )
 from spnhub.actors.leg_ends import Outcome, known, refused
-from spnhub.events.model import ConnectionLost, ConnectionResumed, ConnectionStarted, DisconnectReason, Event
+from spnhub.events.model import (
+    ConnectionFinished,
+    ConnectionLost,
+    ConnectionResumed,
+    ConnectionStarted,
+    DisconnectReason,
+    Event,
+)
 
 __all__ = ["decide", "invitation", "is_lost"]
 
@@ -101,7 +108,9 @@ def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
 def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
     """Each is told why the other can't go on; who alone can't, what it said itself: then it knows that it was heard."""
     events: list[Event] = []
-    if not asked.code:
+    if _in_order(asked, answer):
+        events.append(_finished(leg, asked, answer))
+    elif not asked.code:
         events.append(refused(leg, _ending(known(answer.code, Code.PEER_RESET), reason)))
     if answer.code != Code.NOT_ALLOWED:
         if is_lost(asked.code):
@@ -113,6 +122,11 @@ def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Ou
         _ack(leg, Side.PROVIDER, asked.code or answer.code, reason, asked),
     )
     return _over(leg, tuple(events), acks)
+
+
+def _in_order(asked: Resume, answer: Resume) -> bool:
+    """Whether each has taken all that the other has sent; one of them, at least, knows that of the other, too."""
+    return {asked.code, answer.code} <= {Code.OK, Code.CLOSED} and asked.finished and answer.finished
 
 
 def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
@@ -155,6 +169,21 @@ def _ack(leg: Leg, side: Side, code: int, reason: str, other: Resume | None = No
     told = other or Resume(_UNKNOWN, finished=False, code=0)
     session = facts.session(side)
     return SendResumeAck(session, facts.connection_uid, facts.epoch, code, reason, told.received_offset, told.finished)
+
+
+def _finished(leg: Leg, asked: Resume, answer: Resume) -> ConnectionFinished:
+    facts = leg.facts
+    return ConnectionFinished(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        provider_side_spn_session_id=facts.provider_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        sent_offset=answer.received_offset,
+        receive_offset=asked.received_offset,
+    )
 
 
 def _lost(leg: Leg, side: Side, code: int, asked: Resume, answer: Resume, reason: str) -> ConnectionLost:

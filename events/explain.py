@@ -15,6 +15,7 @@ from typing import Any, Final
 from spnhub.events.lifecycle import event_line
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -49,6 +50,7 @@ _Connection = (
     | ConnectionResumed
     | ConnectionRefused
     | ConnectionLost
+    | ConnectionFinished
 )
 
 
@@ -59,7 +61,14 @@ def _uid(event: Event) -> str | None:
 def _sessions(event: Event) -> tuple[str, ...]:
     """The sessions that an event names."""
     match event:
-        case ConnectionStarted() | ConnectionProgress() | ConnectionEnded() | ConnectionPaused() | ConnectionResumed():
+        case (
+            ConnectionStarted()
+            | ConnectionProgress()
+            | ConnectionEnded()
+            | ConnectionPaused()
+            | ConnectionResumed()
+            | ConnectionFinished()
+        ):
             return event.consumer_side_spn_session_id, event.provider_side_spn_session_id
         case ConnectionRefused():
             return (event.consumer_side_spn_session_id,)
@@ -137,6 +146,8 @@ class Story:
     """The sessions' starts."""
     legs: dict[tuple[str, str, str], _Leg] = field(default_factory=dict)
     """Of a conversation, by hub, sessions and streams: the last :data:`EVENT_LIMIT`."""
+    finished: ConnectionFinished | None = None
+    """Its endpoints' word on a conversation that has ended in order."""
     open: bool = False
     """As far as the log has been looked at."""
 
@@ -182,6 +193,8 @@ class Story:
             if len(self.legs) > EVENT_LIMIT:
                 del self.legs[next(iter(self.legs))]
             self.open = any(leg.end is None for leg in self.legs.values())
+        elif isinstance(event, ConnectionFinished):
+            self.finished = event
 
     def _keep(self, recorded: Recorded) -> None:
         if len(self.first) < EVENT_LIMIT:
@@ -252,6 +265,10 @@ class Story:
         receive = end.start_receive_offset + end.total_receive_bytes
         reason = f" ({end.reason})" if end.reason else ""
         became = "suspended and not resumed in this log" if end.suspended else f"ended, {end.disconnect_reason}"
+        if self.finished is not None:
+            sent, receive = self.finished.sent_offset, self.finished.receive_offset
+            became = f"{became.partition(' and')[0]}; its endpoints had ended it in order, as they told later"
+            reason = ""
         return (
             f"{text}{became}{reason}; {bytes_text(sent)} from consumer to provider, {bytes_text(receive)} back,"
             " each byte once."

@@ -19,6 +19,7 @@ from spnhub.events.entities import connection_key
 from spnhub.events.merge import LogKey, log_key
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -99,6 +100,7 @@ COUNTERS: Final[dict[str, Family]] = {
     "connections_paused": Family("Legs that were suspended.", (*_SERVICE, "planned")),
     "connections_resumed": Family("Legs in which a connection goes on.", _SERVICE),
     "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
+    "connections_finished": Family("Connections that had ended in order while no hub was there.", _SERVICE),
     "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
     "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
     "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
@@ -334,6 +336,8 @@ def increments(event: Event) -> tuple[Increment, ...]:
             return (("connections_resumed", (realm, event.service_urn), 1),)
         case ConnectionLost():
             return (("connections_lost", (realm, event.service_urn, _code(event.code)), 1),)
+        case ConnectionFinished():
+            return (("connections_finished", (realm, event.service_urn), 1),)
         case ResumeRefused():
             return (("resumes_refused", (realm, event.service_urn, _code(event.code)), 1),)
         case ServiceStarted():

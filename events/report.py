@@ -136,6 +136,7 @@ def _service(realm: str, service: str, numbers: _Numbers) -> _Object:
             "live": total("connections"),
             "total": total("connections_started"),
             "resumed": total("connections_resumed"),
+            "finished": total("connections_finished"),
             "lost": by("connections_lost"),
             "elapsedTime": histogram("connection_duration_seconds"),
         },

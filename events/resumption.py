@@ -2,8 +2,10 @@
 
 A leg that ended unplanned tells a wrong end: above what arrived (passed on and replayed later) or below it (written by
 the next start after a crash). The next leg's start is what arrived, and replaces it in every sum, also in that of the
-hour of the wrong end (D-10). The legs of a conversation may become known in any order, since they are in the logs of
-different hubs; what they tell in the end is the same. Counterpart: :mod:`spnhub.events.metrics`.
+hour of the wrong end (D-10). A conversation that had ended in order when no hub was there has no next leg: what its
+endpoints tell later (ConnectionFinished) is taken as one that carries nothing. The legs of a conversation may become
+known in any order, since they are in the logs of different hubs; what they tell in the end is the same.
+Counterpart: :mod:`spnhub.events.metrics`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from spnhub.events.model import ConnectionEnded, ConnectionResumed, ConnectionStarted, Recorded
+from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionResumed, ConnectionStarted, Recorded
 
 __all__ = ["CONVERSATION_LIMIT", "LEG_LIMIT", "Correction", "Resumptions"]
 
@@ -88,7 +90,7 @@ class Resumptions:
     def take(self, recorded: Recorded) -> Correction | None:
         """What ``recorded`` tells of the conversation as a whole; None: nothing."""
         event = recorded.event
-        if not isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed):
+        if not isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed | ConnectionFinished):
             return None
         name = (event.realm, event.connection_uid)
         known = self._conversations.get(name)
@@ -109,6 +111,9 @@ class Resumptions:
                 leg.continued = event.suspended or event.recovered
             case ConnectionResumed():
                 leg.resumed_at = recorded.timestamp
+            case ConnectionFinished():
+                leg.start = leg.end = (event.sent_offset, event.receive_offset)
+                leg.ended_at = recorded.timestamp
         correction = _correct(known)
         if known.settled:
             del self._conversations[name]

@@ -23,6 +23,7 @@ from spnhub.events.entities import (
 )
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -154,6 +155,9 @@ class HubState:
                 return self._known_sessions(recorded, event.consumer_side_spn_session_id)
             case ResumeRefused() | ConnectionLost():
                 return self._known_sessions(recorded, event.spn_session_id)
+            case ConnectionFinished():
+                sides = event.consumer_side_spn_session_id, event.provider_side_spn_session_id
+                return self._known_sessions(recorded, *sides)
             case ConnectionPaused() | ConnectionResumed():
                 return self._open_leg(event, recorded)
             case EventsLost():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spnhub.events.lifecycle import event_line
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -105,6 +106,11 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             return (
                 f"{_leg(event.connection_uid, event.epoch, about)} was the last: given up by session"
                 f" {event.spn_session_id}{_why(event.code, event.reason)}"
+            )
+        case ConnectionFinished():
+            return (
+                f"{_leg(event.connection_uid, event.epoch, about)} isn't needed: both ends had ended in order, after"
+                f" {bytes_text(event.sent_offset)} and {bytes_text(event.receive_offset)} back"
             )
         case WeightChanged():
             return f"session {event.spn_session_id} changed its weight from {event.old_weight} to {event.new_weight}"

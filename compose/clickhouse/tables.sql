@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS spn.events
     epoch                    Nullable(Int64),
     startSentOffset          Nullable(Int64),
     startReceiveOffset       Nullable(Int64),
+    sentOffset               Nullable(Int64),
+    receiveOffset            Nullable(Int64),
     totalSentBytes           Nullable(Int64),
     totalReceiveBytes        Nullable(Int64),
     deltaSentBytes           Nullable(Int64),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from spnhub.events.model.connections import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -86,6 +87,7 @@ from spnhub.events.model.sessions import (
 __all__ = [
     "EVENT_CLASSES",
     "ConnectionEnded",
+    "ConnectionFinished",
     "ConnectionLost",
     "ConnectionPaused",
     "ConnectionProgress",

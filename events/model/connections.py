@@ -9,6 +9,7 @@ from spnhub.events.model.event import DisconnectReason, EndPointType, Event
 
 __all__ = [
     "ConnectionEnded",
+    "ConnectionFinished",
     "ConnectionLost",
     "ConnectionPaused",
     "ConnectionProgress",
@@ -159,6 +160,21 @@ class ConnectionLost(Event):
     receive_offset: int = 0
     code: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFinished(Event):
+    """A conversation has ended in order, as its endpoints tell later: no hub was there to hear it (D-1, D-10)."""
+
+    event_type: ClassVar[str] = "connectionFinished"
+
+    consumer_side_spn_session_id: str
+    provider_side_spn_session_id: str
+    service_urn: str
+    connection_uid: str
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

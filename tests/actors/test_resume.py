@@ -39,7 +39,14 @@ from spnhub.actors.inputs import (
 from spnhub.actors.leg import Phase
 from spnhub.actors.service import ServiceActor
 from spnhub.actors.system import ActorOptions
-from spnhub.events.model import ConnectionLost, ConnectionResumed, ConnectionStarted, LimitReached, ResumeRefused
+from spnhub.events.model import (
+    ConnectionFinished,
+    ConnectionLost,
+    ConnectionResumed,
+    ConnectionStarted,
+    LimitReached,
+    ResumeRefused,
+)
 from tests.actors.harness import (
     BY_PEER,
     CLOSED,
@@ -136,9 +143,11 @@ def lost(code: Code, reason: str, *, sent: int = 7, received: int = 20, session:
     )
 
 
-def ack(session: int, code: int = 0, reason: str = "", offset: int = 0, *, epoch: int = 1) -> SendResumeAck:
+def ack(
+    session: int, code: int = 0, reason: str = "", offset: int = 0, *, epoch: int = 1, finished: bool = False
+) -> SendResumeAck:
     """What an endpoint is told."""
-    return SendResumeAck(session, "uid0", epoch, code, reason, offset)
+    return SendResumeAck(session, "uid0", epoch, code, reason, offset, finished)
 
 
 @pytest.fixture
@@ -323,12 +332,46 @@ def test_farewell(bench: Bench, code: Code) -> None:
     )
 
 
-def test_orderly_farewell(bench: Bench) -> None:
-    """Nothing is lost when it had ended in order."""
-    bench.session(2, asking(code=Code.CLOSED))
-    assert bench.session(1, coming()) == (
+@pytest.mark.parametrize(
+    ("asked", "answered"), [(Code.CLOSED, Code.OK), (Code.CLOSED, Code.CLOSED), (Code.OK, Code.CLOSED)]
+)
+def test_orderly_farewell(bench: Bench, asked: Code, answered: Code) -> None:
+    """Both ends had ended in order, and each has all that the other sent: the log tells how much that was (D-10)."""
+    bench.session(2, asking(code=asked, finished=True))
+    reason = "the provider's end can't go on" if answered else ""
+    assert bench.session(1, coming(code=answered, finished=True)) == (
+        [
+            ConnectionFinished(
+                realm=REALM,
+                network_urn=NETWORK,
+                consumer_side_spn_session_id="s2",
+                provider_side_spn_session_id="s1",
+                service_urn=SERVICE,
+                connection_uid="uid0",
+                epoch=1,
+                sent_offset=7,
+                receive_offset=20,
+            )
+        ],
+        [
+            ack(2, Code.CLOSED, reason, 7, finished=True),
+            ack(1, Code.CLOSED, reason, 20, finished=True),
+            ForgetConnection(NEXT),
+        ],
+    )
+
+
+@pytest.mark.parametrize(("asked", "answered"), [(True, False), (False, True)])
+def test_farewell_of_one_end_alone(bench: Bench, asked: bool, answered: bool) -> None:
+    """An end that doesn't have all can't be said to have ended in order; nor is anything known to be lost."""
+    bench.session(2, asking(code=Code.CLOSED, finished=asked))
+    assert bench.session(1, coming(finished=answered)) == (
         [],
-        [ack(2, Code.CLOSED, "", 7), ack(1, Code.CLOSED, "", 20), ForgetConnection(NEXT)],
+        [
+            ack(2, Code.CLOSED, "", 7, finished=answered),
+            ack(1, Code.CLOSED, "", 20, finished=asked),
+            ForgetConnection(NEXT),
+        ],
     )
 
 

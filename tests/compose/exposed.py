@@ -27,6 +27,7 @@ from tests.events.samples import (
     NETWORK,
     SERVICE,
     connection_ended,
+    connection_finished,
     connection_progress,
     connection_started,
     record,
@@ -85,6 +86,10 @@ def history() -> list[Event]:
             code=33,
             reason="unknown",
         ),
+        connection_started("1b" * 16, ident="8-1"),
+        connection_ended("1b" * 16, ident="8-1", reason=DisconnectReason.ERROR, suspended=True),
+        # The end was in order, and more had arrived one way, less the other.
+        connection_finished("1b" * 16, epoch=3, at=(140, 1900)),
         connection_started("0f" * 16, ident="8-5"),
     ]
 

@@ -11,6 +11,7 @@ from zlib import crc32
 from spnhub.events.entities import leg_fields
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -51,6 +52,8 @@ class Conversation:
     hub: str = ""
     told: tuple[int, int] = (0, 0)
     """Of the leg, by its last progress."""
+    finished: bool = False
+    """Its endpoints had ended it in order when no hub was there."""
 
 
 @dataclass(slots=True)
@@ -295,8 +298,8 @@ class History:
         if not self._suspended:
             return
         conversation = self._chance.choice(self._suspended)
-        if self._chance.random() < 0.2:
-            self._give_up(conversation)
+        if (choice := self._chance.random()) < 0.3:
+            (self._finish if choice < 0.1 else self._give_up)(conversation)
             return
         conversation.epoch += self._chance.choice((1, 1, 2))
         if self._start_leg(conversation):
@@ -312,6 +315,28 @@ class History:
                     receive_offset=leg.start_receive_offset,
                 ),
             )
+
+    def _finish(self, conversation: Conversation) -> None:
+        """The endpoints have a session at a hub, and ask there twice: they haven't heard the first answer."""
+        hub = self._chance.choice(self._hubs)
+        if (sides := self._sides(hub, conversation.service)) is None:
+            return
+        self._suspended.remove(conversation)
+        conversation.finished = True
+        for _ in range(self._chance.choice((1, 1, 2))):
+            conversation.epoch += self._chance.choice((1, 1, 2))
+            event = ConnectionFinished(
+                realm=REALM,
+                network_urn=None,
+                consumer_side_spn_session_id=sides[0],
+                provider_side_spn_session_id=sides[1],
+                service_urn=conversation.service,
+                connection_uid=conversation.uid,
+                epoch=conversation.epoch,
+                sent_offset=conversation.sent,
+                receive_offset=conversation.receive,
+            )
+            self._record(hub, event)
 
     def _give_up(self, conversation: Conversation) -> None:
         self._suspended.remove(conversation)

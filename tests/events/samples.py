@@ -10,6 +10,7 @@ from uuid import UUID
 from spnhub.events.journal import Journal
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionLost,
     ConnectionPaused,
     ConnectionProgress,
@@ -158,6 +159,23 @@ def connection_ended(
         elapsed_time=elapsed,
         disconnect_reason=reason,
         suspended=suspended,
+    )
+
+
+def connection_finished(
+    uid: str = "ab" * 16, *, epoch: int = 1, at: tuple[int, int] = (100, 2000)
+) -> ConnectionFinished:
+    """Both ends say that it has ended in order."""
+    return ConnectionFinished(
+        realm="acme",
+        network_urn=NETWORK,
+        consumer_side_spn_session_id="c1",
+        provider_side_spn_session_id="p1",
+        service_urn=SERVICE,
+        connection_uid=uid,
+        epoch=epoch,
+        sent_offset=at[0],
+        receive_offset=at[1],
     )
 
 
@@ -384,6 +402,7 @@ LATER: tuple[Event, ...] = (
     LimitReached(
         realm="acme", network_urn=NETWORK, limit="heldConnections", bound=65_536, service_urn=SERVICE, count=3
     ),
+    connection_finished(),
 )
 """One of each class whose schema id is 53 or above, in their order."""
 

@@ -113,6 +113,27 @@ def test_a_connection_over_two_hubs() -> None:
     assert [event["eventType"] for event in shown["events"]][-1] == "endSpnConnection"
 
 
+def test_a_connection_that_ended_in_order_unseen() -> None:
+    """What its endpoints tell later is what became of it."""
+    events = samples.record(
+        [
+            samples.session_started("p1", EndPointType.PROVIDER),
+            samples.session_started("c1"),
+            samples.connection_started(),
+            samples.connection_ended(suspended=True, reason=DisconnectReason.ERROR, total=(100, 20)),
+            samples.connection_finished(epoch=2),
+        ]
+    )
+    (story,), _ = stories(UID, events)
+    assert story.summary() == (
+        f"Connection {UID} of {SERVICE}: 1 leg on hub-1; suspended; its endpoints had ended it in order, as they told"
+        " later; 100 bytes from consumer to provider, 2,000 bytes back, each byte once."
+    )
+    assert [text for *_, text in story.render()][-1] == (
+        "leg 2 isn't needed: both ends had ended in order, after 100 bytes and 2,000 bytes back"
+    )
+
+
 def test_what_cut_a_connection() -> None:
     """The end of a session while a leg is open belongs to the leg's story, and so does trouble with the log."""
     events = samples.record(

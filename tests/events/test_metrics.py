@@ -88,6 +88,7 @@ def test_a_day() -> None:
             "live": 0,
             "total": 1,
             "resumed": 0,
+            "finished": 0,
             "lost": {},
             "elapsedTime": {"count": 1, "mean": 0.5, "median": 0.375, "p95": 0.4875, "max": 0.5},
         },
@@ -254,6 +255,10 @@ def test_bytes_are_what_arrived(seed: int, other: int) -> None:
         if leg is not None:
             arrived[one.service, "sent"] += leg.start_sent_offset + one.told[0]
             arrived[one.service, "received"] += leg.start_receive_offset + one.told[1]
+            continue
+        if one.finished:
+            arrived[one.service, "sent"] += one.sent
+            arrived[one.service, "received"] += one.receive
             continue
         end = next(
             e.event

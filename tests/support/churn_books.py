@@ -18,6 +18,7 @@ from spnhub.events.merge import merge
 from spnhub.events.metrics import Metrics
 from spnhub.events.model import (
     ConnectionEnded,
+    ConnectionFinished,
     ConnectionStarted,
     DisconnectReason,
     Recorded,
@@ -57,6 +58,8 @@ class Log:
     leg_ends: dict[Leg, ConnectionEnded] = field(default_factory=dict)
     last_epoch: dict[str, int] = field(default_factory=dict)
     """Of each conversation."""
+    finished: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Bytes of conversations that had ended in order when no hub was there."""
 
     @property
     def recovered(self) -> int:
@@ -78,6 +81,9 @@ class Log:
             case ConnectionEnded() as event:
                 assert (event.connection_uid, event.epoch) not in self.leg_ends
                 self.leg_ends[event.connection_uid, event.epoch] = event
+            case ConnectionFinished() as event:
+                told = (event.sent_offset, event.receive_offset)
+                assert self.finished.setdefault(event.connection_uid, told) == told
 
     async def read(self, name: str) -> Reading:
         """Take in a whole source, in the order of ``spnlog``, without redeliveries."""
@@ -130,8 +136,9 @@ class Books:
     def _check_bytes(self) -> None:
         """Who ended in order finds the end in the log, with just the bytes that both sides have moved.
 
-        But for those whose hub was gone, or took an endpoint for gone, when the endpoints told each other that all had
-        arrived: to the log the conversation was suspended then, and what it tells of the bytes is a lower bound (D-10).
+        Those whose hub was gone, or took an endpoint for gone, when the endpoints told each other that all had arrived
+        are suspended, to the log, until the consumer has told it of the end. If that couldn't be said in time, because
+        the provider had no session when the consumer had one, the log's bytes are a lower bound (D-10).
         """
         log, answered = self.log, self._all("answered")
         wrong = []
@@ -139,8 +146,10 @@ class Books:
             if answered.get(uid, moved) != moved:
                 wrong.append((uid, f"the provider has moved {answered[uid]}, the consumer {moved}"))
             end = log.leg_ends[uid, log.last_epoch[uid]]
-            told = _moved(end)
-            if end.suspended:
+            told = log.finished.get(uid, _moved(end))
+            if uid in log.finished:
+                right = told == moved
+            elif end.suspended:
                 right = told[0] <= moved[0] and told[1] <= moved[1]
             else:
                 right = told == moved and end.disconnect_reason is DisconnectReason.CLOSED_BY_PEER
@@ -150,9 +159,10 @@ class Books:
 
     @property
     def unseen_ends(self) -> int:
-        """Connections that ended in order when no hub heard of it."""
+        """Connections that ended in order, and no hub has heard of it."""
         log = self.log
-        return sum(log.leg_ends[uid, log.last_epoch[uid]].suspended for uid in self._all("closed"))
+        ended = self._all("closed").keys() - log.finished.keys()
+        return sum(log.leg_ends[uid, log.last_epoch[uid]].suspended for uid in ended)
 
     def _all(self, name: str) -> dict[str, Any]:
         return {uid: one for ledger in self.ledgers for uid, one in getattr(ledger, name).items()}
@@ -171,6 +181,7 @@ class Books:
             "aborted": sum(len(ledger.aborted) for ledger in self.ledgers),
             "lost": sum(len(ledger.lost) for ledger in self.ledgers),
             "recovered": self.log.recovered,
+            "ends told later": len(self.log.finished),
             "unseen ends": self.unseen_ends,
             "unacknowledged sessions": len(self.log.session_starts)
             - len({name for ledger in self.ledgers for name in ledger.sessions}),

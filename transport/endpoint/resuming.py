@@ -244,6 +244,8 @@ class _Tombstone:
     peer: str
     epoch: int
     code: int
+    read_offset: int
+    peer_finished: bool
     until: float
 
 
@@ -260,7 +262,13 @@ class Invitations:
         """It has ended, with ``code``; remembered for the resume timeout."""
         now = self._host.now()
         self._ended[connection.connection_uid] = _Tombstone(
-            connection.secret, connection.peer, connection.epoch, code, now + self._host.resume_timeout
+            connection.secret,
+            connection.peer,
+            connection.epoch,
+            code,
+            connection.read_offset,
+            connection.peer_finished,
+            now + self._host.resume_timeout,
         )
         while self._ended and (len(self._ended) > REMEMBER_LIMIT or next(iter(self._ended.values())).until <= now):
             self._ended.popitem(last=False)
@@ -277,14 +285,14 @@ class Invitations:
                 code = invite.code
                 connection.leave(Code.LEFT, "the consumer's end is over")
                 connection.on_ended_elsewhere(invite.code, "")
-            self._refuse(session, invite, code, connection.peer)
+            self._refuse(session, invite, code, connection)
             return
         stone = self._ended.get(invite.connection_uid)
         if stone is None or stone.until <= self._host.now():
-            self._refuse(session, invite, Code.ENDED, invite.peer)
+            self._refuse(session, invite, Code.ENDED, None)
             return
         code = self._judge(invite, stone.secret, stone.peer, stone.epoch)
-        self._refuse(session, invite, code or stone.code, stone.peer)
+        self._refuse(session, invite, code or stone.code, stone)
 
     @staticmethod
     def _judge(invite: ResumeInvite, secret: bytes, peer: str, epoch: int) -> int:
@@ -292,15 +300,20 @@ class Invitations:
             return Code.NOT_ALLOWED
         return Code.OK if invite.epoch > epoch else Code.STALE
 
-    def _refuse(self, session: Session, invite: ResumeInvite, code: int, peer: str) -> None:
+    def _refuse(
+        self, session: Session, invite: ResumeInvite, code: int, known: ProviderConnection | _Tombstone | None
+    ) -> None:
+        # Who isn't allowed to ask isn't told how much there was.
+        told = None if code == Code.NOT_ALLOWED else known
         session.send(
             ResumeRequest(
                 invite.connection_uid,
                 invite.resume_secret,
                 invite.epoch,
-                0,
-                code=code,
-                peer=peer,
-                instance_id=self._instance_id,
+                0 if told is None else told.read_offset,
+                False if told is None else told.peer_finished,
+                code,
+                invite.peer if known is None else known.peer,
+                self._instance_id,
             )
         )

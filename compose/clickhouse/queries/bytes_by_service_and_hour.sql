@@ -1,6 +1,7 @@
 -- Bytes that each service carried in each hour: the sum of the deltas of that time, as `spnlog metrics --by hour` has it.
 -- The start of a resumed connection's leg has the last word on what the leg before carried: in the hour of that leg's end,
--- what was replayed is taken off again and what a crash left untold is added.
+-- what was replayed is taken off again and what a crash left untold is added. So has connectionFinished, of a
+-- conversation that had ended in order when no hub was there: it counts as a leg that carries nothing.
 WITH
     legs AS
     (
@@ -9,13 +10,13 @@ WITH
             connectionUid,
             epoch,
             any(serviceUrn) AS service,
-            max(startSentOffset) AS startSent,
-            max(startReceiveOffset) AS startReceived,
-            maxIf(timestamp, eventType = 'endSpnConnection') AS endedAt,
-            maxIf(startSentOffset + totalSentBytes, eventType = 'endSpnConnection') AS endSent,
-            maxIf(startReceiveOffset + totalReceiveBytes, eventType = 'endSpnConnection') AS endReceived
+            max(ifNull(startSentOffset, sentOffset)) AS startSent,
+            max(ifNull(startReceiveOffset, receiveOffset)) AS startReceived,
+            maxIf(timestamp, eventType != 'startSpnConnection') AS endedAt,
+            max(ifNull(startSentOffset + totalSentBytes, sentOffset)) AS endSent,
+            max(ifNull(startReceiveOffset + totalReceiveBytes, receiveOffset)) AS endReceived
         FROM spn.events FINAL
-        WHERE eventType IN ('startSpnConnection', 'endSpnConnection')
+        WHERE eventType IN ('startSpnConnection', 'endSpnConnection', 'connectionFinished')
         GROUP BY realm, connectionUid, epoch
     ),
     corrections AS

@@ -233,26 +233,34 @@ async def test_end_in_order_that_the_hub_takes_with_it(world: World) -> None:
     world.hub = world.new_hub()
     await theirs[1].wait_closed()
     assert (consumer.connections, provider.connections) == (0, 0)
+    await _settle()
+    # What the log is completed with (D-10).
+    told = [_resumes(world.hub, role)[-1] for role in (CONSUMER, PROVIDER)]
+    assert [(one.received_offset, one.finished, one.code) for one in told] == [
+        (len(b"answer"), True, Code.CLOSED),
+        (len(b"question"), True, Code.CLOSED),
+    ]
 
 
 async def test_who_may_invite(world: World) -> None:
     """Wrong secret, another consumer, an old epoch: refused with the right code, and the healthy leg stays."""
     _, provider, ours, theirs = await _both(world)
+    await _talk(ours, theirs, b"x")
     used, other = _used(world)
     opening = next(hub for hub in world.hubs.values() if hub.openings).openings[0]
     uid, secret = opening.connection_uid, opening.resume_secret
     good = ResumeInvite(uid, secret, 1, 0, peer="CN=consumer")
-    for invite, code in (
-        (dataclasses.replace(good, resume_secret=bytes(16)), Code.NOT_ALLOWED),
-        (dataclasses.replace(good, peer="CN=mallory"), Code.NOT_ALLOWED),
-        (dataclasses.replace(good, peer="CN=mallory", code=Code.PEER_RESET), Code.NOT_ALLOWED),
-        (dataclasses.replace(good, epoch=0), Code.STALE),
-        (dataclasses.replace(good, connection_uid=bytes(16)), Code.ENDED),
+    for invite, code, told in (
+        (dataclasses.replace(good, resume_secret=bytes(16)), Code.NOT_ALLOWED, 0),
+        (dataclasses.replace(good, peer="CN=mallory"), Code.NOT_ALLOWED, 0),
+        (dataclasses.replace(good, peer="CN=mallory", code=Code.PEER_RESET), Code.NOT_ALLOWED, 0),
+        (dataclasses.replace(good, epoch=0), Code.STALE, 1),
+        (dataclasses.replace(good, connection_uid=bytes(16)), Code.ENDED, 0),
     ):
         other.packets.clear()
         other.send(other.session(PROVIDER), invite)
         await _settle()
-        assert [request.code for request in _resumes(other, PROVIDER)] == [code]
+        assert [(one.code, one.received_offset) for one in _resumes(other, PROVIDER)] == [(code, told)]
     await _talk(ours, theirs, b"x")
     assert (used.legs, provider.paused) == (1, 0)
 
