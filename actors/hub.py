@@ -22,7 +22,7 @@ from spnhub.actors.definitions import RealmDefinition
 from spnhub.actors.environment import Decision, Environment
 from spnhub.actors.inputs import (
     HandshakeRefused,
-    HandshakesDropped,
+    LimitBitten,
     LoadInventory,
     RejectInventory,
     ScheduleDue,
@@ -94,7 +94,8 @@ class HubActor(EventLoopActor):
         self._round_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
-        self._dropped = Bites(env.options.refusal_window)
+        self._bites: dict[tuple[str, int | None], Bites] = {}
+        """Of each limit and bound that the transport has named: it has a few."""
         self._refusals_timer: Timer | None = None
         self._stop_asked = False
         self._resumable = False
@@ -233,18 +234,24 @@ class HubActor(EventLoopActor):
         self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
         self._watch_refusals()
 
-    def _handshakes_dropped(self, message: HandshakesDropped) -> None:
-        self._env.carry_out(Decision(_dropped(self._dropped.add(message.count, self._env.now))))
+    def _limit_bitten(self, message: LimitBitten) -> None:
+        limit = message.limit, message.bound
+        bites = self._bites.setdefault(limit, Bites(self._env.options.refusal_window))
+        self._env.carry_out(Decision(_reached(*limit, bites.add(message.count, self._env.now))))
         self._watch_refusals()
 
     def _window_over(self, _: WindowOver) -> None:
         self._refusals_timer = None
         now = self._env.now
-        self._env.carry_out(Decision((*self._refusals.expire(now), *_dropped(self._dropped.expire(now)))))
+        events = [*self._refusals.expire(now)]
+        for limit, bites in self._bites.items():
+            events += _reached(*limit, bites.expire(now))
+        self._env.carry_out(Decision(tuple(events)))
         self._watch_refusals()
 
     def _watch_refusals(self) -> None:
-        due = min((at for at in (self._refusals.due(), self._dropped.due) if at is not None), default=None)
+        times = (self._refusals.due(), *(bites.due for bites in self._bites.values()))
+        due = min((at for at in times if at is not None), default=None)
         if due is not None and self._refusals_timer is None:
             self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
 
@@ -302,13 +309,14 @@ class HubActor(EventLoopActor):
             if timer is not None:
                 timer.cancel()
         self._refusals_timer = self._sign_timer = self._round_timer = None
-        self._env.carry_out(
-            Decision((*self._refusals.flush(), *_dropped(self._dropped.flush()), *self._run.stop(how)), (HubStopped(),))
-        )
+        events = [*self._refusals.flush()]
+        for limit, bites in self._bites.items():
+            events += _reached(*limit, bites.flush())
+        self._env.carry_out(Decision((*events, *self._run.stop(how)), (HubStopped(),)))
 
 
-def _dropped(count: int) -> tuple[Event, ...]:
-    return (LimitReached(realm=None, network_urn=None, limit="handshakes", count=count),) if count else ()
+def _reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
+    return (LimitReached(realm=None, network_urn=None, limit=limit, bound=bound, count=count),) if count else ()
 
 
 _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
@@ -324,7 +332,7 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     ScheduleDue: HubActor._service_told,
     SessionRequested: HubActor._session_requested,
     HandshakeRefused: HubActor._handshake_refused,
-    HandshakesDropped: HubActor._handshakes_dropped,
+    LimitBitten: HubActor._limit_bitten,
     WindowOver: HubActor._window_over,
     StartHub: HubActor._start_hub,
     SignDue: HubActor._sign_due,

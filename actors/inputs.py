@@ -23,9 +23,9 @@ __all__ = [
     "ConnectionRequested",
     "ConsumerAborted",
     "HandshakeRefused",
-    "HandshakesDropped",
     "HubInput",
     "Key",
+    "LimitBitten",
     "LoadInventory",
     "PauseAcknowledged",
     "ProviderAccepted",
@@ -99,9 +99,12 @@ class HandshakeRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class HandshakesDropped:
-    """So many clients found no place to wait for their handshake (D-33); they ask again."""
+class LimitBitten:
+    """A bound of the transport turned something away, and nobody is told a refusal. What it is about is repeated."""
 
+    limit: str
+    bound: int | None
+    """None: what there is room for depends on who asks."""
     count: int
 
 
@@ -205,7 +208,7 @@ HubInput = (
     LoadInventory
     | RejectInventory
     | HandshakeRefused
-    | HandshakesDropped
+    | LimitBitten
     | SessionRequested
     | StartHub
     | StopHub

@@ -26,6 +26,7 @@ __all__ = [
     "Connected",
     "ConnectionInfo",
     "DatagramReceived",
+    "DatagramsDropped",
     "Engine",
     "EngineEvent",
     "HandshakeRefused",
@@ -293,6 +294,15 @@ class DatagramReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramsDropped:
+    """So many had found no place behind a socket that was full; QUIC repeats what they told."""
+
+    bound: int
+    """Of those that wait for one socket."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandshakesDropped:
     """So many first packets of clients found no place since this was told last; clients repeat theirs (D-33)."""
 
@@ -328,6 +338,7 @@ EngineEvent = (
     Connected
     | HandshakeRefused
     | HandshakesDropped
+    | DatagramsDropped
     | Closed
     | Opened
     | Readable

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from spnhub.transport.engine import Address, Engine, EngineEvent, Transmit
+from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
 
 __all__ = ["UdpEndpoint"]
 
@@ -34,7 +34,7 @@ _BUFFER: Final = 4 * 1024 * 1024
 _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 _BACKLOG: Final = 4096
-"""Transmits that wait for a full socket; beyond it they are dropped, and QUIC repeats them."""
+"""Transmits that wait for a full socket; beyond it the oldest are dropped, which is told, and QUIC repeats them."""
 _LOOK: Final = 0.05
 """Seconds since all sockets were looked at, after which a due timer has them looked at first."""
 _CATCH_UP: Final = 4096
@@ -88,6 +88,8 @@ class UdpEndpoint:
         self._looked = self._loop.time()
         self._handshakes_until = 0.0
         """CPU time of the thread when handshakes had their last step."""
+        self._dropped = 0
+        """Transmits since this was told."""
         self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
@@ -220,6 +222,9 @@ class UdpEndpoint:
                 self._shake_hands(now)
             for turn in range(_ROUNDS):
                 events = engine.events()
+                if self._dropped:
+                    events.append(DatagramsDropped(_BACKLOG, self._dropped))
+                    self._dropped = 0
                 # Sending makes room, and room may be an event; mostly there is none.
                 if turn and not events:
                     break
@@ -319,6 +324,8 @@ class UdpEndpoint:
         if entry is None:
             return
         if entry.backlog or not self._send_now(entry, transmit):
+            # Of a deque that is full the oldest goes: what comes last is what its receiver still needs.
+            self._dropped += len(entry.backlog) == _BACKLOG
             entry.backlog.append(transmit)
             if not entry.writing:
                 entry.writing = True

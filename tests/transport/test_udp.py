@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from spnhub.pki import Authority
+from spnhub.transport import udp
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import (
     Address,
@@ -18,6 +20,7 @@ from spnhub.transport.engine import (
     Closed,
     CloseKind,
     Connected,
+    DatagramsDropped,
     EngineEvent,
     Limits,
     Opened,
@@ -25,6 +28,7 @@ from spnhub.transport.engine import (
     ServerIdentity,
     ServerPolicy,
     Suspect,
+    Transmit,
 )
 from spnhub.transport.udp import UdpEndpoint
 
@@ -163,6 +167,28 @@ async def test_a_full_socket_keeps_what_it_does_not_take() -> None:
             for entry in side.endpoint._sockets.values():
                 entry.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await transfer(server, client, c, 500_000)
+
+
+async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that bites is visible, and what it costs is sent again."""
+    monkeypatch.setattr(udp, "_BACKLOG", 2)
+    async with pair() as (server, client, _, c):
+        (entry,) = client.endpoint._sockets.values()
+        send = client.endpoint._send_now
+        full = 5
+
+        def send_now(entry: Any, transmit: Transmit) -> bool:
+            nonlocal full
+            full -= 1
+            return full < 0 and send(entry, transmit)
+
+        monkeypatch.setattr(client.endpoint, "_send_now", send_now)
+        # Three more than there is room for: nothing but the socket itself says when it takes something again.
+        for _ in range(5):
+            client.endpoint._send(Transmit(b"lost", Address(entry.index, ()), 0))
+        await transfer(server, client, c, 500_000)
+        told = [event for event in client.events if isinstance(event, DatagramsDropped)]
+        assert (told[0].bound, sum(event.count for event in told) >= 3) == (2, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

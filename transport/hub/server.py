@@ -67,7 +67,10 @@ class HubServer:
         }
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
-            api.HandshakesDropped: lambda event: system.tell_hub(inputs.HandshakesDropped(event.count)),
+            api.HandshakesDropped: lambda event: system.tell_hub(inputs.LimitBitten("handshakes", None, event.count)),
+            api.DatagramsDropped: lambda event: system.tell_hub(
+                inputs.LimitBitten("datagrams", event.bound, event.count)
+            ),
             api.Connected: sessions.begin,
             api.Closed: self._closed,
             api.Opened: self._opened,
