@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Final
 
-from spnhub.events.model import ConnectionEnded, ConnectionStarted, EndPointType
+from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionStarted, EndPointType
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.endpoint.roles import ProviderConnection
@@ -30,6 +30,9 @@ _TROUBLE: Final = 20.0
 """Virtual seconds in which things go wrong. Far less than the resume timeout, so that nothing may be lost by it."""
 _SETTLE: Final = 300.0
 """Virtual seconds in which all must have ended afterwards."""
+
+Offsets = tuple[int, int]
+"""Bytes consumer to provider, and provider to consumer."""
 
 ENGINE_LIMITS: Final = Limits(suspect_after=1.5, probe_timeout=0.3)
 
@@ -84,6 +87,10 @@ class Simulation:
         """Distinct states of everything that were seen after an action."""
         self.unheard = 0
         """Conversations of which the provider has everything, and never heard that the consumer has, too."""
+        self.told_later = 0
+        """Conversations that had ended in order, as the log has heard later."""
+        self.untold = 0
+        """Those of which it never heard."""
         self._random = source = random.Random(seed)
         self.clock = VirtualClock()
         self.network = FakeNetwork(
@@ -373,6 +380,8 @@ class Simulation:
 
     def _check_logs(self) -> None:
         epochs: dict[str, list[int]] = {}
+        newest: dict[str, ConnectionEnded] = {}
+        finished: dict[str, Offsets] = {}
         for hub in self.hubs:
             state = hub.journal.state
             assert not state.sessions, f"{hub.name} has open sessions in its log: {list(state.sessions)}"
@@ -383,8 +392,34 @@ class Simulation:
             assert len(starts) == len(ends)
             for start in starts:
                 epochs.setdefault(start.connection_uid, []).append(start.epoch)
+            for end in ends:
+                newest[end.connection_uid] = max(newest.get(end.connection_uid, end), end, key=lambda one: one.epoch)
+            for event in events:
+                if isinstance(event, ConnectionFinished):
+                    told = event.sent_offset, event.receive_offset
+                    assert finished.setdefault(event.connection_uid, told) == told
         for uid, seen in epochs.items():
             assert len(set(seen)) == len(seen), f"{uid} has two legs of one epoch: {seen}"
+        self._check_bytes(newest, finished)
+
+    def _check_bytes(self, newest: dict[str, ConnectionEnded], finished: dict[str, Offsets]) -> None:
+        """What has ended in order is logged with all its bytes, and each of them once (D-10)."""
+        for talk in self.conversations:
+            here, there = talk.consumer, talk.provider
+            if here.stream is None or there is None or (here.ending, there.ending) != ("closed", "closed"):
+                continue
+            uid, moved = here.stream.connection_uid.hex(), (here.written, there.written)
+            if uid in finished:
+                assert finished[uid] == moved, f"{here.name} has moved {moved}, and was told to have {finished[uid]}"
+                self.told_later += 1
+                continue
+            end = newest[uid]
+            told = (end.start_sent_offset + end.total_sent_bytes, end.start_receive_offset + end.total_receive_bytes)
+            if end.suspended or end.recovered:
+                self.untold += 1
+                assert told[0] <= moved[0] and told[1] <= moved[1]
+            else:
+                assert told == moved, f"{here.name} has moved {moved}, and the log says {told}: {end}"
 
     def _describe(self) -> str:
         lines = []

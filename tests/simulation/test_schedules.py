@@ -25,9 +25,17 @@ def test_over_aioquic() -> None:
 
 def _run(seeds: range, engine: str) -> None:
     states: set[tuple[object, ...]] = set()
+    told_later = untold = 0
     for seed in seeds:
         simulation = Simulation(seed, engine)
         simulation.run()
         states |= simulation.states
-    report(engine=engine, schedules=len(seeds), distinct_states=len(states))
+        told_later += simulation.told_later
+        untold += simulation.untold
+    report(
+        engine=engine,
+        schedules=len(seeds),
+        distinct_states=len(states),
+        ended_unseen={"told later": told_later, "never": untold},
+    )
     assert len(states) > len(seeds)
