@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterator
 from typing import Protocol
 
 __all__ = ["Deadlines", "Due"]
@@ -43,11 +44,14 @@ class Deadlines:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def due(self, now: float) -> list[Due]:
-        """Whose deadline has come, in order; they have none any more."""
-        found: list[Due] = []
-        while (when := self.next()) is not None and when <= now:
+    def due(self, now: float) -> Iterator[Due]:
+        """Whose deadline has come, in order; they have none any more.
+
+        One after the other: whose deadline is taken away by what an earlier one does isn't due any more. What is set
+        meanwhile is for the next call, whatever its time.
+        """
+        began = next(self._order)
+        while (when := self.next()) is not None and when <= now and self._heap[0][1] < began:
             owner = heapq.heappop(self._heap)[2]
             del self._when[owner]
-            found.append(owner)
-        return found
+            yield owner
