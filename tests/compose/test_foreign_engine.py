@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from spnhub.events.model import ConnectionEnded, Recorded
+from spnhub.events.model import ConnectionEnded, ConnectionFinished, Recorded
 from spnhub.ops import Metrics, Ops, OpsServer, Progress
 from tests.compose.test_queries import QUERIES, Engine
 from tests.events.histories import History
@@ -59,9 +59,10 @@ def engine_rows(folder: Path, frames: list[bytes], registry: str) -> list[dict[s
 
 async def test_bytes_by_service_and_hour(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
     """Equal to ``spnlog metrics --by hour --json`` of the topic, row by row: resumed legs, crashes, redeliveries."""
-    made = History(random.Random(11), hubs=3, services=3).run(1500).events
+    made = History(random.Random(11), hubs=3, services=3).run(2500).events
     resumed = [one.event for one in made if isinstance(one.event, ConnectionEnded) and one.event.epoch]
-    assert len(resumed) > 20
+    finished = [one for one in made if isinstance(one.event, ConnectionFinished)]
+    assert len(resumed) > 20 and len(finished) > 5
     await ship(kafka, topic, tmp_path, made)
     ops = OpsServer(Ops(lambda: True, never, lambda: Progress(0, 0, None), Metrics()))
     registry = await ops.start("127.0.0.1", 0)
