@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 from uuid import UUID
 
-from spnhub.events import journal_checkpoint, model
+from spnhub.events import journal_checkpoint, journal_schemas, model
 from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import (
     FolderLock,
@@ -176,6 +176,8 @@ class Journal:
             raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
         try:
             identity = open_identity(folder, hub_id)
+            journal_schemas.learn(folder)
+            journal_schemas.leave(folder)
             state, position = journal_checkpoint.fold(folder, identity)
             return cls(
                 folder,

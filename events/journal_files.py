@@ -1,6 +1,7 @@
 """The files of a journal: identity, lock, segments, frames. Layout on disk, and nothing about threads or loops.
 
-A journal folder holds ``journal.json`` (who it belongs to), ``lock`` (held with flock by the one writer) and segments
+A journal folder holds ``journal.json`` (who it belongs to), ``lock`` (held with flock by the one writer),
+``schemas.json`` (what the schema ids in it mean, see :mod:`spnhub.events.journal_schemas`) and segments
 ``{first sequence, 20 digits}.segment``. A segment is a header and frames:
 
 - header: magic ``SPNJRNL\\n``, format version (u16), header length (u16), journal id (16 bytes), first sequence (u64),

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from spnhub.events import model
+from spnhub.events import journal_schemas, model
 from spnhub.events.envelope import Envelope, read_envelope
 from spnhub.events.journal_files import (
     HEADER_READ,
@@ -28,7 +28,7 @@ from spnhub.events.journal_files import (
     segments,
 )
 from spnhub.events.model import Recorded
-from spnhub.schemas.codec import SchemaError
+from spnhub.schemas.codec import SchemaError, event_schema_id, is_event_schema
 
 __all__ = ["JournalReader", "JournalSource"]
 
@@ -59,6 +59,8 @@ class JournalReader:
         self._first = 0
         self._offset = 0
         self._judged = (0, 0)
+        self._foreign: set[int] = set()
+        """Schema ids that had to be looked up in the folder."""
         if position is not None:
             self._open(int(position[0].stem), position[0])
             self._offset = position[1]
@@ -138,6 +140,11 @@ class JournalReader:
     def _decode(self, decode: Callable[[bytes], _Placed], payload: bytes, offset: int) -> _Placed:
         assert self._path is not None
         try:
+            schema_id = event_schema_id(payload)
+            if not is_event_schema(schema_id) and schema_id not in self._foreign:
+                # A newer hub has left its schemas before it wrote, so one look is enough.
+                self._foreign.add(schema_id)
+                journal_schemas.learn(self.folder)
             placed = decode(payload)
         except SchemaError as exc:
             raise JournalCorrupt(self._path, offset, str(exc)) from exc

@@ -39,16 +39,17 @@ class RegistryUnavailable(Exception):
 async def register(url: str) -> dict[int, int]:
     """Register all schemas of all versions, oldest first; the registry's id by ours. Doing it again changes nothing.
 
+    Those of newer versions that are known here are among them.
+
     :param url: with user name and password, if it wants them.
     :raises RegistryUnavailable: one of them couldn't be.
     """
     found: dict[int, int] = {}
     async with _client(url) as client:
-        for name, versions in codec.EVENT_IDS.items():
-            for _, number in sorted(versions.items()):
-                path = f"/subjects/{codec.EVENT_NAMESPACE}.{name}/versions"
-                answer = await _ask(client, "POST", path, {"schema": codec.event_schema_text(number)})
-                found[number] = int(answer["id"])
+        for number, name in codec.event_schemas().items():
+            path = f"/subjects/{codec.EVENT_NAMESPACE}.{name}/versions"
+            answer = await _ask(client, "POST", path, {"schema": codec.event_schema_text(number)})
+            found[number] = int(answer["id"])
     return found
 
 

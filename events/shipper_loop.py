@@ -158,7 +158,14 @@ class Shipper:
             self._ids = await register(self._settings.kafka.schema_registry)
 
     def _outgoing(self, frame: bytes) -> bytes:
-        return frame if self._ids is None else with_schema_id(frame, self._ids[event_schema_id(frame)])
+        if self._ids is None:
+            return frame
+        number = self._ids.get(event_schema_id(frame))
+        if number is None:
+            # A newer hub has taken over the journal: its schemas have come with what it wrote.
+            self._ids = None
+            raise LaneBroken("the registry hasn't been asked for a schema of a newer version")
+        return with_schema_id(frame, number)
 
     async def _lock(self) -> None:
         while True:

@@ -25,6 +25,7 @@ from spnhub.events.model import (
     Recorded,
     SessionEnded,
     SnapshotEnded,
+    Unknown,
 )
 from spnhub.events.source import Source
 from spnhub.events.state import Fault, FaultKind, HubState
@@ -82,6 +83,8 @@ class LogReport:
     redelivered: int
     excused: int
     """Events about something whose start lies in a missing head or a gap."""
+    unknown: tuple[str, ...]
+    """Kinds of events that only a newer version knows: what they changed isn't seen here."""
     gaps: tuple[Gap, ...]
     last_timestamp: int
     open_sessions: tuple[str, ...]
@@ -130,6 +133,7 @@ class VerifyResult:
                     "events": log.events,
                     "redelivered": log.redelivered,
                     "excused": log.excused,
+                    "unknown": list(log.unknown),
                     "missingHead": log.missing_head,
                     "gaps": [{"first": gap.first, "last": gap.last, "declared": gap.declared} for gap in log.gaps],
                     "lastTimestamp": format_time(log.last_timestamp),
@@ -154,6 +158,8 @@ class VerifyResult:
                 lines.append(f"  {log.redelivered} redelivered")
             if log.excused:
                 lines.append(f"  {log.excused} about something that began where the log is missing")
+            if log.unknown:
+                lines.append(f"  of a newer version, and not looked into: {', '.join(log.unknown)}")
             lines += [f"  {_span(gap.first, gap.last)} lost, and declared as lost" for gap in log.gaps if gap.declared]
             if log.open_sessions or log.open_connections:
                 sessions, connections = len(log.open_sessions), len(log.open_connections)
@@ -180,6 +186,7 @@ class _Log:
     events: int = 0
     redelivered: int = 0
     excused: int = 0
+    unknown: set[str] = field(default_factory=set)
     blind_until: int | None = None
     """Something may have begun unseen up to this time; None when all was seen."""
 
@@ -218,6 +225,8 @@ class Verifier:
         event = recorded.event
         if isinstance(event, EventsLost):
             log.lost.append((event.first_sequence, event.last_sequence))
+        elif isinstance(event, Unknown):
+            log.unknown.add(event.event_type)
         for fault in log.state.apply(recorded):
             self._judge(log, fault, recorded)
         if isinstance(event, SnapshotEnded) and log.state.exact:
@@ -320,6 +329,7 @@ class Verifier:
             events=log.events,
             redelivered=log.redelivered,
             excused=log.excused,
+            unknown=tuple(sorted(log.unknown)),
             gaps=tuple(gaps),
             last_timestamp=log.state.last_timestamp,
             open_sessions=tuple(log.state.sessions),

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Mapping, MutableMapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import fastavro
 from fastavro.types import Schema
@@ -36,6 +36,9 @@ __all__ = [
     "event_schema",
     "event_schema_id",
     "event_schema_text",
+    "event_schemas",
+    "is_event_schema",
+    "learn_event_schema",
     "packet_header",
     "packet_versions",
     "with_schema_id",
@@ -83,17 +86,73 @@ PACKET_KINDS: Final[Mapping[str, int]] = json.loads((_ROOT / "protocol" / "kinds
 _PACKET_BY_KIND: Final = {number: name for name, number in PACKET_KINDS.items()}
 
 
+_ENVELOPE: Final = ("eventId", "eventType", "hubId", "journalId", "sequence", "timestamp", "realm", "networkUrn")
+"""What each event begins with, in every version."""
+
+_NEWER: Final[dict[int, tuple[str, Any]]] = {}
+"""Record name and schema by id, of versions after this one, as far as their hubs have left them beside what they wrote.
+Ids are fixed for ever, so it doesn't matter where one was learned. At most :data:`_NEWER_LIMIT`."""
+
+_NEWER_LIMIT: Final = 10_000
+
+
+def learn_event_schema(schema_id: int, schema: Any) -> None:
+    """Take in the schema of an id, as a newer version has it. What is known stays as it is.
+
+    :param schema: as published, from JSON.
+    :raises SchemaError: it is no schema of an event.
+    """
+    if is_event_schema(schema_id) or len(_NEWER) >= _NEWER_LIMIT:
+        return
+    try:
+        parsed = fastavro.parse_schema(_without_logical_types(schema))
+    except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
+        raise SchemaError(f"what stands for schema id {schema_id} is not a schema: {exc}") from exc
+    name = _event_name(parsed)
+    if name is None:
+        raise SchemaError(f"what stands for schema id {schema_id} is no event")
+    _NEWER[schema_id] = (name, schema)
+
+
+def _event_name(schema: Schema) -> str | None:
+    """Record name; None: it isn't an event."""
+    if not isinstance(schema, dict) or schema["type"] != "record":
+        return None
+    namespace, _, name = str(schema["name"]).rpartition(".")
+    begins = tuple(field["name"] for field in schema["fields"][: len(_ENVELOPE)])
+    return name if (namespace, begins) == (EVENT_NAMESPACE, _ENVELOPE) else None
+
+
+def is_event_schema(schema_id: int) -> bool:
+    """Whether the schema with this id is known."""
+    return schema_id in _EVENT_BY_ID or schema_id in _NEWER
+
+
+def event_schemas() -> dict[int, str]:
+    """Record name by schema id, of all that are known, those of newer versions included; old ones first."""
+    newer = {number: name for number, (name, _) in sorted(_NEWER.items())}
+    return {number: name for number, (name, _) in sorted(_EVENT_BY_ID.items())} | newer
+
+
+def _published(schema_id: int) -> tuple[str, Any]:
+    """Record name and schema.
+
+    :raises SchemaError: no such id.
+    """
+    if (ours := _EVENT_BY_ID.get(schema_id)) is not None:
+        return ours[0], _text("events", *ours)
+    if (newer := _NEWER.get(schema_id)) is not None:
+        return newer
+    raise SchemaError(f"unknown event schema id {schema_id}")
+
+
 @cache
 def event_schema(schema_id: int) -> Schema:
     """The parsed schema with this id.
 
     :raises SchemaError: no such id.
     """
-    try:
-        name, version = _EVENT_BY_ID[schema_id]
-    except KeyError:
-        raise SchemaError(f"unknown event schema id {schema_id}") from None
-    return _load("events", name, version)
+    return fastavro.parse_schema(_published(schema_id)[1])
 
 
 def _without_logical_types(schema: Any) -> Any:
@@ -102,20 +161,33 @@ def _without_logical_types(schema: Any) -> Any:
     return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
 
 
+class _Written(NamedTuple):
+    """How to read what was written with a schema."""
+
+    name: str
+    """Of the record."""
+    schema: Schema
+    """Without logical types: UUIDs and times stay as they are stored, which halves the time to read."""
+    reader: Schema | None
+    """Ours, where the writer's is a newer one of the same record: Avro's rules lead from one to the other."""
+
+
 @cache
-def _plain_schema(schema_id: int) -> Schema:
-    """The same schema without logical types: UUIDs and times stay as they are stored, which halves the time to read."""
-    event_schema(schema_id)  # it is one
-    name, version = _EVENT_BY_ID[schema_id]
-    return fastavro.parse_schema(_without_logical_types(_text("events", name, version)))
+def _written(schema_id: int) -> _Written:
+    name, schema = _published(schema_id)
+    plain = fastavro.parse_schema(_without_logical_types(schema))
+    return _Written(name, plain, None if schema_id in _EVENT_BY_ID else _reader(name))
+
+
+def _reader(name: str) -> Schema | None:
+    versions = EVENT_IDS.get(name)
+    return None if versions is None else _written(versions[_LATEST[name]]).schema
 
 
 @cache
 def _head_schema(schema_id: int, names: frozenset[str]) -> Schema:
     """The plain schema as far as the last field with one of these names; what is written with the whole begins so."""
-    event_schema(schema_id)  # it is one
-    name, version = _EVENT_BY_ID[schema_id]
-    schema = _without_logical_types(_text("events", name, version))
+    schema = _without_logical_types(_published(schema_id)[1])
     end = max((place for place, field in enumerate(schema["fields"]) if field["name"] in names), default=-1) + 1
     return fastavro.parse_schema(schema | {"fields": schema["fields"][:end]})
 
@@ -125,24 +197,20 @@ def event_schema_text(schema_id: int) -> str:
 
     :raises SchemaError: no such id.
     """
-    try:
-        name, version = _EVENT_BY_ID[schema_id]
-    except KeyError:
-        raise SchemaError(f"unknown event schema id {schema_id}") from None
-    return json.dumps(_text("events", name, version))
+    return json.dumps(_published(schema_id)[1])
 
 
 class ForeignSchemas:
-    """What the ids of another registry mean: of schemas that we have, and of newer ones of the same records."""
+    """What the ids of another registry mean: of schemas that we have, and of newer ones."""
 
     def __init__(self) -> None:
-        self._known: MutableMapping[int, tuple[str, Schema] | None] = {}
+        self._known: MutableMapping[int, _Written | None] = {}
 
     def __contains__(self, schema_id: int) -> bool:
         return schema_id in self._known
 
     def learn(self, schema_id: int, text: str | None) -> None:
-        """Take in a schema. One that isn't of our records is known, too, as such; and that there is none (None).
+        """Take in a schema. One that isn't of an event is known, too, as such; and that there is none (None).
 
         :raises SchemaError: the text isn't an Avro schema.
         """
@@ -153,14 +221,17 @@ class ForeignSchemas:
             schema = fastavro.parse_schema(_without_logical_types(json.loads(text)))
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
             raise SchemaError(f"what is registered as {schema_id} is not a schema: {exc}") from exc
-        namespace, _, name = str(schema.get("name", "") if isinstance(schema, dict) else "").rpartition(".")
-        ours = namespace == EVENT_NAMESPACE and name in EVENT_IDS
-        self._known[schema_id] = (name, schema) if ours else None
+        name = _event_name(schema)
+        if name is None:
+            self._known[schema_id] = None
+            return
+        ours = any(_written(number).schema == schema for number in EVENT_IDS.get(name, {}).values())
+        self._known[schema_id] = _Written(name, schema, None if ours else _reader(name))
 
-    def get(self, schema_id: int) -> tuple[str, Schema]:
-        """Record name and schema.
+    def get(self, schema_id: int) -> _Written:
+        """How to read what has this id.
 
-        :raises SchemaError: not learned, or no record of ours.
+        :raises SchemaError: not learned, or no event's.
         """
         found = self._known.get(schema_id)
         if found is None:
@@ -189,11 +260,11 @@ def packet_versions() -> Mapping[int, int]:
 
 
 def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
-    """An event as a Confluent frame, with the newest schema of its record name. UUIDs are text, as when it is read."""
+    """An event as a Confluent frame, with our newest schema of its record name. UUIDs are text, as when it is read."""
     schema_id = EVENT_IDS[name][_LATEST[name]]
     buffer = io.BytesIO()
     buffer.write(_EVENT_HEADER.pack(0, schema_id))
-    fastavro.schemaless_writer(buffer, _plain_schema(schema_id), record)
+    fastavro.schemaless_writer(buffer, _written(schema_id).schema, record)
     return buffer.getvalue()
 
 
@@ -224,12 +295,8 @@ def decode_event(frame: bytes, foreign: ForeignSchemas | None = None) -> tuple[s
     :raises SchemaError: not such a frame.
     """
     schema_id = event_schema_id(frame)
-    if foreign is None:
-        schema = _plain_schema(schema_id)
-        name = _EVENT_BY_ID[schema_id][0]
-    else:
-        name, schema = foreign.get(schema_id)
-    return name, _read_all(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}")
+    name, schema, reader = _written(schema_id) if foreign is None else foreign.get(schema_id)
+    return name, _read_all(frame, _EVENT_HEADER.size, schema, f"event schema {schema_id}", reader)
 
 
 def decode_event_head(frame: bytes, names: frozenset[str]) -> Record:
@@ -272,19 +339,39 @@ def decode_packet(kind: int, version: int, datum: bytes) -> tuple[str, Record]:
     return _PACKET_BY_KIND[kind], _read_all(datum, 0, schema, f"packet kind {kind} version {version}")
 
 
-def _read_all(data: bytes, start: int, schema: Schema, what: str) -> Record:
+_UNFIT: Final = (
+    fastavro.read.SchemaResolutionError,
+    EOFError,
+    IndexError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    struct.error,
+)
+"""What fastavro raises where bytes don't fit."""
+
+
+def _read_all(data: bytes, start: int, schema: Schema, what: str, reader: Schema | None = None) -> Record:
     buffer = io.BytesIO(data)
-    record = _read(buffer, start, schema, what)
+    record = _read(buffer, start, schema, what, reader)
     if buffer.tell() != len(data):
         raise SchemaError(f"{len(data) - buffer.tell()} bytes too many for {what}")
     return record
 
 
-def _read(buffer: io.BytesIO, start: int, schema: Schema, what: str) -> Record:
+def _read(buffer: io.BytesIO, start: int, schema: Schema, what: str, reader: Schema | None = None) -> Record:
     buffer.seek(start)
     try:
-        record = fastavro.schemaless_reader(buffer, schema, None)
-    except (EOFError, IndexError, ValueError, TypeError, OverflowError, struct.error) as exc:
+        record = fastavro.schemaless_reader(buffer, schema, reader)
+    except (
+        fastavro.read.SchemaResolutionError,
+        EOFError,
+        IndexError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        struct.error,
+    ) as exc:
         raise SchemaError(f"bytes do not fit {what}: {exc}") from exc
     assert isinstance(record, dict)
     return record

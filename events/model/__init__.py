@@ -28,6 +28,7 @@ from spnhub.events.model.event import (
     Event,
     InstancePhase,
     TerminateReason,
+    Unknown,
 )
 from spnhub.events.model.inventory import (
     InventoryLoaded,
@@ -139,6 +140,7 @@ __all__ = [
     "SnapshotEnded",
     "SnapshotStarted",
     "TerminateReason",
+    "Unknown",
     "WeightChanged",
     "decode",
     "encode",

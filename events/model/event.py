@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 __all__ = [
     "DisconnectReason",
@@ -12,6 +13,7 @@ __all__ = [
     "Event",
     "InstancePhase",
     "TerminateReason",
+    "Unknown",
 ]
 
 
@@ -54,3 +56,18 @@ class Event:
 
     realm: str | None
     network_urn: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Event):
+    """What a newer version of the hub tells and this one doesn't know: it has its place in the log, and no effect."""
+
+    kind: str
+    """Its eventType."""
+    record: Mapping[str, Any] = field(hash=False)
+    """All of it, named as in its schema."""
+
+    @property
+    def event_type(self) -> str:  # type: ignore[override] # known kinds are classes, this is any of the others
+        """Its eventType."""
+        return self.kind

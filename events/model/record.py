@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from spnhub.events.model import connections, inventory, log, services, sessions
-from spnhub.events.model.event import DisconnectReason, EndPointType, Event, InstancePhase, TerminateReason
+from spnhub.events.model.event import DisconnectReason, EndPointType, Event, InstancePhase, TerminateReason, Unknown
 from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
 
@@ -135,6 +135,8 @@ _LISTS: Final = {cls: tuple(name for _, name, convert in fields if convert is tu
 def to_record(recorded: Recorded) -> dict[str, Any]:
     """The Avro record, field names as in the schema, plain values."""
     event = recorded.event
+    if isinstance(event, Unknown):
+        return dict(event.record)
     record: dict[str, Any] = {
         "eventId": str(recorded.event_id),
         "eventType": event.event_type,
@@ -151,26 +153,34 @@ def to_record(recorded: Recorded) -> dict[str, Any]:
 
 
 def encode(recorded: Recorded) -> bytes:
-    """The Confluent frame of a recorded event."""
+    """The Confluent frame of a recorded event, of a known kind."""
     return codec.encode_event(type(recorded.event).__name__, to_record(recorded))
 
 
 def decode(frame: bytes, foreign: codec.ForeignSchemas | None = None) -> Recorded:
     """A recorded event from its Confluent frame. Fields that this version doesn't know are dropped.
 
+    A kind that it doesn't know comes as :class:`Unknown`.
+
     :param foreign: what its schema id means, where that isn't the repository's.
     :raises spnhub.schemas.codec.SchemaError: not such a frame.
     """
     name, record = codec.decode_event(frame, foreign)
-    cls = EVENT_CLASSES[name]
-    values = {attribute: record[avro_name] for attribute, avro_name, _ in _FIELDS[cls] if avro_name in record}
-    for attribute, convert in _CONVERTED[cls]:
-        if values.get(attribute) is not None:
-            values[attribute] = convert(values[attribute])
     return Recorded(
         hub_id=record["hubId"],
         journal_id=_uuid(record["journalId"]),
         sequence=record["sequence"],
         timestamp=_microseconds(record["timestamp"]),
-        event=cls(**values),
+        event=_event(name, record),
     )
+
+
+def _event(name: str, record: dict[str, Any]) -> Event:
+    cls = EVENT_CLASSES.get(name)
+    if cls is None:
+        return Unknown(realm=record["realm"], network_urn=record["networkUrn"], kind=record["eventType"], record=record)
+    values = {attribute: record[avro_name] for attribute, avro_name, _ in _FIELDS[cls] if avro_name in record}
+    for attribute, convert in _CONVERTED[cls]:
+        if values.get(attribute) is not None:
+            values[attribute] = convert(values[attribute])
+    return cls(**values)

@@ -30,6 +30,15 @@ def test_every_version_reads_every_other(name: str, versions: list[int]) -> None
         assert list(problems(schema("events", name, reader), schema("events", name, writer), name)) == []
 
 
+@pytest.mark.parametrize(("name", "versions"), EVENTS)
+def test_every_version_begins_with_the_envelope(name: str, versions: list[int]) -> None:
+    """In the same order and types: what isn't known has its place in the log all the same."""
+    envelope = schema("events", "SessionStarted", 1)["fields"][:8]
+    for version in versions:
+        begins = schema("events", name, version)["fields"][:8]
+        assert [(one["name"], one["type"]) for one in begins] == [(one["name"], one["type"]) for one in envelope]
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_defaults_fit(path: str) -> None:
     """fastavro takes wrong ones; other engines refuse the schema."""
@@ -79,8 +88,8 @@ def retype(made: dict[str, Any]) -> None:
     next(field for field in made["fields"] if field["name"] == "weight")["type"] = "double"
 
 
-def add_symbol(made: dict[str, Any]) -> None:
-    next(field for field in made["fields"] if field["name"] == "endPointType")["type"]["symbols"].append("spnBroker")
+def add_symbol(made: dict[str, Any], field: str = "endPointType", symbol: str = "spnBroker") -> None:
+    next(one for one in made["fields"] if one["name"] == field)["type"]["symbols"].append(symbol)
 
 
 def rename(made: dict[str, Any]) -> None:
@@ -140,6 +149,16 @@ def test_another_registrys_ids() -> None:
     fastavro.schemaless_writer(data, fastavro.parse_schema(later), model.to_record(recorded) | {"later": 5})
     foreign.learn(3, json.dumps(later))
     assert model.decode(b"\0\0\0\0\x03" + data.getvalue(), foreign) == recorded
+
+    ended = SAMPLES["ConnectionEnded"]
+    symbols = evolved("ConnectionEnded", lambda made: add_symbol(made, "disconnectReason", "teleported"))
+    data = io.BytesIO()
+    record = model.to_record(ended) | {"disconnectReason": "teleported"}
+    fastavro.schemaless_writer(data, fastavro.parse_schema(symbols), record)
+    foreign.learn(6, json.dumps(symbols))
+    event = model.decode(b"\0\0\0\0\x06" + data.getvalue(), foreign).event
+    assert isinstance(event, model.ConnectionEnded)
+    assert event.disconnect_reason is model.DisconnectReason.ERROR
 
     foreign.learn(4, '{"type": "record", "name": "other.Thing", "fields": []}')
     assert 4 in foreign
