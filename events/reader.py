@@ -140,18 +140,28 @@ class JournalReader:
     def _decode(self, decode: Callable[[bytes], _Placed], payload: bytes, offset: int) -> _Placed:
         assert self._path is not None
         try:
-            schema_id = event_schema_id(payload)
-            if not is_event_schema(schema_id) and schema_id not in self._foreign:
-                # A newer hub has left its schemas before it wrote, so one look is enough.
-                self._foreign.add(schema_id)
-                journal_schemas.learn(self.folder)
-            placed = decode(payload)
+            try:
+                placed = decode(payload)
+            except SchemaError:
+                if not self._learns(payload):
+                    raise
+                placed = decode(payload)
         except SchemaError as exc:
             raise JournalCorrupt(self._path, offset, str(exc)) from exc
         if (placed.journal_id, placed.hub_id) != (self.identity.journal_id, self.identity.hub_id):
             reason = f"an event of journal {placed.journal_id}, hub {placed.hub_id}"
             raise JournalCorrupt(self._path, offset, reason)
         return placed
+
+    def _learns(self, payload: bytes) -> bool:
+        """Whether the folder says what this frame's schema id means. Asked once for each: a newer hub has left its
+        schemas before it wrote."""
+        schema_id = event_schema_id(payload)
+        if is_event_schema(schema_id) or schema_id in self._foreign:
+            return False
+        self._foreign.add(schema_id)
+        journal_schemas.learn(self.folder)
+        return is_event_schema(schema_id)
 
     def _stuck(self, decode: Callable[[bytes], _Placed]) -> list[tuple[bytes, _Placed]] | None:
         """There are bytes and no frame: None when that is an unfinished tail, otherwise what a second look shows."""
