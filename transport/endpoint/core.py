@@ -21,8 +21,9 @@ from typing import Final, Literal, Protocol
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.acks import AckBook
-from spnhub.transport.endpoint.connection import Connection, Home
+from spnhub.transport.endpoint.connection import Connection
 from spnhub.transport.endpoint.deadlines import Deadlines, Due
+from spnhub.transport.endpoint.host import Home
 from spnhub.transport.endpoint.opening import OpeningAttempt
 from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget, ReplayBuffer
 from spnhub.transport.endpoint.resuming import Farewells, Invitations, Resumer

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from spnhub.actors.codes import Code
-from spnhub.transport.endpoint.connection import Connection, Home, Host
+from spnhub.transport.endpoint.connection import Connection
+from spnhub.transport.endpoint.host import Home, Host
+from spnhub.transport.endpoint.leg import Leg
 from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
 from spnhub.transport.protocol import (
@@ -71,7 +73,7 @@ class ConsumerConnection(Connection):
             self.instance_id,
         )
 
-    def _on_head(self, packet: Packet) -> None:
+    def _on_head(self, leg: Leg, packet: Packet) -> None:
         resuming = self.state is ConnectionState.RESUMING
         kind = OpeningKind.RESUME if resuming else OpeningKind.OPEN
         if (
@@ -81,11 +83,11 @@ class ConsumerConnection(Connection):
         ):
             raise ProtocolError("the answer to an Opening is its Accept")
         if resuming:
-            self._on_resumed(packet)
+            self._on_resumed(leg, packet)
         elif packet.code != Code.OK:
             self._machine.fire(ConnectionEvent.REFUSED)
             self.error = ConnectionRefused(packet.code, packet.reason)
-            self._drop_stream(packet.code)
+            leg.drop(packet.code)
             self._end(None)
             self._on_failed()
         elif self._stopped is not None:
@@ -95,7 +97,7 @@ class ConsumerConnection(Connection):
             self.instance_id = packet.instance_id
             self._machine.fire(ConnectionEvent.ESTABLISHED)
             self._host.call(self._connected)
-            self._opened()
+            self._opened(leg)
 
     def on_stopped(self, code: int) -> None:
         """See :meth:`Connection.on_stopped`. The stop that goes with a refusal may overtake its Accept."""
@@ -124,14 +126,15 @@ class ProviderConnection(Connection):
         """The hub opened stream ``s``; its Opening is on the way."""
         super().__init__(host, home)
         self._provider_host = host
-        self.s = s
+        assert self._leg is not None
+        self._leg.s = s
         host.arm(self, host.now() + HEADER_BOUND)
 
-    def _on_head(self, packet: Packet) -> None:
+    def _on_head(self, leg: Leg, packet: Packet) -> None:
         if self.state is ConnectionState.RESUMING:
             if not isinstance(packet, Accept) or packet.kind is not OpeningKind.RESUME or packet.epoch != self.epoch:
                 raise ProtocolError("the answer to an Opening is its Accept")
-            self._on_resumed(packet)
+            self._on_resumed(leg, packet)
             return
         if not isinstance(packet, Opening) or packet.kind is not OpeningKind.OPEN:
             raise ProtocolError("a data stream begins with an Opening")
@@ -150,8 +153,9 @@ class ProviderConnection(Connection):
         if isinstance(self.error, ConnectionAborted):
             raise self.error
         self._machine.fire(ConnectionEvent.ESTABLISHED)
+        assert self._leg is not None
         self._send_head(Accept(OpeningKind.OPEN, epoch=self.epoch))
-        self._opened()
+        self._opened(self._leg)
 
     def reject(self, code: int, reason: str) -> None:
         """Say no; ``code`` and ``reason`` reach the consumer. Nothing happens if it has ended meanwhile.
@@ -166,9 +170,8 @@ class ProviderConnection(Connection):
         self.error = ConnectionRefused(code, reason)
         self._finished = True
         self._send_head(Accept(OpeningKind.OPEN, code, reason))
-        if self._head:
-            assert self.s is not None
-            self._engine.reset(self._c, self.s, code)
+        if self._leg is not None and self._leg.sends_head:
+            self._leg.reset(code)
         # No stop: it could overtake the Accept. The hub ends its half when it has read it.
         self._end(None)
 

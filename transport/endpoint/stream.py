@@ -1,6 +1,6 @@
 """What an endpoint's connection offers to whoever moves its bytes, and what it tells them.
 
-Implemented by :mod:`spnhub.transport.endpoint.connection`; used by the library's reader and writer
+Implemented by :mod:`spnhub.transport.endpoint.conversation`; used by the library's reader and writer
 (:mod:`spnhub.transport.endpoint.api`) and by the agents' TCP bridge (:mod:`spnhub.transport.agent.bridge`). Callbacks
 come from the event loop, never from inside a call of the same stream.
 """

@@ -1,0 +1,354 @@
+"""What two programs say to each other, at one end: bytes and their offsets, whichever leg they take, and how it ends.
+
+Implements :class:`spnhub.transport.endpoint.stream.Stream`. Callbacks to listeners go through the host's queue, so they
+never come from inside a call. :mod:`spnhub.transport.endpoint.connection` is the same with more than one leg.
+
+How it ends (R-4.5, D-17). Once both FINs are through (ours sent, the peer's read), the side whose FIN came second asks
+with a CloseRequest. The provider's came second if it had read the consumer's before it sent its own, likewise the
+consumer's. If the two crossed, the consumer asks, after :data:`TIE` without a request from the provider. Whoever is
+asked answers with a CloseAck as soon as both FINs are through on its side, too. Everything else is an abort: reset and
+stop, never a FIN.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spnhub.actors.codes import Code
+from spnhub.transport.endpoint.acks import ACK_BYTES
+from spnhub.transport.endpoint.host import Home, Host
+from spnhub.transport.endpoint.leg import LEG_CODES, Leg
+from spnhub.transport.endpoint.replay import ReplayBuffer
+from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState, connection_machine
+from spnhub.transport.endpoint.stream import StreamListener
+from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
+from spnhub.transport.protocol import CloseAck, CloseRequest, Packet, PauseRequest
+
+__all__ = ["CLOSE_BOUND", "RECORD_BOUND", "TIE", "Conversation"]
+
+TIE: Final = 1.0
+"""Seconds that the consumer leaves the provider to ask first when their FINs crossed."""
+CLOSE_BOUND: Final = 10.0
+"""Seconds after which both FINs alone count as the end for the listener, and an unanswered CloseRequest(finished =
+False) becomes an abort."""
+RECORD_BOUND: Final = 60.0
+"""Seconds for which the record is kept after that, and again for as long as the peer acknowledges: it may take long to
+read the rest, and an orderly end of the session waits for it."""
+
+_State = ConnectionState
+
+
+class Shrink:
+    """Gives the replay buffer's growth back after a while without use."""
+
+    def __init__(self, replay: ReplayBuffer) -> None:
+        self._replay = replay
+
+    def on_deadline(self) -> None:
+        """Nothing was held since."""
+        if not self._replay.held:
+            self._replay.shrink()
+
+
+class Conversation:
+    """One end of it. ``read_offset`` and ``written_offset`` count application bytes over all legs."""
+
+    consumer = False
+
+    def __init__(self, host: Host, uid: bytes, secret: bytes) -> None:
+        self._host = host
+        self._machine = connection_machine()
+        self._machine.fire(ConnectionEvent.FOUND_SESSION)
+        self.connection_uid = uid
+        self.secret = secret
+        self.epoch = 0
+        self.peer = ""
+        self.instance_id = ""
+        """Of the provider's endpoint."""
+        self.read_offset = 0
+        self.told_offset = 0
+        self.ack_bytes = ACK_BYTES
+        self.ack_time = float("-inf")
+        self.replay = host.new_replay()
+        self.error: ConnectionAborted | ConnectionRefused | None = None
+        self._leg: Leg | None = None
+        self._open = False
+        """The leg passes application bytes on."""
+        self._listener: StreamListener | None = None
+        self._blocked = False
+        self._finished = False
+        self._peer_finished = False
+        self._second = False
+        self._closed_told = False
+        self._record_start = 0
+        self._may_read = False
+        self._shrink: Shrink | None = None
+
+    @property
+    def state(self) -> ConnectionState:
+        """R-4.11."""
+        return self._machine.state
+
+    @property
+    def home(self) -> Home | None:
+        """The session that has the leg; None: there is no leg."""
+        return None if self._leg is None else self._leg.home
+
+    @property
+    def s(self) -> int | None:
+        """The leg's stream; None: there is none, or not yet."""
+        return None if self._leg is None else self._leg.s
+
+    @property
+    def written_offset(self) -> int:
+        """Bytes taken from the program."""
+        return self.replay.end
+
+    @property
+    def finished(self) -> bool:
+        """The program has ended our direction in order."""
+        return self._finished
+
+    @property
+    def peer_finished(self) -> bool:
+        """The program has read the other's FIN."""
+        return self._peer_finished
+
+    @property
+    def both_finished(self) -> bool:
+        """Both directions have ended in order, as far as this side can see."""
+        return self._finished and self._peer_finished
+
+    # --------------------------------------------------------------------------------------------- the Stream interface
+
+    def set_listener(self, listener: StreamListener) -> None:
+        """See :meth:`Stream.set_listener`."""
+        self._listener = listener
+        self._host.call(self._tell)
+
+    def read(self, limit: int) -> tuple[bytes, bool] | None:
+        """See :meth:`Stream.read`. After the fin it says (b"", False)."""
+        if not self._open or self._peer_finished:
+            return None if self.error is not None else (b"", False)
+        leg = self._leg
+        assert leg is not None
+        answer = leg.read(limit)
+        if answer is None:
+            return b"", False
+        data, fin = answer
+        if data:
+            self.read_offset += len(data)
+            leg.home.acks.took(self)
+        self._may_read = len(data) == limit and not fin
+        if fin:
+            self._peer_finished = True
+            self._check_end()
+        self._host.touch()
+        return data, fin
+
+    def write(self, data: bytes) -> int:
+        """See :meth:`Stream.write`."""
+        if self._finished or self.error is not None:
+            return 0
+        leg = self._leg
+        if not self._open or leg is None or leg.busy:
+            self._blocked = True
+            return 0
+        taken = leg.write(data)
+        self._blocked = taken < len(data)
+        self._host.touch()
+        return taken
+
+    def finish(self) -> None:
+        """See :meth:`Stream.finish`."""
+        if self._finished or self.state in (_State.CONNECTING, _State.DISCONNECTED):
+            return
+        self._finished = True
+        self._second = self._peer_finished
+        self._push()
+        self._check_end()
+        self._host.touch()
+
+    def abort(self, code: int) -> None:
+        """See :meth:`Stream.abort`."""
+        self._listener = None
+        self._end_aborted(code, "aborted here", farewell=code)
+
+    def cut(self, code: int, reason: str) -> None:
+        """The same for the endpoint's owner: the listener is told."""
+        self._end_aborted(code, reason, farewell=code)
+
+    def on_writable(self) -> None:
+        """The engine takes more."""
+        self._push()
+        if self._open and self._blocked and self._leg is not None and not self._leg.busy:
+            self._blocked = False
+            self._host.call(self._tell_writable)
+
+    def _push(self) -> None:
+        if self._leg is not None and self.state is not _State.PAUSING:
+            self._leg.push(finished=self._finished)
+
+    def _send_head(self, packet: Packet) -> None:
+        assert self._leg is not None
+        self._leg.put_head(packet)
+        self._push()
+        self._host.touch()
+
+    # ------------------------------------------------------------------------------------------------- the orderly end
+
+    def request_close(self) -> None:
+        """Ask for the end although a direction is still open (R-4.5); the other side sees an error, no clean end.
+
+        No callback follows. For a program that has closed and will not read what still comes.
+        """
+        leg = self._leg
+        if self.state is _State.CONNECTED and leg is not None and not self.both_finished and leg.request is None:
+            self._listener = None
+            self._send_request(leg, finished=False)
+            self._host.touch()
+        elif self.state in (_State.PAUSING, _State.PAUSED, _State.RESUMING):
+            self.abort(Code.CLOSE_REQUESTED)
+
+    def _send_request(self, leg: Leg, *, finished: bool) -> None:
+        sent, received = self.written_offset, self.read_offset
+        if not self.consumer:
+            sent, received = received, sent
+        leg.request = CloseRequest(self.connection_uid, self.epoch, sent, received, finished)
+        leg.home.send(leg.request)
+        self._machine.fire(ConnectionEvent.CLOSE_REQUEST_SENT)
+        self._host.arm(self, self._host.now() + CLOSE_BOUND)
+
+    def _check_end(self) -> None:
+        """Both FINs may be through: answer, ask, or wait to be asked."""
+        leg = self._leg
+        if not self._open or leg is None or not self.both_finished:
+            return
+        if leg.asked is not None:
+            leg.home.send(CloseAck(self.connection_uid, self.epoch))
+            self._end_closed(ConnectionEvent.STREAM_CLOSED)
+        elif leg.request is None:
+            if self._second:
+                self._send_request(leg, finished=True)
+            else:
+                self._host.arm(self, self._host.now() + (TIE if self.consumer else CLOSE_BOUND))
+
+    def on_close_request(self, packet: CloseRequest) -> None:
+        """The other endpoint asks for the end."""
+        leg = self._leg
+        if packet.epoch != self.epoch or leg is None:
+            return
+        if not self._open:
+            self._keep_early(leg, packet)
+        elif not packet.finished:
+            leg.home.send(CloseAck(self.connection_uid, self.epoch))
+            self._end_aborted(Code.CLOSE_REQUESTED, "the other endpoint asked to close", farewell=Code.CLOSE_REQUESTED)
+        elif not self._finished:
+            self._end_aborted(Code.PROTOCOL, "a CloseRequest counts a FIN that was never sent", farewell=Code.PROTOCOL)
+        else:
+            leg.asked = packet
+            self._machine.fire(ConnectionEvent.CLOSE_REQUEST_RECEIVED)
+            self._check_end()
+
+    def on_close_ack(self, packet: CloseAck) -> None:
+        """The other endpoint agrees to the end."""
+        leg = self._leg
+        if packet.epoch != self.epoch or leg is None or leg.request is None or not self._open:
+            return
+        if leg.request.finished:
+            self._end_closed(ConnectionEvent.STREAM_CLOSED)
+        else:
+            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
+
+    def _keep_early(self, leg: Leg, packet: CloseRequest | PauseRequest) -> None:
+        if self.state in (_State.CONNECTING, _State.RESUMING):
+            leg.keep_early(packet)
+
+    def on_deadline(self) -> None:
+        """The one deadline that was armed has come."""
+        leg, now = self._leg, self._host.now()
+        if self.state is _State.CONNECTING:
+            self._end_aborted(Code.TIMEOUT, "no answer in time")
+        elif leg is None:
+            return
+        elif leg.request is not None and not leg.request.finished:
+            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
+        elif leg.request is None and self.consumer:
+            self._send_request(leg, finished=True)
+        elif not self._closed_told or self.replay.start != self._record_start:
+            # Once, and then for as long as the peer goes on reading. A hub that has lost the leg without our knowing
+            # says so when it is asked once more.
+            if leg.request is not None:
+                leg.home.send(leg.request)
+            self._tell_closed()
+            self._record_start = self.replay.start
+            self._host.arm(self, now + RECORD_BOUND)
+        else:
+            self._machine.fire(ConnectionEvent.ABORTED)
+            self._end(Code.CLOSED)
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def _end_aborted(
+        self,
+        code: int,
+        reason: str,
+        *,
+        farewell: int | None = None,
+        event: ConnectionEvent = ConnectionEvent.ABORTED,
+    ) -> None:
+        """The end for good, with an error; nothing if it has ended."""
+        before = self.state
+        if before is _State.DISCONNECTED:
+            return
+        self._machine.fire(event)
+        self.error = ConnectionAborted(code, reason)
+        if self._leg is not None:
+            self._leg.drop(_final(code))
+        self._end(None if farewell is None else _final(farewell))
+        if before is _State.CONNECTING:
+            self._on_failed()
+        elif not self._closed_told:
+            self._host.call(self._tell)
+
+    def _end_closed(self, event: ConnectionEvent) -> None:
+        self._machine.fire(event)
+        self._end(Code.CLOSED)
+        self._tell_closed()
+
+    def _end(self, farewell: int | None) -> None:
+        """It is over: nothing is kept. ``farewell``: see :meth:`Host.on_disconnected`."""
+        raise NotImplementedError
+
+    def _on_failed(self) -> None:
+        """It ended before it was Connected."""
+
+    def _tell_closed(self) -> None:
+        if not self._closed_told:
+            self._closed_told = True
+            self._host.call(self._tell)
+
+    # --------------------------------------------------------------------------------------------- telling the listener
+
+    def _tell(self) -> None:
+        """Tell the listener what is the case now."""
+        listener = self._listener
+        if listener is None:
+            return
+        if self._closed_told:
+            self._listener = None
+            listener.on_closed()
+        elif self.error is not None:
+            self._listener = None
+            listener.on_aborted(self.error.code, self.error.reason)
+        elif self._may_read and not self._peer_finished:
+            listener.on_readable()
+
+    def _tell_writable(self) -> None:
+        if self._listener is not None and self.error is None and not self._closed_told:
+            self._listener.on_writable()
+
+
+def _final(code: int) -> int:
+    """``code`` for the wire where a connection ends for good: never one that only ends a leg."""
+    return Code.PEER_RESET if code in LEG_CODES else code
