@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection import Connection
-from spnhub.transport.endpoint.core import ConnectionChange, CoreSettings, EndpointCore
+from spnhub.transport.endpoint.core import EndpointCore
+from spnhub.transport.endpoint.owner import ConnectionChange, CoreSettings
 from spnhub.transport.endpoint.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.slot import IpAddress, SessionChange
 from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent
@@ -129,7 +130,7 @@ class Program:
 
 
 class SimulatedEndpoint:
-    """One endpoint process. A :class:`~spnhub.transport.endpoint.core.CoreListener`.
+    """One endpoint process. A :class:`~spnhub.transport.endpoint.owner.CoreListener`.
 
     :param addresses: the hubs', at first.
     :param on_accepted: a provider's: who speaks for a connection.

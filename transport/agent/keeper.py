@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from spnhub.transport.agent.tcp import address_text
-from spnhub.transport.endpoint.core import ConnectionChange
+from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.states import SessionState
 

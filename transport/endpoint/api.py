@@ -16,7 +16,7 @@ from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.adapter import open_pair
 from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
 from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL, Pem, Runtime, read_config
-from spnhub.transport.endpoint.core import RESUME_TIMEOUT, ConnectionChange
+from spnhub.transport.endpoint.owner import RESUME_TIMEOUT, ConnectionChange
 from spnhub.transport.endpoint.provider import ConnectionRequest, ProviderEndpoint
 from spnhub.transport.endpoint.replay import REPLAY_MAX
 from spnhub.transport.endpoint.roles import ConsumerConnection

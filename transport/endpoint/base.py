@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.addresses import AddressBook, Addresses, IpAddress
 from spnhub.transport.endpoint.config import EndpointConfig, Runtime
-from spnhub.transport.endpoint.core import ConnectionChange, EndpointCore
+from spnhub.transport.endpoint.core import EndpointCore
+from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.session import Session
 from spnhub.transport.endpoint.slot import SessionChange
@@ -48,7 +49,7 @@ class Observers:
 class Endpoint:
     """What both roles have in common. Made by the ``create_`` functions only; use it in the loop that made it.
 
-    A :class:`~spnhub.transport.endpoint.core.CoreListener`.
+    A :class:`~spnhub.transport.endpoint.owner.CoreListener`.
     """
 
     def __init__(self, config: EndpointConfig, runtime: Runtime, observers: Observers) -> None:

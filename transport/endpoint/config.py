@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import spnhub
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
-from spnhub.transport.endpoint.core import RESUME_TIMEOUT, CoreSettings
+from spnhub.transport.endpoint.owner import RESUME_TIMEOUT, CoreSettings
 from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
 from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent, Limits
 from spnhub.transport.errors import ConfigurationError

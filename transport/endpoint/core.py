@@ -1,9 +1,10 @@
 """An endpoint without sockets, clock and asyncio: sessions with every hub, and the connections that move among them.
 
-``engine``, ``clock`` and randomness are given; :class:`CoreListener` is told what there is to know and does what only
-its owner can (open sockets). After anything was asked of the core or of one of its connections, the owner lets it have
-a turn: :meth:`EndpointCore.handle` with the engine's events, :meth:`EndpointCore.handle_timer` when
-:meth:`EndpointCore.timer` is due or :meth:`CoreListener.wake` was called; then it transmits what the engine has.
+``engine``, ``clock`` and randomness are given; the owner (:class:`~spnhub.transport.endpoint.owner.CoreListener`) is
+told what there is to know and does what only it can (open sockets). After anything was asked of the core or of one of
+its connections, the owner lets it have a turn: :meth:`EndpointCore.handle` with the engine's events,
+:meth:`EndpointCore.handle_timer` when :meth:`EndpointCore.timer` is due or ``CoreListener.wake`` was called; then it
+transmits what the engine has.
 
 Counterparts: :mod:`spnhub.transport.endpoint.base` is the owner on asyncio, :mod:`spnhub.transport.endpoint.slot` has
 the states of one session, :mod:`spnhub.transport.endpoint.resuming` decides where connections go on,
@@ -13,25 +14,23 @@ the states of one session, :mod:`spnhub.transport.endpoint.resuming` decides whe
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.acks import AckBook
 from spnhub.transport.endpoint.connection import Connection
-from spnhub.transport.endpoint.deadlines import Deadlines, Due
 from spnhub.transport.endpoint.host import Home
 from spnhub.transport.endpoint.opening import OpeningAttempt
-from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget, ReplayBuffer
+from spnhub.transport.endpoint.owner import ConnectionChange, CoreListener, CoreSettings
+from spnhub.transport.endpoint.replay import ReplayBuffer
 from spnhub.transport.endpoint.resuming import Farewells, Invitations, Resumer
 from spnhub.transport.endpoint.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.session import Session
 from spnhub.transport.endpoint.slot import IpAddress, SessionChange, Slot, Why
 from spnhub.transport.endpoint.states import ConnectionState, SessionEvent, SessionState
-from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent
+from spnhub.transport.endpoint.turns import Turns
+from spnhub.transport.engine import Address, Engine, EngineEvent
 from spnhub.transport.errors import (
     ConfigurationError,
     HandshakeRejected,
@@ -40,75 +39,10 @@ from spnhub.transport.errors import (
 )
 from spnhub.transport.protocol import ResumeAck, ResumeInvite, SessionRequest, ShutdownRequest
 
-__all__ = ["RESUME_TIMEOUT", "ConnectionChange", "CoreListener", "CoreSettings", "EndpointCore"]
-
-RESUME_TIMEOUT: Final = 60.0
-"""Seconds for which a connection may be without a leg."""
+__all__ = ["EndpointCore"]
 
 _S = SessionState
 _BUSY: Final = (_S.IP_FOUND, _S.SESSION_CONNECTING)
-
-
-@dataclass(frozen=True, slots=True)
-class CoreSettings:
-    """What an endpoint's core is made from. Times in seconds, sizes in bytes."""
-
-    policy: ClientPolicy
-    end_point_type: EndPointType
-    service_urn: str
-    instance_id: str
-    weight: int = 100
-    software: str = ""
-    resume_timeout: float = RESUME_TIMEOUT
-    retries: int | None = None
-    """How often in a row an address is tried again before its session has Failed."""
-    patient: bool = True
-    """Whether the first session is waited for; else the endpoint fails when no address gives one."""
-    replay_buffer: int = REPLAY_MAX
-    replay_budget: ReplayBudget = field(default=PROCESS_BUDGET)
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionChange:
-    """A connection was paused, goes on, or is lost because it could not go on."""
-
-    connection_uid: bytes
-    epoch: int
-    kind: Literal["paused", "resumed", "lost"]
-    seconds: float
-    """Since it was paused."""
-    reason: str
-
-
-class CoreListener(Protocol):
-    """The owner of a core. No call of these comes from inside a connection's method, save ``wake``."""
-
-    def wake(self) -> None:
-        """Let the core have a turn soon."""
-
-    def dial(self, remote: IpAddress) -> None:
-        """Open a socket connected to ``remote``; :meth:`EndpointCore.dialed` or ``dial_failed``, now or later."""
-
-    def release(self, local: Address) -> None:
-        """The socket is of no more use, once the last packets have left."""
-
-    def on_request(self, connection: ProviderConnection) -> None:
-        """A consumer wants a connection; ``connection`` wants ``accept`` or ``reject``."""
-
-    def on_session(self, change: SessionChange) -> None:
-        """A session's state has changed."""
-
-    def on_connection(self, change: ConnectionChange) -> None:
-        """A connection was paused, resumed or lost."""
-
-    def on_failed(self, error: SpnError) -> None:
-        """No session is left that a retry could help; or, not being patient, there never was one."""
-
-    def on_changed(self) -> None:
-        """Something that is waited for may be so now: a session, the number of connections."""
-
-    def check_addresses(self) -> None:
-        """A hub can't be reached: a DNS check on demand may know why (R-2.6)."""
 
 
 class EndpointCore:
@@ -142,12 +76,14 @@ class EndpointCore:
         self._by_c: dict[int, tuple[Slot, Session]] = {}
         self._by_uid: dict[bytes, Connection] = {}
         self._paused: dict[Connection, None] = {}
-        self._deadlines = Deadlines()
-        self._calls: deque[Callable[[], None]] = deque()
-        self._books: dict[AckBook, None] = {}
+        self._turns = turns = Turns(listener.wake)
+        # As hosts of connections and owners of sessions have them:
+        self.touch = turns.touch
+        self.call = turns.call
+        self.arm = turns.arm
+        self.flush_acks = turns.flush
         self._waiting: dict[OpeningAttempt, None] = {}
         self._patient = settings.patient
-        self._in_turn = False
         self._resumer = Resumer(self)
         self._farewells = Farewells(self, self._resumer)
         self._invitations = Invitations(self, settings.instance_id, self._provider_connection)
@@ -218,7 +154,7 @@ class EndpointCore:
                 del self._slots[remote]
                 if slot.state is _S.CLOSING:
                     self._leaving.append(slot)
-                    self._deadlines.set(_Leaving(self, slot), now + self.resume_timeout)
+                    self.arm(_Leaving(self, slot), now + self.resume_timeout)
                     self._move(slot)
                     if slot.session is not None:
                         self._check_empty(slot.session)
@@ -230,7 +166,7 @@ class EndpointCore:
                     slot.connect()
             elif slot_or_none.state is _S.FAILED and self.failed is None and not self._done:
                 slot_or_none.connect()
-        self._settle()
+        self._turns.settle()
 
     def dialed(self, remote: IpAddress, local: Address) -> None:
         """The socket that was asked for."""
@@ -254,7 +190,7 @@ class EndpointCore:
         slot = self._slots.get(remote)
         if slot is not None and slot.state is _S.SESSION_CONNECTING and slot.session is None:
             self._on_slot_failed(slot, error)
-            self._settle()
+            self._turns.settle()
 
     def open(
         self,
@@ -282,14 +218,14 @@ class EndpointCore:
                 if slot.established or not self._paused:
                     slot.signal()
             self._advance_waiting()
-            self._settle()
+            self._turns.settle()
 
     def cut(self, code: int, reason: str) -> None:
         """End every connection with an error, for both sides; the local listeners are told."""
         everything = {*self._paused, *(leg for session in self.established for leg in session.legs())}
         for connection in everything:
             connection.cut(code, reason)
-        self._settle()
+        self._turns.settle()
 
     def finish(self) -> None:
         """The end of every session, now."""
@@ -299,62 +235,32 @@ class EndpointCore:
             slot.signal()
             if slot.session is not None:
                 slot.session.close(Code.OK, "shutdown")
-        self._settle()
+        self._turns.settle()
 
     def handle(self, events: Iterable[EngineEvent]) -> None:
         """Take the engine's events."""
-        self._in_turn = True
+        self._turns.begin()
         try:
             for event in events:
                 found = self._by_c.get(getattr(event, "c", -1))
                 if found is not None:
                     found[1].handle(event)
         finally:
-            self._settle()
+            self._turns.settle()
 
     def timer(self) -> float | None:
         """When :meth:`handle_timer` wants to be called; None: not at all."""
-        return self._deadlines.next()
+        return self._turns.next()
 
     def handle_timer(self, now: float) -> None:
         """Let time pass, and do what was asked for outside of a turn."""
-        self._in_turn = True
+        self._turns.begin()
         try:
-            for owner in self._deadlines.due(now):
-                owner.on_deadline()
+            self._turns.run_due(now)
         finally:
-            self._settle()
-
-    def _settle(self) -> None:
-        """The end of a turn: everybody has heard, and acknowledgements are on their way."""
-        self._in_turn = True
-        try:
-            while self._calls or self._books:
-                while self._calls:
-                    self._calls.popleft()()
-                books, self._books = self._books, {}
-                for book in books:
-                    book.flush()
-        finally:
-            self._in_turn = False
+            self._turns.settle()
 
     # ------------------------------------------------------------------------------------------- Host of connections
-
-    def touch(self) -> None:
-        """See :meth:`Host.touch`."""
-        if not self._in_turn:
-            self._listener.wake()
-
-    def call(self, function: Callable[[], None]) -> None:
-        """See :meth:`Host.call`."""
-        self._calls.append(function)
-        self.touch()
-
-    def arm(self, owner: Due, when: float | None) -> None:
-        """See :meth:`Host.arm`."""
-        self._deadlines.set(owner, when)
-        if when is not None:
-            self.touch()
 
     def new_replay(self) -> ReplayBuffer:
         """See :meth:`Host.new_replay`."""
@@ -413,11 +319,6 @@ class EndpointCore:
     def register(self, connection: ConsumerConnection) -> None:
         """See :meth:`SessionOwner.register`."""
         self._by_uid[connection.connection_uid] = connection
-
-    def flush_acks(self, book: AckBook) -> None:
-        """See :meth:`SessionOwner.flush_acks`."""
-        self._books[book] = None
-        self.touch()
 
     def on_established(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_established`."""
@@ -605,7 +506,7 @@ class EndpointCore:
             connection.cut(code, str(error))
         for slot in self.slots():
             if slot.state is _S.WAITING:
-                self._deadlines.set(slot, None)
+                self.arm(slot, None)
                 slot.fire(SessionEvent.RETRIES_EXCEEDED, error)
             elif slot.state is not _S.FAILED:
                 slot.signal()

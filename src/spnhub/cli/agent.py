@@ -54,7 +54,7 @@ from spnhub.transport.endpoint.api import (
     create_provider_endpoint,
 )
 from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL
-from spnhub.transport.endpoint.core import RESUME_TIMEOUT
+from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
 

@@ -19,7 +19,7 @@ from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, option_name, split_address
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
 from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
-from spnhub.transport.endpoint.core import RESUME_TIMEOUT
+from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument

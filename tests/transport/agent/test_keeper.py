@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.keeper import EndpointKeeper
-from spnhub.transport.endpoint.core import ConnectionChange
+from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.states import SESSION_TABLE, SessionState
 from spnhub.transport.errors import HubUnreachable, SessionLost, SessionRefused, SpnError

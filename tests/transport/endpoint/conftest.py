@@ -15,7 +15,7 @@ from spnhub.transport.endpoint.api import (
     create_provider_endpoint,
 )
 from spnhub.transport.endpoint.config import Driver, Runtime
-from spnhub.transport.endpoint.core import ConnectionChange
+from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.engine import Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate

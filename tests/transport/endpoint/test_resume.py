@@ -11,7 +11,7 @@ from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.adapter import HIGH_WATER
 from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.core import ConnectionChange
+from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.replay import REPLAY_BASE
 from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.states import SessionState
