@@ -101,7 +101,10 @@ class Connection(Conversation):
 
     def _end_resume_timeout(self) -> None:
         if self.both_finished and not self.replay.held:
-            # Everything was taken on both sides; it is only not known here whether the other knows.
+            # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was
+            # to be is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
+            if self._leg is not None:
+                self._leg.drop(Code.LEFT)
             self._end_closed(ConnectionEvent.RESUME_TIMEOUT)
             return
         reason = f"it could not be resumed within {self._host.resume_timeout:g} s"

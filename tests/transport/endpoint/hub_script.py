@@ -118,6 +118,10 @@ class ScriptedHub:
         """The same for the streams of consumers that resume."""
         self.deaf_to_resumes = 0
         """So many ResumeRequests of consumers are not answered."""
+        self.mute_resumes = False
+        """The streams of a resume are taken, and no Accept follows."""
+        self.broken: list[tuple[int, int]] = []
+        """Session and code of each half of a stream that an endpoint has ended with an error."""
         self.hub_id = "hub-1"
         self.sessions: dict[int, _Session] = {}
         self.packets: list[tuple[EndPointType, Packet]] = []
@@ -431,6 +435,8 @@ class ScriptedHub:
         del self._resumes[opening.connection_uid]
         leg.consumer, leg.provider = resume.streams[resume.consumer], resume.streams[resume.provider]
         self._legs[leg.consumer] = self._legs[leg.provider] = leg
+        if self.mute_resumes:
+            return
         for each in (leg.consumer, leg.provider):
             self.engine.write(*each, encode(Accept(OpeningKind.RESUME, epoch=opening.epoch)))
         leg.token = self.engine.splice(*leg.consumer, *leg.provider)
@@ -474,5 +480,6 @@ class ScriptedHub:
 
     def _on_broken(self, c: int, s: int, code: int) -> None:
         leg = self._legs.get((c, s))
+        self.broken.append((c, code))
         if leg is not None and leg.token is None:
             self._end_leg(leg, code)

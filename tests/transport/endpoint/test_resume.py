@@ -242,6 +242,30 @@ async def test_end_in_order_that_the_hub_takes_with_it(world: World) -> None:
     ]
 
 
+async def test_the_timeout_comes_between_streams_and_accept(world: World) -> None:
+    """Ended in order, as far as each knows, and nobody agrees in time: the leg that was to be isn't left to the hub."""
+    world.resume_timeout = 5
+    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    await _talk(ours, theirs, b"word")
+    await _settle(2)  # acknowledged
+    for _, writer in (ours, theirs):
+        writer.write_eof()
+    assert [await reader.read() for reader, _ in (ours, theirs)] == [b"", b""]
+    world.hub.mute_resumes = True
+    world.hub.drop_legs(Code.LEFT)
+    await _settle(4)
+    sessions = {world.hub.session(role) for role in (CONSUMER, PROVIDER)}
+    assert (world.hub.broken, consumer.connections, provider.connections) == ([], 1, 1)
+    for _, writer in (ours, theirs):
+        writer.close()
+        await writer.wait_closed()
+    await _settle()
+    assert (consumer.connections, provider.connections) == (0, 0)
+    assert {code for _, code in world.hub.broken} == {Code.LEFT}
+    assert {c for c, _ in world.hub.broken} & sessions
+    assert _resumes(world.hub, CONSUMER)[-1].code == Code.CLOSED
+
+
 async def test_who_may_invite(world: World) -> None:
     """Wrong secret, another consumer, an old epoch: refused with the right code, and the healthy leg stays."""
     _, provider, ours, theirs = await _both(world)
