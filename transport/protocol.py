@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from spnhub.schemas import codec
 __all__ = [
     "ACK_LIMIT",
     "ALPN",
+    "REQUIRED_KINDS",
     "Accept",
     "Ack",
     "AllConnectionsClosed",
@@ -39,7 +40,10 @@ __all__ = [
     "SessionRequest",
     "SetWeight",
     "ShutdownRequest",
+    "common_kinds",
     "encode",
+    "kind_of",
+    "missing_kinds",
     "own_kinds",
 ]
 
@@ -63,9 +67,26 @@ class OpeningKind(enum.StrEnum):
     RESUME = "resume"
 
 
+REQUIRED_KINDS: Final[Mapping[int, int]] = dict.fromkeys((*range(1, 15), 32, 33), 1)
+"""Version by kind of the packets that every endpoint and hub of spn/1 reads. Frozen (D-37): whatever came later is
+optional, and is sent to those only that announce it."""
+
+
 def own_kinds() -> dict[int, int]:
     """Highest version of each packet kind that this implementation reads."""
     return dict(codec.packet_versions())
+
+
+def missing_kinds(announced: Mapping[int, int]) -> tuple[str, ...]:
+    """Names of the required kinds (D-37) that a peer has not announced."""
+    return tuple(
+        name for name, kind in codec.PACKET_KINDS.items() if kind in REQUIRED_KINDS and announced.get(kind, 0) < 1
+    )
+
+
+def common_kinds(announced: Mapping[int, int]) -> dict[int, int]:
+    """Highest version that both sides read, of each kind that may be sent to the peer that announced these."""
+    return {kind: min(own, announced[kind]) for kind, own in own_kinds().items() if announced.get(kind, 0) >= 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +273,15 @@ _FROM_WIRE: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def encode(packet: Packet) -> bytes:
-    """The packet with its frame (D-15).
+def kind_of(packet: Packet | type[Packet]) -> int:
+    """The number of its kind."""
+    return codec.PACKET_KINDS[(packet if isinstance(packet, type) else type(packet)).__name__]
 
+
+def encode(packet: Packet, kinds: Mapping[int, int] = REQUIRED_KINDS) -> bytes:
+    """The packet with its frame (D-15). An older version leaves out the fields that came later.
+
+    :param kinds: version by kind, as both sides read it (:func:`common_kinds`); the packet's kind is among them.
     :raises spnhub.schemas.codec.SchemaError: too long.
     """
     record: dict[str, Any] = {}
@@ -265,13 +292,15 @@ def encode(packet: Packet) -> bytes:
         elif attribute == "acks":
             value = [{"connectionUid": a[0], "epoch": a[1], "receivedOffset": a[2]} for a in value]
         record[name] = value
-    return codec.encode_packet(type(packet).__name__, record)
+    return codec.encode_packet(type(packet).__name__, record, kinds[kind_of(packet)])
 
 
 def _build(name: str, record: dict[str, Any]) -> Packet:
     cls = _CLASSES[name]
     values: dict[str, Any] = {}
     for attribute, wire_name in _FIELDS[cls]:
+        if wire_name not in record:
+            continue  # an older version: the field's default says what it meant
         convert = _FROM_WIRE.get(attribute)
         value = record[wire_name]
         values[attribute] = value if convert is None else convert(value)

@@ -73,6 +73,20 @@ def test_unknown_kinds_are_skipped() -> None:
     assert PacketReader().feed(bytes([200, 9, 0, 3]) + b"abc" + known) == [CloseAck(bytes(16), 3)]
 
 
+def test_required_kinds_are_frozen() -> None:
+    """What spn/1 requires never grows: later kinds and versions are optional (D-37)."""
+    assert dict(protocol.REQUIRED_KINDS) == dict.fromkeys([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 32, 33], 1)
+    assert protocol.missing_kinds(protocol.REQUIRED_KINDS) == ()
+    assert protocol.missing_kinds({**protocol.own_kinds(), 8: 0}) == ("PauseRequest",)
+
+
+def test_common_kinds() -> None:
+    """A peer is sent what both sides read, in the version that both read; strangers' kinds are forgotten."""
+    announced = {**protocol.REQUIRED_KINDS, 4: 99, 200: 7}
+    assert protocol.common_kinds(announced) == {**protocol.REQUIRED_KINDS, 4: protocol.own_kinds()[4]}
+    assert protocol.common_kinds({}) == {}
+
+
 @pytest.mark.parametrize("datum", [b"", b"\x00" * 40, b"\xff" * 17], ids=["short", "long", "garbage"])
 def test_bytes_that_do_not_fit_are_an_error_that_names_the_kind(datum: bytes) -> None:
     """The peer is told what was wrong."""

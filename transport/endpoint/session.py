@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from spnhub.actors.codes import Code
@@ -46,6 +46,7 @@ from spnhub.transport.errors import (
     code_name,
 )
 from spnhub.transport.protocol import (
+    REQUIRED_KINDS,
     AllConnectionsClosed,
     CloseAck,
     CloseRequest,
@@ -61,8 +62,10 @@ from spnhub.transport.protocol import (
     SessionRequest,
     SetWeight,
     ShutdownRequest,
+    common_kinds,
     encode,
-    own_kinds,
+    kind_of,
+    missing_kinds,
 )
 
 __all__ = ["ACK_BOUND", "CONNECT_BOUND", "OPENING_LIMIT", "Session", "SessionOwner"]
@@ -142,6 +145,7 @@ class Session:
         self._control: int | None = None
         self._control_out = bytearray()
         self._reader = PacketReader()
+        self._kinds: Mapping[int, int] = REQUIRED_KINDS
         self._refusal: SessionRefusal | None = None
         self._failure: SpnError | None = None
         self._connections: dict[Connection, None] = {}
@@ -251,9 +255,15 @@ class Session:
 
     # ------------------------------------------------------------------------------------------- Home of connections
 
+    def reads(self, packet: type[Packet], version: int = 1) -> bool:
+        """See :meth:`Home.reads`."""
+        return self._kinds.get(kind_of(packet), 0) >= version
+
     def send(self, packet: Packet) -> None:
         """See :meth:`Home.send`."""
-        self._control_out += encode(packet)
+        if kind_of(packet) not in self._kinds:
+            return
+        self._control_out += encode(packet, self._kinds)
         self._write_control()
         self._owner.touch()
 
@@ -374,9 +384,9 @@ class Session:
         return connection if connection is not None and connection.home is self else None
 
     def _on_ack(self, packet: SessionAck) -> None:
-        missing = [kind for kind in own_kinds() if packet.kinds.get(kind, 0) < 1]
-        if missing:
-            raise ProtocolError(f"the hub doesn't read packet kinds {sorted(missing)}", Code.VERSION)
+        if missing := missing_kinds(packet.kinds):
+            raise ProtocolError(f"a hub of spn/1 reads {', '.join(missing)}, too", Code.VERSION)
+        self._kinds = common_kinds(packet.kinds)
         self._phase = _Phase.ESTABLISHED
         self._owner.arm(self, None)
         self.spn_session_id = packet.spn_session_id

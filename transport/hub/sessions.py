@@ -15,7 +15,6 @@ from spnhub.actors.codes import Code, is_retryable
 from spnhub.actors.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
-from spnhub.schemas import codec
 from spnhub.transport import protocol
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
@@ -54,6 +53,8 @@ class Session:
     local: int
     """The socket that it came in on (:attr:`Address.local`)."""
     reader: PacketReader = field(default_factory=PacketReader)
+    kinds: Mapping[int, int] = field(default_factory=lambda: protocol.REQUIRED_KINDS)
+    """Version by kind of the packets that it may be sent; those of spn/1 until it has announced its own (D-37)."""
     requested: bool = False
     end_point_type: EndPointType | None = None
     """None until it has asked for the session."""
@@ -66,6 +67,10 @@ class Session:
     """Connections that wait for a stream on this provider's session."""
     headers: dict[int, PacketReader] = field(default_factory=dict)
     """Data streams whose header is still arriving."""
+
+    def reads(self, packet: type[protocol.Packet], version: int = 1) -> bool:
+        """Whether the endpoint reads packets of this kind in this version (D-37)."""
+        return self.kinds.get(protocol.kind_of(packet), 0) >= version
 
 
 class Sessions:
@@ -247,6 +252,7 @@ class Sessions:
         if len(packet.instance_id) > 256 or len(packet.service_urn) > 1024:
             raise ProtocolError("an instance id or service URN that long")
         session.requested = True
+        session.kinds = protocol.common_kinds(packet.kinds)
         session.end_point_type = packet.end_point_type
         self._system.tell_hub(
             inputs.SessionRequested(
@@ -263,17 +269,17 @@ class Sessions:
                 brings_connections=packet.brings_connections,
                 protocol=protocol.ALPN,
                 remote_address=session.address,
-                unread=_unread(packet.kinds),
+                unread=protocol.missing_kinds(packet.kinds),
             )
         )
 
     def send(self, c: int, packet: protocol.Packet) -> None:
-        """Send a control packet."""
+        """Send a control packet, if the endpoint reads its kind (D-37)."""
         session = self._sessions.get(c)
-        if session is None:
+        if session is None or not session.reads(type(packet)):
             return
         self._touched.add(c)
-        session.outgoing += protocol.encode(packet)
+        session.outgoing += protocol.encode(packet, session.kinds)
         self.flush(session)
         if len(session.outgoing) > _CONTROL_BACKLOG:
             self._engine.close(c, Code.LIMIT, "control packets are not being read")
@@ -288,11 +294,6 @@ class Sessions:
 def _check_weight(weight: int) -> None:
     if not 0 <= weight <= _MAX_WEIGHT:
         raise ProtocolError(f"weight {weight} is not within 0 and {_MAX_WEIGHT}")
-
-
-def _unread(kinds: Mapping[int, int]) -> tuple[str, ...]:
-    """Packet kinds of spn/1 that an endpoint has not announced; all are mandatory (D-15)."""
-    return tuple(name for name, kind in codec.PACKET_KINDS.items() if kinds.get(kind, 0) < 1)
 
 
 def address_text(address: Address) -> str:

@@ -303,8 +303,8 @@ def test_request_before_the_session(bench: Bench) -> None:
     assert peer.closed.code == Code.PROTOCOL
 
 
-def test_all_kinds_are_mandatory(bench: Bench) -> None:
-    """An endpoint that doesn't read a kind of spn/1 is refused, for good (D-15)."""
+def test_required_kinds_are_mandatory(bench: Bench) -> None:
+    """An endpoint that doesn't read a required kind of spn/1 is refused, for good (D-37)."""
     peer = Peer(bench, EndPointType.PROVIDER, "server", "p1")
     kinds = protocol.own_kinds()
     del kinds[8]
