@@ -115,7 +115,7 @@ async def test_unknown_packets_are_skipped_and_wrong_ones_are_not(world: World) 
     world.hub.extra = bytes([200, 1, 0, 3]) + b"???"
     await world.consumer()
     world.hub.ack_kinds = {1: 1, 2: 1}
-    with pytest.raises(SessionLost, match="a hub of spn/1 reads SessionRefusal, CloseRequest, .*, too"):
+    with pytest.raises(SessionLost, match=r"a hub of spn/1 reads SessionRefusal, CloseRequest, .*, too"):
         await world.consumer()
 
 
