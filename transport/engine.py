@@ -54,6 +54,9 @@ class Address(NamedTuple):
     """Which of the endpoint's own sockets (an index that :mod:`spnhub.transport.udp` hands out)."""
     remote: tuple[Any, ...]
     """The peer's socket address, as the socket module gives it."""
+    own: bytes = b""
+    """Which of our own addresses the peer calls, where the socket has several: as :mod:`spnhub.transport.pktinfo` says
+    it. What comes to another one is on another path, and what is sent leaves from this one."""
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 One endpoint drives one engine over any number of UDP sockets. A *turn* takes what has arrived, lets due timers run,
 hands the engine's events to ``on_events`` and sends what is to be sent. UDP_GRO and UDP_SEGMENT move up to 64
-datagrams with one system call where the kernel has them. Counterpart: :mod:`spnhub.transport.engine`.
+datagrams with one system call where the kernel has them. Counterparts: :mod:`spnhub.transport.engine`, and
+:mod:`spnhub.transport.pktinfo` for the address that an answer leaves from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
+from spnhub.transport.pktinfo import OwnAddresses
 
 __all__ = ["UdpEndpoint"]
 
@@ -29,6 +31,9 @@ _UDP_GRO: Final = 104
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 _MSG_ERRQUEUE: Final = 0x2000
+_ANCILLARY: Final = 128
+"""Bytes for what the kernel tells with a datagram: its own address, and the size of joined ones."""
+_NO_SEGMENTATION: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE})
 _BUFFER: Final = 4 * 1024 * 1024
 """Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
 _BATCH: Final = 128
@@ -50,13 +55,14 @@ _HANDSHAKES: Final = 0.02
 class _Socket:
     """One UDP socket."""
 
-    __slots__ = ("backlog", "connected", "index", "listening", "segments", "sock", "writing")
+    __slots__ = ("backlog", "connected", "index", "listening", "own", "segments", "sock", "writing")
 
     def __init__(self, index: int, sock: socket.socket, connected: bool) -> None:
         self.index = index
         self.sock = sock
         self.connected = connected
         self.listening = False
+        self.own = OwnAddresses(sock)
         self.segments = True
         self.backlog: deque[Transmit] = deque(maxlen=_BACKLOG)
         self.writing = False
@@ -99,24 +105,23 @@ class UdpEndpoint:
         return self._loop.time()
 
     async def open_server_socket(self, local: tuple[str, int]) -> Address:
-        """Bind a socket; the address that it got. Datagrams are taken only after :meth:`start`.
+        """Bind a socket to an IP address; the address that it got. Datagrams are taken only after :meth:`start`.
 
         Beside another of this endpoint's on the same port (one bound to all addresses, say) it may stand; it then gets
         what is meant for its address.
 
         :raises OSError: it can't be bound.
         """
-        infos = await self._loop.getaddrinfo(*local, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-        family, kind, proto, _, sockaddr = infos[0]
+        family, kind, proto, sockaddr = _read_address(*local)
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             self._bind(sock, sockaddr)
+            return self._adopt(sock, connected=False)
         except OSError:
             sock.close()
             raise
-        return self._adopt(sock, connected=False)
 
     def _bind(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
         # Only for this moment: a socket with SO_REUSEADDR would let another process take its datagrams.
@@ -131,12 +136,11 @@ class UdpEndpoint:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
     async def open_client_socket(self, remote: tuple[str, int]) -> Address:
-        """A socket connected to ``remote`` (a host and port; the first address it resolves to).
+        """A socket connected to ``remote``, an IP address and a port.
 
-        :raises OSError: it doesn't resolve, or there is no route.
+        :raises OSError: it is no IP address, or there is no route.
         """
-        infos = await self._loop.getaddrinfo(*remote, type=socket.SOCK_DGRAM)
-        family, kind, proto, _, sockaddr = infos[0]
+        family, kind, proto, sockaddr = _read_address(*remote)
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
             sock.connect(sockaddr)
@@ -152,10 +156,6 @@ class UdpEndpoint:
         for entry in self._sockets.values():
             if not entry.connected:
                 self._listen(entry)
-
-    def local_address(self, address: Address) -> tuple[Any, ...]:
-        """What the socket of ``address`` is bound to."""
-        return tuple(self._sockets[address.local].sock.getsockname())
 
     def release(self, address: Address) -> None:
         """Close the socket of ``address``."""
@@ -277,10 +277,11 @@ class UdpEndpoint:
     def _read(self, entry: _Socket, now: float, limit: int) -> None:
         engine = self.engine
         receive = entry.sock.recvmsg
+        own_address = entry.own.of
         taken = 0
         while taken < limit:
             try:
-                data, ancillary, _, remote = receive(65_535, 64)
+                data, ancillary, _, remote = receive(65_535, _ANCILLARY)
             except (BlockingIOError, InterruptedError):
                 if not taken and not entry.connected:
                     self._read_error_queue(entry, now)
@@ -289,14 +290,17 @@ class UdpEndpoint:
                 self._on_socket_error(entry, exc, now)
                 taken += 1
                 continue
-            size = 0
-            for level, kind, value in ancillary:
-                if level == socket.SOL_UDP and kind == _UDP_GRO:
+            size, own = 0, b""
+            for _, kind, value in ancillary:
+                # Nothing else was asked for.
+                if kind == _UDP_GRO:
                     size = struct.unpack("i", value[:4])[0]
+                else:
+                    own = own_address(value)
             taken += -(-len(data) // size) if size else 1
             if entry.connected:
                 remote = entry.sock.getpeername() if remote is None else remote
-            engine.receive(data, Address(entry.index, remote), size, now)
+            engine.receive(data, Address(entry.index, remote, own), size, now)
 
     def _on_socket_error(self, entry: _Socket, exc: OSError, now: float) -> None:
         """ICMP errors come back as errors of the next call on the socket."""
@@ -311,11 +315,13 @@ class UdpEndpoint:
         """Whom an ICMP error is about stands in the error queue; left there it would wake the loop for ever."""
         for _ in range(_BATCH):
             try:
-                _, _, _, remote = entry.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
+                _, ancillary, _, remote = entry.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
             except OSError:
                 return
             if remote:
-                self.engine.unreachable(Address(entry.index, remote), now)
+                told = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
+                own = entry.own.of(told[0]) if told else b""
+                self.engine.unreachable(Address(entry.index, remote, own), now)
 
     # ---- out ---------------------------------------------------------------------------------------------------
 
@@ -339,37 +345,66 @@ class UdpEndpoint:
         entry.writing = False
         self._loop.remove_writer(entry.sock)
 
-    def _send_now(self, entry: _Socket, transmit: Transmit) -> bool:
-        """False: the socket is full. Anything else that goes wrong is a lost datagram, which QUIC repeats."""
+    def _send_now(self, entry: _Socket, transmit: Transmit, *, again: bool = False) -> bool:
+        """False: the socket is full. Anything else that goes wrong is a lost datagram, which QUIC repeats.
+
+        Also where our own address is gone: others are answered from theirs.
+        """
         data, address, size = transmit
-        remote = () if entry.connected else (address.remote,)
         try:
             if not size:
-                if entry.connected:
-                    entry.sock.send(data)
-                else:
-                    entry.sock.sendto(data, address.remote)
+                self._send_one(entry, data, address)
             elif entry.segments:
-                entry.sock.sendmsg([data], [(socket.SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))], 0, *remote)
+                self._send_joined(entry, transmit)
             else:
                 self._send_pieces(entry, transmit)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as exc:
-            if size and entry.segments and exc.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE):
-                # No segmentation on this path (an old kernel or device): one system call per datagram from now on.
-                entry.segments = False
-                return self._send_now(entry, transmit)
-            if exc.errno == errno.ENOBUFS:
-                return True
-            self._on_socket_error(entry, exc, self._loop.time())
+            if exc.errno != errno.ENOBUFS:
+                self._on_socket_error(entry, exc, self._loop.time())
+                if not (entry.connected or again):
+                    # An ICMP error about any peer comes back from whichever call is next.
+                    return self._send_now(entry, transmit, again=True)
         return True
+
+    def _send_one(self, entry: _Socket, data: bytes, address: Address) -> None:
+        if entry.connected:
+            entry.sock.send(data)
+        elif address.own:
+            entry.sock.sendmsg((data,), ((entry.own.level, entry.own.kind, address.own),), 0, address.remote)
+        else:
+            entry.sock.sendto(data, address.remote)
+
+    def _send_joined(self, entry: _Socket, transmit: Transmit) -> None:
+        data, address, size = transmit
+        ancillary = [(socket.SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))]
+        if address.own:
+            ancillary.append((entry.own.level, entry.own.kind, address.own))
+        try:
+            if entry.connected:
+                entry.sock.sendmsg((data,), ancillary)
+            else:
+                entry.sock.sendmsg((data,), ancillary, 0, address.remote)
+        except OSError as exc:
+            if exc.errno not in _NO_SEGMENTATION:
+                raise
+            # No segmentation on this path (an old kernel or device): one system call per datagram from now on. Unless
+            # these fail as well; then it was the path, or our own address.
+            self._send_pieces(entry, transmit)
+            entry.segments = False
 
     def _send_pieces(self, entry: _Socket, transmit: Transmit) -> None:
         data, address, size = transmit
         for start in range(0, len(data), size):
-            piece = data[start : start + size]
-            if entry.connected:
-                entry.sock.send(piece)
-            else:
-                entry.sock.sendto(piece, address.remote)
+            self._send_one(entry, data[start : start + size], address)
+
+
+def _read_address(host: str, port: int) -> tuple[socket.AddressFamily, int, int, tuple[Any, ...]]:
+    """Family, type, protocol and socket address; an IPv6 address may have a scope.
+
+    :raises OSError: ``host`` is no IP address.
+    """
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+    family, kind, proto, _, sockaddr = infos[0]
+    return family, kind, proto, sockaddr

@@ -24,11 +24,13 @@ from spnhub.transport.engine import (
 )
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
 
-__all__ = ["SERVER", "Credentials", "EnginePair", "Kit", "Side"]
+__all__ = ["SECOND", "SERVER", "Credentials", "EnginePair", "Kit", "Side"]
 
 E = TypeVar("E", bound=EngineEvent)
 
 SERVER = ("192.0.2.1", 443)
+SECOND = ("192.0.2.2", 443)
+"""Another address of the same socket, in a pair that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class EnginePair:
         server_limits: Limits | None = None,
         client_limits: Limits | None = None,
         reset_key: bytes | None = None,
+        second: bool = False,
     ) -> None:
         self.kit = kit
         self.clock = VirtualClock()
@@ -108,7 +111,7 @@ class EnginePair:
         self._reset_key = reset_key
         self.server = Side(self.network, self._new_server())
         self.client = Side(self.network, kit.make(client_limits or Limits()))
-        self.server.node.bind(SERVER)
+        self.server.node.bind(SERVER, *((SECOND,) if second else ()))
 
     def _new_server(self) -> Engine:
         kit = self.kit
@@ -122,19 +125,24 @@ class EnginePair:
         self.server.restart(self._new_server())
 
     def begin(
-        self, *, server_name: str = "hub.test", credentials: Credentials | None = None, trust: bytes | None = None
+        self,
+        *,
+        server_name: str = "hub.test",
+        credentials: Credentials | None = None,
+        trust: bytes | None = None,
+        at: tuple[str, int] = SERVER,
     ) -> int:
         """Begin a connection of the client; its number."""
         who = credentials or self.kit.client
         policy = ClientPolicy(server_name, ("spn/1",), who.chain, who.key, trust or self.kit.trust)
         local = self.client.node.bind()
-        c = self.client.engine.connect(Address(local, SERVER), policy, self.clock.now())
+        c = self.client.engine.connect(Address(local, at), policy, self.clock.now())
         self.client.node.flush()
         return c
 
-    def connect(self) -> EnginePair:
+    def connect(self, *, at: tuple[str, int] = SERVER) -> EnginePair:
         """A connection that is up on both sides."""
-        self.client.c = self.begin()
+        self.client.c = self.begin(at=at)
         self.run_until(lambda: bool(self.client.of(Connected)) and bool(self.server.of(Connected)))
         self.server.c = self.server.of(Connected)[-1].c
         return self

@@ -4,7 +4,8 @@ What can go wrong, all of it decided by ``seed`` and the order of calls: :attr:`
 ``reorder`` of single datagrams; :meth:`FakeNetwork.cut` between two nodes, both ways or one, for a time or until
 :meth:`FakeNetwork.heal`; :meth:`FakeNode.crash` with or without its host, and :meth:`FakeNode.restart` on the same
 address; :meth:`FakeNode.freeze` and :meth:`FakeNode.thaw` (SIGSTOP, SIGCONT); :meth:`FakeNode.rebind`, another address
-that the node doesn't know of.
+that the node doesn't know of. A socket may have several addresses (:meth:`FakeNode.bind`), as one bound to all of its
+host has: what leaves from it without :attr:`~spnhub.transport.engine.Address.own` comes from the first.
 
 Two clocks: :class:`VirtualClock` for simulations without asyncio (:meth:`VirtualClock.run_until`), and
 :class:`LoopClock` on an asyncio loop (with :mod:`tests.support.virtual_loop` its time is virtual, too). Counterpart:
@@ -259,7 +260,8 @@ class FakeNetwork:
             if self.repeats:
                 self._kept.append(flight._replace(repeated=True))
         elif found is not None:
-            found[0].on_datagram(flight.data, Address(found[1], flight.source), flight.segment_size)
+            node, index = found
+            node.on_datagram(flight.data, node.address(index, flight.source, flight.target), flight.segment_size)
         else:
             self.clock.call_at(self.clock.now() + self.latency, partial(self._refuse, flight, there))
 
@@ -267,7 +269,8 @@ class FakeNetwork:
         """Port unreachable, on its way back."""
         found = self._sockets.get(flight.source)
         if found is not None and found[0] is flight.sender and (there, flight.sender) not in self._cut:
-            found[0].on_unreachable(Address(found[1], flight.target))
+            node, index = found
+            node.on_unreachable(node.address(index, flight.target, flight.source))
 
 
 class FakeNode:
@@ -292,6 +295,8 @@ class FakeNode:
         self._on_events = on_events
         self._extra_timer = extra_timer
         self._own: list[SocketAddress] = []
+        self._others: dict[tuple[int, bytes], SocketAddress] = {}
+        """All addresses of sockets that have several, by what the engine calls them."""
         self._released: set[int] = set()
         self._inbox: list[tuple[bytes | None, Address, int]] = []
         """What came while it was frozen; None: port unreachable."""
@@ -302,10 +307,24 @@ class FakeNode:
     def now(self) -> float:
         return self.network.clock.now()
 
-    def bind(self, address: SocketAddress | None = None) -> int:
-        """A socket at ``address`` (None: any); its index."""
-        self._own.append(self.network.bind(self, len(self._own), address))
-        return len(self._own) - 1
+    def bind(self, address: SocketAddress | None = None, *others: SocketAddress) -> int:
+        """A socket at ``address`` (None: any), and at ``others``; its index."""
+        index = len(self._own)
+        self._own.append(self.network.bind(self, index, address))
+        for each in others:
+            self.network.bind(self, index, each)
+        for each in (self._own[index], *others) if others else ():
+            self._others[index, repr(each).encode()] = each
+        return index
+
+    def address(self, index: int, remote: SocketAddress, own: SocketAddress) -> Address:
+        """What the engine is told of a datagram between the two."""
+        name = repr(own).encode()
+        return Address(index, remote, name if (index, name) in self._others else b"")
+
+    def _addresses(self, index: int) -> list[SocketAddress]:
+        several = [each for (socket, _), each in self._others.items() if socket == index]
+        return several or [self._own[index]]
 
     async def open_client_socket(self, remote: tuple[str, int]) -> Address:
         return Address(self.bind(), remote)
@@ -316,7 +335,8 @@ class FakeNode:
     def release(self, address: Address) -> None:
         """Close the socket of ``address``."""
         self._released.add(address.local)
-        self.network.unbind(self, self._own[address.local])
+        for each in self._addresses(address.local):
+            self.network.unbind(self, each)
 
     def flush(self) -> None:
         if not self._scheduled and not self._closed:
@@ -339,7 +359,8 @@ class FakeNode:
             sent = engine.transmit(now)
             for data, address, segment_size in sent:
                 if address.local not in self._released:
-                    network.send(self, self._own[address.local], address.remote, data, segment_size)
+                    source = self._others.get((address.local, address.own), self._own[address.local])
+                    network.send(self, source, address.remote, data, segment_size)
             events = engine.events()
             if events:
                 self._on_events(events)
@@ -386,7 +407,7 @@ class FakeNode:
         self.frozen = False
         self.life += 1
         self._inbox.clear()
-        for address in self._own:
+        for address in dict.fromkeys((*self._own, *self._others.values())):
             self.network.unbind(self, address, host_lives=host_lives)
 
     def restart(
@@ -400,10 +421,10 @@ class FakeNode:
         self.engine, self._on_events, self._extra_timer = engine, on_events, extra_timer
         self._closed = False
         self._armed = None
-        known = [address for address in self._own if address[0] != "client"]
-        self._own, self._released = [], set()
-        for address in known:
-            self.bind(address)
+        known = [self._addresses(index) for index, address in enumerate(self._own) if address[0] != "client"]
+        self._own, self._released, self._others = [], set(), {}
+        for addresses in known:
+            self.bind(*addresses)
         self.flush()
 
     def rebind(self, *, refused: bool = False) -> None:

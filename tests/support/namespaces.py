@@ -30,9 +30,11 @@ class Host:
     """A host with one wire to ours. A context manager, which leaves nothing behind.
 
     :param number: 1 to 250; the wire's network is 10.213.{number}.0/24.
+    :param firewall: it has one, for :meth:`lose` and :meth:`cut`.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, firewall: bool = True) -> None:
+        self._programs = ("ip", "iptables") if firewall else ("ip",)
         self.gateways = f"10.213.{number}.1", f"10.213.{number}.254"
         """Our two addresses on its wire."""
         self.address = f"10.213.{number}.200"
@@ -51,7 +53,7 @@ class Host:
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
             raise NamespacesMissing("only root can make network namespaces")
-        for program in ("ip", "iptables"):
+        for program in self._programs:
             if shutil.which(program) is None:
                 raise NamespacesMissing(f"no {program} here (Debian: iproute2, iptables)")
         _run("ip", "netns", "add", self._name)
@@ -78,6 +80,19 @@ class Host:
 
     def _there(self, *command: str) -> None:
         _run(*self.within, *command)
+
+    def reach(self, other: Host) -> None:
+        """Reach our addresses on another host's wire, over its own."""
+        for gateway in other.gateways:
+            self._there("ip", "route", "add", f"{gateway}/32", "via", self.gateways[0])
+
+    def take_address(self, gateway: str) -> None:
+        """Our host has this address of its no more."""
+        _run("ip", "addr", "del", f"{gateway}/24", "dev", self._ours)
+
+    def give_address(self, gateway: str) -> None:
+        """It is there again."""
+        _run("ip", "addr", "add", f"{gateway}/24", "dev", self._ours)
 
     def lose(self, share: float) -> None:
         """Lose this share of the UDP packets, each way."""

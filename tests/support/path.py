@@ -97,10 +97,11 @@ class Path:
     def _from_hub(self, client: tuple[str, int], sock: socket.socket) -> None:
         for _ in range(_READS):
             try:
-                data, _hub = sock.recvfrom(65_535)
+                data, hub = sock.recvfrom(65_535)
             except (BlockingIOError, ConnectionRefusedError, OSError):
                 return
-            self._pass(self.cut_down, self._front, data, client)
+            # A NAT lets in only what comes from where it has sent something to.
+            self._pass(hub != self.hub or self.cut_down, self._front, data, client)
 
     def _pass(self, cut: bool, sock: socket.socket, data: bytes, to: tuple[str, int]) -> None:
         if cut or self._random.random() < self.loss:

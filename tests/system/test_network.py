@@ -207,3 +207,40 @@ async def test_kernel_networks(world: World, host: Host, conversations: int, sec
     assert one.said("startSpnConnection")
     assert two.said("startSpnConnection")
     await world.end()
+
+
+@sizes("conversations", 3, 50, minutes=5)
+async def test_a_hub_with_several_addresses(world: World, conversations: int) -> None:
+    """Bound to all addresses of a host with two wires, it is called at any of them; one that goes stops nobody else."""
+    server = world.serve()
+    async with AsyncExitStack() as stack:
+        try:
+            near, far = (stack.enter_context(Host(number, firewall=False)) for number in (2, 3))
+            near.reach(far)
+        except NamespacesMissing as missing:
+            pytest.skip(f"network namespaces: {missing}")
+        # The second address of each wire, and one that the kernel would answer from another wire's.
+        called = near.gateways[0], near.gateways[1], far.gateways[1]
+        hub = await world.start_hub(host="::")
+        provider = await world.start_provider(server.address, env={"SPN_HUB_ADDRESSES": "127.0.0.2"})
+        consumers = await asyncio.gather(
+            *(world.start_consumer(env={"SPN_HUB_ADDRESSES": address}, host=near) for address in called)
+        )
+        talks = [await Talk.begin(world, consumer, server, conversations) for consumer in consumers]
+        for talk in talks:
+            await talk.goes_on()
+        near.take_address(near.gateways[1])
+        began = time.monotonic()
+        for talk in (talks[0], talks[2]):
+            await talk.goes_on()
+        others = [max(talk.slowest(began)) for talk in (talks[0], talks[2])]
+        near.give_address(near.gateways[1])
+        await talks[1].goes_on()
+        report(others=f"[{quantiles(others)}]", itself=f"[{quantiles(talks[1].slowest(began))}]")
+        assert max(others) <= 1.0
+        for talk in talks:
+            await talk.end()
+        assert not hub.said("journalStalled")
+        await provider.stop()
+        await asyncio.gather(*(consumer.command.stop() for consumer in consumers))
+        await world.end()

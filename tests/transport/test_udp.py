@@ -73,24 +73,39 @@ def new_server(limits: Limits) -> Side:
     return server
 
 
-@asynccontextmanager
-async def pair(host: str = "127.0.0.1", limits: Limits | None = None) -> AsyncIterator[tuple[Side, Side, int, int]]:
-    """A server, a client and the two ends of a connection between them."""
-    server, client = new_server(limits or Limits()), Side(limits or Limits())
+async def new_client(host: str, port: int, limits: Limits | None = None) -> tuple[Side, int]:
+    """A client with a connection that is up, and its number."""
+    client = Side(limits or Limits())
     mine = AUTHORITY.client("someone")
-    bound = await server.endpoint.open_server_socket((host, 0))
+    remote = await client.endpoint.open_client_socket((host, port))
+    policy = ClientPolicy("hub.test", ("spn/1",), mine.certificate, mine.key, AUTHORITY.certificate)
+    c = client.engine.connect(remote, policy, client.endpoint.now())
+    client.endpoint.flush()
+    ended = await client.until(lambda event: isinstance(event, (Connected, Closed)))
+    assert isinstance(ended, Connected)
+    return client, c
+
+
+@asynccontextmanager
+async def pair(
+    host: str = "127.0.0.1", limits: Limits | None = None, bound: str | None = None
+) -> AsyncIterator[tuple[Side, Side, int, int]]:
+    """A server, a client and the two ends of a connection between them.
+
+    :param bound: what the server is bound to, if it isn't ``host`` that the client calls.
+    """
+    server = new_server(limits or Limits())
+    address = await server.endpoint.open_server_socket((bound or host, 0))
     server.endpoint.start()
+    client = None
     try:
-        remote = await client.endpoint.open_client_socket((host, bound.remote[1]))
-        policy = ClientPolicy("hub.test", ("spn/1",), mine.certificate, mine.key, AUTHORITY.certificate)
-        c = client.engine.connect(remote, policy, client.endpoint.now())
-        client.endpoint.flush()
+        client, c = await new_client(host, address.remote[1], limits)
         connected = await server.until(lambda event: isinstance(event, Connected))
         assert isinstance(connected, Connected)
-        await client.until(lambda event: isinstance(event, Connected))
         yield server, client, connected.c, c
     finally:
-        await client.endpoint.close()
+        if client is not None:
+            await client.endpoint.close()
         await server.endpoint.close()
 
 

@@ -1,0 +1,63 @@
+"""Which of our own addresses a datagram came to, and from which one an answer leaves (RFC 3542 section 6.1, ip(7)).
+
+A socket bound to all addresses answers from whichever the kernel likes best, and a peer that called another one doesn't
+take that. Counterpart: :mod:`spnhub.transport.udp`; what is said here is :attr:`spnhub.transport.engine.Address.own`.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+__all__ = ["OwnAddresses"]
+
+_IP_PKTINFO: Final = 8
+_IPV6_RECVPKTINFO: Final = 49
+_IPV6_PKTINFO: Final = 50
+_WILDCARDS: Final = ("0.0.0.0", "::", "::ffff:0.0.0.0")  # noqa: S104 - compared only
+_KNOWN: Final = 1024
+"""Own addresses that are remembered; a host may route whole networks to itself."""
+
+
+class OwnAddresses:
+    """The own addresses that one socket is called at; a socket bound to one address has nothing to tell apart.
+
+    What is told is what the kernel takes as the source of a datagram, so that an answer has only to hand it back: a
+    ``struct in_pktinfo``, or ``in6_pktinfo`` (of an IPv4 peer on an IPv6 socket, too: a mapped address). The interface
+    stays with link-local addresses only. Elsewhere routes choose it, and a datagram that comes in at another one is on
+    the same path.
+    """
+
+    __slots__ = ("_known", "kind", "level")
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Ask for it.
+
+        :raises OSError: the kernel has no such thing.
+        """
+        self.level, self.kind = socket.IPPROTO_IP, _IP_PKTINFO
+        self._known: dict[bytes, bytes] = {}
+        if sock.getsockname()[0] not in _WILDCARDS:
+            return
+        if sock.family == socket.AF_INET6:
+            self.level, self.kind = socket.IPPROTO_IPV6, _IPV6_PKTINFO
+            sock.setsockopt(self.level, _IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(self.level, self.kind, 1)
+
+    def of(self, told: bytes) -> bytes:
+        """What to call the address, by what the kernel told with a datagram or an ICMP error."""
+        found = self._known.get(told)
+        if found is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            found = self._known[told] = _without_interface(told)
+        return found
+
+
+def _without_interface(told: bytes) -> bytes:
+    if len(told) < 20:
+        # Interface, source, destination: with an ICMP error the source isn't told.
+        return bytes(4) + told[8:12] + bytes(4)
+    link_local = told[0] == 0xFE and told[1] & 0xC0 == 0x80
+    return told if link_local else told[:16] + bytes(4)
