@@ -42,6 +42,8 @@ class Code(enum.IntEnum):
     """The hub took the permission or the service away."""
     START_FAILED = 22
     """The service is started on demand, and could not be started, or not in time."""
+    EXPIRED = 23
+    """A certificate of the endpoint's chain isn't valid any more, by the hub's clock (D-36)."""
 
     CONNECT_FAILED = 32
     """The provider's side could not be reached (its TCP server refused)."""
@@ -81,6 +83,7 @@ _RETRYABLE = frozenset(
         Code.SINGLETON,
         Code.SUPERSEDED,
         Code.START_FAILED,
+        Code.EXPIRED,
         Code.NOT_HERE,
         Code.STALE,
     }

@@ -316,6 +316,8 @@ class SessionInvalidated:
     """Its certificate doesn't count any more: expired, or not of the realm's CA as it is now (D-30)."""
 
     reason: str
+    expired: bool = False
+    """It is a matter of time, so its endpoint may come again, and its connections wait for that (D-36)."""
 
 
 @dataclass(frozen=True, slots=True)

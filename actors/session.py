@@ -196,6 +196,12 @@ def superseded() -> SessionEnding:
     return by_fault(Code.SUPERSEDED, reason)._replace(leg=_lost(reason))
 
 
+def expired(reason: str) -> SessionEnding:
+    """The endpoint may come again with another certificate, and what it carried go on then (D-36)."""
+    leg = Ending(DisconnectReason.CLOSED, Code.PEER_LOST, reason, suspended=True)
+    return by_hub(Code.EXPIRED, reason)._replace(leg=leg)
+
+
 def _lost(reason: str) -> Ending:
     return Ending(DisconnectReason.ERROR, Code.PEER_LOST, reason, suspended=True)
 
@@ -442,7 +448,7 @@ class SessionActor(EventLoopActor):
             self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
 
     def _invalidated(self, message: SessionInvalidated) -> None:
-        self._begin_end(by_hub(Code.WITHDRAWN, message.reason))
+        self._begin_end(expired(message.reason) if message.expired else by_hub(Code.WITHDRAWN, message.reason))
 
     def _finish(self) -> None:
         if self._ended or self._ending is None:

@@ -20,6 +20,7 @@ __all__ = [
     "Address",
     "Answered",
     "Available",
+    "ChainFault",
     "ClientPolicy",
     "CloseKind",
     "Closed",
@@ -129,7 +130,7 @@ class ServerIdentity:
     certificate_chain: bytes
     private_key: bytes = field(repr=False)
     client_ca: bytes
-    """One or more CA certificates; a client certificate must chain to one of them."""
+    """One or more certificates, roots or not; a client's chain must end at one of them."""
     alpn: tuple[str, ...]
 
 
@@ -151,7 +152,15 @@ class ClientPolicy:
     certificate_chain: bytes
     private_key: bytes = field(repr=False)
     trust: bytes | None
-    """CA certificates that the server's certificate must chain to; None: the system's roots."""
+    """Certificates that the server's chain must end at, roots or not; None: the system's roots."""
+
+
+class ChainFault(NamedTuple):
+    """Why a certificate chain isn't accepted."""
+
+    reason: str
+    about_time: bool
+    """It isn't valid yet, or any more: nothing that another clock or a renewed one couldn't heal (D-36)."""
 
 
 # --------------------------------------------------------------------------------------------------------------------

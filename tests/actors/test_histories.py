@@ -274,7 +274,7 @@ class History:
         choices += [answer] * 5
         choices += [SessionSuspected(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
         if rng.random() < 0.1:
-            choices += [SessionInvalidated("expired")]
+            choices += [SessionInvalidated("expired", expired=rng.random() < 0.5)]
         if rng.random() < 0.3:
             choices += [SessionClosed(rng.random() < 0.5, rng.choice([0, 0, 2, 35]), "gone")]
         return rng.choice([*choices, Poison()] if self.poison else choices)

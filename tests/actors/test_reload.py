@@ -316,6 +316,19 @@ def test_invalidated(bench: Bench) -> None:
     assert bench.system.residents()[0] == {1}
 
 
+def test_expired(bench: Bench) -> None:
+    """What is a matter of time lets its endpoint come again, and its connection go on then (D-36)."""
+    bench.provider(1)
+    bench.consumer(2)
+    key = bench.joined()
+    reason = "the certificate has expired"
+    assert bench.session(2, SessionInvalidated(reason, expired=True))[1] == [AbortConnection(key, Code.PEER_LOST)]
+    events, commands = bench.connection(key, cut())
+    assert [type(one).__name__ for one in events] == ["ConnectionPaused", "ConnectionEnded", "SessionEnded"]
+    assert CloseSession(2, Code.EXPIRED, reason) in commands
+    assert bench.system.residents()[0] == {1}
+
+
 def test_cuts_come_in_slices() -> None:
     """Whoever is no longer allowed gets nothing any more at once, and is closed a slice at a time."""
     bench = Bench(

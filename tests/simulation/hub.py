@@ -14,7 +14,7 @@ from spnhub.actors.inputs import LoadInventory, StopHub
 from spnhub.actors.system import ActorSystem
 from spnhub.events.journal_memory import MemoryJournal
 from spnhub.events.recovery import recover
-from spnhub.transport.engine import Engine, EngineEvent, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import ChainFault, Engine, EngineEvent, ServerIdentity, ServerPolicy
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer
 from spnhub.transport.hub.sessions import Network
@@ -44,7 +44,7 @@ _REALM = RealmDefinition(
 class _Anyone:
     """Certificates don't expire within a simulation."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
         return None
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:

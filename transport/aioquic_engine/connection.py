@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer, size_uint_var
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicNetworkPath, QuicReceiveContext
-from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
+from aioquic.quic.connection import Limit, QuicConnectionError, QuicNetworkPath, QuicReceiveContext
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
-from spnhub.transport.aioquic_engine.tls import Identity, ServerContext
+from spnhub.transport.aioquic_engine.tls import ClientContext, Identity, ServerContext
+from spnhub.transport.aioquic_engine.verify import Anchors
 from spnhub.transport.engine import Limits
+from spnhub.transport.pem import CHAIN_LIMIT
 
 __all__ = ["Connection"]
 
@@ -31,12 +34,27 @@ __all__ = ["Connection"]
 _SLIVER = 64
 _LIMIT_FRAME = 1 + 8 + 8
 
+_HELLO: Final = 16 * 1024
+"""Bytes of a ClientHello or ServerHello: some 0.3 KiB, 2 KiB with a post-quantum key share."""
+_OUR_HELLO: Final = 4 * 1024
+_BESIDE_CHAIN: Final = 8 * 1024
+"""Bytes of a handshake beside the certificate chain: extensions, a signature, what a server asks for."""
+_CRYPTO_BOUNDS: Final = {
+    tls.Epoch.INITIAL: _HELLO,
+    tls.Epoch.HANDSHAKE: CHAIN_LIMIT + _BESIDE_CHAIN,
+    tls.Epoch.ONE_RTT: _HELLO,
+}
+"""Bytes of TLS messages that a peer may have on their way or incomplete here, in each stage of a handshake: all that a
+stranger can make this side hold. aioquic would take 512 KiB out of order, and 16 MiB of one message."""
+
 
 class Connection(StreamConnection):
     """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
 
     :param identities: server only: who we are, by server name.
-    :param clock: server only: when certificates must be valid.
+    :param anchors: client only: what the server's chain must end at.
+    :param chain_size: bytes of the longest certificate chain that this side may present.
+    :param clock: when certificates must be valid.
     :param reset_key: what the stateless reset tokens of our connection ids follow from; None: random ones.
     """
 
@@ -45,8 +63,10 @@ class Connection(StreamConnection):
         *,
         configuration: QuicConfiguration,
         limits: Limits,
+        clock: Callable[[], datetime],
+        chain_size: int,
         identities: Mapping[str, Identity] | None = None,
-        clock: Callable[[], datetime] | None = None,
+        anchors: Anchors = (),
         reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,
     ) -> None:
@@ -66,6 +86,8 @@ class Connection(StreamConnection):
         self._challenge_at: float | None = None
         """When the peer's new address is challenged again."""
         self._identities = identities
+        self._anchors = anchors
+        self._chain_size = chain_size
         self._clock = clock
         self._reset_key = reset_key
         self._starved: list[StreamRecord] = []
@@ -129,6 +151,15 @@ class Connection(StreamConnection):
         super()._replenish_connection_ids()
         self._derive_tokens()
 
+    def receive_datagram(self, data: bytes, addr: object, now: float) -> None:
+        """As aioquic's, but nothing counts any more once this side has begun to close.
+
+        aioquic goes on until its close packet has left: the rest of a handshake whose certificate was just refused, if
+        it comes in another datagram, would complete that handshake.
+        """
+        if not self._close_pending:
+            super().receive_datagram(data, addr, now)
+
     def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """As aioquic's; remembers that it was this side."""
         if self._close_event is None:
@@ -152,12 +183,32 @@ class Connection(StreamConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        if not self._is_client:
-            assert self._identities is not None and self._clock is not None
-            self.tls.__class__ = ServerContext
-            context = self.tls
-            assert isinstance(context, ServerContext)
+        # aioquic's own hold 16 KiB whatever there is to say, three times a connection.
+        self._crypto_buffers = {
+            tls.Epoch.INITIAL: Buffer(capacity=_OUR_HELLO),
+            tls.Epoch.HANDSHAKE: Buffer(capacity=self._chain_size + _BESIDE_CHAIN),
+            tls.Epoch.ONE_RTT: Buffer(capacity=_OUR_HELLO),
+        }
+        context = self.tls
+        if self._is_client:
+            context.__class__ = ClientContext
+            assert isinstance(context, ClientContext) and self._configuration.server_name is not None
+            context.attach(self._anchors, self._configuration.server_name, self._clock)
+        else:
+            context.__class__ = ServerContext
+            assert isinstance(context, ServerContext) and self._identities is not None
             context.attach(self._identities, self._clock)
+
+    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        end = buf.pull_uint_var() + buf.pull_uint_var()
+        buf.seek(start)
+        taken = self._crypto_streams[context.epoch].receiver.starting_offset()
+        bound = _CRYPTO_BOUNDS[context.epoch]
+        if end - taken + len(self.tls._receive_buffer) > bound:
+            reason = f"a handshake message is larger than {bound} bytes; a certificate chain may take {CHAIN_LIMIT}"
+            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, reason)
+        super()._handle_crypto_frame(context, frame_type, buf)
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)

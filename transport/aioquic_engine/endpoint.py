@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from heapq import heappop, heappush
 from typing import Final
 
+import certifi
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
@@ -30,7 +32,9 @@ from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.link import Link, segment
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
-from spnhub.transport.aioquic_engine.tls import Identity, load_chain, load_key, parse_identity
+from spnhub.transport.aioquic_engine.tls import Identity, load_pair, parse_identity
+from spnhub.transport.aioquic_engine.verify import anchors_of
+from spnhub.transport.pem import chain_size
 
 __all__ = ["Endpoint"]
 
@@ -237,6 +241,7 @@ class Endpoint(ABC):
             ),
             limits=self._limits,
             identities=identities,
+            chain_size=max(identity.size for identity in identities.values()),
             clock=self._clock,
             reset_key=self._reset_key,
             original_destination_connection_id=waiting.cid,
@@ -385,12 +390,8 @@ class Endpoint(ABC):
     def connect(self, address: api.Address, policy: api.ClientPolicy, now: float) -> int:
         """See :meth:`spnhub.transport.engine.Engine.connect`."""
         self._now = now
-        chain = load_chain(policy.certificate_chain, "certificate")
-        key = load_key(policy.private_key, "certificate key")
-        if key.public_key() != chain[0].public_key():
-            raise ValueError("certificate key does not belong to the certificate")
-        if policy.trust is not None:
-            load_chain(policy.trust, "trust")
+        chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
+        anchors = anchors_of(certifi.contents().encode() if policy.trust is None else policy.trust, "trust")
         quic = Connection(
             configuration=self._configuration(
                 is_client=True,
@@ -399,9 +400,12 @@ class Endpoint(ABC):
                 certificate=chain[0],
                 certificate_chain=chain[1:],
                 private_key=key,
-                cadata=policy.trust,
+                verify_mode=ssl.CERT_NONE,  # ours does it
             ),
             limits=self._limits,
+            anchors=anchors,
+            chain_size=chain_size(chain),
+            clock=self._clock,
         )
         link = self._add(quic, address)
         link.is_client = True

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from cryptography import x509
 
 from spnhub.transport.aioquic_engine.connection import Connection
-from spnhub.transport.aioquic_engine.tls import ServerContext, subject_of
+from spnhub.transport.aioquic_engine.tls import ServerContext
+from spnhub.transport.aioquic_engine.verify import subject_of
 from spnhub.transport.engine import Address, Closed, CloseKind, HandshakeRefused, Limits, Transmit
 
 __all__ = ["Link", "segment"]

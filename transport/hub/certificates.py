@@ -2,7 +2,7 @@
 
 A handshake judges once. Here what was presented is kept, and who would not get in any more is named. Judging costs a
 fraction of a millisecond of CPU, so it is done in slices, and equal chains are judged once. Sans-I/O. Counterpart:
-:mod:`spnhub.transport.aioquic_engine.tls`, which judges.
+:mod:`spnhub.transport.aioquic_engine.verify`, which judges.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
+
+from spnhub.transport.engine import ChainFault
 
 __all__ = ["Certificates", "Judge"]
 
@@ -30,7 +32,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Judge(Protocol):
     """Verifies chains of client certificates (DER, leaf first) with CAs (PEM)."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
         """Why the chain isn't accepted at ``moment``; None: it is."""
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
@@ -48,10 +50,10 @@ class Certificates:
     """The chains of one hub process's sessions.
 
     :param judge: verifies them.
-    :param invalidate: called with a session's number and the reason when its chain isn't accepted any more.
+    :param invalidate: called with a session's number and what is wrong when its chain isn't accepted any more.
     """
 
-    def __init__(self, judge: Judge, invalidate: Callable[[int, str], None]) -> None:
+    def __init__(self, judge: Judge, invalidate: Callable[[int, ChainFault], None]) -> None:
         self._judge = judge
         self._invalidate = invalidate
         self._authorities: Mapping[str, bytes] = {}
@@ -59,7 +61,7 @@ class Certificates:
         """Networks whose CA was changed lately, and until when that is lately."""
         self._entries: dict[int, _Entry] = {}
         self._queue: deque[int] = deque()
-        self._verdicts: dict[tuple[tuple[bytes, ...], bytes], str | None] = {}
+        self._verdicts: dict[tuple[tuple[bytes, ...], bytes], ChainFault | None] = {}
         """Of this round; a round ends when nothing is queued."""
         self._expiries: list[tuple[int, int]] = []
         """Microseconds since 1970, and whose."""
@@ -149,11 +151,11 @@ class Certificates:
         asked = (entry.chain, client_ca)
         if asked not in self._verdicts:
             self._verdicts[asked] = self._judge.check(entry.chain, client_ca, self._moment())
-        reason = self._verdicts[asked]
-        if reason is None:
+        fault = self._verdicts[asked]
+        if fault is None:
             self._watch(c, entry)
         else:
-            self._invalidate(c, reason)
+            self._invalidate(c, fault)
 
     def _watch(self, c: int, entry: _Entry) -> None:
         """Remember when time will change the verdict."""

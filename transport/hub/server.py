@@ -215,14 +215,14 @@ class HubServer:
         if session is not None:
             self._connections.available(session)
 
-    def _invalidate(self, c: int, reason: str) -> None:
+    def _invalidate(self, c: int, fault: api.ChainFault) -> None:
         session = self._sessions.get(c)
         if session is None:
             return
         if session.requested:
-            self._system.tell_session(c, inputs.SessionInvalidated(reason))
+            self._system.tell_session(c, inputs.SessionInvalidated(fault.reason, fault.about_time))
         else:
-            self._engine.close(c, Code.NOT_ALLOWED, reason)
+            self._engine.close(c, Code.EXPIRED if fault.about_time else Code.NOT_ALLOWED, fault.reason)
 
     # ---- commands ----------------------------------------------------------------------------------------------
 

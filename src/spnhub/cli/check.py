@@ -22,7 +22,7 @@ from spnhub.events.model import EndPointType, from_datetime
 from spnhub.inventory import Fault, Inventory, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import ConfigurationError
-from spnhub.transport.aioquic_engine.tls import check_chain
+from spnhub.transport.aioquic_engine.verify import check_chain
 
 __all__ = ["Cut", "Reload", "compare", "run"]
 
@@ -133,9 +133,9 @@ def _unverified(
         if before.realms[realm].client_ca == after.realms[realm].client_ca:
             continue
         chain = [base64.b64decode(text) for text in one.get("certificates", ())]
-        reason = check_chain(chain, authorities[urn], moment) if chain else None
-        if reason is not None:
-            reasons[name] = reason
+        fault = check_chain(chain, authorities[urn], moment) if chain else None
+        if fault is not None:
+            reasons[name] = fault.reason
     return reasons
 
 

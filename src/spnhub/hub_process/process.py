@@ -36,9 +36,8 @@ from spnhub.inventory import Inventory
 from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, HubSettings, split_address
-from spnhub.transport.aioquic_engine import AioquicEngine
-from spnhub.transport.aioquic_engine import tls as client_certificates
-from spnhub.transport.engine import EngineEvent
+from spnhub.transport.aioquic_engine import AioquicEngine, verify
+from spnhub.transport.engine import ChainFault, EngineEvent
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.udp import UdpEndpoint
 
@@ -55,11 +54,11 @@ _ATTEMPTS: Final = 3
 class _Judge:
     """Judges chains as a handshake does."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
-        return client_certificates.check_chain(certificates, client_ca, moment)
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
+        return verify.check_chain(certificates, client_ca, moment)
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
-        return client_certificates.next_expiry(certificates, client_ca, moment)
+        return verify.next_expiry(certificates, client_ca, moment)
 
 
 class HubProcess:

@@ -20,6 +20,7 @@ from spnhub.pki import Authority
 from spnhub.transport import protocol
 from spnhub.transport.engine import (
     Address,
+    ChainFault,
     ClientPolicy,
     Closed,
     Connected,
@@ -53,7 +54,7 @@ _credentials = {name: _authority.client(name) for name in ("server", "client", "
 
 
 class _Judge:
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
         return None
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:

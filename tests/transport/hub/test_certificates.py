@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.pki import Authority
-from spnhub.transport.aioquic_engine.tls import check_chain, next_expiry
+from spnhub.transport.aioquic_engine.verify import check_chain, next_expiry
+from spnhub.transport.engine import ChainFault
 from spnhub.transport.hub import Certificates
 
 NETWORK, OTHER = "urn:chip-in:network:r:h", "urn:chip-in:network:other:h"
@@ -24,11 +25,11 @@ class FakeJudge:
         self.asked: list[tuple[tuple[bytes, ...], bytes, datetime]] = []
         self.ends: dict[bytes, datetime] = {}
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> str | None:
+    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
         self.asked.append((certificates, client_ca, moment))
         if certificates[0] in self.ends and self.ends[certificates[0]] < moment:
-            return "expired"
-        return None if client_ca in certificates else f"not of {client_ca.decode()}"
+            return ChainFault("expired", True)
+        return None if client_ca in certificates else ChainFault(f"not of {client_ca.decode()}", False)
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
         end = self.ends.get(certificates[0])
@@ -41,7 +42,7 @@ class Bench:
     def __init__(self) -> None:
         self.judge = FakeJudge()
         self.cut: list[tuple[int, str]] = []
-        self.certificates = Certificates(self.judge, lambda c, reason: self.cut.append((c, reason)))
+        self.certificates = Certificates(self.judge, lambda c, fault: self.cut.append((c, fault.reason)))
         self.now = 0.0
         self.pass_time(0)
         self.certificates.set_authorities({NETWORK: CA, OTHER: CA})
@@ -146,12 +147,13 @@ def test_the_real_judge() -> None:
     now = datetime.now(UTC)
     assert check_chain((der,), ours.certificate, now) is None
     assert check_chain((der,), theirs.certificate + ours.certificate, now) is None
-    assert check_chain((der,), theirs.certificate, now) == (
-        "client certificate: unable to get local issuer certificate"
+    assert check_chain((der,), theirs.certificate, now) == ChainFault(
+        "client certificate: unable to get local issuer certificate", False
     )
     end = next_expiry((der,), ours.certificate, now)
     assert end is not None and now < end < now + timedelta(days=31)
-    assert check_chain((der,), ours.certificate, end + timedelta(seconds=1)) == (
-        "client certificate: certificate has expired"
+    late = end + timedelta(seconds=1)
+    assert check_chain((der,), ours.certificate, late) == ChainFault(
+        f"client certificate has expired at {end:%Y-%m-%dT%H:%M:%SZ}; the hub's clock says {late:%Y-%m-%dT%H:%M}Z", True
     )
     assert next_expiry((der,), ours.certificate, now + timedelta(days=61)) is None

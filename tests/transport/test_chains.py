@@ -1,0 +1,279 @@
+"""Certificate chains: one rule for both sides, whatever is wrong with time told as such, and how large they may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.engine import (
+    Closed,
+    CloseKind,
+    Connected,
+    EngineEvent,
+    HandshakeRefused,
+    Limits,
+    ServerIdentity,
+    ServerPolicy,
+)
+from spnhub.transport.pem import CHAIN_LIMIT, chain_size, load_chain
+from tests.support.engine_pair import Credentials, EnginePair, Kit
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+UNKNOWN_CA, BAD, EXPIRED = 48, 42, 45
+
+
+@dataclass(frozen=True)
+class Node:
+    """A certificate with its key, and who issued it."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+
+def make(
+    name: str,
+    issuer: Node | None = None,
+    *,
+    ca: bool = True,
+    begin: datetime = NOW - 24 * HOUR,
+    end: datetime = NOW + 24 * HOUR,
+    names: tuple[str, ...] = ("hub.test",),
+    padding: int = 0,
+) -> Node:
+    """A certificate; ``issuer`` None: self-signed. ``padding``: bytes of an extension that nobody reads."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if issuer is None else issuer.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if not ca:
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    if padding:
+        unread = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), bytes(padding))
+        builder = builder.add_extension(unread, critical=False)
+    signer = key if issuer is None else issuer.key
+    return Node(builder.sign(signer, hashes.SHA256()), key)
+
+
+@cache
+def nodes() -> dict[str, Node]:
+    """What the tables are made of."""
+    root = make("root")
+    intermediate = make("intermediate", root)
+    issuing = make("issuing", intermediate)
+    past = make("past", root, end=NOW - HOUR)
+    coming = make("coming", root, begin=NOW + HOUR)
+    return {
+        "root": root,
+        "intermediate": intermediate,
+        "issuing": issuing,
+        "leaf": make("leaf", issuing, ca=False),
+        "self": make("self", ca=False),
+        "past": past,
+        "of past": make("leaf", past, ca=False),
+        "coming": coming,
+        "of coming": make("leaf", coming, ca=False),
+        "expired": make("leaf", issuing, ca=False, end=NOW - HOUR),
+        "early": make("leaf", issuing, ca=False, begin=NOW + HOUR),
+        "stranger": make("stranger"),
+        "of no ca": make("leaf", make("leaf", issuing, ca=False), ca=False),
+    }
+
+
+TABLE: list[tuple[str, str, int | None]] = [
+    # what is presented, leaf first; what is trusted; the alert
+    ("leaf issuing intermediate", "root", None),
+    ("leaf issuing intermediate root", "root", None),
+    ("leaf intermediate issuing", "root", None),
+    ("leaf issuing intermediate", "root intermediate issuing", None),
+    # Partial chains: any that is given is an anchor.
+    ("leaf issuing intermediate", "intermediate", None),
+    ("leaf issuing intermediate", "issuing", None),
+    ("leaf", "issuing", None),
+    ("leaf", "issuing intermediate", None),
+    ("leaf", "issuing intermediate root", None),
+    ("leaf", "leaf", None),
+    ("self", "self", None),
+    ("self", "stranger self", None),
+    # Something is missing, or somebody else's.
+    ("leaf", "root", UNKNOWN_CA),
+    ("leaf issuing", "root", UNKNOWN_CA),
+    ("leaf", "intermediate", UNKNOWN_CA),
+    ("leaf issuing intermediate", "stranger", UNKNOWN_CA),
+    ("leaf issuing intermediate root", "stranger", UNKNOWN_CA),
+    ("self", "root", UNKNOWN_CA),
+    ("leaf", "self", UNKNOWN_CA),
+    # Time: of the leaf, of an issuer, of the anchor.
+    ("expired issuing intermediate", "root", EXPIRED),
+    ("early issuing intermediate", "root", EXPIRED),
+    ("expired", "expired", EXPIRED),
+    ("of past past", "root", EXPIRED),
+    ("of coming coming", "root", EXPIRED),
+    ("of past", "past", EXPIRED),
+    # What is wrong for good is told first.
+    ("expired issuing intermediate", "stranger", UNKNOWN_CA),
+    ("expired", "root", UNKNOWN_CA),
+    ("of past past", "stranger", UNKNOWN_CA),
+]
+
+
+def pems(text: str) -> bytes:
+    """The certificates that a row of the table names."""
+    known = nodes()
+    words, found = text.replace("of past", "of_past").replace("of coming", "of_coming").split(), b""
+    for word in words:
+        found += known[word.replace("_", " ")].pem
+    return found
+
+
+def key_of(text: str) -> bytes:
+    """The key of the first of them."""
+    known = nodes()
+    return known[next(name for name in sorted(known, key=len, reverse=True) if text.startswith(name))].key_pem
+
+
+def shake_hands(
+    server: Credentials, client: Credentials, client_ca: bytes, trust: bytes, *, server_name: str = "hub.test"
+) -> tuple[list[EngineEvent], list[EngineEvent], EnginePair]:
+    """What the client and the hub had to say, and where it was said."""
+
+    def engine(limits: Limits, *, reset_key: bytes | None = None) -> AioquicEngine:
+        return AioquicEngine(limits, lambda: NOW, reset_key)
+
+    pair = EnginePair(Kit("aioquic", engine, server, client, client, client_ca, trust))
+    pair.server.engine.set_policy(
+        ServerPolicy({server_name: ServerIdentity(server.chain, server.key, client_ca, ("spn/1",))})
+    )
+    pair.begin(server_name=server_name)
+    kinds = (Connected, Closed, HandshakeRefused)
+    pair.run_until(lambda: any(isinstance(event, kinds) for event in pair.server.events), 30.0)
+    pair.run_for(1.0)
+    return pair.client.events, pair.server.events, pair
+
+
+@cache
+def good() -> tuple[Credentials, bytes]:
+    """Credentials that the other side's anchors accept."""
+    return Credentials(pems("leaf issuing intermediate"), key_of("leaf")), pems("root")
+
+
+@pytest.mark.parametrize(("presented", "trusted", "alert"), TABLE)
+def test_both_sides_have_the_same_rule(presented: str, trusted: str, alert: int | None) -> None:
+    """A hub judges a client's chain as a client judges a hub's."""
+    mine, anchors = Credentials(pems(presented), key_of(presented)), pems(trusted)
+    other, root = good()
+    client, server, _ = shake_hands(server=other, client=mine, client_ca=anchors, trust=root)
+    refused = [event.alert for event in server if isinstance(event, HandshakeRefused)]
+    assert refused == ([] if alert is None else [alert])
+    # A chain takes several datagrams: what comes after the refusal completes nothing.
+    assert any(isinstance(event, Connected) for event in server) is (alert is None)
+    closed = [(event.kind, event.code) for event in client if isinstance(event, Closed)]
+    assert closed == ([] if alert is None else [(CloseKind.PEER_TRANSPORT, 0x100 + alert)])
+
+    client, server, _ = shake_hands(server=mine, client=other, client_ca=root, trust=anchors)
+    closed = [(event.kind, event.code) for event in client if isinstance(event, Closed)]
+    assert closed == ([] if alert is None else [(CloseKind.VIOLATION, 0x100 + alert)])
+    refused = [event.alert for event in server if isinstance(event, HandshakeRefused)]
+    assert refused == ([] if alert is None else [alert])
+
+
+def test_a_wrong_name_is_told_before_a_wrong_time() -> None:
+    """Waiting wouldn't help."""
+    other, root = good()
+    expired = Credentials(pems("expired issuing intermediate"), key_of("expired"))
+    client, _, _ = shake_hands(expired, other, root, root, server_name="other.test")
+    closed = [event for event in client if isinstance(event, Closed)]
+    assert [event.code for event in closed] == [0x100 + BAD]
+    assert closed[0].reason == "hub certificate does not cover other.test, but hub.test"
+
+
+def test_whose_certificate_and_whose_clock() -> None:
+    """The reason has the dates, and the clock that judged."""
+    other, root = good()
+    for presented, said in (
+        ("expired issuing intermediate", "has expired at 2030-01-01T11:00:00Z"),
+        ("early issuing intermediate", "is not valid before 2030-01-01T13:00:00Z"),
+    ):
+        mine = Credentials(pems(presented), key_of(presented))
+        client, server, _ = shake_hands(mine, other, root, root)
+        reasons = [event.reason for event in client if isinstance(event, Closed)]
+        assert reasons == [f"hub certificate {said}; the clock here says 2030-01-01T12:00Z"]
+        client, server, _ = shake_hands(other, mine, root, root)
+        reasons = [event.reason for event in server if isinstance(event, HandshakeRefused)]
+        assert reasons == [f"client certificate {said}; the hub's clock says 2030-01-01T12:00Z"]
+        assert [event.reason for event in client if isinstance(event, Closed)] == reasons
+    mine = Credentials(pems("of past past"), key_of("of past"))
+    client, _, _ = shake_hands(mine, other, root, root)
+    reasons = [event.reason for event in client if isinstance(event, Closed)]
+    assert reasons[0].startswith("hub certificate's issuer CN=past has expired at")
+
+
+def padded(size: int) -> tuple[Credentials, bytes]:
+    """A chain of two that takes ``size`` bytes in a handshake, and its root."""
+    issuer = make("issuer")
+
+    def presented(padding: int) -> tuple[Node, bytes]:
+        leaf = make("leaf", issuer, ca=False, padding=padding)
+        return leaf, leaf.pem + issuer.pem
+
+    padding = size - 1200
+    for _ in range(20):
+        leaf, chain = presented(padding)
+        difference = size - chain_size(load_chain(chain, ""))
+        if not difference:
+            return Credentials(chain, leaf.key_pem), issuer.pem
+        # A signature's length varies by two.
+        padding += difference
+    raise AssertionError("no chain of that size")
+
+
+@pytest.mark.parametrize("size", [15_000, 16_384, 17_000, 40_000, CHAIN_LIMIT])
+def test_large_chains_work_on_both_sides(size: int) -> None:
+    """Up to the bound that is stated, beside each other."""
+    large, root = padded(size)
+    client, server, pair = shake_hands(large, large, root, root)
+    assert [type(event) for event in client] == [Connected]
+    assert [type(event) for event in server] == [Connected]
+    assert pair.clock.now() < 5.0
+
+
+def test_many_names_and_many_issuers() -> None:
+    """700 names, and eleven certificates in a row: what was reported."""
+    issuers = [make("issuer 0")]
+    for number in range(1, 10):
+        issuers.append(make(f"issuer {number}", issuers[-1], padding=900))
+    names = ("hub.test", *(f"service-{number:04}.customers.example.com" for number in range(700)))
+    leaf = make("leaf", issuers[-1], ca=False, names=names)
+    large = Credentials(b"".join(one.pem for one in (leaf, *reversed(issuers))), leaf.key_pem)
+    client, server, _ = shake_hands(large, large, issuers[0].pem, issuers[0].pem)
+    assert [type(event) for event in (*client, *server)] == [Connected, Connected]

@@ -1,0 +1,216 @@
+"""Whether a certificate chain is to be believed: one rule for the hub's judgement of clients and for theirs of it.
+
+Any certificate that was given to be trusted is an anchor, also an intermediate one or the leaf itself
+(X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say whom to accept, and needn't go up to a root. Every certificate
+of the chain, its anchor included, must be valid at the moment. What is wrong for good (issuer, name, usage) is told
+before what time may heal (D-36), with the certificate's dates and the clock that judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import service_identity
+from aioquic import tls
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import crypto
+from service_identity import cryptography as names
+
+from spnhub.transport.engine import ChainFault
+from spnhub.transport.pem import load_chain
+
+__all__ = [
+    "AlertUnknownCa",
+    "Anchors",
+    "anchors_of",
+    "check_chain",
+    "next_expiry",
+    "subject_of",
+    "verify_client",
+    "verify_server",
+]
+
+Anchors = tuple[crypto.X509, ...]
+
+# OpenSSL's verification results (X509_V_ERR_…) and the alerts that it sends for them itself.
+_DATE_ERRORS: Final = frozenset({9, 10})  # not yet valid, expired
+_ISSUER_ERRORS: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer found, self-signed, untrusted
+_NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
+
+
+class AlertUnknownCa(tls.Alert):
+    """RFC 8446 section 6.2."""
+
+    description = tls.AlertDescription.unknown_ca
+
+
+def subject_of(certificate: x509.Certificate) -> str | None:
+    """The Subject as an RFC 4514 string (D-2); None if it can't be read."""
+    try:
+        return certificate.subject.rfc4514_string()
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def anchors_of(pem: bytes, what: str) -> Anchors:
+    """What chains may end at. Parsed once: bundles of a system hold some 150.
+
+    :raises ValueError: none, or one that can't be used; the message begins with ``what``.
+    """
+    return tuple(crypto.X509.from_cryptography(one) for one in load_chain(pem, what))
+
+
+def verify_client(
+    certificate: x509.Certificate, chain: Sequence[x509.Certificate], anchors: Anchors, moment: datetime
+) -> None:
+    """Verify a client's chain, as the hub does.
+
+    :param moment: aware.
+    :raises aioquic.tls.Alert: the alert to send, with a message that says what is wrong.
+    """
+    expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
+    _check_usage(certificate)
+    if expired is not None:
+        raise expired
+
+
+def verify_server(
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    anchors: Anchors,
+    server_name: str,
+    moment: datetime,
+) -> None:
+    """Verify a hub's chain and name, as a client does.
+
+    :param moment: aware.
+    :raises aioquic.tls.Alert: the alert to send, with a message that says what is wrong.
+    """
+    expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
+    _check_name(certificate, server_name)
+    if expired is not None:
+        raise expired
+
+
+def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> ChainFault | None:
+    """Why a client's chain is no longer accepted: what the handshake judges, judged again (D-30).
+
+    :param certificates: as presented, DER, leaf first (:attr:`spnhub.transport.engine.Connected.certificates`).
+    :param client_ca: PEM (:attr:`spnhub.transport.engine.ServerIdentity.client_ca`).
+    :param moment: aware.
+    :returns: the reason; None: it is accepted.
+    """
+    leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
+    try:
+        verify_client(leaf, chain, anchors_of(client_ca, "client CA"), moment)
+    except tls.Alert as alert:
+        return ChainFault(str(alert), isinstance(alert, tls.AlertCertificateExpired))
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _expiries(pem: bytes) -> tuple[datetime, ...]:
+    return tuple(one.not_valid_after_utc for one in load_chain(pem, "client CA"))
+
+
+def next_expiry(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> datetime | None:
+    """When the next of these certificates, CAs included, expires after ``moment``: worth another check then."""
+    ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
+    return min((end for end in (*ends, *_expiries(client_ca)) if end > moment), default=None)
+
+
+def _verify(
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    anchors: Anchors,
+    moment: datetime,
+    what: str,
+    clock: str,
+) -> tls.Alert | None:
+    """Verify the chain; what time may heal is given back, to be raised if nothing worse is found."""
+    leaf = crypto.X509.from_cryptography(certificate)
+    others = [crypto.X509.from_cryptography(one) for one in chain]
+    at_all = False
+    while True:
+        store = crypto.X509Store()
+        for anchor in anchors:
+            store.add_cert(anchor)
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | (_NO_CHECK_TIME if at_all else 0))
+        store.set_time(moment.astimezone(UTC).replace(tzinfo=None))
+        context = crypto.X509StoreContext(store, leaf, others)
+        try:
+            if not at_all:
+                context.verify_certificate()
+                return None
+            verified = context.get_verified_chain()
+        except crypto.X509StoreContextError as exc:
+            code, depth, message = exc.errors
+            if code in _DATE_ERRORS and not at_all:
+                # Would it do at any time at all?
+                at_all = True
+                continue
+            text = f"{what}{'' if depth == 0 else ' chain'}: {message}"
+            raise (AlertUnknownCa if code in _ISSUER_ERRORS else tls.AlertBadCertificate)(text) from exc
+        return tls.AlertCertificateExpired(_dates(verified, moment, what, clock))
+
+
+def _dates(verified: Sequence[crypto.X509], moment: datetime, what: str, clock: str) -> str:
+    """Which certificate of a chain isn't valid at the moment, and by which clock; the nearest to the leaf."""
+    for depth, one in enumerate(verified):
+        certificate = one.to_cryptography()
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if begin <= moment <= end:
+            continue
+        which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
+        dates = f"is not valid before {_text(begin)}" if moment < begin else f"has expired at {_text(end)}"
+        return f"{which} {dates}; {clock} says {_text(moment)[:16]}Z"
+    return f"{what} is not valid at {_text(moment)}, by {clock}"
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _check_name(certificate: x509.Certificate, server_name: str) -> None:
+    try:
+        names.verify_certificate_hostname(certificate, server_name)
+    except ValueError as exc:
+        # Extensions are parsed when they are looked at.
+        raise tls.AlertBadCertificate("hub certificate: extensions can't be read") from exc
+    except (service_identity.CertificateError, service_identity.VerificationError) as exc:
+        raise tls.AlertBadCertificate(
+            f"hub certificate does not cover {server_name}, but {_covered(certificate)}"
+        ) from exc
+
+
+def _covered(certificate: x509.Certificate) -> str:
+    """The names of a certificate, some of them."""
+    found = _extension(certificate, x509.SubjectAlternativeName)
+    dns: list[str] = [] if found is None else found.get_values_for_type(x509.DNSName)
+    more = f" and {len(dns) - 3} more" if len(dns) > 3 else ""
+    return (", ".join(dns[:3]) + more) if dns else "no DNS name"
+
+
+def _check_usage(certificate: x509.Certificate) -> None:
+    try:
+        extended = _extension(certificate, x509.ExtendedKeyUsage)
+        usage = _extension(certificate, x509.KeyUsage)
+    except ValueError as exc:
+        raise tls.AlertBadCertificate("client certificate: extensions can't be read") from exc
+    allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if extended is not None and allowed.isdisjoint(extended):
+        raise tls.AlertUnsupportedCertificate("client certificate: extended key usage does not allow clientAuth")
+    if usage is not None and not usage.digital_signature:
+        raise tls.AlertUnsupportedCertificate("client certificate: key usage does not allow digitalSignature")
+
+
+def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

@@ -1,0 +1,128 @@
+"""PEM as people hand it over: read in whatever layout it survived, refused when something of it is missing.
+
+Environment files, YAML, JSON, Windows editors and shells change line ends, add blanks, quotes or a BOM, or write a line
+end as the two characters backslash and n. None of that can occur inside base64, so it is undone here, once for the
+hub's inventory, the agents and the library. Text around the blocks is ignored. Messages never quote: it may be a key.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+__all__ = ["CHAIN_LIMIT", "PrivateKey", "canonical", "chain_fault", "chain_size", "holds_pem", "load_chain", "load_key"]
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+CHAIN_LIMIT: Final = 65_536
+"""Bytes of a chain that is presented, as :func:`chain_size` counts. It is read before anybody has been verified, so it
+bounds what a handshake of an outsider may hold."""
+_PER_CERTIFICATE: Final = 5
+"""Bytes of lengths around each certificate (RFC 8446 section 4.4.2)."""
+
+_BEGIN: Final = "-----BEGIN "
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\+[nrt]")
+_NOISE: Final = re.compile(r"[\s\\\"'\ufeff\u200b\x00]+")
+_LINE: Final = 64
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+
+
+def holds_pem(value: str | bytes) -> bool:
+    """Whether a block of PEM begins in it: it is no path."""
+    return _BEGIN in _text(value)
+
+
+def canonical(pem: str | bytes) -> bytes:
+    """The blocks of ``pem``, in order, laid out as RFC 7468 has it; empty: there is none.
+
+    :raises ValueError: a block has no end, as in a file that is being written.
+    """
+    text = _text(pem)
+    blocks = []
+    for match in _BLOCK.finditer(text):
+        label, body = match[1], _ESCAPE.sub("\n", match[2])
+        if _BEGIN in body:
+            raise ValueError("a PEM block is cut short")
+        if ":" in body:
+            # Headers: an encrypted key of the old form, which is named as such by whoever reads it.
+            lines = [line.strip() for line in body.strip().splitlines()]
+        else:
+            data = _NOISE.sub("", body)
+            lines = [data[at : at + _LINE] for at in range(0, len(data), _LINE)]
+        blocks.append("\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")))
+    if len(blocks) != text.count(_BEGIN):
+        raise ValueError("a PEM block is cut short")
+    return "".join(blocks).encode()
+
+
+def load_chain(pem: str | bytes, what: str) -> list[x509.Certificate]:
+    """Certificates of a PEM text, each with a key that can be used.
+
+    :raises ValueError: none in it, or one that can't be read; the message begins with ``what``.
+    """
+    try:
+        text = canonical(pem)
+    except ValueError as exc:
+        raise ValueError(f"{what}: {exc}") from None
+    if b"-----BEGIN CERTIFICATE-----" not in text and b"-----BEGIN X509 CERTIFICATE-----" not in text:
+        raise ValueError(f"{what} is not a PEM certificate")
+    try:
+        chain = x509.load_pem_x509_certificates(text)
+        for certificate in chain:
+            # Parsed lazily: only a look shows that the key can be used.
+            certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        # The library's own words may quote the text or fill pages.
+        raise ValueError(f"{what} holds a PEM certificate that can't be parsed") from None
+    return chain
+
+
+def load_key(pem: str | bytes, what: str) -> PrivateKey:
+    """A private key that TLS 1.3 can sign with.
+
+    :raises ValueError: the message begins with ``what`` and never quotes the key.
+    """
+    try:
+        text = canonical(pem)
+    except ValueError as exc:
+        raise ValueError(f"{what}: {exc}") from None
+    try:
+        key = load_pem_private_key(text, None)
+    except TypeError:
+        raise ValueError(f"{what} is an encrypted private key; give it without a password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{what} is not a PEM private key") from None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
+        raise ValueError(
+            f"{what} is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)"
+        )
+    if not isinstance(key, PrivateKey):
+        raise ValueError(f"{what} is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
+    return key
+
+
+def chain_size(chain: Iterable[x509.Certificate]) -> int:
+    """Bytes that a chain takes in a handshake."""
+    return sum(len(certificate.public_bytes(Encoding.DER)) + _PER_CERTIFICATE for certificate in chain)
+
+
+def chain_fault(chain: Iterable[x509.Certificate]) -> str | None:
+    """Why a chain is too large to be presented; None: it isn't."""
+    size = chain_size(chain)
+    return f"the chain takes {size} bytes in a handshake; at most {CHAIN_LIMIT} do" if size > CHAIN_LIMIT else None
+
+
+def _text(value: str | bytes) -> str:
+    if isinstance(value, str):
+        return value
+    if value.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return value.decode("utf-16", "replace")
+    return value.decode("utf-8", "replace")
