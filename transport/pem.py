@@ -17,7 +17,16 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-__all__ = ["CHAIN_LIMIT", "PrivateKey", "canonical", "chain_fault", "chain_size", "holds_pem", "load_chain", "load_key"]
+__all__ = [
+    "CHAIN_LIMIT",
+    "PrivateKey",
+    "canonical",
+    "chain_size",
+    "holds_pem",
+    "load_chain",
+    "load_key",
+    "load_presented",
+]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -43,14 +52,14 @@ def holds_pem(value: str | bytes) -> bool:
 def canonical(pem: str | bytes) -> bytes:
     """The blocks of ``pem``, in order, laid out as RFC 7468 has it; empty: there is none.
 
-    :raises ValueError: a block has no end, as in a file that is being written.
+    :raises ValueError: a block has no end, as in a file that is being written. The message lacks its subject.
     """
     text = _text(pem)
     blocks = []
     for match in _BLOCK.finditer(text):
         label, body = match[1], _ESCAPE.sub("\n", match[2])
         if _BEGIN in body:
-            raise ValueError("a PEM block is cut short")
+            raise ValueError("holds a PEM block that is cut short")
         if ":" in body:
             # Headers: an encrypted key of the old form, which is named as such by whoever reads it.
             lines = [line.strip() for line in body.strip().splitlines()]
@@ -59,21 +68,18 @@ def canonical(pem: str | bytes) -> bytes:
             lines = [data[at : at + _LINE] for at in range(0, len(data), _LINE)]
         blocks.append("\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")))
     if len(blocks) != text.count(_BEGIN):
-        raise ValueError("a PEM block is cut short")
+        raise ValueError("holds a PEM block that is cut short")
     return "".join(blocks).encode()
 
 
-def load_chain(pem: str | bytes, what: str) -> list[x509.Certificate]:
+def load_chain(pem: str | bytes) -> list[x509.Certificate]:
     """Certificates of a PEM text, each with a key that can be used.
 
-    :raises ValueError: none in it, or one that can't be read; the message begins with ``what``.
+    :raises ValueError: none in it, or one that can't be read. The message lacks its subject.
     """
-    try:
-        text = canonical(pem)
-    except ValueError as exc:
-        raise ValueError(f"{what}: {exc}") from None
+    text = canonical(pem)
     if b"-----BEGIN CERTIFICATE-----" not in text and b"-----BEGIN X509 CERTIFICATE-----" not in text:
-        raise ValueError(f"{what} is not a PEM certificate")
+        raise ValueError("is not a PEM certificate")
     try:
         chain = x509.load_pem_x509_certificates(text)
         for certificate in chain:
@@ -81,31 +87,26 @@ def load_chain(pem: str | bytes, what: str) -> list[x509.Certificate]:
             certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         # The library's own words may quote the text or fill pages.
-        raise ValueError(f"{what} holds a PEM certificate that can't be parsed") from None
+        raise ValueError("holds a PEM certificate that can't be parsed") from None
     return chain
 
 
-def load_key(pem: str | bytes, what: str) -> PrivateKey:
+def load_key(pem: str | bytes) -> PrivateKey:
     """A private key that TLS 1.3 can sign with.
 
-    :raises ValueError: the message begins with ``what`` and never quotes the key.
+    :raises ValueError: it can't. The message lacks its subject, and never quotes the key.
     """
-    try:
-        text = canonical(pem)
-    except ValueError as exc:
-        raise ValueError(f"{what}: {exc}") from None
+    text = canonical(pem)
     try:
         key = load_pem_private_key(text, None)
     except TypeError:
-        raise ValueError(f"{what} is an encrypted private key; give it without a password") from None
+        raise ValueError("is an encrypted private key") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{what} is not a PEM private key") from None
+        raise ValueError("is not a PEM private key") from None
     if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
-        raise ValueError(
-            f"{what} is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)"
-        )
+        raise ValueError(f"is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)")
     if not isinstance(key, PrivateKey):
-        raise ValueError(f"{what} is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
+        raise ValueError("is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
     return key
 
 
@@ -114,10 +115,15 @@ def chain_size(chain: Iterable[x509.Certificate]) -> int:
     return sum(len(certificate.public_bytes(Encoding.DER)) + _PER_CERTIFICATE for certificate in chain)
 
 
-def chain_fault(chain: Iterable[x509.Certificate]) -> str | None:
-    """Why a chain is too large to be presented; None: it isn't."""
-    size = chain_size(chain)
-    return f"the chain takes {size} bytes in a handshake; at most {CHAIN_LIMIT} do" if size > CHAIN_LIMIT else None
+def load_presented(pem: str | bytes) -> list[x509.Certificate]:
+    """The same as :func:`load_chain`, of a chain that is to be presented.
+
+    :raises ValueError: it can't be. The message lacks its subject.
+    """
+    chain = load_chain(pem)
+    if (size := chain_size(chain)) > CHAIN_LIMIT:
+        raise ValueError(f"takes {size} bytes in a handshake with its chain; the bound is {CHAIN_LIMIT}")
+    return chain
 
 
 def _text(value: str | bytes) -> str:

@@ -249,7 +249,7 @@ def padded(size: int) -> tuple[Credentials, bytes]:
     padding = size - 1200
     for _ in range(20):
         leaf, chain = presented(padding)
-        difference = size - chain_size(load_chain(chain, ""))
+        difference = size - chain_size(load_chain(chain))
         if not difference:
             return Credentials(chain, leaf.key_pem), issuer.pem
         # A signature's length varies by two.

@@ -22,7 +22,7 @@ from cryptography import x509
 
 from spnhub.transport.aioquic_engine.verify import Anchors, anchors_of, verify_client, verify_server
 from spnhub.transport.engine import ServerIdentity
-from spnhub.transport.pem import PrivateKey, chain_fault, chain_size, load_chain, load_key
+from spnhub.transport.pem import PrivateKey, chain_size, load_key, load_presented
 
 __all__ = ["ClientContext", "Identity", "ServerContext", "load_pair", "parse_identity"]
 
@@ -73,11 +73,15 @@ def load_pair(
 
     :raises ValueError: they can't be used; the message names which, as it was called.
     """
-    chain, key = load_chain(certificate_chain, certificate_name), load_key(private_key, key_name)
+    what = certificate_name
+    try:
+        chain = load_presented(certificate_chain)
+        what = key_name
+        key = load_key(private_key)
+    except ValueError as exc:
+        raise ValueError(f"{what} {exc}") from exc
     if key.public_key() != chain[0].public_key():
         raise ValueError(f"{key_name} does not belong to the {certificate_name}")
-    if (fault := chain_fault(chain)) is not None:
-        raise ValueError(f"{certificate_name}: {fault}")
     return chain, key
 
 

@@ -62,7 +62,10 @@ def anchors_of(pem: bytes, what: str) -> Anchors:
 
     :raises ValueError: none, or one that can't be used; the message begins with ``what``.
     """
-    return tuple(crypto.X509.from_cryptography(one) for one in load_chain(pem, what))
+    try:
+        return tuple(crypto.X509.from_cryptography(one) for one in load_chain(pem))
+    except ValueError as exc:
+        raise ValueError(f"{what} {exc}") from exc
 
 
 def verify_client(
@@ -115,7 +118,7 @@ def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetim
 
 @lru_cache(maxsize=1024)
 def _expiries(pem: bytes) -> tuple[datetime, ...]:
-    return tuple(one.not_valid_after_utc for one in load_chain(pem, "client CA"))
+    return tuple(one.not_valid_after_utc for one in load_chain(pem))
 
 
 def next_expiry(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> datetime | None:

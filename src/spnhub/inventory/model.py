@@ -95,6 +95,7 @@ Text = Annotated[str, StringConstraints(strict=True)]
 NonEmpty = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Name = Annotated[Text, AfterValidator(_name)]
 Certificates = Annotated[Text, AfterValidator(pem.check_certificates)]
+PresentedCertificates = Annotated[Text, AfterValidator(pem.check_presented)]
 PrivateKey = Annotated[Text, AfterValidator(pem.check_key)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Cron = Annotated[Text, AfterValidator(_cron)]
@@ -152,7 +153,7 @@ class Hub(_Object):
     title: Text
     fqdn: Annotated[Text, AfterValidator(_fqdn)]
     """Lower case, without a final dot."""
-    server_cert: Certificates
+    server_cert: PresentedCertificates
     """PEM: the server's certificate, then intermediate ones."""
     server_cert_key: PrivateKey = Field(repr=False)
     description: Text | None = None

@@ -1,42 +1,48 @@
 """Judges the PEM texts of an inventory, so that what passes here can be served.
 
-Counterparts: :mod:`spnhub.inventory.model` calls these for its fields; the engine takes the result as
-:class:`spnhub.transport.engine.ServerIdentity`. Messages never quote the text: it may be a key.
+How PEM is read is the affair of :mod:`spnhub.transport.pem`. Counterparts: :mod:`spnhub.inventory.model` calls these
+for its fields; the engine takes the result as :class:`spnhub.transport.engine.ServerIdentity`. Messages never quote the
+text: it may be a key.
 """
 
 from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-__all__ = ["check_certificates", "check_key", "doubts", "fingerprint", "matches"]
+from spnhub.transport.pem import PrivateKey, canonical, load_chain, load_key, load_presented
 
-_ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+__all__ = ["check_certificates", "check_key", "check_presented", "doubts", "fingerprint", "matches"]
 
 
 def check_certificates(text: str) -> str:
-    """Check that ``text`` holds one or more certificates, and give it back.
+    """Check that ``text`` holds one or more certificates, and give it back in the usual layout.
 
     :raises ValueError: it doesn't.
     """
     _certificates(text)
-    return text
+    return canonical(text).decode()
+
+
+def check_presented(text: str) -> str:
+    """The same of a chain that a hub presents, which has a bound.
+
+    :raises ValueError: it can't be presented.
+    """
+    load_presented(text)
+    return canonical(text).decode()
 
 
 def check_key(text: str) -> str:
-    """Check that ``text`` is a private key that TLS 1.3 servers can sign with here, and give it back.
+    """Check that ``text`` is a private key that TLS 1.3 servers can sign with here; give it back in the usual layout.
 
     :raises ValueError: it isn't.
     """
     _key(text)
-    return text
+    return canonical(text).decode()
 
 
 def matches(key: str, certificates: str) -> bool:
@@ -73,28 +79,8 @@ def doubts(certificates: str, fqdn: str, now: datetime) -> list[str]:
 
 
 def _certificates(text: str) -> list[x509.Certificate]:
-    if "-----BEGIN CERTIFICATE-----" not in text:
-        raise ValueError("is not a PEM certificate")
-    try:
-        certificates = x509.load_pem_x509_certificates(text.encode())
-        for certificate in certificates:
-            # Parsed lazily: only a look shows that the key can be used.
-            certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        # The library's own words may quote the text or fill pages.
-        raise ValueError("holds a PEM certificate that can't be parsed") from None
-    return certificates
+    return load_chain(text)
 
 
-def _key(text: str) -> _ServerKey:
-    try:
-        key = serialization.load_pem_private_key(text.encode(), password=None)
-    except TypeError:
-        raise ValueError("is an encrypted private key") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("is not a PEM private key") from None
-    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
-        raise ValueError(f"is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)")
-    if not isinstance(key, _ServerKey):
-        raise ValueError("is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
-    return key
+def _key(text: str) -> PrivateKey:
+    return load_key(text)
