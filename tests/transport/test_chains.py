@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import pytest
+from aioquic import tls
+from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnectionError, QuicReceiveContext
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -277,3 +280,55 @@ def test_many_names_and_many_issuers() -> None:
     large = Credentials(b"".join(one.pem for one in (leaf, *reversed(issuers))), leaf.key_pem)
     client, server, _ = shake_hands(large, large, issuers[0].pem, issuers[0].pem)
     assert [type(event) for event in (*client, *server)] == [Connected, Connected]
+
+
+def test_beyond_the_bound() -> None:
+    """Who has such a chain is told which bound, before anything is sent."""
+    large, root = padded(CHAIN_LIMIT + 1)
+    other, _ = good()
+    message = "takes 65537 bytes in a handshake with its chain; the bound is 65536"
+    with pytest.raises(ValueError, match=f"certificate {message}"):
+        shake_hands(other, large, root, root)
+    with pytest.raises(ValueError, match=f"hub.test: server certificate {message}"):
+        shake_hands(large, other, root, root)
+
+
+def test_a_chain_beyond_the_bound_that_comes_nevertheless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From somebody else's program: the handshake ends with a reason for both, and no traceback."""
+    large, root = padded(2 * CHAIN_LIMIT)
+    other, others = good()
+    monkeypatch.setattr("spnhub.transport.pem.CHAIN_LIMIT", 10 * CHAIN_LIMIT)
+    client, server, _ = shake_hands(server=other, client=large, client_ca=root, trust=others)
+    reason = "a handshake message is larger than 73728 bytes; a certificate chain may take 65536"
+    refused = [(event.alert, event.reason) for event in server if isinstance(event, HandshakeRefused)]
+    assert refused == [(None, reason)]
+    closed = [(event.kind, event.code, event.reason) for event in client if isinstance(event, Closed)]
+    assert closed == [(CloseKind.PEER_TRANSPORT, 0x0D, reason)]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "bound"),
+    [(tls.Epoch.INITIAL, 16_384), (tls.Epoch.HANDSHAKE, 73_728), (tls.Epoch.ONE_RTT, 16_384)],
+)
+def test_what_a_stranger_can_make_a_side_hold(epoch: tls.Epoch, bound: int) -> None:
+    """What has come behind a gap, and what is there of an incomplete message, count together."""
+    other, root = good()
+    _, _, pair = shake_hands(other, other, root, root)
+    engine = pair.server.engine
+    assert isinstance(engine, AioquicEngine)
+    (link,) = engine._links.values()
+    quic = link.quic
+    quic.tls._receive_buffer = bytes(1000)
+    taken = quic._crypto_streams[epoch].receiver.starting_offset()
+    for end, fits in ((bound - 1000, True), (bound - 999, False)):
+        frame = Buffer(capacity=64)
+        frame.push_uint_var(taken + end - 10)
+        frame.push_uint_var(10)
+        frame.push_bytes(bytes(10))
+        path = quic._network_paths[0]
+        context = QuicReceiveContext(epoch, b"", path, None, 0.0, 1)
+        if fits:
+            quic._handle_crypto_frame(context, 6, Buffer(data=frame.data))
+        else:
+            with pytest.raises(QuicConnectionError, match=f"larger than {bound} bytes"):
+                quic._handle_crypto_frame(context, 6, Buffer(data=frame.data))

@@ -43,14 +43,25 @@ def address(port: int) -> Address:
 
 def test_the_server_name_is_read_from_the_first_datagram() -> None:
     """SNI stands in the Initial packet, under keys that everybody can derive."""
-    assert peek_server_name(first_datagram("Realm-A.test")) == "realm-a.test"
-    assert peek_server_name(first_datagram(None)) is None
+    assert peek_server_name([first_datagram("Realm-A.test")]) == "realm-a.test"
+    assert peek_server_name([first_datagram(None)]) is None
+
+
+def test_a_client_hello_of_two_datagrams() -> None:
+    """One with a post-quantum key share takes two, which may come in any order, and again."""
+    protocols = ["spn/1", *(f"{number:0200}" for number in range(6))]
+    client = QuicConnection(configuration=QuicConfiguration(alpn_protocols=protocols, server_name="realm-a.test"))
+    client.connect(("192.0.2.1", 443), 0.0)
+    first, second = (data for data, _ in client.datagrams_to_send(0.0))
+    assert peek_server_name([first]) is None
+    assert peek_server_name([first, second]) == "realm-a.test"
+    assert peek_server_name([second, second, first]) == "realm-a.test"
 
 
 @given(st.binary(min_size=20, max_size=1300), st.booleans())
 def test_anything_else_has_no_name(data: bytes, initial: bool) -> None:
     """Garbage raises nothing."""
-    assert peek_server_name(b"\xc3\x00\x00\x00\x01\x08" + data if initial else data) is None
+    assert peek_server_name([b"\xc3\x00\x00\x00\x01\x08" + data if initial else data]) is None
 
 
 def initial(number: int) -> bytes:

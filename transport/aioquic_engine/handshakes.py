@@ -16,7 +16,7 @@ All queues are bounded. Whatever finds no place is dropped and counted, and the 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aioquic import tls
@@ -136,7 +136,7 @@ class HandshakeQueue:
         """Look into some arrivals and put each with its name; names that nobody ``known`` has share a queue."""
         for _ in range(min(PEEKS, len(self._unsorted))):
             waiting = self._unsorted.popleft()
-            name = next(filter(None, (peek_server_name(data) for data, _ in waiting.datagrams)), "")
+            name = peek_server_name(data for data, _ in waiting.datagrams) or ""
             self._sort(waiting, name if known(waiting.address, name) else "")
 
     def next(self, now: float) -> Waiting | None:
@@ -183,29 +183,33 @@ class HandshakeQueue:
         return waiting
 
 
-def peek_server_name(datagram: bytes) -> str | None:
-    """The SNI in a client's first datagram, lower case; None if it has none, or not in this datagram.
+def peek_server_name(datagrams: Iterable[bytes]) -> str | None:
+    """The SNI in a client's first datagrams, lower case; None if it has none, or not in these.
 
-    Initial packets are encrypted with keys that everybody can derive (RFC 9001 section 5.2).
+    A ClientHello with a post-quantum key share takes two. Initial packets are encrypted with keys that everybody can
+    derive (RFC 9001 section 5.2).
     """
-    try:
-        buffer = Buffer(data=datagram)
-        header = pull_quic_header(buffer, host_cid_length=8)
-        if header.version is None:
-            return None
-        crypto = CryptoPair()
-        crypto.setup_initial(cid=header.destination_cid, is_client=False, version=header.version)
-        _, payload, _ = crypto.decrypt_packet(datagram[: header.packet_length], buffer.tell(), 0)
-        hello = _crypto_data(payload)
-        return (tls.pull_client_hello(Buffer(data=hello)).server_name or "").lower().rstrip(".") or None
-    except (ValueError, CryptoError, BufferReadError, tls.Alert, AssertionError, KeyError):
-        # Anything may be in there. The handshake itself will say what is wrong with it.
-        return None
-
-
-def _crypto_data(payload: bytes) -> bytes:
-    """The first ClientHello bytes of an Initial packet, put together from its CRYPTO frames (any order)."""
     pieces: dict[int, bytes] = {}
+    for datagram in datagrams:
+        try:
+            buffer = Buffer(data=datagram)
+            header = pull_quic_header(buffer, host_cid_length=8)
+            if header.version is None:
+                return None
+            crypto = CryptoPair()
+            crypto.setup_initial(cid=header.destination_cid, is_client=False, version=header.version)
+            _, payload, _ = crypto.decrypt_packet(datagram[: header.packet_length], buffer.tell(), 0)
+            _collect(payload, pieces)
+            hello = _joined(pieces)
+            return (tls.pull_client_hello(Buffer(data=hello)).server_name or "").lower().rstrip(".") or None
+        except (ValueError, CryptoError, BufferReadError, tls.Alert, AssertionError, KeyError):
+            # Anything may be in there, or the rest in another. The handshake itself will say what is wrong with it.
+            continue
+    return None
+
+
+def _collect(payload: bytes, pieces: dict[int, bytes]) -> None:
+    """Take the CRYPTO frames of an Initial packet, by offset."""
     buffer = Buffer(data=payload)
     while not buffer.eof():
         kind = buffer.pull_uint_var()
@@ -216,7 +220,11 @@ def _crypto_data(payload: bytes) -> bytes:
             pull_ack_frame(buffer)
         elif kind not in (QuicFrameType.PADDING, QuicFrameType.PING):
             break
+
+
+def _joined(pieces: dict[int, bytes]) -> bytes:
+    """What they make together, from the beginning to the first gap."""
     data = b""
-    while (piece := pieces.pop(len(data), None)) is not None:
+    while piece := pieces.get(len(data), b""):
         data += piece
     return data
