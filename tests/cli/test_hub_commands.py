@@ -51,10 +51,13 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
     document = sound()
     del document["realms"][0]["hubs"][0]["services"][0]["provider"]
     document["realms"][1]["cacert"] = "none"
-    url = written(document, tmp_path).as_uri()
-    done = spnhub_command("check", environment={"SPNHUB_INVENTORY_URL": url})
+    path = written(document, tmp_path)
+    done = spnhub_command("check", environment={"SPNHUB_INVENTORY_URL": path.as_uri()})
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "service acme/tokyo/web: provider is missing\nrealm beta: cacert is not a PEM certificate\n"
+    assert done.stderr.splitlines() == [
+        f"{path}:1: service acme/tokyo/web: provider is missing",
+        f"{path}:1: realm beta: cacert is not a PEM certificate",
+    ]
 
 
 def test_serve_and_check_a_file(tmp_path: Path) -> None:

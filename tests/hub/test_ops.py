@@ -199,4 +199,5 @@ async def test_diff_of_a_faulty_inventory_names_the_faults(world: ReloadWorld) -
     world.change(lambda document: hub_of(document)["services"][0].pop("provider"))
     check = ("spnhub", "check", "-c", world.inventory_file.as_uri(), "--diff", "--ops", ops)
     status, out, errors = await run(*check)
-    assert (status, out, errors) == (2, "", "service acme/main/web: provider is missing\n")
+    assert (status, out) == (2, "")
+    assert errors == f"{world.inventory_file}:1: service acme/main/web: provider is missing\n"

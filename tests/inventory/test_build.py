@@ -19,7 +19,7 @@ from spnhub.events.model import from_datetime
 from spnhub.inventory import Fault, Inventory, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
 from spnhub.inventory.server import serving
-from spnhub.inventory.source import read_file
+from spnhub.inventory.source import RawHub, RawRealm, read_file
 from spnhub.transport.engine import ServerIdentity, ServerPolicy
 from tests.inventory.documents import Object, authority, hub, realm, server_credentials, service, sound, written
 
@@ -228,7 +228,7 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
     ),
     "realm with a bad name": (
         lambda acme: acme.__setitem__("name", "Acme_1"),
-        [Fault("realm Acme_1", "name", "does not match ^[a-z0-9][a-z0-9-]*$")],
+        [Fault("realm Acme_1", "name", "does not match ^[a-z0-9][a-z0-9-]*$: 'Acme_1'")],
     ),
     "realm with the reserved name": (
         lambda acme: acme.__setitem__("name", "master"),
@@ -236,7 +236,7 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
     ),
     "realm with a bad expiredAt": (
         lambda acme: acme.__setitem__("expiredAt", "next year"),
-        [Fault("realm acme", "expiredAt", "is not an ISO 8601 time")],
+        [Fault("realm acme", "expiredAt", "is not an ISO 8601 time: 'next year'")],
     ),
     "realm with disabled as text": (
         lambda acme: acme.__setitem__("disabled", "false"),
@@ -279,7 +279,7 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
     "hub with a port as text": (_tokyo("serverPort", "443"), [Fault(TOKYO, "serverPort", "is not a whole number")]),
     "hub with a name as address": (
         _tokyo("serverAddress", "localhost"),
-        [Fault(TOKYO, "serverAddress", "is not an IP address")],
+        [Fault(TOKYO, "serverAddress", "is not an IP address: 'localhost'")],
     ),
     "two hubs of one name": (
         lambda acme: acme["hubs"].append(hub("tokyo", "tokyo-2.acme.test")),
@@ -309,7 +309,11 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
     ),
     "service with a colon in its name": (
         _web("name", "web:1"),
-        [Fault("service acme/tokyo/web:1", "name", "is empty or holds a character that can't be part of a URN")],
+        [
+            Fault(
+                "service acme/tokyo/web:1", "name", "is empty or holds a character that can't be part of a URN: 'web:1'"
+            )
+        ],
     ),
     "two services of one name": (
         lambda acme: acme["hubs"][0]["services"].append(service("web", "other")),
@@ -441,14 +445,18 @@ def test_a_realm_cannot_take_another_realms_fqdn(tmp_path: Path) -> None:
     assert inventory.listening == (listening_beta(),)
 
 
-def test_unknown_and_null_fields_are_no_faults(tmp_path: Path) -> None:
-    """The API grows; null is the same as absent."""
+def test_unknown_and_null_fields_of_the_api_are_no_faults(tmp_path: Path) -> None:
+    """It grows; null is the same as absent. What is unknown is listed once, whatever has it."""
     document = sound()
     acme = document["realms"][0]
     acme |= {"colour": "blue", "expiredAt": None, "description": None}
     acme["hubs"][0] |= {"serverPort": None, "serverAddress": None, "tags": [], "urn": "x", "realm": "x"}
     acme["hubs"][0]["services"][0] |= {"singleton": None, "availabilityManagement": None, "next": {}}
-    assert built(document, tmp_path) == built(sound(), tmp_path)
+    acme["hubs"][0]["services"][1] |= {"next": 1, "no shape": {}}
+    raw = [RawRealm(one, [RawHub(each, each["services"]) for each in one["hubs"]]) for one in document["realms"]]
+    found = unmarked(build(raw, now=NOW))
+    assert found.unknown == ("realm.colour", "hub.tags", "service.next", "service.'no shape'")
+    assert replace(found, unknown=()) == built(sound(), tmp_path)
 
 
 def test_availability_management_has_every_field() -> None:

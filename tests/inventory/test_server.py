@@ -166,7 +166,7 @@ async def test_the_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
         path.write_text("{", encoding="utf-8")
         response = await client.get("/realms")
         assert (response.status_code, response.json()["code"]) == (500, 500)
-        assert response.json()["message"].startswith(f"{path}: is not JSON")
+        assert response.json()["message"].startswith(f"{path}:1: is not JSON")
 
         written(sound(), tmp_path, "next").replace(path)
         assert (await client.get("/realms/acme")).status_code == 200

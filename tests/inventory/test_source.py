@@ -18,6 +18,11 @@ from tests.inventory.documents import Object, hub, realm, service, sound, writte
 from tests.inventory.scripted import scripted
 from tests.system.sizes import report, sizes
 
+BOMB = "realms:\n- &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"- &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+"""Ten lines that hold a hundred million parts."""
+
 
 def api(document: Object, path: str) -> tuple[int, object]:
     """What a sound server answers for a document."""
@@ -137,6 +142,19 @@ async def test_the_token_is_sent(tmp_path: Path) -> None:
             await load_inventory(url)
 
 
+async def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    """The line; a byte order mark before UTF-8 is no fault."""
+    path = tmp_path / "x.yaml"
+    path.write_bytes("realms: []\n# 東京\n# Zürich".encode("utf-8-sig"))
+    assert (await load_inventory(path.as_uri())).faults == ()
+    path.write_bytes("realms: []\n# Zürich".encode("latin-1"))
+    with pytest.raises(InventoryError, match=r"x\.yaml:2: can't be read: it is not UTF-8"):
+        await load_inventory(path.as_uri())
+    path.write_bytes("realms: []".encode("utf-16"))
+    with pytest.raises(InventoryError, match=r"x\.yaml:1: can't be read: it is not UTF-8"):
+        await load_inventory(path.as_uri())
+
+
 @sizes("each", 10, 50)
 async def test_thousands_of_services_are_got_fast(tmp_path: Path, each: int) -> None:
     """200 hubs with 10 services each, or 50: 221 requests, over few connections."""
@@ -169,11 +187,20 @@ async def test_thousands_of_services_are_got_fast(tmp_path: Path, each: int) -> 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.json", "{", "is not JSON: Expecting property name enclosed in double quotes in line 1"),
-        ("x.yaml", "realms:\n  - [", "is not YAML: did not find expected node content in line 3"),
-        ("x.yaml", "realms: {}", "realms is missing or not an array"),
-        ("x.yaml", "", "realms is missing or not an array"),
-        ("x.yaml", "realms: !!python/object:os.system []", "is not YAML: could not determine a constructor"),
+        ("x.json", "{", ":1: is not JSON: Expecting property name enclosed in double quotes"),
+        ("x.json", '{"realms":\n NaN}', ": is not JSON: it holds NaN"),
+        ("x.json", "[" * 100_000, ": is nested too deeply"),
+        ("x.yaml", "realms:\n  - [", ":3: is not YAML: while parsing a flow node: did not find expected node content"),
+        ("x.yaml", "realms:\n\t- a", ":2: is not YAML: a tab stands where only blanks may"),
+        ("x.yaml", "realms: []\n---\nrealms: []", ":2: is not YAML: it holds more than one document"),
+        ("x.yaml", "realms:\n- \x07", ":2: is not YAML: it holds U+0007"),
+        ("x.yaml", "realms: &a [*a]", ":1: is part of itself"),
+        ("x.yaml", "realms: *a", ":1: is not YAML: found undefined alias"),
+        ("x.yaml", BOMB, ":2: aliases repeat more than 100000 parts"),
+        ("x.yaml", "realms: {}", ": realms is missing or not an array"),
+        ("x.yaml", "Realms: []", ": realms is missing or not an array; 'Realms' is unknown"),
+        ("x.yaml", "", ": realms is missing or not an array"),
+        ("x.yaml", "!!python/object:os.system []", ":1: has the tag 'tag:yaml.org,2002:python/object:os.system'"),
     ],
 )
 async def test_a_file_that_is_no_inventory(name: str, text: str, message: str, tmp_path: Path) -> None:
@@ -182,7 +209,7 @@ async def test_a_file_that_is_no_inventory(name: str, text: str, message: str, t
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InventoryError) as caught:
         await load_inventory(path.as_uri())
-    assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).startswith(f"{path}{message}")
     assert "\n" not in str(caught.value)
 
 

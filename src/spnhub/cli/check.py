@@ -62,6 +62,8 @@ async def run(inventory: str, token: str | None, *, bind: str | None, ops: str |
         return UNUSABLE if found.faults else 0
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
+    for path in found.unknown:
+        typer.echo(f"warning: {path} is unknown here, and left out of account", err=True)
     for fault in found.faults:
         typer.echo(str(fault), err=True)
     if found.faults:
@@ -183,6 +185,7 @@ def _report(inventory: str, found: Inventory, state: _Object | None) -> _Object:
         "inventory": inventory,
         "faults": [_fault(fault) for fault in found.faults],
         "warnings": [_fault(warning) for warning in found.warnings],
+        "unknown": list(found.unknown),
         "realms": realms,
         "hubs": networks,
         "services": services,
@@ -217,4 +220,5 @@ def _report(inventory: str, found: Inventory, state: _Object | None) -> _Object:
 
 
 def _fault(fault: Fault) -> _Object:
-    return {"where": fault.where, "field": fault.field, "message": fault.message}
+    place = {"place": fault.place} if fault.place else {}
+    return {"where": fault.where, "field": fault.field, "message": fault.message, **place}

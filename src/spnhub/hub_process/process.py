@@ -114,7 +114,7 @@ class HubProcess:
             self._shipper.start()
         inventory = await self._load(None)
         for fault in inventory.faults:
-            _log.error("inventory.fault", where=fault.where, field=fault.field, reason=fault.message)
+            _log.error("inventory.fault", **fault.facts())
         inventories.log_warnings(inventory)
 
         engine = AioquicEngine(settings.limits(), reset_key=reset_key)

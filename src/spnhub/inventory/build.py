@@ -22,9 +22,11 @@ from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, Servic
 from spnhub.clusters import ServiceTask
 from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
+from spnhub.inventory.judge import document_faults, judged, null_fields, unknown_fields
 from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service
 from spnhub.inventory.source import (
     Fault,
+    RawFile,
     RawHub,
     RawRealm,
     fetch,
@@ -40,6 +42,10 @@ __all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "loa
 
 _log = structlog.get_logger(__name__)
 
+_UNKNOWN_LIMIT: Final = 100
+"""Paths of unknown fields that are kept, and told of."""
+_UNKNOWN_LENGTH: Final = 200
+_told: Final[set[str]] = set()
 _Model = TypeVar("_Model", bound=BaseModel)
 _EXPIRY: Final = TypeAdapter[datetime | None](Moment | None)
 
@@ -76,6 +82,8 @@ class Inventory:
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
     """What is served, and yet won't be of use as it is."""
+    unknown: tuple[str, ...] = ()
+    """Fields that came over HTTP and nobody here knows, as ``service.availabilityManagement.x``; a hundred at most."""
     tasks: Mapping[str, ServiceTask] = field(default_factory=dict, repr=False)
     """What cluster managers are to know of services, by :attr:`spnhub.actors.definitions.Availability.fingerprint`."""
 
@@ -108,7 +116,7 @@ async def load_inventory(
     now = datetime.now(UTC)
     parse_inventory_url(url)
     if urlsplit(url).scheme == "file":
-        raw = await asyncio.to_thread(read_file, file_of(url))
+        raw: list[RawRealm] = await asyncio.to_thread(read_file, file_of(url))
     else:
         raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
     # Keys and certificates take their time: beside the event loop, which has packets to answer during a reload.
@@ -118,7 +126,12 @@ async def load_inventory(
 def log_warnings(inventory: Inventory) -> None:
     """Say what is served and won't be of use as it is."""
     for warning in inventory.warnings:
-        _log.warning("inventory.warning", where=warning.where, field=warning.field, reason=warning.message)
+        _log.warning("inventory.warning", **warning.facts())
+    for path in inventory.unknown:
+        # Once for each, whatever reloads bring: the API grows, and it is no trouble.
+        if path not in _told and len(_told) < _UNKNOWN_LIMIT:
+            _told.add(path)
+            _log.info("inventory.unknown_field", field=path)
 
 
 def build(
@@ -144,7 +157,7 @@ def is_ignored(realm: Any, now: datetime) -> bool:
 def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[Fault]:
     """Everything that is wrong with one object, judged alone."""
     faults: list[Fault] = []
-    _validated(kind, data, where, faults)
+    judged(kind, data, where, faults)
     return faults
 
 
@@ -159,12 +172,15 @@ class _Builder:
         self._listening: list[Listening] = []
         self._warnings: list[Fault] = []
         self._tasks: dict[str, ServiceTask] = {}
+        self._unknown: dict[str, None] = {}
         self._claims: dict[tuple[str, int], list[tuple[str | None, str]]] = {}
         """Who serves an fqdn at a port: address and hub."""
 
     def build(self, raw: Iterable[RawRealm]) -> Inventory:
         realms = []
         names: set[str] = set()
+        if isinstance(raw, RawFile):
+            self._faults += document_faults(raw.document, ("realms",))
         for position, realm in enumerate(raw, 1):
             if is_ignored(realm.data, self._now):
                 continue
@@ -180,11 +196,12 @@ class _Builder:
             faults=tuple(self._faults),
             warnings=tuple(self._warnings),
             tasks=self._tasks,
+            unknown=tuple(self._unknown),
         )
 
     def _realm(self, raw: RawRealm, label: str) -> RealmDefinition | None:
         where = f"realm {label}"
-        realm = _validated(Realm, raw.data, where, self._faults)
+        realm = self._judged(Realm, raw.data, where)
         if raw.failure is not None:
             self._faults.append(Fault(where, "hubs", raw.failure))
         usable = realm if raw.failure is None else None
@@ -207,6 +224,13 @@ class _Builder:
             client_ca=pem.fingerprint(usable.cacert),
         )
 
+    def _judged(self, kind: type[_Model], data: Any, where: str) -> _Model | None:
+        for path in unknown_fields(kind, data):
+            if len(self._unknown) < _UNKNOWN_LIMIT:
+                self._unknown[path[:_UNKNOWN_LENGTH]] = None
+        self._warnings += null_fields(kind, data, where)
+        return judged(kind, data, where, self._faults, _follows(where))
+
     def _allowed(self, service: Service | None, where: str) -> Service | None:
         management = None if service is None else service.availability_management
         if management is None or self._allow_process or not management.cluster_manager_urn.startswith("process:"):
@@ -217,7 +241,7 @@ class _Builder:
 
     def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
         where = f"hub {label}"
-        hub = _validated(Hub, raw.data, where, self._faults)
+        hub = self._judged(Hub, raw.data, where)
         if raw.failure is not None:
             self._faults.append(Fault(where, "services", raw.failure))
             hub = None
@@ -227,7 +251,7 @@ class _Builder:
             service_label = f"service {label}/{_label(data, position)}"
             if self._is_taken(names, data, service_label):
                 continue
-            service = self._allowed(_validated(Service, data, service_label, self._faults), service_label)
+            service = self._allowed(self._judged(Service, data, service_label), service_label)
             if service is not None and hub is not None and realm is not None:
                 services.append((_service(service, service.urn(realm.name, hub.name)), service.availability_management))
         if hub is None or realm is None or not self._listen(hub, where, realm):
@@ -296,48 +320,14 @@ def _service(service: Service, urn: str) -> ServiceDefinition:
     )
 
 
-def _validated(kind: type[_Model], data: Any, where: str, faults: list[Fault]) -> _Model | None:
-    if not isinstance(data, dict):
-        faults.append(Fault(where, "", "is not an object"))
-        return None
-    try:
-        valid = kind.model_validate(data)
-    except ValidationError as error:
-        faults += [
-            Fault(where, ".".join(map(str, detail["loc"])), _message(detail["type"], detail))
-            for detail in error.errors(include_url=False, include_input=False)
-        ]
-        return None
-    if isinstance(valid, Hub) and not pem.matches(valid.server_cert_key, valid.server_cert):
-        faults.append(Fault(where, "serverCertKey", "does not belong to serverCert"))
-        return None
-    return valid
-
-
-_MESSAGES: Final = {
-    "missing": "is missing",
-    "string_type": "is not a string",
-    "string_too_short": "is empty",
-    "bool_type": "is not true or false",
-    "int_type": "is not a whole number",
-    "float_type": "is not a number",
-    "finite_number": "is not a finite number",
-    "list_type": "is not an array",
-    "dict_type": "is not an object",
-    "model_type": "is not an object",
-}
-
-
-def _message(kind: str, detail: Mapping[str, Any]) -> str:
-    """What is wrong, without the value: it may be a key."""
-    context = detail.get("ctx", {})
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "greater_than_equal":
-        return f"is below {context['ge']:g}"
-    if kind == "less_than_equal":
-        return f"is above {context['le']:g}"
-    return _MESSAGES.get(kind, f"is not valid ({kind})")
+def _follows(where: str) -> dict[str, str]:
+    """The read-only fields of ``realm R``, ``hub R/H`` or ``service R/H/S``."""
+    kind, _, path = where.partition(" ")
+    names = path.split("/")
+    if any(name.startswith("#") for name in names):
+        return {}
+    urn = {"realm": "realm", "hub": "network", "service": "service"}[kind]
+    return {"urn": f"urn:chip-in:{urn}:{':'.join(names)}", **dict(zip(("realm", "hub"), names, strict=False))}
 
 
 def _label(data: Any, position: int) -> str:

@@ -1,7 +1,8 @@
 """The objects of the inventory API, as it describes them: realm, hub, service, availability management.
 
-Unknown fields are ignored, since the API grows, and null is the same as absent. Keys are kept out of ``repr``.
-Counterpart: :mod:`spnhub.inventory.build` makes the hub's own definitions from these and names every fault.
+Unknown fields are ignored, since the API grows (in a file :mod:`spnhub.inventory.judge` names them), and null is the
+same as absent. Keys are kept out of ``repr``. Counterpart: :mod:`spnhub.inventory.build` makes the hub's own
+definitions from these and names every fault.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spnhub.actors.definitions import Availability
 from spnhub.clusters import MountPoint as TaskMountPoint
 from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
 from spnhub.inventory import pem
+from spnhub.text import oddity, quoted
 
 __all__ = ["AvailabilityManagement", "Hub", "MountPoint", "Realm", "Service"]
 
@@ -31,7 +33,7 @@ _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1
 
 def _realm_name(name: str) -> str:
     if _REALM_NAME.fullmatch(name) is None:
-        raise ValueError("does not match ^[a-z0-9][a-z0-9-]*$")
+        raise ValueError(f"does not match ^[a-z0-9][a-z0-9-]*$: {quoted(name)}")
     if name == "master":
         raise ValueError('is "master", which is reserved')
     return name
@@ -39,15 +41,28 @@ def _realm_name(name: str) -> str:
 
 def _name(name: str) -> str:
     # The name becomes part of URNs and of URL paths: a colon would make two services share one URN.
-    if not name or any(c in ":/?#%" or c.isspace() or not c.isprintable() for c in name):
-        raise ValueError("is empty or holds a character that can't be part of a URN")
+    if not name or oddity(name) or any(c in ":/?#%" or c.isspace() for c in name):
+        raise ValueError(f"is empty or holds a character that can't be part of a URN: {quoted(name)}")
     return name
+
+
+def _visible(text: str) -> str:
+    # It is compared with what a certificate holds, or names a thing elsewhere: what can't be seen is never meant.
+    if (odd := oddity(text)) is not None:
+        raise ValueError(f"{odd}: {quoted(text)}")
+    return text
+
+
+def _whole(text: str) -> str:
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("holds half of a character (a lone surrogate)")
+    return text
 
 
 def _fqdn(name: str) -> str:
     lowered = name.removesuffix(".").lower()
     if len(lowered) > 253 or _HOST_NAME.fullmatch(lowered) is None:
-        raise ValueError("is not a host name")
+        raise ValueError(f"is not a host name: {quoted(name)}")
     try:
         ipaddress.ip_address(lowered)
     except ValueError:
@@ -59,7 +74,7 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise ValueError("is not an IP address") from None
+        raise ValueError(f"is not an IP address: {quoted(text)}") from None
 
 
 def _moment(value: Any) -> datetime:
@@ -67,7 +82,7 @@ def _moment(value: Any) -> datetime:
         try:
             moment = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise ValueError("is not an ISO 8601 time") from None
+            raise ValueError(f"is not an ISO 8601 time: {quoted(value)}") from None
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     raise ValueError("is not an ISO 8601 time")
 
@@ -79,6 +94,7 @@ def _cron(text: str) -> str:
 
 
 def _manager_urn(urn: str) -> str:
+    _visible(urn)
     check_urn(urn)
     return urn
 
@@ -91,8 +107,8 @@ def _command(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, StringConstraints(strict=True)]
-NonEmpty = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_whole)]
+NonEmpty = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_visible)]
 Name = Annotated[Text, AfterValidator(_name)]
 Certificates = Annotated[Text, AfterValidator(pem.check_certificates)]
 PresentedCertificates = Annotated[Text, AfterValidator(pem.check_presented)]
@@ -181,7 +197,7 @@ class AvailabilityManagement(_Object):
     """``docker:``, ``k8s:[api-url/]namespace``, ``nomad:{job-api-url}`` or ``process:``."""
     service_id: NonEmpty
     description: Text | None = None
-    image: Text | None = None
+    image: NonEmpty | None = None
     command: Command = None
     options: list[Any] | None = None
     env: dict[str, Any] | None = Field(default=None, repr=False)

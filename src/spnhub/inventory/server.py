@@ -1,8 +1,8 @@
 """Serves a file as the inventory API, for development, the demo and the tests.
 
-What GET returns is what the file holds, faults and all; what POST and PUT bring is judged first. Changes made through
-the API live in memory: they end with the server, or when the file changes and is read anew. Counterpart:
-:mod:`spnhub.inventory.source`, the client.
+What GET returns is what the file holds, faults and all (the log names them); what POST and PUT bring is judged first.
+Changes made through the API live in memory: they end with the server, or when the file changes and is read anew.
+Counterpart: :mod:`spnhub.inventory.source`, the client.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from spnhub.inventory.build import faults_of
+from spnhub.inventory.build import build, faults_of
 from spnhub.inventory.model import Hub, Realm, Service
-from spnhub.inventory.source import InventoryError, load_document, name_of
+from spnhub.inventory.source import InventoryError, load_document, name_of, of_document
 from spnhub.settings import ConfigurationError
 
 __all__ = ["create_app", "listening_socket", "serve_until_signalled", "serving"]
@@ -61,7 +61,12 @@ class _Document:
         # A file that is replaced in the same instant has another inode.
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp != self._read_at:
-            self._realms = load_document(self._path)["realms"]
+            document = load_document(self._path)
+            for fault in build(of_document(document)).faults:
+                _log.error(
+                    "inventory.fault", where=fault.where, field=fault.field, reason=fault.message, place=fault.place
+                )
+            self._realms = document["realms"]
             self._read_at = stamp
         return self._realms
 

@@ -7,9 +7,9 @@ Over HTTP in the order of R-6.2: all realms, then every realm's hubs, then every
 from __future__ import annotations
 
 import asyncio
-import json
+import dataclasses
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -18,11 +18,24 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import structlog
-import yaml
 
+from spnhub.inventory.document import DocumentError, read_document
 from spnhub.settings import ConfigurationError, parse_inventory_url
+from spnhub.text import meant, quoted
 
-__all__ = ["Fault", "InventoryError", "RawHub", "RawRealm", "fetch", "file_of", "load_document", "name_of", "read_file"]
+__all__ = [
+    "Fault",
+    "InventoryError",
+    "RawFile",
+    "RawHub",
+    "RawRealm",
+    "fetch",
+    "file_of",
+    "load_document",
+    "name_of",
+    "of_document",
+    "read_file",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -48,9 +61,18 @@ class Fault:
     """The API's name of the field, with dots into objects; ``""`` is the whole object."""
     message: str
     """Goes on after the field's name: ``is missing``."""
+    place: str = dataclasses.field(default="", compare=False)
+    """``FILE:LINE``, where it is of a file. Not a part of what is wrong."""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.field} {self.message}" if self.field else f"{self.where}: {self.message}"
+        place = f"{self.place}: " if self.place else ""
+        what = f"{self.field} {self.message}" if self.field else self.message
+        return f"{place}{self.where}: {what}"
+
+    def facts(self) -> dict[str, str]:
+        """For a log line."""
+        place = {"place": self.place} if self.place else {}
+        return {"where": self.where, "field": self.field, "reason": self.message, **place}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +104,30 @@ def name_of(data: Any) -> str | None:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-class _JsonTypes(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C loader where there is one
-    """YAML with the types of JSON: a time stays the text that HTTP would bring."""
-
-
-_JsonTypes.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _JsonTypes.yaml_implicit_resolvers.items()
-}
-
-
 def file_of(url: str) -> Path:
     """The path that a ``file:`` URL names; ``file:name`` is relative to the current folder."""
     return Path(unquote(urlsplit(url).path))
 
 
-def read_file(path: Path) -> list[RawRealm]:
+class RawFile(list[RawRealm]):
+    """The realms of a file, and the file."""
+
+    def __init__(self, document: dict[str, Any], realms: Iterable[RawRealm]) -> None:
+        super().__init__(realms)
+        self.document = document
+
+
+def read_file(path: Path) -> RawFile:
     """Read a YAML or JSON document ``realms: [ {…realm, hubs: [ {…hub, services: […]} ]} ]``.
 
     :raises InventoryError: it can't be read, or isn't such a document.
     """
-    document = load_document(path)
-    return [
+    return of_document(load_document(path))
+
+
+def of_document(document: dict[str, Any]) -> RawFile:
+    """What :func:`load_document` has read, as what comes over HTTP."""
+    realms = (
         RawRealm(
             data=realm,
             hubs=[
@@ -115,7 +139,8 @@ def read_file(path: Path) -> list[RawRealm]:
         )
         for realm in document["realms"]
         for hubs, failure in [_children(realm, "hubs")]
-    ]
+    )
+    return RawFile(document, realms)
 
 
 def load_document(path: Path) -> dict[str, Any]:
@@ -124,22 +149,13 @@ def load_document(path: Path) -> dict[str, Any]:
     :raises InventoryError: it can't be read or has another shape.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InventoryError(f"{path}: can't be read: {reason}") from error
-    try:
-        # S506: the loader is a safe one.
-        document = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_JsonTypes)  # noqa: S506
-    except json.JSONDecodeError as error:
-        raise InventoryError(f"{path}: is not JSON: {error.msg} in line {error.lineno}") from error
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise InventoryError(f"{path}: is not YAML: {error.problem}{line}") from error
-    except yaml.YAMLError as error:
-        raise InventoryError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        document = read_document(path)
+    except DocumentError as error:
+        raise InventoryError(str(error)) from error
     if not isinstance(document, dict) or not isinstance(document.get("realms"), list):
-        raise InventoryError(f"{path}: realms is missing or not an array")
+        near = meant("realms", document) if isinstance(document, dict) and "realms" not in document else None
+        hint = f"; {quoted(near)} is unknown" if near is not None else ""
+        raise InventoryError(f"{path}: realms is missing or not an array{hint}")
     return document
 
 
