@@ -67,7 +67,7 @@ class RealmActor(EventLoopActor):
         if self._defines(key):
             self._service(key).tell(request)
         else:
-            reason = f"{request.network_urn} has no service {request.service_urn}"
+            reason = f"{request.network_urn} has no service {request.service_urn!r}"
             self._env.carry_out(refuse_session(request, Code.UNKNOWN_SERVICE, reason))
 
     # Definitions

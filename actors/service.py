@@ -167,7 +167,7 @@ class ServiceActor(EventLoopActor):
     def _session_fault(self, request: SessionRequested) -> Refusal | None:
         definition = self._definition
         if definition is None:
-            return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn}"
+            return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn!r}"
         fault = role_fault(definition, request)
         if fault is not None:
             return fault

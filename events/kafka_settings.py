@@ -92,10 +92,14 @@ class KafkaSettings:
     def security_from(environment: Mapping[str, str]) -> dict[str, str]:
         """The security settings that are in an environment, each as ``SPNHUB_KAFKA_`` and its name in capitals, and
         the schema registry, as ``SPNHUB_SCHEMA_REGISTRY``."""
+        known = KafkaSettings.security_variables().items()
+        return {name: value for variable, name in known if (value := environment.get(variable))}
+
+    @staticmethod
+    def security_variables() -> dict[str, str]:
+        """The environment variables of those settings, with the settings' names."""
         names = [f.name for f in fields(KafkaSettings) if f.name.startswith(("security_", "sasl_", "ssl_"))]
-        found = {name: environment.get(f"SPNHUB_KAFKA_{name.upper()}") for name in names}
-        found["schema_registry"] = environment.get("SPNHUB_SCHEMA_REGISTRY")
-        return {name: value for name, value in found.items() if value}
+        return {f"SPNHUB_KAFKA_{name.upper()}": name for name in names} | {"SPNHUB_SCHEMA_REGISTRY": "schema_registry"}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the passwords among them: for a pipe, not for a log."""

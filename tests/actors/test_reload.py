@@ -167,7 +167,7 @@ def test_service_removed(bench: Bench) -> None:
         [AbortConnection(key, Code.WITHDRAWN)],
     )
     asked = request(9)
-    reason = f"{NETWORK} has no service {SERVICE}"
+    reason = f"{NETWORK} has no service {SERVICE!r}"
     assert bench.hub(asked)[0] == [session_refused(asked, Code.UNKNOWN_SERVICE, reason)]
     assert bench.connection(key, cut(3, 4)) == (
         [

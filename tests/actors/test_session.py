@@ -113,8 +113,9 @@ def test_close_in_the_same_batch_as_the_request(bench: Bench) -> None:
     ("change", "reason"),
     [
         ({"realm": "nobody"}, "no realm nobody"),
-        ({"network_urn": "urn:x"}, f"urn:x has no service {SERVICE}"),
-        ({"service_urn": "urn:y"}, "urn:chip-in:network:acme:main has no service urn:y"),
+        ({"network_urn": "urn:x"}, f"urn:x has no service {SERVICE!r}"),
+        ({"service_urn": "urn:y"}, "urn:chip-in:network:acme:main has no service 'urn:y'"),
+        ({"service_urn": SERVICE + "\r"}, f"urn:chip-in:network:acme:main has no service '{SERVICE}\\r'"),
     ],
 )
 def test_unknown_service(bench: Bench, change: dict[str, str], reason: str) -> None:

@@ -23,6 +23,7 @@ from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayB
 from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent, Limits
 from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.protocol import ALPN
+from spnhub.transport.text import oddity, quoted
 
 __all__ = [
     "ENDPOINT_LIMITS",
@@ -163,6 +164,10 @@ def read_config(
     host, port = _read_url(hub_url)
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
+    # What doesn't show would be told from the right one by the hub only, whose answer looks as if it were wrong.
+    for name, text in (("service_urn", service_urn), ("instance_id", instance_id or "")):
+        if (odd := oddity(text)) is not None:
+            raise ConfigurationError(f"{name} {odd}: {quoted(text)}")
     check_weight(weight)
     if instance_id is not None and len(instance_id.encode()) > INSTANCE_ID_LIMIT:
         raise ConfigurationError(f"instance_id is longer than {INSTANCE_ID_LIMIT} bytes")

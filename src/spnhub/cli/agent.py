@@ -38,7 +38,7 @@ from spnhub.cli.agent_options import (
     SuspectAfter,
     Trust,
 )
-from spnhub.cli.agent_settings import DRAIN, AgentSettings, Role, load_settings
+from spnhub.cli.agent_settings import DRAIN, OLD_VARIABLES, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -194,7 +194,7 @@ def provider(
 
 def main() -> int:
     """Entry point of ``spnagent``; returns the exit status."""
-    return run_command_line(app, "spnagent")
+    return run_command_line(app, "spnagent", variables=OLD_VARIABLES)
 
 
 def _start(settings: AgentSettings) -> int:

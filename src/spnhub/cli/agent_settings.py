@@ -24,8 +24,10 @@ from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
-__all__ = ["DRAIN", "AgentSettings", "Role", "load_settings"]
+__all__ = ["DRAIN", "OLD_VARIABLES", "AgentSettings", "Role", "load_settings"]
 
+OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
+"""What the older agents had for the URL, and no option has."""
 DRAIN: Final = 30.0
 """Seconds that SIGTERM leaves to open connections, if nothing else is said."""
 
@@ -164,8 +166,8 @@ def load_settings(
 
 
 def _old_hub_url() -> str | None:
-    hostname = os.environ.get("SPN_HUB_HOSTNAME")
-    return f"https://{hostname}:{os.environ.get('SPN_HUB_PORT') or _OLD_PORT}" if hostname else None
+    hostname, port = map(os.environ.get, OLD_VARIABLES)
+    return f"https://{hostname}:{port or _OLD_PORT}" if hostname else None
 
 
 def _check_url(url: str, source: str) -> None:

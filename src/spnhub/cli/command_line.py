@@ -6,31 +6,46 @@ Counterparts: :mod:`spnhub.cli.hub`, :mod:`spnhub.cli.agent` and :mod:`spnhub.cl
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import typer
 
+from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
 from spnhub.settings import ConfigurationError
 
 __all__ = ["UNUSABLE", "one_line", "run_command_line"]
 
 UNUSABLE: Final = 2
 """Exit status for unusable arguments or configuration."""
+_PREFIXES: Final = {"spnhub": ("SPNHUB_",), "spnagent": ("SPN_",), "spnlog": ("SPNLOG_", "SPNHUB_KAFKA_")}
+"""Of the environment variables that a program reads."""
 
 
-def run_command_line(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> int:
+def run_command_line(
+    app: typer.Typer, program: str, arguments: Sequence[str] | None = None, *, variables: Collection[str] = ()
+) -> int:
     """Run a typer application and return the exit status.
 
     A command function returns its status as int, or None for 0. Unusable arguments, and every
-    :class:`spnhub.settings.ConfigurationError`, become one line on standard error and status 2.
+    :class:`spnhub.settings.ConfigurationError`, become one line on standard error and status 2. Values are taken
+    without the white space around them, in the environment of this process, too; a variable with our prefix that may
+    have been meant for another is a warning on standard error.
+
+    :param variables: environment variables that are read beside those of the options.
     """
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = command.main(args=list(arguments), prog_name=program, standalone_mode=False)
+        known = variables_of(command) | set(variables)
+        arguments = cleaned_arguments(arguments)
+        os.environ.update(cleaned_variables(known, os.environ))
+        for name, other in unread(os.environ, known, _PREFIXES[program]):
+            print(f"{program}: warning: {name} is unknown; did you mean {other}?", file=sys.stderr)  # noqa: T201
+        status = command.main(args=arguments, prog_name=program, standalone_mode=False)
     except typer.TyperException as error:
         message = error.format_message() + _suggestion(error, command)
         print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for
@@ -44,8 +59,8 @@ def run_command_line(app: typer.Typer, program: str, arguments: Sequence[str] | 
 
 
 def one_line(text: str) -> str:
-    """``text`` with every run of white space, line ends included, made one space."""
-    return " ".join(text.split())
+    """``text`` with every line end, and the white space around it, made one space."""
+    return re.sub(r"\s*[\r\n]\s*", " ", text.strip())
 
 
 def _suggestion(error: typer.TyperException, command: object) -> str:

@@ -23,6 +23,7 @@ from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_state import state
+from spnhub.events.kafka_settings import KafkaSettings
 from spnhub.events.lifecycle import event_line, lifecycle_line
 from spnhub.events.merge import LogKey, Missing, follow, merge
 from spnhub.events.model import Recorded
@@ -149,4 +150,4 @@ def _terminal_printer() -> Callable[[Line], None]:
 
 def main() -> None:
     """The command ``spnlog``."""
-    sys.exit(run_command_line(app, "spnlog"))
+    sys.exit(run_command_line(app, "spnlog", variables=KafkaSettings.security_variables()))

@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 
 from spnhub.settings import ConfigurationError
-from spnhub.text import quoted
+from spnhub.transport.text import quoted
 
 __all__ = ["Array", "DocumentError", "Note", "Object", "notes", "read_document"]
 

@@ -18,7 +18,7 @@ from spnhub.inventory import pem
 from spnhub.inventory.document import Array, Note, Object, notes
 from spnhub.inventory.model import AvailabilityManagement, Hub, MountPoint, Realm, Service
 from spnhub.inventory.source import Fault
-from spnhub.text import meant, quoted
+from spnhub.transport.text import meant, quoted
 
 __all__ = ["CHILDREN", "document_faults", "judged", "null_fields", "unknown_fields"]
 

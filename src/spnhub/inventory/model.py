@@ -23,7 +23,7 @@ from spnhub.actors.definitions import Availability
 from spnhub.clusters import MountPoint as TaskMountPoint
 from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
 from spnhub.inventory import pem
-from spnhub.text import oddity, quoted
+from spnhub.transport.text import oddity, quoted
 
 __all__ = ["AvailabilityManagement", "Hub", "MountPoint", "Realm", "Service"]
 

@@ -21,7 +21,7 @@ import structlog
 
 from spnhub.inventory.document import DocumentError, read_document
 from spnhub.settings import ConfigurationError, parse_inventory_url
-from spnhub.text import meant, quoted
+from spnhub.transport.text import meant, quoted
 
 __all__ = [
     "Fault",

@@ -1,0 +1,106 @@
+"""What the commands are told in words, before it is understood: arguments and environment variables, as texts.
+
+White space around them comes from line ends of files and from copying, and is taken off; what else doesn't show is
+refused. A variable of ours that nobody reads is an option that was set and isn't. Counterpart:
+:mod:`spnhub.cli.command_line`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from spnhub.settings import ConfigurationError
+from spnhub.transport.text import meant, oddity, quoted
+
+__all__ = ["cleaned_arguments", "cleaned_variables", "unread", "variables_of"]
+
+_SECRET: Final = re.compile(r"(password|token|key)$", re.IGNORECASE)
+_PEM: Final = "-----BEGIN "
+_LIKENESS: Final = 0.8
+
+
+def variables_of(command: Any) -> set[str]:
+    """The environment variables of a command's options, and of its subcommands'."""
+    found: set[str] = set()
+    for parameter in command.params:
+        names = getattr(parameter, "envvar", None) or ()
+        found.update((names,) if isinstance(names, str) else names)
+    for subcommand in getattr(command, "commands", {}).values():
+        found |= variables_of(subcommand)
+    return found
+
+
+def cleaned_variables(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``names`` whose values need to be other than they are.
+
+    :raises ConfigurationError: one can't be what was meant.
+    """
+    found = {}
+    for name in names:
+        value = environment.get(name)
+        if value and (clean := _cleaned(name, value)) != value:
+            if not clean:
+                raise ConfigurationError(f"{name}: holds white space only")
+            found[name] = clean
+    return found
+
+
+def cleaned_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments as they are meant.
+
+    :raises ConfigurationError: one can't be what was meant.
+    """
+    found: list[str] = []
+    option = ""
+    for argument in arguments:
+        head, equals, value = argument.partition("=")
+        if argument.startswith("-") and equals:
+            found.append(f"{head}={_cleaned(head, value)}")
+            option = ""
+            continue
+        found.append(_cleaned(option or "argument", argument))
+        option = argument if argument.startswith("-") else ""
+    return found
+
+
+def unread(environment: Iterable[str], known: Iterable[str], prefixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Variables that nobody reads, with the one that may have been meant: those with a prefix of ours, or nearly so."""
+    by_rest = {_rest(name, prefixes): name for name in sorted(known)}
+    names = set(by_rest.values())
+    for name in sorted(set(environment) - names):
+        if name.upper().startswith(prefixes):
+            rest = _rest(name.upper(), prefixes)
+            near = (
+                meant(rest, by_rest, likeness=1.0)
+                or _with_words(rest, by_rest)
+                or meant(rest, by_rest, likeness=_LIKENESS)
+            )
+            if near is not None:
+                yield name, by_rest[near]
+        elif (other := meant(name, names, likeness=1.0)) is not None:
+            yield name, other
+
+
+def _rest(name: str, prefixes: tuple[str, ...]) -> str:
+    prefix = next((one for one in prefixes if name.startswith(one)), "")
+    return name.removeprefix(prefix)
+
+
+def _with_words(rest: str, known: Iterable[str]) -> str | None:
+    """A name that has all the words of another: ``KAFKA_SASL_PASSWORD`` for ``KAFKA_PASSWORD``."""
+    words = set(rest.split("_"))
+    return next((name for name in known if words and words <= set(name.split("_"))), None)
+
+
+def _cleaned(name: str, value: str) -> str:
+    # PEM has line ends; and bytes that are no UTF-8 are the name of a file, at best.
+    if _PEM in value or any("\ud800" <= character <= "\udfff" for character in value):
+        return value
+    secret = _SECRET.search(name) is not None
+    clean = value if secret else value.strip()
+    odd = oddity(clean)
+    if odd is not None:
+        raise ConfigurationError(f"{name}: the value {odd}" if secret else f"{name}: the value {odd}: {quoted(value)}")
+    return clean
