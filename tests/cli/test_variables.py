@@ -139,7 +139,7 @@ def test_variables_are_cleaned_likewise() -> None:
     [
         (hub.app, ("SPNHUB_",), "SPNHUB_KAKFA", "SPNHUB_KAFKA"),
         (hub.app, ("SPNHUB_",), "SPNHUB_INVENTORY", "SPNHUB_INVENTORY_URL"),
-        (hub.app, ("SPNHUB_",), "SPNHUB_KAFKA_PASSWORD", "SPNHUB_KAFKA_SASL_PASSWORD"),
+        (hub.app, ("SPNHUB_",), "SPNHUB_KAFKA_USERNAME", "SPNHUB_KAFKA_SASL_USERNAME"),
         (hub.app, ("SPNHUB_",), "SPNHUB_LOGLEVEL", "SPNHUB_LOG_LEVEL"),
         (hub.app, ("SPNHUB_",), "spnhub_log_level", "SPNHUB_LOG_LEVEL"),
         (hub.app, ("SPNHUB_",), "SPN_HUB_KAFKA", "SPNHUB_KAFKA"),

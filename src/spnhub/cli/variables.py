@@ -72,11 +72,10 @@ def unread(environment: Iterable[str], known: Iterable[str], prefixes: tuple[str
     for name in sorted(set(environment) - names):
         if name.upper().startswith(prefixes):
             rest = _rest(name.upper(), prefixes)
-            near = (
-                meant(rest, by_rest, likeness=1.0)
-                or _with_words(rest, by_rest)
-                or meant(rest, by_rest, likeness=_LIKENESS)
-            )
+            near = meant(rest, by_rest, likeness=1.0)
+            # Two words of KAFKA_SASL_USERNAME are as good a guess as a slip in one.
+            near = near or meant(rest, _with_words(rest, by_rest), likeness=0.0)
+            near = near or meant(rest, by_rest, likeness=_LIKENESS)
             if near is not None:
                 yield name, by_rest[near]
         elif (other := meant(name, names, likeness=1.0)) is not None:
@@ -88,10 +87,9 @@ def _rest(name: str, prefixes: tuple[str, ...]) -> str:
     return name.removeprefix(prefix)
 
 
-def _with_words(rest: str, known: Iterable[str]) -> str | None:
-    """A name that has all the words of another: ``KAFKA_SASL_PASSWORD`` for ``KAFKA_PASSWORD``."""
+def _with_words(rest: str, known: Iterable[str]) -> list[str]:
     words = set(rest.split("_"))
-    return next((name for name in known if words and words <= set(name.split("_"))), None)
+    return [name for name in known if words <= set(name.split("_"))]
 
 
 def _cleaned(name: str, value: str) -> str:
