@@ -1,7 +1,8 @@
 """How log lines look: structlog events, one JSON object a line on standard output, or coloured text on a terminal.
 
-What the libraries say through the standard library's logging comes out the same way, from warnings upwards.
-Counterpart: every module that calls ``structlog.get_logger()``; the command lines call :func:`configure` once.
+What the libraries say through the standard library's logging comes out the same way, from warnings upwards, and so do
+errors that nobody catches in threads and finalisers. Counterparts: every module that calls ``structlog.get_logger()``;
+:mod:`spnhub.output` writes the lines; the command lines call :func:`configure` once, and :func:`close` at their end.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["LEVELS", "LogFormat", "configure", "hide_secrets", "stamp_time"]
+from spnhub import streams
+from spnhub.output import Output
+
+__all__ = ["LEVELS", "LogFormat", "close", "configure", "dropped", "escape_controls", "hide_secrets", "stamp_time"]
 
 LogFormat = Literal["json", "console"]
 
@@ -29,16 +36,25 @@ LEVELS: Final = {
 }
 
 _SECRET_NAMES: Final = re.compile(r"(?i)password|secret|token|private.?key|signing.?key|cert.?key")
+_OUR_TEXTS: Final = frozenset({"exception", "stack"})
+"""Fields whose line ends are meant."""
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
 
 
+_output: Output | None = None
+"""Where the lines of this process go, unless a stream was given."""
+
+
 def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO | None = None) -> None:
-    """Send log lines of ``level`` and above to ``stream`` (default: standard output).
+    """Send log lines of ``level`` and above to ``stream``.
 
-    ``form`` None: console on a terminal, else json.
+    Without a stream this process is a service: they go to standard output by a thread, and nobody waits for whoever
+    reads them, nor for whoever reads standard error.
 
+    :param form: None: console on a terminal, else json.
     :raises KeyError: ``level`` is none of :data:`LEVELS`.
     """
+    global _output
     out = sys.stdout if stream is None else stream
     if form is None:
         form = "console" if out.isatty() else "json"
@@ -54,15 +70,26 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         render.append(structlog.processors.JSONRenderer(default=str))
     else:
         plain = structlog.dev.plain_traceback
-        render.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
+        render += [
+            escape_controls,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain),
+        ]
+    lines: _Lines | Output
+    first: list[Processor] = []
+    if stream is None:
+        streams.hurry()
+        _output = lines = Output(out.fileno(), partial(_declare, render), encoding=out.encoding)
+        first.append(partial(_admit, _output))
+    else:
+        lines = _Lines(stream)
 
     structlog.configure(
-        processors=[*shared, *render],
+        processors=[*first, *shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=_Lines(out),
+        logger_factory=_Factory(lines),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(out)
+    handler = _Handler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -79,12 +106,72 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     # A reader of the log that went away is reported by nobody: there is no place left to report it.
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
+    if stream is None:
+        threading.excepthook = _on_thread_error
+        sys.unraisablehook = _on_unraisable
+
+
+def close() -> None:
+    """Write what is queued, within a bound (:data:`spnhub.output.FLUSH`). Lines that come later are lost."""
+    if _output is not None:
+        _output.close()
+
+
+def dropped() -> int:
+    """How many lines whoever reads them was too slow for."""
+    return 0 if _output is None else _output.dropped
+
+
+def _admit(output: Output, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Lines that would be dropped needn't be made."""
+    if not output.admits():
+        raise structlog.DropEvent
+    return event
+
+
+def _declare(render: Sequence[Processor], count: int, since: float, reason: str) -> str:
+    """The line that tells of missing ones."""
+    moment = datetime.fromtimestamp(since, UTC)
+    event: Any = {"event": "output.dropped", "level": "warning", "lines": count, "since": _iso(moment)}
+    if reason:
+        event["reason"] = reason
+    for processor in (stamp_time, *render):
+        event = processor(None, "warning", event)
+    return str(event)
+
+
+def _on_thread_error(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is SystemExit or failure.exc_value is None:
+        return
+    name = "" if failure.thread is None else failure.thread.name
+    info = (failure.exc_type, failure.exc_value, failure.exc_traceback)
+    structlog.get_logger("spnhub").error("thread.failed", thread=name, exc_info=info)
+
+
+def _on_unraisable(failure: sys.UnraisableHookArgs) -> None:
+    if failure.exc_value is None:
+        return
+    info = (failure.exc_type, failure.exc_value, failure.exc_traceback)
+    where = failure.err_msg or "in a finaliser"
+    structlog.get_logger("spnhub").error("error.unraisable", where=where, exc_info=info)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def stamp_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add ``timestamp`` (ISO 8601, UTC, microseconds) unless the event has its own, as lifecycle lines do (R-2.5)."""
     if "timestamp" not in event:
-        event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        event["timestamp"] = _iso(datetime.now(UTC))
+    return event
+
+
+def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What a peer or a service says doesn't drive the operator's terminal. JSON does this by itself."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and name not in _OUR_TEXTS:
+            event[name] = streams.printable(value)
     return event
 
 
@@ -109,20 +196,40 @@ def _is_secret(name: str) -> bool:
 
 
 class _Lines:
-    """Makes, and is, the logger that writes whole lines to one stream."""
+    """Writes whole lines to one stream, at once."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __call__(self, *_args: Any) -> _Lines:
-        return self
-
-    def msg(self, line: str) -> None:
-        try:
+    def put(self, line: str) -> None:
+        # The reader went away (or the stream is closed): that must not end a session.
+        with suppress(OSError, ValueError):
             self._stream.write(line + "\n")
             self._stream.flush()
-        except (OSError, ValueError):
-            # The reader went away (or the stream is closed): that must not end a session.
-            return
 
-    log = debug = info = warning = error = critical = fatal = exception = msg
+
+class _Factory:
+    """Makes, and is, structlog's logger."""
+
+    def __init__(self, lines: _Lines | Output) -> None:
+        self.msg = lines.put
+        self.log = self.debug = self.info = self.warning = self.error = self.msg
+        self.critical = self.fatal = self.exception = self.msg
+
+    def __call__(self, *_args: Any) -> _Factory:
+        return self
+
+
+class _Handler(logging.Handler):
+    """What the standard library's logging has, to the same lines."""
+
+    def __init__(self, lines: _Lines | Output) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put(self.format(record))
+        # As the base class has it: a record that can't be made a line ends nobody's work.
+        except Exception:
+            self.handleError(record)

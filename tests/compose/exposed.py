@@ -108,7 +108,7 @@ def exposed() -> list[str]:
     def nothing() -> None:
         raise AssertionError("the state isn't asked for")
 
-    ops = Ops(lambda: True, nothing, progress, metrics)  # type: ignore[arg-type] # never called
+    ops = Ops(lambda: True, nothing, progress, metrics, lambda: 0)  # type: ignore[arg-type] # never called
     place = Place("0", ready=True, position=1, lag=0, delay=0.0, redelivered=0, unreadable=0)
     return [_get(ops), text(Total([folded], [place])).decode()]
 

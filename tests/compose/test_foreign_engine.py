@@ -64,7 +64,7 @@ async def test_bytes_by_service_and_hour(kafka: KafkaBroker, topic: str, tmp_pat
     finished = [one for one in made if isinstance(one.event, ConnectionFinished)]
     assert len(resumed) > 20 and len(finished) > 5
     await ship(kafka, topic, tmp_path, made)
-    ops = OpsServer(Ops(lambda: True, never, lambda: Progress(0, 0, None), Metrics()))
+    ops = OpsServer(Ops(lambda: True, never, lambda: Progress(0, 0, None), Metrics(), lambda: 0))
     registry = await ops.start("127.0.0.1", 0)
     try:
         frames = [value for *_, value, _ in await read_raw(settings_for(kafka, topic, tmp_path).kafka)]

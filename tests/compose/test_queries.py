@@ -144,7 +144,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
     async def read() -> Engine:
         ops = OpsServer(
-            Ops(lambda: True, _never, lambda: Progress(0, 0, None), HubMetrics())  # type: ignore[arg-type]
+            Ops(lambda: True, _never, lambda: Progress(0, 0, None), HubMetrics(), lambda: 0)  # type: ignore[arg-type]
         )
         registry = await ops.start("127.0.0.1", 0)
         try:

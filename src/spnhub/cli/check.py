@@ -7,6 +7,7 @@ Counterparts: :mod:`spnhub.actors.plan`, :mod:`spnhub.ops.state`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from spnhub.events.model import EndPointType, from_datetime
 from spnhub.inventory import Fault, Inventory, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import ConfigurationError
+from spnhub.streams import ReaderLeft
 from spnhub.transport.aioquic_engine.verify import check_chain
 
 __all__ = ["Cut", "Reload", "compare", "run"]
@@ -57,9 +59,16 @@ async def run(inventory: str, token: str | None, *, bind: str | None, ops: str |
     if state is not None and bind is None:
         bind = state.get("bind")
     found = await load_inventory(inventory, token, bind=bind, attempts=1)
+    # The verdict is the status, however much of the text is read.
+    with contextlib.suppress(ReaderLeft):
+        _tell(inventory, found, state, as_json)
+    return UNUSABLE if found.faults else 0
+
+
+def _tell(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_report(inventory, found, state)))
-        return UNUSABLE if found.faults else 0
+        return
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for path in found.unknown:
@@ -67,13 +76,12 @@ async def run(inventory: str, token: str | None, *, bind: str | None, ops: str |
     for fault in found.faults:
         typer.echo(str(fault), err=True)
     if found.faults:
-        return UNUSABLE
+        return
     realms, networks, services = _counts(found)
     typer.echo(f"{inventory}: {realms} realms, {networks} hubs, {services} services: no faults")
     if state is not None:
         for line in _lines(compare(state, found, datetime.now(UTC)), str(state["hubId"])):
             typer.echo(line)
-    return 0
 
 
 def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:

@@ -1,4 +1,5 @@
-"""What the three commands share: errors in arguments are one line on standard error, and exit status 2.
+"""What the three commands share: errors in arguments are one line on standard error, and exit status 2; so is an output
+that can't be written. A reader of it that leaves is no error, and nobody waits for one that doesn't read at the end.
 
 Counterparts: :mod:`spnhub.cli.hub`, :mod:`spnhub.cli.agent` and :mod:`spnhub.cli.log`.
 """
@@ -14,6 +15,7 @@ from typing import Final
 
 import typer
 
+from spnhub import logging, streams
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
 from spnhub.settings import ConfigurationError
 
@@ -37,8 +39,22 @@ def run_command_line(
 
     :param variables: environment variables that are read beside those of the options.
     """
+    streams.prepare()
+    try:
+        return _run(app, program, sys.argv[1:] if arguments is None else arguments, variables)
+    except streams.ReaderLeft:
+        streams.abandon()
+        return 0
+    except streams.OutputFailed as error:
+        streams.abandon()
+        print(f"{program}: standard output: {error}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        return UNUSABLE
+    finally:
+        logging.close()
+
+
+def _run(app: typer.Typer, program: str, arguments: Sequence[str], variables: Collection[str]) -> int:
     command = typer.main.get_command(app)
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         known = variables_of(command) | set(variables)
         arguments = cleaned_arguments(arguments)
@@ -46,6 +62,7 @@ def run_command_line(
         for name, other in unread(os.environ, known, _PREFIXES[program]):
             print(f"{program}: warning: {name} is unknown; did you mean {other}?", file=sys.stderr)  # noqa: T201
         status = command.main(args=arguments, prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         message = error.format_message() + _suggestion(error, command)
         print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for
@@ -54,6 +71,7 @@ def run_command_line(
         print(f"{program}: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return UNUSABLE
     except typer.Abort:
+        streams.abandon()
         return 1
     return status if isinstance(status, int) else 0
 

@@ -28,6 +28,7 @@ from spnhub.events.lifecycle import event_line, lifecycle_line
 from spnhub.events.merge import LogKey, Missing, follow, merge
 from spnhub.events.model import Recorded
 from spnhub.events.verify import verify as verify_sources
+from spnhub.streams import printable
 
 __all__ = ["app", "main"]
 
@@ -138,7 +139,9 @@ def _terminal_printer() -> Callable[[Line], None]:
     def show(line: Line) -> None:
         kind = str(line.get("eventType"))
         rest = " ".join(
-            f"{name}={value}" for name, value in line.items() if name not in {"timestamp", "eventType"} and value != ""
+            f"{name}={printable(str(value))}"
+            for name, value in line.items()
+            if name not in {"timestamp", "eventType"} and value != ""
         )
         console.print(
             Text.assemble((f"{line['timestamp']} ", "dim"), (kind, _COLOURS.get(kind, "red")), f" {rest}"),

@@ -6,7 +6,6 @@ Counterparts: :mod:`spnhub.cli.log` and its companions ``log_…``.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from spnhub import streams
 from spnhub.cli.command_line import one_line
 from spnhub.events.journal_files import JournalCorrupt, JournalError, segments
 from spnhub.events.merge import Entry, merge
@@ -144,11 +144,8 @@ def run(main: Callable[[], Any]) -> int:
     try:
         asyncio.run(main())
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at exit, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        pass
+    except (streams.ReaderLeft, KeyboardInterrupt):
+        streams.abandon()
     except (JournalCorrupt, SchemaError) as exc:
         sys.stdout.flush()
         print(f"spnlog: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201

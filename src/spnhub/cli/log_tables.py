@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spnhub.streams import printable
+
 __all__ = ["console", "print_table"]
 
 _PIPE_WIDTH = 250
@@ -50,4 +52,4 @@ def print_table(
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else escape(printable(str(value)))

@@ -20,6 +20,7 @@ from spnhub.events.model import (
     InventoryLoaded,
     InventoryRejected,
     JournalStalled,
+    LimitReached,
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
@@ -38,9 +39,12 @@ from spnhub.events.model import (
     WeightChanged,
 )
 
-__all__ = ["Printer"]
+__all__ = ["OUTPUT_LIMIT", "Printer"]
 
 _log = structlog.get_logger("spnhub.hub")
+
+OUTPUT_LIMIT: Final = "outputLines"
+"""What LimitReached calls the bound of the lines that wait to be printed."""
 
 _BUDGET: Final = 0.01
 """Seconds of writing at one go."""
@@ -113,5 +117,8 @@ def _print(recorded: Recorded) -> None:
         _log.info(event.event_type, **event_line(recorded))
     elif isinstance(event, _ERRORS):
         _log.error(event.event_type, **event_line(recorded))
+    elif isinstance(event, LimitReached) and event.limit == OUTPUT_LIMIT:
+        # The output tells of it itself, in the place of the missing lines; this one would only be missing, too.
+        return
     else:
         _log.warning(event.event_type, **event_line(recorded))

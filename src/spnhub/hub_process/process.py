@@ -17,7 +17,8 @@ import structlog
 
 import spnhub
 from spnhub import inventory as inventories
-from spnhub.actors.inputs import LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
+from spnhub import logging
+from spnhub.actors.inputs import LimitBitten, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.journal import Journal
 from spnhub.events.journal_retention import Bounds
@@ -27,13 +28,14 @@ from spnhub.events.recovery import recover
 from spnhub.events.shipper_process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
-from spnhub.hub_process.printing import Printer
+from spnhub.hub_process.printing import OUTPUT_LIMIT, Printer
 from spnhub.hub_process.recorded import make_system
 from spnhub.hub_process.reload import Candidate, Reloader, prepare
 from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
 from spnhub.inventory import Inventory
 from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, HubSettings, split_address
 from spnhub.transport.aioquic_engine import AioquicEngine, verify
@@ -79,6 +81,8 @@ class HubProcess:
         self._stopping = False
         self._reload_asked = False
         self._orderly = True
+        self._dropped = 0
+        """Log lines that were dropped, as far as the actors know."""
         self._declared = 0
         """The last event that was declared as one that Kafka doesn't take."""
         self._journal: Journal | None = None
@@ -194,7 +198,13 @@ class HubProcess:
             return
         host, port = split_address(self.settings.ops, "--ops")
         self._ops = OpsServer(
-            Ops(lambda: self._ready and not self._stopping, self._snapshot, self._progress, self._metrics)
+            Ops(
+                lambda: self._ready and not self._stopping,
+                self._snapshot,
+                self._progress,
+                self._metrics,
+                logging.dropped,
+            )
         )
         url = await self._ops.start(host, port)
         _log.info("ops.ready", url=url)
@@ -266,6 +276,17 @@ class HubProcess:
             self._gate.written(self._endpoint.now())
             self._endpoint.flush()
         self._printer.add(batch)
+        self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        """Log lines for which there was no room are a limit that bites."""
+        dropped = logging.dropped()
+        if dropped == self._dropped or not self._ready or self._stopping:
+            return
+        assert self._system and self._endpoint
+        count, self._dropped = dropped - self._dropped, dropped
+        self._system.tell_hub(LimitBitten(OUTPUT_LIMIT, ROOM, count))
+        self._endpoint.flush()
 
     def _on_shipper(self, status: ShipperStatus) -> None:
         bad = status.state in ("unreachable", "refused", "rewound", "unreadable", "died")

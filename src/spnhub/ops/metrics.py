@@ -58,7 +58,8 @@ class Metrics:
         """The numbers now, with ``facts`` (help and value by name), for :func:`text` in any thread."""
         metrics: list[Metric] = []
         for name, (help_text, value) in facts.items():
-            metrics.append(GaugeMetricFamily(name, help_text, value=value))
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            metrics.append(family(name, help_text, value=value))
         registry = CollectorRegistry()
         registry.register(
             _Frozen(

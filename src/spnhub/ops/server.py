@@ -29,6 +29,7 @@ class Ops:
     :param snapshot: what the hub holds now; costs time in proportion to it.
     :param progress: how far its events have come; costs none.
     :param metrics: kept by the hub.
+    :param dropped: log lines that whoever reads them was too slow for.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Ops:
         snapshot: Callable[[], Snapshot],
         progress: Callable[[], Progress],
         metrics: Metrics,
+        dropped: Callable[[], int],
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
         self._progress = progress
         self._metrics = metrics
+        self._dropped = dropped
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -71,6 +74,10 @@ class Ops:
             "spnhub_journal_lag_events": (
                 "Events that the journal has not written yet.",
                 progress.appended - progress.written,
+            ),
+            "spnhub_output_dropped_lines_total": (
+                "Log lines that standard output didn't take in time.",
+                self._dropped(),
             ),
         }
         if progress.shipper is not None:

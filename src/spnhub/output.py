@@ -1,0 +1,193 @@
+"""Lines to a descriptor, written by a thread: whoever reads them slowly, or not at all, holds up nobody.
+
+The queue is bounded by what its lines hold. What comes while it is full is dropped and counted; as soon as half of it
+is free again, a line in the place of those that are missing says how many there were. A descriptor that fails (its
+reader left, the disk is full, the terminal is gone) is tried again: a named pipe gets a new reader, a disk gets room.
+
+Counterpart: :mod:`spnhub.logging` makes the lines of hubs, agents and other services.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import select
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+__all__ = ["FLUSH", "ROOM", "Output"]
+
+ROOM: Final = 4 << 20
+"""Characters of lines that may wait for whoever reads them."""
+FLUSH: Final = 2.0
+"""Seconds for which an end waits until what is queued is written."""
+
+_GATHER: Final = 0.01
+"""Seconds in which lines gather that are written together: a thread that woke for each would take the loop's time."""
+_RETRY: Final = 1.0
+"""Seconds between attempts at a descriptor that fails."""
+_PIECE: Final = select.PIPE_BUF
+"""Bytes that a pipe takes whole or not at all, so that an end while it is full tears no line."""
+_FILE_PIECE: Final = 1 << 16
+"""Bytes at a time for files, which have room or fail."""
+
+Declare = Callable[[int, float, str], str]
+
+
+class Output:
+    """Writes lines in order. :meth:`put` may be called by any thread, and neither waits nor fails.
+
+    :param descriptor: stays the caller's.
+    :param declare: makes the line that tells of missing ones, of their count, the time of the first (seconds since
+        1970) and why writing failed ("" if it was just slow).
+    :param encoding: what it hasn't is escaped.
+    :param room: characters that may wait.
+    """
+
+    def __init__(self, descriptor: int, declare: Declare, *, encoding: str = "utf-8", room: int = ROOM) -> None:
+        self.dropped = 0
+        """Lines that were dropped so far."""
+        self._descriptor = descriptor
+        self._declare = declare
+        # With state: some encodings begin with a mark, once.
+        self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
+        self._room = room
+        self._piece = _piece(descriptor)
+        # Reentrant: a line may be logged by a finaliser that the collector runs inside of this class.
+        self._lock = threading.RLock()
+        self._waiting: deque[str] = deque()
+        self._size = 0
+        """Characters that wait, or are being written."""
+        self._full = False
+        self._missing = 0
+        """Dropped since the last declaration."""
+        self._since = 0.0
+        self._error = ""
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+        self._thread.start()
+
+    def admits(self) -> bool:
+        """Whether there is room for a line. One for which there is none needn't be made: it is counted as dropped."""
+        with self._lock:
+            if self._full:
+                self._drop()
+            return not self._full
+
+    def put(self, line: str) -> None:
+        """Write a line (without its end) after all others, or drop it."""
+        with self._lock:
+            if self._full:
+                self._drop()
+                return
+            self._waiting.append(line)
+            self._size += len(line) + 1
+            self._full = self._size >= self._room
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, timeout: float = FLUSH) -> bool:
+        """Write what is there, for at most ``timeout`` seconds. False: not all of it could be written."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive() and not self._size
+
+    def _drop(self) -> None:
+        if not self._missing:
+            self._since = time.time()
+        self._missing += 1
+        self.dropped += 1
+
+    # ---- the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._closing.wait(_GATHER)
+            self._wake.clear()
+            # After that: who closes sets the first, then the second.
+            ending = self._closing.is_set()
+            with self._lock:
+                lines = list(self._waiting)
+                self._waiting.clear()
+            for text in _pieces(lines, self._piece):
+                if not self._write(self._encoder.encode(text)):
+                    return
+                with self._lock:
+                    self._size -= len(text)
+                    if not self._missing:
+                        self._error = ""
+                    elif self._size <= self._room // 2:
+                        self._declare_missing()
+            if ending and not self._waiting:
+                return
+
+    def _declare_missing(self) -> None:
+        """After the lines that came before those that are missing: none was taken since."""
+        line = self._declare(self._missing, self._since, self._error)
+        self._missing = 0
+        self._error = ""
+        self._waiting.append(line)
+        self._size += len(line) + 1
+        self._full = False
+        self._wake.set()
+
+    def _write(self, data: bytes) -> bool:
+        """Write this, however long it takes; False: given up, as everything ends."""
+        done = 0
+        while done < len(data):
+            try:
+                done += os.write(self._descriptor, data[done : done + self._piece])
+            except BlockingIOError:
+                # Whoever else has the terminal or the pipe has made it non-blocking.
+                self._await_room()
+            except OSError as exc:
+                self._error = exc.strerror or str(exc)
+                if self._closing.wait(_RETRY):
+                    return False
+                if done and exc.errno == errno.EPIPE:
+                    # The rest of a line would be the first that a new reader gets; the pipe may still hold its begin.
+                    with self._lock:
+                        self._drop()
+                    data, done = self._encoder.encode("\n"), 0
+        return True
+
+    def _await_room(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        with suppress(OSError):
+            poll.poll(1000 * _RETRY)
+        # There may be room, but not for all that a pipe takes at once.
+        time.sleep(_GATHER)
+
+
+def _piece(descriptor: int) -> int:
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return _PIECE
+    return _FILE_PIECE if stat.S_ISREG(mode) else _PIECE
+
+
+def _pieces(lines: Sequence[str], limit: int) -> Iterator[str]:
+    """The lines, with their ends, as texts of whole lines of about ``limit`` characters; a longer line is by itself."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        # An escape takes ten bytes at most.
+        length = (len(line) if line.isascii() else 10 * len(line)) + 1
+        if piece and size + length > limit:
+            yield "\n".join(piece) + "\n"
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    if piece:
+        yield "\n".join(piece) + "\n"
