@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def full_pipe(stack: ExitStack, *, blocking: bool = True) -> tuple[int, int]:
     """A pipe that holds a page, and has no room."""
     reader, writer = os.pipe()
     for one in (reader, writer):
-        stack.callback(lambda one=one: suppress_close(one))
+        stack.callback(suppress_close, one)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
@@ -204,10 +205,15 @@ def test_what_an_encoding_has_not_is_escaped(tmp_path: Path) -> None:
         with path.open("wb") as file:
             output = Output(file.fileno(), declare, encoding=encoding)
             output.put("… é \ud800")
-            until(lambda path=path: path.stat().st_size > 0)
+            until(partial(has_something, path))
             output.put("… é \ud800")
             assert output.close()
         assert path.read_bytes() == expected
+
+
+def has_something(path: Path) -> bool:
+    """Whether a file isn't empty."""
+    return path.stat().st_size > 0
 
 
 def test_a_line_of_the_collector_within_a_line(stack: ExitStack, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["BIN", "Command", "Line", "run"]
+__all__ = ["BIN", "Command", "Line", "environment", "run"]
 
 Line = dict[str, Any]
 
@@ -28,7 +28,7 @@ _OWN = ("SPN", "BIND_ADDRESS", "FORWARD_ADDRESS")
 """Beginnings of environment names that the commands read; the tests' own environment doesn't reach them."""
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def environment(more: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     return inherited | {"PYTHONUNBUFFERED": "1"} | dict(more)
 
@@ -58,7 +58,7 @@ class Command:
             *within,
             str(BIN / program),
             *rest,
-            env=_environment(env or {}),
+            env=environment(env or {}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -187,7 +187,7 @@ async def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[in
     process = await asyncio.create_subprocess_exec(
         str(BIN / program),
         *rest,
-        env=_environment(env or {}),
+        env=environment(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
