@@ -49,7 +49,8 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     """Send log lines of ``level`` and above to ``stream``.
 
     Without a stream this process is a service: they go to standard output by a thread, and nobody waits for whoever
-    reads them, nor for whoever reads standard error.
+    reads them, nor for whoever reads standard error. Only where standard output isn't the process's own (in a test)
+    they are written at once.
 
     :param form: None: console on a terminal, else json.
     :raises KeyError: ``level`` is none of :data:`LEVELS`.
@@ -76,12 +77,15 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         ]
     lines: _Lines | Output
     first: list[Processor] = []
-    if stream is None:
-        streams.hurry()
-        _output = lines = Output(out.fileno(), partial(_declare, render), encoding=out.encoding)
-        first.append(partial(_admit, _output))
+    descriptor = streams.descriptor() if stream is None else None
+    if descriptor is None:
+        lines = _Lines(out)
     else:
-        lines = _Lines(stream)
+        streams.hurry()
+        _output = lines = Output(descriptor, partial(_declare, render), encoding=out.encoding)
+        first.append(partial(_admit, _output))
+        threading.excepthook = _on_thread_error
+        sys.unraisablehook = _on_unraisable
 
     structlog.configure(
         processors=[*first, *shared, *render],
@@ -106,9 +110,6 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     # A reader of the log that went away is reported by nobody: there is no place left to report it.
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
-    if stream is None:
-        threading.excepthook = _on_thread_error
-        sys.unraisablehook = _on_unraisable
 
 
 def close() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["OutputFailed", "ReaderLeft", "abandon", "hurry", "prepare", "printable"]
+__all__ = ["OutputFailed", "ReaderLeft", "abandon", "descriptor", "hurry", "prepare", "printable"]
 
 _SLICE: Final = 0.2
 """Seconds after which whoever waits for a reader looks whether it has been interrupted."""
@@ -53,6 +53,12 @@ def prepare() -> None:
         sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr)
+
+
+def descriptor() -> int | None:
+    """Standard output's, if it is that of :func:`prepare`; None: it is somebody else's, and anything."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.fileno() if isinstance(raw, _Output) else None
 
 
 def hurry() -> None:

@@ -95,7 +95,8 @@ def test_limits() -> None:
     rows = {name.strip("`"): value for name, value, _ in table("limits")}
     for name, value in rows.items():
         owner, attribute = name.split(".")
-        source = CLASSES.get(owner) or importlib.import_module(f"spnhub.events.{owner}")
+        module = "spnhub.output" if owner == "output" else f"spnhub.events.{owner}"
+        source = CLASSES.get(owner) or importlib.import_module(module)
         assert str(getattr(source, attribute)) == value, name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}
     options |= {"Limits.suspect_after", "Limits.probe_timeout"}

@@ -62,7 +62,11 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str], variables: Co
         for name, other in unread(os.environ, known, _PREFIXES[program]):
             print(f"{program}: warning: {name} is unknown; did you mean {other}?", file=sys.stderr)  # noqa: T201
         status = command.main(args=arguments, prog_name=program, standalone_mode=False)
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except streams.ReaderLeft:
+            # The status is what it is, however much was read.
+            streams.abandon()
     except typer.TyperException as error:
         message = error.format_message() + _suggestion(error, command)
         print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for

@@ -36,6 +36,7 @@ from spnhub.events.model import (
 )
 from spnhub.events.reader import JournalSource
 from spnhub.pki import Authority, Credentials
+from spnhub.streams import ReaderLeft
 
 __all__ = ["run"]
 
@@ -118,6 +119,8 @@ def run(once: bool) -> int:
         display.failure(str(failure))
     except OSError as error:
         display.failure(f"{error}.")
+    except ReaderLeft:
+        pass
     return 1
 
 
