@@ -23,6 +23,8 @@ from tests.cli.processes import Program, free_port
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits)}
+ROOMS = {"output": "spnhub", "pem": "spnhub.transport"}
+"""Where the modules of bounds are, if not among the events."""
 
 Row = tuple[tuple[str, ...], tuple[str, ...], str]
 """Names of an option, its environment variables, its default."""
@@ -95,8 +97,7 @@ def test_limits() -> None:
     rows = {name.strip("`"): value for name, value, _ in table("limits")}
     for name, value in rows.items():
         owner, attribute = name.split(".")
-        module = "spnhub.output" if owner == "output" else f"spnhub.events.{owner}"
-        source = CLASSES.get(owner) or importlib.import_module(module)
+        source = CLASSES.get(owner) or importlib.import_module(f"{ROOMS.get(owner, 'spnhub.events')}.{owner}")
         assert str(getattr(source, attribute)) == value, name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}
     options |= {"Limits.suspect_after", "Limits.probe_timeout"}
