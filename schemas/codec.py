@@ -59,17 +59,23 @@ class SchemaError(ValueError):
     """Bytes that don't fit a schema, or a schema that isn't known. The message says which."""
 
 
-def _text(folder: str, name: str, version: int) -> Any:
-    return json.loads((_ROOT / folder / f"{name}.v{version}.avsc").read_text(encoding="utf-8"))
-
-
-def _load(folder: str, name: str, version: int) -> Schema:
-    return fastavro.parse_schema(_text(folder, name, version))
+def _load(folder: str, file: str) -> Any:
+    return json.loads((_ROOT / folder / file).read_text(encoding="utf-8"))
 
 
 def _load_ids() -> dict[str, dict[int, int]]:
-    raw = json.loads((_ROOT / "events" / "ids.json").read_text(encoding="utf-8"))
+    raw = _load("events", "ids.json")
     return {name: {int(version): int(number) for version, number in versions.items()} for name, versions in raw.items()}
+
+
+def _load_packet_schemas() -> dict[tuple[int, int], Schema]:
+    found: dict[tuple[int, int], Schema] = {}
+    for entry in (_ROOT / "protocol").iterdir():
+        name, _, rest = entry.name.partition(".v")
+        if rest.endswith(".avsc"):
+            version = int(rest.removesuffix(".avsc"))
+            found[PACKET_KINDS[name], version] = fastavro.parse_schema(_load("protocol", entry.name))
+    return found
 
 
 EVENT_NAMESPACE: Final = "spn.event"
@@ -80,10 +86,20 @@ EVENT_IDS: Final[Mapping[str, Mapping[int, int]]] = _load_ids()
 _EVENT_BY_ID: Final = {number: (name, version) for name, vs in EVENT_IDS.items() for version, number in vs.items()}
 _LATEST: Final = {name: max(versions) for name, versions in EVENT_IDS.items()}
 
-PACKET_KINDS: Final[Mapping[str, int]] = json.loads((_ROOT / "protocol" / "kinds.json").read_text(encoding="utf-8"))
+PACKET_KINDS: Final[Mapping[str, int]] = _load("protocol", "kinds.json")
 """Kind number by record name; fixed for ever."""
 
 _PACKET_BY_KIND: Final = {number: name for name, number in PACKET_KINDS.items()}
+
+# Every file is read at import. Read at first use, a schema would be missing when the process has no descriptor left,
+# and that is when a connection is refused with a packet that no connection before has needed.
+_PUBLISHED: Final = {number: _load("events", f"{name}.v{v}.avsc") for number, (name, v) in _EVENT_BY_ID.items()}
+"""Schema by id, of all events of this version."""
+
+_PACKET_SCHEMAS: Final = _load_packet_schemas()
+"""Parsed schema by kind and version."""
+
+_PACKET_VERSIONS: Final = dict(sorted(_PACKET_SCHEMAS))  # of a kind, the highest version comes last
 
 
 _ENVELOPE: Final = ("eventId", "eventType", "hubId", "journalId", "sequence", "timestamp", "realm", "networkUrn")
@@ -140,7 +156,7 @@ def _published(schema_id: int) -> tuple[str, Any]:
     :raises SchemaError: no such id.
     """
     if (ours := _EVENT_BY_ID.get(schema_id)) is not None:
-        return ours[0], _text("events", *ours)
+        return ours[0], _PUBLISHED[schema_id]
     if (newer := _NEWER.get(schema_id)) is not None:
         return newer
     raise SchemaError(f"unknown event schema id {schema_id}")
@@ -182,6 +198,10 @@ def _written(schema_id: int) -> _Written:
 def _reader(name: str) -> Schema | None:
     versions = EVENT_IDS.get(name)
     return None if versions is None else _written(versions[_LATEST[name]]).schema
+
+
+for _number in _EVENT_BY_ID:  # parsed now, beside no traffic
+    _written(_number)
 
 
 @cache
@@ -239,24 +259,16 @@ class ForeignSchemas:
         return found
 
 
-@cache
 def _packet_schema(kind: int, version: int) -> Schema:
     try:
-        return _load("protocol", _PACKET_BY_KIND[kind], version)
-    except (KeyError, FileNotFoundError):
+        return _PACKET_SCHEMAS[kind, version]
+    except KeyError:
         raise SchemaError(f"unknown packet kind {kind} version {version}") from None
 
 
-@cache
 def packet_versions() -> Mapping[int, int]:
     """Highest version known here of each packet kind."""
-    highest: dict[int, int] = {}
-    for entry in (_ROOT / "protocol").iterdir():
-        name, _, rest = entry.name.partition(".v")
-        if rest.endswith(".avsc"):
-            kind = PACKET_KINDS[name]
-            highest[kind] = max(highest.get(kind, 0), int(rest.removesuffix(".avsc")))
-    return highest
+    return _PACKET_VERSIONS
 
 
 def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
@@ -363,15 +375,7 @@ def _read(buffer: io.BytesIO, start: int, schema: Schema, what: str, reader: Sch
     buffer.seek(start)
     try:
         record = fastavro.schemaless_reader(buffer, schema, reader)
-    except (
-        fastavro.read.SchemaResolutionError,
-        EOFError,
-        IndexError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        struct.error,
-    ) as exc:
+    except _UNFIT as exc:
         raise SchemaError(f"bytes do not fit {what}: {exc}") from exc
     assert isinstance(record, dict)
     return record

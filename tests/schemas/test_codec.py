@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import subprocess
+import sys
 import types
 import typing
 from typing import Any
@@ -172,3 +174,25 @@ def test_secrets_are_not_shown() -> None:
     (opening,) = (packet for packet in PACKETS if isinstance(packet, protocol.Opening))
     assert opening.resume_secret.hex() not in repr(opening)
     assert repr(opening.resume_secret) not in repr(opening)
+
+
+def test_nothing_is_read_from_disk_once_the_codec_is_imported() -> None:
+    """A process that has no descriptor left encodes and decodes whatever comes, also what none before has needed."""
+    program = """
+import sys
+from spnhub.schemas import codec
+from spnhub.transport import protocol
+from tests.schemas.samples import PACKETS, frames
+sys.addaudithook(lambda name, args: name in ("open", "import", "os.listdir", "os.scandir") and sys.exit(str(args)))
+for name, frame in frames().items():
+    if name in codec.EVENT_IDS:
+        codec.decode_event(frame)
+        codec.decode_event_head(frame, frozenset({"realm"}))
+        codec.event_schema_text(codec.event_schema_id(frame))
+    else:
+        protocol.PacketReader().feed(frame)
+print(len(frames()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > len(PACKETS)
