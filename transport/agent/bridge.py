@@ -9,21 +9,26 @@ chunk (:data:`CHUNK`) per direction. Counterparts: :mod:`spnhub.transport.endpoi
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Concatenate, Final, ParamSpec
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.faults import report_to_loop
 
 __all__ = ["CHUNK", "Bridge", "BridgeResult", "arm_reset", "disarm_reset", "prepare_socket", "reset_socket"]
 
 CHUNK: Final = 64 * 1024
 """Bytes moved at once, and the most that one direction of a bridge holds."""
 
+_FAULT: Final = "a fault in the agent"
+"""The reason of an end that is nobody's but ours."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
 
@@ -69,6 +74,22 @@ class BridgeResult:
     reason: str
 
 
+_P = ParamSpec("_P")
+
+
+def _guarded(step: Callable[Concatenate[Bridge, _P], None]) -> Callable[Concatenate[Bridge, _P], None]:
+    """What the loop, the watcher or the stream calls: whatever is raised in it ends this bridge, and nothing else."""
+
+    @functools.wraps(step)
+    def entry(self: Bridge, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            step(self, *args, **kwargs)
+        except Exception as fault:
+            self._fail(fault)
+
+    return entry
+
+
 class Bridge:
     """One TCP conversation. Listens to its stream (:class:`spnhub.transport.endpoint.stream.StreamListener`).
 
@@ -109,6 +130,7 @@ class Bridge:
         self.bytes_to_tcp = 0
         """Bytes that TCP has taken so far."""
 
+    @_guarded
     def start(self) -> None:
         """Begin to move bytes."""
         assert self._sock is not None
@@ -116,6 +138,7 @@ class Bridge:
         self._stream.set_listener(self)
         self._resume_reading()
 
+    @_guarded
     def abort(self, code: int, reason: str) -> None:
         """End both sides with an error: RST to TCP, ``code`` to the stream."""
         if not self._done:
@@ -135,6 +158,7 @@ class Bridge:
             self._reading = False
             self._loop.remove_reader(self._sock.fileno())
 
+    @_guarded
     def _on_tcp_readable(self) -> None:
         if self._sock is None:
             return
@@ -162,6 +186,7 @@ class Bridge:
         else:
             self._resume_reading()
 
+    @_guarded
     def on_writable(self) -> None:
         """The stream takes more: what was left of the last chunk, then read on."""
         if self._sock is not None and self._to_stream:
@@ -169,6 +194,7 @@ class Bridge:
 
     # ---- stream to TCP ----
 
+    @_guarded
     def on_readable(self) -> None:
         """The stream has bytes or its FIN."""
         self._pull()
@@ -178,6 +204,7 @@ class Bridge:
             self._pull_scheduled = True
             self._loop.call_soon(self._scheduled_pull)
 
+    @_guarded
     def _scheduled_pull(self) -> None:
         self._pull_scheduled = False
         self._pull()
@@ -225,6 +252,7 @@ class Bridge:
         self._tcp_fin_sent = True
         self._close_if_ended()
 
+    @_guarded
     def _on_tcp_writable(self) -> None:
         if self._sock is not None:
             self._send()
@@ -241,19 +269,45 @@ class Bridge:
 
     # ---- the end ----
 
+    @_guarded
     def _on_tcp_error(self, exc: OSError | None = None) -> None:
         reason = "TCP connection reset" if exc is None else f"TCP: {exc.strerror or exc}"
         self.abort(Code.PEER_RESET, reason)
 
+    @_guarded
     def on_aborted(self, code: int, reason: str) -> None:
         """The SPN connection ended with an error: RST, never FIN (D-17)."""
         self._stream_over = True
         self._close_with_reset(code, reason)
 
+    @_guarded
     def on_closed(self) -> None:
         """The SPN connection ended in order; TCP may still be taking the last bytes."""
         self._stream_over = True
         self._finish_if_over()
+
+    def _fail(self, fault: BaseException) -> None:
+        """A fault of ours: RST to TCP, INTERNAL to the stream. Nothing is kept, whatever else is wrong."""
+        report_to_loop(self._loop, "a bridge failed", fault)
+        sock, self._sock = self._sock, None
+        # Each for itself: it is not known how far the step got that failed.
+        steps: list[Callable[[], object]] = []
+        if sock is not None:
+            steps += [
+                lambda: self._loop.remove_reader(sock.fileno()),
+                lambda: self._loop.remove_writer(sock.fileno()),
+                lambda: self._watcher.forget(sock),
+                lambda: arm_reset(sock),
+                sock.close,
+            ]
+        if not self._stream_over:
+            self._stream_over = True
+            steps.append(lambda: self._stream.abort(Code.INTERNAL))
+        steps.append(lambda: self._finish(Code.INTERNAL, _FAULT))
+        for step in steps:
+            with contextlib.suppress(Exception):  # the fault that counts is told
+                step()
+        self._to_stream, self._to_tcp = b"", memoryview(b"")
 
     def _close_if_ended(self) -> None:
         if self._sock is not None and self._tcp_fin_seen and self._tcp_fin_sent:

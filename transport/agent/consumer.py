@@ -19,6 +19,7 @@ from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket, 
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
+from spnhub.transport.descriptors import room
 from spnhub.transport.endpoint.session import CONNECT_BOUND
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.errors import SessionLost, SpnError
@@ -60,7 +61,8 @@ class ConsumerLimits:
     """Counts, and times in seconds."""
 
     connections: int = 10_000
-    """TCP connections open at once; at the bound the agent stops accepting until one has ended."""
+    """TCP connections open at once, as far as this process has descriptors for them (D-25); at the bound the agent
+    stops accepting until one has ended."""
     held: int = 1_000
     """Of these, how many may wait for a session; one more is reset at once (D-27)."""
     hold: float = 10.0
@@ -82,8 +84,9 @@ class ConsumerAgent:
         self._listeners = listeners
         self._sources = sources
         self._limits = limits or ConsumerLimits()
+        self._bound = min(self._limits.connections, room())
         self._watcher = ResetWatcher(self._loop)
-        self._opening = Tasks("connection.failed")
+        self._opening = Tasks("a connection failed while it was opened")
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
         self._bridges: set[Bridge] = set()
         self._held = 0
@@ -170,7 +173,7 @@ class ConsumerAgent:
 
     def _accept(self, listener: socket.socket) -> bool:
         """Take one connection; False when there is none, or when no more can be taken."""
-        if self.connections >= self._limits.connections:
+        if self.connections >= self._bound:
             if not self._limit_told:
                 self._limit_told = True
                 _log.warning("agent.connection_limit", connections=self.connections)
@@ -209,9 +212,13 @@ class ConsumerAgent:
         opening = self._opening.spawn(self._connect(client))
         self._waiting[opening] = sock
         self._idle.clear()
-        # Reading begins when there is somewhere to write to; until then only a reset is of interest.
-        self._watcher.watch(sock, opening.cancel)
         opening.add_done_callback(functools.partial(self._opened, client))
+        # Reading begins when there is somewhere to write to; until then only a reset is of interest.
+        try:
+            self._watcher.watch(sock, opening.cancel)
+        except OSError as exc:
+            _log.debug("connection.refused", client=client, reason=exc.strerror)
+            opening.cancel()
 
     async def _connect(self, client: str) -> Stream | None:
         """The SPN connection, or None when there will be none (said in the log)."""
@@ -288,7 +295,7 @@ class ConsumerAgent:
         if not self.connections:
             self._idle.set()
         # Told again only when half of them went in between, not each time that one goes and one comes.
-        if self.connections < self._limits.connections / 2:
+        if self.connections < self._bound / 2:
             self._limit_told = False
         # A pause for want of descriptors has its own time.
         if not self._accepting and self._resume_timer is None:

@@ -20,8 +20,10 @@ from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, connect
+from spnhub.transport.descriptors import room
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
+from spnhub.transport.faults import Throttle
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -86,7 +88,8 @@ class ProviderLimits:
     """Counts, and times in seconds."""
 
     connections: int = 10_000
-    """Connections open at once, connecting ones included; one more is refused with LIMIT."""
+    """Connections open at once, connecting ones included, as far as this process has descriptors for them (D-25); one
+    more is refused with LIMIT."""
     connect: float = 5.0
     """How long resolving and connecting may take together (D-16)."""
 
@@ -101,8 +104,10 @@ class ProviderAgent:
         self._port = port
         self._sources = sources
         self._limits = limits or ProviderLimits()
+        self._bound = min(self._limits.connections, room())
+        self._exhausted = Throttle()
         self._watcher = ResetWatcher(self._loop)
-        self._opening = Tasks("connection.failed")
+        self._opening = Tasks("a connection failed while it was opened")
         self._bridges: set[Bridge] = set()
         self._connections = 0
         self._closed = False
@@ -172,7 +177,7 @@ class ProviderAgent:
     def _take(self, request: StreamRequest) -> None:
         if self._closed:
             work = self._reject(request, Code.SHUTDOWN, "the provider agent is being stopped")
-        elif self._connections >= self._limits.connections:
+        elif self._connections >= self._bound:
             work = self._reject(request, Code.LIMIT, f"the provider agent has {self._connections} connections")
         else:
             self._connections += 1
@@ -186,10 +191,15 @@ class ProviderAgent:
         try:
             sock = await connect(self._host, self._port, self._limits.connect)
         except ConnectError as exc:
-            log = _log.warning if exc.code == Code.LIMIT else _log.debug
-            log("connection.refused", code=exc.code.name, reason=str(exc))
+            _log.debug("connection.refused", code=exc.code.name, reason=str(exc))
+            if exc.code == Code.LIMIT:
+                self._out_of_resources(str(exc))
             await self._reject(request, exc.code, str(exc))
             return None
+        except Exception:
+            # A fault of ours: the consumer must not wait for an answer until its time is over.
+            await self._reject(request, Code.INTERNAL, "a fault in the agent")
+            raise
         try:
             return sock, await request.accept_stream()
         except SpnError as exc:
@@ -200,6 +210,12 @@ class ProviderAgent:
             # Cancelled: nobody else knows the socket.
             reset_socket(sock)
             raise
+
+    def _out_of_resources(self, reason: str) -> None:
+        """Once a second: it happens with every connection of a crowd."""
+        if self._exhausted.admit(self._loop.time()):
+            refused, self._exhausted.held_back = self._exhausted.held_back + 1, 0
+            _log.warning("agent.out_of_resources", reason=reason, connections=self._connections, refused=refused)
 
     def _opened(self, opening: asyncio.Task[tuple[socket.socket, Stream] | None]) -> None:
         if opening.cancelled() or opening.exception() is not None or (both := opening.result()) is None:

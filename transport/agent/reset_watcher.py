@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from spnhub.transport.faults import report_to_loop
+
 __all__ = ["ResetWatcher"]
 
 _BATCH: Final = 256
@@ -39,15 +41,17 @@ class ResetWatcher:
 
         A socket that is watched already gets the new callback. The error itself stays on the socket: the next
         ``recv`` or ``send`` raises it, unless one has done so before.
+
+        :raises OSError: the kernel has no room for it; then the socket isn't watched.
         """
         fd = sock.fileno()
-        known = fd in self._on_reset
-        self._on_reset[fd] = on_reset
-        if not known:
+        if fd not in self._on_reset:
             self._epoll.register(fd, select.EPOLLET)
         else:
             # Modifying arms the edge again, so that an error which is pending now reaches the new callback.
             self._epoll.modify(fd, select.EPOLLET)
+        # Only then: a descriptor that could not be registered will be another socket's.
+        self._on_reset[fd] = on_reset
 
     def forget(self, sock: socket.socket) -> None:
         """Stop watching; to be called before the socket is closed, since its descriptor will be used again."""
@@ -66,5 +70,10 @@ class ResetWatcher:
         for fd, events in self._epoll.poll(0, _BATCH):
             # EPOLLHUP alone is no reset: both directions have ended, or recv has already reported the error.
             on_reset = self._on_reset.get(fd) if events & select.EPOLLERR else None
-            if on_reset is not None:
+            if on_reset is None:
+                continue
+            try:
                 on_reset()
+            except Exception as fault:
+                # The edge of the others is not seen again.
+                report_to_loop(self._loop, "the callback of a reset failed", fault)

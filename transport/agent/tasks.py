@@ -6,21 +6,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import structlog
+from spnhub.transport.faults import report_to_loop
 
 __all__ = ["Tasks"]
-
-_log = structlog.get_logger()
 
 T = TypeVar("T")
 
 
 class Tasks:
-    """The tasks of one owner. A failure is logged with its traceback and ends that task alone."""
+    """The tasks of one owner. A failure is told to the loop's exception handler and ends that task alone."""
 
-    def __init__(self, event: str) -> None:
-        """:param event: name of the log line of a failure."""
-        self._event = event
+    def __init__(self, message: str) -> None:
+        """:param message: what is told of a failure."""
+        self._message = message
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -43,4 +41,4 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            _log.error(self._event, exc_info=failure)
+            report_to_loop(task.get_loop(), self._message, failure)

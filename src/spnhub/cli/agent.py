@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -45,6 +44,7 @@ from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.keeper import EndpointKeeper
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.tcp import address_text, listen
+from spnhub.transport.descriptors import raise_limit
 from spnhub.transport.endpoint.api import (
     ConnectionChange,
     ConsumerEndpoint,
@@ -57,6 +57,7 @@ from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL
 from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
+from spnhub.transport.faults import Faults
 
 __all__ = ["main"]
 
@@ -199,7 +200,7 @@ def main() -> int:
 
 def _start(settings: AgentSettings) -> int:
     logging.configure(settings.log_level, settings.log_format)
-    _raise_descriptor_limit()
+    raise_limit()
     try:
         return asyncio.run(_run(settings))
     except ValueError as exc:
@@ -209,13 +210,6 @@ def _start(settings: AgentSettings) -> int:
         # A refusal that no retry changes.
         print(f"spnagent: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201 - what a command line is for
         return 1
-
-
-def _raise_descriptor_limit() -> None:
-    """Soft RLIMIT_NOFILE to the hard one (D-25)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Stop:
@@ -239,6 +233,7 @@ class _Stop:
 
 
 async def _run(settings: AgentSettings) -> int:
+    asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
     stop = _Stop()
     if settings.role is Role.CONSUMER:
         return await _run_consumer(settings, stop)

@@ -5,7 +5,7 @@
 :mod:`spnhub.cli.hub` starts it; :mod:`spnhub.transport.hub` is its heart; :mod:`spnhub.ops` looks at it.
 """
 
-from spnhub.hub_process.main import raise_descriptor_limit, run
+from spnhub.hub_process.main import run
 from spnhub.hub_process.process import HubProcess
 
-__all__ = ["HubProcess", "raise_descriptor_limit", "run"]
+__all__ = ["HubProcess", "run"]

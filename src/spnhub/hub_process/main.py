@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import sys
 
@@ -13,22 +12,16 @@ import structlog
 from spnhub.events.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.settings import ConfigurationError, HubSettings
+from spnhub.transport.descriptors import raise_limit
 
-__all__ = ["raise_descriptor_limit", "run"]
+__all__ = ["run"]
 
 _log = structlog.get_logger("spnhub.hub")
 
 
-def raise_descriptor_limit() -> None:
-    """The soft limit of open files becomes the hard one (D-25)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def run(settings: HubSettings) -> int:
     """Run a hub until it is told to stop; the exit status (0, 1 or 2)."""
-    raise_descriptor_limit()
+    raise_limit()
     return asyncio.run(_main(settings))
 
 

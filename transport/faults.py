@@ -1,0 +1,111 @@
+"""Faults of our own: what was raised where nothing should be. Each is counted, and told with its traceback.
+
+A fault that comes back with every packet must not fill the log: of one place a line a second, which says how often it
+was since the last. Counterparts: the command lines make one of these for their process and their event loop; whoever
+catches a fault ends what it was about, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+__all__ = ["Faults", "Throttle", "report_to_loop"]
+
+_log = structlog.get_logger()
+
+_INTERVAL: Final = 1.0
+"""Seconds from one line about a place to the next."""
+_PLACES: Final = 256
+"""Places that are told apart; those beyond share the last."""
+
+_SHOWN: Final = 200
+"""Characters of a message."""
+
+_Place = tuple[str, str, str, int]
+
+
+class Throttle:
+    """Lets one pass in a while, and counts the others: for log lines about what may happen with every packet.
+
+    :param interval: seconds from one that passes to the next.
+    """
+
+    __slots__ = ("_due", "_interval", "held_back")
+
+    def __init__(self, interval: float = _INTERVAL) -> None:
+        self._interval = interval
+        self._due: float | None = None
+        self.held_back = 0
+        """How many didn't pass since the last that did; whoever passes takes it along and sets it to 0."""
+
+    def admit(self, now: float) -> bool:
+        """Whether this one passes."""
+        if self._due is not None and now < self._due:
+            self.held_back += 1
+            return False
+        self._due = now + self._interval
+        return True
+
+
+class Faults:
+    """Those of one process. May be used in any thread; what is counted is never a decision's ground.
+
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counts: Counter[str] = Counter()
+        self._places: dict[_Place, Throttle] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many there were, by where they were caught."""
+        return dict(self._counts)
+
+    def report(self, where: str, fault: BaseException, **fields: object) -> None:
+        """Count a fault, and say so.
+
+        :param where: what it was caught in, one of a few fixed words: a metric's label.
+        :param fields: of the log line: what it was about.
+        """
+        self._counts[where] += 1
+        self._tell(_place(where, fault), {"where": where, **fields, "exc_info": fault})
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler for :meth:`asyncio.loop.set_exception_handler`."""
+        del loop
+        message, fault = str(context.get("message", "")).partition("\n")[0][:_SHOWN], context.get("exception")
+        if isinstance(fault, BaseException):
+            self.report("loop", fault, message=message)
+            return
+        self._counts["loop"] += 1
+        self._tell(("loop", message, "", 0), {"where": "loop", "message": message})
+
+    def _tell(self, place: _Place, fields: dict[str, object]) -> None:
+        if place not in self._places and len(self._places) >= _PLACES:
+            place = ("", "", "", 0)
+        throttle = self._places.setdefault(place, Throttle())
+        if throttle.admit(self._clock()):
+            repeated, throttle.held_back = throttle.held_back, 0
+            _log.error("fault", **fields, **({"repeated": repeated} if repeated else {}))
+
+
+def report_to_loop(loop: asyncio.AbstractEventLoop, message: str, fault: BaseException) -> None:
+    """Tell the loop's exception handler of a fault that was dealt with: that of a command is a :class:`Faults`."""
+    loop.call_exception_handler({"message": message, "exception": fault})
+
+
+def _place(where: str, fault: BaseException) -> _Place:
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return where, type(fault).__name__, "", 0
+    return where, type(fault).__name__, trace.tb_frame.f_code.co_filename, trace.tb_lineno
