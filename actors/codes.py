@@ -71,6 +71,8 @@ class Code(enum.IntEnum):
     """A later leg of the connection is known."""
     RESUME_TIMEOUT = 44
     """The connection could not be resumed in time."""
+    GONE = 45
+    """The process that held the other end is gone: its port is closed, and it hasn't come back."""
 
 
 _RETRYABLE = frozenset(

@@ -30,6 +30,7 @@ __all__ = [
     "SendCloseAck",
     "SendCloseRequest",
     "SendPauseRequest",
+    "SendPeerGone",
     "SendResumeAck",
     "SendShutdownRequest",
     "StartService",
@@ -171,6 +172,16 @@ class SendResumeAck:
 
 
 @dataclass(frozen=True, slots=True)
+class SendPeerGone:
+    """Tell this session's endpoint that an instance on the other side is gone, and what it was to resume with it."""
+
+    session: int
+    peer: str
+    """Its verified Subject."""
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendShutdownRequest:
     """Tell this session's endpoint that the session is about to end, resumably (R-4.8)."""
 
@@ -242,6 +253,7 @@ Command = (
     | SendPauseRequest
     | InviteProvider
     | SendResumeAck
+    | SendPeerGone
     | SendShutdownRequest
     | SendAllConnectionsClosed
     | StartService

@@ -46,6 +46,8 @@ class ActorOptions:
     """For each step of a pause and of a resume that an endpoint has to take, and for it to close an empty session."""
     resume_timeout: float = 60.0
     """For which a suspended connection counts in its provider's load (D-26)."""
+    gone_timeout: float = 1.0
+    """For an instance whose port is closed to come back in another session; then its connections are over (D-20)."""
     held_connections: int = 65_536
     """Of one service that count like that."""
     shutdown_timeout: float = 20.0

@@ -226,6 +226,8 @@ class SessionClosed:
     by_peer: bool
     code: int
     reason: str
+    process_gone: bool = False
+    """Nobody has the endpoint's port any more, as its host says, and a probe was not answered (D-20)."""
 
 
 @dataclass(frozen=True, slots=True)

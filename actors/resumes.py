@@ -12,7 +12,7 @@ from spnhub.actors.inputs import Key, ResumeAnswered, ResumeRequested, SessionRe
 from spnhub.actors.resume_rules import is_lost
 from spnhub.events.model import ConnectionLost, Event, ResumeRefused
 
-__all__ = ["LegNames", "refuse_answer", "refuse_resume"]
+__all__ = ["LegNames", "refuse_answer", "refuse_resume", "report_gone"]
 
 
 def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Code, reason: str) -> Decision:
@@ -20,27 +20,44 @@ def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Co
     events: tuple[Event, ...] = ()
     if not request.code:
         events = (_refused(consumer, request.connection_uid, request.epoch, code, reason),)
-    elif code is Code.NOT_HERE and is_lost(request.code):
-        lost = ConnectionLost(
-            realm=consumer.realm,
-            network_urn=consumer.network_urn,
-            spn_session_id=consumer.spn_session_id,
-            service_urn=consumer.service_urn,
-            connection_uid=request.connection_uid,
-            epoch=request.epoch,
-            receive_offset=request.received_offset,
-            code=request.code,
-            reason=reason,
-        )
-        events = (lost,)
+    elif code in {Code.NOT_HERE, Code.GONE} and is_lost(request.code):
+        events = (_lost(consumer, request, reason, receive_offset=request.received_offset),)
     ack = SendResumeAck(consumer.session, request.connection_uid, request.epoch, code, reason)
     return Decision(events, (ack, ForgetConnection(request.key)))
+
+
+def report_gone(provider: SessionRequested, answer: ResumeAnswered) -> Decision:
+    """A provider says of a connection that was to be resumed that its consumer is gone, as it has heard (D-20)."""
+    reason = "the consumer is gone: its port is closed"
+    return Decision((_lost(provider, answer, reason, sent_offset=answer.received_offset),))
 
 
 def refuse_answer(provider: SessionRequested, answer: ResumeAnswered, code: Code, reason: str) -> Decision:
     """No to a provider that answers what nobody asks, or not any more."""
     event = _refused(provider, answer.connection_uid, answer.epoch, code, reason)
     return Decision((event,), (SendResumeAck(provider.session, answer.connection_uid, answer.epoch, code, reason),))
+
+
+def _lost(
+    session: SessionRequested,
+    told: ResumeRequested | ResumeAnswered,
+    reason: str,
+    *,
+    sent_offset: int = 0,
+    receive_offset: int = 0,
+) -> ConnectionLost:
+    return ConnectionLost(
+        realm=session.realm,
+        network_urn=session.network_urn,
+        spn_session_id=session.spn_session_id,
+        service_urn=session.service_urn,
+        connection_uid=told.connection_uid,
+        epoch=told.epoch,
+        sent_offset=sent_offset,
+        receive_offset=receive_offset,
+        code=told.code,
+        reason=reason,
+    )
 
 
 def _refused(session: SessionRequested, connection_uid: str, epoch: int, code: Code, reason: str) -> ResumeRefused:

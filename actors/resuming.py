@@ -17,10 +17,11 @@ from spnhub.actors.admission import Refusal
 from spnhub.actors.bites import Bites
 from spnhub.actors.codes import Code
 from spnhub.actors.environment import Decision, Environment
+from spnhub.actors.gone import Gone
 from spnhub.actors.inputs import ResumeRequested, SessionRequested
 from spnhub.actors.leg import Overtaken, ProviderResumed, Resume
 from spnhub.actors.plan import ServiceKey
-from spnhub.actors.resumes import LegNames, refuse_answer, refuse_resume
+from spnhub.actors.resumes import LegNames, refuse_answer, refuse_resume, report_gone
 from spnhub.actors.roster import Roster
 from spnhub.actors.session import ProviderCame, ResumeAsked
 from spnhub.actors.timers import Timer
@@ -147,6 +148,7 @@ class Resuming:
         roster: Roster,
         names: LegNames,
         held: Held,
+        gone: Gone,
         *,
         fault: Callable[[SessionRequested], Refusal | None],
         begin: Callable[[SessionRequested, ResumeRequested, SessionRequested], None],
@@ -155,6 +157,7 @@ class Resuming:
         self._roster = roster
         self._names = names
         self._held = held
+        self._gone = gone
         self._fault = fault
         self._begin = begin
         self._absent: OrderedDict[str, None] = OrderedDict()
@@ -171,7 +174,7 @@ class Resuming:
         if refusal is None and (self._names.get(uid, epoch) is not None or epoch <= self._held.epoch(uid)):
             refusal = Code.STALE, f"epoch {epoch} was there before"
         elif refusal is None and provider is None:
-            refusal = Code.NOT_HERE, f"{request.peer}, instance {request.instance_id!r}, has no session here"
+            refusal = self._absence(request, consumer.session)
         if refusal is not None:
             told = refusal[0] is Code.NOT_HERE and self._told_absent(uid)
             decision = refuse_resume(consumer, request, *refusal)
@@ -180,6 +183,13 @@ class Resuming:
             self._absent.pop(uid, None)
             self._roster.choice.charge(provider)
             self._begin(consumer, request, self._roster.sessions[provider])
+
+    def _absence(self, request: ResumeRequested, consumer: int) -> Refusal:
+        """Why the provider that the consumer names can't be asked."""
+        who = f"{request.peer}, instance {request.instance_id!r},"
+        if self._gone.asked(consumer, request.peer, request.instance_id):
+            return Code.GONE, f"{who} is gone: its port is closed"
+        return Code.NOT_HERE, f"{who} has no session here"
 
     def _told_absent(self, connection_uid: str) -> bool:
         """Whether the log says so already: who waits for its provider asks again, and again."""
@@ -205,6 +215,9 @@ class Resuming:
         uid, epoch = answer.connection_uid, answer.epoch
         key = self._names.get(uid, epoch)
         if provider is None:
+            return
+        if key is None and answer.code == Code.GONE:
+            self._env.carry_out(report_gone(provider, answer))
             return
         if key is None or directory.connections[key].provider != message.session:
             self._env.carry_out(refuse_answer(provider, answer, Code.TIMEOUT, "no such invitation is open"))

@@ -19,6 +19,7 @@ from spnhub.actors.codes import Code
 from spnhub.actors.connection import ConnectionFailed, ConnectionGone
 from spnhub.actors.definitions import Availability, ServiceDefinition
 from spnhub.actors.environment import Decision, Environment, SessionEntry
+from spnhub.actors.gone import Gone, GoneDue
 from spnhub.actors.inputs import Key, ResumeRequested, SessionRequested
 from spnhub.actors.instance import Instance, Situation
 from spnhub.actors.leg import (
@@ -107,8 +108,9 @@ class ServiceActor(EventLoopActor):
         self._names = LegNames()
         self._openings = Openings(env, self.actor_ref, self._roster, self._names)
         self._held = Held(env, (realm, key), self.actor_ref, self._roster.choice.release)
+        self._gone = Gone(env, self.actor_ref, self._roster)
         self._resuming = Resuming(
-            env, self._roster, self._names, self._held, fault=self._leg_fault, begin=self._begin_resume
+            env, self._roster, self._names, self._held, self._gone, fault=self._leg_fault, begin=self._begin_resume
         )
         self._failed: dict[int, SessionEnding] = {}
         """Sessions whose actor has failed and whose legs are ending."""
@@ -151,6 +153,7 @@ class ServiceActor(EventLoopActor):
         self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
         self._env.directory.realm_sessions[self._realm] += 1
         self._roster.add(request)
+        self._gone.came(request)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
         elif self._starts_on_consumer:
@@ -207,6 +210,8 @@ class ServiceActor(EventLoopActor):
         self._openings.serve()
 
     def _session_leaves(self, message: SessionLeaves) -> None:
+        if message.process_gone:
+            self._gone.lost(self._roster.sessions[message.session])
         self._provider_left(message.session)
 
     def _provider_left(self, session: int) -> None:
@@ -339,6 +344,9 @@ class ServiceActor(EventLoopActor):
     def _hold_over(self, _: HoldOver) -> None:
         self._held.expire()
         self._look()
+
+    def _gone_due(self, message: GoneDue) -> None:
+        self._gone.due(message.who)
 
     # The definition and the instance
 
@@ -478,6 +486,7 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     ResumeAsked: ServiceActor._resume_asked,
     ProviderCame: ServiceActor._provider_answered,
     HoldOver: ServiceActor._hold_over,
+    GoneDue: ServiceActor._gone_due,
     ConnectionFailed: ServiceActor._connection_failed,
     ConnectionGone: ServiceActor._connection_gone,
     Define: ServiceActor._define,

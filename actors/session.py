@@ -162,6 +162,8 @@ class SessionLeaves:
     """It is ending; no new legs for it."""
 
     session: int
+    process_gone: bool = False
+    """See :class:`SessionClosed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,8 @@ def _by_close(message: SessionClosed) -> SessionEnding:
         leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session", suspended=True)
         return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
     leg = _lost(message.reason or "an endpoint was lost")
-    code = message.code or Code.PEER_LOST  # silence has no code of its own
+    # Silence has no code of its own.
+    code = Code.GONE if message.process_gone else message.code or Code.PEER_LOST
     return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
 
 
@@ -359,7 +362,7 @@ class SessionActor(EventLoopActor):
         ending = _by_close(message)
         if self._leaving:  # the hub has asked for it (D-5); what has not been paused yet goes on elsewhere, too
             ending = _leaving()._replace(leg=ending.leg, close=False)
-        self._begin_end(ending)
+        self._begin_end(ending, process_gone=message.process_gone)
 
     def _end_session(self, message: EndSession) -> None:
         self._begin_end(message.ending)
@@ -394,7 +397,7 @@ class SessionActor(EventLoopActor):
             self._timer.cancel()
             self._timer = None
 
-    def _begin_end(self, ending: SessionEnding) -> None:
+    def _begin_end(self, ending: SessionEnding, *, process_gone: bool = False) -> None:
         """The legs first; their ends are bounded, so this one is."""
         if self._ending is not None:
             return
@@ -403,7 +406,7 @@ class SessionActor(EventLoopActor):
         directory = self._env.directory
         entry = directory.sessions[self._session]
         entry.ending = True
-        self._parent.tell(SessionLeaves(self._session))
+        self._parent.tell(SessionLeaves(self._session, process_gone))
         for key in list(entry.legs.values()):
             self._env.slices.add(partial(directory.tell_connection, key, MustEnd(self._side, ending.leg)))
         if not entry.legs:

@@ -182,7 +182,9 @@ class CloseKind(enum.Enum):
     IDLE = "idle"
     """Nothing was heard for the idle timeout."""
     UNREACHABLE = "unreachable"
-    """Port unreachable, and the probe stayed unanswered."""
+    """The network said that the peer can't be reached, and the probe stayed unanswered."""
+    PORT_CLOSED = "port closed"
+    """The peer's own host said that nobody has its port, and the probe stayed unanswered: its process is gone."""
     RESET = "reset"
     """The peer knows nothing of this connection (any more): stateless reset (RFC 9000 section 10.3)."""
 
@@ -407,10 +409,12 @@ class Engine(Protocol):
     def receive(self, data: bytes, address: Address, segment_size: int, now: float) -> None:
         """Take one datagram, or several of equal size joined (``segment_size`` > 0, UDP_GRO)."""
 
-    def unreachable(self, address: Address, now: float) -> None:
-        """The network said that nobody listens at ``address``: probe the connections there (D-20).
+    def unreachable(self, address: Address, now: float, *, port_closed: bool = False) -> None:
+        """The network said that ``address`` can't be reached: probe the connections there (D-20).
 
         A hint, which anybody may forge: what answers the probe within :attr:`Limits.probe_timeout` lives.
+
+        :param port_closed: the host of ``address`` itself said so, of its port.
         """
 
     def transmit(self, now: float) -> list[Transmit]:

@@ -31,6 +31,7 @@ __all__ = [
     "PacketReader",
     "PauseAck",
     "PauseRequest",
+    "PeerGone",
     "ProtocolError",
     "ResumeAck",
     "ResumeInvite",
@@ -191,6 +192,14 @@ class ResumeAck(Packet):
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PeerGone(Packet):
+    """An instance on the other side is gone, and what it was to resume with it; ``peer`` is its verified subject."""
+
+    peer: str
+    instance_id: str
+
+
 class Ack(NamedTuple):
     """What one endpoint's program has taken of one connection: an entry of :class:`DataAck`."""
 
@@ -220,6 +229,7 @@ class Opening(Packet):
     sent_offset: int = 0
     receive_offset: int = 0
     peer: str = ""
+    instance_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,7 @@ _CLASSES: Final[dict[str, type[Packet]]] = {
         ResumeAck,
         DataAck,
         ShutdownRequest,
+        PeerGone,
         Opening,
         Accept,
     )

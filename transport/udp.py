@@ -31,6 +31,10 @@ _UDP_GRO: Final = 104
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 _MSG_ERRQUEUE: Final = 0x2000
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")
+"""``struct sock_extended_err``: error number, origin, ICMP type and code; who said so follows (``SO_EE_OFFENDER``)."""
+_PORT_UNREACHABLE: Final = frozenset({(2, 3, 3), (3, 1, 4)})
+"""Origin, type and code of ICMP's and ICMPv6's."""
 _ANCILLARY: Final = 128
 """Bytes for what the kernel tells with a datagram: its own address, and the size of joined ones."""
 _NO_SEGMENTATION: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE})
@@ -321,7 +325,8 @@ class UdpEndpoint:
             if remote:
                 told = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
                 own = entry.own.of(told[0]) if told else b""
-                self.engine.unreachable(Address(entry.index, remote, own), now)
+                port_closed = any(_is_port_closed(kind, value, remote[0]) for _, kind, value in ancillary)
+                self.engine.unreachable(Address(entry.index, remote, own), now, port_closed=port_closed)
 
     # ---- out ---------------------------------------------------------------------------------------------------
 
@@ -408,3 +413,24 @@ def _read_address(host: str, port: int) -> tuple[socket.AddressFamily, int, int,
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
     family, kind, proto, _, sockaddr = infos[0]
     return family, kind, proto, sockaddr
+
+
+def _is_port_closed(kind: int, error: bytes, host: str) -> bool:
+    """Whether an entry of the error queue is ``host``'s own word that a port of it is closed.
+
+    Only that host knows; a router or firewall that says so in its place may just not let us through.
+    """
+    if kind not in {_IP_RECVERR, _IPV6_RECVERR} or len(error) < _EXTENDED_ERROR.size + 8:
+        return False
+    _, origin, icmp_type, icmp_code, _, _ = _EXTENDED_ERROR.unpack_from(error)
+    if (origin, icmp_type, icmp_code) not in _PORT_UNREACHABLE:
+        return False
+    offender = error[_EXTENDED_ERROR.size :]
+    (family,) = struct.unpack_from("=H", offender)
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return False
+    packed = offender[4:8] if family == socket.AF_INET else offender[8:24]
+    try:
+        return packed == socket.inet_pton(family, host.partition("%")[0])
+    except OSError:
+        return False

@@ -195,6 +195,8 @@ class HubSettings:
     """Seconds; at most the idle timeout."""
     probe_timeout: float = 1.0
     """Seconds; likewise."""
+    gone_timeout: float = 1.0
+    """Seconds for an endpoint whose port is closed to come back, before its connections are over (D-20)."""
     resume_timeout: float = 60.0
     """Seconds for which a suspended connection counts in its provider's load (D-26)."""
     return_spread: float = 2.0
@@ -235,6 +237,8 @@ class HubSettings:
         if fault is not None:
             raise ConfigurationError(fault)
         # The upper bound is an hour: anything above is a wrong unit, not a wish.
+        if not 0 < self.gone_timeout <= 3600:
+            raise ConfigurationError(f"--gone-timeout: {self.gone_timeout:g} is not above 0 and at most 3600 seconds")
         for option, seconds in (("--resume-timeout", self.resume_timeout), ("--return-spread", self.return_spread)):
             if not 0 <= seconds <= 3600:
                 raise ConfigurationError(f"{option}: {seconds:g} is not at least 0 and at most 3600 seconds")

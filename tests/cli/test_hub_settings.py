@@ -26,6 +26,8 @@ from spnhub.settings import ConfigurationError, HubSettings, KafkaSettings
         ({"suspect_after": 0.0}, "--suspect-after: 0 is not above 0 and at most --idle-timeout (20)"),
         ({"suspect_after": float("nan")}, "--suspect-after: nan is not above 0 and at most --idle-timeout (20)"),
         ({"probe_timeout": 21.0}, "--probe-timeout: 21 is not above 0 and at most --idle-timeout (20)"),
+        ({"gone_timeout": 0.0}, "--gone-timeout: 0 is not above 0 and at most 3600 seconds"),
+        ({"gone_timeout": float("nan")}, "--gone-timeout: nan is not above 0 and at most 3600 seconds"),
         ({"resume_timeout": -1.0}, "--resume-timeout: -1 is not at least 0 and at most 3600 seconds"),
         ({"return_spread": 3601.0}, "--return-spread: 3601 is not at least 0 and at most 3600 seconds"),
         ({"journal_size": 1000}, "--journal-size: 1000 is below 1M"),

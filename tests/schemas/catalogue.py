@@ -58,8 +58,10 @@ def _events() -> str:
 def _packets() -> str:
     text = "\n"
     for name, kind in json.loads((SCHEMAS / "protocol" / "kinds.json").read_text()).items():
-        found = schema("protocol", name, 1)
-        text += f"### {name} (kind {kind})\n\n{found['doc']}\n\n{_table(found['fields'])}\n"
+        version = max(int(path.suffixes[0][2:]) for path in (SCHEMAS / "protocol").glob(f"{name}.v*.avsc"))
+        found = schema("protocol", name, version)
+        newer = f", version {version}" if version > 1 else ""
+        text += f"### {name} (kind {kind}{newer})\n\n{found['doc']}\n\n{_table(found['fields'])}\n"
     return text
 
 

@@ -23,6 +23,7 @@ from spnhub.transport.protocol import (
     Packet,
     PauseAck,
     PauseRequest,
+    PeerGone,
     ResumeAck,
     ResumeInvite,
     ResumeRequest,
@@ -56,7 +57,8 @@ PACKETS: Final[tuple[Packet, ...]] = (
     ResumeAck(UID, 2, 42, "not here", True, 200, True),
     DataAck((Ack(UID, 1, 32_768), Ack(SECRET, 0, 1 << 40))),
     ShutdownRequest(True, 2000),
-    Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer"),
+    PeerGone("CN=consumer", "two"),
+    Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer", "two"),
     Accept(OpeningKind.OPEN, 32, "connection refused", 0, 0, 0, "one", "CN=provider"),
 )
 
@@ -69,17 +71,30 @@ def as_told_by(recorded: model.Recorded, version: int) -> model.Recorded:
     return replace(recorded, event=replace(event, **silent))  # type: ignore[arg-type]
 
 
+def packet_versions(packet: Packet) -> range:
+    """Those that its kind has been published in."""
+    return range(1, codec.packet_versions()[protocol.kind_of(packet)] + 1)
+
+
+def packet_as_told_by(packet: Packet, version: int) -> Packet:
+    """The same of a packet."""
+    told = {field["name"] for field in schema("protocol", type(packet).__name__, version)["fields"]}
+    silent = {field.name: field.default for field in fields(packet) if camel(field.name) not in told}
+    return replace(packet, **silent)
+
+
 def frames() -> dict[str, bytes]:
     """The bytes of everything, as it is written now, by record name."""
     events = {type(r.event).__name__: model.encode(r) for r in published()}
-    packets = {type(packet).__name__: protocol.encode(packet) for packet in PACKETS}
+    packets = {type(packet).__name__: protocol.encode(packet, protocol.own_kinds()) for packet in PACKETS}
     return events | packets
 
 
 def newest() -> dict[str, bytes]:
     """The same by the name of the file that publishes it."""
     versions = {name: max(versions) for name, versions in codec.EVENT_IDS.items()}
-    return {f"{name}.v{versions.get(name, 1)}": data for name, data in frames().items()}
+    versions |= {type(packet).__name__: max(packet_versions(packet)) for packet in PACKETS}
+    return {f"{name}.v{versions[name]}": data for name, data in frames().items()}
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def test_frames_that_are_not_ours() -> None:
 @given(st.lists(st.sampled_from(PACKETS), max_size=6), st.data())
 def test_packets_survive_however_they_are_cut(packets: list[protocol.Packet], data: st.DataObject) -> None:
     """A stream of packets in pieces of any size gives the packets."""
-    stream = b"".join(protocol.encode(packet) for packet in packets)
+    stream = b"".join(protocol.encode(packet, protocol.own_kinds()) for packet in packets)
     reader = PacketReader()
     found: list[protocol.Packet] = []
     while stream:
@@ -126,7 +126,7 @@ def test_packets_survive_however_they_are_cut(packets: list[protocol.Packet], da
 @given(st.sampled_from(PACKETS))
 def test_a_reader_takes_no_byte_that_is_not_its_packets(packet: protocol.Packet) -> None:
     """Reading ``wanted`` bytes at a time ends exactly behind the packet."""
-    stream = protocol.encode(packet) + b"application"
+    stream = protocol.encode(packet, protocol.own_kinds()) + b"application"
     reader = PacketReader()
     place = 0
     while True:

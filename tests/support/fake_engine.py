@@ -233,6 +233,7 @@ class _Connection:
     suspect: bool = False
     probe: float | None = None
     probe_again: float | None = None
+    port_closed: bool = False
     token: object = None
     """The peer's stateless reset token."""
     silent: bool = False
@@ -321,9 +322,10 @@ class FakeEngine:
         if k is not None and k.client and k.token is not None and packet.frames[0] == (k.token,):
             self._lost(k, CloseKind.RESET, 0, "stateless reset")
 
-    def unreachable(self, address: Address, now: float) -> None:
+    def unreachable(self, address: Address, now: float, *, port_closed: bool = False) -> None:
         self._now = now
         for k in self._connections.values():
+            k.port_closed |= port_closed and k.address == address
             if k.address == address and k.probe is None:
                 k.probe = now + self.limits.probe_timeout
                 k.probe_again = now + self.limits.probe_timeout / 2
@@ -423,7 +425,8 @@ class FakeEngine:
         limits = self.limits
         for k in list(self._connections.values()):
             if k.probe is not None and now >= k.probe:
-                self._lost(k, CloseKind.UNREACHABLE, 0, "port unreachable, and no answer to a probe")
+                kind = CloseKind.PORT_CLOSED if k.port_closed else CloseKind.UNREACHABLE
+                self._lost(k, kind, 0, f"{kind.value}, and no answer to a probe")
                 continue
             if k.probe_again is not None and now >= k.probe_again:
                 k.probe_again = None
@@ -445,6 +448,7 @@ class FakeEngine:
         k.acked = number
         k.answered = now
         k.probe = k.probe_again = None
+        k.port_closed = False
         while k.unacked and k.unacked[0][0] <= number:
             k.unacked.popleft()
         if k.suspect:

@@ -392,7 +392,7 @@ class FakeNode:
         if self.frozen:
             self._inbox.append((None, address, 0))
         else:
-            self.engine.unreachable(address, self.now())
+            self.engine.unreachable(address, self.now(), port_closed=True)
             self.flush()
 
     async def close(self) -> None:
@@ -447,7 +447,7 @@ class FakeNode:
         inbox, self._inbox = self._inbox, []
         for data, address, segment_size in inbox:
             if data is None:
-                self.engine.unreachable(address, self.now())
+                self.engine.unreachable(address, self.now(), port_closed=True)
             else:
                 self.engine.receive(data, address, segment_size, self.now())
         self.network.repeat()

@@ -126,7 +126,7 @@ def test_a_closed_port_is_noticed_within_the_probe_timeout(pair: EnginePair) -> 
     pair.server.node.crash()
     pair.client.engine.write(pair.client.c, s, b"are you there?")
     kind, after = until_closed(pair, pair.client)
-    assert kind is CloseKind.UNREACHABLE
+    assert kind is CloseKind.PORT_CLOSED
     assert after == pytest.approx(2 * pair.network.latency + ENDPOINT.probe_timeout, abs=0.001)
 
 
@@ -134,7 +134,7 @@ def test_an_idle_connection_notices_a_closed_port_at_its_next_keep_alive(pair: E
     """No other traffic is needed; the server's side has its own, longer probe timeout."""
     pair.client.node.crash()
     kind, after = until_closed(pair, pair.server)
-    assert kind is CloseKind.UNREACHABLE
+    assert kind is CloseKind.PORT_CLOSED
     assert after <= Limits().keep_alive + Limits().probe_timeout + SLACK
 
 

@@ -237,21 +237,37 @@ def test_a_stalled_peer_is_suspect_until_it_answers(pair: EnginePair) -> None:
     assert pair.client.of(Closed) == []
 
 
-def test_unreachable_and_silent_is_lost(pair: EnginePair) -> None:
-    """Port unreachable starts a probe; unanswered within the probe timeout: Closed UNREACHABLE."""
-    pair.server.node.crash()
-    pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
+@pytest.mark.parametrize(
+    ("hints", "kind"),
+    [
+        ((False,), CloseKind.UNREACHABLE),
+        ((True,), CloseKind.PORT_CLOSED),
+        ((False, True), CloseKind.PORT_CLOSED),
+        ((True, False), CloseKind.PORT_CLOSED),
+    ],
+)
+def test_unreachable_and_silent_is_lost(pair: EnginePair, hints: tuple[bool, ...], kind: CloseKind) -> None:
+    """A hint starts a probe; unanswered within the probe timeout: lost, and whether the peer's host had said why."""
+    pair.network.cut(pair.server.node, pair.client.node)
+    for port_closed in hints:
+        address = pair.client.of(Connected)[0].address
+        pair.client.engine.unreachable(address, pair.clock.now(), port_closed=port_closed)
     began = pair.clock.now()
     pair.run_until(lambda: bool(pair.client.of(Closed)))
-    assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.UNREACHABLE]
+    assert [closed.kind for closed in pair.client.of(Closed)] == [kind]
     assert pair.clock.now() - began <= Limits().probe_timeout + 0.1
 
 
 def test_unreachable_but_answering_lives(pair: EnginePair) -> None:
-    """A hint alone, forged or stale, ends nothing."""
-    pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
+    """A hint alone, forged or stale, ends nothing, and nothing of it stays."""
+    address = pair.client.of(Connected)[0].address
+    pair.client.engine.unreachable(address, pair.clock.now(), port_closed=True)
     pair.run_for(10)
     assert pair.client.of(Closed) == []
+    pair.network.cut(pair.server.node, pair.client.node)
+    pair.client.engine.unreachable(address, pair.clock.now())
+    pair.run_until(lambda: bool(pair.client.of(Closed)))
+    assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.UNREACHABLE]
 
 
 # ----------------------------------------------------------------------------------------------------------- streams

@@ -131,7 +131,7 @@ async def test_whatever_address_is_called(bound: str, called: str) -> None:
             client.endpoint.release(Address(index, ()))
         closed = await server.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
-        assert (closed.c, closed.kind) == (sc, CloseKind.UNREACHABLE)
+        assert (closed.c, closed.kind) == (sc, CloseKind.PORT_CLOSED)
 
 
 @pytest.mark.parametrize(("bound", "called"), WAYS[3:4] + WAYS[7:8])

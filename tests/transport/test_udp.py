@@ -208,7 +208,7 @@ async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pyt
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str) -> None:
-    """Port unreachable (the error queue of an unconnected socket), then an unanswered probe: UNREACHABLE (D-20)."""
+    """Port unreachable (the error queue of an unconnected socket), then an unanswered probe: PORT_CLOSED (D-20)."""
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     async with pair(host, Limits(keep_alive=0.5)) as (server, client, sc, _):
@@ -218,7 +218,7 @@ async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str
         began = loop.time()
         closed = await server.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
-        assert (closed.c, closed.kind) == (sc, CloseKind.UNREACHABLE)
+        assert (closed.c, closed.kind) == (sc, CloseKind.PORT_CLOSED)
         # Keep-alive, then the probe timeout, and some for a busy machine.
         assert loop.time() - began < 0.5 + 1.0 + 3.0
 

@@ -283,11 +283,11 @@ class Endpoint(ABC):
         self._cids[cid] = link
         link.cids.add(cid)
 
-    def unreachable(self, address: api.Address, now: float) -> None:
+    def unreachable(self, address: api.Address, now: float, *, port_closed: bool = False) -> None:
         """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
         self._now = now
         for link in self._peers.get(address, ()):
-            if link.begin_probe(now):
+            if link.begin_probe(now, port_closed=port_closed):
                 self._dirty[link] = None
 
     # ---- time --------------------------------------------------------------------------------------------------
@@ -325,11 +325,11 @@ class Endpoint(ABC):
                 continue
             self._hear(link)
             silent = link.on_time(now)
-            if silent is api.CloseKind.UNREACHABLE:
-                self._vanish(link, api.Closed(link.c, silent, 0, "port unreachable, and no answer to a probe"))
-            elif silent is api.CloseKind.IDLE:
+            if silent is api.CloseKind.IDLE:
                 reason = "idle timeout" if link.connected else "handshake timeout"
                 self._vanish(link, api.Closed(link.c, silent, 0, reason))
+            elif silent is not None:
+                self._vanish(link, api.Closed(link.c, silent, 0, f"{silent.value}, and no answer to a probe"))
             elif link.suspect_now(now):
                 self._events.append(api.Suspect(link.c))
 

@@ -49,6 +49,7 @@ class Link:
         "last_active",
         "last_heard",
         "limits",
+        "port_closed",
         "probe_again",
         "probe_deadline",
         "queue",
@@ -92,6 +93,8 @@ class Link:
         self.handshake_deadline = now + limits.handshake_timeout
         self.probe_deadline: float | None = None
         self.probe_again: float | None = None
+        self.port_closed = False
+        """Of the peer that is probed, as its host says."""
         self.unanswered_since: float | None = None
         self.suspect = False
         self.timer_at: float | None = None
@@ -118,7 +121,7 @@ class Link:
             self.quic.sign_of_life()
             return False
         self.acknowledged = acknowledged
-        self.probe_deadline = self.probe_again = None
+        self._end_probe()
         self.unanswered_since = self.last_heard if unanswered else None
         was_suspect, self.suspect = self.suspect, False
         return was_suspect
@@ -132,11 +135,16 @@ class Link:
     def move(self, address: Address) -> None:
         """The peer has another address; what was said about the old one counts no more."""
         self.address = address
-        self.probe_deadline = self.probe_again = None
+        self._end_probe()
         self.quic.moved()
 
-    def begin_probe(self, now: float) -> bool:
+    def _end_probe(self) -> None:
+        self.probe_deadline = self.probe_again = None
+        self.port_closed = False
+
+    def begin_probe(self, now: float, *, port_closed: bool) -> bool:
         """The peer may be gone: it has the probe timeout to answer. False: that has begun already."""
+        self.port_closed |= port_closed
         if self.closing or self.probe_deadline is not None:
             return False
         self.probe_deadline = now + self.limits.probe_timeout
@@ -162,7 +170,7 @@ class Link:
         return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: float) -> CloseKind | None:
-        """Let time pass; what it ended: IDLE, UNREACHABLE, or nothing."""
+        """Let time pass; what it ended: IDLE, UNREACHABLE, PORT_CLOSED, or nothing."""
         # If either side has closed it, and nobody has looked since, that is no timeout, and this side's close packet
         # still has to leave.
         return self._on_time(now) if self.quic.close_event is None else None
@@ -171,7 +179,7 @@ class Link:
         if not self.connected and now >= self.handshake_deadline:
             return CloseKind.IDLE
         if self.probe_deadline is not None and now >= self.probe_deadline:
-            return CloseKind.UNREACHABLE
+            return CloseKind.PORT_CLOSED if self.port_closed else CloseKind.UNREACHABLE
         if self.probe_again is not None and now >= self.probe_again:
             self.probe_again = None
             self.quic.probe()

@@ -31,6 +31,7 @@ from spnhub.transport.protocol import (
     PauseRequest,
     ProtocolError,
     ResumeAck,
+    ResumeRequest,
 )
 
 __all__ = ["PAUSE_BOUND", "RESUME_STEP", "SHRINK_AFTER", "Connection"]
@@ -57,6 +58,8 @@ class Connection(Conversation):
         """Since when it has not been Connected."""
         self.left: Home | None = None
         """Where the last leg was."""
+        self.peer_gone: Home | None = None
+        """Where it was said that the process of the other end is gone, since it was Connected."""
         self._resume_by = 0.0
         self._attach(home)
 
@@ -100,17 +103,38 @@ class Connection(Conversation):
         self._host.on_disconnected(self, farewell, home)
 
     def _end_resume_timeout(self) -> None:
+        reason = f"it could not be resumed within {self._host.resume_timeout:g} s"
+        self._give_up(ConnectionEvent.RESUME_TIMEOUT, Code.RESUME_TIMEOUT, reason, farewell=Code.RESUME_TIMEOUT)
+
+    def end_gone(self) -> None:
+        """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
+        home = self.peer_gone
+        assert home is not None
+        if self._give_up(ConnectionEvent.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone"):
+            home.send(
+                ResumeRequest(
+                    self.connection_uid,
+                    self.secret,
+                    self.epoch + 1,
+                    self.read_offset,
+                    self.peer_finished,
+                    Code.GONE,
+                    self.peer,
+                    self.instance_id,
+                )
+            )
+
+    def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, farewell: int | None = None) -> bool:
+        """It can't be resumed any more; whether that is an error."""
         if self.both_finished and not self.replay.held:
             # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was
             # to be is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
             if self._leg is not None:
                 self._leg.drop(Code.LEFT)
-            self._end_closed(ConnectionEvent.RESUME_TIMEOUT)
-            return
-        reason = f"it could not be resumed within {self._host.resume_timeout:g} s"
-        self._end_aborted(
-            Code.RESUME_TIMEOUT, reason, farewell=Code.RESUME_TIMEOUT, event=ConnectionEvent.RESUME_TIMEOUT
-        )
+            self._end_closed(event)
+            return False
+        self._end_aborted(code, reason, farewell=farewell, event=event)
+        return True
 
     # ------------------------------------------------------------------------------------------------- the leg's stream
 
@@ -297,7 +321,7 @@ class Connection(Conversation):
             return
         self._machine.fire(ConnectionEvent.RESUMED)
         self._host.on_resumed(self)
-        self.paused_at = None
+        self.paused_at = self.peer_gone = None
         self._opened(leg)
         if self._peer_finished:
             self._read_fin_again(leg)

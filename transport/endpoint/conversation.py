@@ -64,7 +64,7 @@ class Conversation:
         self.epoch = 0
         self.peer = ""
         self.instance_id = ""
-        """Of the provider's endpoint."""
+        """Of the other endpoint; empty where the hub doesn't tell a provider."""
         self.read_offset = 0
         self.told_offset = 0
         self.ack_bytes = ACK_BYTES

@@ -37,7 +37,7 @@ from spnhub.transport.errors import (
     SessionRefused,
     SpnError,
 )
-from spnhub.transport.protocol import ResumeAck, ResumeInvite, SessionRequest, ShutdownRequest
+from spnhub.transport.protocol import PeerGone, ResumeAck, ResumeInvite, SessionRequest, ShutdownRequest
 
 __all__ = ["EndpointCore"]
 
@@ -273,7 +273,9 @@ class EndpointCore:
             self._tell(connection, "paused", reason)
         if isinstance(connection, ConsumerConnection):
             left = next((slot for slot in self.slots() if slot.session is connection.left), None)
-            self._resumer.add(connection, left)
+            self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
+        elif connection.peer_gone is not None:
+            connection.end_gone()
         if connection.left is not None:
             self._check_empty(connection.left)
 
@@ -354,6 +356,14 @@ class EndpointCore:
             self._farewells.on_ack(packet)
         elif connection.home is session:
             connection.on_resume_ack(packet)
+
+    def on_peer_gone(self, session: Session, packet: PeerGone) -> None:
+        """See :meth:`SessionOwner.on_peer_gone`. What is Connected is with an instance that its own hub hears."""
+        for connection in list(self._paused):
+            if packet.instance_id and (connection.peer, connection.instance_id) == (packet.peer, packet.instance_id):
+                connection.peer_gone = session
+                if connection.state is ConnectionState.PAUSED:
+                    self.on_paused(connection, "")
 
     def on_suspect(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_suspect`."""

@@ -22,11 +22,22 @@ from spnhub.transport.endpoint.session import Session
 from spnhub.transport.endpoint.slot import Slot
 from spnhub.transport.protocol import ResumeAck, ResumeInvite, ResumeRequest
 
-__all__ = ["FAREWELL_TIME", "REMEMBER_LIMIT", "RETRY_BASE", "RETRY_CAP", "Farewell", "Invitations", "Resumer"]
+__all__ = [
+    "FAREWELL_TIME",
+    "GONE_GRACE",
+    "REMEMBER_LIMIT",
+    "RETRY_BASE",
+    "RETRY_CAP",
+    "Farewell",
+    "Invitations",
+    "Resumer",
+]
 
 RETRY_BASE: Final = 0.05
 """Seconds after which a connection that no session could resume tries all again; doubled each time."""
 RETRY_CAP: Final = 1.0
+GONE_GRACE: Final = 0.75
+"""Seconds for a session that isn't up now to be, once a hub has said that the provider is gone: its hub may have it."""
 FAREWELL_TIME: Final = 30.0
 """Seconds for which a consumer remembers what it has ended, in case the session is lost before the hub has passed it
 on: longer than the idle timeout, which may be what tells that it is lost."""
@@ -65,6 +76,9 @@ class _Turn:
         self.left = left
         """Where its last leg was: tried last."""
         self.tried: set[Slot] = set()
+        self.give_up: Callable[[], None] | None = None
+        """A hub has said that the other end is gone: what to do if no other hub has it. None: none has."""
+        self.gone_at = 0.0
         self.rounds = 0
         self.waiting = False
         """For the next round, or for a session; else at one."""
@@ -85,11 +99,17 @@ class Resumer:
     def __len__(self) -> int:
         return len(self._turns)
 
-    def add(self, what: Resumable, left: Slot | None) -> None:
-        """It is paused, or was refused where it was taken to. ``left``: where its last leg was."""
+    def add(self, what: Resumable, left: Slot | None, give_up: Callable[[], None] | None = None) -> None:
+        """It is paused, or was refused where it was taken to.
+
+        :param left: where its last leg was.
+        :param give_up: see :class:`_Turn`.
+        """
         turn = self._turns.get(what)
         if turn is None:
             turn = self._turns[what] = _Turn(self, what, left)
+        if give_up is not None and turn.give_up is None:
+            turn.give_up, turn.gone_at = give_up, self._host.now()
         self.advance(turn)
 
     def remove(self, what: Resumable) -> None:
@@ -107,7 +127,8 @@ class Resumer:
 
     def advance(self, turn: _Turn) -> None:
         """Take it to the next session, if there is one; else begin again later."""
-        here = [slot for slot in self._host.slots() if slot.takes_resumes and not slot.suspect]
+        slots = list(self._host.slots())
+        here = [slot for slot in slots if slot.takes_resumes and not slot.suspect]
         choice = [slot for slot in here if slot not in turn.tried]
         turn.waiting = not choice
         if choice:
@@ -117,6 +138,12 @@ class Resumer:
             turn.tried.add(slot)
             assert slot.session is not None
             turn.what.resume(slot.session)
+        elif turn.give_up is not None:
+            until = turn.gone_at + GONE_GRACE
+            if self._host.now() >= until or not any(slot.suspect or slot.unborn for slot in slots):
+                turn.give_up()
+            else:
+                self._host.arm(turn, until)
         elif here:
             delay = min(RETRY_CAP, RETRY_BASE * 2.0 ** min(turn.rounds, 16))
             turn.rounds += 1

@@ -99,6 +99,12 @@ class ConsumerConnection(Connection):
             self._host.call(self._connected)
             self._opened(leg)
 
+    def _refused(self, code: int, reason: str, retryable: bool) -> None:
+        """See :meth:`Connection._refused`. That the provider is gone is one hub's word; another may have it alive."""
+        if code == Code.GONE:
+            self.peer_gone = self.home
+        super()._refused(code, reason, retryable or code == Code.GONE)
+
     def on_stopped(self, code: int) -> None:
         """See :meth:`Connection.on_stopped`. The stop that goes with a refusal may overtake its Accept."""
         if self.state is ConnectionState.CONNECTING:
@@ -142,6 +148,7 @@ class ProviderConnection(Connection):
         self.connection_uid = packet.connection_uid
         self.secret = packet.resume_secret
         self.peer = packet.peer
+        self.instance_id = packet.instance_id
         self._provider_host.requested(self)
 
     def accept(self) -> None:

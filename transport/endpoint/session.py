@@ -54,6 +54,7 @@ from spnhub.transport.protocol import (
     Packet,
     PacketReader,
     PauseRequest,
+    PeerGone,
     ProtocolError,
     ResumeAck,
     ResumeInvite,
@@ -111,6 +112,9 @@ class SessionOwner(ProviderHost, Protocol):
 
     def on_resume_ack(self, session: Session, packet: ResumeAck) -> None:
         """The answer to a ResumeRequest."""
+
+    def on_peer_gone(self, session: Session, packet: PeerGone) -> None:
+        """An instance on the other side is gone (D-20)."""
 
     def on_suspect(self, session: Session) -> None:
         """What we sent is unanswered, or no longer: :attr:`Session.suspect`."""
@@ -376,6 +380,8 @@ class Session:
                 self._owner.on_resume_invite(self, packet)
             case ResumeAck():
                 self._owner.on_resume_ack(self, packet)
+            case PeerGone():
+                self._owner.on_peer_gone(self, packet)
             case _:
                 raise ProtocolError(f"a {type(packet).__name__} has no place here")
 

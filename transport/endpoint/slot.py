@@ -132,6 +132,11 @@ class Slot:
         return self.established and (self.state is _S.ESTABLISHED or self.why is Why.SIGNAL)
 
     @property
+    def unborn(self) -> bool:
+        """Whether there is no session, and one is sought."""
+        return self.state in _UNBORN
+
+    @property
     def suspect(self) -> bool:
         """What we sent has been unanswered for a while."""
         return self.session is not None and self.session.suspect

@@ -223,6 +223,7 @@ class Connections:
         connection.reader = PacketReader()
         self._streams[provider, s] = connection
         self._touched.add(provider)
+        consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
         header = protocol.Opening(
             kind=opening.kind,
             connection_uid=opening.connection_uid,
@@ -231,8 +232,10 @@ class Connections:
             sent_offset=opening.sent_offset,
             receive_offset=opening.receive_offset,
             peer=connection.peer,
+            instance_id="" if consumer is None else consumer.instance_id,
         )
-        self._engine.write(provider, s, protocol.encode(header))
+        kinds = protocol.REQUIRED_KINDS if session is None else session.kinds
+        self._engine.write(provider, s, protocol.encode(header, kinds))
         self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(s))
         return True
 

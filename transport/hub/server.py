@@ -100,6 +100,7 @@ class HubServer:
             ),
             commands.InviteProvider: connections.resumes.invite,
             commands.SendResumeAck: self._send_resume_ack,
+            commands.SendPeerGone: lambda do: sessions.send(do.session, protocol.PeerGone(do.peer, do.instance_id)),
             commands.SendShutdownRequest: lambda do: sessions.send(
                 do.session, protocol.ShutdownRequest(resumable=True, spread_milliseconds=round(do.spread * 1000))
             ),
@@ -175,8 +176,8 @@ class HubServer:
         session = self._sessions.end(event.c)
         self._connections.resumes.forget_session(event.c)
         if session is not None and session.requested:
-            by_peer = event.kind is api.CloseKind.PEER
-            self._system.tell_session(event.c, inputs.SessionClosed(by_peer, event.code, event.reason))
+            by_peer, gone = event.kind is api.CloseKind.PEER, event.kind is api.CloseKind.PORT_CLOSED
+            self._system.tell_session(event.c, inputs.SessionClosed(by_peer, event.code, event.reason, gone))
 
     def _opened(self, event: api.Opened) -> None:
         session = self._sessions.get(event.c)

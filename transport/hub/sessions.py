@@ -55,6 +55,7 @@ class Session:
     reader: PacketReader = field(default_factory=PacketReader)
     kinds: Mapping[int, int] = field(default_factory=lambda: protocol.REQUIRED_KINDS)
     """Version by kind of the packets that it may be sent; those of spn/1 until it has announced its own (D-37)."""
+    instance_id: str = ""
     requested: bool = False
     end_point_type: EndPointType | None = None
     """None until it has asked for the session."""
@@ -254,6 +255,7 @@ class Sessions:
         session.requested = True
         session.kinds = protocol.common_kinds(packet.kinds)
         session.end_point_type = packet.end_point_type
+        session.instance_id = packet.instance_id
         self._system.tell_hub(
             inputs.SessionRequested(
                 session=session.c,

@@ -247,6 +247,15 @@ def run(
             help="An endpoint whose port is closed is lost when it hasn't answered for this long.",
         ),
     ] = 1,
+    gone_timeout: Annotated[
+        float,
+        typer.Option(
+            "--gone-timeout",
+            metavar="SECONDS",
+            envvar="SPNHUB_GONE_TIMEOUT",
+            help="Then its connections end with an error, if it hasn't come back.",
+        ),
+    ] = 1,
     resume_timeout: Annotated[
         float,
         typer.Option(
@@ -342,6 +351,7 @@ def run(
         keep_alive=keep_alive,
         suspect_after=suspect_after,
         probe_timeout=probe_timeout,
+        gone_timeout=gone_timeout,
         resume_timeout=resume_timeout,
         return_spread=return_spread,
         datagram_size=datagram_size,

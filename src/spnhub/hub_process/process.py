@@ -125,6 +125,7 @@ class HubProcess:
         self._system, self._recording = make_system(
             settings,
             ActorOptions(
+                gone_timeout=settings.gone_timeout,
                 resume_timeout=settings.resume_timeout,
                 alive_interval=settings.alive_interval,
                 progress_interval=settings.progress_interval,
