@@ -21,13 +21,14 @@ from spnhub.actors.inputs import Key
 from spnhub.actors.leg import PauseLeg
 from spnhub.actors.pauses import Pauses
 from spnhub.actors.plan import Table
-from spnhub.actors.runtime import Dispatcher
+from spnhub.actors.runtime import Dispatcher, OnFault, log_fault
 from spnhub.actors.slices import Slices
 from spnhub.actors.timers import Timer, Timers
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
 
 __all__ = ["ActorOptions", "ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry"]
+
 
 logger = logging.getLogger("spnhub.actors")
 
@@ -160,10 +161,17 @@ def _tell(ref: ActorRef[Any], message: object) -> bool:
 class Environment:
     """One hub's. Its actors run one at a time, so nothing here needs a lock."""
 
-    def __init__(self, record: Callable[[Event, int], Recorded], hub_id: str, options: ActorOptions) -> None:
+    def __init__(
+        self,
+        record: Callable[[Event, int], Recorded],
+        hub_id: str,
+        options: ActorOptions,
+        on_fault: OnFault = log_fault,
+    ) -> None:
         self.hub_id = hub_id
         self.options = options
-        self.dispatcher = Dispatcher()
+        self.on_fault = on_fault
+        self.dispatcher = Dispatcher(on_fault=on_fault)
         self.directory = Directory()
         self.timers = Timers()
         self.state = HubState()
@@ -174,7 +182,7 @@ class Environment:
         """Monotonic seconds."""
         self.wall = 0
         """Microseconds since 1970; never runs backwards (D-11)."""
-        self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now)
+        self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now, on_fault)
         self.pauses = Pauses(
             options.pauses_at_once,
             options.pause_patience,

@@ -6,8 +6,9 @@ tells the owner of mail that arrives at another time or from another thread. One
 
 What differs from pykka's own runtimes: actors are not entered in ``pykka.ActorRegistry`` (a list, searched in full),
 ``CancelledError`` fails the one actor whose handler let it out, a future that isn't set raises instead of blocking
-the only thread there is, and an actor may survive a failure (:meth:`EventLoopActor.recover`). Supervision is the
-actors' own: a child tells its parent from ``on_stop`` and from ``on_failed``.
+the only thread there is, and an actor may survive a failure (:meth:`EventLoopActor.recover`). Each failure, survived
+or not, is reported to whoever made the dispatcher. Supervision is the actors' own: a child tells its parent from
+``on_stop`` and from ``on_failed``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
+import logging
 import queue
 import sys
 import threading
@@ -27,7 +29,12 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 import pykka
 from pykka._envelope import Envelope
 
-__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError"]
+__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "OnFault", "UnfinishedError", "log_fault"]
+
+logger = logging.getLogger("spnhub")
+
+OnFault = Callable[[str, BaseException], None]
+"""Takes a fault of ours: what it was caught in, and what was raised. Must not raise, nor change what is decided."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -36,6 +43,11 @@ _BATCH: Final = 32
 
 _current: contextvars.ContextVar[Dispatcher] = contextvars.ContextVar("spnhub_dispatcher")
 """Pykka creates inboxes in a static method, so the dispatcher they belong to comes from the context."""
+
+
+def log_fault(where: str, fault: BaseException) -> None:
+    """What becomes of faults where nobody counts them."""
+    logger.error("a fault in %s", where, exc_info=fault)
 
 
 class UnfinishedError(RuntimeError):
@@ -150,10 +162,12 @@ class Dispatcher:
 
     :param wake: called, from any thread, when mail arrives outside of :meth:`run`: at most once between two runs. An
         asyncio owner passes something around ``loop.call_soon_threadsafe``.
+    :param on_fault: is told what handlers raise, by the actor's class.
     """
 
-    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+    def __init__(self, wake: Callable[[], None] | None = None, on_fault: OnFault = log_fault) -> None:
         self._wake = wake
+        self._on_fault = on_fault
         self._woken = False
         self._ready: deque[_Inbox] = deque()
         self._alive: set[EventLoopActor] = set()
@@ -302,13 +316,28 @@ class EventLoopActor(pykka.Actor):
         del message
         return False
 
+    def _handle_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """In place of pykka's, which logs by itself, and looks for the actor in its registry."""
+        del exception_type, traceback
+        self._report(exception_value)
+        self.actor_stopped.set()
+
+    def _report(self, fault: BaseException | None) -> None:
+        assert fault is not None
+        self.actor_inbox.dispatcher._on_fault(type(self).__name__, fault)
+
     def on_failure(
         self,
         exception_type: type[BaseException] | None,
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Pykka's hook, which has logged the exception before; ours is :meth:`on_failed`."""
+        """Pykka's hook, called when the exception has been reported; ours is :meth:`on_failed`."""
         del exception_type, exception_value, traceback
         self.on_failed()
 
@@ -328,6 +357,7 @@ class EventLoopActor(pykka.Actor):
             response = self._handle_receive(message)
         except (Exception, asyncio.CancelledError):  # whatever it is, it concerns this actor and nothing else
             if envelope.reply_to is not None:
+                self._report(sys.exc_info()[1])
                 envelope.reply_to.set_exception()
             else:
                 self._fail(message)
@@ -337,16 +367,18 @@ class EventLoopActor(pykka.Actor):
 
     def _fail(self, message: object = None) -> None:
         exc_info = sys.exc_info()
+        # First of all, whoever recovers: a fault that nobody hears of is never mended.
+        self._report(exc_info[1])
         try:
             if message is not None and self.recover(message):
                 return
-        except Exception:  # then it has not recovered, and the first failure is what counts
-            self._handle_failure(*sys.exc_info())
-        self._handle_failure(*exc_info)
+        except Exception:  # then it has not recovered
+            self._report(sys.exc_info()[1])
+        self.actor_stopped.set()
         try:
             self.on_failure(*exc_info)
         except Exception:  # it is ending already; pykka's runtimes do the same
-            self._handle_failure(*sys.exc_info())
+            self._report(sys.exc_info()[1])
 
     def _actor_loop_teardown(self) -> None:
         super()._actor_loop_teardown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from spnhub.actors.runtime import OnFault
 from spnhub.actors.timers import Timer, Timers
 
 __all__ = ["Slices"]
@@ -16,13 +17,15 @@ class Slices:
     :param size: pieces at one moment.
     :param pause: seconds from one slice to the next.
     :param clock: monotonic seconds; it stands still while actors run.
+    :param on_fault: is told what a piece raises; the others are done all the same.
     """
 
-    def __init__(self, size: int, pause: float, timers: Timers, clock: Callable[[], float]) -> None:
+    def __init__(self, size: int, pause: float, timers: Timers, clock: Callable[[], float], on_fault: OnFault) -> None:
         self._size = size
         self._pause = pause
         self._timers = timers
         self._clock = clock
+        self._on_fault = on_fault
         self._queue: deque[Callable[[], object]] = deque()
         self._at_once = False
         self._moment = float("-inf")
@@ -36,7 +39,7 @@ class Slices:
     def add(self, work: Callable[[], object]) -> None:
         """Do it now, or when all that waits has been done."""
         if not self._queue and self._take():
-            work()
+            self._do(work)
             return
         self._queue.append(work)
         if self._timer is None:
@@ -49,8 +52,14 @@ class Slices:
             self._timer.cancel()
             self._timer = None
         while self._queue:
-            self._queue.popleft()()
+            self._do(self._queue.popleft())
         self._at_once = for_good
+
+    def _do(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as fault:  # whatever it is, it is this piece's
+            self._on_fault("slices", fault)
 
     def _arm(self) -> None:
         self._timer = self._timers.set(self._clock() + self._pause, self._go_on)
@@ -58,7 +67,7 @@ class Slices:
     def _go_on(self) -> None:
         self._timer = None
         while self._queue and self._take():
-            self._queue.popleft()()
+            self._do(self._queue.popleft())
         if self._queue:
             self._arm()
 

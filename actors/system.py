@@ -16,6 +16,7 @@ from spnhub.actors.environment import ActorOptions, Environment
 from spnhub.actors.hub import HubActor
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.plan import Table
+from spnhub.actors.runtime import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
 
@@ -27,12 +28,18 @@ class ActorSystem:
 
     :param record: gives an event its sequence in the log; the int is its time, microseconds since 1970. Must not raise.
     :param hub_id: the process (D-3).
+    :param on_fault: is told of every exception that a handler raises, also where its actor lives on. What is decided
+        doesn't depend on it.
     """
 
     def __init__(
-        self, record: Callable[[Event, int], Recorded], hub_id: str, options: ActorOptions | None = None
+        self,
+        record: Callable[[Event, int], Recorded],
+        hub_id: str,
+        options: ActorOptions | None = None,
+        on_fault: OnFault = log_fault,
     ) -> None:
-        self._env = Environment(record, hub_id, options or ActorOptions())
+        self._env = Environment(record, hub_id, options or ActorOptions(), on_fault)
         self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
         self._hub = self._env.dispatcher.start(HubActor, self._env)
         self.ignored = 0
@@ -77,7 +84,12 @@ class ActorSystem:
 
     def _fire_timers(self) -> None:
         env = self._env
-        while env.timers.fire(env.now):
+        while True:
+            try:
+                if not env.timers.fire(env.now):
+                    return
+            except Exception as fault:  # that timer has had its moment; the others have theirs
+                env.on_fault("timers", fault)
             env.dispatcher.run()
 
     @property

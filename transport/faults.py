@@ -15,7 +15,9 @@ from typing import Any, Final
 
 import structlog
 
-__all__ = ["Faults", "Throttle", "report_to_loop"]
+from spnhub.actors.runtime import OnFault, log_fault
+
+__all__ = ["Faults", "OnFault", "Throttle", "log_fault", "report_to_loop"]
 
 _log = structlog.get_logger()
 

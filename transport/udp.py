@@ -152,7 +152,11 @@ class UdpEndpoint:
             sock.close()
             raise
         address = self._adopt(sock, connected=True)
-        self._listen(self._sockets[address.local])
+        try:
+            self._listen(self._sockets[address.local])
+        except OSError:
+            self.release(address)
+            raise
         return Address(address.local, sockaddr)
 
     def start(self) -> None:
@@ -238,8 +242,9 @@ class UdpEndpoint:
             else:
                 self._scheduled = self._loop.call_soon(self._turn)
         finally:
+            # Whatever was raised, there is a next turn.
             self._in_turn = False
-        self._arm()
+            self._arm()
 
     def _shake_hands(self, now: float) -> None:
         """Handshakes get a share of what everything else in this thread has taken since they had one (D-33)."""
@@ -268,8 +273,10 @@ class UdpEndpoint:
     # ---- in ----------------------------------------------------------------------------------------------------
 
     def _on_readable(self, entry: _Socket) -> None:
-        self._read(entry, self._loop.time(), _BATCH)
-        self._turn()
+        try:
+            self._read(entry, self._loop.time(), _BATCH)
+        finally:
+            self._turn()
 
     def _look(self, now: float) -> None:
         """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""

@@ -126,7 +126,11 @@ class Bench:
         self.log: list[Recorded] = []
         self.fold = HubState()
         self.faults: list[object] = []
-        self.system = ActorSystem(self._record, "hub-1", self.options)
+        self.raised: list[tuple[str, BaseException]] = []
+        """What the actors' handlers have raised, by the actor's class."""
+        self.system = ActorSystem(
+            self._record, "hub-1", self.options, lambda where, fault: self.raised.append((where, fault))
+        )
         self.seen = 0
         self.system.tell_hub(inventory(*self.services))
         self.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -73,6 +74,14 @@ def untouched(bench: Bench) -> None:
     bench.assert_empty()
 
 
+def goes_on(bench: Bench) -> None:
+    """The bystander ends in order, and then everything can."""
+    events, _ = bench.connection(Key(2, 40), cut())
+    assert len(events) == 1
+    bench.hub(StopHub())
+    bench.assert_empty()
+
+
 def inject(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, failure: BaseException) -> None:
     """The next call of that function raises."""
     original = getattr(where, name)
@@ -93,6 +102,7 @@ def test_connection_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure
         [ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0)],
         [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
     )
+    assert bench.raised == [("ConnectionActor", failure)]
     untouched(bench)
 
 
@@ -208,13 +218,16 @@ def test_session_fails_while_it_ends(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("actor", [HubActor, RealmActor, services.ServiceActor])
 def test_root_survives(bench: Bench, monkeypatch: pytest.MonkeyPatch, actor: type) -> None:
-    """A request that makes it fail is refused; it goes on."""
-    inject(monkeypatch, actor, "on_receive", RuntimeError("injected"))
+    """A request that makes it fail is refused; it goes on, and what it raised is told with its traceback."""
+    failure = RuntimeError("injected")
+    inject(monkeypatch, actor, "on_receive", failure)
     asked = request(5)
     assert bench.hub(asked) == (
         [session_refused(asked, Code.INTERNAL, FAULT)],
         [RefuseSession(5, Code.INTERNAL, FAULT)],
     )
+    assert bench.raised == [(actor.__name__, failure)]
+    assert failure.__traceback__ is not None
     bench.consumer(5)
     untouched(bench)
 
@@ -246,3 +259,52 @@ def test_session_fails_just_after_it_asked(bench: Bench) -> None:
     )
     service.tell(LegRequested(77, open_request(0)))
     assert bench.step() == ([], [])
+
+
+def test_recovery_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are told, the first one first."""
+    first, second = RuntimeError("injected"), KeyError("injected")
+    inject(monkeypatch, HubActor, "on_receive", first)
+    inject(monkeypatch, HubActor, "recover", second)
+    bench.hub(request(5))
+    assert bench.raised == [("HubActor", first), ("HubActor", second)]
+
+
+def test_a_piece_of_a_reload_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other pieces are done, those that come later, too; a stop doesn't wait for ever."""
+    failure = RuntimeError("injected")
+    calls: list[int] = []
+
+    def piece(number: int) -> None:
+        calls.append(number)
+        if number % 100 == 0:
+            raise failure
+
+    slices = bench.system._env.slices
+    for number in range(300):
+        slices.add(functools.partial(piece, number))
+    bench.step(bench.options.slice_pause)
+    assert len(calls) < 300
+    bench.step(1.0)
+    for _ in range(10):
+        bench.step(bench.options.slice_pause)
+    assert calls == list(range(300))
+    slices.add(functools.partial(piece, 300))
+    assert bench.raised == [("slices", failure)] * 4
+    goes_on(bench)
+
+
+def test_a_timer_fails(bench: Bench) -> None:
+    """The others of the same moment fire."""
+    failure = RuntimeError("injected")
+    fired: list[str] = []
+
+    def fail() -> None:
+        raise failure
+
+    env = bench.system._env
+    for action in (fail, lambda: fired.append("one"), fail, lambda: fired.append("two")):
+        env.timers.set(bench.now + 1.0, action)
+    bench.step(1.0)
+    assert (fired, bench.raised) == (["one", "two"], [("timers", failure)] * 2)
+    goes_on(bench)

@@ -6,7 +6,6 @@ Counterpart: :mod:`spnhub.transport.aioquic_engine.engine` adds what travels on 
 from __future__ import annotations
 
 import itertools
-import logging
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
@@ -34,12 +33,12 @@ from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, 
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, load_pair, parse_identity
 from spnhub.transport.aioquic_engine.verify import anchors_of
+from spnhub.transport.faults import OnFault, log_fault
 from spnhub.transport.pem import chain_size
 
 __all__ = ["Endpoint"]
 
-_log = logging.getLogger(__name__)
-
+_FAULT: Final = "internal error"
 _CID_LENGTH: Final = 8
 _MAX_HALF_OPEN: Final = 512
 """Handshakes under way at once under one server name; further ones are dropped (the client repeats them)."""
@@ -53,6 +52,7 @@ class Endpoint(ABC):
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
     :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
+    :param on_fault: is told what is raised about one connection.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class Endpoint(ABC):
         limits: api.Limits | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         reset_key: bytes | None = None,
+        on_fault: OnFault = log_fault,
     ) -> None:
+        self._on_fault = on_fault
         self._limits = limits or api.Limits()
         self._clock = clock
         self._reset_key = reset_key
@@ -178,13 +180,33 @@ class Endpoint(ABC):
     def _deliver(self, link: Link, data: bytes, address: api.Address, now: float) -> None:
         try:
             link.quic.receive_datagram(data, address, now)
-        except Exception:
-            # A datagram that trips aioquic itself must cost its own connection only.
-            _log.exception("connection %d failed on a datagram", link.c)
-            link.quic.close(error_code=1, frame_type=0, reason_phrase="internal error")
+        except Exception as fault:
+            self._fail(link, fault)
         link.last_heard = now
         self._dirty[link] = None
         link.heard = True
+
+    def _fail(self, link: Link, fault: BaseException) -> None:
+        """What trips aioquic, or us, costs its own connection only. It is closed; if that fails, too, it is gone."""
+        self._on_fault("engine", fault)
+        if not link.failed:
+            link.failed = True
+            try:
+                link.quic.close(error_code=1, frame_type=0, reason_phrase=_FAULT)
+            except Exception as another:
+                self._on_fault("engine", another)
+            else:
+                self._dirty[link] = None
+                return
+        if link.gone:
+            return
+        try:
+            if not link.closing:
+                self._vanish(link, api.Closed(link.c, api.CloseKind.VIOLATION, 1, _FAULT))
+        except Exception as another:
+            self._on_fault("engine", another)
+        if not link.gone:
+            self._remove(link)
 
     def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
         """Whether this may begin a connection; another QUIC version is answered here."""
@@ -323,15 +345,21 @@ class Endpoint(ABC):
                 if link.closing_until <= now:
                     self._remove(link)
                 continue
-            self._hear(link)
-            silent = link.on_time(now)
-            if silent is api.CloseKind.IDLE:
-                reason = "idle timeout" if link.connected else "handshake timeout"
-                self._vanish(link, api.Closed(link.c, silent, 0, reason))
-            elif silent is not None:
-                self._vanish(link, api.Closed(link.c, silent, 0, f"{silent.value}, and no answer to a probe"))
-            elif link.suspect_now(now):
-                self._events.append(api.Suspect(link.c))
+            try:
+                self._on_time(link, now)
+            except Exception as fault:
+                self._fail(link, fault)
+
+    def _on_time(self, link: Link, now: float) -> None:
+        self._hear(link)
+        silent = link.on_time(now)
+        if silent is api.CloseKind.IDLE:
+            reason = "idle timeout" if link.connected else "handshake timeout"
+            self._vanish(link, api.Closed(link.c, silent, 0, reason))
+        elif silent is not None:
+            self._vanish(link, api.Closed(link.c, silent, 0, f"{silent.value}, and no answer to a probe"))
+        elif link.suspect_now(now):
+            self._events.append(api.Suspect(link.c))
 
     def _vanish(self, link: Link, closed: api.Closed) -> None:
         """A connection ends without a word to the peer."""
@@ -357,7 +385,10 @@ class Endpoint(ABC):
                 if link.holds and not link.gone:
                     link.held_back = True
                 elif not link.gone:
-                    self._transmit_link(link, now, out)
+                    try:
+                        self._transmit_link(link, now, out)
+                    except Exception as fault:
+                        self._fail(link, fault)
             self._pump()
         return out
 

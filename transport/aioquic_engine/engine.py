@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from aioquic.quic import events as quic_events
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,8 +19,12 @@ from spnhub.transport.aioquic_engine.endpoint import Endpoint
 from spnhub.transport.aioquic_engine.link import Link
 from spnhub.transport.aioquic_engine.splice import Direction, Splice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
+from spnhub.transport.faults import OnFault, log_fault
 
 __all__ = ["AioquicEngine"]
+
+
+_INTERNAL: Final = 1
 
 
 class AioquicEngine(Endpoint):
@@ -28,6 +33,7 @@ class AioquicEngine(Endpoint):
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
     :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
+    :param on_fault: is told what is raised about one connection, aioquic's own faults included; that one ends.
     """
 
     def __init__(
@@ -35,8 +41,9 @@ class AioquicEngine(Endpoint):
         limits: api.Limits | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         reset_key: bytes | None = None,
+        on_fault: OnFault = log_fault,
     ) -> None:
-        super().__init__(limits, clock, reset_key)
+        super().__init__(limits, clock, reset_key, on_fault)
         self._tokens = itertools.count(1)
         self._splices: dict[int, Splice] = {}
         self._splices_ended: list[Splice] = []
@@ -52,7 +59,10 @@ class AioquicEngine(Endpoint):
             self._events.append(api.HandshakesDropped(dropped))
         for link in list(self._dirty):
             if not link.gone and not link.closing:
-                self._collect(link)
+                try:
+                    self._collect(link)
+                except Exception as fault:
+                    self._fail(link, fault)
         self._pump()
         self._end_splices()
         events, self._events = self._events, []
@@ -243,8 +253,19 @@ class AioquicEngine(Endpoint):
     def _pump(self) -> None:
         pumps, self._pumps = self._pumps, {}
         for direction in pumps:
-            if direction.pump(self._now):
-                self._touch(direction.splice)
+            try:
+                if direction.pump(self._now):
+                    self._touch(direction.splice)
+            except Exception as fault:
+                self._fail_splice(direction.splice, fault)
+
+    def _fail_splice(self, splice: Splice, fault: BaseException) -> None:
+        self._on_fault("engine", fault)
+        try:
+            self.unsplice(splice.token, _INTERNAL)
+        except Exception as another:
+            for link in splice.links:
+                self._fail(link, another)
 
     def _end_splices(self) -> None:
         ended = self._splices_ended[:]

@@ -39,6 +39,7 @@ class Link:
         "closing_until",
         "connected",
         "data_at",
+        "failed",
         "first_cid",
         "gone",
         "handshake_deadline",
@@ -79,6 +80,8 @@ class Link:
         self.closed_by_user = False
         self.close_packets: list[Transmit] | None = None
         self.stragglers = 0
+        self.failed = False
+        """A fault of ours has happened to it once; it is being closed."""
         self.gone = False
         self.holds = 0
         self.held_back = False

@@ -107,7 +107,7 @@ class Connections:
 
     def spliced(self, event: Spliced) -> None:
         """Joined streams have ended."""
-        key = self._splices.pop(event.token, None)
+        key = self._splices.get(event.token)
         if key is None:
             return
         outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
@@ -125,6 +125,34 @@ class Connections:
                 by_consumer=by_consumer,
             ),
         )
+        del self._splices[event.token]
+
+    # ---- faults of ours ----------------------------------------------------------------------------------------
+
+    def fail(self, c: int, s: int) -> bool:
+        """End the connection of a stream with INTERNAL. False: there is none."""
+        connection = self._streams.get((c, s))
+        if connection is None:
+            session = self._sessions.get(c)
+            if session is None or session.headers.pop(s, None) is None:
+                return False
+            self._touched.add(c)
+            self._abort_streams(c, s, Code.INTERNAL)
+            return True
+        self.abort(commands.AbortConnection(connection.key, Code.INTERNAL))
+        if connection.token is None:
+            connection.reader = None
+            self._system.tell_connection(
+                connection.key,
+                inputs.ConsumerAborted(Code.INTERNAL)
+                if connection.provider is None
+                else inputs.ProviderRejected(Code.INTERNAL, "a fault in the hub"),
+            )
+        return True
+
+    def fail_splice(self, token: int) -> Key | None:
+        """Forget joined streams whose end could not be told; the connection that they are of."""
+        return self._splices.pop(token, None)
 
     # ---- headers -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 from spnhub.actors import commands, inputs
 from spnhub.actors.codes import Code, is_retryable
@@ -15,6 +15,7 @@ from spnhub.actors.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import engine as api
 from spnhub.transport import protocol
+from spnhub.transport.faults import OnFault, log_fault
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
@@ -22,6 +23,11 @@ from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Sessions, add
 from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["EVENTS_PER_TURN", "HubServer"]
+
+_P = ParamSpec("_P")
+
+_FAULT: Final = "a fault in the hub"
+_OF_STREAMS: Final = (api.Opened, api.Readable, api.Writable, api.Reset, api.Stopped)
 
 EVENTS_PER_TURN: Final = 128
 """Engine events that one turn passes on; an opening costs about a quarter of a millisecond."""
@@ -37,6 +43,7 @@ class HubServer:
     :param on_stopped: called when the actors say that everything has ended (R-4.10).
     :param on_service: carries out what concerns cluster managers, later; results come back as inputs.
     :param judge: verifies again what sessions have presented (D-30).
+    :param on_fault: is told what is raised in a turn; it ends the connection or session that it is about, no more.
     """
 
     def __init__(
@@ -49,10 +56,12 @@ class HubServer:
         on_stopped: Callable[[], None],
         on_service: Callable[[commands.StartService | commands.StopService], None],
         judge: Judge,
+        on_fault: OnFault = log_fault,
     ) -> None:
         self._engine = engine
         self._system = system
         self._gate = gate
+        self._on_fault = on_fault
         self._touched: set[int] = set()
         self._backlog: deque[api.EngineEvent] = deque()
         """What the engine has said and no turn has heard yet; bounded by what peers may have open."""
@@ -131,23 +140,65 @@ class HubServer:
         is worked off over several turns (:data:`EVENTS_PER_TURN`), so that what has nothing to do with it goes on.
         """
         self._now = now
-        self._sessions.pass_time(now)
-        self.certificates.pass_time(now, wall)
+        self._guard(self._sessions.pass_time, now)
+        self._guard(self.certificates.pass_time, now, wall)
         backlog = self._backlog
         backlog.extend(events)
         for _ in range(min(len(backlog), EVENTS_PER_TURN)):
             event = backlog.popleft()
-            self._on[type(event)](event)
+            try:
+                self._on[type(event)](event)
+            except Exception as fault:
+                self._fail(event, fault)
         while True:
-            self._system.run(now, wall)
+            self._guard(self._system.run, now, wall)
             todo = self._system.take_commands()
             if not todo:
                 break
             for command in todo:
-                self._do[type(command)](command)
-        self._connections.acks.flush()
-        self._gate.close_turn(self._touched, now)
-        self._touched.clear()
+                try:
+                    self._do[type(command)](command)
+                except Exception as fault:
+                    self._fail(command, fault)
+        self._guard(self._connections.acks.flush)
+        try:
+            self._gate.close_turn(self._touched, now)
+        finally:
+            self._touched.clear()
+
+    def _guard(self, step: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """A part of the turn that is about nobody in particular: the others follow all the same."""
+        try:
+            step(*args, **kwargs)
+        except Exception as fault:
+            self._on_fault("turn", fault)
+
+    def _fail(self, cause: api.EngineEvent | Command, fault: BaseException) -> None:
+        """A fault of ours in an event or a command: its connection ends with INTERNAL, or else its session.
+
+        Endpoints go on with what a session that ends like that has carried, in another one.
+        """
+        self._on_fault("turn", fault)
+        try:
+            if isinstance(cause, api.Closed):
+                # There is no session any more that could be closed; the actors must hear of it all the same.
+                self._system.tell_session(cause.c, inputs.SessionClosed(False, Code.INTERNAL, _FAULT))
+            elif isinstance(cause, _OF_STREAMS) and self._connections.fail(cause.c, cause.s):
+                return
+            else:
+                for c in self._concerned(cause):
+                    self._sessions.close(c, Code.INTERNAL, _FAULT)
+        except Exception as another:
+            self._on_fault("turn", another)
+
+    def _concerned(self, cause: object) -> set[int]:
+        """The sessions that an event or a command is about. Of a connection's two the one that asked for it."""
+        if isinstance(cause, api.Spliced):
+            key = self._connections.fail_splice(cause.token)
+            return set() if key is None else {key.session}
+        key = getattr(cause, "connection", None)
+        named = (getattr(cause, "c", None), getattr(cause, "session", None), getattr(key, "session", None))
+        return {c for c in named if isinstance(c, int)}
 
     def timer(self) -> float | None:
         """When a turn is wanted at the latest."""

@@ -13,6 +13,7 @@ from spnhub.events.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.settings import ConfigurationError, HubSettings
 from spnhub.transport.descriptors import raise_limit
+from spnhub.transport.faults import Faults
 
 __all__ = ["run"]
 
@@ -27,7 +28,9 @@ def run(settings: HubSettings) -> int:
 
 async def _main(settings: HubSettings) -> int:
     loop = asyncio.get_running_loop()
-    hub = HubProcess(settings)
+    faults = Faults()
+    loop.set_exception_handler(faults.on_loop_error)
+    hub = HubProcess(settings, faults)
     asked = asyncio.Event()
     at_once = asyncio.Event()
     planned = False

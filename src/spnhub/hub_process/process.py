@@ -40,6 +40,7 @@ from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, HubSettings, split_address
 from spnhub.transport.aioquic_engine import AioquicEngine, verify
 from spnhub.transport.engine import ChainFault, EngineEvent
+from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.udp import UdpEndpoint
 
@@ -67,10 +68,12 @@ class HubProcess:
     """One hub in this process. ``start``, then wait for ``stopped``; ``stop`` begins the stop.
 
     :param settings: what the command line said.
+    :param faults: are counted there.
     """
 
-    def __init__(self, settings: HubSettings) -> None:
+    def __init__(self, settings: HubSettings, faults: Faults | None = None) -> None:
         self.settings = settings
+        self._faults = faults or Faults()
         self.stopped = asyncio.Event()
         """Set when the stop is through."""
         self._loop = asyncio.get_running_loop()
@@ -121,7 +124,7 @@ class HubProcess:
             _log.error("inventory.fault", **fault.facts())
         inventories.log_warnings(inventory)
 
-        engine = AioquicEngine(settings.limits(), reset_key=reset_key)
+        engine = AioquicEngine(settings.limits(), reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
             ActorOptions(
@@ -134,6 +137,7 @@ class HubProcess:
             self._record,
             self._wall(),
             self._notify,
+            self._faults.report,
         )
         self._gate = Gate(engine, journal, self._wall)
         self._services = Services(self._tell_service, self._wall)
@@ -145,6 +149,7 @@ class HubProcess:
             on_stopped=self.stopped.set,
             on_service=self._services.carry_out,
             judge=_Judge(),
+            on_fault=self._faults.report,
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer)
         self._listeners = Listeners(engine, self._endpoint, self._server)
@@ -205,6 +210,7 @@ class HubProcess:
                 self._progress,
                 self._metrics,
                 logging.dropped,
+                lambda: self._faults.counts,
             )
         )
         url = await self._ops.start(host, port)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 import spnhub
+from spnhub.actors.runtime import OnFault
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.journal import EventJournal
 from spnhub.events.model import Event, Recorded
@@ -27,16 +28,18 @@ def make_system(
     record: Callable[[Event, int], Recorded],
     wall: int,
     notify: Callable[[Callable[[], None]], None],
+    on_fault: OnFault,
 ) -> tuple[ActorSystem, RecordingWriter | None]:
     """The actors, and what has to be closed after them.
 
     :param wall: microseconds since 1970.
     :param notify: brings a call from another thread into the loop's; RuntimeError when that is gone.
+    :param on_fault: is told what actors raise.
     :raises ConfigurationError: the folder for recordings can't be used.
     """
     folder = settings.record
     if folder is None:
-        return ActorSystem(record, settings.hub_id, options), None
+        return ActorSystem(record, settings.hub_id, options, on_fault), None
     header = Header(
         hub_id=settings.hub_id,
         journal_id=str(journal.journal_id),
@@ -55,4 +58,4 @@ def make_system(
         raise ConfigurationError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
     if not writer.ended:
         _log.info("recording.started", hubId=settings.hub_id, file=str(writer.path))
-    return RecordingSystem(record, settings.hub_id, options, writer.put), writer
+    return RecordingSystem(record, settings.hub_id, options, writer.put, on_fault), writer

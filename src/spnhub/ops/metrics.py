@@ -54,9 +54,18 @@ class Metrics:
             # A label for every service that ever was would grow for ever.
             del gauge[labels]
 
-    def freeze(self, facts: Mapping[str, tuple[str, float]]) -> CollectorRegistry:
-        """The numbers now, with ``facts`` (help and value by name), for :func:`text` in any thread."""
-        metrics: list[Metric] = []
+    def freeze(self, facts: Mapping[str, tuple[str, float]], faults: Mapping[str, int]) -> CollectorRegistry:
+        """The numbers now, for :func:`text` in any thread.
+
+        :param facts: help and value by name.
+        :param faults: exceptions in the hub's own code, by where they were caught.
+        """
+        caught = CounterMetricFamily(
+            PREFIX + "faults", "Exceptions in the hub's own code, by where they were caught.", labels=("where",)
+        )
+        for where, number in faults.items():
+            caught.add_metric((where,), number)
+        metrics: list[Metric] = [caught]
         for name, (help_text, value) in facts.items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             metrics.append(family(name, help_text, value=value))

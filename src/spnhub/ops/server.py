@@ -7,7 +7,7 @@ streamed in pieces. Counterparts: :mod:`spnhub.hub_process.process`, :mod:`spnhu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +30,7 @@ class Ops:
     :param progress: how far its events have come; costs none.
     :param metrics: kept by the hub.
     :param dropped: log lines that whoever reads them was too slow for.
+    :param faults: exceptions in the hub's own code so far, by where they were caught.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Ops:
         progress: Callable[[], Progress],
         metrics: Metrics,
         dropped: Callable[[], int],
+        faults: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
         self._progress = progress
         self._metrics = metrics
         self._dropped = dropped
+        self._faults = faults
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -85,7 +88,9 @@ class Ops:
             facts["spnhub_shipper_lag_events"] = ("Events that are in the journal and not yet in Kafka.", lag)
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
-        return Response(await asyncio.to_thread(text, self._metrics.freeze(facts)), media_type=CONTENT_TYPE)
+        return Response(
+            await asyncio.to_thread(text, self._metrics.freeze(facts, self._faults())), media_type=CONTENT_TYPE
+        )
 
     async def _state(self, request: Request) -> Response:
         certificates = request.query_params.get("certificates") in {"1", "true"}

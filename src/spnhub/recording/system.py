@@ -13,6 +13,7 @@ from typing import Final
 from spnhub.actors.commands import Command
 from spnhub.actors.environment import ActorOptions
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.runtime import OnFault, log_fault
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import Event, Recorded
 
@@ -63,6 +64,7 @@ class RecordingSystem(ActorSystem):
         hub_id: str,
         options: ActorOptions | None,
         note: Callable[[Step], None],
+        on_fault: OnFault = log_fault,
     ) -> None:
         self._parts: list[Part] = []
         self._mark = 0
@@ -74,7 +76,7 @@ class RecordingSystem(ActorSystem):
             self._parts[-1].events.append(recorded)
             return recorded
 
-        super().__init__(noted, hub_id, options)
+        super().__init__(noted, hub_id, options, on_fault)
 
     def run(self, now: float, wall: int) -> None:
         """As of the actors without a recording."""

@@ -1,0 +1,156 @@
+"""A fault of ours in a turn ends the connection or session that it is about, in the log with INTERNAL; no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spnhub.actors import commands
+from spnhub.actors.codes import Code
+from spnhub.events.model import ConnectionEnded, SessionEnded
+from spnhub.transport import engine as api
+from spnhub.transport import protocol
+from spnhub.transport.protocol import Accept, Opening, OpeningKind
+from tests.transport.hub.bench import SECRET, UID, Bench, Leg
+
+OTHER = bytes(range(16, 32))
+FAULT = "a fault in the hub"
+
+
+class Injected(Exception):
+    """A fault of ours."""
+
+
+class Faulty:
+    """A hub that fails at one kind of event or command, once; and a connection that must not notice."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = Bench()
+        self.bench.server._on_fault = lambda where, fault: self.raised.append((where, type(fault)))
+        self.raised: list[tuple[str, type[BaseException]]] = []
+        self.provider = self.bench.provider()
+        self.consumer = self.bench.consumer("other", "bystander")
+        self.bystander = self.bench.leg(self.consumer, self.provider, OTHER)
+        self._monkeypatch = monkeypatch
+
+    def arm(self, kind: type[Any]) -> None:
+        """The next of these raises."""
+        server = self.bench.server
+        table: dict[type[Any], Any] = server._on if kind in server._on else server._do
+        original = table[kind]
+
+        def fail(_: object) -> None:
+            table[kind] = original
+            raise Injected
+
+        table[kind] = fail
+
+    def untouched(self) -> None:
+        """Bytes pass on the other connection."""
+        leg = self.bystander
+        leg.consumer.write(leg.cs, b"alive")
+        self.bench.settle()
+        assert leg.provider.streams[leg.ps].data.endswith(b"alive")
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Faulty:
+    return Faulty(monkeypatch)
+
+
+def test_an_event_of_a_stream_before_its_header_is_read(faulty: Faulty) -> None:
+    """The stream is reset; nothing else was there."""
+    bench, consumer = faulty.bench, faulty.bench.consumer()
+    faulty.arm(api.Opened)
+    s = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
+    bench.settle()
+    ended = bench.events(SessionEnded)
+    # It isn't known yet that this stream is a connection's: its session ends, and another can come.
+    assert [(one.end_point_type.value, one.code, one.reason) for one in ended] == [
+        ("serviceConsumer", Code.INTERNAL, FAULT)
+    ]
+    assert s >= 0
+    assert faulty.raised == [("turn", Injected)]
+    faulty.untouched()
+
+
+def test_an_event_of_a_connection_that_waits_for_its_provider(faulty: Faulty) -> None:
+    """It ends with INTERNAL; its session stays, and so does the provider's."""
+    bench, consumer = faulty.bench, faulty.bench.consumer()
+    known = set(faulty.provider.streams)
+    s = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
+    bench.settle()
+    (ps,) = set(faulty.provider.streams) - known
+    faulty.arm(api.Readable)
+    faulty.provider.write(ps, protocol.encode(Accept(OpeningKind.OPEN)))
+    bench.settle()
+    (ended,) = bench.events(ConnectionEnded)
+    assert (ended.code, ended.reason) == (Code.INTERNAL, FAULT)
+    assert not bench.events(SessionEnded)
+    assert s >= 0
+    assert faulty.raised == [("turn", Injected)]
+    bench.leg(consumer, faulty.provider)
+    faulty.untouched()
+
+
+def _joined(faulty: Faulty) -> Leg:
+    return faulty.bench.leg(faulty.bench.consumer(), faulty.provider)
+
+
+def test_the_end_of_a_connection_that_can_not_be_told(faulty: Faulty) -> None:
+    """The session that asked for it ends, and with it what the actors hold of the connection."""
+    leg = _joined(faulty)
+    faulty.arm(api.Spliced)
+    leg.consumer.abort(leg.cs, Code.PEER_RESET)
+    faulty.bench.settle(3.0)
+    assert [one.code for one in faulty.bench.events(SessionEnded)] == [Code.INTERNAL]
+    assert len(faulty.bench.events(ConnectionEnded)) == 1
+    assert faulty.raised == [("turn", Injected)]
+    faulty.untouched()
+
+
+@pytest.mark.parametrize("kind", [commands.OpenProviderStream, commands.JoinStreams])
+def test_a_command_of_a_connection(faulty: Faulty, kind: type[Any]) -> None:
+    """The consumer's session ends; the provider's, which serves others, doesn't."""
+    bench, consumer = faulty.bench, faulty.bench.consumer()
+    faulty.arm(kind)
+    known = set(faulty.provider.streams)
+    consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
+    bench.settle()
+    for ps in set(faulty.provider.streams) - known:
+        faulty.provider.write(ps, protocol.encode(Accept(OpeningKind.OPEN)))
+    bench.settle(3.0)
+    assert [(one.end_point_type.value, one.code) for one in bench.events(SessionEnded)] == [
+        ("serviceConsumer", Code.INTERNAL)
+    ]
+    assert faulty.raised == [("turn", Injected)]
+    faulty.untouched()
+
+
+def test_the_end_of_a_session_that_can_not_be_told(faulty: Faulty) -> None:
+    """The log has its end all the same, and its place is free."""
+    bench, consumer = faulty.bench, faulty.bench.consumer()
+    faulty.arm(api.Closed)
+    consumer.close()
+    bench.settle(1.0)
+    (ended,) = bench.events(SessionEnded)
+    assert (ended.code, ended.reason) == (Code.INTERNAL, FAULT)
+    bench.consumer()
+    faulty.untouched()
+
+
+def test_actors_that_raise(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the turn had to say is committed all the same, and the next turn works."""
+    bench = faulty.bench
+
+    def fail(*_: object) -> None:
+        raise Injected
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.system, "run", fail)
+        bench.node.flush()
+        bench.settle()
+    assert set(faulty.raised) == {("turn", Injected)}
+    bench.consumer()
+    faulty.untouched()
