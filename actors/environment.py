@@ -109,6 +109,8 @@ class SessionEntry:
     legs: dict[tuple[str, int], Key] = field(default_factory=dict)
     ending: bool = False
     """No new legs; it waits for the end of those it has."""
+    renewing_until: float | None = None
+    """Its endpoint has said that another takes its place in order; monotonic seconds until which that counts."""
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ __all__ = [
     "SessionClosed",
     "SessionInput",
     "SessionInvalidated",
+    "SessionRenewing",
     "SessionRequested",
     "SessionSuspected",
     "SpliceEnded",
@@ -323,6 +324,11 @@ class SessionInvalidated:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRenewing:
+    """Another session of its endpoint is about to take its place (D-38)."""
+
+
+@dataclass(frozen=True, slots=True)
 class WeightSet:
     """A SetWeight came on this provider's control stream (R-5.3)."""
 
@@ -340,6 +346,7 @@ SessionInput = (
     | SessionSuspected
     | SessionAnswered
     | SessionInvalidated
+    | SessionRenewing
     | WeightSet
 )
 

@@ -34,6 +34,7 @@ from spnhub.actors.roster import Roster
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.session import (
     EndSession,
+    GiveWay,
     LastLegGone,
     LegRequested,
     ProviderCame,
@@ -195,11 +196,16 @@ class ServiceActor(EventLoopActor):
         return self._env.options.realm_sessions if own is None else own
 
     def _supersede(self, request: SessionRequested) -> None:
-        """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28)."""
+        """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28).
+
+        One that has said that it renews its session is no ghost: what it carries leaves in order (D-38).
+        """
         ghost = self._roster.ghost(request)
         if ghost is not None:
             self._roster.put_out(ghost)
-            self._env.directory.tell_session(ghost, EndSession(superseded()))
+            until = self._env.directory.sessions[ghost].renewing_until
+            renews = until is not None and self._env.now < until
+            self._env.directory.tell_session(ghost, GiveWay() if renews else EndSession(superseded()))
 
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
         self._roster.choice.set_suspect(message.session, message.suspect)
@@ -449,8 +455,9 @@ class ServiceActor(EventLoopActor):
     def _take_back(self) -> None:
         for session in sorted(self._roster.retired):
             entry = self._env.directory.sessions[session]
-            weight = self._env.state.sessions[entry.spn_session_id].weight
-            self._roster.choice.add(session, weight, len(entry.legs))
+            state = self._env.state.sessions[entry.spn_session_id]
+            self._roster.choice.add(session, state.weight, len(entry.legs))
+            self._roster.choice.set_suspect(session, state.suspect)
         self._roster.retired.clear()
 
     # The stop

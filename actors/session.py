@@ -34,6 +34,7 @@ from spnhub.actors.inputs import (
     SessionClosed,
     SessionInput,
     SessionInvalidated,
+    SessionRenewing,
     SessionRequested,
     SessionSuspected,
     WeightSet,
@@ -56,6 +57,7 @@ from spnhub.events.model import (
 
 __all__ = [
     "EndSession",
+    "GiveWay",
     "LastLegGone",
     "LegRequested",
     "ProviderCame",
@@ -102,6 +104,11 @@ class ShutSession:
     """The hub is about to leave: the legs are paused, then the endpoint closes the session (R-4.8)."""
 
     spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Another session of its endpoint has taken its place, in order; nothing new, and what it has may leave (D-38)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +271,13 @@ class SessionActor(EventLoopActor):
         self._side = Side.PROVIDER if request.end_point_type is EndPointType.PROVIDER else Side.CONSUMER
         self._leaving = False
         """The hub is about to leave, and has told the endpoint."""
+        self._succeeded = False
+        """Its endpoint has another session."""
         self._timer: Timer | None = None
         self._ending: SessionEnding | None = None
         self._ended = False
 
-    def on_receive(self, message: SessionInput | EndSession | ShutSession | LastLegGone | NotClosed) -> None:
+    def on_receive(self, message: SessionInput | EndSession | GiveWay | ShutSession | LastLegGone | NotClosed) -> None:
         """Each kind has its handler."""
         _HANDLERS[type(message)](self, message)
 
@@ -286,7 +295,7 @@ class SessionActor(EventLoopActor):
             self._begin_end(by_fault(Code.PROTOCOL, "a provider may open a stream to resume only"))
             return
         refusal: tuple[Code, str] | None = None
-        if self._leaving or self._ending is not None:
+        if self._leaving or self._succeeded or self._ending is not None:
             refusal = Code.SHUTDOWN, "the session is ending"
         elif message.epoch or message.sent_offset or message.receive_offset:
             refusal = Code.PROTOCOL, "a new connection begins with epoch and offsets 0"
@@ -319,7 +328,7 @@ class SessionActor(EventLoopActor):
 
     def _resume_requested(self, message: ResumeRequested) -> None:
         limit = self._env.options.session_connections
-        if self._leaving or self._ending is not None:
+        if self._leaving or self._succeeded or self._ending is not None:
             refusal = Code.SHUTDOWN, "the session is ending"
         elif message.epoch < 1:
             refusal = Code.PROTOCOL, "a connection that goes on has an epoch above 0"
@@ -367,9 +376,22 @@ class SessionActor(EventLoopActor):
     def _end_session(self, message: EndSession) -> None:
         self._begin_end(message.ending)
 
+    def _renewing(self, _: SessionRenewing) -> None:
+        """The endpoint is asked for no more than to be quick: who says so and then dies is a ghost like any other."""
+        until = self._env.now + self._env.options.resume_timeout
+        self._env.directory.sessions[self._session].renewing_until = until
+
+    def _give_way(self, _: GiveWay) -> None:
+        if self._leaving or self._succeeded or self._ending is not None:
+            return
+        self._succeeded = True
+        self._env.directory.sessions[self._session].ending = True
+        self._timer = self._env.after(self._env.options.resume_timeout, self.actor_ref, NotClosed())
+
     def _shut(self, message: ShutSession) -> None:
         if self._leaving or self._ending is not None:
             return
+        self._cancel()
         self._leaving = True
         directory = self._env.directory
         entry = directory.sessions[self._session]
@@ -390,7 +412,7 @@ class SessionActor(EventLoopActor):
         self._timer = self._env.after(self._env.options.step_timeout, self.actor_ref, NotClosed())
 
     def _not_closed(self, _: NotClosed) -> None:
-        self._begin_end(_leaving())
+        self._begin_end(_leaving() if self._leaving else superseded())
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -417,12 +439,12 @@ class SessionActor(EventLoopActor):
             self._finish()
         elif self._leaving:
             self._tell_empty()
-        else:
+        elif not self._succeeded:
             self._tell_when_drained()
 
     def _weight_set(self, message: WeightSet) -> None:
         """The log first, then the choice; with 0 and no legs the provider may go (R-5.4)."""
-        if self._leaving or self._ending is not None:
+        if self._leaving or self._succeeded or self._ending is not None:
             return
         if self._side is Side.CONSUMER:
             self._begin_end(by_fault(Code.PROTOCOL, "a consumer has no weight"))
@@ -473,8 +495,10 @@ _HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
     SessionAnswered: SessionActor._suspected,
     SessionClosed: SessionActor._closed,
     SessionInvalidated: SessionActor._invalidated,
+    SessionRenewing: SessionActor._renewing,
     WeightSet: SessionActor._weight_set,
     EndSession: SessionActor._end_session,
+    GiveWay: SessionActor._give_way,
     ShutSession: SessionActor._shut,
     NotClosed: SessionActor._not_closed,
     LastLegGone: SessionActor._last_leg_gone,

@@ -60,14 +60,18 @@ class HubUnreachable(SpnError, OSError):
 
 
 class HandshakeRejected(SpnError):
-    """A certificate or name is wrong, here or at the hub. ``alert``: the TLS alert (RFC 8446 section 6)."""
+    """A certificate or name is wrong, here or at the hub. ``alert``: the TLS alert (RFC 8446 section 6).
 
-    def __init__(self, alert: int, reason: str, *, by_hub: bool) -> None:
+    ``retryable`` where it is a matter of time: one of the two clocks may be wrong, or a certificate be renewed (D-36).
+    """
+
+    def __init__(self, alert: int, reason: str, *, by_hub: bool, about_time: bool = False) -> None:
         who = "the hub refused us" if by_hub else "we refused the hub's certificate"
         super().__init__(f"{who} (TLS alert {alert}): {reason}" if reason else f"{who} (TLS alert {alert})")
         self.alert = alert
         self.reason = reason
         self.by_hub = by_hub
+        self.retryable = about_time
 
 
 class SessionRefused(SpnError):

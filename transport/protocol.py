@@ -38,6 +38,7 @@ __all__ = [
     "ResumeRequest",
     "SessionAck",
     "SessionRefusal",
+    "SessionRenewal",
     "SessionRequest",
     "SetWeight",
     "ShutdownRequest",
@@ -221,6 +222,11 @@ class ShutdownRequest(Packet):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRenewal(Packet):
+    """Another session of this endpoint is about to take this one's place; optional (D-38)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening(Packet):
     kind: OpeningKind
     connection_uid: bytes
@@ -262,6 +268,7 @@ _CLASSES: Final[dict[str, type[Packet]]] = {
         DataAck,
         ShutdownRequest,
         PeerGone,
+        SessionRenewal,
         Opening,
         Accept,
     )

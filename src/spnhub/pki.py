@@ -57,16 +57,21 @@ class Authority:
         )
         return cls(certificate=certificate.public_bytes(serialization.Encoding.PEM), key=_key_pem(key))
 
-    def server(self, *names: str, days: int = 30) -> Credentials:
-        """A server certificate for DNS names or IP addresses, the first of which is its common name."""
+    def server(
+        self, *names: str, days: int = 30, begin: datetime | None = None, end: datetime | None = None
+    ) -> Credentials:
+        """A server certificate for DNS names or IP addresses, the first of which is its common name.
+
+        Valid from ``begin`` (yesterday) to ``end`` (in ``days``).
+        """
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
         now = datetime.now(UTC)
         return self._issue(
             [x509.NameAttribute(NameOID.COMMON_NAME, names[0])],
             alternatives,
             [ExtendedKeyUsageOID.SERVER_AUTH],
-            now - _DAY,
-            now + days * _DAY,
+            begin or now - _DAY,
+            end or now + days * _DAY,
         )
 
     def client(
@@ -79,11 +84,14 @@ class Authority:
         client_auth: bool = True,
         alternative_name: bool = True,
         days: int = 30,
+        begin: datetime | None = None,
+        end: datetime | None = None,
     ) -> Credentials:
         """A client certificate whose subject is ``common_name`` (None: a subject without one).
 
         ``expired`` ended an hour ago, ``not_yet_valid`` begins tomorrow; ``client_auth=False`` leaves the clientAuth
         usage out (serverAuth stands in its place); ``alternative_name=False`` leaves the subject alternative name out.
+        Other dates: ``begin`` (yesterday) and ``end`` (in ``days``).
         """
         subject = []
         if organization is not None or common_name is None:
@@ -91,7 +99,7 @@ class Authority:
         if common_name is not None:
             subject.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
         now = datetime.now(UTC)
-        begin, end = now - _DAY, now + days * _DAY
+        begin, end = begin or now - _DAY, end or now + days * _DAY
         if expired:
             begin, end = now - 2 * _DAY, now - timedelta(hours=1)
         if not_yet_valid:

@@ -54,6 +54,7 @@ from spnhub.actors.inputs import (
     SessionAnswered,
     SessionClosed,
     SessionInvalidated,
+    SessionRenewing,
     SessionSuspected,
     SpliceEnded,
     StopHub,
@@ -272,6 +273,7 @@ class History:
         code = rng.choice([0, 0, 0, 0, 0, 34, 37, 41, 43])
         answer = ResumeAnswered(connection_uid, epoch, rng.randrange(99), False, code, peer, rng.random() < 0.9)
         choices += [answer] * 5
+        choices += [SessionRenewing()]
         choices += [SessionSuspected(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
         if rng.random() < 0.1:
             choices += [SessionInvalidated("expired", expired=rng.random() < 0.5)]

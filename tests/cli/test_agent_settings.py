@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
 from spnhub.transport.endpoint.config import read_config
 from spnhub.transport.engine import Limits
+from tests.transport.test_chains import padded
 
 AUTHORITY = Authority.create()
 CLIENT = AUTHORITY.client("alice")
@@ -32,9 +35,9 @@ SETTINGS = AgentSettings(
     role=Role.CONSUMER,
     hub_url="https://hub.example:4433",
     service_urn="urn:x",
-    certificate=CLIENT.certificate,
-    certificate_key=CLIENT.key,
-    trust=AUTHORITY.certificate,
+    certificate=CLIENT.certificate.decode(),
+    certificate_key=CLIENT.key.decode(),
+    trust=AUTHORITY.certificate.decode(),
     address=("127.0.0.1", 8080),
 )
 
@@ -45,11 +48,44 @@ def test_pem_text() -> None:
 
 
 def test_pem_files(tmp_path: Path) -> None:
-    """Or as paths."""
+    """Or as paths, which stay paths: what is there may change."""
     names = {"certificate": CLIENT.certificate, "certificate_key": CLIENT.key, "trust": AUTHORITY.certificate}
     for name, pem in names.items():
         (tmp_path / name).write_bytes(pem)
-    assert load_settings(**GIVEN | {name: str(tmp_path / name) for name in names}) == SETTINGS
+    paths: dict[str, Any] = {name: str(tmp_path / name) for name in names}
+    assert load_settings(**GIVEN | paths) == replace(SETTINGS, **paths)
+
+
+def test_a_chain_beyond_the_bound(tmp_path: Path) -> None:
+    """Which bound, and what of it."""
+    large, root = padded(70_000)
+    given: dict[str, Any] = {"certificate": large.chain.decode(), "certificate_key": large.key.decode()}
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(**GIVEN | given)
+    assert str(caught.value) == "--certificate takes 70000 bytes in a handshake with its chain; the bound is 65536"
+    # What is trusted is never presented, so it has no bound.
+    (tmp_path / "bundle").write_bytes(root * 500)
+    load_settings(**GIVEN | {"trust": str(tmp_path / "bundle")})
+
+
+def test_environment_files() -> None:
+    """Line ends that have become two characters."""
+    names = ("certificate", "certificate_key", "trust")
+    given: dict[str, Any] = {name: GIVEN[name].replace("\n", "\\n") for name in names}
+    assert load_settings(**GIVEN | given) == replace(SETTINGS, **given)
+
+
+def test_pem_pipes() -> None:
+    """As shells make them for ``<(…)``: what comes out of one is kept, since it comes once."""
+    given: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        for name in ("certificate", "certificate_key", "trust"):
+            out, into = os.pipe()
+            stack.callback(os.close, out)
+            os.write(into, GIVEN[name].encode())
+            os.close(into)
+            given[name] = f"/dev/fd/{out}"
+        assert load_settings(**GIVEN | given) == SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -113,12 +149,15 @@ def test_times_of_noticing() -> None:
         ({"service_urn": None}, r"--service-urn is missing \(environment: SPN_SERVICE_URN; the older set"),
         ({"certificate": None}, r"--certificate is missing \(environment: SPN_CERTIFICATE\)"),
         ({"certificate": "/no/such"}, "--certificate: '/no/such' is neither PEM text nor a readable file: No such"),
-        ({"certificate": CLIENT.key.decode()}, "--certificate: no usable certificate"),
-        ({"certificate_key": CLIENT.certificate.decode()}, "--certificate-key: no usable private key"),
-        ({"certificate_key": OTHER.key.decode()}, "--certificate-key: the key doesn't belong to the certificate"),
+        ({"certificate": CLIENT.key.decode()}, "--certificate is not a PEM certificate"),
+        ({"certificate_key": CLIENT.certificate.decode()}, "--certificate-key is not a PEM private key"),
+        (
+            {"certificate_key": OTHER.key.decode()},
+            "--certificate-key doesn't belong to the certificate of --certif",
+        ),
         ({"trust": "/dev/null"}, "--trust: '/dev/null' holds no PEM"),
         ({"certificate_key": "MHcCAQEEI"}, "--certificate-key: the value is neither PEM text nor a readable file"),
-        ({"trust": "-----BEGIN CERTIFICATE-----"}, "--trust: no usable certificate"),
+        ({"trust": "-----BEGIN CERTIFICATE-----"}, "--trust holds a PEM block that is cut short"),
         ({"address": None}, r"--bind-address is missing \(environment: BIND_ADDRESS\)"),
         ({"address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
         ({"role": Role.PROVIDER, "address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),

@@ -22,6 +22,7 @@ from spnhub.inventory.server import serving
 from spnhub.inventory.source import RawHub, RawRealm, read_file
 from spnhub.transport.engine import ServerIdentity, ServerPolicy
 from tests.inventory.documents import Object, authority, hub, realm, server_credentials, service, sound, written
+from tests.transport.test_chains import padded
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -172,6 +173,20 @@ def test_a_sound_inventory_becomes_definitions(tmp_path: Path) -> None:
     )
 
 
+def test_pem_that_went_through_environment_files(tmp_path: Path) -> None:
+    """Literal line ends, CRLF and quotes make no difference, not even one that a reload would tell of."""
+    plain, other = sound(), sound()
+    for one in other["realms"]:
+        one["cacert"] = one["cacert"].replace("\n", "\r\n")
+        for network in one["hubs"]:
+            for name in ("serverCert", "serverCertKey"):
+                network[name] = '"' + network[name].replace("\n", "\\n") + '"'
+    found = [build(read_file(written(document, tmp_path, name))) for name, document in (("a", plain), ("b", other))]
+    assert found[0].faults == found[1].faults == ()
+    assert found[0].listening == found[1].listening
+    assert found[0].realms == found[1].realms
+
+
 def test_policies_are_per_address(tmp_path: Path) -> None:
     """Hubs of several realms share one address and port; the server name tells them apart."""
     assert built(sound(), tmp_path).policies == {
@@ -251,6 +266,14 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
     "hub with a certificate that is text": (
         _tokyo("serverCert", "hello"),
         [Fault(TOKYO, "serverCert", "is not a PEM certificate")],
+    ),
+    "hub with a chain beyond the bound": (
+        _tokyo("serverCert", padded(70_000)[0].chain.decode()),
+        [Fault(TOKYO, "serverCert", "takes 70000 bytes in a handshake with its chain; the bound is 65536")],
+    ),
+    "hub with a certificate that is cut short": (
+        _tokyo("serverCert", authority("acme").certificate.decode()[:200]),
+        [Fault(TOKYO, "serverCert", "holds a PEM block that is cut short")],
     ),
     "hub with another hub's key": (
         lambda acme: acme["hubs"][0].__setitem__("serverCertKey", acme["hubs"][1]["serverCertKey"]),

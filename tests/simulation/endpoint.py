@@ -13,6 +13,7 @@ from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection import Connection
 from spnhub.transport.endpoint.core import EndpointCore
+from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.owner import ConnectionChange, CoreSettings
 from spnhub.transport.endpoint.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.slot import IpAddress, SessionChange
@@ -158,7 +159,7 @@ class SimulatedEndpoint:
         self._on_accepted = on_accepted
         self.core = EndpointCore(
             engine,
-            CoreSettings(policy, role, SERVICE, name, resume_timeout=resume_timeout),
+            CoreSettings(Credentials(policy), role, SERVICE, name, resume_timeout=resume_timeout),
             self,
             clock=network.clock.now,
             random=source.random,

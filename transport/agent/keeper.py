@@ -14,9 +14,11 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from spnhub.transport.agent.tcp import address_text
+from spnhub.transport.endpoint.credentials import CredentialsChange
 from spnhub.transport.endpoint.owner import ConnectionChange
-from spnhub.transport.endpoint.slot import SessionChange
+from spnhub.transport.endpoint.slot import IpAddress, SessionChange
 from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.errors import HandshakeRejected
 
 __all__ = ["Create", "Endpoint", "EndpointKeeper"]
 
@@ -37,6 +39,9 @@ class Endpoint(Protocol):
         :raises SpnError: why it has failed.
         """
 
+    async def renew(self) -> None:
+        """Read certificates anew, and look the hubs up."""
+
     async def aclose(self, drain_timeout: float) -> None:
         """End its sessions; open connections have ``drain_timeout`` seconds to end, then they are aborted."""
 
@@ -53,8 +58,12 @@ class EndpointKeeper(Generic[E]):
     def __init__(self, create: Create[E]) -> None:
         self._create = create
         self._endpoint: E | None = None
-        self._sessions: set[tuple[str, int]] = set()
-        """Addresses whose session is established."""
+        self._made: Endpoint | None = None
+        """The same, also before its first session."""
+        self._sessions: set[tuple[IpAddress, str]] = set()
+        """Address and id of those that are established; one that is renewed has two for a moment."""
+        self._told: dict[IpAddress, tuple[object, ...]] = {}
+        """What a session was refused for last, where that is a matter of time."""
         self._changed = asyncio.Event()
         """Set, and then replaced, with each change of the two."""
 
@@ -93,18 +102,48 @@ class EndpointKeeper(Generic[E]):
         finally:
             await endpoint.aclose(LAST_PACKETS)
 
+    def made(self, endpoint: Endpoint) -> None:
+        """There is an endpoint, which may not have a session yet."""
+        self._made = endpoint
+
+    async def renew(self) -> None:
+        """Read certificates anew now, and look the hubs up; nothing before there is an endpoint, which does so."""
+        if self._made is not None:
+            await self._made.renew()
+
+    def on_credentials(self, change: CredentialsChange) -> None:
+        """For the log."""
+        if change.kind in ("renewed", "usable"):
+            _log.info(f"certificate.{change.kind}", certificate=change.detail)
+        else:
+            _log.warning(f"certificate.{change.kind}", reason=change.detail)
+
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _on_session(self, change: SessionChange) -> None:
+        session = change.address, change.spn_session_id
         if change.new is SessionState.ESTABLISHED:
-            self._sessions.add(change.address)
+            self._sessions.add(session)
         elif change.old is SessionState.ESTABLISHED:
-            # Only then: an address that came back has a new session while the old one is Closing.
-            self._sessions.discard(change.address)
+            self._sessions.discard(session)
         self._notify()
-        _tell_session(change)
+        if self._is_news(change):
+            _tell_session(change)
+
+    def _is_news(self, change: SessionChange) -> bool:
+        """What is a matter of time may be so for hours: it is told when something about it changes (D-36)."""
+        error = change.error
+        if not isinstance(error, HandshakeRejected) or not error.retryable:
+            if change.new in _UP or error is not None:
+                self._told.pop(change.address, None)
+            return True
+        # The reason has the clock that judged, which changes; whose certificate it is is in what stands before.
+        about = error.by_hub, error.alert, error.reason.partition(";")[0]
+        news = self._told.get(change.address) != about
+        self._told[change.address] = about
+        return news
 
     def _on_connection(self, change: ConnectionChange) -> None:
         _log.info(

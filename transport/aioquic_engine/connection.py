@@ -39,9 +39,10 @@ _HELLO: Final = 16 * 1024
 _OUR_HELLO: Final = 4 * 1024
 _BESIDE_CHAIN: Final = 8 * 1024
 """Bytes of a handshake beside the certificate chain: extensions, a signature, what a server asks for."""
+HANDSHAKE_LIMIT: Final = CHAIN_LIMIT + _BESIDE_CHAIN
 _CRYPTO_BOUNDS: Final = {
     tls.Epoch.INITIAL: _HELLO,
-    tls.Epoch.HANDSHAKE: CHAIN_LIMIT + _BESIDE_CHAIN,
+    tls.Epoch.HANDSHAKE: HANDSHAKE_LIMIT,
     tls.Epoch.ONE_RTT: _HELLO,
 }
 """Bytes of TLS messages that a peer may have on their way or incomplete here, in each stage of a handshake: all that a

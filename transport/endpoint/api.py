@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.adapter import open_pair
 from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
-from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL, Pem, Runtime, read_config
+from spnhub.transport.endpoint.config import (
+    CREDENTIALS_INTERVAL,
+    ENDPOINT_LIMITS,
+    RESOLVE_INTERVAL,
+    EndpointConfig,
+    Runtime,
+    read_config,
+)
+from spnhub.transport.endpoint.credentials import CredentialsChange, Pem
 from spnhub.transport.endpoint.owner import RESUME_TIMEOUT, ConnectionChange
 from spnhub.transport.endpoint.provider import ConnectionRequest, ProviderEndpoint
 from spnhub.transport.endpoint.replay import REPLAY_MAX
@@ -30,12 +38,15 @@ __all__ = [
     "ConnectionChange",
     "ConnectionRequest",
     "ConsumerEndpoint",
+    "CredentialsChange",
     "Pair",
     "ProviderEndpoint",
     "SessionChange",
     "create_consumer_endpoint",
     "create_provider_endpoint",
 ]
+
+E = TypeVar("E", bound=Endpoint)
 
 CONNECT_TIMEOUT: Final = CONNECT_BOUND
 """Seconds that :meth:`ConsumerEndpoint.connect` takes at most, waiting for a session included."""
@@ -99,6 +110,13 @@ class ConsumerEndpoint(Endpoint):
             raise
 
 
+async def _started(kind: type[E], config: EndpointConfig, runtime: Runtime, observers: Observers) -> E:
+    """Read the files, make the endpoint, wait for its first session."""
+    endpoint = kind(config, runtime, observers, await config.source.first())
+    await endpoint._start()
+    return endpoint
+
+
 async def create_consumer_endpoint(
     hub_url: str,
     service_urn: str,
@@ -122,14 +140,18 @@ async def create_consumer_endpoint(
     limits: Limits = ENDPOINT_LIMITS,
     on_session: Callable[[SessionChange], None] | None = None,
     on_connection: Callable[[ConnectionChange], None] | None = None,
+    on_credentials: Callable[[CredentialsChange], None] | None = None,
+    credentials_interval: float = CREDENTIALS_INTERVAL,
     runtime: Runtime | None = None,
 ) -> ConsumerEndpoint:
     """A consumer of ``service_urn``, with a first session established (D-19). It has one with every hub (R-3.2).
 
     :param hub_url: ``https://fqdn:port``; the port may be left out (443). An address instead of a name can't be used.
-    :param certificate: PEM, the chain of the client certificate, leaf first: text, bytes, or a path.
+    :param certificate: PEM, the chain of the client certificate, leaf first: text, bytes, or a path. Files are read
+        anew before each handshake and every ``credentials_interval``; the sessions are renewed with what is there then,
+        and connections go on in the new ones (D-38). What can't be used is told, and the last that could stays in use.
     :param certificate_key: PEM, likewise.
-    :param trust: PEM, the CA certificates that the hub's certificate must chain to; None: the system's roots.
+    :param trust: PEM, certificates that the hub's chain must end at, roots or not; None: the system's roots.
     :param instance_id: which instance this is; stable over reconnects. None: random.
     :param hub_addresses: the hubs' addresses, each ``IP``, ``IP:PORT`` or ``[V6]:PORT``; None: DNS is asked (D-32).
     :param resolver: the DNS server to ask, ``IP`` or ``IP:PORT``; None: the system's resolver.
@@ -147,12 +169,15 @@ async def create_consumer_endpoint(
     :param limits: sizes of the QUIC engine; its times are the four above.
     :param on_session: told of every change of a session's state.
     :param on_connection: told when a connection is paused, resumed, or lost because it could not be resumed.
+    :param on_credentials: told when files have others, can't be used, or are about to expire.
+    :param credentials_interval: seconds between two looks at the files.
     :param runtime: engine, sockets, names and randomness, for tests.
     :raises ConfigurationError: an argument that can't be used.
     :raises HubUnreachable: no address, or nobody answers.
     :raises HandshakeRejected: a certificate or the server name is not accepted, by the hub or by us.
     :raises SessionRefused: the hub said no, with code and reason.
     """
+    runtime = runtime or Runtime()
     config = read_config(
         EndPointType.CONSUMER,
         hub_url,
@@ -174,10 +199,12 @@ async def create_consumer_endpoint(
         suspect_after=suspect_after,
         probe_timeout=probe_timeout,
         limits=limits,
+        credentials_interval=credentials_interval,
+        names=runtime.names,
+        judge=runtime.judge,
     )
-    endpoint = ConsumerEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))
-    await endpoint._start()
-    return endpoint
+    observers = Observers(on_session, on_connection, on_credentials)
+    return await _started(ConsumerEndpoint, config, runtime, observers)
 
 
 async def create_provider_endpoint(
@@ -204,6 +231,8 @@ async def create_provider_endpoint(
     limits: Limits = ENDPOINT_LIMITS,
     on_session: Callable[[SessionChange], None] | None = None,
     on_connection: Callable[[ConnectionChange], None] | None = None,
+    on_credentials: Callable[[CredentialsChange], None] | None = None,
+    credentials_interval: float = CREDENTIALS_INTERVAL,
     runtime: Runtime | None = None,
 ) -> ProviderEndpoint:
     """A provider of ``service_urn``, with a first session established (D-19). It has one with every hub (R-3.2).
@@ -212,6 +241,7 @@ async def create_provider_endpoint(
 
     For the rest see :func:`create_consumer_endpoint`.
     """
+    runtime = runtime or Runtime()
     config = read_config(
         EndPointType.PROVIDER,
         hub_url,
@@ -234,7 +264,9 @@ async def create_provider_endpoint(
         suspect_after=suspect_after,
         probe_timeout=probe_timeout,
         limits=limits,
+        credentials_interval=credentials_interval,
+        names=runtime.names,
+        judge=runtime.judge,
     )
-    endpoint = ProviderEndpoint(config, runtime or Runtime(), Observers(on_session, on_connection))
-    await endpoint._start()
-    return endpoint
+    observers = Observers(on_session, on_connection, on_credentials)
+    return await _started(ProviderEndpoint, config, runtime, observers)

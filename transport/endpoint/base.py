@@ -18,6 +18,7 @@ from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.addresses import AddressBook, Addresses, IpAddress
 from spnhub.transport.endpoint.config import EndpointConfig, Runtime
 from spnhub.transport.endpoint.core import EndpointCore
+from spnhub.transport.endpoint.credentials import Credentials, CredentialsChange, CredentialsWatch
 from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.session import Session
@@ -44,6 +45,7 @@ class Observers:
 
     on_session: Callable[[SessionChange], None] | None = None
     on_connection: Callable[[ConnectionChange], None] | None = None
+    on_credentials: Callable[[CredentialsChange], None] | None = None
 
 
 class Endpoint:
@@ -52,7 +54,9 @@ class Endpoint:
     A :class:`~spnhub.transport.endpoint.owner.CoreListener`.
     """
 
-    def __init__(self, config: EndpointConfig, runtime: Runtime, observers: Observers) -> None:
+    def __init__(
+        self, config: EndpointConfig, runtime: Runtime, observers: Observers, credentials: Credentials
+    ) -> None:
         """:raises ConfigurationError: the resolver can't be asked for the hub's name."""
         self._config = config
         self._runtime = runtime
@@ -61,8 +65,9 @@ class Endpoint:
         self._addresses = Addresses(config.host, config.port, static=config.hub_addresses, resolver=config.resolver)
         self._engine, self._udp = runtime.build(config.limits, self._on_events)
         self._core = EndpointCore(
-            self._engine, config.core_settings(), self, clock=self._udp.now, random=runtime.random
+            self._engine, config.core_settings(credentials), self, clock=self._udp.now, random=runtime.random
         )
+        self._credentials = CredentialsWatch(config.source, credentials, self._renew, self._on_credentials)
         self._changed = asyncio.Event()
         """Set, and replaced, when something that is waited for may be so."""
         self._scheduled = False
@@ -79,6 +84,7 @@ class Endpoint:
         """A lookup is wanted before its time."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._watch_addresses())
+        self._spawn(self._watch_credentials())
 
     # --------------------------------------------------------------------------------------------------- for programs
 
@@ -168,6 +174,15 @@ class Endpoint:
             await self._drain()
         finally:
             await self._finish()
+
+    async def renew(self) -> None:
+        """Read certificate, key and trust anew now, and look the hubs up.
+
+        If something else is there, sessions are replaced by ones with it, and their connections go on in those. That
+        happens by itself, too, at every :data:`~spnhub.transport.endpoint.config.CREDENTIALS_INTERVAL`.
+        """
+        self._check.set()
+        await self._credentials.refresh()
 
     async def close(self) -> None:
         """End at once; open connections are aborted."""
@@ -266,6 +281,8 @@ class Endpoint:
         return await self._addresses.lookup()
 
     async def _open_socket(self, remote: IpAddress) -> None:
+        # What is to be shown in this handshake is what is in the files now.
+        await self._credentials.refresh()
         try:
             local = await self._udp.open_client_socket(remote)
         except OSError as exc:
@@ -273,8 +290,23 @@ class Endpoint:
             error.__cause__ = exc
             self._core.dial_failed(remote, error)
         else:
-            self._core.dialed(remote, local)
+            self._core.dialed(remote, local, near_its_dates=self._credentials.near_its_dates)
         self.wake()
+
+    # ----------------------------------------------------------------------------------------------------- credentials
+
+    async def _watch_credentials(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.credentials_interval)
+            await self._credentials.refresh()
+
+    def _renew(self, credentials: Credentials) -> None:
+        self._core.renew(credentials)
+        self.wake()
+
+    def _on_credentials(self, change: CredentialsChange) -> None:
+        if self._observers.on_credentials is not None:
+            self._loop.call_soon(self._observers.on_credentials, change)
 
     # ---------------------------------------------------------------------------------------------------- CoreListener
 
@@ -387,6 +419,8 @@ class Endpoint:
 
         :raises SpnError: why there is none.
         """
+        if self._runtime.made is not None:
+            self._runtime.made(self)
         try:
             while not self._core.established:
                 if self._core.failed is not None:

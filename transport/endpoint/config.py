@@ -6,26 +6,34 @@ Counterpart: :mod:`spnhub.transport.endpoint.api`.
 from __future__ import annotations
 
 import ipaddress
-import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import spnhub
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
+from spnhub.transport.endpoint.credentials import (
+    LIBRARY_NAMES,
+    Credentials,
+    CredentialsSource,
+    Judge,
+    Names,
+    Pem,
+    judge,
+)
 from spnhub.transport.endpoint.owner import RESUME_TIMEOUT, CoreSettings
 from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
-from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent, Limits
+from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
 from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.protocol import ALPN
 from spnhub.transport.text import oddity, quoted
 
 __all__ = [
+    "CREDENTIALS_INTERVAL",
     "ENDPOINT_LIMITS",
     "REPLAY_LEAST",
     "RESOLVE_INTERVAL",
@@ -42,15 +50,14 @@ ENDPOINT_LIMITS: Final = Limits(idle_timeout=20.0, keep_alive=5.0, suspect_after
 another, and a resume loses nothing (D-20)."""
 RESOLVE_INTERVAL: Final = 30.0
 """Seconds between two looks at DNS (R-3.3)."""
+CREDENTIALS_INTERVAL: Final = 10.0
+"""Seconds between two looks at the files of certificate, key and trust (D-38)."""
 REPLAY_LEAST: Final = 64 * 1024
 """Bytes: twice what an acknowledgement waits for."""
 
 WEIGHT_LIMIT: Final = 1_000_000
 INSTANCE_ID_LIMIT: Final = 256
 """Bytes in UTF-8. Both are the protocol's."""
-
-Pem = str | bytes | os.PathLike[str]
-"""PEM as text or bytes, or the path of a file that holds it."""
 
 
 class Driver(Protocol):
@@ -90,19 +97,24 @@ class Runtime:
     """Host and port to addresses; None: as :mod:`spnhub.transport.endpoint.addresses` does."""
     random: Callable[[], float] = random.random
     """In [0, 1): jitter of retries."""
+    judge: Judge = judge
+    """Says what certificates are worth."""
+    names: Names = LIBRARY_NAMES
+    """What certificates are called in messages."""
+    made: Callable[[Any], None] | None = None
+    """Told of the endpoint before its first session; for who wants to renew certificates by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
-    """The arguments of an endpoint, usable as far as can be seen without the hub. PEM as bytes."""
+    """The arguments of an endpoint, usable as far as can be seen without its files and the hub."""
 
     end_point_type: EndPointType
     host: str
     port: int
     service_urn: str
-    certificate: bytes
-    certificate_key: bytes = field(repr=False)
-    trust: bytes | None
+    source: CredentialsSource = field(repr=False, compare=False)
+    credentials_interval: float
     instance_id: str
     weight: int
     retries: int | None
@@ -115,11 +127,10 @@ class EndpointConfig:
     replay_buffer: int
     replay_budget: int | None
 
-    def core_settings(self) -> CoreSettings:
+    def core_settings(self, credentials: Credentials) -> CoreSettings:
         """The same for the endpoint's core."""
-        policy = ClientPolicy(self.host, (ALPN,), self.certificate, self.certificate_key, self.trust)
         return CoreSettings(
-            policy,
+            credentials,
             self.end_point_type,
             self.service_urn,
             self.instance_id,
@@ -156,8 +167,11 @@ def read_config(
     resume_timeout: float = RESUME_TIMEOUT,
     replay_buffer: int = REPLAY_MAX,
     replay_budget: int | None = None,
+    credentials_interval: float = CREDENTIALS_INTERVAL,
+    names: Names = LIBRARY_NAMES,
+    judge: Judge = judge,
 ) -> EndpointConfig:
-    """Check and read the arguments of :func:`spnhub.create_consumer_endpoint` and its twin.
+    """Check the arguments of :func:`spnhub.create_consumer_endpoint` and its twin; files aren't read yet.
 
     :raises ConfigurationError: one can't be used; the message names it.
     """
@@ -175,7 +189,11 @@ def read_config(
         parse_hub_addresses(hub_addresses, port)
     if resolver is not None:
         parse_resolver(resolver)
-    for name, seconds in (("resolve_interval", resolve_interval), ("resume_timeout", resume_timeout)):
+    for name, seconds in (
+        ("resolve_interval", resolve_interval),
+        ("resume_timeout", resume_timeout),
+        ("credentials_interval", credentials_interval),
+    ):
         if not 0 < seconds < float("inf"):
             raise ConfigurationError(f"{name} is {seconds}; it must be a positive number of seconds")
     limits = replace(
@@ -197,9 +215,8 @@ def read_config(
         host,
         port,
         service_urn,
-        _read_pem("certificate", certificate),
-        _read_pem("certificate_key", certificate_key),
-        None if trust is None else _read_pem("trust", trust),
+        CredentialsSource(certificate, certificate_key, trust, host, (ALPN,), names=names, judge=judge),
+        credentials_interval,
         instance_id or secrets.token_hex(8),
         weight,
         retries,
@@ -240,14 +257,3 @@ def _read_url(url: str) -> tuple[str, int]:
     raise ConfigurationError(
         f"hub_url {url!r} names an address; the hub is selected by its name (SNI), so the host must be the hub's FQDN"
     )
-
-
-def _read_pem(name: str, value: Pem) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str) and "-----BEGIN" in value:
-        return value.encode()
-    try:
-        return Path(value).read_bytes()
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"{name}: {value!s:.200} is neither PEM text nor a readable file: {exc}") from exc

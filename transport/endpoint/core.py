@@ -20,6 +20,7 @@ from typing import Final, Literal
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection import Connection
+from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.host import Home
 from spnhub.transport.endpoint.opening import OpeningAttempt
 from spnhub.transport.endpoint.owner import ConnectionChange, CoreListener, CoreSettings
@@ -37,9 +38,19 @@ from spnhub.transport.errors import (
     SessionRefused,
     SpnError,
 )
-from spnhub.transport.protocol import PeerGone, ResumeAck, ResumeInvite, SessionRequest, ShutdownRequest
+from spnhub.transport.protocol import (
+    PeerGone,
+    ResumeAck,
+    ResumeInvite,
+    SessionRenewal,
+    SessionRequest,
+    ShutdownRequest,
+)
 
 __all__ = ["EndpointCore"]
+
+HAND_OVER_PAUSE: Final = 1.0
+"""Seconds between two looks at what still goes on in a session whose place another has taken."""
 
 _S = SessionState
 _BUSY: Final = (_S.IP_FOUND, _S.SESSION_CONNECTING)
@@ -67,11 +78,14 @@ class EndpointCore:
         self.weight = settings.weight
         self.closing = False
         self.failed: SpnError | None = None
+        self._credentials = settings.credentials
         self._settings = settings
         self._listener = listener
         self._slots: dict[IpAddress, Slot] = {}
         self._leaving: list[Slot] = []
-        """Sessions whose address has vanished and which are not yet over."""
+        """Sessions whose address has vanished, or whose place another has taken, and which are not yet over."""
+        self._successors: dict[IpAddress, Slot] = {}
+        """On their way to take the place of a session with other credentials (D-38)."""
         self._addresses: set[IpAddress] = set()
         self._by_c: dict[int, tuple[Slot, Session]] = {}
         self._by_uid: dict[bytes, Connection] = {}
@@ -91,8 +105,9 @@ class EndpointCore:
     # --------------------------------------------------------------------------------------------------- for the owner
 
     def slots(self) -> Iterable[Slot]:
-        """The sessions, one an address, those included that end because their address has vanished."""
-        return [*self._slots.values(), *self._leaving]
+        """The sessions, one an address; before them those that end because their address has vanished or another has
+        taken their place, and those that are about to do so."""
+        return [*self._leaving, *self._successors.values(), *self._slots.values()]
 
     @property
     def connections(self) -> int:
@@ -152,6 +167,7 @@ class EndpointCore:
             if remote not in self._addresses:
                 slot.lose_address(on_demand=on_demand)
                 del self._slots[remote]
+                self._drop_successor(remote)
                 if slot.state is _S.CLOSING:
                     self._leaving.append(slot)
                     self.arm(_Leaving(self, slot), now + self.resume_timeout)
@@ -168,27 +184,93 @@ class EndpointCore:
                 slot_or_none.connect()
         self._turns.settle()
 
-    def dialed(self, remote: IpAddress, local: Address) -> None:
-        """The socket that was asked for."""
-        slot = self._slots.get(remote)
-        if slot is None or slot.state is not _S.SESSION_CONNECTING or slot.session is not None:
+    def renew(self, credentials: Credentials) -> None:
+        """These are the endpoint's from now on. Sessions with others are replaced, and their connections go on in the
+        new ones (D-38); who waits tries again at once, and who was refused for good begins anew."""
+        self._credentials = credentials
+        if self.closing or self.failed is not None:
+            return
+        for slot in list(self._slots.values()):
+            self._renew(slot)
+        self._turns.settle()
+
+    def _renew(self, slot: Slot) -> None:
+        if slot.state is _S.FAILED:
+            slot.connect()
+        elif slot.state is _S.ESTABLISHED:
+            session, successor = slot.session, self._successors.get(slot.remote)
+            if session is None or session.credentials == self._credentials:
+                self._drop_successor(slot.remote)
+            elif successor is None:
+                successor = self._successors[slot.remote] = Slot(self, slot.remote)
+                successor.connect()
+            else:
+                successor.hurry()
+        else:
+            slot.hurry()
+
+    def _drop_successor(self, remote: IpAddress) -> None:
+        successor = self._successors.pop(remote, None)
+        if successor is not None:
+            successor.signal()
+
+    def _replace(self, old: Slot, successor: Slot) -> None:
+        """The successor takes the address; what goes on in ``old`` follows (:meth:`_hand_over`)."""
+        del self._successors[old.remote]
+        self._slots[old.remote] = successor
+        old.give_way()
+        if old.session is not None:
+            self._leaving.append(old)
+
+    def _hand_over(self, slot: Slot, session: Session) -> None:
+        """Connections of a session whose place another has taken leave it, as soon as they are Connected.
+
+        Somebody else couldn't go on with them: they stay where they are, and nothing new comes there.
+        """
+        if session.credentials.subject != self._credentials.subject:
+            if session.weight and self._settings.end_point_type is EndPointType.PROVIDER:
+                session.set_weight(0)
+            return
+        for connection in session.legs():
+            if connection.state is not ConnectionState.CONNECTING:
+                connection.leave(Code.MOVED, "moved to a session with a renewed certificate")
+        if session.connections:
+            self.arm(_Leaving(self, slot), self.now() + HAND_OVER_PAUSE)
+
+    def _dialing(self, remote: IpAddress) -> Slot | None:
+        """Who waits for a socket to there."""
+        for slot in (self._successors.get(remote), self._slots.get(remote)):
+            if slot is not None and slot.state is _S.SESSION_CONNECTING and slot.session is None:
+                return slot
+        return None
+
+    def dialed(self, remote: IpAddress, local: Address, *, near_its_dates: bool = False) -> None:
+        """The socket that was asked for.
+
+        :param near_its_dates: see :meth:`Credentials.near_its_dates`, of those that are the endpoint's now.
+        """
+        slot = self._dialing(remote)
+        if slot is None:
             self._listener.release(local)
             return
         try:
-            c = self.engine.connect(local, self._settings.policy, self.now())
+            c = self.engine.connect(local, self._credentials.policy, self.now())
         except ValueError as exc:
             self._listener.release(local)
             self.fail(ConfigurationError(f"certificate and certificate_key can't be used: {exc}"))
             return
         slot.local = local
-        slot.session = Session(self, c, self._request())
+        renews = self._successors.get(remote) is slot
+        if renews:
+            self._announce(self._slots[remote])
+        slot.session = Session(self, c, self._request(renews=renews), self._credentials, near_its_dates)
         self._by_c[c] = (slot, slot.session)
         self.touch()
 
     def dial_failed(self, remote: IpAddress, error: SpnError) -> None:
         """There is no such socket."""
-        slot = self._slots.get(remote)
-        if slot is not None and slot.state is _S.SESSION_CONNECTING and slot.session is None:
+        slot = self._dialing(remote)
+        if slot is not None:
             self._on_slot_failed(slot, error)
             self._turns.settle()
 
@@ -206,8 +288,9 @@ class EndpointCore:
     def set_weight(self, weight: int) -> None:
         """The provider's weight, in every session that there is and will be."""
         self.weight = weight
-        for _, session in list(self._by_c.values()):
-            session.set_weight(weight)
+        for slot, session in list(self._by_c.values()):
+            if slot.why is not Why.RENEWED:
+                session.set_weight(weight)
         self.touch()
 
     def close(self) -> None:
@@ -326,10 +409,18 @@ class EndpointCore:
         """See :meth:`SessionOwner.on_established`."""
         slot, _ = self._by_c[session.c]
         self._patient = True
+        old = self._slots.get(slot.remote)
+        if old is not None and self._successors.get(slot.remote) is slot:
+            self._replace(old, slot)
         slot.on_established()
         if self.closing:
             slot.signal()
+        elif self._slots.get(slot.remote) is slot and session.credentials != self._credentials:
+            self._renew(slot)
         self._on_usable()
+        if old is not None and old.why is Why.RENEWED and old.session is not None:
+            self._hand_over(old, old.session)
+            self._check_empty(old.session)
 
     def on_all_connections_closed(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_all_connections_closed`."""
@@ -424,14 +515,20 @@ class EndpointCore:
         """Being closed, and no session is needed any more."""
         return self.closing and not self._paused
 
-    def _request(self) -> SessionRequest:
+    def _announce(self, old: Slot) -> None:
+        """Say that a session is about to have a successor, so that the hub lets its connections leave in order."""
+        session = old.session
+        if session is not None and session.established and session.credentials.subject == self._credentials.subject:
+            session.send(SessionRenewal())
+
+    def _request(self, *, renews: bool = False) -> SessionRequest:
         settings = self._settings
         return SessionRequest(
             settings.end_point_type,
             settings.service_urn,
             settings.instance_id,
             self.weight,
-            bool(self._paused),
+            renews or bool(self._paused),
             settings.software,
         )
 
@@ -467,7 +564,11 @@ class EndpointCore:
 
     def leave_address(self, slot: Slot) -> None:
         """It has had its time to find another session."""
-        if slot in self._leaving and slot.session is not None:
+        if slot not in self._leaving or slot.session is None:
+            return
+        if slot.why is Why.RENEWED:
+            self._hand_over(slot, slot.session)
+        else:
             self._leave(slot, slot.session)
 
     def _check_empty(self, home: Home) -> None:
@@ -483,6 +584,15 @@ class EndpointCore:
         slot.session = None
         slot.local = None
         slot.on_failed(error)
+        successor = self._successors.get(slot.remote)
+        if successor is slot:
+            if slot.state in (_S.CLOSED, _S.FAILED):
+                # Refused for good, or not wanted any more: what it was to replace stays as long as it can.
+                del self._successors[slot.remote]
+            return
+        if successor is not None and self._slots.get(slot.remote) is slot:
+            self._replace(slot, successor)
+            successor.hurry()
         if slot in self._leaving and slot.state in (_S.CLOSED, _S.FAILED):
             self._leaving.remove(slot)
             if slot.remote in self._addresses and slot.remote not in self._slots and not self._done:
@@ -522,6 +632,7 @@ class EndpointCore:
                 slot.signal()
                 if slot.session is not None:
                     slot.session.close(Code.OK, "shutdown")
+        self._successors.clear()
         self.call(lambda: self._listener.on_failed(error))
         self._advance_waiting()
         self._changed()

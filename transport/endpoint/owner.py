@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from spnhub.events.model import EndPointType
+from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
 from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.slot import IpAddress, SessionChange
-from spnhub.transport.engine import Address, ClientPolicy
+from spnhub.transport.engine import Address
 from spnhub.transport.errors import SpnError
 
 __all__ = ["RESUME_TIMEOUT", "ConnectionChange", "CoreListener", "CoreSettings"]
@@ -25,7 +26,8 @@ RESUME_TIMEOUT: Final = 60.0
 class CoreSettings:
     """What an endpoint's core is made from. Times in seconds, sizes in bytes."""
 
-    policy: ClientPolicy
+    credentials: Credentials
+    """At first; :meth:`EndpointCore.renew` brings others."""
     end_point_type: EndPointType
     service_urn: str
     instance_id: str

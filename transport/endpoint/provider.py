@@ -13,6 +13,7 @@ from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.adapter import open_pair
 from spnhub.transport.endpoint.base import Endpoint, Observers, Pair
 from spnhub.transport.endpoint.config import EndpointConfig, Runtime, check_weight
+from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.roles import ProviderConnection
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.errors import EndpointClosed
@@ -66,8 +67,10 @@ class ConnectionRequest:
 class ProviderEndpoint(Endpoint):
     """Provides a service."""
 
-    def __init__(self, config: EndpointConfig, runtime: Runtime, observers: Observers) -> None:
-        super().__init__(config, runtime, observers)
+    def __init__(
+        self, config: EndpointConfig, runtime: Runtime, observers: Observers, credentials: Credentials
+    ) -> None:
+        super().__init__(config, runtime, observers, credentials)
         self._pending: deque[ProviderConnection] = deque()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -17,6 +18,7 @@ from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.acks import AckBook
 from spnhub.transport.endpoint.connection import Connection
+from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.roles import ConsumerConnection, ProviderConnection, ProviderHost
 from spnhub.transport.engine import (
     Answered,
@@ -81,6 +83,9 @@ OPENING_LIMIT: Final = 4096
 
 _CHUNK: Final = 65536
 _TLS_ALERT: Final = 0x100
+_CERTIFICATE_EXPIRED: Final = 45
+_PERHAPS_TIME: Final = frozenset({42, 46})  # bad_certificate, certificate_unknown
+_ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
 
 
 class SessionOwner(ProviderHost, Protocol):
@@ -133,8 +138,18 @@ class _Phase(enum.Enum):
 class Session:
     """See the module. ``c`` names the QUIC connection, which the owner has begun with :meth:`Engine.connect`."""
 
-    def __init__(self, owner: SessionOwner, c: int, request: SessionRequest) -> None:
+    def __init__(
+        self,
+        owner: SessionOwner,
+        c: int,
+        request: SessionRequest,
+        credentials: Credentials,
+        near_its_dates: bool = False,
+    ) -> None:
         self.c = c
+        self.credentials = credentials
+        """What it was begun with."""
+        self._near_its_dates = near_its_dates
         self.spn_session_id = ""
         self.hub_id = ""
         self.suspect = False
@@ -172,6 +187,11 @@ class Session:
         return self._all_closed
 
     # ------------------------------------------------------------------------------------------------- for the owner
+
+    @property
+    def weight(self) -> int:
+        """A provider's, as it was said last."""
+        return self._weight
 
     def set_weight(self, weight: int) -> None:
         """The provider's weight from now on, or from the ACK on while there is none yet."""
@@ -421,6 +441,15 @@ class Session:
             connection.on_session_lost(str(error))
         self._owner.on_ended(self, error)
 
+    def _rejected(self, alert: int, reason: str, by_hub: bool) -> HandshakeRejected:
+        about_time = alert == _CERTIFICATE_EXPIRED
+        if by_hub and alert in _PERHAPS_TIME:
+            # Other TLS stacks say no more than this of a date.
+            about_time = self._near_its_dates or _ABOUT_TIME.search(reason) is not None
+        if by_hub and about_time:
+            reason = f"{reason}; what was presented: {self.credentials.dates}"
+        return HandshakeRejected(alert, reason, by_hub=by_hub, about_time=about_time)
+
     def _why(self, event: Closed) -> SpnError:
         if self._refusal is not None:
             return SessionRefused(self._refusal.code, self._refusal.reason, self._refusal.retryable)
@@ -434,6 +463,5 @@ class Session:
         if self.established:
             return SessionLost(text)
         if event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION) and event.code >> 8 == _TLS_ALERT >> 8:
-            by_hub = event.kind is CloseKind.PEER_TRANSPORT
-            return HandshakeRejected(event.code - _TLS_ALERT, event.reason, by_hub=by_hub)
+            return self._rejected(event.code - _TLS_ALERT, event.reason, event.kind is CloseKind.PEER_TRANSPORT)
         return HubUnreachable(text)

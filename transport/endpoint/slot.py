@@ -15,7 +15,7 @@ from spnhub.transport.endpoint.deadlines import Due
 from spnhub.transport.endpoint.session import Session
 from spnhub.transport.endpoint.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
-from spnhub.transport.errors import EndpointClosed, SessionRefused, SpnError
+from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionRefused, SpnError
 
 __all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "IpAddress", "SessionChange", "Slot", "SlotOwner", "Why"]
 
@@ -28,6 +28,10 @@ RETURN_CAP: Final = 2.0
 """Programs on both sides stand still meanwhile."""
 BACKOFF_CAP: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
+
+TIME_CAP: Final = 30.0
+"""For who is refused because of a date. It may last, a whole fleet is in it, and each attempt costs the hub a
+handshake; renewed files are tried at once."""
 
 LAST_PACKETS: Final = 0.5
 """Seconds between the last connection's end and that of a session that is Closing: a QUIC connection that is closed
@@ -61,6 +65,7 @@ class Why(enum.Enum):
     """Connections may still be resumed in it."""
     SHUTDOWN = "the hub is shutting down"
     IP_LOST = "its address has vanished"
+    RENEWED = "renewed with other credentials"
 
 
 class SlotOwner(Protocol):
@@ -224,6 +229,8 @@ class Slot:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
         cap = RETURN_CAP if base == RETURN_BASE else BACKOFF_CAP
+        if isinstance(error, HandshakeRejected):
+            base, cap = BACKOFF_BASE, TIME_CAP
         delay = min(cap, base * 2.0 ** min(self._backoff, 16))
         self.attempts += 1
         self._backoff += 1
@@ -242,6 +249,20 @@ class Slot:
         elif self.state in _UNBORN:
             asked = on_demand and self.state is _S.SESSION_CONNECTING
             self._give_up(SessionEvent.IP_LOST_ON_DEMAND if asked else SessionEvent.IP_LOST)
+
+    def hurry(self) -> None:
+        """Try again now: what it was refused for may be over."""
+        if self.state is _S.WAITING:
+            self._backoff = 0
+            self._owner.arm(self, self._owner.now())
+
+    def give_way(self) -> None:
+        """Another session takes its place."""
+        if self.state is _S.ESTABLISHED:
+            self.why = Why.RENEWED
+            self.fire(SessionEvent.RENEWED)
+        elif self.state in _UNBORN:
+            self._owner.arm(self, None)
 
     def shut_down(self) -> None:
         """The hub asks for the end (R-4.8)."""

@@ -53,6 +53,7 @@ class SessionEvent(enum.Enum):
     IP_LOST = "IP lost by the periodic DNS check"
     SHUTDOWN_REQUESTED = "shutdown request from the hub"
     SHUTDOWN_SIGNAL = "shutdown signal"
+    RENEWED = "renewed with other credentials"
     EMPTY = "session empty"
     REFUSED = "refused, a retry can help"
     REFUSED_FOR_GOOD = "refused, a retry can't help"
@@ -125,6 +126,8 @@ SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionEvent], Arrow[SessionSta
     (_S.ESTABLISHED, _SE.LOST): Arrow(_S.WAITING, OURS),
     (_S.ESTABLISHED, _SE.REFUSED_FOR_GOOD): Arrow(_S.FAILED, OURS),
     (_S.CLOSING, _SE.LOST): Arrow(_S.CLOSED, OURS),
+    # A renewed certificate (D-38).
+    (_S.ESTABLISHED, _SE.RENEWED): Arrow(_S.CLOSING, OURS),
     # An address that vanished, or the program's end, before the session is up.
     (_S.IP_FOUND, _SE.IP_LOST): Arrow(_S.FAILED, OURS),
     (_S.SESSION_CONNECTING, _SE.IP_LOST): Arrow(_S.FAILED, OURS),

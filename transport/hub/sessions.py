@@ -235,6 +235,8 @@ class Sessions:
                 raise ProtocolError("only a provider has a weight")
             _check_weight(packet.weight)
             self._system.tell_session(session.c, inputs.WeightSet(packet.weight))
+        elif isinstance(packet, protocol.SessionRenewal):
+            self._system.tell_session(session.c, inputs.SessionRenewing())
         elif isinstance(packet, protocol.CloseAck):
             uid = packet.connection_uid.hex()
             self._system.tell_session(session.c, inputs.CloseAcknowledged(uid, packet.epoch))

@@ -18,6 +18,7 @@ import typer
 from spnhub import logging
 from spnhub.cli.agent_options import (
     Certificate,
+    CertificateInterval,
     CertificateKey,
     DrainTimeout,
     HubAddresses,
@@ -37,7 +38,7 @@ from spnhub.cli.agent_options import (
     SuspectAfter,
     Trust,
 )
-from spnhub.cli.agent_settings import DRAIN, OLD_VARIABLES, AgentSettings, Role, load_settings
+from spnhub.cli.agent_settings import DRAIN, OLD_VARIABLES, OPTION_NAMES, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -53,7 +54,7 @@ from spnhub.transport.endpoint.api import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, RESOLVE_INTERVAL, Runtime
 from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
@@ -99,6 +100,7 @@ def consumer(
     replay_buffer: ReplayBuffer = REPLAY_MAX,
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
+    certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -124,6 +126,7 @@ def consumer(
             replay_buffer=replay_buffer,
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
+            certificate_interval=certificate_interval,
             log_level=log_level,
             log_format=log_format,
         )
@@ -161,6 +164,7 @@ def provider(
     replay_buffer: ReplayBuffer = REPLAY_MAX,
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
+    certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -187,6 +191,7 @@ def provider(
             replay_buffer=replay_buffer,
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
+            certificate_interval=certificate_interval,
             log_level=log_level,
             log_format=log_format,
         )
@@ -213,12 +218,14 @@ def _start(settings: AgentSettings) -> int:
 
 
 class _Stop:
-    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second signal one at once."""
+    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second signal one at once, SIGHUP a reload."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
+        self.reload = asyncio.Event()
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
         loop.add_signal_handler(signal.SIGINT, self._on_int)
 
@@ -245,7 +252,7 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ConsumerEndpoint:
         return await create_consumer_endpoint(
-            **_arguments(settings), on_session=on_session, on_connection=on_connection
+            **_arguments(settings), **_hooks(keeper), on_session=on_session, on_connection=on_connection
         )
 
     host, port = settings.address
@@ -255,11 +262,11 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
         raise ConfigurationError(f"--bind-address: {address_text(host, port)}: {reason}") from exc
-    keeper = EndpointKeeper(create)
+    keeper: EndpointKeeper[ConsumerEndpoint] = EndpointKeeper(create)
     agent = ConsumerAgent(listeners, keeper)
     agent.start()
     _log.info("agent.ready", role=settings.role.value, addresses=[address_text(*a) for a in agent.addresses])
-    return await _supervise(agent, [keeper.run()], stop, settings.drain_timeout)
+    return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
 
 
 async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
@@ -267,13 +274,26 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ProviderEndpoint:
         return await create_provider_endpoint(
-            **_arguments(settings), weight=settings.weight, on_session=on_session, on_connection=on_connection
+            **_arguments(settings),
+            **_hooks(keeper),
+            weight=settings.weight,
+            on_session=on_session,
+            on_connection=on_connection,
         )
 
-    keeper = EndpointKeeper(create)
+    keeper: EndpointKeeper[ProviderEndpoint] = EndpointKeeper(create)
     agent = ProviderAgent(*settings.address, keeper)
     _log.info("agent.ready", role=settings.role.value, forwardAddress=address_text(*settings.address))
-    return await _supervise(agent, [keeper.run(), agent.run()], stop, settings.drain_timeout)
+    return await _supervise(agent, [keeper.run(), agent.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
+
+
+async def _reload(keeper: EndpointKeeper[Any], stop: _Stop) -> None:
+    """What can be read anew is the files of certificate, key and trust, and where the hubs are."""
+    while True:
+        await stop.reload.wait()
+        stop.reload.clear()
+        _log.info("agent.reloading")
+        await keeper.renew()
 
 
 def _arguments(settings: AgentSettings) -> dict[str, Any]:
@@ -296,6 +316,15 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
         "replay_buffer": settings.replay_buffer,
         "replay_budget": settings.replay_budget,
         "wait_for_hub": True,
+        "credentials_interval": settings.certificate_interval,
+    }
+
+
+def _hooks(keeper: EndpointKeeper[Any]) -> dict[str, Any]:
+    """What both tell the keeper."""
+    return {
+        "on_credentials": keeper.on_credentials,
+        "runtime": Runtime(made=keeper.made, names=OPTION_NAMES),
     }
 
 

@@ -11,6 +11,7 @@ import typer
 
 __all__ = [
     "Certificate",
+    "CertificateInterval",
     "CertificateKey",
     "DrainTimeout",
     "HubAddresses",
@@ -64,12 +65,21 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         envvar=["SPN_TRUST", "SPN_AGENT_TRUST_CERTIFICATE_ROOT"],
-        help="CA certificates that the hub's must chain to: PEM text or a path. Default: the system's roots.",
+        help="Certificates that the hub's chain must end at, roots or not: PEM text or a path. "
+        "Default: the system's roots.",
     ),
 ]
 InstanceId = Annotated[
     str | None,
     typer.Option("--instance-id", envvar="SPN_INSTANCE_ID", help="Names this instance. Default: random."),
+]
+CertificateInterval = Annotated[
+    float,
+    typer.Option(
+        "--certificate-interval",
+        envvar="SPN_CERTIFICATE_INTERVAL",
+        help="Seconds between two looks at the files of certificate, key and trust; SIGHUP has them read at once.",
+    ),
 ]
 HubAddresses = Annotated[
     str | None,

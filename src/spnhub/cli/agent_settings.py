@@ -1,4 +1,4 @@
-"""What ``spnagent`` was told: options and environment of both generations, checked, PEM read.
+"""What ``spnagent`` was told: options and environment of both generations, checked, files included.
 
 Counterpart: :mod:`spnhub.cli.agent` has the options.
 """
@@ -8,32 +8,30 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, option_name, split_address
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
-from spnhub.transport.endpoint.config import ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.credentials import CredentialsSource, Names, is_read_once, read_pem
 from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
-__all__ = ["DRAIN", "OLD_VARIABLES", "AgentSettings", "Role", "load_settings"]
+__all__ = ["DRAIN", "OLD_VARIABLES", "OPTION_NAMES", "AgentSettings", "Role", "load_settings"]
 
 OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
 """What the older agents had for the URL, and no option has."""
+OPTION_NAMES: Final = Names("--certificate", "--certificate-key", "--trust")
+"""What certificates are called in messages."""
 DRAIN: Final = 30.0
 """Seconds that SIGTERM leaves to open connections, if nothing else is said."""
 
 _WEEK: Final = 604_800.0
 _OLD_PORT: Final = "4433"
-_PEM: Final = "-----BEGIN "
 _FORMATS: Final[dict[str, LogFormat]] = {"json": "json", "console": "console"}
 
 
@@ -46,14 +44,14 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """One agent process. PEM as bytes."""
+    """One agent process. Certificates as they were given, PEM text or a path: files are read anew while it runs."""
 
     role: Role
     hub_url: str
     service_urn: str
-    certificate: bytes
-    certificate_key: bytes = field(repr=False)
-    trust: bytes | None
+    certificate: str
+    certificate_key: str = field(repr=False)
+    trust: str | None
     """None: the system's roots."""
     address: tuple[str, int]
     """Where a consumer listens, or where a provider's TCP server is."""
@@ -76,6 +74,8 @@ class AgentSettings:
     """Bytes that all connections may keep together above 256 KiB each."""
     drain_timeout: float = DRAIN
     """Seconds that SIGTERM leaves to open connections."""
+    certificate_interval: float = CREDENTIALS_INTERVAL
+    """Seconds between two looks at the files of certificate, key and trust."""
     log_level: str = "info"
     log_format: LogFormat | None = None
 
@@ -102,6 +102,7 @@ def load_settings(
     replay_buffer: int = REPLAY_MAX,
     replay_budget: int = REPLAY_BUDGET,
     drain_timeout: float = DRAIN,
+    certificate_interval: float = CREDENTIALS_INTERVAL,
     log_level: str = "info",
     log_format: str | None = None,
 ) -> AgentSettings:
@@ -118,13 +119,10 @@ def load_settings(
             "--service-urn is missing (environment: SPN_SERVICE_URN; the older set of names doesn't say which service, "
             "so it is needed beside it)"
         )
-    pem = _read_pem("--certificate", "SPN_CERTIFICATE", certificate)
-    key = _read_pem("--certificate-key", "SPN_CERTIFICATE_KEY", certificate_key)
-    _check_pair(pem, key)
-    roots = None
-    if trust:
-        roots = _read_pem("--trust", "SPN_TRUST", trust)
-        _certificates("--trust", roots)
+    certificate = _given("--certificate", "SPN_CERTIFICATE", certificate)
+    certificate_key = _given("--certificate-key", "SPN_CERTIFICATE_KEY", certificate_key, secret=True)
+    trust = _given("--trust", "SPN_TRUST", trust) if trust else None
+    _check_certificates(certificate, certificate_key, trust)
     if log_level not in LEVELS:
         raise ConfigurationError(f"--log-level: {log_level!r} is none of {', '.join(LEVELS)}")
     if log_format is not None and log_format not in _FORMATS:
@@ -132,6 +130,7 @@ def load_settings(
     _check_seconds("--resolve-interval", resolve_interval, 0.1)
     _check_seconds("--resume-timeout", resume_timeout, 0.1)
     _check_seconds("--drain-timeout", drain_timeout)
+    _check_seconds("--certificate-interval", certificate_interval, 0.1)
     limits = Limits(
         idle_timeout=idle_timeout, keep_alive=keep_alive, suspect_after=suspect_after, probe_timeout=probe_timeout
     )
@@ -146,9 +145,9 @@ def load_settings(
         role=role,
         hub_url=url,
         service_urn=service_urn,
-        certificate=pem,
-        certificate_key=key,
-        trust=roots,
+        certificate=certificate,
+        certificate_key=certificate_key,
+        trust=trust,
         address=_address(role, address),
         weight=weight,
         instance_id=instance_id or None,
@@ -160,6 +159,7 @@ def load_settings(
         replay_buffer=replay_buffer,
         replay_budget=replay_budget,
         drain_timeout=drain_timeout,
+        certificate_interval=certificate_interval,
         log_level=log_level,
         log_format=_FORMATS[log_format] if log_format else None,
     )
@@ -219,38 +219,21 @@ def _check_seconds(option: str, seconds: float, least: float = 0.0) -> None:
         raise ConfigurationError(f"{option}: {seconds} is not between {least:g} and {_WEEK:g} seconds")
 
 
-def _read_pem(option: str, variable: str, value: str | None) -> bytes:
+def _given(option: str, variable: str, value: str | None, *, secret: bool = False) -> str:
+    """The value; of a pipe what comes out of it, since it can't be read again."""
     if not value:
         raise ConfigurationError(f"{option} is missing (environment: {variable})")
-    if _PEM in value:
-        return value.encode()
-    # What is meant as a key is not repeated, whatever it is.
-    shown = "the value" if option == "--certificate-key" else repr(value)
+    if not is_read_once(value):
+        return value
     try:
-        pem = Path(value).read_bytes()
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-        raise ConfigurationError(f"{option}: {shown} is neither PEM text nor a readable file: {reason}") from exc
-    if _PEM.encode() not in pem:
-        raise ConfigurationError(f"{option}: {shown} holds no PEM")
-    return pem
+        return read_pem(value, option, secret=secret).decode("utf-8", "replace")
+    except UnusableArgument as exc:
+        raise ConfigurationError(str(exc)) from exc
 
 
-def _certificates(option: str, pem: bytes) -> list[x509.Certificate]:
+def _check_certificates(certificate: str, certificate_key: str, trust: str | None) -> None:
+    """What the endpoint will do, done once before anything else."""
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as exc:
-        raise ConfigurationError(f"{option}: no usable certificate: {exc}") from exc
-
-
-def _check_pair(certificate: bytes, certificate_key: bytes) -> None:
-    leaf = _certificates("--certificate", certificate)[0]
-    try:
-        key = serialization.load_pem_private_key(certificate_key, password=None)
-    except TypeError as exc:
-        raise ConfigurationError("--certificate-key: the key is encrypted; give it without a password") from exc
-    except ValueError as exc:
-        # The library's text may quote from the file.
-        raise ConfigurationError("--certificate-key: no usable private key") from exc
-    if key.public_key() != leaf.public_key():
-        raise ConfigurationError("--certificate-key: the key doesn't belong to the certificate of --certificate")
+        CredentialsSource(certificate, certificate_key, trust, "", (), names=OPTION_NAMES).read()
+    except UnusableArgument as exc:
+        raise ConfigurationError(str(exc)) from exc

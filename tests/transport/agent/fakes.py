@@ -36,12 +36,16 @@ class FakeEndpoint:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Closed, with a result; or failed for good, with an exception."""
         self.closed = False
+        self.renewals = 0
         self.connects: asyncio.Queue[asyncio.Future[Stream]] = asyncio.Queue()
         """One future for each call of connect_stream, for the test to fulfil."""
         self.requests: asyncio.Queue[FakeRequest] = asyncio.Queue()
         self.weights: list[int] = []
         self.all_closed = asyncio.Event()
         """The hubs' word."""
+
+    async def renew(self) -> None:
+        self.renewals += 1
 
     async def connect_stream(self) -> Stream:
         answer: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()

@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.keeper import EndpointKeeper
+from spnhub.transport.endpoint.credentials import CredentialsChange
 from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.states import SESSION_TABLE, SessionState
-from spnhub.transport.errors import HubUnreachable, SessionLost, SessionRefused, SpnError
+from spnhub.transport.errors import HandshakeRejected, HubUnreachable, SessionLost, SessionRefused, SpnError
 from tests.transport.agent.fakes import FakeEndpoint
 
 S = SessionState
@@ -126,6 +127,68 @@ async def test_session_lines(
         bench.session(old, new, error)
     expected = [] if line is None else [{"event": line[0], "log_level": line[1], **line[2]}]
     assert lines == expected
+    await bench.end()
+
+
+async def test_a_renewed_session_leaves_no_gap(bench: Bench) -> None:
+    """The old one ends when the new one is there, at the same address: clients aren't held meanwhile."""
+    bench.made.set_result(FakeEndpoint())
+    bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
+    await bench.keeper.wait_established()
+    bench._on_session(SessionChange(ONE, S.SESSION_CONNECTING, S.ESTABLISHED, "02", "h1", None))
+    lost = asyncio.ensure_future(bench.keeper.wait_lost())
+    bench.session(S.ESTABLISHED, S.CLOSING)
+    bench.session(S.CLOSING, S.CLOSED)
+    await asyncio.sleep(0.01)
+    assert (lost.done(), bench.keeper.established) == (False, True)
+    bench._on_session(SessionChange(ONE, S.ESTABLISHED, S.WAITING, "02", "h1", SessionLost("gone")))
+    await lost
+    await bench.end()
+
+
+async def test_time_is_told_when_it_changes(bench: Bench) -> None:
+    """Whose certificate, its dates and the clock: once, and again when it is another, or after something else."""
+
+    def rejected(end: str, clock: str) -> HandshakeRejected:
+        reason = f"client certificate has expired at {end}; the hub's clock says {clock}"
+        return HandshakeRejected(45, reason, by_hub=True, about_time=True)
+
+    news = [
+        (rejected("noon", "1"), True),
+        (rejected("noon", "2"), False),
+        (rejected("midnight", "3"), True),
+        (rejected("midnight", "4"), False),
+        (HubUnreachable("no answer"), True),
+        (HubUnreachable("no answer"), True),
+        (rejected("midnight", "5"), True),
+        (HandshakeRejected(45, "hub certificate has expired at …", by_hub=False, about_time=True), True),
+        (HandshakeRejected(48, "unknown", by_hub=True), True),
+        (HandshakeRejected(48, "unknown", by_hub=True), True),
+    ]
+    for error, told in news:
+        with capture_logs() as lines:
+            bench.session(S.SESSION_CONNECTING, S.WAITING, error)
+            bench.session(S.WAITING, S.SESSION_CONNECTING)
+        assert [line["reason"] for line in lines] == [str(error)] * told
+    await bench.end()
+
+
+async def test_certificate_lines(bench: Bench) -> None:
+    """What becomes of the files; and they are read anew when that is asked for, as soon as there is an endpoint."""
+    await bench.keeper.renew()
+    with capture_logs() as lines:
+        for kind in ("renewed", "usable", "unusable", "expiring"):
+            bench.keeper.on_credentials(CredentialsChange(kind, "what"))
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("certificate.renewed", "info"),
+        ("certificate.usable", "info"),
+        ("certificate.unusable", "warning"),
+        ("certificate.expiring", "warning"),
+    ]
+    endpoint = FakeEndpoint()
+    bench.keeper.made(endpoint)
+    await bench.keeper.renew()
+    assert endpoint.renewals == 1
     await bench.end()
 
 

@@ -15,9 +15,11 @@ from spnhub.transport.endpoint.api import (
     create_provider_endpoint,
 )
 from spnhub.transport.endpoint.config import Driver, Runtime
+from spnhub.transport.endpoint.credentials import Credentials, Names
 from spnhub.transport.endpoint.owner import ConnectionChange
 from spnhub.transport.endpoint.slot import SessionChange
-from spnhub.transport.engine import Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import ClientPolicy, Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
+from spnhub.transport.errors import ConfigurationError
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, LoopClock
 from tests.support.virtual_loop import VirtualLoop
@@ -37,6 +39,16 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if item.get_closest_marker("system"):
         return {"real": asyncio.new_event_loop}
     return {"virtual": VirtualLoop}
+
+
+def fake_judge(
+    certificate: bytes, key: bytes, trust: bytes | None, server_name: str, alpn: tuple[str, ...], names: Names
+) -> Credentials:
+    """Certificates of the fake engine; ``b"unusable"`` can't be used."""
+    if certificate == b"unusable":
+        raise ConfigurationError(f"{names.certificate} can't be used")
+    _, _, subject = certificate.partition(b"|")
+    return Credentials(ClientPolicy(server_name, alpn, certificate, key, trust), subject.decode())
 
 
 class World:
@@ -85,7 +97,7 @@ class World:
         async def resolve(host: str, port: int) -> list[tuple[str, int]]:
             return list(self.addresses)
 
-        return Runtime(build, resolve, self._random.random)
+        return Runtime(build, resolve, self._random.random, fake_judge)
 
     async def consumer(
         self, *, certificate: bytes = CONSUMER, url: str = URL, retries: int | None = None, wait_for_hub: bool = False

@@ -41,6 +41,7 @@ from spnhub.transport.protocol import (
     ResumeRequest,
     SessionAck,
     SessionRefusal,
+    SessionRenewal,
     SessionRequest,
     SetWeight,
     ShutdownRequest,
@@ -59,11 +60,14 @@ Place = tuple[int, int]
 @dataclass(slots=True)
 class _Session:
     c: int
+    subject: bytes
     reader: PacketReader = field(default_factory=PacketReader)
     request: SessionRequest | None = None
     weight: int = 0
     """Of a provider."""
     stopping: bool = False
+    renewing: bool = False
+    """It has said that another takes its place."""
     out: bytearray = field(default_factory=bytearray)
 
 
@@ -108,6 +112,8 @@ class ScriptedHub:
         self.says_all_closed = True
         """Whether it keeps to R-5.4's end."""
         self.ack_kinds: dict[int, int] | None = None
+        self.refuse_renewals: SessionRefusal | None = None
+        """What the next session of an instance that has one is told."""
         self.extra = b""
         """Bytes that go before the session ACK."""
         self.refuse_resumes: list[int] = []
@@ -194,7 +200,8 @@ class ScriptedHub:
         for event in events:
             match event:
                 case Connected(c=c):
-                    self.sessions[c] = _Session(c)
+                    # Of the fake engine's certificates this is the subject; of others enough to tell them apart.
+                    self.sessions[c] = _Session(c, event.certificates[0].rpartition(b"|")[2])
                 case Closed(c=c):
                     self._on_closed(c)
                 case Opened(c=c, s=s) | Readable(c=c, s=s):
@@ -265,13 +272,20 @@ class ScriptedHub:
     def _on_packet(self, session: _Session, packet: Packet) -> None:
         match packet:
             case SessionRequest():
+                ghosts = self._ghosts(session)
                 if self.refusal is not None:
                     self.send(session.c, self.refusal)
+                elif ghosts and self.refuse_renewals is not None:
+                    self.send(session.c, self.refuse_renewals)
                 elif not self.silent:
                     ack = SessionAck(f"session-{next(self._ids)}", self.hub_id)
                     if self.ack_kinds is not None:
                         ack = SessionAck("x", self.hub_id, self.ack_kinds)
                     self.send(session.c, self.extra + encode(ack))
+                    for ghost in ghosts:
+                        ghost.weight = 0
+                        if not ghost.renewing:
+                            self.close(ghost.c, Code.SUPERSEDED, "the same instance has a new session")
             case SetWeight(weight=weight):
                 session.weight = weight
                 self._check_all_closed(session.c)
@@ -288,8 +302,22 @@ class ScriptedHub:
                         self._end_leg(leg, Code.PAUSED)
             case ResumeRequest():
                 self._on_resume(session, packet)
+            case SessionRenewal():
+                session.renewing = True
             case _:
                 raise AssertionError(packet)
+
+    def _ghosts(self, session: _Session) -> list[_Session]:
+        """Sessions of the same instance."""
+        assert session.request is not None
+        return [
+            one
+            for one in self.sessions.values()
+            if one is not session
+            and one.request is not None
+            and (one.subject, one.request.end_point_type, one.request.instance_id)
+            == (session.subject, session.request.end_point_type, session.request.instance_id)
+        ]
 
     def _pass_on(self, c: int, uid: bytes, epoch: int, packet: Packet) -> None:
         leg = self._leg(c, uid, epoch)
