@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
+from spnhub.transport.ip import socket_address
 from spnhub.transport.pktinfo import OwnAddresses
 
 __all__ = ["UdpEndpoint"]
@@ -116,8 +117,8 @@ class UdpEndpoint:
 
         :raises OSError: it can't be bound.
         """
-        family, kind, proto, sockaddr = _read_address(*local)
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        family, sockaddr = socket_address(*local)
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -144,8 +145,8 @@ class UdpEndpoint:
 
         :raises OSError: it is no IP address, or there is no route.
         """
-        family, kind, proto, sockaddr = _read_address(*remote)
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        family, sockaddr = socket_address(*remote)
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             sock.connect(sockaddr)
         except OSError:
@@ -410,16 +411,6 @@ class UdpEndpoint:
         data, address, size = transmit
         for start in range(0, len(data), size):
             self._send_one(entry, data[start : start + size], address)
-
-
-def _read_address(host: str, port: int) -> tuple[socket.AddressFamily, int, int, tuple[Any, ...]]:
-    """Family, type, protocol and socket address; an IPv6 address may have a scope.
-
-    :raises OSError: ``host`` is no IP address.
-    """
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
-    family, kind, proto, _, sockaddr = infos[0]
-    return family, kind, proto, sockaddr
 
 
 def _is_port_closed(kind: int, error: bytes, host: str) -> bool:

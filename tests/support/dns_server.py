@@ -20,9 +20,15 @@ __all__ = ["DnsServer"]
 
 
 class DnsServer(asyncio.DatagramProtocol):
-    """An async context manager: listens on a free UDP port of the loopback."""
+    """An async context manager: listens on a UDP port of the loopback; 0: a free one."""
 
-    def __init__(self) -> None:
+    def __init__(self, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        self._listen = listen
+        self.delay = 0.0
+        """Seconds that each answer takes."""
+        self.late: dict[dns.rdatatype.RdataType, float] = {}
+        """Seconds that answers to some record types take beyond it."""
+        self.ttl = 0
         self.asked: Counter[dns.rdatatype.RdataType] = Counter()
         """Queries so far, by record type."""
         self.fail: dict[dns.rdatatype.RdataType, dns.rcode.Rcode] = {}
@@ -58,7 +64,7 @@ class DnsServer(asyncio.DatagramProtocol):
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, self._listen)
         return self
 
     async def __aexit__(
@@ -75,8 +81,13 @@ class DnsServer(asyncio.DatagramProtocol):
         self._news = asyncio.Event()
         if question.rdtype in self.silent:
             return
-        assert self._transport is not None
-        self._transport.sendto(self._answer(query, question).to_wire(), addr)
+        answer = self._answer(query, question).to_wire()
+        delay = self.delay + self.late.get(question.rdtype, 0.0)
+        asyncio.get_running_loop().call_later(delay, self._send, answer, addr)
+
+    def _send(self, answer: bytes, addr: tuple[str | Any, int]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(answer, addr)
 
     def _answer(self, query: dns.message.Message, question: dns.rrset.RRset) -> dns.message.Message:
         answer = dns.message.make_response(query)
@@ -90,5 +101,5 @@ class DnsServer(asyncio.DatagramProtocol):
             version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
             fitting = [text for text in addresses if ipaddress.ip_address(text).version == version]
             if fitting:
-                answer.answer.append(dns.rrset.from_text_list(question.name, 0, "IN", question.rdtype, fitting))
+                answer.answer.append(dns.rrset.from_text_list(question.name, self.ttl, "IN", question.rdtype, fitting))
         return answer

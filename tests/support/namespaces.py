@@ -7,13 +7,15 @@ run on them. Delay and reordering are :mod:`tests.support.path`'s, since netem i
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
-__all__ = ["Host", "NamespacesMissing"]
+__all__ = ["Files", "Host", "NamespacesMissing"]
 
 
 class NamespacesMissing(Exception):
@@ -24,6 +26,21 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NamespacesMissing(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+class Files:
+    """This host with other files at some paths (Linux, root): a mount namespace for each command.
+
+    :param files: what is seen, by where it is seen. Both exist.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        if os.geteuid() != 0:
+            raise NamespacesMissing("only root can make mount namespaces")
+        mounts = "".join(f"mount --bind {shlex.quote(str(seen))} {where} && " for where, seen in files.items())
+        self.within: Sequence[str] = ("unshare", "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh")
+        """What runs a command there."""
+        _run(*self.within, "true")
 
 
 class Host:

@@ -30,7 +30,7 @@ from spnhub.events.verify import verify
 from spnhub.pki import Authority, Credentials
 from spnhub.transport.endpoint.config import Runtime
 from tests.support.command import Command, Line
-from tests.support.namespaces import Host
+from tests.support.namespaces import Files, Host
 from tests.support.tcp import TcpPeer, TcpServer
 
 __all__ = ["LIFECYCLE", "Consumer", "Document", "World", "free_udp_port", "lifecycle", "service_document"]
@@ -252,7 +252,7 @@ class World:
         service: str,
         credentials: Credentials | None,
         env: Mapping[str, str] | None,
-        host: Host | None,
+        host: Host | Files | None,
     ) -> Command:
         name = f"{role} agent {next(self._number)}"
         mine = credentials or self.authority.client(role)
@@ -285,7 +285,7 @@ class World:
         credentials: Credentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
-        host: Host | None = None,
+        host: Host | Files | None = None,
     ) -> Command:
         """Start a provider agent for a TCP server; ``wait`` for its session. ``host``: where it runs, if not here."""
         command = await self._start_agent("provider", f"{forward[0]}:{forward[1]}", service, credentials, env, host)

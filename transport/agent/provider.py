@@ -19,7 +19,7 @@ from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
-from spnhub.transport.agent.tcp import ConnectError, connect
+from spnhub.transport.agent.tcp import ConnectError, Connector
 from spnhub.transport.descriptors import room
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
@@ -91,14 +91,14 @@ class ProviderLimits:
     """Connections open at once, connecting ones included, as far as this process has descriptors for them (D-25); one
     more is refused with LIMIT."""
     connect: float = 5.0
-    """How long resolving and connecting may take together (D-16)."""
+    """How long connecting may take, once an address is known (D-16)."""
 
 
 class ProviderAgent:
     """Connects to one TCP server. Use from one event loop."""
 
     def __init__(self, host: str, port: int, sources: RequestSources, limits: ProviderLimits | None = None) -> None:
-        """:param host: name or address; a name is resolved for every connection."""
+        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.names` says."""
         self._loop = asyncio.get_running_loop()
         self._host = host
         self._port = port
@@ -106,6 +106,7 @@ class ProviderAgent:
         self._limits = limits or ProviderLimits()
         self._bound = min(self._limits.connections, room())
         self._exhausted = Throttle()
+        self._connector = Connector()
         self._watcher = ResetWatcher(self._loop)
         self._opening = Tasks("a connection failed while it was opened")
         self._bridges: set[Bridge] = set()
@@ -170,6 +171,7 @@ class ProviderAgent:
         await self._opening.cancel()
         for bridge in list(self._bridges):
             bridge.abort(Code.PEER_LOST, "the agent is being stopped")
+        self._connector.close()
         self._watcher.close()
 
     # ---- one connection ----
@@ -189,7 +191,7 @@ class ProviderAgent:
     async def _open(self, request: StreamRequest) -> tuple[socket.socket, Stream] | None:
         """Both sides of the connection, or None when there will be none (said in the log)."""
         try:
-            sock = await connect(self._host, self._port, self._limits.connect)
+            sock = await self._connector.connect(self._host, self._port, self._limits.connect)
         except ConnectError as exc:
             _log.debug("connection.refused", code=exc.code.name, reason=str(exc))
             if exc.code == Code.LIMIT:

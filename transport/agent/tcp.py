@@ -9,15 +9,27 @@ import asyncio
 import errno
 import os
 import socket
+from asyncio.staggered import staggered_race
+from functools import partial
+from itertools import zip_longest
 from typing import Final
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import prepare_socket
+from spnhub.transport.ip import socket_address
+from spnhub.transport.names import LookupFailed, Names
 
-__all__ = ["OUT_OF_RESOURCES", "ConnectError", "address_text", "connect", "listen"]
+__all__ = ["OUT_OF_RESOURCES", "ConnectError", "Connector", "address_text", "listen"]
 
 OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about the peer: this host has no descriptor or memory left (D-25)."""
+
+NEXT_AFTER: Final = 0.25
+"""Seconds after which the next address is tried beside one that hasn't answered (RFC 8305 section 8)."""
+DOUBTFUL_FOR: Final = 10.0
+"""Seconds for which an address that failed, or was overtaken, comes after the others."""
+NAMED: Final = 4
+"""Addresses whose failure a refusal names."""
 
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _BACKLOG: Final = 1024
@@ -70,42 +82,120 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-async def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """A connected socket, prepared for a bridge; the name is resolved now, every address gets its turn.
+class Connector:
+    """Connects to servers by name or address. Use from one event loop.
 
-    :param timeout: seconds for all of it.
-    :raises ConnectError: CONNECT_TIMEOUT, CONNECT_FAILED, or LIMIT when this host has no descriptor left.
+    Of several addresses each has a quarter of a second before the next one is tried beside it (RFC 8305); those that
+    have lately failed come last.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    try:
-        async with asyncio.timeout_at(deadline):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise ConnectError(Code.CONNECT_TIMEOUT, f"{host} was not resolved within {timeout:g} s") from None
-    except (OSError, UnicodeError) as exc:
-        raise ConnectError(Code.CONNECT_FAILED, f"{host} can't be resolved: {exc}") from None
-    candidates = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    failure = ConnectError(Code.CONNECT_FAILED, f"{host} has no address")
-    for tried, (family, address) in enumerate(candidates):
-        # An address that stays silent must not use up the time of the others.
-        share = (deadline - loop.time()) / (len(candidates) - tried)
+
+    def __init__(self, names: Names | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._names = names or Names()
+        self._doubtful: dict[tuple[str, int], float] = {}
+        """Until when an address comes after the others."""
+
+    async def connect(self, host: str, port: int, timeout: float) -> socket.socket:
+        """A connected socket, prepared for a bridge.
+
+        :param timeout: seconds from when an address is known. Looking the name up has a bound of its own
+            (:data:`~spnhub.transport.names.LOOKUP_BOUND`).
+        :raises ConnectError: CONNECT_TIMEOUT, CONNECT_FAILED, or LIMIT when this host has no descriptor left.
+        """
         try:
-            async with asyncio.timeout(share):
-                return await _connect_one(loop, family, address)
+            found = await self._names.find(host)
+        except LookupFailed as exc:
+            raise ConnectError(Code.CONNECT_FAILED, f"{host} can't be resolved: {exc}") from None
+        deadline = self._loop.time() + timeout
+        try:
+            return await self._race(found, port, deadline, timeout)
+        except ConnectError as exc:
+            # The server may have moved before its name's time was over.
+            others = () if exc.code is Code.LIMIT else await self._others(host, found, deadline)
+            if not others or self._loop.time() >= deadline:
+                raise
+        return await self._race(others, port, deadline, timeout)
+
+    def close(self) -> None:
+        """Stop looking names up."""
+        self._names.close()
+
+    async def _others(self, host: str, known: tuple[str, ...], deadline: float) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._names.renew(host, known)
         except TimeoutError:
-            failure = ConnectError(
-                Code.CONNECT_TIMEOUT, f"{address[0]} port {port} did not answer within {timeout:g} s"
-            )
-        except OSError as exc:
-            # asyncio's own text says only that the call failed.
-            reason = f"{address[0]} port {port}: {os.strerror(exc.errno) if exc.errno else exc}"
-            code = Code.LIMIT if exc.errno in OUT_OF_RESOURCES else Code.CONNECT_FAILED
-            failure = ConnectError(code, reason)
-    raise failure
+            # Whoever connects next has the answer.
+            return ()
+
+    async def _race(self, addresses: tuple[str, ...], port: int, deadline: float, timeout: float) -> socket.socket:
+        targets = self._order(addresses, port)
+        failures: dict[str, OSError] = {}
+        made: set[socket.socket] = set()
+
+        async def attempt(ip: str) -> socket.socket:
+            try:
+                sock = await _connect_one(self._loop, ip, port)
+            except OSError as exc:
+                failures[ip] = exc
+                raise
+            made.add(sock)
+            return sock
+
+        winner: socket.socket | None = None
+        number: int | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                if len(targets) == 1:
+                    winner = await attempt(targets[0])
+                else:
+                    winner, number, _ = await staggered_race((partial(attempt, ip) for ip in targets), NEXT_AFTER)
+        except OSError:
+            # Each is in ``failures``, but for those that had no time left (TimeoutError is one, too).
+            pass
+        finally:
+            # Too late, or cancelled just then: it belongs to nobody.
+            for sock in made:
+                if sock is not winner:
+                    sock.close()
+        if len(targets) > 1:
+            self._note(targets[:number], port)
+        if winner is None:
+            raise _failure(targets, port, failures, timeout)
+        return winner
+
+    def _order(self, addresses: tuple[str, ...], port: int) -> list[str]:
+        """The families in turn (RFC 8305 section 4), doubtful ones last."""
+        now = self._loop.time()
+        first = ":" in addresses[0]
+        same, other = ([ip for ip in addresses if (":" in ip) is family] for family in (first, not first))
+        mixed = [ip for pair in zip_longest(same, other) for ip in pair if ip is not None]
+        return sorted(mixed, key=lambda ip: self._doubtful.get((ip, port), now) > now)
+
+    def _note(self, overtaken: list[str], port: int) -> None:
+        now = self._loop.time()
+        if self._doubtful:
+            self._doubtful = {target: until for target, until in self._doubtful.items() if until > now}
+        self._doubtful.update({(ip, port): now + DOUBTFUL_FOR for ip in overtaken})
 
 
-async def _connect_one(loop: asyncio.AbstractEventLoop, family: int, address: tuple[object, ...]) -> socket.socket:
+def _failure(targets: list[str], port: int, failures: dict[str, OSError], timeout: float) -> ConnectError:
+    code = Code.CONNECT_FAILED if len(failures) == len(targets) else Code.CONNECT_TIMEOUT
+    if any(exc.errno in OUT_OF_RESOURCES for exc in failures.values()):
+        code = Code.LIMIT
+    # asyncio's own text says only that the call failed.
+    reasons = [
+        f"{ip} port {port} did not answer within {timeout:g} s"
+        if (exc := failures.get(ip)) is None
+        else f"{ip} port {port}: {os.strerror(exc.errno) if exc.errno else exc}"
+        for ip in targets[:NAMED]
+    ]
+    more = [f"{len(targets) - NAMED} more"] if len(targets) > NAMED else []
+    return ConnectError(code, "; ".join(reasons + more))
+
+
+async def _connect_one(loop: asyncio.AbstractEventLoop, ip: str, port: int) -> socket.socket:
+    family, address = socket_address(ip, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         prepare_socket(sock)

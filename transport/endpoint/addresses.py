@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ipaddress
 import re
-import socket
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -23,6 +22,7 @@ import dns.resolver
 import structlog
 
 from spnhub.transport.errors import ConfigurationError, HubUnreachable
+from spnhub.transport.system_names import LookupFailed, ask_getaddrinfo
 
 __all__ = ["ADDRESS_LIMIT", "AddressBook", "Addresses", "Change", "IpAddress", "parse_hub_addresses", "parse_resolver"]
 
@@ -103,10 +103,9 @@ class Addresses:
 
     async def _ask_system(self) -> Iterable[str]:
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError) as exc:
+            return (await ask_getaddrinfo(self._host)).addresses
+        except LookupFailed as exc:
             raise HubUnreachable(f"{self._host} can't be resolved: {exc}") from exc
-        return dict.fromkeys(str(entry[4][0]) for entry in found)
 
     async def _ask(self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name) -> Iterable[str]:
         """A and AAAA together. A family that gets no answer keeps what it had: half an answer must not look whole."""

@@ -7,11 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
+import psutil
 import pytest
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.tcp import ConnectError, connect, listen
+from spnhub.transport.agent.tcp import ConnectError, Connector, listen
+from spnhub.transport.names import Names
+from spnhub.transport.system_names import NameAnswer
 from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
 _HOLDER = """
@@ -70,7 +75,7 @@ def test_listen_on_a_taken_port() -> None:
 async def test_connect() -> None:
     """A name is resolved, every address is tried, the socket is armed."""
     with TcpServer() as server:
-        sock = await connect("localhost", server.address[1], timeout=5)
+        sock = await Connector().connect("localhost", server.address[1], timeout=5)
         peer = await server.accept()
         sock.close()
         assert await peer.receive_all() == (b"", Ending.RST)
@@ -82,17 +87,17 @@ async def test_connect_is_refused() -> None:
     with TcpServer() as server:
         address = server.address
     with pytest.raises(ConnectError, match="refused") as failure:
-        await connect(*address, timeout=5)
+        await Connector().connect(*address, timeout=5)
     assert failure.value.code is Code.CONNECT_FAILED
 
 
 async def test_connect_to_silence() -> None:
     """CONNECT_TIMEOUT: nobody answers, here because the backlog of the server is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        filling = []
+        connector, filling = Connector(), []
         with pytest.raises(ConnectError) as failure:
             while True:
-                filling.append(await connect("127.0.0.1", server.getsockname()[1], 0.2))
+                filling.append(await connector.connect("127.0.0.1", server.getsockname()[1], 0.2))
         assert failure.value.code is Code.CONNECT_TIMEOUT
         for sock in filling:
             sock.close()
@@ -102,12 +107,135 @@ async def test_connect_to_silence() -> None:
 async def test_connect_to_an_unknown_name(host: str) -> None:
     """CONNECT_FAILED, or CONNECT_TIMEOUT when the resolver doesn't answer."""
     with pytest.raises(ConnectError) as failure:
-        await connect(host, 80, timeout=1)
+        await Connector().connect(host, 80, timeout=1)
     assert failure.value.code in {Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT}
 
 
 async def test_connect_without_descriptors() -> None:
     """LIMIT: it isn't the server's fault."""
     with TcpServer() as server, no_descriptors(), pytest.raises(ConnectError, match="Too many open files") as failure:
-        await connect(*server.address, 1)
+        await Connector().connect(*server.address, 1)
     assert failure.value.code is Code.LIMIT
+
+
+# ---- names and several addresses ----------------------------------------------------------------------------------
+
+
+def _names(*addresses: str, after: float = 0.0, ttl: float = 60.0) -> Names:
+    async def ask(_: str) -> NameAnswer:
+        await asyncio.sleep(after)
+        return NameAnswer(addresses, ttl, ordered=True)
+
+    return Names(ask)
+
+
+@contextmanager
+def _silent(address: tuple[str, int]) -> Iterator[None]:
+    """Nobody answers at an address, nor refuses: the backlog is full."""
+    with ExitStack() as stack:
+        stack.enter_context(socket.create_server(address, backlog=0))
+        while True:
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(0.1)
+            try:
+                sock.connect(address)
+            except TimeoutError:
+                break
+        yield
+
+
+async def test_looking_up_is_not_connecting() -> None:
+    """A slow resolver takes nothing of the time that the server has; all share what it says."""
+    with TcpServer() as server:
+        connector = Connector(_names("127.0.0.1", after=0.3))
+        connecting = [connector.connect("db.test", server.address[1], 0.2) for _ in range(50)]
+        for sock in await asyncio.gather(*connecting):
+            sock.close()
+
+
+async def test_the_first_address_is_dead() -> None:
+    """The next one is tried beside it after a moment, and from then on first."""
+    with TcpServer("127.0.0.2") as server, _silent(("127.0.0.1", server.address[1])):
+        connector = Connector(_names("127.0.0.1", "127.0.0.2"))
+        for _ in range(2):
+            sock = await connector.connect("db.test", server.address[1], 30)
+            assert sock.getpeername()[0] == "127.0.0.2"
+            sock.close()
+        assert connector._order(("127.0.0.1", "127.0.0.2"), server.address[1]) == ["127.0.0.2", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("refusing", ["127.0.0.1", "::1", "203.0.113.1%nowhere"])
+async def test_the_first_address_refuses(refusing: str) -> None:
+    """The next one is tried at once, of whichever family."""
+    with TcpServer("127.0.0.2") as server:
+        connector = Connector(_names(refusing, "127.0.0.2"))
+        sock = await connector.connect("db.test", server.address[1], 30)
+        assert sock.getpeername()[0] == "127.0.0.2"
+        sock.close()
+
+
+async def test_no_address_answers() -> None:
+    """Each is named with what it did; silence is a timeout."""
+    with TcpServer("127.0.0.2") as server:
+        port = server.address[1]
+    connector = Connector(_names("127.0.0.1", "127.0.0.2"))
+    with pytest.raises(
+        ConnectError, match=r"127\.0\.0\.1 port \d+: .*refused; 127\.0\.0\.2 port \d+: .*refu"
+    ) as failure:
+        await connector.connect("db.test", port, 30)
+    assert failure.value.code is Code.CONNECT_FAILED
+    with _silent(("127.0.0.1", port)), pytest.raises(ConnectError, match=r"not answer within 0\.5 s; 127") as failure:
+        await connector.connect("db.test", port, 0.5)
+    assert failure.value.code is Code.CONNECT_TIMEOUT
+    many = Connector(_names(*(f"127.0.1.{number}" for number in range(1, 11))))
+    with pytest.raises(ConnectError, match=r"127\.0\.1\.4 port \d+: .*; 6 more$"):
+        await many.connect("db.test", port, 30)
+
+
+def test_families_take_turns() -> None:
+    """RFC 8305 section 4: the family of the first one begins."""
+
+    async def order(*addresses: str) -> list[str]:
+        return Connector()._order(addresses, 80)
+
+    assert asyncio.run(order("::1", "::2", "::3", "10.0.0.1")) == ["::1", "10.0.0.1", "::2", "::3"]
+    assert asyncio.run(order("10.0.0.1", "10.0.0.2", "::1")) == ["10.0.0.1", "::1", "10.0.0.2"]
+
+
+async def test_the_server_has_moved() -> None:
+    """None of its addresses answers, and its name has another one already."""
+    asked = 0
+    now = 0.0
+
+    async def ask(_: str) -> NameAnswer:
+        nonlocal asked
+        asked += 1
+        return NameAnswer(("127.0.0.1" if asked == 1 else "127.0.0.2",), 300, ordered=True)
+
+    with TcpServer("127.0.0.2") as server:
+        connector = Connector(Names(ask, lambda: now))
+        with pytest.raises(ConnectError, match="refused"):
+            await connector.connect("db.test", server.address[1], 30)
+        now = 10.0
+        sock = await connector.connect("db.test", server.address[1], 30)
+        assert sock.getpeername()[0] == "127.0.0.2"
+        sock.close()
+    assert asked == 2
+
+
+async def test_who_gives_up_leaves_no_socket() -> None:
+    """Whenever that is."""
+    with TcpServer("127.0.0.2") as server, _silent(("127.0.0.1", server.address[1])):
+        connector = Connector(_names("127.0.0.1", "127.0.0.2"))
+        process = psutil.Process()
+        before = process.num_fds()
+        for wait in (0.0, 0.01, 0.249, 0.25, 0.251, 0.26):
+            connector._doubtful.clear()
+            connecting = asyncio.ensure_future(connector.connect("db.test", server.address[1], 30))
+            await asyncio.wait({connecting}, timeout=wait)
+            if connecting.cancel():
+                await asyncio.wait({connecting})
+            if not connecting.cancelled():
+                connecting.result().close()
+        await asyncio.sleep(0)
+        assert process.num_fds() <= before

@@ -217,10 +217,10 @@ async def test_system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Addresses("localhost", 443, static=None, resolver=None)
     assert ("127.0.0.1", 443) in await asked.lookup()
 
-    async def none(*_: Any, **__: Any) -> Any:
+    def none(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", none)
+    monkeypatch.setattr(socket, "getaddrinfo", none)
     with pytest.raises(HubUnreachable, match=r"localhost can't be resolved: .*Temporary failure") as failure:
         await asked.lookup()
     assert failure.value.retryable
