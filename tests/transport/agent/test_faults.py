@@ -181,7 +181,7 @@ async def test_a_provider_fails_to_connect(told: list[str], monkeypatch: pytest.
         agent = ProviderAgent(*server.address, sources)
         running = asyncio.ensure_future(agent.run())
         with monkeypatch.context() as patch:
-            patch.setattr("spnhub.transport.agent.provider.connect", _fail)
+            patch.setattr("spnhub.transport.agent.provider.Connector.connect", _fail)
             _, stream = PipeStream.pair()
             request = FakeRequest(stream)
             endpoint.requests.put_nowait(request)
