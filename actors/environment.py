@@ -21,9 +21,10 @@ from spnhub.actors.inputs import Key
 from spnhub.actors.leg import PauseLeg
 from spnhub.actors.pauses import Pauses
 from spnhub.actors.plan import Table
-from spnhub.actors.runtime import Dispatcher, OnFault, log_fault
+from spnhub.actors.runtime import Dispatcher
 from spnhub.actors.slices import Slices
 from spnhub.actors.timers import Timer, Timers
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
 

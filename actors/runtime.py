@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-import logging
 import queue
 import sys
 import threading
@@ -29,12 +28,9 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 import pykka
 from pykka._envelope import Envelope
 
-__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "OnFault", "UnfinishedError", "log_fault"]
+from spnhub.events.faults import OnFault, log_fault
 
-logger = logging.getLogger("spnhub")
-
-OnFault = Callable[[str, BaseException], None]
-"""Takes a fault of ours: what it was caught in, and what was raised. Must not raise, nor change what is decided."""
+__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -43,11 +39,6 @@ _BATCH: Final = 32
 
 _current: contextvars.ContextVar[Dispatcher] = contextvars.ContextVar("spnhub_dispatcher")
 """Pykka creates inboxes in a static method, so the dispatcher they belong to comes from the context."""
-
-
-def log_fault(where: str, fault: BaseException) -> None:
-    """What becomes of faults where nobody counts them."""
-    logger.error("a fault in %s", where, exc_info=fault)
 
 
 class UnfinishedError(RuntimeError):

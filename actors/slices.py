@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from spnhub.actors.runtime import OnFault
 from spnhub.actors.timers import Timer, Timers
+from spnhub.events.faults import OnFault
 
 __all__ = ["Slices"]
 

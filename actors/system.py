@@ -16,7 +16,7 @@ from spnhub.actors.environment import ActorOptions, Environment
 from spnhub.actors.hub import HubActor
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.plan import Table
-from spnhub.actors.runtime import OnFault, log_fault
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state import HubState
 

@@ -23,6 +23,7 @@ from typing import Final, Protocol, Self
 from uuid import UUID
 
 from spnhub.events import journal_checkpoint, journal_schemas, model
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.journal_checkpoint import Checkpoint
 from spnhub.events.journal_files import (
     FolderLock,
@@ -36,12 +37,13 @@ from spnhub.events.journal_files import (
 from spnhub.events.journal_retention import Bounds, Expired
 from spnhub.events.journal_segments import SEGMENT_SIZE, Segments
 from spnhub.events.journal_sequences import Sequences
-from spnhub.events.journal_writer import Batch, SegmentWriter, WriterThread
+from spnhub.events.journal_writer import Batch, WriterThread
 from spnhub.events.model import (
     Event,
     EventsLost,
     Recorded,
 )
+from spnhub.events.segment_writer import SegmentWriter
 from spnhub.events.state import HubState
 
 __all__ = [
@@ -103,6 +105,7 @@ class Journal:
         sync_interval: float | None,
         memory_limit: int,
         clock: Callable[[], int],
+        on_fault: OnFault,
     ) -> None:
         self.folder = folder
         self.lost = 0
@@ -137,6 +140,7 @@ class Journal:
             bounds=bounds,
             keep_from=0 if state.in_snapshot else self._segments.first,
             clock=clock,
+            on_fault=on_fault,
         )
         if sequences.used > state.last_sequence:
             self._declare_loss_at_start(state)
@@ -154,6 +158,7 @@ class Journal:
         sync_interval: float | None = 1.0,
         memory_limit: int = MEMORY_LIMIT,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        on_fault: OnFault = log_fault,
     ) -> Journal:
         """Open or make the journal in ``folder``, drop an unfinished tail, and fold what it holds.
 
@@ -165,6 +170,7 @@ class Journal:
             before it counts as written; None: never but at the end.
         :param memory_limit: bytes of events that wait for the disk, beyond which the newest are dropped and declared.
         :param clock: microseconds since 1970, for the one event that the journal writes of itself (EventsLost).
+        :param on_fault: is told, in the writing thread, of faults there; it goes on.
         :raises JournalLocked: another process writes it.
         :raises JournalCorrupt: it is damaged in the middle.
         :raises JournalError: it belongs to another hub, or the folder can't be used.
@@ -192,6 +198,7 @@ class Journal:
                 sync_interval=sync_interval,
                 memory_limit=memory_limit,
                 clock=clock,
+                on_fault=on_fault,
             )
         except OSError as exc:
             lock.release()

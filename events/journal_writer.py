@@ -1,12 +1,13 @@
 """The thread that writes a journal: batches in, files out, and word back of what is written.
 
-Nothing but this thread touches the segment files of an open journal. Counterpart: :mod:`spnhub.events.journal`, which
-lives in the loop's thread and owns everything else.
+Nothing but this thread touches the segment files of an open journal (:mod:`spnhub.events.segment_writer`). Counterpart:
+:mod:`spnhub.events.journal`, which lives in the loop's thread and owns everything else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -20,19 +21,24 @@ from typing import Final
 from uuid import UUID
 
 from spnhub.events import journal_checkpoint
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.journal_checkpoint import Checkpoint
-from spnhub.events.journal_files import Identity, SegmentHeader, whole_frames, write_segment_header
+from spnhub.events.journal_files import Identity
 from spnhub.events.journal_retention import Bounds, Expired, expired, journal_size
 from spnhub.events.journal_sequences import BLOCK, Sequences
 from spnhub.events.model import Recorded
+from spnhub.events.segment_writer import Descriptor, SegmentWriter
+from spnhub.events.spare import Spare
 
-__all__ = ["Batch", "SegmentWriter", "WriterThread"]
+__all__ = ["Batch", "WriterThread"]
 
 _JOIN_LIMIT: Final = 1 << 20
 """Waiting batches are written together up to about this many bytes."""
 _FIRST_RETRY: Final = 0.05
 _LAST_RETRY: Final = 2.0
 """Seconds between attempts to write, doubling from the first to the last."""
+_SPARE: Final = 2
+"""Descriptors kept for a new segment and the reservation of numbers."""
 _LOOK: Final = 60.0
 """Seconds between looks at what is to go, beside those at each new segment."""
 
@@ -56,97 +62,27 @@ class Batch:
     """To be deleted when it is written."""
 
 
-class SegmentWriter:
-    """Appends frames to the last segment, or to a new one."""
+@dataclass(slots=True)
+class _Hand:
+    """Batches that are being written, and how far that is: nothing of it is done again after a fault."""
 
-    def __init__(self, folder: Path, identity: Identity, position: tuple[Path, int] | None) -> None:
-        self._before_end: Callable[[], None] = lambda: None
-        self._folder = folder
-        self._identity = identity
-        self._fd = -1
-        self._path: Path | None = None
-        self._size = 0
-        self._dirty = False
-        if position is not None:
-            self._path, self._size = position
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-            self._drop_tail()
-
-    def before_end(self, sync: Callable[[], None]) -> None:
-        """Call ``sync`` before a segment that has unsynced bytes is left for the next."""
-        self._before_end = sync
-
-    @property
-    def dirty(self) -> bool:
-        """Whether there are bytes that only the page cache has."""
-        return self._dirty
-
-    @property
-    def position(self) -> tuple[Path, int] | None:
-        """The segment and the end of the last frame in it; None before the first segment."""
-        return None if self._path is None else (self._path, self._size)
-
-    def begin(self, first_sequence: int, *, fresh: bool) -> None:
-        """Make room for a batch that begins with this sequence: a new segment, if that is wanted or there is none.
-
-        :raises OSError: it can't be made; everything is as it was.
-        """
-        if self._fd >= 0 and not fresh:
-            return
-        header = SegmentHeader(self._identity, first_sequence)
-        path = write_segment_header(self._folder, header)
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        if self._dirty:
-            self._before_end()
-        self.close()
-        self._fd, self._path, self._size = fd, path, len(header.pack())
-
-    def write(self, data: memoryview) -> tuple[int, OSError | None]:
-        """Append frames. How many bytes of whole frames are in the file now, and why they aren't all.
-
-        Whole frames stay even when the rest fails: a reader may have seen them, and their sequence is never reused.
-        """
-        done = 0
-        try:
-            while done < len(data):
-                done += os.pwrite(self._fd, data[done:], self._size + done)
-        except OSError as exc:
-            whole = whole_frames(data, done)
-            self._size += whole
-            self._dirty = self._dirty or whole > 0
-            self._drop_tail()
-            return whole, exc
-        self._size += done
-        self._dirty = True
-        return done, None
-
-    def to_sync(self) -> int:
-        """A descriptor of the segment for someone else to sync and to close; what was written counts as synced."""
-        self._dirty = False
-        return os.dup(self._fd)
-
-    def close(self) -> None:
-        """Let go of the segment."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _drop_tail(self) -> None:
-        # If even this fails, the next attempt writes the same bytes over the same place.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, self._size)
+    batches: list[Batch]
+    rest: memoryview
+    begun: bool = False
 
 
 class WriterThread:
     """Takes batches from the loop's thread, writes them, and says so.
 
-    The queue has no bound of its own: the journal admits batches within its memory limit.
+    The queue has no bound of its own: the journal admits batches within its memory limit. Whatever is raised, the
+    thread lives on and tries again, since without it nothing is logged any more.
 
     :param notify: called in this thread to have ``drain`` called in the loop's; ``RuntimeError`` from it means that
         the loop is gone.
     :param sync_interval: seconds; 0: each batch is synced before it counts as written; None: never but at the end.
     :param keep_from: first sequence of the last segment with a whole snapshot; 0: there is none.
     :param clock: microseconds since 1970.
+    :param on_fault: is told, in this thread, what was raised that isn't the disk's.
     """
 
     def __init__(
@@ -162,6 +98,7 @@ class WriterThread:
         bounds: Bounds,
         keep_from: int,
         clock: Callable[[], int],
+        on_fault: OnFault = log_fault,
     ) -> None:
         self.done: deque[Batch] = deque()
         """Written, not yet told to the journal; drained in the loop's thread."""
@@ -189,6 +126,10 @@ class WriterThread:
         self._bounds = bounds
         self._keep_from = keep_from
         self._clock = clock
+        self._on_fault = on_fault
+        self._spare = Spare(_SPARE)
+        self._hand: _Hand | None = None
+        self._pause = _FIRST_RETRY
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._following: Batch | None = None
         """Taken from the queue, and to be written by itself."""
@@ -202,6 +143,8 @@ class WriterThread:
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
         self._syncing: Future[None] | None = None
         self._reserving: Future[None] | None = None
+        # A thread that is there already can't fail to begin later.
+        self._syncer.submit(lambda: None)
         segments.before_end(self._sync)
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -227,19 +170,50 @@ class WriterThread:
 
     def _run(self) -> None:
         try:
-            while (batches := self._take()) is not None:
-                if batches and not self._write(batches):
-                    return
-            if self._last_checkpoint is not None:
-                self._save(self._last_checkpoint)
+            while self._step():
+                pass
         finally:
-            if self._segments.dirty:
-                self._sync()
-            self._segments.close()
-            self._syncer.shutdown()
-            with contextlib.suppress(OSError):  # then the next start takes it for a power failure: numbers are left out
-                self._sequences.close(self._last_sequence)
+            for step in (self._save_last, self._sync_last, self._segments.close, self._syncer.shutdown, self._close):
+                try:
+                    step()
+                except Exception as fault:
+                    self._on_fault("journal", fault)
             self.progress.set()
+
+    def _step(self) -> bool:
+        """Write what there is, or wait for it. False: it is time to end."""
+        try:
+            if self._hand is None:
+                batches = self._take()
+                if batches is None:
+                    return False
+                if batches:
+                    data = batches[0].data if len(batches) == 1 else b"".join(batch.data for batch in batches)
+                    self._hand = _Hand(batches, memoryview(data))
+            return self._hand is None or self._write(self._hand)
+        except Exception as fault:
+            self._on_fault("journal", fault)
+            return self._failed(f"{type(fault).__name__}: {fault}")
+
+    def _failed(self, reason: str) -> bool:
+        """Say why writing fails, and wait a little. False: it is given up, because the journal is being closed."""
+        self.error = self.last_error = reason
+        self.progress.set()
+        pause, self._pause = self._pause, min(2 * self._pause, _LAST_RETRY)
+        return not self._abandon.wait(pause)
+
+    def _save_last(self) -> None:
+        if self._last_checkpoint is not None and self._hand is None:
+            self._save(self._last_checkpoint)
+
+    def _sync_last(self) -> None:
+        if self._segments.dirty:
+            self._sync()
+
+    def _close(self) -> None:
+        self._spare.close()
+        with contextlib.suppress(OSError):  # then the next start takes it for a power failure: numbers are left out
+            self._sequences.close(self._last_sequence)
 
     def _take(self) -> list[Batch] | None:
         """What is to be written next; nothing when it was time to sync; None when it is time to end."""
@@ -278,42 +252,48 @@ class WriterThread:
             size += len(following.data)
         return batches
 
-    def _write(self, batches: list[Batch]) -> bool:
+    def _write(self, hand: _Hand) -> bool:
         """Write until it is done. False: given up, because the journal is being closed."""
-        rest = memoryview(batches[0].data if len(batches) == 1 else b"".join(batch.data for batch in batches))
-        begun = False
-        pause = _FIRST_RETRY
-        while rest:
+        while hand.rest:
             error: OSError | None = None
             try:
-                self._reserve(batches[-1].entries[-1].sequence)
-                if not begun:
-                    self._segments.begin(batches[0].entries[0].sequence, fresh=batches[0].fresh)
-                    begun = True
+                self._spare.run(functools.partial(self._prepare, hand))
             except OSError as exc:
                 error = exc
             else:
                 was_dirty = self._segments.dirty
-                done, error = self._segments.write(rest)
-                rest = rest[done:]
+                done, error = self._segments.write(hand.rest)
+                hand.rest = hand.rest[done:]
                 if self._sync_interval is not None and not was_dirty and self._segments.dirty:
                     self._next_sync = time.monotonic() + self._sync_interval
-            if error is not None:
-                self.error = self.last_error = error.strerror or str(error)
-                self.progress.set()
-                if self._abandon.wait(pause):
-                    return False
-                pause = min(2 * pause, _LAST_RETRY)
+            if error is not None and not self._failed(error.strerror or str(error)):
+                return False
         if self._sync_interval == 0:
             self._sync()
             assert self._syncing is not None
             self._syncing.result()
+        self.done.extend(hand.batches)
+        self._hand = None
         self.error = None
-        self._tell(batches)
-        if (checkpoint := batches[-1].checkpoint) is not None:
+        self._pause = _FIRST_RETRY
+        self.progress.set()
+        self._call_drain()
+        self._spare.refill()
+        if (checkpoint := hand.batches[-1].checkpoint) is not None:
             self._save(checkpoint)
-        self._retain(batches)
+        self._retain(hand.batches)
         return True
+
+    def _prepare(self, hand: _Hand) -> None:
+        """Numbers that are reserved, and a segment to write in.
+
+        :raises OSError: they can't be had.
+        """
+        first, last = hand.batches[0], hand.batches[-1]
+        self._reserve(last.entries[-1].sequence)
+        if not hand.begun:
+            self._segments.begin(first.entries[0].sequence, fresh=first.fresh)
+            hand.begun = True
 
     def _reserve(self, sequence: int) -> None:
         """See that this sequence is reserved; half a block ahead beside the writing.
@@ -358,11 +338,6 @@ class WriterThread:
                 self.expired.append(found)
                 self._call_drain()
 
-    def _tell(self, batches: list[Batch]) -> None:
-        self.done.extend(batches)
-        self.progress.set()
-        self._call_drain()
-
     def _call_drain(self) -> None:
         if self._notify is not None and not self.notified:
             self.notified = True
@@ -374,15 +349,15 @@ class WriterThread:
     def _sync(self) -> None:
         self._syncing = self._syncer.submit(self._sync_descriptor, self._segments.to_sync())
 
-    def _sync_descriptor(self, descriptor: int) -> None:
+    def _sync_descriptor(self, segment: Descriptor) -> None:
         """In the syncing thread. The kernel forgets pages that a disk didn't take: no use in trying again."""
         try:
-            os.fdatasync(descriptor)
+            os.fdatasync(segment.fd)
             self.sync_error = None
         except OSError as exc:
             self.sync_error = exc.strerror or str(exc)
         finally:
-            os.close(descriptor)
+            segment.release()
 
 
 def _save_checkpoint(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple[Path, int]) -> None:

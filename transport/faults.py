@@ -15,9 +15,7 @@ from typing import Any, Final
 
 import structlog
 
-from spnhub.actors.runtime import OnFault, log_fault
-
-__all__ = ["Faults", "OnFault", "Throttle", "log_fault", "report_to_loop"]
+__all__ = ["Faults", "Throttle", "report_to_loop"]
 
 _log = structlog.get_logger()
 

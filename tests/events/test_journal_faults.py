@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from spnhub.events import journal, journal_sequences, journal_writer
 from spnhub.events.journal import Journal, JournalError
 from spnhub.events.journal_files import segments
+from spnhub.events.journal_writer import WriterThread
 from spnhub.events.model import EventsLost, Recorded
 from tests.events.samples import NOON, day, happened, session_refused
 from tests.events.test_journal import read
+from tests.support.tcp import no_descriptors
 
 
 class Disk:
@@ -186,3 +190,72 @@ def test_a_slow_sync_holds_up_no_write(tmp_path: Path, monkeypatch: pytest.Monke
         assert journal.flush(10)
         assert journal.written == 2
         go_on.set()
+
+
+def test_a_process_without_descriptors_goes_on_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D-25: events, syncs, new segments and the reservation of numbers need none that aren't there already."""
+    monkeypatch.setattr(journal_sequences, "BLOCK", 8)
+    monkeypatch.setattr(journal_writer, "BLOCK", 8)
+    raised: list[BaseException] = []
+    with Journal.open(
+        tmp_path,
+        "hub-1",
+        segment_size=4000,
+        sync_interval=0,
+        on_fault=lambda _, fault: raised.append(fault),
+    ) as journal:
+        batch = [journal.append(session_refused(), NOON)]
+        assert journal.flush(10)
+        before = len(segments(tmp_path))
+        with no_descriptors():
+            for _ in range(100):
+                batch.append(journal.append(session_refused(), NOON))
+                assert journal.flush(10), journal.error
+        assert (journal.error, journal.sync_error, raised) == (None, None, [])
+    assert len(segments(tmp_path)) > before + 1
+    assert happened(read(tmp_path)) == batch
+
+
+def test_a_syncing_interval_without_descriptors(tmp_path: Path) -> None:
+    """The writer's thread used to end at this, silently and for good."""
+    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal, no_descriptors():
+        for _ in range(20):
+            journal.append(session_refused(), NOON)
+            assert journal.flush(10)
+            time.sleep(0.015)
+        assert (journal.error, journal.sync_error) == (None, None)
+    assert len(read(tmp_path)) == 20
+
+
+@pytest.mark.parametrize("step", ["_take", "_prepare", "_call_drain", "_save", "_retain", "_sync"])
+def test_a_fault_in_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Whatever is raised in it is told, with its traceback; the thread lives on, and each event is written once."""
+    failure = RuntimeError("injected")
+    raised: list[tuple[str, BaseException]] = []
+    original = getattr(WriterThread, step)
+    left = 2
+
+    def fail(*args: object, **kwargs: object) -> object:
+        nonlocal left
+        if left:
+            left -= 1
+            raise failure
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(journal, "CHECKPOINT_EVERY", 1)
+    told: list[Recorded] = []
+    with Journal.open(
+        tmp_path,
+        "hub-1",
+        sync_interval=0,
+        on_written=told.extend,
+        on_fault=lambda where, fault: raised.append((where, fault)),
+    ) as opened:
+        monkeypatch.setattr(WriterThread, step, fail)
+        batch = []
+        for _ in range(5):
+            batch.append(opened.append(session_refused(), NOON))
+            assert opened.flush(10)
+    assert raised == [("journal", failure)] * 2
+    assert failure.__traceback__ is not None
+    assert read(tmp_path) == told == batch

@@ -25,6 +25,7 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.connection import Connection
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
@@ -33,7 +34,6 @@ from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, 
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, load_pair, parse_identity
 from spnhub.transport.aioquic_engine.verify import anchors_of
-from spnhub.transport.faults import OnFault, log_fault
 from spnhub.transport.pem import chain_size
 
 __all__ = ["Endpoint"]

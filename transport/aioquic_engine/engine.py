@@ -14,12 +14,12 @@ from typing import Final
 from aioquic.quic import events as quic_events
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.endpoint import Endpoint
 from spnhub.transport.aioquic_engine.link import Link
 from spnhub.transport.aioquic_engine.splice import Direction, Splice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
-from spnhub.transport.faults import OnFault, log_fault
 
 __all__ = ["AioquicEngine"]
 

@@ -13,9 +13,9 @@ from spnhub.actors import commands, inputs
 from spnhub.actors.codes import Code, is_retryable
 from spnhub.actors.commands import Command
 from spnhub.actors.system import ActorSystem
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
 from spnhub.transport import protocol
-from spnhub.transport.faults import OnFault, log_fault
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate

@@ -189,6 +189,7 @@ class HubProcess:
             notify=self._notify,
             sync_interval=settings.journal_sync,
             clock=self._wall,
+            on_fault=self._faults.report,
         )
         if journal.lost:
             _log.error("journal.lost", events=journal.lost, journal=str(settings.journal))

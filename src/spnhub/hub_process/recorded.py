@@ -7,8 +7,8 @@ from collections.abc import Callable
 import structlog
 
 import spnhub
-from spnhub.actors.runtime import OnFault
 from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.events.faults import OnFault
 from spnhub.events.journal import EventJournal
 from spnhub.events.model import Event, Recorded
 from spnhub.recording.form import Header

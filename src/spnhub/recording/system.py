@@ -13,8 +13,8 @@ from typing import Final
 from spnhub.actors.commands import Command
 from spnhub.actors.environment import ActorOptions
 from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
-from spnhub.actors.runtime import OnFault, log_fault
 from spnhub.actors.system import ActorSystem
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 
 __all__ = ["START", "TIMERS", "Address", "Input", "Part", "RecordingSystem", "Step"]
