@@ -159,7 +159,7 @@ class SimulatedEndpoint:
         self._on_accepted = on_accepted
         self.core = EndpointCore(
             engine,
-            CoreSettings(Credentials(policy), role, SERVICE, name, resume_timeout=resume_timeout),
+            CoreSettings(Credentials(policy, name), role, SERVICE, name, resume_timeout=resume_timeout),
             self,
             clock=network.clock.now,
             random=source.random,
@@ -179,6 +179,11 @@ class SimulatedEndpoint:
             program.refused = error
 
         self.core.open(connected, failed, 60.0)
+        self.node.flush()
+
+    def renew(self, policy: ClientPolicy) -> None:
+        """Other files, the same subject (D-38)."""
+        self.core.renew(Credentials(policy, self.name))
         self.node.flush()
 
     def crash(self) -> None:

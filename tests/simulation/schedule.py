@@ -43,9 +43,10 @@ def _authority() -> Authority:
 
 
 @cache
-def _client(name: str) -> tuple[bytes, bytes]:
+def _policy(name: str, generation: int = 0) -> ClientPolicy:
+    """One of the certificates of a subject."""
     credentials = _authority().client(name)
-    return credentials.certificate, credentials.key
+    return ClientPolicy(FQDN, (ALPN,), credentials.certificate, credentials.key, _authority().certificate)
 
 
 @cache
@@ -121,14 +122,12 @@ class Simulation:
         self._orphans: list[Program] = []
 
         def endpoint(role: EndPointType, name: str, subject: str) -> SimulatedEndpoint:
-            certificate, key = _client(subject)
-            policy = ClientPolicy(FQDN, (ALPN,), certificate, key, _authority().certificate)
             return SimulatedEndpoint(
                 self.network,
                 make(ENGINE_LIMITS, None),
                 role,
                 name,
-                policy,
+                _policy(subject),
                 source,
                 _ADDRESSES,
                 on_accepted=self._accepted,
@@ -186,8 +185,9 @@ class Simulation:
                 self._freeze_provider,
                 self._cut,
                 self._change_addresses,
+                self._renew,
             ),
-            (4, 12, 3, 1, 2, 4, 2, 2, 1, 1, 4, 1),
+            (4, 12, 3, 1, 2, 4, 2, 2, 1, 1, 4, 1, 3),
         )[0]
         act()
 
@@ -291,6 +291,12 @@ class Simulation:
         self._say(f"{endpoint.name} is told of {[host for host, _ in addresses]}")
         endpoint.core.set_addresses(addresses, self.clock.now())
         endpoint.node.flush()
+
+    def _renew(self) -> None:
+        endpoint = self._random.choice(self._endpoints)
+        generation = self._random.randrange(3)
+        self._say(f"{endpoint.name} has certificate {generation}")
+        endpoint.renew(_policy(endpoint.name.partition("-")[0], generation))
 
     def _make_peace(self) -> None:
         self._say("peace")
