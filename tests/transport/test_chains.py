@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -63,10 +64,14 @@ def make(
     end: datetime = NOW + 24 * HOUR,
     names: tuple[str, ...] = ("hub.test",),
     padding: int = 0,
+    more: Sequence[x509.NameAttribute[str]] = (),
 ) -> Node:
-    """A certificate; ``issuer`` None: self-signed. ``padding``: bytes of an extension that nobody reads."""
+    """A certificate; ``issuer`` None: self-signed. ``padding``: bytes of an extension that nobody reads.
+
+    ``more``: of its subject.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), *more])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -239,6 +244,23 @@ def test_whose_certificate_and_whose_clock() -> None:
     client, _, _ = shake_hands(mine, other, root, root)
     reasons = [event.reason for event in client if isinstance(event, Closed)]
     assert reasons[0].startswith("hub certificate's issuer CN=past has expired at")
+
+
+def test_a_subject_as_long_as_a_chain() -> None:
+    """A stranger's fills no log, nor does that of a client whose CA has signed it."""
+    other, root = good()
+    for issuer, reason in (
+        (nodes()["issuing"], "client certificate: its subject is longer than 2048 characters"),
+        (None, "client certificate: self-signed certificate"),
+    ):
+        names = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60) for _ in range(300)]
+        leaf = make("leaf", issuer, ca=False, more=names)
+        mine = Credentials(leaf.pem + pems("issuing intermediate"), leaf.key_pem)
+        _, server, _ = shake_hands(other, mine, root, root)
+        (refused,) = (event for event in server if isinstance(event, HandshakeRefused))
+        assert refused.reason == reason
+        assert refused.subject is not None
+        assert len(refused.subject) == 257
 
 
 def padded(size: int) -> tuple[Credentials, bytes]:

@@ -20,6 +20,8 @@ _ASK_AFTER = 0.6
 address may have changed unnoticed (a NAT that forgets), and a hub learns of it from its packets only."""
 _ROUNDING = 1e-6
 """Seconds added for aioquic's timers: rounding may put its loss detection a hair after the time that it asked for."""
+_CLAIM = 256
+"""Characters of an unverified subject that are told."""
 _GSO_SEGMENTS = 64
 _GSO_BYTES = 65_000
 
@@ -248,7 +250,7 @@ class Link:
             server_name=self.server_name(),
             alert=alert,
             reason=reason,
-            subject=subject_of(certificates[0]) if certificates and not self.is_client else None,
+            subject=_claimed(certificates[0]) if certificates and not self.is_client else None,
         )
 
     def as_closed(self, refused: HandshakeRefused) -> Closed:
@@ -273,6 +275,12 @@ class Link:
         if context is None or context._peer_certificate is None:
             return []
         return [context._peer_certificate, *context._peer_certificate_chain]
+
+
+def _claimed(certificate: x509.Certificate) -> str | None:
+    """The subject of a certificate that nobody has verified: as much of it as is worth a place in the log."""
+    subject = subject_of(certificate)
+    return subject if subject is None or len(subject) <= _CLAIM else f"{subject[:_CLAIM]}…"
 
 
 def segment(datagrams: Iterable[tuple[bytes, object]], out: list[Transmit]) -> None:

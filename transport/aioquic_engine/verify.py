@@ -24,6 +24,7 @@ from spnhub.transport.engine import ChainFault
 from spnhub.transport.pem import load_chain
 
 __all__ = [
+    "SUBJECT_LIMIT",
     "AlertUnknownCa",
     "Anchors",
     "anchors_of",
@@ -39,6 +40,8 @@ Anchors = tuple[crypto.X509, ...]
 # OpenSSL's verification results (X509_V_ERR_…) and the alerts that it sends for them itself.
 _DATE_ERRORS: Final = frozenset({9, 10})  # not yet valid, expired
 _ISSUER_ERRORS: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer found, self-signed, untrusted
+SUBJECT_LIMIT: Final = 2048
+"""Characters of a client's subject (RFC 4514)."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
 
 
@@ -77,6 +80,7 @@ def verify_client(
     :raises aioquic.tls.Alert: the alert to send, with a message that says what is wrong.
     """
     expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
+    _check_subject(certificate)
     _check_usage(certificate)
     if expired is not None:
         raise expired
@@ -197,6 +201,14 @@ def _covered(certificate: x509.Certificate) -> str:
     dns: list[str] = [] if found is None else found.get_values_for_type(x509.DNSName)
     more = f" and {len(dns) - 3} more" if len(dns) > 3 else ""
     return (", ".join(dns[:3]) + more) if dns else "no DNS name"
+
+
+def _check_subject(certificate: x509.Certificate) -> None:
+    """It is who the client is, in packets and in the log."""
+    subject = subject_of(certificate)
+    if subject is None or len(subject) > SUBJECT_LIMIT:
+        fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"
+        raise tls.AlertBadCertificate(f"client certificate: its subject {fault}")
 
 
 def _check_usage(certificate: x509.Certificate) -> None:
