@@ -9,15 +9,13 @@ shares and keeps the answers.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import socket
-import threading
 from asyncio.staggered import staggered_race
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import dns.asyncresolver
 import dns.exception
@@ -25,9 +23,9 @@ import dns.name
 import dns.rdatatype
 import dns.resolver
 
-__all__ = ["LookupFailed", "NameAnswer", "NoAddress", "ask_getaddrinfo", "ask_system"]
+from spnhub.transport.loop import in_own_thread
 
-T = TypeVar("T")
+__all__ = ["LookupFailed", "NameAnswer", "NoAddress", "ask_getaddrinfo", "ask_system"]
 
 SYSTEM_TTL: Final = 5.0
 """Seconds that an answer of ``getaddrinfo`` holds, which doesn't say."""
@@ -71,7 +69,7 @@ async def ask_system(host: str) -> NameAnswer:
     :raises NoAddress: there is none.
     :raises LookupFailed: it can't be said now. There is no bound on the time that this takes.
     """
-    resolver = await _in_thread(partial(_dns_for, host))
+    resolver = await in_own_thread(partial(_dns_for, host))
     if resolver is None:
         return await ask_getaddrinfo(host)
     answer: NameAnswer | None
@@ -93,10 +91,10 @@ async def ask_getaddrinfo(host: str) -> NameAnswer:
     :raises LookupFailed: as :func:`ask_system`.
     """
     try:
-        found = await _in_thread(partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM))
+        found = await in_own_thread(partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM))
     except socket.gaierror as exc:
         raise (NoAddress if exc.errno in _NONE_THERE else LookupFailed)(str(exc)) from exc
-    except (OSError, UnicodeError) as exc:
+    except (OSError, UnicodeError, RuntimeError) as exc:
         raise LookupFailed(str(exc)) from exc
     if not found:
         raise NoAddress(f"{host} has no address")
@@ -106,25 +104,6 @@ async def ask_getaddrinfo(host: str) -> NameAnswer:
 def _text(address: tuple[object, ...]) -> str:
     scope = address[3] if len(address) > 3 else 0
     return f"{address[0]}%{scope}" if scope and "%" not in str(address[0]) else str(address[0])
-
-
-def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Not one of the loop's: what a resolver keeps waiting would be missing to others, and be waited for at the end."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-    def run() -> None:
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(function())
-            except BaseException as exc:
-                # Who waits hears of it.
-                future.set_exception(exc)
-
-    try:
-        threading.Thread(target=run, name="name look-up", daemon=True).start()
-    except RuntimeError as exc:
-        raise LookupFailed(str(exc)) from exc
-    return asyncio.wrap_future(future)
 
 
 # ---- DNS -----------------------------------------------------------------------------------------------------------

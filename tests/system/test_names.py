@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import dns.message
+import dns.name
 import dns.rdatatype
 import pytest
 
+from tests.support.command import Command
 from tests.support.dns_server import DnsServer
 from tests.support.namespaces import Files, NamespacesMissing
 from tests.support.world import Consumer, World
@@ -87,3 +91,33 @@ async def test_a_slow_resolver(world: World, resolver: DnsServer, files: Files) 
         for _ in range(10):
             assert await _ask(world, consumer) == "127.0.0.3 FIN"
     await world.end()
+
+
+async def test_a_silent_resolver_ends_no_stop_late(world: World, tmp_path: Path) -> None:
+    """A hub that looks for its inventory, an agent that looks for its hub: both end when they are told to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        try:
+            silent.bind(SERVER)
+            resolv, nsswitch = tmp_path / "resolv.conf", tmp_path / "nsswitch.conf"
+            resolv.write_text(f"nameserver {SERVER[0]}\noptions timeout:30 attempts:5\n")
+            nsswitch.write_text("hosts: files dns\n")
+            files = Files({"/etc/resolv.conf": resolv, "/etc/nsswitch.conf": nsswitch})
+        except (PermissionError, NamespacesMissing) as missing:
+            pytest.skip(str(missing))
+        silent.setblocking(False)
+        agent = await world.start_provider(
+            ("127.0.0.1", 1), host=files, env={"SPN_HUB_URL": "https://hub.test"}, wait=False
+        )
+        hub = await Command.start("hub", "spnhub", "--inventory", "http://inventory.test/", within=files.within)
+        try:
+            asked: set[dns.name.Name] = set()
+            async with asyncio.timeout(60):
+                while len(asked) < 2:
+                    query = dns.message.from_wire(await asyncio.get_running_loop().sock_recv(silent, 2048))
+                    asked.add(query.question[0].name)
+            began = asyncio.get_running_loop().time()
+            assert list(await asyncio.gather(agent.stop(), hub.stop())) == [0, 0]
+            assert asyncio.get_running_loop().time() - began < 20
+            assert (agent.errors, hub.errors) == ([], [])
+        finally:
+            await hub.close()

@@ -198,7 +198,7 @@ async def test_a_hanging_system_keeps_no_thread_of_others(monkeypatch: pytest.Mo
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
             assert await asyncio.to_thread(lambda: 7) == 7
-        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "name look-up")
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "look-up")
     finally:
         release.set()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -59,6 +59,7 @@ from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
 from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
+from spnhub.transport.loop import run as run_loop
 
 __all__ = ["main"]
 
@@ -207,7 +208,7 @@ def _start(settings: AgentSettings) -> int:
     logging.configure(settings.log_level, settings.log_format)
     raise_limit()
     try:
-        return asyncio.run(_run(settings))
+        return run_loop(_run(settings))
     except ValueError as exc:
         # The endpoint's errors name the argument.
         raise ConfigurationError(str(exc)) from exc

@@ -32,6 +32,7 @@ from spnhub.settings import (
     parse_size,
     split_address,
 )
+from spnhub.transport.loop import run as run_loop
 
 __all__ = ["app", "main"]
 
@@ -391,7 +392,7 @@ def check(
         split_address(ops, "--ops")
     # Retries say nothing of their own here: what comes out is the faults, a line each.
     logging.configure("error", stream=sys.stderr)
-    return asyncio.run(checking.run(inventory, inventory_token, bind=bind, ops=ops if diff else None, as_json=as_json))
+    return run_loop(checking.run(inventory, inventory_token, bind=bind, ops=ops if diff else None, as_json=as_json))
 
 
 @app.command(name="inventory")

@@ -14,6 +14,7 @@ from spnhub.hub_process.process import HubProcess
 from spnhub.settings import ConfigurationError, HubSettings
 from spnhub.transport.descriptors import raise_limit
 from spnhub.transport.faults import Faults
+from spnhub.transport.loop import run as run_loop
 
 __all__ = ["run"]
 
@@ -23,7 +24,7 @@ _log = structlog.get_logger("spnhub.hub")
 def run(settings: HubSettings) -> int:
     """Run a hub until it is told to stop; the exit status (0, 1 or 2)."""
     raise_limit()
-    return asyncio.run(_main(settings))
+    return run_loop(_main(settings))
 
 
 async def _main(settings: HubSettings) -> int:
