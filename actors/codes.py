@@ -73,6 +73,8 @@ class Code(enum.IntEnum):
     """The connection could not be resumed in time."""
     GONE = 45
     """The process that held the other end is gone: its port is closed, and it hasn't come back."""
+    PEER_SILENT = 46
+    """The other application's host doesn't answer any more (TCP keep-alive)."""
 
 
 _RETRYABLE = frozenset(

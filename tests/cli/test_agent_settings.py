@@ -15,6 +15,7 @@ from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
 from spnhub.events.model import EndPointType
 from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
+from spnhub.transport.agent.keep_alive import TcpKeepAlive
 from spnhub.transport.endpoint.config import read_config
 from spnhub.transport.engine import Limits
 from tests.transport.test_chains import padded
@@ -132,6 +133,13 @@ def test_dns_and_resume() -> None:
     assert load_settings(**GIVEN | {"resolver": ""}) == SETTINGS
 
 
+def test_tcp_keep_alive() -> None:
+    """Three numbers, or off; empty is as if nothing was said."""
+    assert load_settings(**GIVEN | {"tcp_keepalive": "5,1,3"}) == replace(SETTINGS, tcp_keepalive=TcpKeepAlive(5, 1, 3))
+    assert load_settings(**GIVEN | {"tcp_keepalive": "off"}) == replace(SETTINGS, tcp_keepalive=None)
+    assert load_settings(**GIVEN | {"tcp_keepalive": ""}) == SETTINGS
+
+
 def test_times_of_noticing() -> None:
     """Each of the four is taken, and reaches the endpoint."""
     given: dict[str, Any] = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
@@ -172,6 +180,8 @@ def test_times_of_noticing() -> None:
         ({"idle_timeout": 5.0}, r"--keep-alive: 5 is not at least 0 and below --idle-timeout \(5\)"),
         ({"suspect_after": 21.0}, r"--suspect-after: 21 is not above 0 and at most --idle-timeout \(20\)"),
         ({"probe_timeout": 0.0}, r"--probe-timeout: 0 is not above 0 and at most --idle-timeout \(20\)"),
+        ({"tcp_keepalive": "60"}, "--tcp-keepalive: '60' is neither IDLE,INTERVAL,COUNT \\(as 60,15,4\\) nor off"),
+        ({"tcp_keepalive": "0,1,1"}, "--tcp-keepalive: '0,1,1': seconds are between 1 and 32767"),
         ({"resolve_interval": 0.0}, "--resolve-interval: 0.0 is not between 0.1 and 604800 seconds"),
         ({"resolver": "dns.example"}, "--resolver: 'dns.example' is not IP, IP:PORT or "),
         ({"hub_addresses": "10.0.0.1,"}, "--hub-addresses: '' is not IP, IP:PORT or "),

@@ -122,6 +122,10 @@ class Host:
         self._there("iptables", "-A", "OUTPUT", "-p", "udp", "-d", peer, "-j", "DROP")
         self._there("iptables", "-A", "INPUT", "-p", "udp", "-s", peer, "-j", "DROP")
 
+    def cut_wire(self) -> None:
+        """Nothing passes any more, for good, and nobody there hears that it doesn't."""
+        self._there("ip", "link", "set", self._theirs, "down")
+
     def heal(self) -> None:
         """Everything passes."""
         self._there("iptables", "-F")

@@ -375,6 +375,10 @@ class World:
 
     # ---- TCP programs, closed at the end -----------------------------------------------------------------------
 
+    def enter_host(self, host: Host) -> Host:
+        """Have another host, to the end of the world."""
+        return self._stack.enter_context(host)
+
     def serve(self) -> TcpServer:
         """A TCP server whose connections the test takes."""
         return self._stack.enter_context(TcpServer())

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -29,6 +31,8 @@ CHUNK: Final = 64 * 1024
 
 _FAULT: Final = "a fault in the agent"
 """The reason of an end that is nobody's but ours."""
+_SILENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""With which the kernel gives a peer up that doesn't answer."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
 
@@ -234,6 +238,7 @@ class Bridge:
                 self._on_tcp_error(exc)
                 return
             self.bytes_to_tcp += sent
+            self._watcher.expect_answer(self._sock, self._on_tcp_error)
             self._to_tcp = self._to_tcp[sent:]
         if self._to_tcp:
             self._resume_writing()
@@ -250,6 +255,7 @@ class Bridge:
             self._on_tcp_error(exc)
             return
         self._tcp_fin_sent = True
+        self._watcher.expect_answer(self._sock, self._on_tcp_error)
         self._close_if_ended()
 
     @_guarded
@@ -271,8 +277,13 @@ class Bridge:
 
     @_guarded
     def _on_tcp_error(self, exc: OSError | None = None) -> None:
+        if exc is None and self._sock is not None:
+            # It was noticed before a call had to tell.
+            pending = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            exc = OSError(pending, os.strerror(pending)) if pending in _SILENT else None
+        silent = exc is not None and exc.errno in _SILENT
         reason = "TCP connection reset" if exc is None else f"TCP: {exc.strerror or exc}"
-        self.abort(Code.PEER_RESET, reason)
+        self.abort(Code.PEER_SILENT if silent else Code.PEER_RESET, reason)
 
     @_guarded
     def on_aborted(self, code: int, reason: str) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket, reset_socket
+from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
@@ -77,15 +78,21 @@ class ConsumerAgent:
     """Listens on TCP. Use from one event loop."""
 
     def __init__(
-        self, listeners: list[socket.socket], sources: StreamSources, limits: ConsumerLimits | None = None
+        self,
+        listeners: list[socket.socket],
+        sources: StreamSources,
+        limits: ConsumerLimits | None = None,
+        keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE,
     ) -> None:
-        """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them."""
+        """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them.
+        :param keep_alive: of clients; None: off.
+        """
         self._loop = asyncio.get_running_loop()
         self._listeners = listeners
         self._sources = sources
         self._limits = limits or ConsumerLimits()
         self._bound = min(self._limits.connections, room())
-        self._watcher = ResetWatcher(self._loop)
+        self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
         self._bridges: set[Bridge] = set()

@@ -17,6 +17,7 @@ import structlog
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket
+from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, Connector
@@ -97,8 +98,17 @@ class ProviderLimits:
 class ProviderAgent:
     """Connects to one TCP server. Use from one event loop."""
 
-    def __init__(self, host: str, port: int, sources: RequestSources, limits: ProviderLimits | None = None) -> None:
-        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.names` says."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        sources: RequestSources,
+        limits: ProviderLimits | None = None,
+        keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE,
+    ) -> None:
+        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.names` says.
+        :param keep_alive: of servers; None: off.
+        """
         self._loop = asyncio.get_running_loop()
         self._host = host
         self._port = port
@@ -107,7 +117,7 @@ class ProviderAgent:
         self._bound = min(self._limits.connections, room())
         self._exhausted = Throttle()
         self._connector = Connector()
-        self._watcher = ResetWatcher(self._loop)
+        self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._bridges: set[Bridge] = set()
         self._connections = 0

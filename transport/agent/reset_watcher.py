@@ -1,4 +1,4 @@
-"""Notices that a TCP peer reset a connection, whatever the connection's reader and writer do at the time (D-24).
+"""Notices that a TCP peer reset a connection, or is there no more, whatever its reader and writer do just then (D-24).
 
 asyncio looks at a socket only while it has a reader or a writer, so a reset goes unnoticed while reading is paused or
 after the peer's FIN. Counterpart: :mod:`spnhub.transport.agent.bridge` and the agents register their sockets here.
@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, Unanswered
 from spnhub.transport.faults import report_to_loop
 
 __all__ = ["ResetWatcher"]
@@ -25,10 +26,13 @@ class ResetWatcher:
 
     Sockets are registered for no event at all: the kernel always reports EPOLLERR and EPOLLHUP. Edge-triggered, so
     that a socket which stays in that state is told once. Linux only.
+
+    :param keep_alive: how peers that don't answer are noticed; None: as the system does.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE) -> None:
         self._loop = loop
+        self._unanswered = Unanswered(loop, keep_alive)
         self._epoll = select.epoll()
         self._on_reset: dict[int, Callable[[], object]] = {}
         loop.add_reader(self._epoll.fileno(), self._look)
@@ -46,6 +50,7 @@ class ResetWatcher:
         """
         fd = sock.fileno()
         if fd not in self._on_reset:
+            self._unanswered.prepare(sock)
             self._epoll.register(fd, select.EPOLLET)
         else:
             # Modifying arms the edge again, so that an error which is pending now reaches the new callback.
@@ -53,8 +58,13 @@ class ResetWatcher:
         # Only then: a descriptor that could not be registered will be another socket's.
         self._on_reset[fd] = on_reset
 
+    def expect_answer(self, sock: socket.socket, on_dead: Callable[[OSError], object]) -> None:
+        """Something was sent: call ``on_dead``, once, if the peer doesn't acknowledge it in time."""
+        self._unanswered.expect(sock, on_dead)
+
     def forget(self, sock: socket.socket) -> None:
         """Stop watching; to be called before the socket is closed, since its descriptor will be used again."""
+        self._unanswered.forget(sock.fileno())
         if self._on_reset.pop(sock.fileno(), None) is not None:
             self._epoll.unregister(sock.fileno())
 
@@ -64,6 +74,7 @@ class ResetWatcher:
             return
         self._loop.remove_reader(self._epoll.fileno())
         self._on_reset.clear()
+        self._unanswered.close()
         self._epoll.close()
 
     def _look(self) -> None:

@@ -36,9 +36,10 @@ from spnhub.cli.agent_options import (
     ResumeTimeout,
     ServiceUrn,
     SuspectAfter,
+    TcpKeepalive,
     Trust,
 )
-from spnhub.cli.agent_settings import DRAIN, OLD_VARIABLES, OPTION_NAMES, AgentSettings, Role, load_settings
+from spnhub.cli.agent_settings import DRAIN, KEEPALIVE, OLD_VARIABLES, OPTION_NAMES, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -102,6 +103,7 @@ def consumer(
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
     certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
+    tcp_keepalive: TcpKeepalive = KEEPALIVE,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -128,6 +130,7 @@ def consumer(
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
             certificate_interval=certificate_interval,
+            tcp_keepalive=tcp_keepalive,
             log_level=log_level,
             log_format=log_format,
         )
@@ -166,6 +169,7 @@ def provider(
     replay_budget: ReplayBudget = REPLAY_BUDGET,
     drain_timeout: DrainTimeout = DRAIN,
     certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
+    tcp_keepalive: TcpKeepalive = KEEPALIVE,
     log_level: LogLevel = "info",
     log_format: LogFormat = None,
 ) -> int:
@@ -193,6 +197,7 @@ def provider(
             replay_budget=replay_budget,
             drain_timeout=drain_timeout,
             certificate_interval=certificate_interval,
+            tcp_keepalive=tcp_keepalive,
             log_level=log_level,
             log_format=log_format,
         )
@@ -264,7 +269,7 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
         raise ConfigurationError(f"--bind-address: {address_text(host, port)}: {reason}") from exc
     keeper: EndpointKeeper[ConsumerEndpoint] = EndpointKeeper(create)
-    agent = ConsumerAgent(listeners, keeper)
+    agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive)
     agent.start()
     _log.info("agent.ready", role=settings.role.value, addresses=[address_text(*a) for a in agent.addresses])
     return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
@@ -283,7 +288,7 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
         )
 
     keeper: EndpointKeeper[ProviderEndpoint] = EndpointKeeper(create)
-    agent = ProviderAgent(*settings.address, keeper)
+    agent = ProviderAgent(*settings.address, keeper, keep_alive=settings.tcp_keepalive)
     _log.info("agent.ready", role=settings.role.value, forwardAddress=address_text(*settings.address))
     return await _supervise(agent, [keeper.run(), agent.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
 

@@ -29,6 +29,7 @@ __all__ = [
     "ResumeTimeout",
     "ServiceUrn",
     "SuspectAfter",
+    "TcpKeepalive",
     "Trust",
 ]
 
@@ -162,6 +163,14 @@ DrainTimeout = Annotated[
         envvar="SPN_DRAIN_TIMEOUT",
         min=0,
         help="Seconds that SIGTERM leaves to open connections; what is still open then is reset.",
+    ),
+]
+TcpKeepalive = Annotated[
+    str,
+    typer.Option(
+        "--tcp-keepalive",
+        envvar="SPN_TCP_KEEPALIVE",
+        help="IDLE,INTERVAL,COUNT: a TCP peer silent for IDLE seconds is asked COUNT times, INTERVAL apart; or off.",
     ),
 ]
 LogLevel = Annotated[

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, option_name, split_address
+from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
 from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
 from spnhub.transport.endpoint.credentials import CredentialsSource, Names, is_read_once, read_pem
@@ -21,7 +22,7 @@ from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
-__all__ = ["DRAIN", "OLD_VARIABLES", "OPTION_NAMES", "AgentSettings", "Role", "load_settings"]
+__all__ = ["DRAIN", "KEEPALIVE", "OLD_VARIABLES", "OPTION_NAMES", "AgentSettings", "Role", "load_settings"]
 
 OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
 """What the older agents had for the URL, and no option has."""
@@ -29,6 +30,8 @@ OPTION_NAMES: Final = Names("--certificate", "--certificate-key", "--trust")
 """What certificates are called in messages."""
 DRAIN: Final = 30.0
 """Seconds that SIGTERM leaves to open connections, if nothing else is said."""
+KEEPALIVE: Final = f"{TCP_KEEP_ALIVE.idle},{TCP_KEEP_ALIVE.interval},{TCP_KEEP_ALIVE.count}"
+"""What ``--tcp-keepalive`` is, likewise."""
 
 _WEEK: Final = 604_800.0
 _OLD_PORT: Final = "4433"
@@ -76,6 +79,8 @@ class AgentSettings:
     """Seconds that SIGTERM leaves to open connections."""
     certificate_interval: float = CREDENTIALS_INTERVAL
     """Seconds between two looks at the files of certificate, key and trust."""
+    tcp_keepalive: TcpKeepAlive | None = TCP_KEEP_ALIVE
+    """Of TCP peers; None: off."""
     log_level: str = "info"
     log_format: LogFormat | None = None
 
@@ -103,6 +108,7 @@ def load_settings(
     replay_budget: int = REPLAY_BUDGET,
     drain_timeout: float = DRAIN,
     certificate_interval: float = CREDENTIALS_INTERVAL,
+    tcp_keepalive: str = KEEPALIVE,
     log_level: str = "info",
     log_format: str | None = None,
 ) -> AgentSettings:
@@ -160,6 +166,7 @@ def load_settings(
         replay_budget=replay_budget,
         drain_timeout=drain_timeout,
         certificate_interval=certificate_interval,
+        tcp_keepalive=_tcp_keepalive(tcp_keepalive),
         log_level=log_level,
         log_format=_FORMATS[log_format] if log_format else None,
     )
@@ -211,6 +218,13 @@ def _resolver(text: str | None) -> str | None:
     except UnusableArgument as exc:
         raise ConfigurationError(str(exc)) from exc
     return text
+
+
+def _tcp_keepalive(text: str) -> TcpKeepAlive | None:
+    try:
+        return parse_keep_alive(text or KEEPALIVE)
+    except ValueError as exc:
+        raise ConfigurationError(f"--tcp-keepalive: {exc}") from exc
 
 
 def _check_seconds(option: str, seconds: float, least: float = 0.0) -> None:
