@@ -33,6 +33,7 @@ class PipeStream:
         self._listener: StreamListener | None = None
         self._ended = False
         self._closed = False
+        self._failing: int | None = None
         self._name = name
         self.aborted_with: int | None = None
         """Code of our own :meth:`abort`."""
@@ -60,6 +61,10 @@ class PipeStream:
         """The most bytes that ever waited in our sending direction."""
         return self._out.most
 
+    @property
+    def paused(self) -> bool:
+        return False
+
     def set_listener(self, listener: StreamListener) -> None:
         self._listener = listener
         self._in.reader_told = False
@@ -77,13 +82,14 @@ class PipeStream:
         if fin:
             direction.fin_read = True
             self._close_if_ended()
+        self._check_failed()
         if direction.writer_waits and len(direction.data) < direction.capacity and self._peer:
             direction.writer_waits = False
             self._loop.call_soon(self._peer._call_writable)
         return data, fin
 
     def write(self, data: bytes) -> int:
-        if self._ended:
+        if self._ended or self._failing is not None:
             return 0
         direction = self._out
         taken = min(len(data), direction.capacity - len(direction.data))
@@ -99,6 +105,19 @@ class PipeStream:
             self._out.fin = True
             if self._peer:
                 self._peer._tell_readable()
+
+    def fail(self, code: int) -> None:
+        """End with an error when the peer has read everything; both are told."""
+        if not self._ended and self._failing is None:
+            self._failing = code
+            self._loop.call_soon(self._call_readable)
+            self._check_failed()
+
+    def _check_failed(self) -> None:
+        for end, other in ((self, self._peer), (self._peer, self)):
+            if end and end._failing is not None and not end._out.data and end._out.fin == end._out.fin_read:
+                assert other
+                end.lose(end._failing)
 
     def abort(self, code: int) -> None:
         """End with an error: the peer is told, we are not."""
@@ -123,7 +142,10 @@ class PipeStream:
             self._loop.call_soon(self._call_readable)
 
     def _call_readable(self) -> None:
-        if self._listener and not self._ended:
+        if self._failing is not None:
+            while not self._ended and self.read(65536) not in (None, (b"", False)):
+                pass
+        elif self._listener and not self._ended:
             self._listener.on_readable()
 
     def _call_writable(self) -> None:

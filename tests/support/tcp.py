@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import fcntl
 import hashlib
 import os
 import random
 import resource
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
 from typing import Any, Self
@@ -104,6 +107,11 @@ class TcpPeer:
         """Send ``size`` bytes of :func:`pattern`."""
         for piece in pattern(seed, size):
             await self.send(piece)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes, and FIN, that the other side's kernel has not acknowledged: a reset would drop them."""
+        return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def send_until_blocked(self) -> int:
         """Send zeros until the kernel takes no more at this moment; how many bytes it took."""

@@ -2,8 +2,14 @@
 
 Works with plain non-blocking calls and the loop's readers and writers, because an asyncio transport hides what is
 needed here: when to stop reading, whether FIN or RST is sent, how much is buffered. Memory per bridge: at most one
-chunk (:data:`CHUNK`) per direction. Counterparts: :mod:`spnhub.transport.endpoint.stream` is the other side;
-:mod:`spnhub.transport.agent.consumer` and :mod:`spnhub.transport.agent.provider` make the sockets and the streams.
+chunk (:data:`CHUNK`) per direction.
+
+An error on one side reaches the other after the bytes, and the FIN, that came before it (D-34). Linux keeps what it has
+received readable after a RST: all of that goes to the stream, which then fails. What the stream has brought goes to TCP
+until the program's kernel has it, and then the RST. Both are bounded by :data:`STALL`.
+
+Counterparts: :mod:`spnhub.transport.endpoint.stream` is the other side; :mod:`spnhub.transport.agent.consumer` and
+:mod:`spnhub.transport.agent.provider` make the sockets and the streams.
 """
 
 from __future__ import annotations
@@ -11,11 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import socket
 import struct
-from collections.abc import Callable
+import sys
+import termios
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec
 
@@ -24,7 +33,20 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.faults import report_to_loop
 
-__all__ = ["CHUNK", "Bridge", "BridgeResult", "arm_reset", "disarm_reset", "prepare_socket", "reset_socket"]
+__all__ = [
+    "CHUNK",
+    "STALL",
+    "STOP_BOUND",
+    "Bridge",
+    "BridgeResult",
+    "arm_reset",
+    "disarm_reset",
+    "has_unread",
+    "keep_urgent_inline",
+    "prepare_socket",
+    "reset_socket",
+    "stop_bridges",
+]
 
 CHUNK: Final = 64 * 1024
 """Bytes moved at once, and the most that one direction of a bridge holds."""
@@ -33,6 +55,17 @@ _FAULT: Final = "a fault in the agent"
 """The reason of an end that is nobody's but ours."""
 _SILENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 """With which the kernel gives a peer up that doesn't answer."""
+STALL: Final = 10.0
+"""Seconds for which what came before an error is kept for a side that takes nothing of it (``close_timeout``)."""
+STOP_BOUND: Final = 2.0
+"""Seconds for what the bridges of an agent that stops at once have taken and not yet handed on."""
+_LOOK_FIRST: Final = 0.001
+_LOOK_CAP: Final = 0.25
+"""Seconds between two looks at what is left, doubled each time."""
+
+_RESETS: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
+_RESET: Final = (Code.PEER_RESET, "TCP connection reset")
+
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
 
@@ -47,6 +80,14 @@ def disarm_reset(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
 
 
+def keep_urgent_inline(sock: socket.socket) -> None:
+    """Read urgent data (MSG_OOB) where it stands among the bytes; the mark is lost, for an SPN connection has none.
+
+    To be set before anything can arrive: on a listening socket, whose connections inherit it, or before connect.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
 def prepare_socket(sock: socket.socket) -> None:
     """What every bridged TCP socket gets at accept or connect: non-blocking, armed, without Nagle's delay.
 
@@ -55,8 +96,31 @@ def prepare_socket(sock: socket.socket) -> None:
     """
     sock.setblocking(False)
     arm_reset(sock)
+    keep_urgent_inline(sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """Whether bytes have come that nobody has read, also from a program that has reset since."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
+async def stop_bridges(bridges: Collection[Bridge], idle: Awaitable[object], reason: str) -> None:
+    """End them with an error; what they have taken leaves first, within :data:`STOP_BOUND`.
+
+    :param idle: comes when they are through.
+    """
+    for bridge in list(bridges):
+        bridge.stop(Code.PEER_LOST, reason)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_BOUND):
+            await idle
+    for bridge in list(bridges):
+        bridge.abort(Code.PEER_LOST, reason)
 
 
 def reset_socket(sock: socket.socket) -> None:
@@ -121,6 +185,10 @@ class Bridge:
         self._reading = False
         self._to_stream = b""
         self._tcp_fin_seen = False
+        self._tcp_dead = False
+        """The program's RST was noticed: what it has sent is still to be read, and nothing reaches it any more."""
+        self._empty_is_fin = True
+        """Nothing to read means that the program's FIN came; not once its error was raised elsewhere."""
 
         self._writing = False
         self._to_tcp = memoryview(b"")
@@ -129,6 +197,13 @@ class Bridge:
         self._pull_scheduled = False
 
         self._stream_over = False
+        self._error: tuple[int, str] | None = None
+        """The error that it ends with: the first there was."""
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._look_delay = _LOOK_FIRST
+        self._left: tuple[int, ...] = ()
+        """What was left when it was less than before, and when that was."""
+        self._left_since = 0.0
         self.bytes_to_stream = 0
         """Bytes that the stream has taken so far."""
         self.bytes_to_tcp = 0
@@ -143,12 +218,25 @@ class Bridge:
         self._resume_reading()
 
     @_guarded
+    def stop(self, code: int, reason: str) -> None:
+        """End both sides with an error, after what was taken from the other: RST to TCP, ``code`` to the stream."""
+        if self._error is None:
+            self._error = (code, reason)
+            self._pause_reading()
+            if not self._stream_over and not self._to_stream:
+                self._stream.fail(code)
+            self._send_rest()
+
+    @_guarded
     def abort(self, code: int, reason: str) -> None:
-        """End both sides with an error: RST to TCP, ``code`` to the stream."""
+        """End both sides with an error, now."""
         if not self._done:
+            self._error = self._error or (code, reason)
             if not self._stream_over:
+                self._stream_over = True
                 self._stream.abort(code)
-            self._close_with_reset(code, reason)
+            self._close_socket()
+            self._finish_if_over()
 
     # ---- TCP to stream ----
 
@@ -169,17 +257,26 @@ class Bridge:
         try:
             data = self._sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
+            if self._tcp_dead:
+                self._fail_stream()
             return
         except OSError as exc:
-            self._on_tcp_error(exc)
+            # There is nothing before it any more.
+            self._lose_tcp(exc)
+            self._fail_stream()
             return
-        if not data:
+        if data:
+            self._give_to_stream(data)
+        elif not self._tcp_dead or self._empty_is_fin:
             self._tcp_fin_seen = True
             self._pause_reading()
             self._stream.finish()
-            self._close_if_ended()
-            return
-        self._give_to_stream(data)
+            if self._tcp_dead:
+                self._fail_stream()
+            else:
+                self._close_if_ended()
+        else:
+            self._fail_stream()
 
     def _give_to_stream(self, data: bytes) -> None:
         taken = self._stream.write(data)
@@ -187,13 +284,15 @@ class Bridge:
         self._to_stream = data[taken:]
         if self._to_stream:
             self._pause_reading()
-        else:
+        elif self._error is None or self._tcp_dead:
             self._resume_reading()
+        else:
+            self._stream.fail(self._error[0])
 
     @_guarded
     def on_writable(self) -> None:
         """The stream takes more: what was left of the last chunk, then read on."""
-        if self._sock is not None and self._to_stream:
+        if self._to_stream:
             self._give_to_stream(self._to_stream)
 
     # ---- stream to TCP ----
@@ -214,18 +313,20 @@ class Bridge:
         self._pull()
 
     def _pull(self) -> None:
-        if self._sock is None or self._to_tcp or self._stream_fin_seen:
+        if self._sock is None or self._to_tcp or self._stream_fin_seen or (self._error and not self._tcp_dead):
             return
         piece = self._stream.read(CHUNK)
         if piece is None:
-            self._stream_over = True
-            self._close_with_reset(Code.PEER_LOST, "the stream was aborted")
+            # Aborted: the stream's last call is on its way.
             return
         data, self._stream_fin_seen = piece
-        if not data and not self._stream_fin_seen:
-            return
-        self._to_tcp = memoryview(data)
-        self._send()
+        if self._tcp_dead:
+            # There is nobody for it; and who sends it shall not be held up by that.
+            if data:
+                self._schedule_pull()
+        elif data or self._stream_fin_seen:
+            self._to_tcp = memoryview(data)
+            self._send()
 
     def _send(self) -> None:
         assert self._sock is not None
@@ -245,18 +346,21 @@ class Bridge:
             return
         self._pause_writing()
         self._to_tcp = memoryview(b"")
-        if not self._stream_fin_seen:
+        if self._stream_fin_seen and not self._tcp_fin_sent:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as exc:
+                self._on_tcp_error(exc)
+                return
+            self._tcp_fin_sent = True
+            self._watcher.expect_answer(self._sock, self._on_tcp_error)
+        if self._error is not None:
+            self._look()
+        elif self._stream_fin_seen:
+            self._close_if_ended()
+        else:
             # Not at once: a fast stream would otherwise keep the loop to itself.
             self._schedule_pull()
-            return
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError as exc:
-            self._on_tcp_error(exc)
-            return
-        self._tcp_fin_sent = True
-        self._watcher.expect_answer(self._sock, self._on_tcp_error)
-        self._close_if_ended()
 
     @_guarded
     def _on_tcp_writable(self) -> None:
@@ -273,28 +377,67 @@ class Bridge:
             self._writing = False
             self._loop.remove_writer(self._sock.fileno())
 
-    # ---- the end ----
+    # ---- errors of TCP ----
 
     @_guarded
     def _on_tcp_error(self, exc: OSError | None = None) -> None:
-        if exc is None and self._sock is not None:
-            # It was noticed before a call had to tell.
+        """The program has reset, or doesn't answer; None: the error is still pending on the socket."""
+        if self._sock is None or self._tcp_dead:
+            return
+        if exc is None and self._tcp_fin_seen:
+            # Nothing is read any more that would raise it.
             pending = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            exc = OSError(pending, os.strerror(pending)) if pending in _SILENT else None
-        silent = exc is not None and exc.errno in _SILENT
-        reason = "TCP connection reset" if exc is None else f"TCP: {exc.strerror or exc}"
-        self.abort(Code.PEER_SILENT if silent else Code.PEER_RESET, reason)
+            exc = OSError(pending, os.strerror(pending)) if pending else None
+        self._lose_tcp(exc)
+        if self._stream_over:
+            self._close_socket()
+            self._finish_if_over()
+        elif self._tcp_fin_seen:
+            self._fail_stream()
+        else:
+            if not self._to_stream:
+                self._resume_reading()
+                self._on_tcp_readable()
+            self._pull()
+            self._look()
+
+    def _lose_tcp(self, exc: OSError | None) -> None:
+        self._tcp_dead = True
+        self._pause_writing()
+        self._to_tcp = memoryview(b"")
+        if exc is not None:
+            # EPIPE says that the FIN was there before the RST, ENOTCONN leaves the error where it is.
+            self._empty_is_fin = exc.errno in (errno.EPIPE, errno.ENOTCONN)
+            if exc.errno not in _RESETS:
+                code = Code.PEER_SILENT if exc.errno in _SILENT else Code.PEER_RESET
+                self._error = self._error or (code, f"TCP: {exc.strerror or exc}")
+
+    def _fail_stream(self) -> None:
+        """All that the program has sent is with the stream."""
+        self._close_socket()
+        if self._stream_over:
+            self._finish_if_over()
+        else:
+            self._stream.fail((self._error or _RESET)[0])
+
+    # ---- the end ----
 
     @_guarded
     def on_aborted(self, code: int, reason: str) -> None:
         """The SPN connection ended with an error: RST, never FIN (D-17)."""
         self._stream_over = True
-        self._close_with_reset(code, reason)
+        if self._tcp_dead:
+            self._close_socket()
+        else:
+            self._error = self._error or (code, reason)
+        self._send_rest()
 
     @_guarded
     def on_closed(self) -> None:
         """The SPN connection ended in order; TCP may still be taking the last bytes."""
         self._stream_over = True
+        if self._tcp_dead:
+            self._close_socket()
         self._finish_if_over()
 
     def _fail(self, fault: BaseException) -> None:
@@ -314,11 +457,50 @@ class Bridge:
         if not self._stream_over:
             self._stream_over = True
             steps.append(lambda: self._stream.abort(Code.INTERNAL))
-        steps.append(lambda: self._finish(Code.INTERNAL, _FAULT))
+        if self._look_timer is not None:
+            steps.append(self._look_timer.cancel)
+        self._error = self._error or (Code.INTERNAL, _FAULT)
+        steps.append(self._finish_if_over)
         for step in steps:
             with contextlib.suppress(Exception):  # the fault that counts is told
                 step()
         self._to_stream, self._to_tcp = b"", memoryview(b"")
+
+    def _send_rest(self) -> None:
+        """RST to TCP when the program's kernel has what was there for it."""
+        if self._sock is None:
+            self._finish_if_over()
+            return
+        self._pause_reading()
+        if self._stream_over:
+            self._to_stream = b""
+        self._send()
+        self._look()
+
+    @_guarded
+    def _look(self) -> None:
+        """See what is left to move after an error; end it if there is nothing, or if none of it moves."""
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
+        if self._sock is None:
+            return
+        left = (len(self._to_tcp) + _unsent(self._sock), self.bytes_to_stream)
+        if not self._tcp_dead and not left[0]:
+            self._close_socket()
+            self._finish_if_over()
+            return
+        now = self._loop.time()
+        if left != self._left or (self._tcp_dead and self._stream.paused):
+            self._left, self._left_since = left, now
+        if now - self._left_since < STALL:
+            self._look_timer = self._loop.call_later(self._look_delay, self._look)
+            self._look_delay = min(2 * self._look_delay, _LOOK_CAP)
+        elif self._tcp_dead:
+            self.abort(*(self._error or _RESET))
+        else:
+            self._close_socket()
+            self._finish_if_over()
 
     def _close_if_ended(self) -> None:
         if self._sock is not None and self._tcp_fin_seen and self._tcp_fin_sent:
@@ -326,27 +508,27 @@ class Bridge:
             self._close_socket()
             self._finish_if_over()
 
-    def _close_with_reset(self, code: int, reason: str) -> None:
-        if self._sock is not None:
-            arm_reset(self._sock)
-            self._close_socket()
-        self._finish(code, reason)
-
     def _close_socket(self) -> None:
-        assert self._sock is not None
+        """RST, unless that was disarmed."""
+        if self._sock is None:
+            return
         self._pause_reading()
         self._pause_writing()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
         self._watcher.forget(self._sock)
         self._sock.close()
         self._sock = None
-        self._to_stream = b""
         self._to_tcp = memoryview(b"")
 
     def _finish_if_over(self) -> None:
-        if self._sock is None and self._stream_over:
-            self._finish(Code.OK, "")
-
-    def _finish(self, code: int, reason: str) -> None:
-        if not self._done:
+        if self._sock is None and self._stream_over and not self._done:
             self._done = True
+            code, reason = self._error or (_RESET if self._tcp_dead else (Code.OK, ""))
             self._on_done(BridgeResult(self.bytes_to_stream, self.bytes_to_tcp, code, reason))
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Bytes, and FIN, that the other side's kernel has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

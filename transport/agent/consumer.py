@@ -14,8 +14,14 @@ from typing import Final, Protocol
 
 import structlog
 
-from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket, reset_socket
+from spnhub.transport.agent.bridge import (
+    Bridge,
+    BridgeResult,
+    has_unread,
+    prepare_socket,
+    reset_socket,
+    stop_bridges,
+)
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
@@ -144,7 +150,7 @@ class ConsumerAgent:
         await self.wait_idle()
 
     async def close(self) -> None:
-        """Stop at once: what is still open is reset."""
+        """Stop at once: what is still open is reset, after the bytes that were taken."""
         self._stopped = True
         self._pause_accepting()
         if self._resume_timer is not None:
@@ -154,8 +160,7 @@ class ConsumerAgent:
         await self._opening.cancel()
         # The callbacks of the tasks that were just cancelled reset their sockets in this turn.
         await asyncio.sleep(0)
-        for bridge in list(self._bridges):
-            bridge.abort(Code.PEER_LOST, "the agent is being stopped")
+        await stop_bridges(self._bridges, self.wait_idle(), "the agent is being stopped")
         self._watcher.close()
 
     # ---- accepting ----
@@ -220,9 +225,10 @@ class ConsumerAgent:
         self._waiting[opening] = sock
         self._idle.clear()
         opening.add_done_callback(functools.partial(self._opened, client))
-        # Reading begins when there is somewhere to write to; until then only a reset is of interest.
+        # Reading begins when there is somewhere to write to; until then only a reset is of interest. What was sent
+        # before it has a right to be delivered.
         try:
-            self._watcher.watch(sock, opening.cancel)
+            self._watcher.watch(sock, lambda: has_unread(sock) or opening.cancel())
         except OSError as exc:
             _log.debug("connection.refused", client=client, reason=exc.strerror)
             opening.cancel()

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket
+from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket, stop_bridges
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
@@ -176,11 +176,10 @@ class ProviderAgent:
             await self.wait_idle()
 
     async def close(self) -> None:
-        """Stop at once: what is still open is reset."""
+        """Stop at once: what is still open is reset, after the bytes that were taken."""
         self._closed = True
         await self._opening.cancel()
-        for bridge in list(self._bridges):
-            bridge.abort(Code.PEER_LOST, "the agent is being stopped")
+        await stop_bridges(self._bridges, self.wait_idle(), "the agent is being stopped")
         self._connector.close()
         self._watcher.close()
 

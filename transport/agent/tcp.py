@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import Final
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import prepare_socket
+from spnhub.transport.agent.bridge import keep_urgent_inline, prepare_socket
 from spnhub.transport.ip import socket_address
 from spnhub.transport.names import LookupFailed, Names
 
@@ -55,6 +55,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
     :raises OSError: nothing can be bound, or a port is taken.
     """
+    sockets = _listen(host, port)
+    for sock in sockets:
+        keep_urgent_inline(sock)
+    return sockets
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
     if not host:
         if socket.has_dualstack_ipv6():
             return [socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)]

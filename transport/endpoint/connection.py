@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from spnhub.actors.codes import Code
-from spnhub.transport.endpoint.conversation import Conversation, Shrink
+from spnhub.transport.endpoint.conversation import CLOSE_BOUND, Conversation, Shrink
 from spnhub.transport.endpoint.host import Home, Host
 from spnhub.transport.endpoint.leg import LEG_CODES, Leg
 from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState
@@ -61,11 +61,14 @@ class Connection(Conversation):
         self.peer_gone: Home | None = None
         """Where it was said that the process of the other end is gone, since it was Connected."""
         self._resume_by = 0.0
+        self._stopped: int | None = None
+        """The peer wants no more, and how its own direction ends is still to come."""
         self._attach(home)
 
     def _attach(self, home: Home) -> Leg:
         """A new leg, of which there is nothing yet."""
         leg = self._leg = Leg(self._host.engine, home, self.replay)
+        self._stopped = None
         home.attach(self)
         return leg
 
@@ -91,6 +94,8 @@ class Connection(Conversation):
                 self._pause(ConnectionEvent.RESUME_REFUSED, Code.TIMEOUT, "no answer to a ResumeRequest in time")
             case _State.PAUSING:
                 self._pause(ConnectionEvent.LEG_LOST, Code.PAUSED, "the hub did not end the stream in time")
+            case _ if self._open and self._stopped is not None:
+                self._end_by_peer(self._stopped)
             case _:
                 super().on_deadline()
 
@@ -126,7 +131,7 @@ class Connection(Conversation):
 
     def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, farewell: int | None = None) -> bool:
         """It can't be resumed any more; whether that is an error."""
-        if self.both_finished and not self.replay.held:
+        if self.both_finished and not self.replay.held and self._failing is None:
             # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was
             # to be is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
             if self._leg is not None:
@@ -171,8 +176,26 @@ class Connection(Conversation):
             self._end_by_peer(code)
 
     def on_stopped(self, code: int) -> None:
-        """The peer wants no more; our sending half was reset."""
-        self._end_by_peer(code)
+        """The peer wants no more; our sending half was reset.
+
+        A failure after a FIN has no other sign (D-18), and may overtake the FIN, which comes first for the program.
+        """
+        if self._peer_finished or code in LEG_CODES or can_retry(code):
+            self._end_by_peer(code)
+        elif self._open:
+            self._stopped = code
+            self._host.arm(self, self._host.now() + CLOSE_BOUND)
+        elif self.state is _State.RESUMING:
+            # It has overtaken the Accept.
+            self._stopped = code
+        else:
+            self._end_by_peer(code)
+
+    def _on_fin(self) -> None:
+        if self._stopped is not None:
+            self._end_by_peer(self._stopped)
+        else:
+            super()._on_fin()
 
     def _end_by_peer(self, code: int) -> None:
         text = f"ended by the other side ({code_name(Code.PEER_LOST if code == LOST_CODE else code)})"
@@ -214,6 +237,8 @@ class Connection(Conversation):
                 self.on_pause_request(packet)
             else:
                 self.on_close_request(packet)
+        if self._stopped is not None:
+            self.on_stopped(self._stopped)
 
     # ------------------------------------------------------------------------------------------------------------ pause
 
@@ -326,6 +351,7 @@ class Connection(Conversation):
         if self._peer_finished:
             self._read_fin_again(leg)
         self._check_end()
+        self._check_failed()
         self._host.call(self._tell)
         self.on_writable()
 
@@ -341,7 +367,9 @@ class Connection(Conversation):
             return
         self._acknowledge(offset)
         leg.on_acknowledged(offset)
-        if self._blocked and not leg.busy and replay.room:
+        if self._failing is not None:
+            self._check_failed()
+        elif self._blocked and not leg.busy and replay.room:
             self._blocked = False
             self._host.call(self._tell_writable)
 

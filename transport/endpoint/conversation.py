@@ -8,6 +8,10 @@ with a CloseRequest. The provider's came second if it had read the consumer's be
 consumer's. If the two crossed, the consumer asks, after :data:`TIE` without a request from the provider. Whoever is
 asked answers with a CloseAck as soon as both FINs are through on its side, too. Everything else is an abort: reset and
 stop, never a FIN.
+
+QUIC's reset drops what is under way. So where a program has failed (:meth:`Conversation.fail`), the abort waits until
+the other side has acknowledged everything that was written before (D-34), in this leg or a later one. A FIN that was
+written before, too, is left to QUIC, and the stop alone tells of the failure.
 """
 
 from __future__ import annotations
@@ -29,11 +33,14 @@ __all__ = ["CLOSE_BOUND", "RECORD_BOUND", "TIE", "Conversation"]
 TIE: Final = 1.0
 """Seconds that the consumer leaves the provider to ask first when their FINs crossed."""
 CLOSE_BOUND: Final = 10.0
-"""Seconds after which both FINs alone count as the end for the listener, and an unanswered CloseRequest(finished =
-False) becomes an abort."""
+"""Seconds after which both FINs alone count as the end for the listener, an unanswered CloseRequest(finished = False)
+becomes an abort, and what a failed program has written isn't waited for any more if nothing of it was taken."""
 RECORD_BOUND: Final = 60.0
 """Seconds for which the record is kept after that, and again for as long as the peer acknowledges: it may take long to
 read the rest, and an orderly end of the session waits for it."""
+
+_CHUNK: Final = 64 * 1024
+_FAILED: Final = "ended here with an error"
 
 _State = ConnectionState
 
@@ -79,6 +86,8 @@ class Conversation:
         self._finished = False
         self._peer_finished = False
         self._second = False
+        self._failing: int | None = None
+        """The program has ended with this error; the other side shall have everything first."""
         self._closed_told = False
         self._record_start = 0
         self._may_read = False
@@ -121,6 +130,11 @@ class Conversation:
 
     # --------------------------------------------------------------------------------------------- the Stream interface
 
+    @property
+    def paused(self) -> bool:
+        """See :attr:`Stream.paused`."""
+        return self.state in (_State.PAUSING, _State.PAUSED, _State.RESUMING)
+
     def set_listener(self, listener: StreamListener) -> None:
         """See :meth:`Stream.set_listener`."""
         self._listener = listener
@@ -142,13 +156,13 @@ class Conversation:
         self._may_read = len(data) == limit and not fin
         if fin:
             self._peer_finished = True
-            self._check_end()
+            self._on_fin()
         self._host.touch()
         return data, fin
 
     def write(self, data: bytes) -> int:
         """See :meth:`Stream.write`."""
-        if self._finished or self.error is not None:
+        if self._finished or self._failing is not None or self.error is not None:
             return 0
         leg = self._leg
         if not self._open or leg is None or leg.busy:
@@ -161,13 +175,23 @@ class Conversation:
 
     def finish(self) -> None:
         """See :meth:`Stream.finish`."""
-        if self._finished or self.state in (_State.CONNECTING, _State.DISCONNECTED):
+        if self._finished or self._failing is not None or self.state in (_State.CONNECTING, _State.DISCONNECTED):
             return
         self._finished = True
         self._second = self._peer_finished
         self._push()
         self._check_end()
         self._host.touch()
+
+    def fail(self, code: int) -> None:
+        """See :meth:`Stream.fail`."""
+        if self.state is _State.CONNECTING:
+            self._end_aborted(code, _FAILED, farewell=code)
+        elif self.state is not _State.DISCONNECTED and not self.both_finished and self._failing is None:
+            self._failing = code
+            self._check_failed()
+            self._host.call(self._tell)
+            self._host.touch()
 
     def abort(self, code: int) -> None:
         """See :meth:`Stream.abort`."""
@@ -181,7 +205,9 @@ class Conversation:
     def on_writable(self) -> None:
         """The engine takes more."""
         self._push()
-        if self._open and self._blocked and self._leg is not None and not self._leg.busy:
+        if self._failing is not None:
+            self._check_failed()
+        elif self._open and self._blocked and self._leg is not None and not self._leg.busy:
             self._blocked = False
             self._host.call(self._tell_writable)
 
@@ -200,15 +226,12 @@ class Conversation:
     def request_close(self) -> None:
         """Ask for the end although a direction is still open (R-4.5); the other side sees an error, no clean end.
 
-        No callback follows. For a program that has closed and will not read what still comes.
+        No callback follows. For a program that has closed and will not read what still comes. The other side is asked
+        when it has taken what was written.
         """
-        leg = self._leg
-        if self.state is _State.CONNECTED and leg is not None and not self.both_finished and leg.request is None:
+        if self.state not in (_State.CONNECTING, _State.DISCONNECTING):
             self._listener = None
-            self._send_request(leg, finished=False)
-            self._host.touch()
-        elif self.state in (_State.PAUSING, _State.PAUSED, _State.RESUMING):
-            self.abort(Code.CLOSE_REQUESTED)
+            self.fail(Code.CLOSE_REQUESTED)
 
     def _send_request(self, leg: Leg, *, finished: bool) -> None:
         sent, received = self.written_offset, self.read_offset
@@ -223,6 +246,9 @@ class Conversation:
         """Both FINs may be through: answer, ask, or wait to be asked."""
         leg = self._leg
         if not self._open or leg is None or not self.both_finished:
+            return
+        if self._failing is not None and leg.asked is None:
+            # What it has read was thrown away: no orderly end, unless the other side sees one already.
             return
         if leg.asked is not None:
             leg.home.send(CloseAck(self.connection_uid, self.epoch))
@@ -271,6 +297,8 @@ class Conversation:
             self._end_aborted(Code.TIMEOUT, "no answer in time")
         elif leg is None:
             return
+        elif self._failing is not None and leg.request is None:
+            self._end_aborted(self._failing, "the other side takes nothing any more", farewell=self._failing)
         elif leg.request is not None and not leg.request.finished:
             self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
         elif leg.request is None and self.consumer:
@@ -289,6 +317,31 @@ class Conversation:
 
     # -------------------------------------------------------------------------------------------------------- the end
 
+    def _check_failed(self) -> None:
+        """The other side may have taken everything that was written before the failure: then it is told."""
+        code, leg = self._failing, self._leg
+        if code is None or self.state in (_State.PAUSING, _State.RESUMING):
+            return
+        if self.replay.held or (self._finished and not (self._open and leg is not None and leg.fin_passed)):
+            if self._open:
+                self._host.arm(self, self._host.now() + CLOSE_BOUND)
+        elif code == Code.CLOSE_REQUESTED and self._open and leg is not None:
+            if leg.request is None:
+                self._send_request(leg, finished=False)
+        else:
+            self._end_aborted(code, _FAILED, farewell=code, keep_fin=self._finished)
+
+    def _discard(self) -> None:
+        """Nobody reads any more; the other side goes on until it is told."""
+        while self._open:
+            answer = self.read(_CHUNK)
+            if answer is None or not answer[0] or answer[1]:
+                return
+
+    def _on_fin(self) -> None:
+        """The other's FIN was read."""
+        self._check_end()
+
     def _end_aborted(
         self,
         code: int,
@@ -296,15 +349,16 @@ class Conversation:
         *,
         farewell: int | None = None,
         event: ConnectionEvent = ConnectionEvent.ABORTED,
+        keep_fin: bool = False,
     ) -> None:
-        """The end for good, with an error; nothing if it has ended."""
+        """The end for good, with an error; nothing if it has ended. ``keep_fin``: see :meth:`Leg.drop`."""
         before = self.state
         if before is _State.DISCONNECTED:
             return
         self._machine.fire(event)
         self.error = ConnectionAborted(code, reason)
         if self._leg is not None:
-            self._leg.drop(_final(code))
+            self._leg.drop(_final(code), keep_fin=keep_fin)
         self._end(None if farewell is None else _final(farewell))
         if before is _State.CONNECTING:
             self._on_failed()
@@ -333,6 +387,9 @@ class Conversation:
     def _tell(self) -> None:
         """Tell the listener what is the case now."""
         listener = self._listener
+        if self._failing is not None and self.error is None and not self._closed_told:
+            self._discard()
+            return
         if listener is None:
             return
         if self._closed_told:
@@ -345,7 +402,7 @@ class Conversation:
             listener.on_readable()
 
     def _tell_writable(self) -> None:
-        if self._listener is not None and self.error is None and not self._closed_told:
+        if self._listener is not None and self.error is None and self._failing is None and not self._closed_told:
             self._listener.on_writable()
 
 

@@ -154,8 +154,12 @@ class Leg:
         if self.s is not None:
             self._engine.reset(self._c, self.s, code)
 
-    def drop(self, code: int) -> None:
-        """End both halves of the stream with an error."""
+    def drop(self, code: int, *, keep_fin: bool = False) -> None:
+        """End both halves of the stream with an error.
+
+        :param keep_fin: our half has its FIN with the engine, which still brings it: the stop alone tells (D-18).
+        """
         if self.s is not None:
-            self._engine.reset(self._c, self.s, code)
+            if not keep_fin:
+                self._engine.reset(self._c, self.s, code)
             self._engine.stop(self._c, self.s, code)

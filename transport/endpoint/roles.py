@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.connection import Connection
 from spnhub.transport.endpoint.host import Home, Host
-from spnhub.transport.endpoint.leg import Leg
+from spnhub.transport.endpoint.leg import LEG_CODES, Leg
 from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
 from spnhub.transport.protocol import (
@@ -50,7 +50,6 @@ class ConsumerConnection(Connection):
         super().__init__(host, home, uid, secret)
         self._connected = on_connected
         self._failed = on_failed
-        self._stopped: int | None = None
         host.arm(self, until)
         # The Opening leaves at once, so that servers that speak first work (D-29).
         home.want_stream(self)
@@ -90,7 +89,7 @@ class ConsumerConnection(Connection):
             leg.drop(packet.code)
             self._end(None)
             self._on_failed()
-        elif self._stopped is not None:
+        elif self._stopped in LEG_CODES:
             self._end_by_peer(self._stopped)
         else:
             self.peer = packet.peer
@@ -106,7 +105,7 @@ class ConsumerConnection(Connection):
         super()._refused(code, reason, retryable or code == Code.GONE)
 
     def on_stopped(self, code: int) -> None:
-        """See :meth:`Connection.on_stopped`. The stop that goes with a refusal may overtake its Accept."""
+        """See :meth:`Connection.on_stopped`. The stop may overtake the Accept, which may be a refusal."""
         if self.state is ConnectionState.CONNECTING:
             self._stopped = code
         else:

@@ -39,6 +39,10 @@ class Stream(Protocol):
     def peer(self) -> str:
         """Verified Subject of the other endpoint's certificate, RFC 4514, as the hub states it."""
 
+    @property
+    def paused(self) -> bool:
+        """No byte passes now; it waits to be resumed, for as long as the resume timeout."""
+
     def set_listener(self, listener: StreamListener) -> None:
         """Who hears of it from now on; told at once (from the loop) what is already the case."""
 
@@ -50,6 +54,13 @@ class Stream(Protocol):
 
     def finish(self) -> None:
         """End our direction in order: FIN after all that was written."""
+
+    def fail(self, code: int) -> None:
+        """End the connection with an error, after what was written, and its FIN if there is one (D-34).
+
+        What still comes is thrown away. ``on_aborted`` follows when the other side has everything, or has taken
+        nothing for too long (``on_closed``: both directions had ended in order after all).
+        """
 
     def abort(self, code: int) -> None:
         """End the connection with an error, both directions at once. No callback follows."""

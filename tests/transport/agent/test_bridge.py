@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from spnhub.actors.codes import Code
+from spnhub.transport.agent import bridge
 from spnhub.transport.agent.bridge import CHUNK, BridgeResult
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, digest, pattern
@@ -34,6 +35,12 @@ class Told:
         self.aborted.set_result(code)
 
     def on_closed(self) -> None: ...
+
+
+@pytest.fixture
+def short_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody takes is kept for half a second."""
+    monkeypatch.setattr(bridge, "STALL", 0.5)
 
 
 async def test_bulk_both_ways_at_once(rig: Rig) -> None:
@@ -113,8 +120,8 @@ async def test_reset_while_idle(rig: Rig) -> None:
     assert (await bridged.done).code == Code.PEER_RESET
 
 
-async def test_reset_while_reading_is_paused(rig: Rig) -> None:
-    """D-24: the stream takes no more, so nobody reads from the socket."""
+async def test_reset_while_reading_is_paused(rig: Rig, short_stall: None) -> None:
+    """D-24: the stream takes no more, so nobody reads from the socket, and what is in it has waited long enough."""
     here, there = PipeStream.pair(capacity=1000)
     told = Told(there)
     bridged = rig.bridge(here)
@@ -126,7 +133,27 @@ async def test_reset_while_reading_is_paused(rig: Rig) -> None:
     assert await bridged.done == BridgeResult(1000, 0, Code.PEER_RESET, "TCP connection reset")
 
 
-async def test_reset_while_reading_is_paused_and_all_buffers_are_full(rig: Rig) -> None:
+async def test_bytes_before_a_reset_come_first(rig: Rig) -> None:
+    """D-34: what lay in the socket, and what the stream had no room for, is read before the reset is heard of."""
+    here, there = PipeStream.pair(capacity=1000)
+    told = Told(there)
+    bridged = rig.bridge(here)
+    data = b"".join(pattern(4, 60_000))
+    await bridged.program.send(data)
+    await _settled(lambda: not bridged.program.unsent)
+    bridged.program.reset()
+    read = bytearray()
+
+    def rest() -> bool:
+        read.extend((there.read(777) or (b"", False))[0])
+        return told.aborted.done()
+
+    await _settled(rest)
+    assert bytes(read) == data
+    assert await bridged.done == BridgeResult(len(data), 0, Code.PEER_RESET, "TCP connection reset")
+
+
+async def test_reset_while_reading_is_paused_and_all_buffers_are_full(rig: Rig, short_stall: None) -> None:
     """D-24: the client has filled every kernel buffer, the receive window is closed."""
     here, there = PipeStream.pair(capacity=1000)
     told = Told(there)
@@ -154,7 +181,7 @@ async def test_reset_after_half_close(rig: Rig) -> None:
     assert await bridged.done == RESET
 
 
-async def test_reset_after_half_close_while_paused(rig: Rig) -> None:
+async def test_reset_after_half_close_while_paused(rig: Rig, short_stall: None) -> None:
     """D-24: the FIN waits behind bytes that the stream doesn't take."""
     here, there = PipeStream.pair(capacity=1000)
     told = Told(there)
