@@ -51,6 +51,8 @@ class Program:
         self.fin_sent = False
         self.fin_read = False
         self.aborted_here = False
+        self.failed_here = False
+        """It has ended with an error, after what was written."""
         self.ending: str | None = None
         """"closed", or why it was aborted."""
         self.refused: SpnError | None = None
@@ -83,13 +85,19 @@ class Program:
             self.aborted_here = True
             self.stream.abort(Code.PEER_RESET)
 
+    def fail(self) -> None:
+        """End with an error, after what was written."""
+        if self.stream is not None and not self.over:
+            self.failed_here = True
+            self.stream.fail(Code.PEER_RESET)
+
     def set_stalled(self, stalled: bool) -> None:
         """Stop to read, or go on."""
         self.stalled = stalled
         self._read()
 
     def _write(self) -> None:
-        if self.stream is None or self.over or self.fin_sent:
+        if self.stream is None or self.over or self.fin_sent or self.failed_here:
             return
         while self.written < self.asked:
             taken = self.stream.write(piece(self.written, min(self.asked - self.written, 65536)))
@@ -101,7 +109,7 @@ class Program:
             self.stream.finish()
 
     def _read(self) -> None:
-        while self.stream is not None and not self.over and not self.stalled and not self.fin_read:
+        while self.stream is not None and not (self.over or self.failed_here or self.stalled or self.fin_read):
             answer = self.stream.read(65536)
             if answer is None or answer == (b"", False):
                 return
@@ -126,7 +134,9 @@ class Program:
         """See :class:`StreamListener`."""
         assert self.ending is None, f"{self.name} ends twice: {self.ending}, then closed"
         assert self.fin_sent, f"{self.name} is closed although it has not finished"
-        assert self.fin_read or self.stalled, f"{self.name} is closed although the other side has not finished"
+        assert self.fin_read or self.stalled or self.failed_here, (
+            f"{self.name} is closed although the other side has not finished"
+        )
         self.ending = "closed"
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Final
 
+from spnhub.actors.codes import Code
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionStarted, EndPointType
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
@@ -92,6 +93,12 @@ class Simulation:
         """Conversations that had ended in order, as the log has heard later."""
         self.untold = 0
         """Those of which it never heard."""
+        self.failed = 0
+        """Programs that failed, and whose every byte was read before that was heard of."""
+        self.failed_alone = 0
+        """Those whose other side took nothing for too long, or had its own end."""
+        self.fins_lost = 0
+        """Failures that were heard of without the FIN that was before them."""
         self._random = source = random.Random(seed)
         self.clock = VirtualClock()
         self.network = FakeNetwork(
@@ -177,6 +184,7 @@ class Simulation:
                 self._write,
                 self._finish,
                 self._abort,
+                self._fail,
                 self._stall,
                 self._begin_hub,
                 self._end_hub,
@@ -187,7 +195,7 @@ class Simulation:
                 self._change_addresses,
                 self._renew,
             ),
-            (4, 12, 3, 1, 2, 4, 2, 2, 1, 1, 4, 1, 3),
+            (4, 12, 3, 1, 3, 2, 4, 2, 2, 1, 1, 4, 1, 3),
         )[0]
         act()
 
@@ -236,6 +244,12 @@ class Simulation:
         if program is not None:
             self._say(f"{program.name} aborts")
             program.abort()
+
+    def _fail(self) -> None:
+        program = self._program()
+        if program is not None:
+            self._say(f"{program.name} fails")
+            program.fail()
 
     def _stall(self) -> None:
         program = self._program()
@@ -361,6 +375,9 @@ class Simulation:
                 assert one.read <= other.written, f"{one.name} has read more than was written"
             if here.aborted_here or there.aborted_here:
                 continue
+            if here.failed_here or there.failed_here:
+                self._check_failed(here, there)
+                continue
             ends = (here.ending, there.ending)
             if here.ending == "closed" and there.fin_sent and there.fin_read and there.stream is not None:
                 # The consumer's last word was lost with the provider's leg, and it has heard nothing of that: the
@@ -374,6 +391,21 @@ class Simulation:
             if program not in paired:
                 assert program.ending not in (None, "closed"), f"{uid.hex()} has ended as if it had been one"
                 assert program.read == 0, f"{program.name} read something of nobody"
+
+    def _check_failed(self, here: Program, there: Program) -> None:
+        """Everything that was written before a failure was read before the error was heard of (D-34)."""
+        for one, other in ((here, there), (there, here)):
+            if not one.failed_here:
+                continue
+            if other.failed_here or one.ending != f"{Code.PEER_RESET}: ended here with an error":
+                self.failed_alone += 1
+                assert one.ending is not None
+                continue
+            self.failed += 1
+            assert other.read == one.written, f"{other.name} lacks bytes before an error"
+            self.fins_lost += other.fin_read < one.fin_sent
+            in_order = other.fin_sent and other.fin_read
+            assert in_order or other.ending != "closed", f"{other.name} has ended in order, and {one.name} has not"
 
     def _stop_all(self) -> None:
         for endpoint in self._endpoints:

@@ -25,17 +25,22 @@ def test_over_aioquic() -> None:
 
 def _run(seeds: range, engine: str) -> None:
     states: set[tuple[object, ...]] = set()
-    told_later = untold = 0
+    told_later = untold = failed = failed_alone = fins_lost = 0
     for seed in seeds:
         simulation = Simulation(seed, engine)
         simulation.run()
         states |= simulation.states
         told_later += simulation.told_later
         untold += simulation.untold
+        failed += simulation.failed
+        failed_alone += simulation.failed_alone
+        fins_lost += simulation.fins_lost
     report(
         engine=engine,
         schedules=len(seeds),
         distinct_states=len(states),
         ended_unseen={"told later": told_later, "never": untold},
+        failures={"after every byte": failed, "alone": failed_alone, "without their FIN": fins_lost},
     )
     assert len(states) > len(seeds)
+    assert failed > failed_alone

@@ -459,7 +459,7 @@ class Bridge:
             steps.append(lambda: self._stream.abort(Code.INTERNAL))
         if self._look_timer is not None:
             steps.append(self._look_timer.cancel)
-        self._error = self._error or (Code.INTERNAL, _FAULT)
+        self._error = (Code.INTERNAL, _FAULT)
         steps.append(self._finish_if_over)
         for step in steps:
             with contextlib.suppress(Exception):  # the fault that counts is told

@@ -70,7 +70,7 @@ async def _unwatched(rig: Rig) -> None:
     assert len(selector.get_map()) == 4
 
 
-@pytest.mark.parametrize("where", ["read", "write", "finish", "abort", "on_done", "add_writer"])
+@pytest.mark.parametrize("where", ["read", "write", "finish", "fail", "on_done", "add_writer"])
 async def test_a_bridge_fails(rig: Rig, told: list[str], monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """RST to its program, INTERNAL to its stream; its owner hears of it; the bridge beside it notices nothing."""
     bystander, other = rig.two()
@@ -91,8 +91,9 @@ async def test_a_bridge_fails(rig: Rig, told: list[str], monkeypatch: pytest.Mon
         elif where == "finish":
             client.program.finish()
         else:
+            monkeypatch.setattr(client.stream, "abort", _fail)
             client.program.reset()
-    if where == "abort":
+    if where == "fail":
         # Whoever can't be told isn't; the other side has the resume timeout. Here it is told by the test.
         assert (await client.done).code == Code.INTERNAL
         server.stream.lose(Code.PEER_LOST)
