@@ -24,7 +24,14 @@ from tests.cli.processes import Program, free_port
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits)}
-ROOMS = ("spnhub", "spnhub.events", "spnhub.transport", "spnhub.transport.aioquic_engine")
+ROOMS = (
+    "spnhub",
+    "spnhub.events",
+    "spnhub.transport",
+    "spnhub.transport.agent",
+    "spnhub.transport.aioquic_engine",
+    "spnhub.transport.endpoint",
+)
 """Where the modules of bounds are; one of them has one of the name with such a bound."""
 
 Row = tuple[tuple[str, ...], tuple[str, ...], str]

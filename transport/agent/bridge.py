@@ -59,6 +59,8 @@ STALL: Final = 10.0
 """Seconds for which what came before an error is kept for a side that takes nothing of it (``close_timeout``)."""
 STOP_BOUND: Final = 2.0
 """Seconds for what the bridges of an agent that stops at once have taken and not yet handed on."""
+_GRACE: Final = 1.0
+"""Seconds of the former that are left to a side that has taken nothing before the error either."""
 _LOOK_FIRST: Final = 0.001
 _LOOK_CAP: Final = 0.25
 """Seconds between two looks at what is left, doubled each time."""
@@ -491,7 +493,10 @@ class Bridge:
             self._finish_if_over()
             return
         now = self._loop.time()
-        if left != self._left or (self._tcp_dead and self._stream.paused):
+        if not self._left and not self._tcp_dead:
+            # Who has taken nothing for long isn't waited for as long again.
+            self._left, self._left_since = left, now - min(_silent_for(self._sock), STALL - _GRACE)
+        elif left != self._left or (self._tcp_dead and self._stream.paused):
             self._left, self._left_since = left, now
         if now - self._left_since < STALL:
             self._look_timer = self._loop.call_later(self._look_delay, self._look)
@@ -527,6 +532,12 @@ class Bridge:
             self._done = True
             code, reason = self._error or (_RESET if self._tcp_dead else (Code.OK, ""))
             self._on_done(BridgeResult(self.bytes_to_stream, self.bytes_to_tcp, code, reason))
+
+
+def _silent_for(sock: socket.socket) -> float:
+    """Seconds since the kernel has last sent data of ours: tcpi_last_data_sent of tcp(7)."""
+    milliseconds: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 48), 44)[0]
+    return milliseconds / 1000
 
 
 def _unsent(sock: socket.socket) -> int:
