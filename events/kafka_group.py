@@ -4,13 +4,15 @@ A partition's fold is a function of what the partition holds (a hub's start is i
 makes the fold anew from the partition's beginning, and it is the same. A member keeps what it has over a rebalance;
 partitions stay where they are as far as possible (sticky assignment). What is folded is committed: so all see how
 far the group is, and a fold that is being made anew isn't shown before it is there again. Bound: reading a partition
-from its beginning, which its retention limits. Counterparts: :mod:`spnhub.events.metrics` (a fold),
+from its beginning, which its retention limits. A topic that is gone or was made anew ends all folds: there is nothing
+that they tell. Counterparts: :mod:`spnhub.events.metrics` (a fold),
 :mod:`spnhub.events.registry` (what other schema ids mean), :mod:`spnhub.analytics`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,8 +24,10 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from spnhub.events import model
+from spnhub.events.kafka_reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka_settings import KafkaSettings
-from spnhub.events.kafka_topic import KafkaUnavailable, LastWarning, client_arguments, reason_of, topic_partitions
+from spnhub.events.kafka_topic import KafkaUnavailable, client_arguments
+from spnhub.events.kafka_watch import TopicChanged, TopicIsGone, TopicWatch
 from spnhub.events.model import Recorded
 from spnhub.events.registry import RegistryUnavailable, learn
 from spnhub.schemas.codec import ForeignSchemas, SchemaError
@@ -39,6 +43,10 @@ _SESSION_TIMEOUT_MS: Final = 10_000
 _HEARTBEAT_MS: Final = 1_000
 _BACKOFF: Final = 5.0
 """Longest pause between attempts to reach Kafka, in seconds."""
+_MISSING_PAUSE: Final = 1.0
+"""Seconds between two looks for a topic that isn't there."""
+_METADATA_MS: Final = 10_000
+"""Between two looks of the consumer at the topic's partitions."""
 _STOP_TIMEOUT: Final = 5.0
 _UNREADABLE_LIMIT: Final = 10
 """Records of a partition that are reported one by one; all are counted."""
@@ -80,7 +88,7 @@ class KafkaGroup(Generic[F]):
     """Follows a topic together with the other members of ``group``, for ever.
 
     :param make: a new fold, for a partition.
-    :param report: told what happens: name and facts, as for a log.
+    :param report: told what happens: level, name and facts, as for a log.
     """
 
     def __init__(
@@ -105,6 +113,12 @@ class KafkaGroup(Generic[F]):
         self._news = False
         self._committed: dict[int, int] = {}
         self._commit_at = 0.0
+        self._watch = TopicWatch(settings, self._on_trouble)
+        self._topic_id = ""
+        """Of the topic that the folds are of."""
+        self._complaint = ""
+        """The reason that was told last, without numbers; ``""``: Kafka answers."""
+        self._faults: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -116,29 +130,61 @@ class KafkaGroup(Generic[F]):
 
         :raises spnhub.events.kafka_settings.KafkaSettingsError: settings that can't be used.
         """
-        pause, complaint = 0.1, ""
+        pause = 0.1
         while True:
-            warnings = LastWarning()
+            complaints = Complaints()
             try:
                 # Asking for a topic's records makes some brokers create it, with settings that aren't ours.
-                if not await topic_partitions(self._settings):
-                    raise KafkaUnavailable(f"there is no topic {self._settings.topic} yet")
-                if complaint:
-                    self._report("serve.connected", topic=self._settings.topic)
-                pause, complaint = 0.1, ""
-                await self._session()
+                found = await self._watch.begin()
+                if found.topic_id != self._topic_id:
+                    self._forget()
+                self._topic_id = found.topic_id
+                self._on_trouble(None)
+                pause = 0.1
+                await self._session(complaints)
+            except TopicChanged as exc:
+                self._report("warning", "serve.topic_changed", topic=self._settings.topic, reason=str(exc))
             except (KafkaUnavailable, RegistryUnavailable, KafkaError, OSError, TimeoutError) as exc:
-                reason = reason_of(exc)
-                if reason != complaint:
-                    self._report("serve.unavailable", topic=self._settings.topic, reason=reason)
-                complaint = reason
+                if isinstance(exc, TopicIsGone):
+                    self._forget()
+                    pause = min(pause, _MISSING_PAUSE / 2)
+                self._on_trouble(exc)
             finally:
-                warnings.remove()
+                complaints.remove()
             await asyncio.sleep(pause)
             pause = min(_BACKOFF, pause * 2)
 
-    async def _session(self) -> None:
-        """As long as one consumer lives."""
+    def _forget(self) -> None:
+        """What was folded is of a topic that isn't there any more."""
+        self.followed.clear()
+        self._committed.clear()
+
+    def _on_trouble(self, error: BaseException | None) -> None:
+        """Tell why Kafka can't be had, once for each reason, and when it can be again."""
+        topic = self._settings.topic
+        self._tell_faults()
+        if error is None:
+            if self._complaint:
+                self._report("info", "serve.connected", topic=topic)
+            self._complaint = ""
+            return
+        reason = str(error) if isinstance(error, KafkaUnavailable | RegistryUnavailable) else reason_of(error)
+        complaint = re.sub(r"\d+", "", reason)
+        if complaint != self._complaint:
+            lasting = getattr(error, "lasting", False) or is_lasting(error)
+            self._report("error" if lasting else "warning", "serve.unavailable", topic=topic, reason=reason)
+        self._complaint = complaint
+
+    def _tell_faults(self) -> None:
+        """Each fault of the topic's settings once, while it is there."""
+        faults = tuple(fault.message for fault in self._watch.faults if fault.loses)
+        for fault in faults:
+            if fault not in self._faults:
+                self._report("error", "serve.topic_unfit", topic=self._settings.topic, fault=fault)
+        self._faults = faults
+
+    async def _session(self, complaints: Complaints) -> None:
+        """As long as one consumer lives, and the topic is the same."""
         consumer = AIOKafkaConsumer(
             group_id=self._group,
             enable_auto_commit=False,
@@ -146,20 +192,40 @@ class KafkaGroup(Generic[F]):
             fetch_max_wait_ms=_WAIT_MS,
             session_timeout_ms=_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=_HEARTBEAT_MS,
+            metadata_max_age_ms=_METADATA_MS,
             partition_assignment_strategy=(StickyPartitionAssignor,),
             **client_arguments(self._settings),
         )
+        tasks: list[asyncio.Task[None]] = []
         try:
-            await consumer.start()
+            try:
+                await consumer.start()
+            except (KafkaError, OSError, TimeoutError) as exc:
+                if complaints.text:
+                    raise KafkaUnavailable(complaints.text, lasting=complaints.lasting) from exc
+                raise
             consumer.subscribe([self._settings.topic], listener=_Listener(self, consumer))
-            while True:
-                await self._step(consumer)
+            tasks = [asyncio.create_task(self._follow(consumer)), asyncio.create_task(self._watch.run())]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (TopicIsGone, TopicChanged) as exc:
+            if not isinstance(exc, TopicChanged) or exc.anew:
+                self._forget()  # before the group is told how far we are
+            raise
         finally:
             self.joined = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(self._commit(consumer), _STOP_TIMEOUT)
             with suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(consumer.stop(), _STOP_TIMEOUT)
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            await self._step(consumer)
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:
         found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_BATCH)
@@ -185,6 +251,8 @@ class KafkaGroup(Generic[F]):
     async def _take(self, followed: Followed[F], records: Iterable[Any]) -> None:
         recorded: Recorded | None = None
         for record in records:
+            if record.offset < followed.position:
+                raise TopicChanged(f"partition {followed.number} has begun again", anew=True)
             frame = record.value or b""
             try:
                 if self._foreign is not None and self._settings.schema_registry is not None:
@@ -194,7 +262,7 @@ class KafkaGroup(Generic[F]):
                 followed.unreadable += 1
                 if followed.unreadable <= _UNREADABLE_LIMIT:
                     place = {"partition": followed.number, "offset": record.offset}
-                    self._report("serve.unreadable", **place, reason=str(exc))
+                    self._report("warning", "serve.unreadable", **place, reason=str(exc))
             else:
                 followed.redelivered += not followed.fold.apply(recorded)
             followed.position = record.offset + 1
@@ -209,7 +277,7 @@ class KafkaGroup(Generic[F]):
             position = await consumer.position(place)
             if position >= followed.target:
                 followed.ready = True
-                self._report("serve.partition_ready", partition=followed.number, offset=position)
+                self._report("info", "serve.partition_ready", partition=followed.number, offset=position)
 
     async def _adopt(self, consumer: AIOKafkaConsumer) -> None:
         """Follow what the group has given us, and nothing else."""
@@ -228,7 +296,7 @@ class KafkaGroup(Generic[F]):
                 self.followed[place.partition] = followed
             consumer.seek(place, followed.position)
         self.joined = True
-        self._report("serve.assigned", partitions=sorted(numbers))
+        self._report("info", "serve.assigned", partitions=sorted(numbers))
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Tell the group how far we are."""

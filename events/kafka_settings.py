@@ -171,6 +171,8 @@ class ShipperSettings:
     """Seconds without an acknowledgement after which the producer is replaced."""
     backoff: float = 5.0
     """Longest pause between attempts, in seconds; a refused record's is six times that."""
+    look: float = 10.0
+    """Seconds between two looks at the topic: whether it is still there, the same, and keeps what it gets."""
 
     def to_json(self) -> str:
         """One line."""
@@ -210,6 +212,7 @@ class ShipperStatus:
     - ``refused``: the broker will not take the record ``sequence``; it is tried again, ``attempts`` times so far, while
       what isn't of its partition goes on, until an EventsLost in the journal declares it as lost;
     - ``rewound``: the topic or the journal lost records, so what is still in the journal is shipped again;
+    - ``held``: the topic's settings lose what it acknowledges, so nothing is shipped into it until they don't;
     - ``unreadable``: the journal or the position file cannot be used; retried;
     - ``left``: it ends in order, with a ``reason`` when something was left to ship;
     - ``died``: said by the supervisor, it ended otherwise and is started again.
@@ -223,6 +226,10 @@ class ShipperStatus:
     sequence: int | None = None
     attempts: int = 0
     reason: str = ""
+    lasting: bool = False
+    """What is wrong is for people to mend: a password, a certificate, a setting of the topic."""
+    topic_faults: tuple[str, ...] = ()
+    """What is wrong with the topic's settings, a line each."""
 
     def to_json(self) -> str:
         """One line."""
@@ -236,6 +243,6 @@ class ShipperStatus:
         """
         values = json.loads(text)
         try:
-            return cls(**values)
-        except TypeError as exc:
+            return cls(**values | {"topic_faults": tuple(values.get("topic_faults", ()))})
+        except (TypeError, AttributeError) as exc:
             raise ValueError(f"not a shipper's status: {text!r}") from exc

@@ -25,7 +25,7 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
-from spnhub.events.kafka_topic import reason_of
+from spnhub.events.kafka_reasons import reason_of
 from spnhub.events.shipper_window import Entry
 
 __all__ = ["BATCH_BYTES", "Lane", "LaneBroken", "RecordsRefused", "TopicShrank"]

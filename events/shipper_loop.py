@@ -9,6 +9,11 @@ refusal, so what the topic lacks is declared in the topic); the others go on unt
 :data:`~spnhub.events.shipper_window.SPAN_LIMIT` records are acknowledged beyond it. A topic that lost what it had
 acknowledged gets all that the journal still has.
 
+Nothing is shipped into a topic that compacts (``held``): an acknowledgement there is no promise, and with it the
+journal might let the event go. The journal is the place to wait: it is bounded, and declares what it must drop. When
+the topic's setting is right, all that the journal still has goes out, since nobody knows what was compacted away.
+Readers see a delay, which ends; a loss would not.
+
 Counterparts: :mod:`spnhub.events.shipper` (the process around it), :mod:`spnhub.events.shipper_lane` (one partition),
 :mod:`spnhub.events.shipper_position`.
 """
@@ -32,20 +37,21 @@ from aiokafka.partitioner import murmur2
 from spnhub.events import model
 from spnhub.events.envelope import Envelope
 from spnhub.events.journal_files import JournalError, segments
+from spnhub.events.kafka_reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
 from spnhub.events.kafka_topic import (
     KafkaUnavailable,
-    LastWarning,
     TopicState,
     client_arguments,
     ensure_topic,
-    reason_of,
+    look_at_topic,
 )
 from spnhub.events.model import EventsLost
 from spnhub.events.reader import JournalReader
 from spnhub.events.registry import RegistryUnavailable, register
 from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
 from spnhub.events.shipper_position import Position, PositionFile
+from spnhub.events.shipper_voice import Voice
 from spnhub.events.shipper_window import Entry, Window
 from spnhub.schemas.codec import event_schema_id, with_schema_id
 
@@ -54,15 +60,20 @@ __all__ = ["Shipper"]
 _POLL: Final = 0.05
 """Seconds between looks at a journal that has nothing new."""
 _TICK: Final = 0.25
-_REPORT_INTERVAL: Final = 1.0
 _STOP_TIMEOUT: Final = 2.0
 """A producer with records pending and its broker gone would never stop."""
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _ENVELOPE: Final = 512
 """Bytes kept free in a batch for its header and for what compression may add."""
+_LAST_PAUSE: Final = 1.0
+"""Seconds between attempts of a shipper that is to leave."""
 _NO_LIMIT: Final = 1 << 30
 _LOST_LIMIT: Final = 1000
 """Declarations of losses that are remembered; of more, the oldest refused records would be tried again."""
+
+
+class _Held(Exception):
+    """The topic loses what it acknowledges; the message says by which setting."""
 
 
 class Shipper:
@@ -75,11 +86,12 @@ class Shipper:
     def __init__(self, settings: ShipperSettings, left: asyncio.Event, report: Callable[[ShipperStatus], None]) -> None:
         self._settings = settings
         self._left = left
-        self._report_to = report
+        self._voice = Voice(report, lambda: (self._window.position, self._window.behind))
         self._file = PositionFile(settings.journal, settings.kafka.topic)
         self._reader: JournalReader | None = None
         self._journal_id = ""
         self._cluster_id = ""
+        self._topic_id = ""
         self._offsets: dict[int, int] = {}
         self._ahead: list[tuple[bytes, Envelope]] = []
         """Read from the journal, and not yet in the window."""
@@ -91,11 +103,10 @@ class Shipper:
         """The registry's schema ids by ours; None while they aren't known."""
         self._saved: Position | None = None
         self._save_failed = False
-        self._link = ""
         self._refused: tuple[int, str] | None = None
-        self._reported = (-1, 0)
-        self._reported_at = 0.0
-        self._warnings = LastWarning()
+        self._complaints = Complaints()
+        self._remaining = ""
+        """Why something is left to ship though it leaves in order."""
 
     async def run(self) -> None:
         """Ship until everything is shipped after ``left``, or the time for that is over."""
@@ -109,11 +120,11 @@ class Shipper:
             results = await asyncio.gather(work, limit, return_exceptions=True)
             self._close_reader()
             self._file.unlock()
-            self._warnings.remove()
+            self._complaints.remove()
         if isinstance(results[0], Exception):
             raise results[0]
-        complete = "" if work.done() and not work.cancelled() else "the time to drain was over"
-        self._report("left", reason=complete)
+        complete = work.done() and not work.cancelled()
+        self._voice.say("left", reason=self._remaining if complete else "the time to drain was over")
 
     async def _time_is_over(self) -> None:
         await self._left.wait()
@@ -128,6 +139,7 @@ class Shipper:
                 self._open_reader()
                 await self._learn_ids()
                 state = await ensure_topic(self._settings.kafka)
+                self._judge(state)
                 self._compare(state)
                 await self._session(state)
                 return
@@ -137,17 +149,31 @@ class Shipper:
             except TopicShrank as exc:
                 self._rewind(str(exc))
                 pause = 0.1
+            except _Held as exc:
+                self._hold(str(exc))
+                if self._left.is_set():
+                    self._remaining = str(exc)
+                    return
+                pause = self._settings.look
             except (KafkaUnavailable, RegistryUnavailable, LaneBroken) as exc:
-                self._set_link("unreachable", str(exc))
+                self._voice.set_link("unreachable", str(exc), lasting=getattr(exc, "lasting", False))
             except (JournalError, OSError) as exc:
                 self._close_reader()
-                self._set_link("unreadable", str(exc))
+                self._voice.set_link("unreadable", str(exc))
             if self._window.position > before:
                 pause = min(pause, 0.1)
             if await self._nothing_left():
                 return
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
+            await self._pause(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
             pause = min(self._settings.backoff, max(0.1, pause * 2))
+
+    async def _pause(self, seconds: float) -> None:
+        """Between attempts; who is to leave meanwhile makes one more at once."""
+        if self._left.is_set():
+            await asyncio.sleep(min(seconds, _LAST_PAUSE))
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._left.wait(), seconds)
 
     async def _learn_ids(self) -> None:
         """Nothing is shipped before the registry's ids are known (D-12).
@@ -172,9 +198,9 @@ class Shipper:
             try:
                 if self._file.try_lock():
                     return
-                self._set_link("waiting", "another shipper holds the journal")
+                self._voice.set_link("waiting", "another shipper holds the journal")
             except OSError as exc:
-                self._set_link("unreadable", f"{self._settings.journal}: {exc.strerror}")
+                self._voice.set_link("unreadable", f"{self._settings.journal}: {exc.strerror}")
             await asyncio.sleep(0.1)
 
     # The journal --------------------------------------------------------------------------------------------------
@@ -198,13 +224,14 @@ class Shipper:
             self._journal_id = journal_id
             return
         self._cluster_id = saved.cluster_id
+        self._topic_id = saved.topic_id
         self._offsets = dict(saved.offsets)
         self._saved = saved
         if not self._resume(saved):
             # What the segment still has was shipped before, so nothing is missed and little is doubled.
             first = max((number for number, _ in segments(folder) if number <= saved.sequence), default=1)
             self._begin(first - 1, 0)
-            self._report("rewound", reason=f"the journal no longer has the event {saved.sequence} that was shipped")
+            self._voice.say("rewound", reason=f"the journal no longer has the event {saved.sequence} that was shipped")
         self._journal_id = journal_id
 
     def _resume(self, saved: Position) -> bool:
@@ -239,7 +266,7 @@ class Shipper:
         self._limits = {}
         self._begin(0, 0)
         self._save()
-        self._report("rewound", reason=reason)
+        self._voice.say("rewound", reason=reason)
 
     def _read(self) -> list[Entry]:
         assert self._reader is not None
@@ -267,7 +294,7 @@ class Shipper:
         self._window.acknowledge(entry)
         if self._refused is not None and self._refused[0] == entry.sequence:
             self._refused = None
-            self._report("connected", reason=f"the event {entry.sequence} is declared as lost")
+            self._voice.say("connected", reason=f"the event {entry.sequence} is declared as lost")
 
     async def _nothing_left(self) -> bool:
         """Whether it may leave without Kafka."""
@@ -280,14 +307,60 @@ class Shipper:
             return not self._window.behind
         return False
 
+    # The topic ---------------------------------------------------------------------------------------------------
+
+    def _judge(self, state: TopicState) -> None:
+        """Whether the topic keeps what it gets.
+
+        :raises _Held: it doesn't.
+        """
+        self._voice.topic_faults = tuple(fault.message for fault in state.faults)
+        loses = [fault.message for fault in state.faults if fault.loses]
+        if loses:
+            raise _Held("; ".join(loses))
+
+    def _hold(self, reason: str) -> None:
+        """Whatever was acknowledged may be gone, so all of it is shipped again when that is of use."""
+        if self._window.position:
+            self._begin(0, 0)
+            self._save()
+        self._voice.set_link("held", reason, lasting=True)
+
+    async def _watch(self, shipped_to: TopicState) -> None:
+        """Look at the topic from time to time: somebody may set it otherwise, or make it anew.
+
+        :raises LaneBroken: it is another, or none.
+        :raises _Held: it doesn't keep what it gets any more.
+        """
+        topic = self._settings.kafka.topic
+        while True:
+            await asyncio.sleep(self._settings.look)
+            try:
+                state = await look_at_topic(self._settings.kafka)
+            except KafkaUnavailable:
+                continue  # the lanes notice, if it matters
+            if state is None:
+                raise LaneBroken(f"the topic {topic} is gone")
+            if state.topic_id != shipped_to.topic_id:
+                raise TopicShrank(f"the topic {topic} was made anew")
+            before = self._voice.topic_faults
+            self._judge(state)
+            if self._voice.topic_faults != before:
+                self._voice.say(self._voice.link)
+
     # A producer's life ---------------------------------------------------------------------------------------------
 
     def _compare(self, state: TopicState) -> None:
         """Notice a topic that lost what it had acknowledged: nothing else would."""
-        if self._cluster_id and state.cluster_id and self._cluster_id != state.cluster_id:
-            self._cluster_id = state.cluster_id
-            self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
+        before = self._cluster_id, self._topic_id
         self._cluster_id = state.cluster_id or self._cluster_id
+        self._topic_id = state.topic_id or self._topic_id
+        if before[0] not in {"", self._cluster_id}:
+            self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
+            return
+        if before[1] not in {"", self._topic_id}:
+            self._rewind(f"the topic {self._settings.kafka.topic} was made anew")
+            return
         for partition, offset in self._offsets.items():
             end = state.ends.get(partition, 0)
             if end <= offset:
@@ -317,7 +390,8 @@ class Shipper:
             try:
                 await asyncio.wait_for(producer.start(), self._settings.give_up)
             except (KafkaError, OSError, TimeoutError) as exc:
-                raise KafkaUnavailable(reason_of(exc)) from exc
+                text = self._complaints.text or reason_of(exc)
+                raise KafkaUnavailable(text, lasting=self._complaints.lasting or is_lasting(exc)) from exc
             for partition in state.partitions:
                 lanes[partition] = Lane(
                     producer,
@@ -330,11 +404,12 @@ class Shipper:
                     delivered=self._delivered,
                     outgoing=self._outgoing,
                 )
-            self._warnings.text = ""
-            self._set_link("connected", "")
+            self._complaints.forget()
+            self._voice.set_link("connected", "")
             runs = [asyncio.create_task(lane.run()) for lane in lanes.values()]
             feed = asyncio.create_task(self._feed(state.partitions, lanes))
-            tasks = [*runs, feed, asyncio.create_task(self._tick(lanes))]
+            watch = asyncio.create_task(self._watch(state))
+            tasks = [*runs, feed, asyncio.create_task(self._tick(lanes)), watch]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # A refusal in one partition must not double what the others have under way.
             for lane in lanes.values():
@@ -388,23 +463,23 @@ class Shipper:
             self._limits[partition] = limit * 2
         if self._refused is not None and any(entry.sequence == self._refused[0] for entry in entries):
             self._refused = None
-            self._report("connected")
+            self._voice.say("connected")
 
     async def _tick(self, lanes: dict[int, Lane]) -> None:
         while True:
             await asyncio.sleep(_TICK)
             self._save()
             now = time.monotonic()
-            news = (self._window.position, self._window.behind) != self._reported
-            if news and now - self._reported_at >= _REPORT_INTERVAL:
-                self._report("shipped")
+            self._voice.numbers()
             waited = max((now - lane.sent_at for lane in lanes.values() if lane.sent_at), default=0.0)
             if waited > self._settings.give_up:
                 raise LaneBroken(f"no acknowledgement for {waited:.0f} s")
             if waited > self._settings.stall:
-                self._set_link("unreachable", self._warnings.text or f"no acknowledgement for {waited:.0f} s")
-            elif self._link == "unreachable" and waited < 1.0:
-                self._set_link("connected", "")
+                reason = self._complaints.text or f"no acknowledgement for {waited:.0f} s"
+                self._voice.set_link("unreachable", reason, lasting=self._complaints.lasting)
+            elif self._voice.link == "unreachable" and waited < 1.0:
+                self._complaints.forget()
+                self._voice.set_link("connected", "")
 
     def _refuse(self, refusal: RecordsRefused) -> None:
         """Look for the culprit by halves; alone, it waits, and its partition with it."""
@@ -421,15 +496,20 @@ class Shipper:
             self._pass_over(entry)
             return
         reason = f"{refusal.reason} ({len(entry.frame)} bytes, partition {refusal.partition})"
-        self._report("refused", sequence=entry.sequence, attempts=entry.refusals, reason=reason)
-
-    # What others see -----------------------------------------------------------------------------------------------
+        self._voice.say("refused", sequence=entry.sequence, attempts=entry.refusals, reason=reason)
 
     def _save(self) -> None:
         if not self._journal_id:
             return
         window = self._window
-        position = Position(self._journal_id, self._cluster_id, window.position, window.checksum, dict(self._offsets))
+        position = Position(
+            self._journal_id,
+            self._cluster_id,
+            window.position,
+            window.checksum,
+            dict(self._offsets),
+            self._topic_id,
+        )
         if position == self._saved:
             return
         try:
@@ -437,31 +517,11 @@ class Shipper:
         except OSError as exc:
             # Shipping goes on; a position that stays behind costs redeliveries only.
             if not self._save_failed:
-                self._report("unreadable", reason=f"{self._file.path}: {exc.strerror}")
+                self._voice.say("unreadable", reason=f"{self._file.path}: {exc.strerror}")
             self._save_failed = True
         else:
             self._saved = position
             self._save_failed = False
-
-    def _set_link(self, state: str, reason: str) -> None:
-        if state != self._link:
-            self._link = state
-            self._report(state, reason=reason)
-
-    def _report(self, state: str, *, reason: str = "", sequence: int | None = None, attempts: int = 0) -> None:
-        window = self._window
-        self._reported = (window.position, window.behind)
-        self._reported_at = time.monotonic()
-        self._report_to(
-            ShipperStatus(
-                state=state,
-                position=window.position,
-                behind=window.behind,
-                sequence=sequence,
-                attempts=attempts,
-                reason=reason,
-            )
-        )
 
 
 @lru_cache(maxsize=10_000)

@@ -33,12 +33,15 @@ class Position:
     again."""
     offsets: dict[int, int] = field(default_factory=dict)
     """Last acknowledged offset by partition: a topic that ends before it has lost records."""
+    topic_id: str = ""
+    """One that is made anew has another; ``""``: the broker gives none."""
 
     def to_json(self) -> str:
         """The file's text."""
         values = {
             "journalId": self.journal_id,
             "clusterId": self.cluster_id,
+            "topicId": self.topic_id,
             "sequence": self.sequence,
             "checksum": self.checksum,
             "offsets": {str(partition): offset for partition, offset in self.offsets.items()},
@@ -56,6 +59,7 @@ class Position:
             return cls(
                 journal_id=str(raw["journalId"]),
                 cluster_id=str(raw["clusterId"]),
+                topic_id=str(raw.get("topicId", "")),
                 sequence=int(raw["sequence"]),
                 checksum=int(raw["checksum"]),
                 offsets={int(partition): int(offset) for partition, offset in raw["offsets"].items()},

@@ -103,6 +103,8 @@ class VerifyResult:
     logs: tuple[LogReport, ...]
     faults: tuple[VerifyFault, ...]
     fault_count: int
+    warnings: tuple[str, ...] = ()
+    """What may do harm to the log, and hasn't."""
 
     @property
     def clean(self) -> bool:
@@ -124,6 +126,7 @@ class VerifyResult:
                 }
                 for fault in self.faults
             ],
+            "warnings": list(self.warnings),
             "logs": [
                 {
                     "hubId": log.hub_id,
@@ -165,6 +168,7 @@ class VerifyResult:
                 sessions, connections = len(log.open_sessions), len(log.open_connections)
                 lines.append(f"  open at the end: {sessions} sessions, {connections} connections")
             lines += [f"    connection {name}" for name in log.open_connections[:20]]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault.message}" for fault in self.faults]
         if self.fault_count > len(self.faults):
             lines.append(f"and {self.fault_count - len(self.faults)} more faults")
@@ -208,6 +212,7 @@ class Verifier:
         self._conversations: OrderedDict[tuple[str | None, str], _Leg] = OrderedDict()
         self._faults: list[VerifyFault] = []
         self._fault_count = 0
+        self._warnings: list[str] = []
 
     def add(self, frame: bytes, recorded: Recorded) -> None:
         """Take the next event with its Confluent frame."""
@@ -243,10 +248,14 @@ class Verifier:
             hub_id, journal_id = (None, None) if log is None else (log.hub_id, log.journal_id)
             self._faults.append(VerifyFault(kind, message, hub_id, journal_id, sequence))
 
+    def warn(self, message: str) -> None:
+        """Note what is no fault, and may become one."""
+        self._warnings.append(message)
+
     def finish(self) -> VerifyResult:
         """The verdict on all that was added."""
         reports = [self._report(log) for _, log in sorted(self._logs.items(), key=lambda item: item[0])]
-        return VerifyResult(tuple(reports), tuple(self._faults), self._fault_count)
+        return VerifyResult(tuple(reports), tuple(self._faults), self._fault_count, tuple(self._warnings))
 
     def _is_new(self, log: _Log, frame: bytes, recorded: Recorded) -> bool:
         # The schema's id is a registry's affair: the datum behind it is what was said.
@@ -377,6 +386,9 @@ async def verify(
     async for frame, recorded in watch(merge(sources, repeated=True, on_damage=damaged)):
         verifier.add(frame, recorded)
     for source in sources:
+        for fault in getattr(source, "topic_faults", ()):
+            text = f"{source.name}: {fault.message}"
+            verifier.fault("topic", text) if fault.loses else verifier.warn(text)
         for place in getattr(source, "unreadable", ()):
             verifier.fault("unreadable", f"{source.name}: what is at {place[:-1]} is not an event: {place[-1]}")
     return verifier.finish()

@@ -35,7 +35,7 @@ async def test_nobody_there() -> None:
     with pytest.raises(SourceError) as caught:
         async with KafkaSource(url):
             pass
-    assert str(caught.value) == f"{url}: cannot connect to {url.split('/')[2]}"
+    assert str(caught.value) == f"{url}: cannot connect to {url.split('/')[2]}: connection refused"
 
 
 async def test_no_topic(kafka: KafkaBroker, topic: str) -> None:

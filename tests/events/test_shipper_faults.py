@@ -62,7 +62,7 @@ async def test_broker_down_at_start(killable_kafka: KafkaBroker, journal: Journa
         unreachable = await statuses.state("unreachable")
         await asyncio.to_thread(killable_kafka.start)
         await statuses.position(journal.appended)
-    assert unreachable.reason == f"cannot connect to {settings.kafka.bootstrap_servers}"
+    assert unreachable.reason == f"cannot connect to {settings.kafka.bootstrap_servers}: connection refused"
     assert statuses.states() == ["unreachable", "connected", "left"]
     assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
 

@@ -60,7 +60,7 @@ async def test_a_whole_log_is_clean() -> None:
 
 async def test_an_empty_log_is_clean() -> None:
     """Nothing has happened yet."""
-    assert (await judge([])).to_json() == {"clean": True, "faultCount": 0, "faults": [], "logs": []}
+    assert (await judge([])).to_json() == {"clean": True, "faultCount": 0, "faults": [], "warnings": [], "logs": []}
 
 
 async def test_redelivery_is_counted_and_clean() -> None:

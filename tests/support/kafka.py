@@ -191,6 +191,8 @@ class JarBroker(KafkaBroker):
             "log.dirs": str(self._data),
         }
         self._values = values
+        self.users: tuple[str, ...] = ()
+        """Of SCRAM, for the first start."""
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(settings or {})
 
@@ -221,7 +223,8 @@ class JarBroker(KafkaBroker):
     def _format(self) -> None:
         if not self._data.exists():
             self._data.mkdir()
-            self._runtime.format(self._properties, base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22])
+            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+            self._runtime.format(self._properties, cluster_id, self.users)
 
     def check_alive(self) -> None:
         if self._process is not None and self._process.poll() is not None:

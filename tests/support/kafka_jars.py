@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,11 +133,18 @@ class JarRuntime:
         jars = ":".join(sorted(str(jar) for jar in self._jars.glob("*.jar")))
         return ["java", *_JVM, *options, "-cp", jars]
 
-    def format(self, properties: Path, cluster_id: str) -> None:
-        """Make the data folder that ``properties`` names ready for a first start."""
+    def format(self, properties: Path, cluster_id: str, users: Sequence[str] = ()) -> None:
+        """Make the data folder that ``properties`` names ready for a first start.
+
+        :param users: who may come in by SCRAM, as the tool writes it.
+        """
         command = [*self._java(*self._shared()), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"]
         done = subprocess.run(
-            [*command, "-c", str(properties)], capture_output=True, text=True, timeout=60, check=False
+            [*command, "-c", str(properties), *(f"--add-scram={user}" for user in users)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"the data folder could not be formatted: {done.stdout}{done.stderr}")

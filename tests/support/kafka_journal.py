@@ -11,6 +11,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from spnhub.events.journal import Journal
 from spnhub.events.kafka import KafkaSource
@@ -29,7 +30,9 @@ from tests.support.kafka import KafkaBroker
 __all__ = [
     "RawRecord",
     "Statuses",
+    "alter_topic",
     "create_topic",
+    "delete_topic",
     "events",
     "open_journal",
     "read_raw",
@@ -161,6 +164,29 @@ async def create_topic(settings: KafkaSettings, **configs: str) -> None:
         await admin.close()
 
 
+async def delete_topic(settings: KafkaSettings) -> None:
+    """And see it gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([settings.topic])
+        while settings.topic in await admin.list_topics():
+            await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def alter_topic(settings: KafkaSettings, **configs: str) -> None:
+    """Set these, and nothing else."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        named = {name.replace("_", "."): value for name, value in configs.items()}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic, configs=named)])
+    finally:
+        await admin.close()
+
+
 class Statuses:
     """Collects a shipper's statuses, and waits for one."""
 
@@ -222,4 +248,5 @@ def settings_for(kafka: KafkaBroker, topic: str, folder: Path) -> ShipperSetting
         kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap, topic=topic),
         backoff=0.5,
         stall=0.5,
+        look=0.5,
     )

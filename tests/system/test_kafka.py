@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 
+import httpx
 import pytest
 
+from spnhub.events.kafka_settings import KafkaSettings
+from tests.analytics.test_serve_kafka import Site
+from tests.support.command import run
 from tests.support.kafka import KafkaBroker
+from tests.support.kafka_journal import alter_topic, create_topic
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.support.world import Consumer, World
 from tests.system.sizes import KIB, report, sizes
 
 pytestmark = pytest.mark.kafka
 
+COMPACTS = "cleanup.policy is compact: Kafka keeps only the last event of each key; it has to be delete"
 _PAUSE = 5.0
 """Seconds that a round trip may take at most, whatever the broker does; without load it takes milliseconds."""
 
@@ -138,3 +145,43 @@ async def test_hub_killed_while_it_ships(world: World, kafka: KafkaBroker, topic
     assert await world.events(source) == await world.events()
     (end,) = [line for line in lines if line["eventType"] == "endSpnConnection"]
     assert end["disconnectReason"] == "error"
+
+
+async def test_hub_and_spnlog_tell_of_a_topic_that_compacts(world: World, kafka: KafkaBroker, topic: str) -> None:
+    """Log, metrics and /state of the hub; verify and serve."""
+    wanted = KafkaSettings(bootstrap_servers=kafka.bootstrap, topic=topic)
+    await create_topic(wanted, cleanup_policy="compact")
+    server = world.serve()
+    hub, _, _ = await world.start(server.address, "--kafka", kafka.bootstrap, "--topic", topic, "--ops", "127.0.0.1:0")
+    held = await hub.line("shipper.held", level="error")
+    assert held["reason"] == COMPACTS
+    unfit = await hub.line("shipper.topic_unfit", level="warning")
+    assert unfit["fault"] == COMPACTS
+    url = (await hub.line("ops.ready"))["url"]
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        metrics = (await client.get("/metrics")).text
+        state = (await client.get("/state")).json()
+    assert "\nspnhub_shipper_topic_faults 2.0\n" in metrics
+    assert "\nspnhub_shipper_up 0.0\n" in metrics
+    assert (state["shipper"]["state"], state["shipper"]["topicFaults"][0]) == ("held", COMPACTS)
+
+    source = f"kafka://{kafka.bootstrap}/{topic}"
+    status, out, _ = await run("spnlog", "verify", "--json", source)
+    report = json.loads(out)
+    assert (status, report["clean"]) == (1, False)
+    assert [fault["kind"] for fault in report["faults"]] == ["topic"]
+    assert report["faults"][0]["message"] == f"{source}: {COMPACTS}"
+    assert "message.timestamp.type is CreateTime" in report["warnings"][0]
+    _, _, errors = await run("spnlog", "replay", source)
+    assert errors == f"spnlog: {source}: {COMPACTS}\n"
+    site = Site(kafka, topic)
+    try:
+        member = await site.join()
+        assert (await member.line("serve.topic_unfit", level="error"))["fault"] == COMPACTS
+    finally:
+        await site.close()
+
+    await alter_topic(wanted, cleanup_policy="delete", message_timestamp_type="LogAppendTime")
+    await hub.line("shipper.topic_fit")
+    await world.end(hub_errors=("shipper.held",))
+    assert (await run("spnlog", "verify", source))[0] == 0

@@ -34,6 +34,10 @@ __all__ = ["Follower", "follower", "serve"]
 _log = structlog.get_logger("spnhub.serve")
 
 
+def _report(level: str, event: str, **facts: object) -> None:
+    getattr(_log, level)(event, **facts)
+
+
 class Follower(Protocol):
     """Folds what comes, for ever."""
 
@@ -55,7 +59,7 @@ class _Group:
     """Of a topic."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
-        self._group = KafkaGroup(settings, group, partial(Metrics, since_start=True), _log.info)
+        self._group = KafkaGroup(settings, group, partial(Metrics, since_start=True), _report)
 
     @property
     def ready(self) -> bool:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -50,7 +51,17 @@ async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
     except (SourceError, JournalError) as exc:
         raise ConfigurationError(str(exc)) from exc
     stack.callback(_tell_unreadable, sources)
+    for source in sources:
+        if hasattr(source, "on_news"):
+            source.on_news = partial(_tell, source.name)
+        for fault in getattr(source, "topic_faults", ()):
+            if fault.loses:
+                _tell(source.name, fault.message)
     return sources
+
+
+def _tell(name: str, news: str) -> None:
+    print(one_line(f"spnlog: {name}: {news}"), file=sys.stderr)  # noqa: T201
 
 
 def _tell_unreadable(sources: Sequence[Source]) -> None:
@@ -59,8 +70,7 @@ def _tell_unreadable(sources: Sequence[Source]) -> None:
             unreadable: Sequence[tuple[int, int, str]] = getattr(source, "unreadable", ())
             partition, offset, reason = unreadable[0]
             first = f"the first is at partition {partition}, offset {offset}: {reason}"
-            text = f"spnlog: {source.name}: {count} records passed over, no events known here; {first}"
-            print(one_line(text), file=sys.stderr)  # noqa: T201
+            _tell(source.name, f"{count} records passed over, no events known here; {first}")
 
 
 @asynccontextmanager

@@ -88,6 +88,10 @@ class HubProcess:
         """Log lines that were dropped, as far as the actors know."""
         self._declared = 0
         """The last event that was declared as one that Kafka doesn't take."""
+        self._shipper_died = ""
+        """Why, if that was the last that was heard of it."""
+        self._topic_faults: tuple[str, ...] = ()
+        """What was wrong with the topic when last heard of."""
         self._journal: Journal | None = None
         self._endpoint: UdpEndpoint | None = None
         self._server: HubServer | None = None
@@ -297,12 +301,29 @@ class HubProcess:
         self._endpoint.flush()
 
     def _on_shipper(self, status: ShipperStatus) -> None:
-        bad = status.state in ("unreachable", "refused", "rewound", "unreadable", "died")
+        bad = status.state in ("unreachable", "refused", "rewound", "unreadable", "held", "died")
         log = _log.warning if bad else _log.debug if status.state == "shipped" else _log.info
+        if bad and status.lasting:
+            log = _log.error
+        died = status.reason if status.state == "died" else ""
+        if died and died == self._shipper_died:
+            log = _log.debug  # it is started again and again
+        self._shipper_died = died
         reason = {"reason": status.reason} if status.reason else {}
         log(f"shipper.{status.state}", position=status.position, behind=status.behind, **reason)
+        if status.state != "died":
+            self._tell_topic_faults(status.topic_faults)
         if status.attempts >= _ATTEMPTS and status.sequence is not None and status.sequence != self._declared:
             self._declare_refused(status.sequence, status.reason)
+
+    def _tell_topic_faults(self, faults: tuple[str, ...]) -> None:
+        """Each once, while it is there."""
+        for fault in faults:
+            if fault not in self._topic_faults:
+                _log.warning("shipper.topic_unfit", fault=fault)
+        if self._topic_faults and not faults:
+            _log.info("shipper.topic_fit")
+        self._topic_faults = faults
 
     def _declare_refused(self, sequence: int, reason: str) -> None:
         """Kafka won't have an event: the log says that the topic lacks it, and the shipper passes it over then."""

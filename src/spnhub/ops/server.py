@@ -86,6 +86,8 @@ class Ops:
         if progress.shipper is not None:
             lag = max(0, progress.written - progress.shipper.position)
             facts["spnhub_shipper_lag_events"] = ("Events that are in the journal and not yet in Kafka.", lag)
+            faults = len(progress.shipper.topic_faults)
+            facts["spnhub_shipper_topic_faults"] = ("Settings of the topic that lose or refuse events.", float(faults))
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
         return Response(

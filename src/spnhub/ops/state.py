@@ -72,7 +72,12 @@ async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIter
         "run": None if run is None else plain(run),
         "shipper": None
         if shipper is None
-        else {"state": shipper.state, "position": shipper.position, "behind": shipper.behind},
+        else {
+            "state": shipper.state,
+            "position": shipper.position,
+            "behind": shipper.behind,
+            "topicFaults": list(shipper.topic_faults),
+        },
     }
     yield json.dumps(head)[:-1].encode()
     for name, objects in _lists(snapshot, certificates):
