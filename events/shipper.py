@@ -23,6 +23,12 @@ from spnhub.events.shipper_loop import Shipper
 
 __all__ = ["main"]
 
+_DEAF_TO = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
+)
+"""Meant for the hub, and sent to all of its processes by their name, their control group or their terminal."""
+
 
 def _print(status: ShipperStatus) -> None:
     with suppress(BrokenPipeError):  # the hub is gone; the rest is shipped all the same
@@ -48,8 +54,8 @@ async def _main(settings: ShipperSettings) -> None:
 
 def main() -> int:
     """The process. Exit status 0 after it left in order, 2 for unusable settings, 1 for a failure."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _DEAF_TO:
+        signal.signal(number, signal.SIG_IGN)
     try:
         settings = ShipperSettings.from_json(sys.stdin.buffer.readline().decode())
         client_arguments(settings.kafka)

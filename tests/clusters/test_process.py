@@ -236,3 +236,27 @@ async def test_dies_with_the_hub(victim: str) -> None:
         for child in children:
             child.kill()
     await hub.communicate()
+
+
+async def test_signals_to_the_hub_by_name_are_not_the_services(manager: ProcessManager, tmp_path: Path) -> None:
+    """Its supervisor lets SIGHUP and the like pass; and the service itself begins with the system's dispositions."""
+    out = tmp_path / "out"
+    ours = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTTOU, signal.SIGTTIN)}
+    try:
+        code = "import sys; open(sys.argv[1], 'w').write(open('/proc/self/status').read()); sys.stdin.read()"
+        await manager.start(task("sh", "-c", '"$@"; exec sleep 60', "sh", *python(code, str(out))))
+    finally:
+        for number, before in ours.items():
+            signal.signal(number, before)
+    found = dict(line.split(":\t", 1) for line in await lines(out, 40))
+    # Python ignores these two itself.
+    assert int(found["SigIgn"], 16) & ~(1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1) == 0
+    assert int(found["SigBlk"], 16) == 0
+    pid = manager.pid(URN)
+    assert pid is not None
+    supervisor = psutil.Process(pid).parent()
+    assert supervisor is not None
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        supervisor.send_signal(number)
+    supervisor.send_signal(signal.SIGTERM)  # told apart from those before: this one ends it in order
+    await until_gone(pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.events import samples
 from tests.events.samples import NOON, day, write_journal
 
 pytestmark = pytest.mark.system
-PROGRAM = (sys.executable, "-c", "from spnhub.cli.log import main; main()")
+PROGRAM = (sys.executable, "-c", "import sys; from spnhub.cli.log import main; sys.exit(main())")
 
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:
@@ -126,7 +127,7 @@ async def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     """``spnlog replay | head -1`` is silent."""
     write_journal(tmp_path, day() * 40)
     process = await asyncio.create_subprocess_shell(
-        f'"{sys.executable}" -c "from spnhub.cli.log import main; main()" replay --all {tmp_path} | head -1',
+        f"{shlex.join(PROGRAM)} replay --all {tmp_path} | head -1",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -22,7 +22,7 @@ def forbid(event, _):
 
 sys.addaudithook(forbid)
 from spnhub.cli.log import main
-main()
+sys.exit(main())
 """
 
 KINDS = {

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from spnhub import logging
+from spnhub import logging, signals
 from spnhub.cli.agent_options import (
     Certificate,
     CertificateInterval,
@@ -224,33 +224,27 @@ def _start(settings: AgentSettings) -> int:
 
 
 class _Stop:
-    """What the signals ask for: SIGTERM an orderly stop, SIGINT or a second signal one at once, SIGHUP a reload."""
+    """What the signals ask for: an orderly stop (SIGTERM, SIGQUIT), one at once (SIGINT, or a second one), a reload."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
         self.reload = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
-        loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        loop.add_signal_handler(signal.SIGINT, self._on_int)
 
-    def _on_term(self) -> None:
-        if self.asked.is_set():
+    def on_signal(self, number: signal.Signals) -> None:
+        """One of the three."""
+        if number is signal.SIGINT or self.asked.is_set():
             self.at_once.set()
         self.asked.set()
-
-    def _on_int(self) -> None:
-        self.asked.set()
-        self.at_once.set()
 
 
 async def _run(settings: AgentSettings) -> int:
     asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
     stop = _Stop()
-    if settings.role is Role.CONSUMER:
-        return await _run_consumer(settings, stop)
-    return await _run_provider(settings, stop)
+    with signals.taken(stop.on_signal, stop.reload.set):
+        if settings.role is Role.CONSUMER:
+            return await _run_consumer(settings, stop)
+        return await _run_provider(settings, stop)
 
 
 async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:

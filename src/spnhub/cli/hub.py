@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import spnhub
-from spnhub import logging
+from spnhub import logging, signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.settings import (
     DATAGRAM_SIZES,
@@ -306,12 +306,15 @@ def run(
     """Run an SPN Hub: join the consumers and providers that the inventory allows.
 
     SIGTERM stops it so that connections go on at another hub, SIGINT ends them in order (a second one ends the hub at
-    once), SIGUSR1 reads the inventory again. Log lines go to standard output; hub.ready says that packets are taken.
+    once), SIGHUP and SIGUSR1 read the inventory again. Log lines go to standard output; hub.ready says that packets are
+    taken.
     """
     if version:
         typer.echo(spnhub.__version__)
         raise typer.Exit
     if context.invoked_subcommand is not None:
+        if context.invoked_subcommand != "inventory":
+            signals.release()
         _refuse_misplaced(context)
         return 0
     own_id = default_hub_id() if hub_id is None else hub_id

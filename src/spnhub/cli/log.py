@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from spnhub import signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.drive import drive
 from spnhub.cli.log_explain import explain
@@ -49,8 +50,10 @@ Line = dict[str, Any]
 
 
 @app.callback()
-def _callback() -> None:
+def _callback(context: typer.Context) -> None:
     """Read the events of SPN hubs."""
+    if context.invoked_subcommand != "serve":
+        signals.release()
 
 
 @app.command()
@@ -151,6 +154,6 @@ def _terminal_printer() -> Callable[[Line], None]:
     return show
 
 
-def main() -> None:
-    """The command ``spnlog``."""
-    sys.exit(run_command_line(app, "spnlog", variables=KafkaSettings.security_variables()))
+def main() -> int:
+    """Entry point of ``spnlog``; returns the exit status."""
+    return run_command_line(app, "spnlog", variables=KafkaSettings.security_variables())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ def serve(
     as_json: Json = False,
 ) -> int:
     """Follow the log and serve its numbers to Prometheus, until interrupted."""
-    from spnhub import logging  # noqa: PLC0415 - these take a while to load
+    from spnhub import logging, signals  # noqa: PLC0415 - these take a while to load
     from spnhub.analytics import serve as analytics  # noqa: PLC0415
 
     host, port = split_address(listen, "--listen")
@@ -36,8 +35,7 @@ def serve(
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await analytics.serve(follows, host, port, stop)
+        with signals.taken(lambda _: stop.set()):
+            await analytics.serve(follows, host, port, stop)
 
     return run(main)

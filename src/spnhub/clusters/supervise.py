@@ -23,6 +23,10 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_MEANT_FOR_THE_HUB = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Sent to all of its processes by their name or their control group."""
+_IGNORED_BY_THE_HUB = (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP)
+"""Inherited from it, unlike handlers; a service has a session of its own, and may want what they do there."""
 
 
 def main(status_fd: int, grace: float, command: list[str]) -> int:
@@ -37,9 +41,12 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
         nonlocal stopping
         stopping = True
 
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    # Handlers, which the service doesn't inherit.
+    for number in (signal.SIGCHLD, *_MEANT_FOR_THE_HUB):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, stop)
     prctl = _prctl()
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -78,7 +85,7 @@ class Service:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             # Safe here as this process has no threads.
-            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+            preexec_fn=lambda: _prepare(prctl),  # noqa: PLW1509
         )
         self.pid = self._process.pid
         self.status = 128 + signal.SIGKILL
@@ -124,6 +131,13 @@ class Service:
                     code = os.waitstatus_to_exitcode(ended[1])
                     self._process.returncode = code
                     self.status = 128 - code if code < 0 else code
+
+
+def _prepare(prctl: _prctl) -> None:
+    """In the service's process, before its program."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in _IGNORED_BY_THE_HUB:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _drain(wake: int) -> None:

@@ -9,6 +9,7 @@ import sys
 
 import structlog
 
+from spnhub import signals
 from spnhub.events.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.settings import ConfigurationError, HubSettings
@@ -28,20 +29,19 @@ def run(settings: HubSettings) -> int:
 
 
 async def _main(settings: HubSettings) -> int:
-    loop = asyncio.get_running_loop()
     faults = Faults()
-    loop.set_exception_handler(faults.on_loop_error)
+    asyncio.get_running_loop().set_exception_handler(faults.on_loop_error)
     hub = HubProcess(settings, faults)
     asked = asyncio.Event()
     at_once = asyncio.Event()
     planned = False
 
-    def on_signal(number: signal.Signals) -> None:
-        """SIGTERM lets connections go on elsewhere (R-4.8); SIGINT ends them (R-4.10), a second one at once."""
+    def stop(number: signal.Signals) -> None:
+        """SIGTERM and SIGQUIT: connections go on elsewhere (R-4.8); SIGINT ends them (R-4.10), a second one at once."""
         nonlocal planned
         if planned and number is signal.SIGINT:
             at_once.set()
-        if planned or (asked.is_set() and number is signal.SIGTERM):
+        if planned or (asked.is_set() and number is not signal.SIGINT):
             return
         _log.info("hub.stopping", hubId=settings.hub_id, signal=number.name)
         planned = number is signal.SIGINT
@@ -49,33 +49,31 @@ async def _main(settings: HubSettings) -> int:
             hub.stop()
         asked.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    loop.add_signal_handler(signal.SIGUSR1, hub.reload)
-    try:
-        starting = asyncio.ensure_future(hub.start())
-        asking = asyncio.ensure_future(asked.wait())
-        await asyncio.wait({starting, asking}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
+    with signals.taken(stop, hub.reload):
+        try:
+            starting = asyncio.ensure_future(hub.start())
+            asking = asyncio.ensure_future(asked.wait())
+            await asyncio.wait({starting, asking}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+                return 0
+            starting.result()
+            await asking
+            hub.stop(resumable=not planned)
+            waits = {asyncio.ensure_future(hub.stopped.wait()), asyncio.ensure_future(at_once.wait())}
+            _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in rest:
+                wait.cancel()
+            if not hub.stopped.is_set():
+                _log.warning("hub.stopped-at-once", hubId=settings.hub_id)
+                return 1
             return 0
-        starting.result()
-        await asking
-        hub.stop(resumable=not planned)
-        waits = {asyncio.ensure_future(hub.stopped.wait()), asyncio.ensure_future(at_once.wait())}
-        _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in rest:
-            wait.cancel()
-        if not hub.stopped.is_set():
-            _log.warning("hub.stopped-at-once", hubId=settings.hub_id)
-            return 1
-        return 0
-    except (ConfigurationError, JournalError) as exc:
-        print(f"spnhub: {exc}", file=sys.stderr)  # noqa: T201 - the one line of exit status 2 (spec: interface)
-        return 2
-    finally:
-        await hub.close()
-        if hub.addresses:
-            _log.info("hub.stopped", hubId=settings.hub_id)
+        except (ConfigurationError, JournalError) as exc:
+            print(f"spnhub: {exc}", file=sys.stderr)  # noqa: T201 - the one line of exit status 2 (spec: interface)
+            return 2
+        finally:
+            await hub.close()
+            if hub.addresses:
+                _log.info("hub.stopped", hubId=settings.hub_id)

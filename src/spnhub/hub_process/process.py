@@ -234,7 +234,7 @@ class HubProcess:
         )
 
     def reload(self) -> None:
-        """Read the inventory again and apply what is different (SIGUSR1); after the start, if that is under way."""
+        """Read the inventory again and apply what is different; after the start, if that is under way."""
         if self._stopping:
             return
         if self._reloader is None or not self._ready:

@@ -1,4 +1,4 @@
-"""SIGUSR1: the inventory is read again, judged as a whole, and made true in one step, or not at all (R-6.2, D-31).
+"""A reload: the inventory is read again, judged as a whole, and made true in one step, or not at all (R-6.2, D-31).
 
 What takes long (fetching, parsing, binding, searching calendars) is done beside the live hub. Then policy, networks and
 the actors' definitions change within one turn; differences and cuts follow in the actors' slices. Counterparts:

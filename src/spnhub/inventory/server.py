@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -26,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from spnhub import signals
 from spnhub.inventory.build import build, faults_of
 from spnhub.inventory.model import Hub, Realm, Service
 from spnhub.inventory.source import InventoryError, load_document, name_of, of_document
@@ -273,15 +273,14 @@ async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1",
 
 
 async def serve_until_signalled(path: Path, token: str | None, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM; logs ``inventory.ready`` with the URL.
+    """Serve until SIGINT, SIGTERM or SIGQUIT; logs ``inventory.ready`` with the URL.
 
     :raises ConfigurationError: the file or the address can't be used.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with serving(path, token, host, port) as url:
-        _log.info("inventory.ready", url=url, file=str(path))
-        await stop.wait()
+    # A changed file is read without a signal.
+    with signals.taken(lambda _: stop.set()):
+        async with serving(path, token, host, port) as url:
+            _log.info("inventory.ready", url=url, file=str(path))
+            await stop.wait()
     _log.info("inventory.stopped")

@@ -1,0 +1,85 @@
+"""Where the three commands begin: signals wait until the program can take them, and PID 1 does what init does.
+
+A container's first process gets every orphan of the container, and has to reap them; and signals do nothing to it by
+default. So there the program runs as its child, with nothing but its own children, whose exit statuses nobody takes
+from it; and the first process passes signals on, reaps, and ends as the program does.
+
+Nothing is imported here that takes time: a signal that comes before :func:`spnhub.signals.hold` ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from spnhub.signals import hold
+
+__all__ = ["agent", "hub", "log"]
+
+
+def hub() -> int:
+    """Entry point of ``spnhub``; returns the exit status."""
+    _begin()
+    from spnhub.cli.hub import main  # noqa: PLC0415
+
+    return main()
+
+
+def agent() -> int:
+    """Entry point of ``spnagent``; returns the exit status."""
+    _begin()
+    from spnhub.cli.agent import main  # noqa: PLC0415
+
+    return main()
+
+
+def log() -> int:
+    """Entry point of ``spnlog``; returns the exit status."""
+    _begin()
+    from spnhub.cli.log import main  # noqa: PLC0415
+
+    return main()
+
+
+def _begin() -> None:
+    hold()
+    if os.getpid() == 1:
+        _leave_init_behind()
+
+
+def _leave_init_behind() -> None:
+    """Go on in a child of this process, which is its init."""
+    # All of them: each is passed on, or tells of a child's end.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        child = os.fork()
+    except OSError:
+        # No room for a second process: then this one goes on, as init of nobody.
+        child = 0
+    if child:
+        os._exit(_be_init(child))
+    # A group of its own, in the terminal's foreground: Ctrl-C reaches it once, not by its parent, too. Nobody could
+    # continue it after a Ctrl-Z.
+    with suppress(OSError):
+        foreground = os.tcgetpgrp(0) == os.getpgrp()
+        os.setpgid(0, 0)
+        if foreground:
+            os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _be_init(child: int) -> int:
+    """Pass signals on to ``child`` and reap whatever ends, until it does; its exit status, as a shell has it."""
+    while True:
+        number = signal.sigwait(signal.valid_signals())
+        if number != signal.SIGCHLD:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+            continue
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == child:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    return 128 - code if code < 0 else code

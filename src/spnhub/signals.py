@@ -1,0 +1,104 @@
+"""What signals do to our processes: nothing ends one without a word that somebody may have sent for another purpose.
+
+Until a program has got as far as to know what it is, signals wait (:func:`hold`). A filter then has the system's own
+behaviour (:func:`release`); a service takes them all (:func:`taken`):
+
+- SIGTERM, SIGQUIT and SIGINT stop it, each in the way that the service says.
+- SIGHUP and SIGUSR1 make it read again what it was started with, if it reads anything.
+- Any other that would end it by default is named in a warning, and does nothing.
+- SIGTTOU and SIGTTIN don't stop it, whatever terminal it is in the background of. SIGPIPE is Python's affair.
+
+SIGHUP stays ignored where it was at the start (``nohup``), and SIGQUIT (a background job of a shell without job
+control). Counterparts: :mod:`spnhub.cli.start`, and the services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+__all__ = ["hold", "name_of", "release", "taken"]
+
+_STOP: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+_RELOAD: Final = (signal.SIGHUP, signal.SIGUSR1)
+_HELD: Final = frozenset({*_STOP, *_RELOAD, signal.SIGUSR2})
+_TERMINAL: Final = (signal.SIGTTOU, signal.SIGTTIN)
+_STAYS_IGNORED: Final = (signal.SIGHUP, signal.SIGQUIT)
+_LEFT: Final = frozenset(
+    {
+        # They can't be caught, don't end a process, or are Python's affair; faults of the process; what was limited.
+        *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGTSTP, signal.SIGCHLD, signal.SIGURG),
+        *(*_TERMINAL, signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGXCPU),
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP, signal.SIGABRT),
+    }
+)
+"""Those that a service does nothing about (but that its terminal doesn't stop it)."""
+
+
+def hold() -> None:
+    """Let those signals wait that may be sent to a service on purpose. Only at the very start: there is one thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+
+def release() -> None:
+    """Let them come, with what they do by default: this is a filter, as any."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+
+def name_of(number: int) -> str:
+    """``SIGUSR2``; a signal without a name by its distance from SIGRTMIN."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+@contextmanager
+def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object] | None = None) -> Iterator[None]:
+    """Take all signals in the running loop. Afterwards only SIGINT ends the process: it is ending anyway.
+
+    :param stop: called in the loop with SIGTERM, SIGQUIT or SIGINT.
+    :param reload: called in the loop for SIGHUP and SIGUSR1; None: there is nothing to be read again.
+    """
+    # Here, since it takes a while to load, and signals have to be held before that.
+    import structlog  # noqa: PLC0415
+
+    log = structlog.get_logger("spnhub.signals")
+
+    def ignore(number: int) -> None:
+        log.warning("signal.ignored", signal=name_of(number))
+
+    loop = asyncio.get_running_loop()
+    calls: dict[int, Callable[[], object]] = {}
+    for number in sorted(signal.valid_signals() - _LEFT):
+        if number in _STAYS_IGNORED and signal.getsignal(number) == signal.SIG_IGN:
+            continue
+        calls[number] = partial(ignore, number)
+        if number in _STOP:
+            calls[number] = partial(stop, signal.Signals(number))
+        elif number in _RELOAD and reload is not None:
+            calls[number] = reload
+    # Any signal wakes the loop then. What is to be done is not told by its bytes in a pipe: a storm fills that.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+    for caught, call in calls.items():
+        signal.signal(caught, partial(_call_soon, loop, call))
+        signal.siginterrupt(caught, False)
+    for unwanted in _TERMINAL:
+        signal.signal(unwanted, signal.SIG_IGN)
+    release()
+    try:
+        yield
+    finally:
+        for caught in calls:
+            signal.signal(caught, signal.SIG_IGN)
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object], _number: int, _frame: object) -> None:
+    loop.call_soon_threadsafe(call)
