@@ -128,6 +128,17 @@ async def test_output_is_logged(manager: ProcessManager, exits: Exits) -> None:
     assert said == ["one", "two", "x" * 4096]
 
 
+async def test_a_flood_of_output_is_bounded_and_counted(manager: ProcessManager, exits: Exits) -> None:
+    """Nobody is held up by a service that says more than anybody reads, and what is missing is said."""
+    with structlog.testing.capture_logs() as logs:
+        await manager.start(task("sh", "-c", "yes | head -n 300000"))
+        await exits.wait()
+    said = [entry for entry in logs if entry["event"] == "service.output"]
+    missing = sum(entry["lines"] for entry in logs if entry["event"] == "service.output_dropped")
+    assert len(said) + missing == 300_000
+    assert 1000 <= len(said) < 100_000
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

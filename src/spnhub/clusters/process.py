@@ -26,6 +26,13 @@ __all__ = ["ProcessManager"]
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
 _SUPERVISOR: Final = str(Path(__file__).with_name("supervise.py"))
 _LONGEST_LINE: Final = 4096
+_LINE_RATE: Final = 1000
+"""Lines of one service that are logged in a second."""
+_READ_RATE: Final = 16 << 20
+"""Bytes of its output that are read in a second."""
+_CHUNK: Final = 8192
+"""Bytes of it at a time: what is made of them holds up the loop."""
+_SECOND: Final = 1.0
 _LAST_WORDS: Final = 0.5
 """Seconds that output is still read after the end."""
 
@@ -176,22 +183,70 @@ async def _log_lines(urn: str, output: FileIO) -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), output)
-    rest = b""
+    lines = _Lines(urn)
     try:
-        while chunk := await reader.read(65_536):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _LONGEST_LINE:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                _log_line(urn, line)
+        while chunk := await reader.read(_CHUNK):
+            lines.take(chunk)
+            await asyncio.sleep(lines.pause)
     finally:
-        if rest:
-            _log_line(urn, rest)
+        lines.close()
         transport.close()
 
 
-def _log_line(urn: str, line: bytes) -> None:
-    _log.info("service.output", service=urn, line=line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
+class _Lines:
+    """What one service writes as lines of the log: so many in a second, and what there is more is counted.
+
+    A service that says more than anybody reads takes neither the loop's time nor the room of other lines; it is itself
+    held up only where it writes faster than a disk.
+    """
+
+    def __init__(self, urn: str) -> None:
+        self.pause = 0.0
+        """Seconds for which nothing more is to be read."""
+        self._urn = urn
+        self._rest = b""
+        self._begun = -_SECOND
+        self._read = 0
+        self._lines = 0
+        self._dropped = 0
+        self._loop = asyncio.get_running_loop()
+        self._declaring: asyncio.TimerHandle | None = None
+
+    def take(self, chunk: bytes) -> None:
+        """What was read."""
+        now = self._loop.time()
+        if now - self._begun >= _SECOND:
+            self._begun, self._read, self._lines = now, 0, 0
+        self._read += len(chunk)
+        self.pause = 0.0 if self._read < _READ_RATE else self._begun + _SECOND - now
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        room = max(0, _LINE_RATE - self._lines)
+        self._lines += len(lines)
+        for line in lines[:room]:
+            self._log(line)
+        if len(lines) > room:
+            self._dropped += len(lines) - room
+            if self._declaring is None:
+                self._declaring = self._loop.call_at(self._begun + _SECOND, self._declare)
+
+    def close(self) -> None:
+        """The last line may have no end."""
+        if self._rest:
+            self._log(self._rest)
+        if self._declaring is not None:
+            self._declaring.cancel()
+            self._declare()
+
+    def _log(self, line: bytes) -> None:
+        text = line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
+        _log.info("service.output", service=self._urn, line=text)
+
+    def _declare(self) -> None:
+        self._declaring = None
+        count, self._dropped = self._dropped, 0
+        _log.warning("service.output_dropped", service=self._urn, lines=count)
 
 
 async def _read_line(descriptor: int) -> str:
