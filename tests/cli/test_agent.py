@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from spnhub import signals
 from spnhub.cli import agent as command
 from tests.cli.processes import Program, Site, address_of
 from tests.support.tcp import Ending, TcpPeer, TcpServer, digest, pattern, smtp_mail, smtp_server
@@ -276,7 +278,7 @@ async def test_unusable_arguments(
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["spnagent", *arguments])
         # In the same process, which has everything imported; the signal handlers are those of another thread's loop.
-        monkeypatch.setattr(command, "_Stop", _NoSignals)
+        monkeypatch.setattr(signals, "taken", lambda *_: contextlib.nullcontext())
         status = await asyncio.to_thread(command.main)
         return status, capfd.readouterr().err
 
@@ -308,12 +310,6 @@ async def test_unusable_arguments(
             2,
             f"spnagent: --bind-address: {taken}: Address already in use\n",
         )
-
-
-class _NoSignals:
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.at_once = asyncio.Event()
 
 
 @pytest.mark.parametrize("role", ["provider", "consumer"])

@@ -207,11 +207,12 @@ async def test_what_does_not_fit_is_dropped_and_declared(world: MuteWorld, stack
     """A service of the hub's says more than anybody reads: counted, an event, and a line in its place."""
     reader, writer = unread_pipe(stack)
     world.output = writer
-    count = 40_000
+    often, count = 4, 1200
+    flood = f"for _ in $(seq {often}); do yes {'x' * 3000} | head -n {count}; sleep 1; done; exec sleep 1000"
     world.service()["availabilityManagement"] = {
         "clusterManagerUrn": "process:",
         "serviceId": "web",
-        "command": ["sh", "-c", f"yes {'x' * 100} | head -n {count}; exec sleep 1000"],
+        "command": ["sh", "-c", flood],
     }
     world.write_inventory()
     dropped = "spnhub_output_dropped_lines_total"
@@ -241,7 +242,7 @@ async def test_what_does_not_fit_is_dropped_and_declared(world: MuteWorld, stack
     assert sequences == sorted(sequences)
     limits = [event for event in await world.events() if event.get("limit") == "outputLines"]
     outputs = sum(line.get("event") == "service.output" for line in read)
-    assert 0 < outputs < count
+    assert 0 < outputs < often * count
     assert limits and sum(event["count"] for event in limits) <= sum(
         line["lines"] for line in read if line.get("event") == "output.dropped"
     )

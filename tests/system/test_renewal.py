@@ -32,10 +32,11 @@ def replace(file: Path, content: bytes) -> None:
     (file.parent / "next").replace(file)
 
 
-def catches_hangup(command: Command) -> bool:
-    """The interpreter itself has begun to run the agent."""
+def takes_hangup(command: Command) -> bool:
+    """The interpreter itself has begun to run the agent: a SIGHUP waits, or is caught."""
     status = Path(f"/proc/{command.pid}/status").read_text()
-    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << signal.SIGHUP - 1)
+    taken = [int(status.partition(name)[2].split()[0], 16) for name in ("SigBlk:", "SigCgt:")]
+    return bool((taken[0] | taken[1]) & 1 << signal.SIGHUP - 1)
 
 
 def warnings(command: Command) -> list[Line]:
@@ -175,7 +176,7 @@ async def test_hangup_reads_at_once(world: World) -> None:
     while not starting.done():
         await asyncio.sleep(0.03)
         for process in world.processes[1:]:
-            if catches_hangup(process):
+            if takes_hangup(process):
                 process.send_signal(signal.SIGHUP)
                 sent += 1
     provider = await starting
