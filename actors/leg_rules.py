@@ -279,9 +279,10 @@ def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: i
     side, ending = message.side, message.ending
     match leg.phase:
         case Phase.FINISHED:
-            # Both FINs came first (D-5); but a side that was lost before it confirmed may lack the last bytes.
+            # Both FINs came first (D-5); but a side that was lost or has left before it confirmed may lack the last
+            # bytes, and goes on in another leg.
             confirmed = side in leg.asked or side is leg.answered
-            lacking = ending.disconnect_reason is DisconnectReason.ERROR and not confirmed
+            lacking = not confirmed and (ending.suspended or ending.disconnect_reason is DisconnectReason.ERROR)
             return end(leg, ending if lacking else _FINISHED, state, wall, side=side)
         case Phase.ENDING if leg.verdict_due:
             return end(leg, ending, state, wall, side=side)

@@ -84,8 +84,10 @@ def decide(leg: Leg, message: LegMessage) -> Outcome:
         case Overtaken():
             return _give_up(leg, Code.STALE, f"the connection goes on in epoch {message.epoch}")
         case MustEnd():
-            code = Code.PEER_LOST if message.side is Side.CONSUMER else Code.NOT_HERE
-            return _give_up(leg, code, message.ending.reason)
+            if message.side is Side.PROVIDER:
+                return _give_up(leg, Code.NOT_HERE, message.ending.reason)
+            # A consumer that is still there has another session, and asks again in that.
+            return _give_up(leg, Code.PEER_LOST, message.ending.reason, told=Code.NOT_HERE)
         case ProviderSuspected():
             return _give_up(leg, Code.NOT_HERE, "the provider doesn't answer")
         case TimedOut() if message.wait is leg.wait:
@@ -141,17 +143,18 @@ def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     return joined, Decision((started, resumed), (join,))
 
 
-def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST) -> Outcome:
+def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, told: Code | None = None) -> Outcome:
     """It comes to nothing here; the endpoints go back to Paused and try elsewhere, or again.
 
     :param abort: with which the streams are reset that are there already.
+    :param told: what the consumer is told, if not ``code``.
     """
     asked = leg.resume
     assert asked is not None, "it began with a request"
     # Who only says that it can't go on says so again, until somebody has heard it.
     events: tuple[Event, ...] = () if asked.code else (refused(leg, _ending(code, reason)),)
     if leg.phase is Phase.INVITING:
-        return _over(leg, events, (_ack(leg, Side.CONSUMER, code, reason),))
+        return _over(leg, events, (_ack(leg, Side.CONSUMER, code if told is None else told, reason),))
     return _over(leg, events, (AbortConnection(leg.facts.key, abort),))
 
 

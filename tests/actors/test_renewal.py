@@ -16,21 +16,24 @@ from spnhub.actors.commands import (
     RefuseConnection,
     RefuseSession,
     SendAllConnectionsClosed,
+    SendCloseAck,
 )
-from spnhub.actors.inputs import Key, SessionClosed, SessionRenewing, StopHub, WeightSet
-from spnhub.events.model import SessionEnded
+from spnhub.actors.inputs import Key, SessionClosed, SessionInvalidated, SessionRenewing, StopHub, WeightSet
+from spnhub.events.model import ConnectionEnded, SessionEnded
 from tests.actors.harness import (
     CONSUMER,
     FAILED,
     PROVIDER,
     SINGLE_SERVICE,
     Bench,
+    ask,
     cut,
     fins,
     open_request,
     request,
 )
 
+EXPIRED = SessionInvalidated("expired", expired=True)
 SUPERSEDED = "the same instance has a new session"
 
 
@@ -139,3 +142,21 @@ def test_a_hub_that_stops_meanwhile(bench: Bench) -> None:
     for _ in range(5):
         bench.step(20.0)
     bench.assert_empty()
+
+
+@pytest.mark.parametrize("how", ["leaves in order", "expires"])
+@pytest.mark.parametrize("side", [PROVIDER, CONSUMER])
+def test_who_leaves_before_it_has_confirmed_the_end(bench: Bench, side: Any, how: str) -> None:
+    """Both FINs were passed on, and the other asks to close: that isn't confirmed in the name of who is gone.
+
+    Its program may not have read to the end; it does so in another leg.
+    """
+    key = bench.finished()
+    mine, other = (1, 2) if side is PROVIDER else (2, 1)
+    bench.session(other, ask())
+    left = SessionClosed(by_peer=True, code=0, reason="") if how == "leaves in order" else EXPIRED
+    events, commands = bench.session(mine, left)
+    ended = next(event for event in events if isinstance(event, ConnectionEnded))
+    assert ended.suspended
+    assert SendCloseAck not in kinds(commands)
+    assert ForgetConnection(key) in commands

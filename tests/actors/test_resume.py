@@ -471,7 +471,7 @@ def test_program_resets_while_resuming(bench: Bench, message: Any, reason: str) 
 @pytest.mark.parametrize("phase", [Phase.INVITING, Phase.RESUMING])
 @pytest.mark.parametrize("session", [1, 2])
 def test_session_lost_while_resuming(bench: Bench, phase: Phase, session: int) -> None:
-    """Whoever is left hears of it and tries again."""
+    """Whoever is left hears of it and tries again; also a consumer whose session is over because it has another."""
     if phase is Phase.INVITING:
         bench.session(2, asking())
     else:
@@ -480,7 +480,7 @@ def test_session_lost_while_resuming(bench: Bench, phase: Phase, session: int) -
     events, commands = bench.session(session, LOST)
     code = Code.NOT_HERE if session == 1 else Code.PEER_LOST
     assert events[0] == resume_refused(code, "idle")
-    let_go = ack(2, code, "idle") if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
+    let_go = ack(2, Code.NOT_HERE, "idle") if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
     assert commands == [let_go, ForgetConnection(NEXT)]
 
 
