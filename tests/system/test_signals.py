@@ -265,48 +265,68 @@ class Terminal:
         self.master = -1
 
 
-async def in_terminal(world: World, stack: AsyncExitStack, arguments: Sequence[str]) -> tuple[Terminal, int]:
-    """A hub that runs in one, by ``arguments`` and its own; its process id."""
+async def in_terminal(
+    stack: AsyncExitStack, arguments: Sequence[str], env: dict[str, str] | None = None
+) -> tuple[Terminal, asyncio.subprocess.Process]:
+    """A program that runs in one."""
     terminal = Terminal()
-    process = await terminal.run(*arguments, str(BIN / "spnhub"), *world_options(world), env={})
+    process = await terminal.run(*arguments, env=env or {})
 
     async def end() -> None:
-        for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(process.pid)
+            for one in [*first.children(recursive=True), first]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
         await process.wait()
 
     stack.push_async_callback(end)
-    await terminal.until(b"hub.ready")
-    names = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    (hub,) = (one for one in names if "spnhub" in " ".join(one.cmdline()[:2]))
-    return terminal, hub.pid
+    return terminal, process
 
 
 async def test_a_terminal_that_is_closed(world: World, stack: AsyncExitStack) -> None:
-    """SIGHUP, and every write fails from then on: the hub reloads, and its traffic goes on."""
-    terminal, hub = await in_terminal(world, stack, ())
+    """SIGHUP, and every write fails from then on: hub and agent read their files again, and traffic goes on."""
+    at_hub, hub = await in_terminal(stack, (str(BIN / "spnhub"), *world_options(world)))
+    await at_hub.until(b"hub.ready")
     with TcpServer() as server:
-        _, consumer = await asyncio.gather(world.start_provider(server.address), world.start_consumer())
-        terminal.hang_up()
+        mine = world.authority.client("provider")
+        env = {
+            "SPN_HUB_URL": world.url,
+            "SPN_SERVICE_URN": world.urn(),
+            "SPN_CERTIFICATE": mine.certificate.decode(),
+            "SPN_CERTIFICATE_KEY": mine.key.decode(),
+            "SPN_TRUST": str(world.folder / "ca.pem"),
+            "FORWARD_ADDRESS": "{}:{}".format(*server.address),
+        }
+        at_provider, provider = await in_terminal(stack, (str(BIN / "spnagent"), "provider"), env)
+        await at_provider.until(b"session.established")
+        consumer = await world.start_consumer()
+        at_hub.hang_up()
+        at_provider.hang_up()
         for _ in range(3):
             await talk(world, consumer, server)
-        assert psutil.Process(hub).is_running()
-    events = await world.events()
-    assert [event["eventType"] for event in events if event["eventType"].startswith("inventory")][:1] == [
-        "inventoryLoaded"
-    ]
+        assert (hub.returncode, provider.returncode) == (None, None)
+        for program in (provider, hub):
+            program.send_signal(signal.SIGINT)
+            async with asyncio.timeout(60):
+                assert await program.wait() == 0
+    # The one at the start, and that of the SIGHUP.
+    loaded = [event["initial"] for event in await world.events() if event["eventType"] == "inventoryLoaded"]
+    assert loaded == [True, False]
 
 
 async def test_a_hub_in_the_background_of_a_terminal(world: World, stack: AsyncExitStack) -> None:
     """Where ``stty tostop`` would stop it at its first line."""
     script = 'stty tostop; set -m; "$@" & wait'
-    terminal, hub = await in_terminal(world, stack, ("bash", "-c", script, "bash"))
+    shell = ("bash", "-c", script, "bash", str(BIN / "spnhub"), *world_options(world))
+    terminal, process = await in_terminal(stack, shell)
+    await terminal.until(b"hub.ready")
+    (hub,) = (one for one in psutil.Process(process.pid).children() if "spnhub" in " ".join(one.cmdline()[:2]))
     with TcpServer() as server:
         _, consumer = await asyncio.gather(world.start_provider(server.address), world.start_consumer())
         await talk(world, consumer, server)
-        assert psutil.Process(hub).status() != psutil.STATUS_STOPPED
-        os.kill(hub, signal.SIGINT)
+        assert hub.status() != psutil.STATUS_STOPPED
+        hub.send_signal(signal.SIGINT)
         await terminal.until(b"hub.stopped")
 
 
@@ -376,6 +396,19 @@ async def test_pid_1_from_its_beginning(world: World) -> None:
         assert hub.errors == []
     finally:
         await hub.close()
+
+
+async def test_ctrl_c_at_pid_1(world: World, stack: AsyncExitStack) -> None:
+    """As with ``docker run -it``: it reaches the program once, and ends it in order."""
+    arguments = (*within_container(), str(BIN / "spnhub"), *world_options(world))
+    terminal, process = await in_terminal(stack, arguments)
+    await terminal.until(b"hub.ready")
+    terminal.write(b"\x03")
+    await terminal.until(b"SIGINT")
+    await terminal.until(b"hub.stopped")
+    async with asyncio.timeout(60):
+        await process.wait()
+    assert [event["eventType"] for event in await world.events()][-1] == "hubStopped"
 
 
 async def test_a_filter_as_pid_1(tmp_path: Path) -> None:
