@@ -74,7 +74,7 @@ class TopicState:
     partitions: tuple[int, ...]
     max_message_bytes: int
     ends: dict[int, int]
-    """Offset behind the last record, by partition."""
+    """Offset behind the last record, by partition; empty where they weren't asked for."""
     faults: tuple[TopicFault, ...]
     """Of its settings."""
 
@@ -121,17 +121,18 @@ async def ensure_topic(settings: KafkaSettings) -> TopicState:
         if described is None:
             await _create(admin, settings)
             described = await admin.made(settings.topic)
-        return await _state(admin, settings, described)
+        ends = await _ends(settings, described.partitions)
+        return await _state(admin, settings, described, ends)
 
 
 async def look_at_topic(settings: KafkaSettings) -> TopicState | None:
-    """What the topic looks like; None: there is no such topic.
+    """What the topic looks like, but for its ends; None: there is no such topic.
 
     :raises KafkaUnavailable: not reached, or not allowed.
     """
     async with connected(settings) as admin:
         described = await admin.described(settings.topic)
-        return None if described is None else await _state(admin, settings, described)
+        return None if described is None else await _state(admin, settings, described, {})
 
 
 @asynccontextmanager
@@ -199,9 +200,8 @@ class Admin(AIOKafkaAdminClient):  # type: ignore[misc] # untyped
         return None
 
 
-async def _state(admin: Admin, settings: KafkaSettings, described: Described) -> TopicState:
+async def _state(admin: Admin, settings: KafkaSettings, described: Described, ends: dict[int, int]) -> TopicState:
     configs = await admin.settings_of(settings.topic)
-    ends = await _ends(settings, described.partitions)
     limit = (configs or {}).get("max.message.bytes")
     return TopicState(
         cluster_id=described.cluster_id,

@@ -44,13 +44,13 @@ from spnhub.events.kafka_topic import (
     TopicState,
     client_arguments,
     ensure_topic,
-    look_at_topic,
 )
 from spnhub.events.model import EventsLost
 from spnhub.events.reader import JournalReader
 from spnhub.events.registry import RegistryUnavailable, register
 from spnhub.events.shipper_lane import BATCH_BYTES, Lane, LaneBroken, RecordsRefused, TopicShrank
 from spnhub.events.shipper_position import Position, PositionFile
+from spnhub.events.shipper_topic import ShippedTo, TopicLoses
 from spnhub.events.shipper_voice import Voice
 from spnhub.events.shipper_window import Entry, Window
 from spnhub.schemas.codec import event_schema_id, with_schema_id
@@ -72,10 +72,6 @@ _LOST_LIMIT: Final = 1000
 """Declarations of losses that are remembered; of more, the oldest refused records would be tried again."""
 
 
-class _Held(Exception):
-    """The topic loses what it acknowledges; the message says by which setting."""
-
-
 class Shipper:
     """Ships one journal to one topic.
 
@@ -90,9 +86,7 @@ class Shipper:
         self._file = PositionFile(settings.journal, settings.kafka.topic)
         self._reader: JournalReader | None = None
         self._journal_id = ""
-        self._cluster_id = ""
-        self._topic_id = ""
-        self._offsets: dict[int, int] = {}
+        self._topic = ShippedTo(settings.kafka)
         self._ahead: list[tuple[bytes, Envelope]] = []
         """Read from the journal, and not yet in the window."""
         self._window = Window()
@@ -140,7 +134,9 @@ class Shipper:
                 await self._learn_ids()
                 state = await ensure_topic(self._settings.kafka)
                 self._judge(state)
-                self._compare(state)
+                reason = self._topic.recognise(state)
+                if reason is not None:
+                    self._rewind(reason)
                 await self._session(state)
                 return
             except RecordsRefused as exc:
@@ -149,7 +145,7 @@ class Shipper:
             except TopicShrank as exc:
                 self._rewind(str(exc))
                 pause = 0.1
-            except _Held as exc:
+            except TopicLoses as exc:
                 self._hold(str(exc))
                 if self._left.is_set():
                     self._remaining = str(exc)
@@ -223,9 +219,9 @@ class Shipper:
             self._begin(0, 0)
             self._journal_id = journal_id
             return
-        self._cluster_id = saved.cluster_id
-        self._topic_id = saved.topic_id
-        self._offsets = dict(saved.offsets)
+        self._topic.cluster_id = saved.cluster_id
+        self._topic.topic_id = saved.topic_id
+        self._topic.offsets = dict(saved.offsets)
         self._saved = saved
         if not self._resume(saved):
             # What the segment still has was shipped before, so nothing is missed and little is doubled.
@@ -262,7 +258,7 @@ class Shipper:
             self._reader = None
 
     def _rewind(self, reason: str) -> None:
-        self._offsets = {}
+        self._topic.offsets = {}
         self._limits = {}
         self._begin(0, 0)
         self._save()
@@ -310,14 +306,10 @@ class Shipper:
     # The topic ---------------------------------------------------------------------------------------------------
 
     def _judge(self, state: TopicState) -> None:
-        """Whether the topic keeps what it gets.
-
-        :raises _Held: it doesn't.
-        """
-        self._voice.topic_faults = tuple(fault.message for fault in state.faults)
-        loses = [fault.message for fault in state.faults if fault.loses]
-        if loses:
-            raise _Held("; ".join(loses))
+        try:
+            self._topic.judge(state)
+        finally:
+            self._voice.topic_faults = self._topic.faults
 
     def _hold(self, reason: str) -> None:
         """Whatever was acknowledged may be gone, so all of it is shipped again when that is of use."""
@@ -326,48 +318,23 @@ class Shipper:
             self._save()
         self._voice.set_link("held", reason, lasting=True)
 
-    async def _watch(self, shipped_to: TopicState) -> None:
-        """Look at the topic from time to time: somebody may set it otherwise, or make it anew.
+    async def _watch(self) -> None:
+        """Look at the topic from time to time.
 
         :raises LaneBroken: it is another, or none.
-        :raises _Held: it doesn't keep what it gets any more.
+        :raises TopicLoses: it doesn't keep what it gets any more.
         """
-        topic = self._settings.kafka.topic
         while True:
             await asyncio.sleep(self._settings.look)
-            try:
-                state = await look_at_topic(self._settings.kafka)
-            except KafkaUnavailable:
-                continue  # the lanes notice, if it matters
-            if state is None:
-                raise LaneBroken(f"the topic {topic} is gone")
-            if state.topic_id != shipped_to.topic_id:
-                raise TopicShrank(f"the topic {topic} was made anew")
-            before = self._voice.topic_faults
-            self._judge(state)
+            with suppress(KafkaUnavailable):  # the lanes notice, if it matters
+                try:
+                    await self._topic.look()
+                finally:
+                    before, self._voice.topic_faults = self._voice.topic_faults, self._topic.faults
             if self._voice.topic_faults != before:
                 self._voice.say(self._voice.link)
 
     # A producer's life ---------------------------------------------------------------------------------------------
-
-    def _compare(self, state: TopicState) -> None:
-        """Notice a topic that lost what it had acknowledged: nothing else would."""
-        before = self._cluster_id, self._topic_id
-        self._cluster_id = state.cluster_id or self._cluster_id
-        self._topic_id = state.topic_id or self._topic_id
-        if before[0] not in {"", self._cluster_id}:
-            self._rewind(f"{self._settings.kafka.bootstrap_servers} is another cluster now")
-            return
-        if before[1] not in {"", self._topic_id}:
-            self._rewind(f"the topic {self._settings.kafka.topic} was made anew")
-            return
-        for partition, offset in self._offsets.items():
-            end = state.ends.get(partition, 0)
-            if end <= offset:
-                self._rewind(
-                    f"partition {partition} of {self._settings.kafka.topic} ends at {end}, not behind {offset}"
-                )
-                return
 
     async def _session(self, state: TopicState) -> None:
         """Ship with one producer until nothing is left after ``left``.
@@ -400,7 +367,7 @@ class Shipper:
                     limit=self._limits.get(partition, _NO_LIMIT),
                     byte_limit=byte_limit,
                     linger=self._settings.linger,
-                    last_offset=self._offsets.get(partition, -1),
+                    last_offset=self._topic.offsets.get(partition, -1),
                     delivered=self._delivered,
                     outgoing=self._outgoing,
                 )
@@ -408,7 +375,7 @@ class Shipper:
             self._voice.set_link("connected", "")
             runs = [asyncio.create_task(lane.run()) for lane in lanes.values()]
             feed = asyncio.create_task(self._feed(state.partitions, lanes))
-            watch = asyncio.create_task(self._watch(state))
+            watch = asyncio.create_task(self._watch())
             tasks = [*runs, feed, asyncio.create_task(self._tick(lanes)), watch]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # A refusal in one partition must not double what the others have under way.
@@ -457,7 +424,7 @@ class Shipper:
             entry.owed -= 1
             if not entry.owed:
                 self._window.acknowledge(entry)
-        self._offsets[partition] = offset
+        self._topic.offsets[partition] = offset
         limit = self._limits.pop(partition, _NO_LIMIT)
         if limit * 2 < _NO_LIMIT and not entries[0].refusals:
             self._limits[partition] = limit * 2
@@ -504,11 +471,11 @@ class Shipper:
         window = self._window
         position = Position(
             self._journal_id,
-            self._cluster_id,
+            self._topic.cluster_id,
             window.position,
             window.checksum,
-            dict(self._offsets),
-            self._topic_id,
+            dict(self._topic.offsets),
+            self._topic.topic_id,
         )
         if position == self._saved:
             return

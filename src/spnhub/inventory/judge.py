@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -94,7 +95,7 @@ def document_faults(document: Any, known: Sequence[str]) -> Iterator[Fault]:
     where = "inventory"
     for key in document:
         if key not in known and not key.startswith("x-"):
-            yield _fault(document, where, (key,), _unknown_message(key, known))
+            yield _fault(document, where, (key,), _unknown_message(key, frozenset(known)))
     for key, note in document.notes if isinstance(document, Object) else ():
         if not str(key).startswith("x-"):
             yield _fault(document, where, (key,), note.message, note.line)
@@ -108,8 +109,8 @@ def _of_document(
 ) -> Iterator[Fault]:
     if not isinstance(data, Object):
         return
-    for place, message in _unknown(kind, data):
-        yield _fault(data, where, place, message)
+    for place, inner in _unknown(kind, data):
+        yield _fault(data, where, place, _unknown_message(str(place[-1]), _keys(inner)[0]))
     for name in READ_ONLY.get(kind, ()):
         told, is_so = data.get(name), follows.get(name)
         if told is not None and is_so is not None and told != is_so:
@@ -143,23 +144,32 @@ def _is_meant(wanted: Any, note: Note) -> bool:
     return wanted in (float, int) and _DECIMAL.fullmatch(note.written) is not None
 
 
-def _unknown(kind: type[BaseModel], data: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Keys that the model doesn't have, here and in what is in it."""
+def _unknown(kind: type[BaseModel], data: Any, place: Place = ()) -> Iterator[tuple[Place, type[BaseModel]]]:
+    """Keys that the model doesn't have, here and in what is in it; with the model that doesn't."""
     if not isinstance(data, dict):
         return
+    known, models = _keys(kind)
+    if not data.keys() <= known:
+        yield from (((*place, key), kind) for key in data if key not in known)
+    for key in models.keys() & data.keys():
+        value = data[key]
+        parts = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for number, part in parts:
+            yield from _unknown(models[key], part, (*place, key) if number is None else (*place, key, number))
+
+
+@cache
+def _keys(kind: type[BaseModel]) -> tuple[frozenset[str], dict[str, type[BaseModel]]]:
+    """The keys that an object may have, and the models of what is in it."""
     fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
     known = {*fields, *READ_ONLY.get(kind, ())} | ({CHILDREN[kind]} if kind in CHILDREN else set())
-    for key, value in data.items():
-        if key not in known:
-            yield (*place, key), _unknown_message(key, known)
-        elif (inner := _model_in(fields.get(key))) is not None:
-            parts = enumerate(value) if isinstance(value, list) else [(None, value)]
-            for number, part in parts:
-                yield from _unknown(inner, part, (*place, key) if number is None else (*place, key, number))
+    models = {name: model for name, annotation in fields.items() if (model := _model_in(annotation)) is not None}
+    return frozenset(known), models
 
 
-def _unknown_message(key: str, known: Iterable[str]) -> str:
-    if (name := meant(key, known)) is not None:
+@lru_cache(maxsize=1000)
+def _unknown_message(key: str, known: frozenset[str]) -> str:
+    if (name := meant(key, sorted(known))) is not None:
         return f"is unknown; did you mean {name}?"
     for kind, title in _KINDS.items():
         names = [field.alias or name for name, field in kind.model_fields.items()]
