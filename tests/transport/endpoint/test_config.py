@@ -93,3 +93,14 @@ def test_bad_argument_is_named(arguments: dict[str, Any], name: str) -> None:
         _read(**arguments)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, SpnError)
+
+
+@pytest.mark.parametrize("name", ["service_urn", "instance_id"])
+@pytest.mark.parametrize("text", ["urn:x\r", "urn:x ", "urn\u200b:x", "\u00a0urn:x"])
+def test_what_does_not_show_is_refused(name: str, text: str) -> None:
+    """Before a hub says UNKNOWN_SERVICE to what looks like the right name; quoted so that it shows."""
+    urn, instance = (text, None) if name == "service_urn" else ("urn:x", text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(EndPointType.PROVIDER, "https://hub.example", urn, PEM, PEM, None, instance_id=instance)
+    assert str(caught.value).startswith(name)
+    assert repr(text) in str(caught.value)
