@@ -36,6 +36,8 @@ class System:
         self.asked: list[str] = []
         """Names that ``getaddrinfo`` was asked for."""
         self.found: list[str] = []
+        self.bound = 30.0
+        """Seconds that DNS is asked for at most."""
 
     def getaddrinfo(self, host: str, port: int | None, **options: Any) -> Any:
         if options.get("flags", 0) & socket.AI_NUMERICHOST:
@@ -59,10 +61,12 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             def __init__(self, filename: str) -> None:
                 super().__init__(filename)
                 self.port = port
-                self.timeout = 0.2
-                self.lifetime = 0.5
+                self.lifetime = system.bound
 
         monkeypatch.setattr(dns.asyncresolver, "Resolver", Resolver)
+        # A busy machine's answers take their time.
+        for name in ("PATIENCE", "RESOLUTION_DELAY", "LATE_A"):
+            monkeypatch.setattr(system_names, name, 30.0)
         for name in ("HOSTS", "NSSWITCH", "RESOLV"):
             monkeypatch.setattr(system_names, name, getattr(system, name.lower()))
         monkeypatch.setattr(socket, "getaddrinfo", system.getaddrinfo)
@@ -131,9 +135,15 @@ async def test_settings_of_the_environment(system: System, monkeypatch: pytest.M
 )
 @pytest.mark.parametrize("how", ["silent", "failing"])
 async def test_a_family_that_is_not_answered(
-    system: System, family: dns.rdatatype.RdataType, addresses: tuple[str, ...], how: str
+    system: System,
+    family: dns.rdatatype.RdataType,
+    addresses: tuple[str, ...],
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It isn't waited for long, and what is missing is asked for again soon."""
+    for name in ("RESOLUTION_DELAY", "LATE_A"):
+        monkeypatch.setattr(system_names, name, 0.05)
     system.server.set(HOST, ["10.0.0.1", "2001:db8::1"])
     if how == "silent":
         system.server.late[family] = 60
@@ -168,6 +178,7 @@ async def test_servers_that_fail(system: System) -> None:
 async def test_servers_that_are_silent(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system may know better: whoever answers first."""
     monkeypatch.setattr(system_names, "PATIENCE", 0.05)
+    system.bound = 0.5
     system.server.set(HOST, ["10.0.0.1"])
     system.server.silent = {A, AAAA}
     with pytest.raises(LookupFailed, match="expired"):

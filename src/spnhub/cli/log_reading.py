@@ -5,7 +5,6 @@ Counterparts: :mod:`spnhub.cli.log` and its companions ``log_…``.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -23,6 +22,7 @@ from spnhub.events.merge import Entry, merge
 from spnhub.events.source import Source, SourceError, open_source
 from spnhub.schemas.codec import SchemaError
 from spnhub.settings import ConfigurationError
+from spnhub.transport.loop import run as run_loop
 
 __all__ = ["FAULTY", "Json", "Sources", "enter", "entries", "run", "watched"]
 
@@ -152,7 +152,7 @@ def run(main: Callable[[], Any]) -> int:
     :raises ConfigurationError: a source can't be read.
     """
     try:
-        asyncio.run(main())
+        run_loop(main())
         sys.stdout.flush()
     except (streams.ReaderLeft, KeyboardInterrupt):
         streams.abandon()
