@@ -62,6 +62,11 @@ class PipeStream:
         return self._out.most
 
     @property
+    def bytes_unread(self) -> int:
+        """Bytes that wait for our :meth:`read`."""
+        return len(self._in.data)
+
+    @property
     def paused(self) -> bool:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import time
@@ -17,13 +18,13 @@ from spnhub.transport.endpoint.conversation import CLOSE_BOUND
 from tests.support.command import Command, Line
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.support.world import Consumer, World
-from tests.system.sizes import report
+from tests.system.sizes import report, sizes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _NOTICED = 5.0
 """Seconds in which a reset must have been heard of at the other side (D-24)."""
-_UNTAKEN = STALL + CLOSE_BOUND + _NOTICED
+_UNTAKEN = max(STALL, CLOSE_BOUND) + 2 * _NOTICED
 """The same where nobody takes the bytes before it (D-34)."""
 
 
@@ -141,28 +142,24 @@ async def test_server_that_is_down_is_a_reset_at_once(chain: Chain) -> None:
     assert (await chain.ended())["disconnectReason"] == "error"
 
 
-async def test_client_reset_while_its_agent_does_not_read(chain: Chain) -> None:
-    """The server doesn't read, so the agent doesn't either; the client's RST reaches the server when the bytes before
-    it have waited long enough."""
+async def test_resets_while_nobody_reads(chain: Chain) -> None:
+    """The other program doesn't read, so the agent doesn't either; a program's RST reaches it when the bytes before it
+    have waited long enough. Of a client and of a server, each with a connection of its own."""
+
+    async def fill(one: TcpPeer) -> None:
+        while one.send_until_blocked():
+            # Blocked for good only when every window and buffer on the way is full.
+            await asyncio.to_thread(select.select, [], [one.sock], [], 1.0)
+
     client, served = await chain.join()
-    while client.send_until_blocked():
-        # Blocked for good only when every window and buffer on the way is full.
-        await asyncio.to_thread(select.select, [], [client.sock], [], 1.0)
+    other_client, other_served = await chain.join()
+    await asyncio.gather(fill(client), fill(other_served))
     client.reset()
-    took = await hears_reset(served, _UNTAKEN)
-    report(took=f"{took:.2f} s", filled=f"{client.sent} bytes")
-    assert (await chain.ended())["disconnectReason"] == "error"
-
-
-async def test_server_reset_while_its_agent_does_not_read(chain: Chain) -> None:
-    """The same the other way round."""
-    client, served = await chain.join()
-    while served.send_until_blocked():
-        await asyncio.to_thread(select.select, [], [served.sock], [], 1.0)
-    served.reset()
-    took = await hears_reset(client, _UNTAKEN)
-    report(took=f"{took:.2f} s", filled=f"{served.sent} bytes")
-    assert (await chain.ended())["disconnectReason"] == "error"
+    other_served.reset()
+    took = await asyncio.gather(hears_reset(served, _UNTAKEN), hears_reset(other_client, _UNTAKEN))
+    report(took=f"{took} s", filled=f"{client.sent} and {other_served.sent} bytes")
+    for _ in range(2):
+        assert (await chain.ended())["disconnectReason"] == "error"
 
 
 async def test_client_reset_after_its_half_close(chain: Chain) -> None:
@@ -187,3 +184,68 @@ async def test_server_reset_after_its_half_close(chain: Chain) -> None:
     took = await hears_reset(client, _NOTICED)
     report(took=f"{took:.2f} s")
     assert (await chain.ended())["disconnectReason"] == "error"
+
+
+@sizes("rounds", 5, 20)
+@pytest.mark.parametrize("size", [3_000, 10_000, 60_000])
+async def test_close_without_reading_the_answer(chain: Chain, size: int, rounds: int) -> None:
+    """A log shipper: all is sent, the answer is never read, and the close becomes a RST. Every byte arrives (D-34)."""
+    for _ in range(rounds):
+        client, served = await chain.join()
+        await served.send(b"!")
+        while not select.select([client.sock], [], [], 0)[0]:
+            await asyncio.sleep(0.001)
+        reading = asyncio.ensure_future(served.receive_all())
+        await client.send(bytes(size))
+        client.close()
+        assert await reading == (bytes(size), Ending.RST)
+        assert (await chain.ended())["totalSentBytes"] == size
+
+
+@sizes("rounds", 10, 40)
+async def test_early_answer_to_an_upload(chain: Chain, rounds: int) -> None:
+    """A server answers before it has read the upload, and closes: the client gets the answer."""
+    answer = b"HTTP/1.1 413 Content Too Large\r\n\r\n" + bytes(2000)
+    for _ in range(rounds):
+        client, served = await chain.join()
+
+        async def upload(client: TcpPeer = client) -> None:
+            with contextlib.suppress(ConnectionError):
+                await client.send(bytes(8 << 20))
+
+        uploading = asyncio.ensure_future(upload())
+        await served.receive(1000)
+        await served.send(answer)
+        while served.unsent:
+            await asyncio.sleep(0.001)
+        served.close()
+        await uploading
+        assert (await client.receive_all())[0] == answer
+        assert (await chain.ended())["totalReceiveBytes"] == len(answer)
+
+
+async def test_urgent_data(chain: Chain) -> None:
+    """MSG_OOB: every byte in its place, both ways; the mark is lost."""
+    client, served = await chain.join()
+    for one, other in ((client, served), (served, client)):
+        await one.send(b"abc")
+        one.sock.send(b"!", socket.MSG_OOB)
+        await one.send(b"def")
+        one.finish()
+        assert await other.receive_all() == (b"abc!def", Ending.FIN)
+    end = await chain.ended()
+    assert (end["totalSentBytes"], end["totalReceiveBytes"]) == (7, 7)
+
+
+@pytest.mark.parametrize("size", [1, 60_000])
+async def test_reset_while_connecting(chain: Chain, size: int) -> None:
+    """A client that has sent and reset before its connection has a server: the server gets what it would have had."""
+    for _ in range(5):
+        client = await chain.world.connect(chain.consumer)
+        await client.send(bytes(size))
+        while client.unsent:
+            await asyncio.sleep(0)
+        client.reset()
+        served = await chain.world.accept(chain.server)
+        assert await served.receive_all() == (bytes(size), Ending.RST)
+        assert (await chain.ended())["totalSentBytes"] == size

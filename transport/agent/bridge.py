@@ -187,6 +187,10 @@ class Bridge:
         self._reading = False
         self._to_stream = b""
         self._tcp_fin_seen = False
+        self._unread = 0
+        """Bytes that had come before it was stopped, and are still to be read."""
+        self._all_read = False
+        """Of those the stream has everything."""
         self._tcp_dead = False
         """The program's RST was noticed: what it has sent is still to be read, and nothing reaches it any more."""
         self._empty_is_fin = True
@@ -221,12 +225,13 @@ class Bridge:
 
     @_guarded
     def stop(self, code: int, reason: str) -> None:
-        """End both sides with an error, after what was taken from the other: RST to TCP, ``code`` to the stream."""
-        if self._error is None:
+        """End both sides with an error, after what this host has taken: RST to TCP, ``code`` to the stream."""
+        if self._error is None and not self._tcp_dead:
             self._error = (code, reason)
-            self._pause_reading()
+            if self._sock is not None and not self._tcp_fin_seen:
+                self._unread = _waiting(self._sock)
             if not self._stream_over and not self._to_stream:
-                self._stream.fail(code)
+                self._read_on()
             self._send_rest()
 
     @_guarded
@@ -257,7 +262,7 @@ class Bridge:
         if self._sock is None:
             return
         try:
-            data = self._sock.recv(CHUNK)
+            data = self._sock.recv(min(CHUNK, self._unread) or CHUNK)
         except (BlockingIOError, InterruptedError):
             if self._tcp_dead:
                 self._fail_stream()
@@ -268,6 +273,7 @@ class Bridge:
             self._fail_stream()
             return
         if data:
+            self._unread = max(0, self._unread - len(data))
             self._give_to_stream(data)
         elif not self._tcp_dead or self._empty_is_fin:
             self._tcp_fin_seen = True
@@ -275,6 +281,8 @@ class Bridge:
             self._stream.finish()
             if self._tcp_dead:
                 self._fail_stream()
+            elif self._error is not None:
+                self._read_on()
             else:
                 self._close_if_ended()
         else:
@@ -286,10 +294,21 @@ class Bridge:
         self._to_stream = data[taken:]
         if self._to_stream:
             self._pause_reading()
-        elif self._error is None or self._tcp_dead:
-            self._resume_reading()
         else:
-            self._stream.fail(self._error[0])
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._error is None or self._tcp_dead or (self._unread and not self._tcp_fin_seen):
+            self._resume_reading()
+            return
+        # Stopped: no more than what had come.
+        self._pause_reading()
+        self._unread = 0
+        if self._sock is not None and not self._tcp_fin_seen and _fin_came(self._sock):
+            self._stream.finish()
+        self._all_read = True
+        self._stream.fail(self._error[0])
+        self._look()
 
     @_guarded
     def on_writable(self) -> None:
@@ -473,9 +492,9 @@ class Bridge:
         if self._sock is None:
             self._finish_if_over()
             return
-        self._pause_reading()
         if self._stream_over:
-            self._to_stream = b""
+            self._pause_reading()
+            self._to_stream, self._unread = b"", 0
         self._send()
         self._look()
 
@@ -488,7 +507,7 @@ class Bridge:
         if self._sock is None:
             return
         left = (len(self._to_tcp) + _unsent(self._sock), self.bytes_to_stream)
-        if not self._tcp_dead and not left[0]:
+        if not self._tcp_dead and not left[0] and (self._all_read or self._stream_over):
             self._close_socket()
             self._finish_if_over()
             return
@@ -543,3 +562,16 @@ def _silent_for(sock: socket.socket) -> float:
 def _unsent(sock: socket.socket) -> int:
     """Bytes, and FIN, that the other side's kernel has not acknowledged."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def _fin_came(sock: socket.socket) -> bool:
+    """Whether there is nothing before the FIN any more."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Bytes that have come and were not read."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)

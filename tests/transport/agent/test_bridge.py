@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -308,6 +309,121 @@ async def test_bulk_bridges_share(rig: Rig) -> None:
         sender.cancel()
     received = [client.program.received for client, _ in pairs]
     assert min(received) >= max(received) / 2
+
+
+async def test_fin_before_a_reset_comes_first(rig: Rig) -> None:
+    """D-34: bytes, FIN, and then the reset, which a program hears of when it writes."""
+    client, server = rig.two()
+    await client.program.send(b"question")
+    client.program.finish()
+    client.program.reset()
+    assert await server.program.receive_all() == (b"question", Ending.FIN)
+    await server.done
+    with pytest.raises(OSError, match=r"reset|pipe"):
+        while True:
+            await server.program.send(b"answer")
+
+
+async def test_no_fin_from_an_error_that_a_write_has_told_of(rig: Rig) -> None:
+    """A socket whose error was raised by a send reads as if a FIN had come: that would make a cut look whole."""
+    here, there = PipeStream.pair(capacity=1000)
+    told = Told(there)
+    bridged = rig.bridge(here)
+    data = b"".join(pattern(5, 60_000))
+    await bridged.program.send(data)
+    await _settled(lambda: not bridged.program.unsent)
+    await _settled(lambda: here.most_buffered == 1000)
+    bridged.program.reset()
+    # Before the watcher's turn.
+    there.write(b"x")
+    bridged.bridge.on_readable()
+    read, fin = bytearray(), False
+
+    def rest() -> bool:
+        nonlocal fin
+        piece = there.read(777) or (b"", False)
+        read.extend(piece[0])
+        fin = fin or piece[1]
+        return told.aborted.done()
+
+    await _settled(rest)
+    assert (bytes(read), fin) == (data, False)
+
+
+async def test_aborted_stream_resets_a_slow_reader_at_the_end(rig: Rig) -> None:
+    """What the stream had brought reaches the program before the RST, although that reads slowly."""
+    here, there = PipeStream.pair(capacity=1 << 20)
+    bridged = rig.bridge(here)
+    data = b"".join(pattern(6, 3 * MIB))
+    sent = 0
+
+    def filled() -> bool:
+        nonlocal sent
+        sent += there.write(data[sent : sent + 100_000])
+        return sent == len(data)
+
+    await _settled(lambda: filled() or (here.bytes_unread > 0 and there.most_buffered == 1 << 20))
+    await _settled(lambda: not here.bytes_unread or bridged.bridge.bytes_to_tcp < sent)
+    there.abort(Code.PEER_LOST)
+    read, ending = await bridged.program.receive_all()
+    result = await bridged.done
+    assert (result.code, ending) == (Code.PEER_LOST, Ending.RST)
+    assert len(read) == result.to_tcp > 0
+    assert read == data[: len(read)]
+
+
+async def test_aborted_stream_resets_a_stalled_reader(rig: Rig, short_stall: None) -> None:
+    """One that reads nothing has half a second here."""
+    here, there = PipeStream.pair()
+    bridged = rig.bridge(here)
+    stalled = 0
+    while stalled < 100:
+        stalled = 0 if there.write(bytes(32 * 1024)) else stalled + 1
+        await asyncio.sleep(0)
+    there.abort(Code.PEER_LOST)
+    async with asyncio.timeout(D24):
+        assert (await bridged.done).code == Code.PEER_LOST
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_stop(rig: Rig, half_closed: bool) -> None:
+    """An agent that stops hands on what its host has taken from both sides, and what its kernel had acknowledged."""
+    here, there = PipeStream.pair(capacity=1000)
+    told = Told(there)
+    bridged = rig.bridge(here)
+    data = b"".join(pattern(7, 60_000))
+    await bridged.program.send(data)
+    if half_closed:
+        bridged.program.finish()
+    await _settled(lambda: not bridged.program.unsent)
+    there.write(b"for the program")
+    await _settled(lambda: bridged.bridge.bytes_to_tcp == 15)
+    bridged.bridge.stop(Code.PEER_LOST, "stopping")
+    if not half_closed:
+        bridged.program.sock.send(b"too late")
+    read, fin = bytearray(), False
+
+    def rest() -> bool:
+        nonlocal fin
+        piece = there.read(777) or (b"", False)
+        read.extend(piece[0])
+        fin = fin or piece[1]
+        return told.aborted.done()
+
+    await _settled(rest)
+    assert (bytes(read), fin) == (data, half_closed)
+    assert await bridged.program.receive_all() == (b"for the program", Ending.RST)
+    assert await bridged.done == BridgeResult(len(data), 15, Code.PEER_LOST, "stopping")
+
+
+async def test_urgent_data_stays_in_its_place(rig: Rig) -> None:
+    """MSG_OOB both ways: no byte is missing; where the mark was is not told."""
+    client, server = rig.two()
+    for one, other in ((client, server), (server, client)):
+        await one.program.send(b"abc")
+        one.program.sock.send(b"!", socket.MSG_OOB)
+        await one.program.send(b"def")
+        assert await other.program.receive(7) == b"abc!def"
 
 
 async def _settled(condition: object) -> None:
