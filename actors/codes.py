@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Code", "is_retryable"]
+__all__ = ["Code", "is_providers_own", "is_retryable"]
 
 
 class Code(enum.IntEnum):
@@ -92,6 +92,31 @@ _RETRYABLE = frozenset(
         Code.STALE,
     }
 )
+
+
+_PROVIDERS_OWN = frozenset(
+    {
+        Code.INTERNAL,
+        Code.PROTOCOL,
+        Code.TIMEOUT,
+        Code.SHUTDOWN,
+        Code.LIMIT,
+        Code.CONNECT_FAILED,
+        Code.CONNECT_TIMEOUT,
+        Code.PEER_RESET,
+        Code.PEER_LOST,
+        Code.MOVED,
+        Code.LEFT,
+    }
+)
+
+
+def is_providers_own(code: int) -> bool:
+    """Whether a provider that says no with this code can't take an opening now, whoever asks (D-35).
+
+    Then another provider of the service may. Every other code is a verdict of the application, and final.
+    """
+    return code in _PROVIDERS_OWN
 
 
 def is_retryable(code: int) -> bool:

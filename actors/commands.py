@@ -68,6 +68,8 @@ class CloseSession:
 class OpenProviderStream:
     """Open a stream on the provider's session; ProviderStreamOpened comes back, at once or when one is available.
 
+    The stream that the connection has at another provider, or waits for there, is given up: that one didn't take it.
+
     The transport writes the Opening (it has kept what the consumer's said, the secret included) with ``peer``.
     """
 

@@ -10,12 +10,19 @@ from pykka import ActorRef
 from spnhub.actors import leg_rules
 from spnhub.actors.environment import Environment
 from spnhub.actors.inputs import Key
-from spnhub.actors.leg import Leg, LegMessage, Phase, Side, TimedOut, Wait
+from spnhub.actors.leg import Leg, LegMessage, Phase, Rejection, Side, TimedOut, Wait
 from spnhub.actors.runtime import EventLoopActor
 from spnhub.actors.timers import Timer
 from spnhub.events.entities import ConnectionState
 
-__all__ = ["ConnectionActor", "ConnectionFailed", "ConnectionGone"]
+__all__ = [
+    "ConnectionActor",
+    "ConnectionFailed",
+    "ConnectionGone",
+    "OpeningAccepted",
+    "OpeningRejected",
+    "ProviderLeft",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,31 @@ class ConnectionGone:
     key: Key
     held: bool
     """It was suspended because its consumer was lost: the provider holds the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningAccepted:
+    """To its service: a provider on trial has taken it (D-35)."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningRejected:
+    """To its service: its provider doesn't take it (D-35).
+
+    The answer is ``ProviderChosen``, ``ProviderAwaited`` or ``NoProvider``.
+    """
+
+    key: Key
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLeft:
+    """To its service: the end of its leg at the provider that didn't take it is logged."""
+
+    key: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +88,19 @@ class ConnectionActor(EventLoopActor):
         self._env.carry_out(decision)
         if leg is self._leg:
             return
-        ended = leg.phase is Phase.ENDED and self._leg.phase is not Phase.ENDED
-        self._leg = leg
+        before, self._leg = self._leg, leg
         self._bound()
-        if ended:
+        if leg.phase is before.phase:
+            return
+        if leg.phase is Phase.ENDED:
             self.stop()
+        elif leg.phase is Phase.REJECTED:
+            assert leg.rejected is not None, "it has a reason"
+            self._parent.tell(OpeningRejected(leg.facts.key, leg.rejected))
+        elif before.phase is Phase.REJECTED and leg.facts.provider != before.facts.provider:
+            self._parent.tell(ProviderLeft(leg.facts.key))
+        elif leg.phase is Phase.JOINED and leg.on_trial:
+            self._parent.tell(OpeningAccepted(leg.facts.key))
 
     def on_stop(self) -> None:
         """Tell the service."""

@@ -40,6 +40,14 @@ class ActorOptions:
 
     accept_timeout: float = 15.0
     """From the opening of a connection until its provider has accepted."""
+    opening_attempts: int = 16
+    """Providers that one opening is offered to, at most, one after the other (D-35)."""
+    last_resorts: int = 3
+    """Of them, those that are passed over, and asked for want of another."""
+    failure_base: float = 1.0
+    """For which a provider that fails for the first time is passed over; doubled each time (D-35)."""
+    failure_limit: float = 30.0
+    """For which one is passed over at most."""
     close_timeout: float = 10.0
     """For the Close exchange: after both FINs, or after a Close Request that doesn't wait for them (R-4.5)."""
     abort_timeout: float = 2.0
@@ -123,6 +131,16 @@ class ConnectionEntry:
     """None while the opening waits for one."""
     name: tuple[str, int]
     """connectionUid and epoch."""
+    asked: tuple[int, ...] = ()
+    """The providers that an opening was offered to, the present one included."""
+    last_resorts: int = 0
+    """How many of them are passed over, and were asked for want of another."""
+    on_trial: bool = False
+    """The present one is on trial: the choice wants to hear what becomes of this opening (D-35)."""
+    waited: bool = False
+    """It waits for a provider, or has; an opening does so once (D-29)."""
+    left: int | None = None
+    """A provider that didn't take it, until the end of its leg there is logged."""
 
 
 class Directory:

@@ -29,6 +29,7 @@ __all__ = [
     "LoadInventory",
     "PauseAcknowledged",
     "ProviderAccepted",
+    "ProviderBusy",
     "ProviderRejected",
     "ProviderStreamOpened",
     "RejectInventory",
@@ -333,6 +334,8 @@ class WeightSet:
     """A SetWeight came on this provider's control stream (R-5.3)."""
 
     weight: int
+    reason: str = ""
+    """Why, if it says so."""
 
 
 SessionInput = (
@@ -359,11 +362,23 @@ class ProviderStreamOpened:
     """The stream towards the provider exists; its header leaves after the event is written (D-6)."""
 
     stream: int
+    provider: int | None = None
+    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderBusy:
+    """The provider's session has as many streams as it allows; one is opened when it allows more."""
+
+    provider: int
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccepted:
     """The provider's accept header says yes."""
+
+    provider: int | None = None
+    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +387,8 @@ class ProviderRejected:
 
     code: int
     reason: str
+    provider: int | None = None
+    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +396,7 @@ class ConsumerAborted:
     """The consumer's stream was reset or stopped before the streams were joined."""
 
     code: int
+    reason: str = "the consumer gave up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +433,7 @@ class ResumeOpened:
 
 ConnectionInput = (
     ProviderStreamOpened
+    | ProviderBusy
     | ProviderAccepted
     | ProviderRejected
     | ConsumerAborted

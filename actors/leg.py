@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spnhub.actors.inputs import ConnectionInput, Key
+from spnhub.actors.inputs import ConnectionInput, Key, ProviderBusy, ProviderRejected
 from spnhub.events.entities import ConnectionKey
 from spnhub.events.model import DisconnectReason, LegFields
 
@@ -27,9 +27,11 @@ __all__ = [
     "PauseLeg",
     "Phase",
     "ProgressDue",
+    "ProviderAwaited",
     "ProviderChosen",
     "ProviderResumed",
     "ProviderSuspected",
+    "Rejection",
     "Resume",
     "Side",
     "StartTrouble",
@@ -57,6 +59,7 @@ class Phase(enum.Enum):
     WAITING = "waiting"
     OPENING = "opening"
     CONNECTING = "connecting"
+    REJECTED = "rejected"
     JOINED = "joined"
     PAUSING = "pausing"
     FINISHED = "finished"
@@ -159,6 +162,10 @@ class Leg:
     """ENDING: a session was lost, and how it ended is still to be told."""
     carried: tuple[int, int] | None = None
     """Bytes consumer to provider and back, once the splice has ended."""
+    on_trial: bool = False
+    """Its provider has failed, and its service wants to hear whether it takes this opening (D-35)."""
+    rejected: Rejection | None = None
+    """REJECTED: why another provider is asked for."""
     trouble: str = ""
     """WAITING: what has gone wrong with the start so far."""
     paused: tuple[int | None, int | None] = (None, None)
@@ -178,7 +185,7 @@ class Leg:
                 return Wait.PAUSE
             case Phase.WAITING:
                 return Wait.PROVIDER
-            case Phase.OPENING | Phase.CONNECTING:
+            case Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
                 return Wait.ACCEPT
             case Phase.JOINED if self.hasty:
                 return Wait.CLOSE
@@ -203,12 +210,18 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class ProviderChosen:
-    """The provider that it has waited for has come."""
+    """The provider that it has waited for has come, or the next one that may take it is known."""
 
     provider: int
     provider_side_spn_session_id: str
     provider_peer: str
     provider_instance: str
+    on_trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAwaited:
+    """No provider is left, and the service is being started (D-29)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +233,7 @@ class StartTrouble:
 
 @dataclass(frozen=True, slots=True)
 class NoProvider:
-    """It waits in vain."""
+    """It waits in vain; or no other provider can be asked, and its own reason counts."""
 
     code: int
     reason: str
@@ -249,11 +262,16 @@ class MustEnd:
 
     side: Side
     ending: Ending
+    session: int | None = None
+    """Which session; None: whichever it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSuspected:
     """Its provider doesn't answer this hub; it may answer another (D-20)."""
+
+    session: int | None = None
+    """Which provider; None: whichever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +314,15 @@ class TimedOut:
     wait: Wait
 
 
+Rejection = ProviderRejected | MustEnd | TimedOut | ProviderBusy | ProviderSuspected
+"""Why a provider doesn't take an opening: it says so, its session ends, it has had its time; or it may still take it,
+but is full or silent now."""
+
+
 LegMessage = (
     ConnectionInput
     | ProviderChosen
+    | ProviderAwaited
     | StartTrouble
     | NoProvider
     | CloseAsked

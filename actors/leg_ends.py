@@ -34,7 +34,7 @@ from spnhub.events.model import (
     ResumeRefused,
 )
 
-__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "progress", "refused"]
+__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "progress", "refused"]
 
 Outcome = tuple[Leg, Decision]
 
@@ -122,13 +122,18 @@ def end(
     elif suspended:
         events = _suspended(leg, ending, state, wall)
     else:
-        events = (_ended(ending, state, _carried(leg, state), wall),)
+        events = (_ended(ending, state, _carried(leg, state), wall, rejected=leg.rejected is not None),)
     # A Close Request is made again in the next leg, if there may be one.
     asked = () if suspended else leg.asked
     answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
     forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
     ended = replace(leg, phase=Phase.ENDED, ending=ending, lost=side or leg.lost)
     return ended, Decision(events, (*commands, *answers, *forget))
+
+
+def leave(ending: Ending, state: ConnectionState | None, wall: int) -> tuple[Event, ...]:
+    """The end of a leg at a provider that didn't take it, while the opening goes on (D-35); none if it hadn't begun."""
+    return () if state is None else (_ended(ending, state, (0, 0), wall, rejected=True),)
 
 
 def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
@@ -186,7 +191,9 @@ def _counts(carried: tuple[int, int], state: ConnectionState) -> _Counts:
     )
 
 
-def _ended(ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int) -> ConnectionEnded:
+def _ended(
+    ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int, *, rejected: bool = False
+) -> ConnectionEnded:
     return ConnectionEnded(
         **leg_fields(state),
         start_sent_offset=state.start_sent_offset,
@@ -197,4 +204,5 @@ def _ended(ending: Ending, state: ConnectionState, carried: tuple[int, int], wal
         code=ending.code,
         reason=ending.reason,
         suspended=ending.suspended,
+        rejected=rejected,
     )

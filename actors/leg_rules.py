@@ -8,6 +8,7 @@ RESUMING    both may; their streams are still to come                           
 WAITING     there is no provider; the service is being started (D-29)            bounded by start_timeout
 OPENING     the provider's stream is asked for                                   bounded by accept_timeout
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
+REJECTED    that provider doesn't take it: the service is asked for another      the same accept_timeout goes on
 JOINED      bytes pass                                                           close_timeout after a hasty request
 PAUSING     the endpoints are asked to stop, and say where they did (R-4.6)      bounded by step_timeout
 FINISHED    both FINs were passed on; the Close exchange is due                  as long as the reader takes
@@ -16,10 +17,12 @@ ENDED       the end is logged; nothing matters any more
 ```
 
 Every opening and every resume leaves one trace in the log: its refusal when it ends before its start, else one start
-and one end; an end that leaves the conversation to another leg is suspended (D-1). Who asked first decides the reason
-(D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no order among each other,
-and may cross. With ``finished`` they wait for the splice, however long the last bytes take; without, the connection is
-cut when the other side has acknowledged or the timeout has passed.
+and one end; an end that leaves the conversation to another leg is suspended (D-1). An opening that goes from provider
+to provider (D-35) is a leg at each: the ends of those that didn't take it say so (``rejected``), and all that is said
+here of its end holds for the last. The consumer hears of the last only, and has not sent a byte before. Who asked first
+decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no order
+among each other, and may cross. With ``finished`` they wait for the splice, however long the last bytes take; without,
+the connection is cut when the other side has acknowledged or the timeout has passed.
 
 Counterparts: :mod:`spnhub.actors.leg` (the data), :mod:`spnhub.actors.leg_ends` (what every end consists of),
 :mod:`spnhub.actors.connection` (the actor that carries it out).
@@ -31,7 +34,7 @@ from dataclasses import replace
 from typing import Final
 
 from spnhub.actors import resume_rules
-from spnhub.actors.codes import Code
+from spnhub.actors.codes import Code, is_providers_own
 from spnhub.actors.commands import (
     Command,
     JoinStreams,
@@ -46,6 +49,7 @@ from spnhub.actors.inputs import (
     BytesCarried,
     ConsumerAborted,
     ProviderAccepted,
+    ProviderBusy,
     ProviderRejected,
     ProviderStreamOpened,
     SpliceEnded,
@@ -63,18 +67,20 @@ from spnhub.actors.leg import (
     PauseLeg,
     Phase,
     ProgressDue,
+    ProviderAwaited,
     ProviderChosen,
     ProviderSuspected,
+    Rejection,
     Side,
     StartTrouble,
     TimedOut,
     Wait,
 )
-from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known, progress
+from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known, leave, progress
 from spnhub.events.entities import ConnectionState
 from spnhub.events.model import ConnectionStarted, DisconnectReason
 
-__all__ = ["chosen", "decide", "opening"]
+__all__ = ["chosen", "decide", "failure", "opening"]
 
 _FINISHED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "")
 _CLOSE_REQUESTED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.CLOSE_REQUESTED, "closed before both directions ended")
@@ -82,6 +88,9 @@ _LOST = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "an endpoint was lost", s
 _SILENT = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "the provider doesn't answer", suspended=True)
 _PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
 _SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
+
+_OFFERED: Final = frozenset({Phase.OPENING, Phase.CONNECTING})
+"""A provider has it, and hasn't said whether it takes it."""
 
 _LEAVING: Final = {
     Code.MOVED: Ending(DisconnectReason.CLOSED_BY_PEER, Code.MOVED, "an endpoint moved to another hub", suspended=True),
@@ -111,10 +120,18 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
         return leg, Decision()
     if leg.phase in {Phase.INVITING, Phase.RESUMING}:
         return resume_rules.decide(leg, message)
+    if _is_about_another(leg, message):
+        return leg, Decision()
     match message:
         case ProviderChosen() if leg.phase is Phase.WAITING:
             leg = chosen(leg, message)
             return leg, opening(leg)
+        case ProviderChosen() if leg.phase is Phase.REJECTED:
+            return _next(leg, message, state, wall)
+        case ProviderAwaited() if leg.phase is Phase.REJECTED:
+            return _next(leg, None, state, wall)
+        case NoProvider() if leg.phase is Phase.REJECTED:
+            return _last(leg, state, wall)
         case StartTrouble() if leg.phase is Phase.WAITING:
             return replace(leg, trouble=message.reason), Decision()
         case NoProvider() if leg.phase is Phase.WAITING:
@@ -125,12 +142,11 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             facts = leg.facts
             join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
             return replace(leg, phase=Phase.JOINED), Decision(commands=(join,))
-        case ProviderRejected() if leg.wait is Wait.ACCEPT:
-            code = known(message.code, Code.CONNECT_FAILED)
-            return _refuse(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall)
+        case ProviderRejected() if leg.phase in _OFFERED:
+            return _rejected(leg, message, state, wall)
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
             code = known(message.code, Code.PEER_RESET)
-            return cut(leg, Ending(DisconnectReason.ERROR, code, "the consumer gave up"), state, wall)
+            return cut(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall)
         case ProgressDue() if leg.phase is Phase.JOINED and state is not None:
             told = (state.total_sent_bytes, state.total_receive_bytes)
             return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
@@ -148,11 +164,16 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             return _pause_acked(leg, message, state, wall)
         case Overtaken():
             return _overtaken(leg, message, state, wall)
+        case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, Phase.REJECTED}:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
         case MustEnd():
             return _must_end(leg, message, state, wall)
-        case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.OPENING, Phase.CONNECTING}:
-            # What isn't established couldn't go on; it has its own bound.
+        case ProviderBusy() | ProviderSuspected() if leg.phase in _OFFERED:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+        case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.REJECTED}:
             return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall)
+        case TimedOut() if message.wait is Wait.ACCEPT and leg.phase in _OFFERED:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
         case TimedOut() if message.wait is leg.wait:
             return _timed_out(leg, state, wall)
         case _:
@@ -168,7 +189,74 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
         provider_peer=message.provider_peer,
         provider_instance=message.provider_instance,
     )
-    return replace(leg, facts=facts, phase=Phase.OPENING)
+    return replace(leg, facts=facts, phase=Phase.OPENING, on_trial=message.on_trial)
+
+
+def failure(rejection: Rejection) -> Ending | None:
+    """What a provider that doesn't take an opening has failed at (D-35).
+
+    None: it hasn't, as far as anybody knows. One whose session ends, or that is silent, isn't chosen any more anyway;
+    one that is full takes the next when something of it has ended.
+    """
+    return _why(rejection) if isinstance(rejection, ProviderRejected | TimedOut) else None
+
+
+def _why(rejection: Rejection) -> Ending:
+    match rejection:
+        case ProviderRejected():
+            code = known(rejection.code, Code.CONNECT_FAILED)
+            return Ending(DisconnectReason.ERROR, code, rejection.reason)
+        case MustEnd():
+            return rejection.ending._replace(suspended=False)
+        case ProviderBusy():
+            return Ending(DisconnectReason.ERROR, Code.LIMIT, "the provider allows no more connections now")
+        case ProviderSuspected():
+            return _SILENT._replace(suspended=False)
+        case TimedOut():
+            return Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
+
+
+def _is_about_another(leg: Leg, message: LegMessage) -> bool:
+    """Whether it is about a provider that the opening has left."""
+    match message:
+        case MustEnd() if message.side is Side.PROVIDER:
+            about = message.session
+        case ProviderSuspected():
+            about = message.session
+        case ProviderStreamOpened() | ProviderBusy() | ProviderAccepted() | ProviderRejected():
+            about = message.provider
+        case _:
+            return False
+    return about is not None and about != leg.facts.provider
+
+
+def _rejected(leg: Leg, message: ProviderRejected, state: ConnectionState | None, wall: int) -> Outcome:
+    if is_providers_own(message.code or Code.CONNECT_FAILED):
+        return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+    # Whoever else were asked: the application has said no.
+    return _refuse(replace(leg, rejected=message), _why(message), state, wall)
+
+
+def _next(leg: Leg, message: ProviderChosen | None, state: ConnectionState | None, wall: int) -> Outcome:
+    """It is over with this provider; the next has been chosen, or is waited for."""
+    assert leg.rejected is not None, "REJECTED has a reason"
+    events = leave(_why(leg.rejected), state, wall)
+    facts = replace(leg.facts, provider=None, provider_side_spn_session_id="", provider_peer="", provider_instance="")
+    leg = replace(leg, facts=facts, phase=Phase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
+    if message is None:
+        return leg, Decision(events)
+    leg = chosen(leg, message)
+    return leg, Decision(events, opening(leg).commands)
+
+
+def _last(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+    """Nobody else can be asked: the last reason counts. A full or silent provider may still take it in time."""
+    rejection = leg.rejected
+    assert rejection is not None, "REJECTED has a reason"
+    if isinstance(rejection, ProviderBusy | ProviderSuspected):
+        phase = Phase.OPENING if state is None else Phase.CONNECTING
+        return replace(leg, phase=phase, rejected=None), Decision()
+    return _refuse(leg, _why(rejection), state, wall)
 
 
 def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
@@ -176,7 +264,7 @@ def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int)
 
 
 def _refuse(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
-    refusal = RefuseConnection(leg.facts.key, known(ending.code, Code.INTERNAL), ending.reason)
+    refusal = RefuseConnection(leg.facts.key, known(ending.code, Code.PEER_LOST), ending.reason)
     return end(leg, ending, state, wall, refusal)
 
 
@@ -216,7 +304,7 @@ def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, w
         hasty=leg.hasty or (joined and not message.finished),
     )
     match leg.phase:
-        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
             return cut(leg, _CLOSE_REQUESTED, state, wall)
         case Phase.ENDING:
             return leg, Decision()  # the end, which is near, answers it
@@ -249,7 +337,7 @@ def _settle(leg: Leg, commands: tuple[Command, ...], state: ConnectionState | No
 def _pause(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
     """What isn't established is refused, what is ending may end; the rest stops where its endpoints say."""
     match leg.phase:
-        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
             return _refuse(leg, _SHUTDOWN, state, wall)
         case Phase.JOINED | Phase.FINISHED if not leg.hasty:
             # Also after both FINs: until both sides have said that they are through, one may still be reading.

@@ -1,4 +1,4 @@
-"""How the legs of one service begin, and those among them that wait for a provider (D-29).
+"""How the legs of one service begin, go from provider to provider (D-35), or wait for one (D-29).
 
 Part of the service's actor, as :mod:`spnhub.actors.resuming` is. Counterpart: :mod:`spnhub.actors.connection`, the
 actor of each leg.
@@ -12,13 +12,26 @@ from typing import Any
 from pykka import ActorRef
 
 from spnhub.actors import leg_rules
+from spnhub.actors.choice import Choice
 from spnhub.actors.codes import Code
-from spnhub.actors.connection import ConnectionActor
-from spnhub.actors.environment import ConnectionEntry, Environment
-from spnhub.actors.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
-from spnhub.actors.leg import Leg, LegFacts, NoProvider, Phase, ProviderChosen, Resume, StartTrouble
+from spnhub.actors.connection import ConnectionActor, OpeningAccepted, OpeningRejected
+from spnhub.actors.environment import ConnectionEntry, Decision, Environment
+from spnhub.actors.inputs import ConnectionRequested, Key, ProviderBusy, ResumeRequested, SessionRequested
+from spnhub.actors.leg import (
+    Leg,
+    LegFacts,
+    NoProvider,
+    Phase,
+    ProviderAwaited,
+    ProviderChosen,
+    ProviderSuspected,
+    Resume,
+    StartTrouble,
+    TimedOut,
+)
 from spnhub.actors.resumes import LegNames
 from spnhub.actors.roster import Roster
+from spnhub.events.model import ProviderFailed, ProviderRecovered
 
 __all__ = ["Openings"]
 
@@ -41,34 +54,123 @@ class Openings:
         """Openings that wait for a provider."""
         return len(self._waiting)
 
-    def open(self, consumer: SessionRequested, request: ConnectionRequested, provider: int) -> None:
-        """A new connection, with this provider's session."""
+    def open(self, consumer: SessionRequested, request: ConnectionRequested) -> bool:
+        """A new connection, with the provider whose turn it is; False: there is none."""
+        choice = self._roster.choice.acquire(self._env.now)
+        if choice is None:
+            return False
         leg = _leg(Key(consumer.session, request.stream), consumer, request)
-        self._start(leg_rules.chosen(leg, self._chosen(provider)))
+        self._start(leg_rules.chosen(leg, self._chosen(choice)), choice)
+        return True
 
     def wait(self, consumer: SessionRequested, request: ConnectionRequested) -> None:
         """A new connection, with the provider that is still to come."""
         leg = _leg(Key(consumer.session, request.stream), consumer, request)
         self._waiting[leg.facts.key] = None
         self._start(leg)
+        self._env.directory.connections[leg.facts.key].waited = True
 
     def resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
         """A connection that goes on, with the provider that holds its other end (R-4.7)."""
-        leg = leg_rules.chosen(_leg(request.key, consumer, request), self._chosen(provider.session))
+        choice = Choice(provider.session)
+        leg = leg_rules.chosen(_leg(request.key, consumer, request), self._chosen(choice))
         asked = Resume(request.received_offset, request.finished, request.code)
-        self._start(replace(leg, phase=Phase.INVITING, resume=asked))
+        self._start(replace(leg, phase=Phase.INVITING, resume=asked), choice)
 
     def serve(self) -> None:
         """Give those who wait to the providers that there are."""
         directory = self._env.directory
         while self._waiting:
-            provider = self._roster.choice.acquire()
-            if provider is None:
-                return
             key = next(iter(self._waiting))
+            entry = directory.connections[key]
+            choice = self._roster.choice.acquire(self._env.now)
+            if choice is None:
+                return
             del self._waiting[key]
-            self._hang_on(directory.connections[key], key, provider)
-            directory.tell_connection(key, self._chosen(provider))
+            self._hang_on(entry, key, choice)
+            directory.tell_connection(key, self._chosen(choice))
+
+    # Those that a provider doesn't take (D-35)
+
+    def rejected(self, message: OpeningRejected, *, another: bool, wait: bool) -> bool:
+        """Note what it says of the provider, and offer the opening to the next one.
+
+        :param another: whether it may be offered to another provider at all.
+        :param wait: whether it may wait for one that is started on demand, if no provider is left.
+        :returns: whether it waits for one.
+        """
+        directory, key = self._env.directory, message.key
+        entry = directory.connections.get(key)
+        if entry is None or entry.provider is None:
+            return False
+        failed = leg_rules.failure(message.rejection)
+        if failed is not None:
+            self._failed(entry.provider, failed.code, failed.reason)
+        elif entry.on_trial:
+            self._roster.choice.untried(entry.provider)
+        entry.on_trial = False
+        choice = None
+        may_still = isinstance(message.rejection, ProviderBusy | ProviderSuspected)
+        if another and not isinstance(message.rejection, TimedOut):
+            choice = self._another(entry, sound=may_still)
+        waits = (
+            choice is None and not may_still and another and wait and not entry.waited and not len(self._roster.choice)
+        )
+        if choice is not None:
+            entry.left = entry.provider
+            self._hang_on(entry, key, choice)
+            directory.tell_connection(key, self._chosen(choice))
+        elif waits:
+            entry.left, entry.provider, entry.asked, entry.waited = entry.provider, None, (), True
+            self._waiting[key] = None
+            directory.tell_connection(key, ProviderAwaited())
+        else:
+            directory.tell_connection(key, NoProvider(Code.NO_PROVIDER, "no other provider can be asked"))
+        return waits
+
+    def accepted(self, message: OpeningAccepted) -> None:
+        """A provider that has failed has taken it."""
+        entry = self._env.directory.connections.get(message.key)
+        if entry is None or entry.provider is None:
+            return
+        entry.on_trial = False
+        if self._roster.choice.succeed(entry.provider):
+            request = self._roster.sessions[entry.provider]
+            event = ProviderRecovered(
+                realm=request.realm,
+                network_urn=request.network_urn,
+                spn_session_id=request.spn_session_id,
+                service_urn=request.service_urn,
+            )
+            self._env.carry_out(Decision((event,)))
+
+    def _another(self, entry: ConnectionEntry, *, sound: bool) -> Choice | None:
+        """The next provider; ``sound``: none that has failed, since the present one may still take it."""
+        options = self._env.options
+        if len(entry.asked) >= options.opening_attempts:
+            return None
+        last_resort = not sound and entry.last_resorts < options.last_resorts
+        return self._roster.choice.acquire(self._env.now, entry.asked, last_resort=last_resort, trial=not sound)
+
+    def _failed(self, provider: int, code: int, reason: str) -> None:
+        told = self._roster.choice.fail(provider, self._env.now)
+        if told is None:
+            return
+        failures, seconds = told
+        request = self._roster.sessions[provider]
+        event = ProviderFailed(
+            realm=request.realm,
+            network_urn=request.network_urn,
+            spn_session_id=request.spn_session_id,
+            service_urn=request.service_urn,
+            failures=failures,
+            passed_over_until=self._env.wall + round(seconds * 1_000_000),
+            code=code,
+            reason=reason,
+        )
+        self._env.carry_out(Decision((event,)))
+
+    # Those that wait
 
     def refuse(self, code: Code, reason: str) -> None:
         """All of them wait in vain."""
@@ -85,23 +187,28 @@ class Openings:
         """This leg has ended; most don't wait any more."""
         self._waiting.pop(key, None)
 
-    def _start(self, leg: Leg) -> None:
+    def _start(self, leg: Leg, choice: Choice | None = None) -> None:
         directory, key = self._env.directory, leg.facts.key
         name = (leg.facts.connection_uid, leg.facts.epoch)
         ref = self._env.dispatcher.start(ConnectionActor, self._env, self._ref, leg)
         entry = directory.connections[key] = ConnectionEntry(ref, None, name)
         self._names.add(*name, key)
         directory.sessions[key.session].legs[name] = key
-        if leg.facts.provider is not None:
-            self._hang_on(entry, key, leg.facts.provider)
+        if choice is not None:
+            self._hang_on(entry, key, choice)
 
-    def _hang_on(self, entry: ConnectionEntry, key: Key, provider: int) -> None:
-        entry.provider = provider
-        self._env.directory.sessions[provider].legs[entry.name] = key
+    def _hang_on(self, entry: ConnectionEntry, key: Key, choice: Choice) -> None:
+        entry.provider = choice.session
+        entry.asked += (choice.session,)
+        entry.last_resorts += choice.last_resort
+        entry.on_trial = choice.on_trial
+        self._env.directory.sessions[choice.session].legs[entry.name] = key
 
-    def _chosen(self, provider: int) -> ProviderChosen:
-        request = self._roster.sessions[provider]
-        return ProviderChosen(provider, request.spn_session_id, request.spn_end_point, request.instance_id)
+    def _chosen(self, choice: Choice) -> ProviderChosen:
+        request = self._roster.sessions[choice.session]
+        return ProviderChosen(
+            choice.session, request.spn_session_id, request.spn_end_point, request.instance_id, choice.on_trial
+        )
 
 
 def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:

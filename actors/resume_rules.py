@@ -75,7 +75,7 @@ def decide(leg: Leg, message: LegMessage) -> Outcome:
             return _opened(leg, message)
         case ConsumerAborted() if leg.phase is Phase.RESUMING:
             code = known(message.code, Code.PEER_RESET)
-            return _give_up(leg, code, "the consumer gave up", abort=code)
+            return _give_up(leg, code, message.reason, abort=code)
         case ProviderRejected() if leg.phase is Phase.RESUMING:
             code = known(message.code, Code.PEER_RESET)
             return _give_up(leg, code, message.reason, abort=code)

@@ -13,14 +13,17 @@ __all__ = ["Roster"]
 
 
 class Roster:
-    """Owned by the service's actor."""
+    """Owned by the service's actor.
 
-    def __init__(self) -> None:
+    :param choice: its providers, in the beginning none.
+    """
+
+    def __init__(self, choice: ProviderChoice) -> None:
         self.sessions: dict[int, SessionRequested] = {}
         """As they were requested, oldest first; ending ones included."""
         self.roles: dict[EndPointType, int] = dict.fromkeys(EndPointType, 0)
         """How many there are of each role."""
-        self.choice = ProviderChoice()
+        self.choice = choice
         self.retired: set[int] = set()
         """Providers whose service is being stopped: out of the choice until that is known to have failed."""
         self.identities: dict[Identity, int] = {}

@@ -15,8 +15,15 @@ from pykka import ActorRef
 from spnhub.actors import inputs, leg_ends
 from spnhub.actors import instance as rules
 from spnhub.actors.admission import Refusal, accept_session, refuse_session, role_fault
+from spnhub.actors.choice import ProviderChoice
 from spnhub.actors.codes import Code
-from spnhub.actors.connection import ConnectionFailed, ConnectionGone
+from spnhub.actors.connection import (
+    ConnectionFailed,
+    ConnectionGone,
+    OpeningAccepted,
+    OpeningRejected,
+    ProviderLeft,
+)
 from spnhub.actors.definitions import Availability, ServiceDefinition
 from spnhub.actors.environment import Decision, Environment, SessionEntry
 from spnhub.actors.gone import Gone, GoneDue
@@ -24,6 +31,7 @@ from spnhub.actors.inputs import Key, ResumeRequested, SessionRequested
 from spnhub.actors.instance import Instance, Situation
 from spnhub.actors.leg import (
     MustEnd,
+    NoProvider,
     Side,
 )
 from spnhub.actors.openings import Openings
@@ -105,7 +113,7 @@ class ServiceActor(EventLoopActor):
         self._key = key
         self._definition: ServiceDefinition | None = None
         """As far as it has been taken notice of; what counts is the table's."""
-        self._roster = Roster()
+        self._roster = Roster(ProviderChoice(env.options.failure_base, env.options.failure_limit))
         self._names = LegNames()
         self._openings = Openings(env, self.actor_ref, self._roster, self._names)
         self._held = Held(env, (realm, key), self.actor_ref, self._roster.choice.release)
@@ -139,6 +147,8 @@ class ServiceActor(EventLoopActor):
                 session = self._roster.sessions.get(message.session)
                 if session is not None:
                     self._env.carry_out(refuse_resume(session, message.request, Code.INTERNAL, "a fault in the hub"))
+            case OpeningRejected():
+                self._env.directory.tell_connection(message.key, NoProvider(Code.INTERNAL, "a fault in the hub"))
         return True
 
     # Sessions
@@ -243,7 +253,7 @@ class ServiceActor(EventLoopActor):
         role = self._roster.sessions[session].end_point_type
         side = Side.PROVIDER if role is EndPointType.PROVIDER else Side.CONSUMER
         for key in list(entry.legs.values()):
-            directory.tell_connection(key, MustEnd(side, ending.leg))
+            directory.tell_connection(key, MustEnd(side, ending.leg, session))
         if not entry.legs:
             self._end_failed(session)
 
@@ -276,9 +286,7 @@ class ServiceActor(EventLoopActor):
         elif self._names.get(*name) is not None or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
         else:
-            provider = self._roster.choice.acquire()
-            if provider is not None:
-                self._openings.open(consumer, request, provider)
+            if self._openings.open(consumer, request):
                 self._look()
                 return
             if self._on_demand and len(self._openings) < self._env.options.waiting_openings:
@@ -302,16 +310,39 @@ class ServiceActor(EventLoopActor):
         self._resuming.answered(message)
 
     def _leg_fault(self, consumer: SessionRequested) -> Refusal | None:
+        if self._env.directory.sessions[consumer.session].ending and not self._stopping:
+            return Code.SHUTDOWN, "the session is ending"
+        return self._service_fault(consumer)
+
+    def _service_fault(self, consumer: SessionRequested) -> Refusal | None:
         if self._stopping:
             return Code.SHUTDOWN, "the hub is being stopped"
-        if self._env.directory.sessions[consumer.session].ending:
-            return Code.SHUTDOWN, "the session is ending"
         fault = not_allowed(self._definition, consumer.end_point_type, consumer.common_name)
         return None if fault is None else (Code.WITHDRAWN, fault)
 
     def _begin_resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
         self._openings.resume(consumer, request, provider)
         self._look()
+
+    def _opening_rejected(self, message: OpeningRejected) -> None:
+        """Its provider doesn't take it: the next one, or the one that is started, or the end of it (D-35)."""
+        consumer = self._roster.sessions.get(message.key.session)
+        # A session that is ending, or gives way to its successor, ends its legs itself.
+        another = consumer is not None and self._service_fault(consumer) is None
+        wait = self._on_demand and len(self._openings) < self._env.options.waiting_openings
+        if self._openings.rejected(message, another=another, wait=wait):
+            self._upkeep.decide(rules.need, rules.PAYLOAD)
+
+    def _opening_accepted(self, message: OpeningAccepted) -> None:
+        self._openings.accepted(message)
+
+    def _opening_left(self, message: ProviderLeft) -> None:
+        """The leg at the provider that didn't take it is over, for the log as well."""
+        connection = self._env.directory.connections.get(message.key)
+        if connection is not None and connection.left is not None:
+            provider, connection.left = connection.left, None
+            self._roster.choice.release(provider)
+            self._let_go(provider, connection.name)
 
     def _connection_failed(self, message: ConnectionFailed) -> None:
         leg = message.leg
@@ -331,21 +362,30 @@ class ServiceActor(EventLoopActor):
         self._openings.gone(key)
         sessions = [key.session]
         if connection.provider is not None:
+            if connection.on_trial:
+                self._roster.choice.untried(connection.provider)
             if held and connection.provider in self._roster.choice:
                 self._held.add(*connection.name, connection.provider)
             else:
                 self._roster.choice.release(connection.provider)
             sessions.append(connection.provider)
+        if connection.left is not None:
+            self._roster.choice.release(connection.left)
+            sessions.append(connection.left)
         for session in sessions:
-            entry = directory.sessions[session]
-            del entry.legs[connection.name]
-            if entry.legs:
-                continue
-            if session in self._failed:
-                self._end_failed(session)
-            elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
-                directory.tell_session(session, LastLegGone())
+            self._let_go(session, connection.name)
         self._look()
+
+    def _let_go(self, session: int, name: tuple[str, int]) -> None:
+        """A leg of this session is over."""
+        entry = self._env.directory.sessions[session]
+        del entry.legs[name]
+        if entry.legs:
+            return
+        if session in self._failed:
+            self._end_failed(session)
+        elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
+            self._env.directory.tell_session(session, LastLegGone())
 
     def _hold_over(self, _: HoldOver) -> None:
         self._held.expire()
@@ -456,8 +496,15 @@ class ServiceActor(EventLoopActor):
         for session in sorted(self._roster.retired):
             entry = self._env.directory.sessions[session]
             state = self._env.state.sessions[entry.spn_session_id]
-            self._roster.choice.add(session, state.weight, len(entry.legs))
-            self._roster.choice.set_suspect(session, state.suspect)
+            until = state.passed_over_until or self._env.wall
+            self._roster.choice.add(
+                session,
+                state.weight,
+                len(entry.legs),
+                suspect=state.suspect,
+                failures=state.failures,
+                until=self._env.now + (until - self._env.wall) / 1_000_000,
+            )
         self._roster.retired.clear()
 
     # The stop
@@ -494,6 +541,9 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     ProviderCame: ServiceActor._provider_answered,
     HoldOver: ServiceActor._hold_over,
     GoneDue: ServiceActor._gone_due,
+    OpeningAccepted: ServiceActor._opening_accepted,
+    OpeningRejected: ServiceActor._opening_rejected,
+    ProviderLeft: ServiceActor._opening_left,
     ConnectionFailed: ServiceActor._connection_failed,
     ConnectionGone: ServiceActor._connection_gone,
     Define: ServiceActor._define,

@@ -362,7 +362,7 @@ class SessionActor(EventLoopActor):
         if suspect and self._ending is None:
             directory = self._env.directory
             for key in list(directory.sessions[self._session].legs.values()):
-                self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected()))
+                self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected(self._session)))
 
     def _closed(self, message: SessionClosed) -> None:
         if self._ending is not None:
@@ -430,7 +430,8 @@ class SessionActor(EventLoopActor):
         entry.ending = True
         self._parent.tell(SessionLeaves(self._session, process_gone))
         for key in list(entry.legs.values()):
-            self._env.slices.add(partial(directory.tell_connection, key, MustEnd(self._side, ending.leg)))
+            must = MustEnd(self._side, ending.leg, self._session)
+            self._env.slices.add(partial(directory.tell_connection, key, must))
         if not entry.legs:
             self._finish()
 
@@ -453,7 +454,7 @@ class SessionActor(EventLoopActor):
             self._begin_end(by_fault(Code.PROTOCOL, "a weight is at least 0"))
             return
         state = self._env.state.sessions[self._request.spn_session_id]
-        if message.weight != state.weight:
+        if (message.weight, message.reason) != (state.weight, state.weight_reason):
             event = WeightChanged(
                 realm=state.realm,
                 network_urn=state.network_urn,
@@ -461,6 +462,7 @@ class SessionActor(EventLoopActor):
                 service_urn=state.service_urn,
                 old_weight=state.weight,
                 new_weight=message.weight,
+                reason=message.reason,
             )
             self._env.carry_out(Decision((event,)))
             self._parent.tell(Weighed(self._session, message.weight))

@@ -20,6 +20,8 @@ from spnhub.events.model import (
     LegEvent,
     LegFields,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     SessionEnded,
     SessionSnapshot,
@@ -58,6 +60,12 @@ class SessionState:
     """Legs that named this session so far, on either side (D-2)."""
     suspect: bool = False
     """A provider that is silent now (D-20)."""
+    failures: int = 0
+    """Openings in a row that a provider didn't take; above 0: it is passed over, or to be tried again (D-35)."""
+    passed_over_until: int | None = None
+    """When a provider that has failed may be tried again; None: it hasn't."""
+    weight_reason: str = ""
+    """Why it has this weight, if its endpoint has said so."""
     terminate_reason: TerminateReason | None = None
     """None while it is open."""
 
@@ -134,9 +142,13 @@ def apply_session(state: SessionState, event: Event) -> SessionState:
         case SessionEnded() if event.spn_session_id == state.spn_session_id:
             return replace(state, terminate_reason=event.terminate_reason)
         case WeightChanged() if event.spn_session_id == state.spn_session_id:
-            return replace(state, weight=event.new_weight)
+            return replace(state, weight=event.new_weight, weight_reason=event.reason)
         case ProviderSilent() | ProviderAnswered() if event.spn_session_id == state.spn_session_id:
             return replace(state, suspect=isinstance(event, ProviderSilent))
+        case ProviderFailed() if event.spn_session_id == state.spn_session_id:
+            return replace(state, failures=event.failures, passed_over_until=event.passed_over_until)
+        case ProviderRecovered() if event.spn_session_id == state.spn_session_id:
+            return replace(state, failures=0, passed_over_until=None)
         case _:
             return state
 

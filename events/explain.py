@@ -26,6 +26,8 @@ from spnhub.events.model import (
     EventsLost,
     JournalStalled,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     Recorded,
     ResumeRefused,
@@ -78,6 +80,8 @@ def _sessions(event: Event) -> tuple[str, ...]:
             | WeightChanged()
             | ProviderSilent()
             | ProviderAnswered()
+            | ProviderFailed()
+            | ProviderRecovered()
             | ResumeRefused()
             | ConnectionLost()
         ):

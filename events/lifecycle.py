@@ -64,6 +64,7 @@ _TIMES: Final = frozenset(
         "expiredAt",
         "firstTimestamp",
         "lastTimestamp",
+        "passedOverUntil",
         "since",
         "startAt",
         "startedAt",

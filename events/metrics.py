@@ -32,6 +32,7 @@ from spnhub.events.model import (
     InventoryLoaded,
     InventoryRejected,
     LimitReached,
+    ProviderFailed,
     ProviderSilent,
     Recorded,
     ResumeRefused,
@@ -97,6 +98,7 @@ COUNTERS: Final[dict[str, Family]] = {
     "connections_started": Family("Connections that were opened, each leg of a resumed one.", _SERVICE),
     "connections_ended": Family("Connections that have ended, each leg.", (*_SERVICE, "reason")),
     "connections_refused": Family("Openings of connections that were refused.", (*_SERVICE, "code")),
+    "connections_rejected": Family("Attempts of openings that a provider did not take.", (*_SERVICE, "code")),
     "connections_paused": Family("Legs that were suspended.", (*_SERVICE, "planned")),
     "connections_resumed": Family("Legs in which a connection goes on.", _SERVICE),
     "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
@@ -105,6 +107,9 @@ COUNTERS: Final[dict[str, Family]] = {
     "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
     "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
     "provider_silences": Family("Times that a provider became suspect since it didn't answer.", _SERVICE),
+    "provider_failures": Family(
+        "Times that a provider that didn't take an opening became passed over.", (*_SERVICE, "code")
+    ),
     "limits_reached": Family("Times that a bound of the hub turned something away untold.", ("hub", "limit")),
     "reloads": Family("Inventories that were read again, by what became of them.", ("hub", "outcome")),
 }
@@ -326,7 +331,10 @@ def increments(event: Event) -> tuple[Increment, ...]:
             return _carried(event)
         case ConnectionEnded():
             labels = (realm, event.service_urn, str(event.disconnect_reason))
-            return (("connections_ended", labels, 1), *_carried(event))
+            found = (("connections_ended", labels, 1), *_carried(event))
+            if not event.rejected:
+                return found
+            return (*found, ("connections_rejected", (realm, event.service_urn, _code(event.code)), 1))
         case ConnectionRefused():
             return (("connections_refused", (realm, event.service_urn, _code(event.code)), 1),)
         case ConnectionPaused():
@@ -346,6 +354,8 @@ def increments(event: Event) -> tuple[Increment, ...]:
             return (("service_starts", (realm, event.service_urn, "failed"), 1),)
         case ProviderSilent():
             return (("provider_silences", (realm, event.service_urn), 1),)
+        case ProviderFailed():
+            return (("provider_failures", (realm, event.service_urn, _code(event.code)), 1),)
         case LimitReached():
             return (("limits_reached", (event.limit,), event.count),)
         case InventoryLoaded() if not event.initial:

@@ -9,7 +9,9 @@ from spnhub.events.lifecycle import format_time
 
 __all__ = ["camel", "plain"]
 
-_TIMES: Final = frozenset({"start_at", "since", "expired_at", "started_at", "alive_at", "stopped_at"})
+_TIMES: Final = frozenset(
+    {"start_at", "since", "expired_at", "started_at", "alive_at", "stopped_at", "passed_over_until"}
+)
 
 
 def camel(name: str) -> str:

@@ -92,6 +92,8 @@ class Resumptions:
         event = recorded.event
         if not isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed | ConnectionFinished):
             return None
+        if isinstance(event, ConnectionEnded) and event.rejected:
+            return None  # it carried nothing, and another leg of the same epoch may follow (D-35)
         name = (event.realm, event.connection_uid)
         known = self._conversations.get(name)
         if known is None:

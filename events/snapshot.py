@@ -108,6 +108,9 @@ def _session(session: SessionState) -> Event:
         start_at=session.start_at,
         total_connection_count=session.total_connection_count,
         suspect=session.suspect,
+        failures=session.failures,
+        passed_over_until=session.passed_over_until,
+        weight_reason=session.weight_reason,
     )
 
 

@@ -39,6 +39,8 @@ from spnhub.events.model import (
     LegEvent,
     NetworkSnapshot,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     RealmSnapshot,
     Recorded,
@@ -162,7 +164,7 @@ class HubState:
                 return self._open_leg(event, recorded)
             case EventsLost():
                 self.lost += event.count
-            case WeightChanged() | ProviderSilent() | ProviderAnswered():
+            case WeightChanged() | ProviderSilent() | ProviderAnswered() | ProviderFailed() | ProviderRecovered():
                 return self._session_changed(event, recorded)
             case HubStarted():
                 self.run = RunState(version=event.version, addresses=event.addresses, started_at=recorded.timestamp)
@@ -235,7 +237,14 @@ class HubState:
     def _open_in_snapshot(self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
         if isinstance(event, SessionSnapshot):
             session = session_started(event, event.start_at)
-            session = replace(session, total_connection_count=event.total_connection_count, suspect=event.suspect)
+            session = replace(
+                session,
+                total_connection_count=event.total_connection_count,
+                suspect=event.suspect,
+                failures=event.failures,
+                passed_over_until=event.passed_over_until,
+                weight_reason=event.weight_reason,
+            )
             before = self.sessions.get(session.spn_session_id)
             self.sessions[session.spn_session_id] = session
             if self._unseen is not None:
@@ -297,7 +306,9 @@ class HubState:
         return ()
 
     def _session_changed(
-        self, event: WeightChanged | ProviderSilent | ProviderAnswered, recorded: Recorded
+        self,
+        event: WeightChanged | ProviderSilent | ProviderAnswered | ProviderFailed | ProviderRecovered,
+        recorded: Recorded,
     ) -> tuple[Fault, ...]:
         if session := self.sessions.get(event.spn_session_id):
             self.sessions[event.spn_session_id] = apply_session(session, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spnhub.events.lifecycle import event_line
+from spnhub.events.lifecycle import event_line, format_time
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -16,6 +16,8 @@ from spnhub.events.model import (
     JournalStalled,
     LimitReached,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     Recorded,
     ResumeRefused,
@@ -82,7 +84,8 @@ def sentence(recorded: Recorded, about: str = "") -> str:
                 f"{_leg(event.connection_uid, event.epoch, about)} ended after {seconds_text(event.elapsed_time)}:"
                 f" {event.disconnect_reason}{_why(event.code, event.reason)}; it passed on"
                 f" {bytes_text(event.total_sent_bytes)} and {bytes_text(event.total_receive_bytes)} back"
-                f"{'; the connection may go on' if event.suspended else ''}{_recovered(event.recovered)}"
+                f"{'; the connection may go on' if event.suspended else ''}"
+                f"{'; the provider did not take it' if event.rejected else ''}{_recovered(event.recovered)}"
             )
         case ConnectionPaused():
             how = "paused as planned" if event.planned else "interrupted"
@@ -113,11 +116,22 @@ def sentence(recorded: Recorded, about: str = "") -> str:
                 f" {bytes_text(event.sent_offset)} and {bytes_text(event.receive_offset)} back"
             )
         case WeightChanged():
-            return f"session {event.spn_session_id} changed its weight from {event.old_weight} to {event.new_weight}"
+            return (
+                f"session {event.spn_session_id} changed its weight from {event.old_weight} to {event.new_weight}"
+                f"{_why(None, event.reason)}"
+            )
         case ProviderSilent():
             return f"the provider of session {event.spn_session_id} doesn't answer: no new connections for it"
         case ProviderAnswered():
             return f"the provider of session {event.spn_session_id} has answered"
+        case ProviderFailed():
+            times = f"failed {event.failures} times in a row" if event.failures > 1 else "failed"
+            return (
+                f"the provider of session {event.spn_session_id} {times}{_why(event.code, event.reason)}: others come"
+                f" first until {format_time(event.passed_over_until)}"
+            )
+        case ProviderRecovered():
+            return f"the provider of session {event.spn_session_id} takes connections again"
         case LimitReached():
             most = "" if event.bound is None else f" of {event.bound}"
             where = "" if event.service_urn is None else f" of {event.service_urn}"

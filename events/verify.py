@@ -200,6 +200,8 @@ class _Leg:
     """The last leg of a conversation."""
 
     epoch: int
+    rejected: bool = False
+    """Its provider didn't take it, so another may have been asked in the same epoch (D-35)."""
     paused: tuple[int, int] | None = None
     """Where both endpoints have paused it: the next begins there. After any other end, the next tells where (D-10)."""
 
@@ -240,6 +242,8 @@ class Verifier:
             self._leg_started(log, event, recorded)
         elif isinstance(event, ConnectionPaused):
             self._leg_paused(event)
+        elif isinstance(event, ConnectionEnded) and event.rejected:
+            self._leg_rejected(event)
 
     def fault(self, kind: str, message: str, log: _Log | None = None, sequence: int | None = None) -> None:
         """Note a fault."""
@@ -293,7 +297,7 @@ class Verifier:
         if before is not None:
             where = f"{_name(log)}, sequence {recorded.sequence}: connection {event.connection_uid}"
             start = (event.start_sent_offset, event.start_receive_offset)
-            if event.epoch <= before.epoch:
+            if event.epoch <= before.epoch and not (before.rejected and event.epoch == before.epoch):
                 message = f"{where} starts epoch {event.epoch} after epoch {before.epoch}"
                 self.fault("epochOrder", message, log, recorded.sequence)
             elif before.paused is not None and start != before.paused:
@@ -305,7 +309,13 @@ class Verifier:
         name = (event.realm, event.connection_uid)
         before = self._conversations.get(name)
         if event.planned and (before is None or before.epoch <= event.epoch):
-            self._remember(name, _Leg(event.epoch, (event.sent_offset, event.receive_offset)))
+            self._remember(name, _Leg(event.epoch, paused=(event.sent_offset, event.receive_offset)))
+
+    def _leg_rejected(self, event: ConnectionEnded) -> None:
+        name = (event.realm, event.connection_uid)
+        before = self._conversations.get(name)
+        if before is None or before.epoch == event.epoch:
+            self._remember(name, _Leg(event.epoch, rejected=True))
 
     def _remember(self, name: tuple[str | None, str], leg: _Leg) -> None:
         self._conversations[name] = leg

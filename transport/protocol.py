@@ -139,6 +139,7 @@ class CloseAck(Packet):
 @dataclass(frozen=True, slots=True)
 class SetWeight(Packet):
     weight: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

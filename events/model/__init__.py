@@ -77,6 +77,8 @@ from spnhub.events.model.services import (
 )
 from spnhub.events.model.sessions import (
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     SessionEnded,
     SessionRefused,
@@ -116,6 +118,8 @@ __all__ = [
     "NetworkRemoved",
     "NetworkSnapshot",
     "ProviderAnswered",
+    "ProviderFailed",
+    "ProviderRecovered",
     "ProviderSilent",
     "RealmAdded",
     "RealmChanged",

@@ -114,11 +114,12 @@ class ConnectionEnded(LegEvent):
     reason: str = ""
     suspended: bool = False
     recovered: bool = False
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRefused(Event):
-    """The opening of a connection was refused before a provider was asked."""
+    """The opening of a connection was refused; what the providers that were asked said stands in their legs' ends."""
 
     event_type: ClassVar[str] = "connectionRefused"
 

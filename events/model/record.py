@@ -109,6 +109,7 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "started_at": _microseconds,
     "alive_at": _microseconds,
     "stopped_at": _microseconds,
+    "passed_over_until": _microseconds,
     "since": _microseconds,
     "phase": InstancePhase,
     "addresses": tuple,

@@ -9,6 +9,8 @@ from spnhub.events.model.event import EndPointType, Event, TerminateReason
 
 __all__ = [
     "ProviderAnswered",
+    "ProviderFailed",
+    "ProviderRecovered",
     "ProviderSilent",
     "SessionEnded",
     "SessionRefused",
@@ -71,7 +73,7 @@ class SessionRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightChanged(Event):
-    """A provider changed its weight (R-5.3)."""
+    """A provider changed its weight (R-5.3), or says why it has the one it has."""
 
     event_type: ClassVar[str] = "weightChanged"
 
@@ -79,6 +81,7 @@ class WeightChanged(Event):
     service_urn: str
     old_weight: int
     new_weight: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,30 @@ class ProviderAnswered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFailed(Event):
+    """A provider didn't take an opening: it is passed over for a while, then tried with one at a time (D-35)."""
+
+    event_type: ClassVar[str] = "providerFailed"
+
+    spn_session_id: str
+    service_urn: str
+    failures: int
+    passed_over_until: int
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRecovered(Event):
+    """A provider that has failed has taken an opening (D-35)."""
+
+    event_type: ClassVar[str] = "providerRecovered"
+
+    spn_session_id: str
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSnapshot(Event):
     """A session that is open."""
 
@@ -116,3 +143,6 @@ class SessionSnapshot(Event):
     start_at: int
     total_connection_count: int = 0
     suspect: bool = False
+    failures: int = 0
+    passed_over_until: int | None = None
+    weight_reason: str = ""

@@ -39,6 +39,8 @@ from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
     Event,
+    ProviderFailed,
+    ProviderRecovered,
     Recorded,
     SessionEnded,
     SessionRefused,
@@ -361,6 +363,7 @@ def ended(
     consumer: int = 2,
     provider: int = 1,
     suspended: bool = False,
+    rejected: bool = False,
 ) -> ConnectionEnded:
     """The end of a leg."""
     return ConnectionEnded(
@@ -380,6 +383,7 @@ def ended(
         code=code,
         reason=reason,
         suspended=suspended,
+        rejected=rejected,
     )
 
 
@@ -410,6 +414,27 @@ def paused(
         code=code,
         reason=reason,
     )
+
+
+def failed(
+    code: Code, reason: str, *, provider: int = 1, failures: int = 1, seconds: float = 1.0, wall: int = WALL
+) -> ProviderFailed:
+    """A provider didn't take an opening at ``wall``, and is passed over."""
+    return ProviderFailed(
+        realm=REALM,
+        network_urn=NETWORK,
+        spn_session_id=f"s{provider}",
+        service_urn=SERVICE,
+        failures=failures,
+        passed_over_until=wall + round(seconds * 1_000_000),
+        code=code,
+        reason=reason,
+    )
+
+
+def recovered(provider: int = 1) -> ProviderRecovered:
+    """A provider that had failed has taken an opening."""
+    return ProviderRecovered(realm=REALM, network_urn=NETWORK, spn_session_id=f"s{provider}", service_urn=SERVICE)
 
 
 def refused(code: Code, reason: str, *, stream: int = 0, consumer: int = 2) -> ConnectionRefused:

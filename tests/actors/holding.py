@@ -86,12 +86,16 @@ def _service(actor: ServiceActor, found: dict[str, Any]) -> None:
     roster = actor._roster
     for session, request in roster.sessions.items():
         provider = roster.choice._providers.get(session)
-        found["roster"][request.spn_session_id] = None if provider is None else (provider.weight, provider.suspect)
+        found["roster"][request.spn_session_id] = _known(provider)
     instance, where = actor._upkeep.instance, actor._key
     if instance.phase is Phase.STARTING and not instance.attempt:
         found["instances"][where.service_urn] = None  # until it is asked for, the log has the phase before
     elif instance.phase is not Phase.STOPPED and (instance.phase is not Phase.RUNNING or actor._definition is not None):
         found["instances"][where.service_urn] = (where.network_urn, instance.phase.value)
+
+
+def _known(provider: Any) -> tuple[int, bool, int] | None:
+    return None if provider is None else (provider.weight, provider.suspect, provider.failures)
 
 
 def _request(one: Any) -> tuple[Any, ...]:
@@ -155,7 +159,7 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
         | undecided,
         "sessions": {name: (*_request(one), frozenset(legs[name])) for name, one in state.sessions.items()},
         "roster": {
-            name: None if weighed.get(name) is None else (one.weight, one.suspect)
+            name: None if weighed.get(name) is None else (one.weight, one.suspect, one.failures)
             for name, one in state.sessions.items()
         },
         "connections": {

@@ -39,6 +39,7 @@ from tests.actors.harness import (
     ask,
     cut,
     ended,
+    failed,
     fins,
     open_request,
     paused,
@@ -213,38 +214,45 @@ def test_rejected(bench: Bench) -> None:
     """The provider can't reach its server: the consumer hears why."""
     bench.connecting()
     assert bench.connection(KEY, ProviderRejected(Code.CONNECT_FAILED, "refused")) == (
-        [ended(ERROR, Code.CONNECT_FAILED, "refused", sent=0, received=0)],
+        [
+            failed(Code.CONNECT_FAILED, "refused"),
+            ended(ERROR, Code.CONNECT_FAILED, "refused", sent=0, received=0, rejected=True),
+        ],
         [RefuseConnection(KEY, Code.CONNECT_FAILED, "refused")],
     )
 
 
 @pytest.mark.parametrize("code", [0, 4711])
 def test_rejected_with_a_code_that_says_nothing(bench: Bench, code: int) -> None:
-    """The consumer gets a code of the table."""
+    """The consumer gets a code of the table. Without any it is the provider's fault, another is the application's."""
     bench.connecting()
-    assert bench.connection(KEY, ProviderRejected(code, "")) == (
-        [ended(ERROR, Code.CONNECT_FAILED, sent=0, received=0)],
-        [RefuseConnection(KEY, Code.CONNECT_FAILED, "")],
-    )
+    events, commands = bench.connection(KEY, ProviderRejected(code, ""))
+    assert events[-1] == ended(ERROR, Code.CONNECT_FAILED, sent=0, received=0, rejected=True)
+    assert events[:-1] == ([] if code else [failed(Code.CONNECT_FAILED, "")])
+    assert commands == [RefuseConnection(KEY, Code.CONNECT_FAILED, "")]
 
 
 def test_provider_is_silent(bench: Bench) -> None:
-    """No accept in time: both streams are cut."""
+    """No accept in time."""
     bench.connecting()
     assert bench.step(14.9) == ([], [])
     reason = "the provider did not answer in time"
     assert bench.step(0.1) == (
-        [ended(ERROR, Code.CONNECT_TIMEOUT, reason, sent=0, received=0, elapsed=15.0)],
-        [AbortConnection(KEY, Code.CONNECT_TIMEOUT), FORGET],
+        [
+            failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall),
+            ended(ERROR, Code.CONNECT_TIMEOUT, reason, sent=0, received=0, elapsed=15.0, rejected=True),
+        ],
+        [RefuseConnection(KEY, Code.CONNECT_TIMEOUT, reason)],
     )
 
 
 def test_no_stream_to_the_provider(bench: Bench) -> None:
     """The provider never allows another stream: the leg hasn't started, so its trace is a refusal."""
     bench.opening()
+    reason = "the provider did not answer in time"
     assert bench.step(15.0) == (
-        [refused(Code.CONNECT_TIMEOUT, "the provider did not answer in time")],
-        [AbortConnection(KEY, Code.CONNECT_TIMEOUT), FORGET],
+        [failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall), refused(Code.CONNECT_TIMEOUT, reason)],
+        [RefuseConnection(KEY, Code.CONNECT_TIMEOUT, reason)],
     )
 
 
@@ -407,12 +415,13 @@ def test_endpoint_lost_while_connecting(bench: Bench, session: int) -> None:
     bench.connecting()
     events, commands = bench.session(session, LOST)
     assert events == [
-        ended(ERROR, Code.PEER_LOST, "idle", sent=0, received=0),
+        ended(ERROR, Code.PEER_LOST, "idle", sent=0, received=0, rejected=session == 1),
         session_ended(session, ROLES[session], FAILED, Code.PEER_LOST, "idle", legs=1),
     ]
-    # A provider that has accepted already holds nothing that the consumer could come back for.
-    code = Code.PEER_LOST if session == 1 else Code.PEER_RESET
-    assert commands == [AbortConnection(KEY, code), FORGET]
+    if session == 1:
+        assert commands == [RefuseConnection(KEY, Code.PEER_LOST, "idle")]
+    else:  # a provider that has accepted already holds nothing that the consumer could come back for
+        assert commands == [AbortConnection(KEY, Code.PEER_RESET), FORGET]
 
 
 def test_endpoint_leaves_while_opening(bench: Bench) -> None:

@@ -39,6 +39,7 @@ from spnhub.actors.inputs import (
     LoadInventory,
     PauseAcknowledged,
     ProviderAccepted,
+    ProviderBusy,
     ProviderRejected,
     ProviderStreamOpened,
     RejectInventory,
@@ -310,7 +311,7 @@ class History:
             *carried, finished=False, lost=False, code=rng.choice([39, 40]), by_consumer=rng.random() < 0.5
         )
         choices: list[Any] = [opened, ProviderAccepted(), rejected, ConsumerAborted(rng.choice([0, 34])), fins, reset]
-        choices += [both, left]
+        choices += [both, left, rejected, ProviderBusy(rng.randrange(1, self.next_session + 1))]
         return rng.choice([*choices, Poison()] if self.poison else choices)
 
     def tell(self, target: Target, message: Any) -> None:
@@ -364,7 +365,7 @@ def names(event: Event) -> Any:
     """Which session or leg it is about."""
     if isinstance(event, SessionStarted | SessionEnded):
         return event.spn_session_id
-    assert isinstance(event, ConnectionStarted | ConnectionEnded)
+    assert isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed)
     return event.spn_connection_id, event.consumer_side_spn_session_id, event.provider_side_spn_session_id
 
 
@@ -375,14 +376,12 @@ def check(history: History) -> None:
     for start, end in ((SessionStarted, SessionEnded), (ConnectionStarted, ConnectionEnded)):
         starts = Counter(names(event) for event in events if isinstance(event, start))
         assert starts == Counter(names(event) for event in events if isinstance(event, end))
-    traces = [event for event in events if isinstance(event, ConnectionStarted | ConnectionRefused)]
-    resumed = [event for event in events if isinstance(event, ConnectionResumed)]
-    assert len(traces) - len(resumed) == history.openings
+    check_openings(history)
     check_resumes(history)
-    opened = Counter(c.connection for c in commands if isinstance(c, OpenProviderStream))
+    opened = {c.connection for c in commands if isinstance(c, OpenProviderStream)}
     let_go = Counter(c.connection for c in commands if isinstance(c, ForgetConnection | RefuseConnection))
     assert max(let_go.values(), default=0) <= 1
-    assert opened <= let_go
+    assert opened <= set(let_go)
     closed = Counter(c.session for c in commands if isinstance(c, CloseSession))
     accepted = Counter(c.session for c in commands if isinstance(c, AcceptSession))
     assert closed <= accepted
@@ -393,6 +392,25 @@ def check(history: History) -> None:
     for event in events:
         if isinstance(event, ConnectionEnded | SessionEnded):
             assert event.elapsed_time >= 0
+
+
+def check_openings(history: History) -> None:
+    """Every opening leaves one trace; one that went from provider to provider, a leg at each, and all but the last say
+    that they were rejected."""
+    events = history.events
+    resumed = {names(event) for event in events if isinstance(event, ConnectionResumed)}
+    legs: dict[Any, list[ConnectionEnded]] = {}
+    for event in events:
+        if isinstance(event, ConnectionEnded) and names(event) not in resumed:
+            stream = event.spn_connection_id.partition("-")[0]
+            legs.setdefault((event.consumer_side_spn_session_id, stream), []).append(event)
+    for attempts in legs.values():
+        assert all(leg.rejected and not leg.suspended for leg in attempts[:-1])
+        assert len({leg.provider_side_spn_session_id for leg in attempts}) == len(attempts)
+    again = sum(leg.rejected for attempts in legs.values() for leg in attempts)
+    refused = sum(isinstance(event, ConnectionRefused) for event in events)
+    # A refusal is the trace of an opening with no leg; or it says what became of one behind its last provider.
+    assert len(legs) + refused - again <= history.openings <= len(legs) + refused
 
 
 def check_resumes(history: History) -> None:

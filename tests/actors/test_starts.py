@@ -167,7 +167,7 @@ def test_started_at_first_payload(bench: Bench) -> None:
         AcceptSession(1, "s1"),
         *[OpenProviderStream(Key(2, stream), 1, "CN=client") for stream in (0, 4, 8)],
     ]
-    assert bench.step(15.0)[1][0] == AbortConnection(KEY, Code.CONNECT_TIMEOUT)
+    assert bench.step(15.0)[1][0] == RefuseConnection(KEY, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
 
 
 def test_provider_before_the_manager_reports(bench: Bench) -> None:

@@ -37,6 +37,8 @@ from spnhub.events.model import (
     NetworkRemoved,
     NetworkSnapshot,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     RealmAdded,
     RealmChanged,
@@ -146,6 +148,7 @@ def connection_ended(
     reason: DisconnectReason = DisconnectReason.CLOSED_BY_PEER,
     suspended: bool = False,
     told: tuple[int, int] = (0, 0),
+    rejected: bool = False,
 ) -> ConnectionEnded:
     """``told``: by progress events before."""
     return ConnectionEnded(
@@ -159,6 +162,7 @@ def connection_ended(
         elapsed_time=elapsed,
         disconnect_reason=reason,
         suspended=suspended,
+        rejected=rejected,
     )
 
 
@@ -273,7 +277,7 @@ EACH: tuple[Event, ...] = (
     session_ended("p1", EndPointType.PROVIDER, count=2, elapsed=12.25),
     session_refused(),
     connection_started(),
-    connection_ended(),
+    connection_ended(rejected=True),
     connection_refused(),
     journal_stalled(),
     events_lost(5, 8),
@@ -295,7 +299,13 @@ EACH: tuple[Event, ...] = (
     ),
     ServiceRemoved(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="removed"),
     WeightChanged(
-        realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE, old_weight=100, new_weight=0
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id="p1",
+        service_urn=SERVICE,
+        old_weight=100,
+        new_weight=0,
+        reason="10.0.0.7:80: Connection refused",
     ),
     ServiceStartRequested(realm="acme", network_urn=NETWORK, service_urn=SERVICE, reason="payload", attempt=2),
     ServiceStarted(realm="acme", network_urn=NETWORK, service_urn=SERVICE, latency=1.5),
@@ -373,6 +383,9 @@ RUNS: tuple[Event, ...] = (
         start_at=NOON,
         total_connection_count=3,
         suspect=True,
+        failures=2,
+        passed_over_until=NOON + 2_000_000,
+        weight_reason="10.0.0.7:80: Connection refused",
     ),
     ConnectionSnapshot(
         **leg_fields(epoch=1),
@@ -403,6 +416,17 @@ LATER: tuple[Event, ...] = (
         realm="acme", network_urn=NETWORK, limit="heldConnections", bound=65_536, service_urn=SERVICE, count=3
     ),
     connection_finished(),
+    ProviderFailed(
+        realm="acme",
+        network_urn=NETWORK,
+        spn_session_id="p1",
+        service_urn=SERVICE,
+        failures=3,
+        passed_over_until=NOON + 4_000_000,
+        code=32,
+        reason="10.0.0.7 port 80: Connection refused",
+    ),
+    ProviderRecovered(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
 )
 """One of each class whose schema id is 53 or above, in their order."""
 

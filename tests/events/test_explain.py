@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from spnhub.events.explain import CONVERSATION_LIMIT, EVENT_LIMIT, Search, Story
 from spnhub.events.model import (
@@ -10,6 +11,8 @@ from spnhub.events.model import (
     ConnectionResumed,
     DisconnectReason,
     EndPointType,
+    ProviderFailed,
+    ProviderRecovered,
     Recorded,
     WeightChanged,
 )
@@ -179,6 +182,40 @@ def test_a_session() -> None:
     ]
     (unended,), _ = stories("p2", events)
     assert unended.summary().endswith("open at the end of the log.")
+
+
+def test_a_provider_that_fails() -> None:
+    """Its story has the attempts, for how long it was passed over, and that it is back."""
+    where: dict[str, Any] = {"realm": "acme", "network_urn": None, "spn_session_id": "p1", "service_urn": SERVICE}
+    until = samples.NOON + 2_000_000
+    reason = "10.0.0.7 port 80: Connection refused"
+    failed = ProviderFailed(**where, failures=2, passed_over_until=until, code=32, reason=reason)
+    ended = samples.connection_ended(total=(0, 0), reason=DisconnectReason.ERROR, rejected=True)
+    weight = WeightChanged(**where, old_weight=100, new_weight=0, reason=reason)
+    events = samples.record(
+        [
+            samples.session_started("p1", EndPointType.PROVIDER),
+            samples.connection_started(),
+            failed,
+            ended,
+            ProviderRecovered(**where),
+            weight,
+        ]
+    )
+    (story,), _ = stories("p1", events)
+    texts = [text for _, _, text in story.render()]
+    assert texts[2:] == [
+        (
+            f"the provider of session p1 failed 2 times in a row (code 32, {reason}): others come first until"
+            " 2026-01-02T12:00:02.000000Z"
+        ),
+        (
+            f"connection {UID}, leg 0, ended after 0.500 s: error; it passed on 0 bytes and 0 bytes back; the provider"
+            " did not take it"
+        ),
+        "the provider of session p1 takes connections again",
+        f"session p1 changed its weight from 100 to 0 ({reason})",
+    ]
 
 
 def test_stream_ids_may_name_several() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
     HubStarted,
+    ProviderFailed,
     Recorded,
     SessionEnded,
     SessionRefused,
@@ -112,6 +114,34 @@ def test_a_day() -> None:
             "lastTimestamp": "2026-01-02T12:00:00.007000Z",
         }
     ]
+
+
+def test_providers_that_fail() -> None:
+    """How often one became passed over, and how many attempts it cost, by code; an attempt is a leg, and no pause."""
+    failed = ProviderFailed(
+        realm="acme",
+        network_urn=None,
+        spn_session_id="p1",
+        service_urn=SERVICE,
+        failures=1,
+        passed_over_until=NOON,
+        code=Code.CONNECT_FAILED,
+    )
+    events = [
+        samples.connection_started(ident="4-1"),
+        failed,
+        replace(samples.connection_ended(ident="4-1", total=(0, 0), rejected=True), code=Code.CONNECT_FAILED),
+        samples.connection_started(ident="4-5", provider="p2"),
+        samples.connection_ended(ident="4-5", provider="p2", total=(3, 4)),
+    ]
+    metrics = folded(samples.record(events))
+    where = ("hub-1", "acme", SERVICE)
+    assert metrics.counters["provider_failures"] == {(*where, "32"): 1}
+    assert metrics.counters["connections_rejected"] == {(*where, "32"): 1}
+    assert metrics.counters["connections_started"] == {where: 2}
+    assert {labels[-1]: number for labels, number in metrics.counters["bytes"].items()} == {"sent": 3, "received": 4}
+    assert not metrics.counters["bytes_untold"]
+    assert metrics.live("connections") == {}
 
 
 def test_what_is_live() -> None:

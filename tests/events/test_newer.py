@@ -44,7 +44,7 @@ def _later_end() -> dict[str, Any]:
 
 def _teleported() -> dict[str, Any]:
     """A kind that isn't known."""
-    made = copy.deepcopy(schema("events", "WeightChanged", 1))
+    made = copy.deepcopy(schema("events", "WeightChanged", max(codec.EVENT_IDS["WeightChanged"])))
     return made | {"name": "SessionTeleported"}
 
 

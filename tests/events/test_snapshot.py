@@ -17,6 +17,8 @@ from spnhub.events.model import (
     HubStopped,
     InventoryLoaded,
     ProviderAnswered,
+    ProviderFailed,
+    ProviderRecovered,
     ProviderSilent,
     Recorded,
     SessionSnapshot,
@@ -51,7 +53,7 @@ def happens(state: HubState, choice: int, which: int) -> Event:
     """Something that fits the state."""
     sessions, legs = list(state.sessions.values()), list(state.connections.values())
     name = f"s{state.last_sequence}"
-    match choice % 7:
+    match choice % 8:
         case 0 if sessions:
             one, other = sessions[which % len(sessions)], sessions[0]
             uid = f"{state.last_sequence:032x}"
@@ -83,7 +85,14 @@ def happens(state: HubState, choice: int, which: int) -> Event:
                 service_urn=SERVICE,
                 old_weight=100,
                 new_weight=which,
+                reason="asked" if which % 2 else "",
             )
+        case 7 if sessions:
+            failing = sessions[which % len(sessions)].spn_session_id
+            where = {"realm": "acme", "network_urn": NETWORK, "spn_session_id": failing, "service_urn": SERVICE}
+            if which % 3 == 0:
+                return ProviderRecovered(**where)
+            return ProviderFailed(**where, failures=which, passed_over_until=state.last_timestamp + which, code=32)
         case 6 if sessions:
             kind = ProviderSilent if which % 2 else ProviderAnswered
             silent = sessions[which % len(sessions)].spn_session_id
@@ -93,7 +102,7 @@ def happens(state: HubState, choice: int, which: int) -> Event:
 
 
 Steps = list[tuple[int, int, int]]
-steps = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30), st.integers(0, 3)), max_size=60)
+steps = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 30), st.integers(0, 3)), max_size=60)
 
 
 def write(before: Steps, during: Steps) -> tuple[list[Recorded], HubState]:

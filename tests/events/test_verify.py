@@ -130,6 +130,28 @@ async def test_an_end_without_a_start_that_must_have_been_seen_is_a_fault() -> N
     assert await kinds(late) == ["endWithoutStart"]
 
 
+def offered(*, rejected: bool = True) -> list[Event]:
+    """An opening that two providers were asked to take."""
+    sessions = [samples.session_started(name, EndPointType.PROVIDER) for name in ("p1", "p2")]
+    return [
+        *sessions,
+        samples.session_started("c1"),
+        samples.connection_started(ident="4-1"),
+        samples.connection_ended(ident="4-1", total=(0, 0), reason=DisconnectReason.ERROR, rejected=rejected),
+        samples.connection_started(ident="4-5", provider="p2"),
+        samples.connection_ended(ident="4-5", provider="p2"),
+        samples.session_ended("c1", count=2),
+        samples.session_ended("p1", EndPointType.PROVIDER, count=1),
+        samples.session_ended("p2", EndPointType.PROVIDER, count=1),
+    ]
+
+
+async def test_an_opening_that_goes_from_provider_to_provider() -> None:
+    """Its legs are of one epoch, as long as the earlier ones say that they were rejected (D-35)."""
+    assert (await judge(record(offered()))).clean
+    assert await kinds(record(offered(rejected=False))) == ["epochOrder"]
+
+
 async def test_open_things_at_the_end_are_no_fault() -> None:
     """A live hub has some; they are listed."""
     result = await judge(record(day()[:3]))

@@ -49,7 +49,7 @@ PACKETS: Final[tuple[Packet, ...]] = (
     SessionRefusal(18, "no provider", True),
     CloseRequest(UID, 1, 1 << 40, 7, True),
     CloseAck(UID, 1),
-    SetWeight(1_000_000),
+    SetWeight(1_000_000, "10.0.0.7:80: Connection refused"),
     AllConnectionsClosed(),
     SessionRenewal(),
     PauseRequest(UID, 1),

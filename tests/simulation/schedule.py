@@ -428,9 +428,10 @@ class Simulation:
             starts = [event for event in events if isinstance(event, ConnectionStarted)]
             ends = [event for event in events if isinstance(event, ConnectionEnded)]
             assert len(starts) == len(ends)
-            for start in starts:
-                epochs.setdefault(start.connection_uid, []).append(start.epoch)
             for end in ends:
+                if end.rejected:  # another provider was asked in the same epoch
+                    continue
+                epochs.setdefault(end.connection_uid, []).append(end.epoch)
                 newest[end.connection_uid] = max(newest.get(end.connection_uid, end), end, key=lambda one: one.epoch)
             for event in events:
                 if isinstance(event, ConnectionFinished):

@@ -76,7 +76,11 @@ class Log:
                 assert event.spn_session_id not in self.session_ends
                 self.session_ends[event.spn_session_id] = event
             case ConnectionStarted() as event:
-                self.leg_starts[event.connection_uid, event.epoch] += 1
+                before = self.leg_ends.get((event.connection_uid, event.epoch))
+                if before is not None and before.rejected:  # another provider is asked (D-35)
+                    del self.leg_ends[event.connection_uid, event.epoch]
+                else:
+                    self.leg_starts[event.connection_uid, event.epoch] += 1
                 self.last_epoch[event.connection_uid] = event.epoch
             case ConnectionEnded() as event:
                 assert (event.connection_uid, event.epoch) not in self.leg_ends

@@ -179,11 +179,22 @@ class TcpPeer:
 
 
 class TcpServer:
-    """A listening socket whose connections the test takes one by one."""
+    """A listening socket whose connections the test takes one by one.
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.sock = socket.create_server((host, port), backlog=1024)
+    :param up: whether it listens from the beginning; else it has its port, and refuses until :meth:`listen`.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, up: bool = True) -> None:
+        if up:
+            self.sock = socket.create_server((host, port), backlog=1024)
+        else:
+            self.sock = socket.socket()
+            self.sock.bind((host, port))
         self.sock.setblocking(False)
+
+    def listen(self) -> None:
+        """Refuse no longer."""
+        self.sock.listen(1024)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -221,9 +232,11 @@ def no_descriptors() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serve(handler: Callable[[TcpPeer], Awaitable[None]]) -> AsyncIterator[tuple[str, int]]:
+async def serve(
+    handler: Callable[[TcpPeer], Awaitable[None]], server: TcpServer | None = None
+) -> AsyncIterator[tuple[str, int]]:
     """A TCP server program: one ``handler`` per connection; yields its address. A failing handler fails the test."""
-    with TcpServer() as server:
+    with server or TcpServer() as server:
         async with asyncio.TaskGroup() as group:
 
             async def one(peer: TcpPeer) -> None:

@@ -76,6 +76,7 @@ class EndpointCore:
         self.resume_timeout = settings.resume_timeout
         self.retries = settings.retries
         self.weight = settings.weight
+        self.weight_reason = ""
         self.closing = False
         self.failed: SpnError | None = None
         self._credentials = settings.credentials
@@ -229,7 +230,7 @@ class EndpointCore:
         """
         if session.credentials.subject != self._credentials.subject:
             if session.weight and self._settings.end_point_type is EndPointType.PROVIDER:
-                session.set_weight(0)
+                session.set_weight(0, "its successor takes what is new")
             return
         for connection in session.legs():
             if connection.state is not ConnectionState.CONNECTING:
@@ -263,7 +264,8 @@ class EndpointCore:
         renews = self._successors.get(remote) is slot
         if renews:
             self._announce(self._slots[remote])
-        slot.session = Session(self, c, self._request(renews=renews), self._credentials, near_its_dates)
+        slot.session = session = Session(self, c, self._request(renews=renews), self._credentials, near_its_dates)
+        session.set_weight(self.weight, self.weight_reason)
         self._by_c[c] = (slot, slot.session)
         self.touch()
 
@@ -285,12 +287,12 @@ class EndpointCore:
         attempt.advance()
         return attempt
 
-    def set_weight(self, weight: int) -> None:
-        """The provider's weight, in every session that there is and will be."""
-        self.weight = weight
+    def set_weight(self, weight: int, reason: str = "") -> None:
+        """The provider's weight and why it has it, in every session that there is and will be."""
+        self.weight, self.weight_reason = weight, reason
         for slot, session in list(self._by_c.values()):
             if slot.why is not Why.RENEWED:
-                session.set_weight(weight)
+                session.set_weight(weight, reason)
         self.touch()
 
     def close(self) -> None:

@@ -78,19 +78,20 @@ class ProviderEndpoint(Endpoint):
         """Its share of new connections (R-5.3)."""
         return self._core.weight
 
-    async def set_weight(self, weight: int) -> None:
+    async def set_weight(self, weight: int, reason: str = "") -> None:
         """Set the share of new connections (R-5.3): at every hub now, and in every session that comes.
 
         Returns when it is on its way. With 0 no new connections come, but for the few that were on their way, too;
         :meth:`wait_all_connections_closed` waits for the rest.
 
         :param weight: 0 to 1,000,000.
+        :param reason: why, for the hubs' logs; a hub of an earlier version doesn't hear it.
         :raises ConfigurationError: it isn't.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
         check_weight(weight)
         self._check_open()
-        self._core.set_weight(weight)
+        self._core.set_weight(weight, reason)
 
     async def wait_all_connections_closed(self) -> None:
         """After ``set_weight(0)``: wait until every hub says that all connections are closed and none will come.

@@ -159,6 +159,7 @@ class Session:
         self._engine: Engine = owner.engine
         self._request = request
         self._weight = request.weight
+        self._weight_reason = ""
         self._all_closed = False
         self._phase = _Phase.HANDSHAKE
         self._control: int | None = None
@@ -193,14 +194,14 @@ class Session:
         """A provider's, as it was said last."""
         return self._weight
 
-    def set_weight(self, weight: int) -> None:
-        """The provider's weight from now on, or from the ACK on while there is none yet."""
-        self._weight = weight
+    def set_weight(self, weight: int, reason: str) -> None:
+        """The provider's weight from now on and why, or from the ACK on while there is none yet."""
+        self._weight, self._weight_reason = weight, reason
         self._all_closed = False
         if self._phase is _Phase.HANDSHAKE:
             self._request = dataclasses.replace(self._request, weight=weight)
         elif self.established:
-            self.send(SetWeight(weight))
+            self.send(SetWeight(weight, reason))
 
     def legs(self) -> list[Connection]:
         """The connections that have a leg here, or are about to."""
@@ -417,9 +418,9 @@ class Session:
         self._owner.arm(self, None)
         self.spn_session_id = packet.spn_session_id
         self.hub_id = packet.hub_id
-        if self._weight != self._request.weight:
-            # It was set while the request was on its way.
-            self.send(SetWeight(self._weight))
+        if self._weight != self._request.weight or self._weight_reason:
+            # It was set while the request was on its way; or there is more to say of it than the request can.
+            self.send(SetWeight(self._weight, self._weight_reason))
         elif self._request.end_point_type is EndPointType.PROVIDER and self._weight == 0:
             # A session begins with no connection, and with this weight it gets none but those that are resumed.
             self._all_closed = True

@@ -16,13 +16,10 @@ from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
 from spnhub.transport.hub.resumes import Resumes
-from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.hub.sessions import REASON_LIMIT, Session, Sessions
 from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
 
 __all__ = ["Connections", "Stream"]
-
-_REASON_LIMIT = 256
-"""Characters of a provider's reason that are passed on."""
 
 
 class Stream(NamedTuple):
@@ -41,6 +38,8 @@ class _Connection:
     key: Key
     opening: protocol.Opening
     consumer: Stream | None = None
+    asked: int | None = None
+    """The provider's session that has the opening, or gets it when it allows a stream."""
     provider: Stream | None = None
     peer: str = ""
     reader: PacketReader | None = None
@@ -94,14 +93,15 @@ class Connections:
             self._abort_streams(session.c, s, code)
             if connection.token is None:
                 connection.reader = None
-                rejected = inputs.ProviderRejected(code, "the provider reset the stream")
+                rejected = inputs.ProviderRejected(code, "the provider reset the stream", session.c)
                 self._system.tell_connection(connection.key, rejected)
 
     def available(self, session: Session) -> None:
         """The provider allows more streams: open those that wait."""
         while session.waiting:
             connection = self._connections.get(session.waiting[0])
-            if connection is not None and not self._open(connection, session.c):
+            wanted = connection is not None and connection.asked == session.c and connection.provider is None
+            if connection is not None and wanted and not self._open(connection, session.c):
                 return
             session.waiting.popleft()
 
@@ -142,12 +142,9 @@ class Connections:
         self.abort(commands.AbortConnection(connection.key, Code.INTERNAL))
         if connection.token is None:
             connection.reader = None
-            self._system.tell_connection(
-                connection.key,
-                inputs.ConsumerAborted(Code.INTERNAL)
-                if connection.provider is None
-                else inputs.ProviderRejected(Code.INTERNAL, "a fault in the hub"),
-            )
+            # No fault of its provider's, and nobody else's to take: the consumer's stream is gone as well.
+            aborted = inputs.ConsumerAborted(Code.INTERNAL, "a fault in the hub")
+            self._system.tell_connection(connection.key, aborted)
         return True
 
     def fail_splice(self, token: int) -> Key | None:
@@ -202,15 +199,16 @@ class Connections:
             return
         if packet.code == Code.OK:
             connection.reader = None
-            self._system.tell_connection(connection.key, inputs.ProviderAccepted())
+            self._system.tell_connection(connection.key, inputs.ProviderAccepted(c))
         else:
-            self._reject(connection, packet.code, packet.reason[:_REASON_LIMIT])
+            self._reject(connection, packet.code, packet.reason[:REASON_LIMIT])
 
     def _reject(self, connection: _Connection, code: int, reason: str) -> None:
         assert connection.provider is not None
         connection.reader = None
         self._abort(connection.provider, code)
-        self._system.tell_connection(connection.key, inputs.ProviderRejected(code, reason))
+        rejected = inputs.ProviderRejected(code, reason, connection.provider.c)
+        self._system.tell_connection(connection.key, rejected)
 
     def _read_packet(self, c: int, s: int, reader: PacketReader) -> tuple[protocol.Packet, bool] | None:
         """One packet of a data stream, and whether its FIN follows at once; not a byte of anything else.
@@ -233,14 +231,22 @@ class Connections:
     # ---- what the actors want ----------------------------------------------------------------------------------
 
     def open(self, command: commands.OpenProviderStream) -> None:
-        """Open a stream on the provider's session, or wait for one."""
+        """Open a stream on the provider's session, or wait for one; what another provider has is given up (D-35)."""
         connection = self._connections.get(command.connection)
         session = self._sessions.get(command.provider)
-        if connection is None or session is None:
+        if connection is None:
             return
+        if connection.provider is not None:
+            self._streams.pop((connection.provider.c, connection.provider.s), None)
+            self._abort(connection.provider, Code.CONNECT_TIMEOUT)
+            connection.provider, connection.reader = None, None
+        if session is None:
+            return
+        connection.asked = command.provider
         connection.peer = command.peer
         if session.waiting or not self._open(connection, command.provider):
             session.waiting.append(command.connection)
+            self._system.tell_connection(command.connection, inputs.ProviderBusy(command.provider))
 
     def _open(self, connection: _Connection, provider: int) -> bool:
         s = self._engine.open_bidi(provider)
@@ -264,7 +270,7 @@ class Connections:
         )
         kinds = protocol.REQUIRED_KINDS if session is None else session.kinds
         self._engine.write(provider, s, protocol.encode(header, kinds))
-        self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(s))
+        self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(s, provider))
         return True
 
     def join(self, command: commands.JoinStreams) -> None:

@@ -20,13 +20,15 @@ from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
 
-__all__ = ["CONTROL_STREAM", "REQUEST_TIMEOUT", "Network", "Session", "Sessions", "address_text"]
+__all__ = ["CONTROL_STREAM", "REASON_LIMIT", "REQUEST_TIMEOUT", "Network", "Session", "Sessions", "address_text"]
 
 CONTROL_STREAM: Final = 0
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the handshake to the session request, and from a data stream's first byte to its whole header."""
 _REFUSAL_LINGER: Final = 1.0
 """Seconds that a refused endpoint has to read the refusal before the QUIC connection is closed."""
+REASON_LIMIT: Final = 256
+"""Characters of a provider's reason that are logged and passed on."""
 _CONTROL_BACKLOG: Final = 1024 * 1024
 """Control bytes that wait for a session's flow control; a peer that lets more pile up is not reading: closed."""
 _MAX_WEIGHT: Final = 1_000_000
@@ -234,7 +236,7 @@ class Sessions:
             if session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
             _check_weight(packet.weight)
-            self._system.tell_session(session.c, inputs.WeightSet(packet.weight))
+            self._system.tell_session(session.c, inputs.WeightSet(packet.weight, packet.reason[:REASON_LIMIT]))
         elif isinstance(packet, protocol.SessionRenewal):
             self._system.tell_session(session.c, inputs.SessionRenewing())
         elif isinstance(packet, protocol.CloseAck):

@@ -25,6 +25,7 @@ from spnhub.events.model import (
     NetworkChanged,
     NetworkRemoved,
     ProviderAnswered,
+    ProviderRecovered,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
@@ -57,6 +58,7 @@ _INFORMATION: Final = (
     ServiceStopped,
     WeightChanged,
     ProviderAnswered,
+    ProviderRecovered,
 )
 _DETAILS: Final = (
     InventoryRejected,  # the reload has named the faults itself

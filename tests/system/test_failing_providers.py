@@ -1,0 +1,149 @@
+"""Servers that are down cost no connection as long as one is up (D-35): real agents, real TCP programs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spnhub import ConsumerEndpoint, EndpointClosed, ProviderEndpoint
+from spnhub.actors.codes import Code
+from tests.support.tcp import TcpPeer, TcpServer, serve
+from tests.support.world import Consumer, World
+from tests.system.sizes import report, sizes
+
+
+async def echo(peer: TcpPeer) -> None:
+    """One line and its answer, as long as the client likes."""
+    with contextlib.suppress(OSError, EOFError):
+        while data := await peer.receive(4):
+            await peer.send(data)
+
+
+async def ask(consumer: Consumer) -> bool:
+    """A request over a connection of its own; whether there was an answer."""
+    try:
+        client = await TcpPeer.connect(consumer.address)
+    except OSError:
+        return False
+    try:
+        await client.send(b"ping")
+        return await client.receive(4) == b"ping"
+    except (OSError, EOFError, AssertionError):
+        return False
+    finally:
+        client.close()
+
+
+@sizes("requests, idle", (200, 4), (2000, 40), minutes=5)
+async def test_one_of_two_servers_is_down(world: World, requests: int, idle: int) -> None:
+    """The one that fails at once attracts nobody: all get through, one after the other, four at a time, with idle ones.
+
+    Without an idle client the one that is down has as little to do as the other; with some it has always less.
+    """
+    with TcpServer(up=False) as down:
+        async with serve(echo) as up:
+            hub = await world.start_hub()
+            await world.start_provider(down.address)  # the older: it comes first
+            await world.start_provider(up)
+            consumer = await world.start_consumer()
+            began = time.monotonic()
+            alone = [await ask(consumer) for _ in range(requests // 4)]
+            clients = [await world.connect(consumer) for _ in range(idle)]
+            for client in clients:
+                await client.send(b"ping")
+                assert await client.receive(4) == b"ping"
+            together = []
+            for _ in range(requests // 4):
+                together += await asyncio.gather(*(ask(consumer) for _ in range(3)))
+            seconds = time.monotonic() - began
+            assert Counter(alone + together) == {True: len(alone) + len(together)}
+            for client in clients:
+                client.close()
+            failures = await hub.wait_lines("providerFailed", 1)
+            assert (failures[0]["code"], failures[0]["failures"]) == (Code.CONNECT_FAILED, 1)
+            rejected = [line for line in await world.events() if line.get("rejected")]
+            # One for the first, then one for each trial: 1, 2, 4 … s.
+            assert len(rejected) <= 2 + 2 * (seconds + 1) ** 0.5
+            report(requests=len(alone + together), seconds=f"{seconds:.1f}", attempts_in_vain=len(rejected))
+            await world.end()
+
+
+async def test_a_server_that_comes_back(world: World) -> None:
+    """Both are down: each request is refused with the reason; then one is back, and the next request gets it."""
+    with TcpServer(up=False) as server, TcpServer(up=False) as other:
+        hub = await world.start_hub()
+        await asyncio.gather(world.start_provider(server.address), world.start_provider(other.address))
+        consumer = await world.start_consumer()
+        assert [await ask(consumer) for _ in range(5)] == [False] * 5
+        await hub.wait_lines("providerFailed", 2)
+        server.listen()
+        async with serve(echo, server):
+            assert [await ask(consumer) for _ in range(20)] == [True] * 20
+            await hub.wait_lines("providerRecovered", 1)
+        await world.end()
+
+
+@contextlib.asynccontextmanager
+async def answering(provider: ProviderEndpoint, code: Code | None) -> AsyncIterator[list[object]]:
+    """A program that accepts each request, or rejects it with ``code``; yields what it was asked."""
+    asked: list[object] = []
+
+    async def answer() -> None:
+        with contextlib.suppress(EndpointClosed):
+            while True:
+                request = await provider.listen()
+                asked.append(request)
+                if code is None:
+                    await request.accept_stream()
+                else:
+                    await request.reject(code, "not now")
+
+    task = asyncio.ensure_future(answer())
+    try:
+        yield asked
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize("code", [Code.LIMIT, Code.SHUTDOWN, Code.CONNECT_TIMEOUT])
+async def test_a_program_that_takes_no_more(world: World, code: Code) -> None:
+    """By the library: whatever reason of its own a provider has, the other one is asked."""
+    await world.start_hub()
+    full, free = await world.provider_endpoint(), await world.provider_endpoint()
+    consumer = await world.consumer_endpoint()
+    async with answering(full, code) as tried, answering(free, None) as taken:
+        streams = [await consumer.connect_stream() for _ in range(10)]
+        assert (len(tried), len(taken)) == (1, 10)
+        for stream in streams:
+            stream.abort(0)
+    await close(full, free, consumer)
+    await world.end()
+
+
+async def test_a_provider_that_dies_between_opening_and_accept(world: World) -> None:
+    """Its session ends with openings that it has not answered: they go to the other one."""
+    await world.start_hub()
+    dying, free = await world.provider_endpoint(), await world.provider_endpoint()
+    consumer = await world.consumer_endpoint()
+    async with answering(free, None) as taken:
+        opening = [asyncio.ensure_future(consumer.connect_stream()) for _ in range(6)]
+        held = [await dying.listen() for _ in range(3)]  # every second one is its own
+        assert len(held) == 3
+        await dying.close()
+        streams = await asyncio.gather(*opening)
+        assert len(taken) == 6
+        for stream in streams:
+            stream.abort(0)
+    await close(free, consumer)
+    await world.end()
+
+
+async def close(*endpoints: ProviderEndpoint | ConsumerEndpoint) -> None:
+    """All of them."""
+    for endpoint in endpoints:
+        await endpoint.close()
