@@ -167,6 +167,8 @@ class Simulation:
                 self._look()
             self._make_peace()
             self.clock.run_until(self._all_over, _SETTLE)
+            # The last may have ended just now, and its program not have heard.
+            self.clock.run_for(0.001)
             self._check_programs()
             self._stop_all()
             self._check_logs()
