@@ -199,6 +199,20 @@ async def test_a_file_system_that_doesnt_answer(bench: Bench, monkeypatch: pytes
     assert await bench.refresh() == []
 
 
+async def test_a_system_without_room_for_a_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in use stays, and it is tried again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bench.files.write(AUTHORITY.client("me"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert await bench.refresh() == ["unusable"]
+    assert bench.told[-1][1] == "certificates can't be read: can't start new thread"
+    assert await bench.refresh() == ["renewed"]
+
+
 @pytest.mark.parametrize("days", [-40, -2, 0, 2, 28, 31])
 def test_near_its_dates(tmp_path: Path, days: int) -> None:
     """Where a day more or less would matter, or our own clock says that it isn't valid."""

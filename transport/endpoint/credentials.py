@@ -212,7 +212,10 @@ class CredentialsSource:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_deliver, future, result)
 
-        threading.Thread(target=work, name="spn-credentials", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="spn-credentials", daemon=True).start()
+        except RuntimeError as exc:
+            future.set_result(ConfigurationError(f"certificates can't be read: {exc}"))
         return future
 
     async def first(self) -> Credentials:
