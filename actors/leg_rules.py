@@ -371,7 +371,12 @@ def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: i
             # bytes, and goes on in another leg.
             confirmed = side in leg.asked or side is leg.answered
             lacking = not confirmed and (ending.suspended or ending.disconnect_reason is DisconnectReason.ERROR)
-            return end(leg, ending if lacking else _FINISHED, state, wall, side=side)
+            if not lacking:
+                return end(leg, _FINISHED, state, wall, side=side)
+            # The other may have asked to close, and wouldn't notice: its streams have ended.
+            facts = leg.facts
+            tell = SendPauseRequest(facts.session(side.other), facts.connection_uid, facts.epoch)
+            return end(leg, ending, state, wall, tell, side=side)
         case Phase.ENDING if leg.verdict_due:
             return end(leg, ending, state, wall, side=side)
         case Phase.ENDING:

@@ -17,6 +17,7 @@ from spnhub.actors.commands import (
     RefuseSession,
     SendAllConnectionsClosed,
     SendCloseAck,
+    SendPauseRequest,
 )
 from spnhub.actors.inputs import Key, SessionClosed, SessionInvalidated, SessionRenewing, StopHub, WeightSet
 from spnhub.events.model import ConnectionEnded, SessionEnded
@@ -31,6 +32,7 @@ from tests.actors.harness import (
     fins,
     open_request,
     request,
+    uid,
 )
 
 EXPIRED = SessionInvalidated("expired", expired=True)
@@ -159,4 +161,4 @@ def test_who_leaves_before_it_has_confirmed_the_end(bench: Bench, side: Any, how
     ended = next(event for event in events if isinstance(event, ConnectionEnded))
     assert ended.suspended
     assert SendCloseAck not in kinds(commands)
-    assert ForgetConnection(key) in commands
+    assert commands[:2] == [SendPauseRequest(other, uid(0), 0), ForgetConnection(key)]
