@@ -1,0 +1,74 @@
+"""Ids of requirements and decisions that code, tests and documents cite are those that docs/ defines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("src", "transport", "actors", "events", "schemas", "tests", "docs", "compose", ".ci")
+KINDS = {".py", ".md", ".toml", ".avsc", ".json", ".yaml", ".yml", ".sql", ".sh", ""}
+CITED = re.compile(r"(?<![\w-])(?:R-\d+\.\d+|D-\d+)(?![\w-]|\.\d)")
+SHORT = re.compile(r"(?<![\w-])R-\d+(?![\w.-])")
+"""Half an id."""
+
+
+def _defined() -> set[str]:
+    requirements = (ROOT / "docs" / "specification.md").read_text(encoding="utf-8")
+    decisions = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    found = re.findall(r"^- (R-\d+\.\d+) ", requirements, re.MULTILINE)
+    found += re.findall(r"^- \*\*(D-\d+)\b", decisions, re.MULTILINE)
+    assert len(found) == len(set(found)), "an id is defined twice"
+    return set(found)
+
+
+def _texts() -> Iterator[Path]:
+    yield from ROOT.glob("*.md")
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in KINDS and "__pycache__" not in path.parts:
+                yield path
+
+
+def _unknown(text: str, defined: set[str]) -> set[str]:
+    return {cited for cited in CITED.findall(text) if cited not in defined} | set(SHORT.findall(text))
+
+
+def test_what_is_cited_is_defined() -> None:
+    """A stranger finds each of them."""
+    defined = _defined()
+    unknown = {
+        str(path.relative_to(ROOT)): sorted(ids)
+        for path in _texts()
+        if path != Path(__file__) and (ids := _unknown(path.read_text(encoding="utf-8"), defined))
+    }
+    assert unknown == {}
+    assert len(defined) > 60
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("as R-2.5 and D-1 have it", set()),
+        ("R-9.9, (D-99): R-6.4.", {"R-9.9", "D-99", "R-6.4"}),
+        ("R-7 is none", {"R-7"}),
+        ("SHA-D-1000x, BOARD-12, R-1.2.3", set()),
+    ],
+)
+def test_citations_are_found(text: str, unknown: set[str]) -> None:
+    """In whatever stands around them."""
+    assert _unknown(text, _defined()) == unknown
+
+
+def test_links_between_documents() -> None:
+    """Relative links of docs/ and of the documents beside it lead somewhere."""
+    dead = [
+        f"{path.name}: {target}"
+        for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "transport" / "PROTOCOL.md")
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert dead == []
