@@ -27,6 +27,7 @@ Samples = dict[str, dict[Sample, float]]
 ONLY_THE_HUB = {
     "ready": "of the process, which its log doesn't tell",
     "faults": "likewise",
+    "journal_failing": "likewise",
     "journal_lag_events": "likewise: what isn't in the log yet",
     "shipper_lag_events": "likewise: serve has lag_events, of its own reading",
     "shipper_topic_faults": "of the topic, which says nothing of itself",

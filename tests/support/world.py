@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import yaml
 
@@ -33,7 +33,7 @@ from tests.support.command import Command, Line
 from tests.support.namespaces import Files, Host
 from tests.support.tcp import TcpPeer, TcpServer
 
-__all__ = ["LIFECYCLE", "Consumer", "Document", "World", "free_udp_port", "lifecycle", "service_document"]
+__all__ = ["LIFECYCLE", "Consumer", "Document", "Place", "World", "free_udp_port", "lifecycle", "service_document"]
 
 Document = dict[str, Any]
 """An object of the inventory."""
@@ -70,6 +70,15 @@ def lifecycle(lines: Sequence[Line]) -> list[Line]:
 def service_document(name: str, **fields: Any) -> Document:
     """A service that the subjects ``provider`` and ``consumer`` may play their role for; ``fields`` are the API's."""
     return {"name": name, "title": name, "provider": "provider", "consumers": ["consumer"], **fields}
+
+
+class Place(NamedTuple):
+    """Where an agent runs."""
+
+    address: str
+    """An address that it can listen on."""
+    within: Sequence[str]
+    """What runs a command there."""
 
 
 class Consumer:
@@ -208,7 +217,7 @@ class World:
     # ---- processes ---------------------------------------------------------------------------------------------
 
     async def _start(
-        self, name: str, *arguments: str, env: dict[str, str] | None = None, within: Sequence[str] = ()
+        self, name: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
     ) -> Command:
         command = await Command.start(name, *arguments, env=env, within=within)
         self._stack.push_async_callback(command.close)
@@ -222,10 +231,13 @@ class World:
         host: str | None = None,
         hub_id: str = "hub-1",
         program: Sequence[str] = ("spnhub",),
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> Command:
         """Start a hub on the world's port; returns when it takes packets. Each ``hub_id`` has its own journal.
 
         :param program: the hub's command line, if it isn't the product's.
+        :param within: what runs it, if it isn't run as it is.
         """
         self.hub = await self._start(
             f"hub {len(self.hubs) + 1}",
@@ -239,6 +251,8 @@ class World:
             "--journal",
             str(self.journal_of(hub_id)),
             *options,
+            env=env,
+            within=within,
         )
         self.hubs.append(self.hub)
         self._hub_ids[self.hub] = hub_id
@@ -252,7 +266,7 @@ class World:
         service: str,
         credentials: Credentials | None,
         env: Mapping[str, str] | None,
-        host: Host | Files | None,
+        host: Host | Files | Place | None,
     ) -> Command:
         name = f"{role} agent {next(self._number)}"
         mine = credentials or self.authority.client(role)
@@ -285,7 +299,7 @@ class World:
         credentials: Credentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
-        host: Host | Files | None = None,
+        host: Host | Files | Place | None = None,
     ) -> Command:
         """Start a provider agent for a TCP server; ``wait`` for its session. ``host``: where it runs, if not here."""
         command = await self._start_agent("provider", f"{forward[0]}:{forward[1]}", service, credentials, env, host)
@@ -300,7 +314,7 @@ class World:
         credentials: Credentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
-        host: Host | None = None,
+        host: Host | Place | None = None,
     ) -> Consumer:
         """Start a consumer agent on a free port; ``wait`` for its session. ``host``: where it runs, if not here."""
         bind = host.address if host else "127.0.0.1"

@@ -347,7 +347,7 @@ class HubProcess:
         """How far the events have come."""
         assert self._journal
         status = None if self._shipper is None else self._shipper.status
-        return Progress(self._journal.appended, self._journal.written, status)
+        return Progress(self._journal.appended, self._journal.written, status, self._journal.error)
 
     def _snapshot(self) -> Snapshot:
         """What the hub holds at this moment."""

@@ -65,9 +65,11 @@ class Ops:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, _request: Request) -> Response:
-        if self._ready():
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse("packets are not taken\n", 503)
+        if not self._ready():
+            return PlainTextResponse("packets are not taken\n", 503)
+        if (error := self._progress().error) is not None:
+            return PlainTextResponse(f"the journal can't be written: {error}\n", 503)
+        return PlainTextResponse("ready\n")
 
     async def _get_metrics(self, _request: Request) -> Response:
         progress = self._progress()
@@ -78,6 +80,7 @@ class Ops:
                 "Events that the journal has not written yet.",
                 progress.appended - progress.written,
             ),
+            "spnhub_journal_failing": ("Whether the journal can't be written.", float(progress.error is not None)),
             "spnhub_output_dropped_lines_total": (
                 "Log lines that standard output didn't take in time.",
                 self._dropped(),

@@ -41,6 +41,8 @@ class Progress(NamedTuple):
     """Sequence of the last event that is in the journal."""
     shipper: ShipperStatus | None
     """None: nothing is shipped."""
+    error: str | None = None
+    """Why the journal can't be written now; None: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Snapshot:
 
 async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
     """The JSON text. ``certificates``: with what each session presented, base64 of DER, leaf first."""
-    appended, written, shipper = snapshot.progress
+    appended, written, shipper, error = snapshot.progress
     run = None if snapshot.state is None else snapshot.state.run
     head = {
         "hubId": snapshot.hub_id,
@@ -69,6 +71,7 @@ async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIter
         "time": format_time(snapshot.wall),
         "sequence": appended,
         "writtenSequence": written,
+        "journalError": error,
         "run": None if run is None else plain(run),
         "shipper": None
         if shipper is None

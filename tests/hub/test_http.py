@@ -1,0 +1,77 @@
+"""The HTTP beside traffic: what it takes of the process's descriptors, and what it does without any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from structlog.testing import capture_logs
+
+from spnhub import http_server
+from spnhub.http_server import HttpServer
+from tests.support.tcp import TcpPeer, no_descriptors
+
+
+async def _hello(_: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[tuple[str, int]]:
+    """Where one answers."""
+    server = HttpServer(Starlette(routes=[Route("/", _hello)]), "--ops")
+    url = httpx.URL(await server.start("127.0.0.1", 0))
+    assert url.port is not None
+    yield url.host, url.port
+    await server.close()
+
+
+async def _ask(address: tuple[str, int]) -> str:
+    async with httpx.AsyncClient(verify=False) as client:
+        return (await client.get(f"http://{address[0]}:{address[1]}/")).text
+
+
+async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepting pauses and says so once each time; whoever waited is answered afterwards."""
+    monkeypatch.setattr(http_server, "_PAUSE", 0.05)
+    assert await _ask(address) == "hello"
+    client = await TcpPeer.connect(address)
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    second = await TcpPeer.connect(address)
+    third = await TcpPeer.connect(address)
+    with capture_logs() as lines:
+        with no_descriptors():
+            # Connected by the kernel; accepted when there is a descriptor.
+            third.close()
+            await asyncio.sleep(0.2)
+        await second.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await second.receive(12)) == b"HTTP/1.1 200"
+    assert not errors
+    assert len([line for line in lines if line["log_level"] == "warning"]) <= 5
+    assert await _ask(address) == "hello"
+    client.close()
+    second.close()
+
+
+async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest makes room."""
+    monkeypatch.setattr(http_server, "_CONNECTIONS", 5)
+    server = HttpServer(Starlette(routes=[Route("/", _hello)]), "--ops")
+    url = httpx.URL(await server.start("127.0.0.1", 0))
+    assert url.port is not None
+    silent = [await TcpPeer.connect((url.host, url.port)) for _ in range(20)]
+    assert await _ask((url.host, url.port)) == "hello"
+    data, _ = await silent[0].receive_all()
+    assert data == b""
+    await silent[19].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await silent[19].receive(12) == b"HTTP/1.1 200"
+    for one in silent:
+        one.close()
+    await server.close()
