@@ -243,5 +243,8 @@ class SimulatedEndpoint:
     def on_changed(self) -> None:
         """Nobody waits here."""
 
+    def on_fault(self, fault: BaseException) -> None:
+        raise fault
+
     def check_addresses(self) -> None:
         """The simulation says when addresses change."""

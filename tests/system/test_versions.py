@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import signal
 from typing import Any
 
@@ -127,7 +128,7 @@ async def _with_kinds(world: World, patch: pytest.MonkeyPatch, kinds: dict[int, 
     """A consumer that announces these."""
 
     def request(*arguments: Any) -> SessionRequest:
-        return SessionRequest(*arguments, kinds=kinds)
+        return dataclasses.replace(SessionRequest(*arguments), kinds=kinds)
 
     with patch.context() as one:
         one.setattr(core, "SessionRequest", request)

@@ -26,6 +26,7 @@ from spnhub.transport.endpoint.slot import SessionChange
 from spnhub.transport.endpoint.states import SessionState
 from spnhub.transport.engine import Address, EngineEvent
 from spnhub.transport.errors import EndpointClosed, HubUnreachable, SessionLost, SpnError
+from spnhub.transport.faults import report_to_loop
 
 __all__ = ["DRAIN_TIMEOUT", "Endpoint", "Observers", "Pair"]
 
@@ -350,6 +351,10 @@ class Endpoint:
     def on_changed(self) -> None:
         """See :class:`CoreListener`."""
         self._notify()
+
+    def on_fault(self, fault: BaseException) -> None:
+        """See :class:`CoreListener`."""
+        report_to_loop(self._loop, "a fault in the endpoint", fault)
 
     def check_addresses(self) -> None:
         """See :class:`CoreListener`."""

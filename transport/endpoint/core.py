@@ -20,6 +20,7 @@ from typing import Final, Literal
 from spnhub.actors.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection import Connection
+from spnhub.transport.endpoint.containment import FAULT, Containment
 from spnhub.transport.endpoint.credentials import Credentials
 from spnhub.transport.endpoint.host import Home
 from spnhub.transport.endpoint.opening import OpeningAttempt
@@ -31,10 +32,11 @@ from spnhub.transport.endpoint.session import Session
 from spnhub.transport.endpoint.slot import IpAddress, SessionChange, Slot, Why
 from spnhub.transport.endpoint.states import ConnectionState, SessionEvent, SessionState
 from spnhub.transport.endpoint.turns import Turns
-from spnhub.transport.engine import Address, Engine, EngineEvent
+from spnhub.transport.engine import Address, Closed, Engine, EngineEvent
 from spnhub.transport.errors import (
     ConfigurationError,
     HandshakeRejected,
+    SessionLost,
     SessionRefused,
     SpnError,
 )
@@ -91,7 +93,10 @@ class EndpointCore:
         self._by_c: dict[int, tuple[Slot, Session]] = {}
         self._by_uid: dict[bytes, Connection] = {}
         self._paused: dict[Connection, None] = {}
-        self._turns = turns = Turns(listener.wake)
+        self.on_fault = Containment(
+            listener.on_fault, lambda: (session for _, session in list(self._by_c.values())), self._forget
+        )
+        self._turns = turns = Turns(listener.wake, self.on_fault)
         # As hosts of connections and owners of sessions have them:
         self.touch = turns.touch
         self.call = turns.call
@@ -328,8 +333,15 @@ class EndpointCore:
         try:
             for event in events:
                 found = self._by_c.get(getattr(event, "c", -1))
-                if found is not None:
-                    found[1].handle(event)
+                if found is None:
+                    continue
+                session = found[1]
+                try:
+                    session.handle(event)
+                except Exception as fault:
+                    self.on_fault(session.concerned(event), fault)
+                    if isinstance(event, Closed) and session.c in self._by_c:
+                        self.on_ended(session, SessionLost(FAULT))
         finally:
             self._turns.settle()
 
@@ -395,7 +407,13 @@ class EndpointCore:
             connection.reject(Code.PROTOCOL, "a connection with this uid is open")
             return
         self._by_uid[connection.connection_uid] = connection
-        self.call(lambda: self._listener.on_request(connection))
+        self.call(lambda: self._request_connection(connection))
+
+    def _request_connection(self, connection: ProviderConnection) -> None:
+        try:
+            self._listener.on_request(connection)
+        except Exception as fault:
+            self.on_fault(connection, fault)
 
     # --------------------------------------------------------------------------------------------- owner of sessions
 
@@ -643,6 +661,18 @@ class EndpointCore:
         waiting, self._waiting = self._waiting, {}
         for attempt in waiting:
             attempt.advance()
+
+    def _forget(self, connection: Connection) -> None:
+        """It could not be ended in order: nothing here knows it any more."""
+        self._paused.pop(connection, None)
+        if self._by_uid.get(connection.connection_uid) is connection:
+            del self._by_uid[connection.connection_uid]
+        if isinstance(connection, ConsumerConnection):
+            self._resumer.remove(connection)
+        for _, session in list(self._by_c.values()):
+            if connection in session.legs():
+                session.abandon(connection)
+        self._changed()
 
     def _forget_paused(self, connection: Connection) -> None:
         self._paused.pop(connection, None)

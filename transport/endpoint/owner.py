@@ -81,5 +81,8 @@ class CoreListener(Protocol):
     def on_changed(self) -> None:
         """Something that is waited for may be so now: a session, the number of connections."""
 
+    def on_fault(self, fault: BaseException) -> None:
+        """Something was raised that nothing raises; what it was about has been ended. Called while it is handled."""
+
     def check_addresses(self) -> None:
         """A hub can't be reached: a DNS check on demand may know why (R-2.6)."""

@@ -124,6 +124,9 @@ class SessionOwner(ProviderHost, Protocol):
     def on_suspect(self, session: Session) -> None:
         """What we sent is unanswered, or no longer: :attr:`Session.suspect`."""
 
+    def on_fault(self, owner: object, fault: BaseException) -> None:
+        """A fault of ours: end the connection or session that it is about."""
+
     def on_ended(self, session: Session, error: SpnError) -> None:
         """The last call. What was the matter, :class:`EndpointClosed` after :meth:`Session.close`."""
 
@@ -235,6 +238,10 @@ class Session:
             self._engine.close(self.c, code, reason)
             self._owner.touch()
 
+    def concerned(self, event: EngineEvent) -> Connection | Session:
+        """What an event of ``c`` is about."""
+        return self._by_stream.get(getattr(event, "s", -1), self)
+
     def handle(self, event: EngineEvent) -> None:
         """Take an event of ``c``."""
         match event:
@@ -303,6 +310,14 @@ class Session:
             self._by_stream.pop(connection.s, None)
         elif connection in self._waiting:
             self._waiting.remove(connection)
+
+    def abandon(self, connection: Connection) -> None:
+        """Let go of a connection that could not end: its stream is cut, and nothing is kept."""
+        s = connection.s
+        self.detach(connection)
+        if s is not None:
+            self._engine.reset(self.c, s, Code.INTERNAL)
+            self._engine.stop(self.c, s, Code.INTERNAL)
 
     def want_stream(self, connection: Connection) -> None:
         """See :meth:`Home.want_stream`."""
@@ -439,7 +454,10 @@ class Session:
         self._owner.arm(self, None)
         self._owner.arm(self.acks, None)
         for connection in self.legs():
-            connection.on_session_lost(str(error))
+            try:
+                connection.on_session_lost(str(error))
+            except Exception as fault:
+                self._owner.on_fault(connection, fault)
         self._owner.on_ended(self, error)
 
     def _rejected(self, alert: int, reason: str, by_hub: bool) -> HandshakeRejected:

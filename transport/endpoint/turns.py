@@ -16,10 +16,15 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Calls, acknowledgements and deadlines. ``wake``: let there be a turn soon."""
+    """Calls, acknowledgements and deadlines.
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    :param wake: let there be a turn soon.
+    :param on_fault: takes what one of them raised, and whose it was; the others have theirs.
+    """
+
+    def __init__(self, wake: Callable[[], None], on_fault: Callable[[object, BaseException], None]) -> None:
         self._wake = wake
+        self._on_fault = on_fault
         self._deadlines = Deadlines()
         self._calls: deque[Callable[[], None]] = deque()
         self._books: dict[AckBook, None] = {}
@@ -57,7 +62,10 @@ class Turns:
     def run_due(self, now: float) -> None:
         """Whose time has come."""
         for owner in self._deadlines.due(now):
-            owner.on_deadline()
+            try:
+                owner.on_deadline()
+            except Exception as fault:
+                self._on_fault(owner, fault)
 
     def settle(self) -> None:
         """The end of a turn: everybody has heard, and acknowledgements are on their way."""
@@ -65,9 +73,17 @@ class Turns:
         try:
             while self._calls or self._books:
                 while self._calls:
-                    self._calls.popleft()()
+                    call = self._calls.popleft()
+                    try:
+                        call()
+                    except Exception as fault:
+                        # A method's owner is its object.
+                        self._on_fault(getattr(call, "__self__", None), fault)
                 books, self._books = self._books, {}
                 for book in books:
-                    book.flush()
+                    try:
+                        book.flush()
+                    except Exception as fault:
+                        self._on_fault(book, fault)
         finally:
             self._running = False
