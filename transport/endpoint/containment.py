@@ -46,11 +46,11 @@ class Containment:
             elif isinstance(owner, OpeningAttempt):
                 owner.cancel(Code.INTERNAL)
             elif isinstance(owner, Session):
-                owner.close(Code.INTERNAL, FAULT)
+                owner.break_off(FAULT)
             elif isinstance(owner, AckBook):
                 for session in self._sessions():
                     if session.acks is owner:
-                        session.close(Code.INTERNAL, FAULT)
+                        session.break_off(FAULT)
         except Exception as another:
             self._report(another)
             if isinstance(owner, Connection):

@@ -341,7 +341,7 @@ class EndpointCore:
                 except Exception as fault:
                     self.on_fault(session.concerned(event), fault)
                     if isinstance(event, Closed) and session.c in self._by_c:
-                        self.on_ended(session, SessionLost(FAULT))
+                        session.lose(SessionLost(FAULT))
         finally:
             self._turns.settle()
 

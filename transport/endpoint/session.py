@@ -238,6 +238,13 @@ class Session:
             self._engine.close(self.c, code, reason)
             self._owner.touch()
 
+    def break_off(self, reason: str) -> None:
+        """A fault of ours: this session is lost, and another is made; its connections go on there."""
+        if self._phase is not _Phase.ENDED:
+            self._failure = SessionLost(reason)
+            self._engine.close(self.c, Code.INTERNAL, reason)
+            self._owner.touch()
+
     def concerned(self, event: EngineEvent) -> Connection | Session:
         """What an event of ``c`` is about."""
         return self._by_stream.get(getattr(event, "s", -1), self)
@@ -370,7 +377,7 @@ class Session:
             self._owner.touch()
             try:
                 for packet in self._reader.feed(data):
-                    self._on_packet(packet)
+                    self._take(packet)
                 if fin and self._refusal is None:
                     raise ProtocolError("the control stream ended before the session")
             except ProtocolError as exc:
@@ -378,6 +385,16 @@ class Session:
                 return
             if fin:
                 return
+
+    def _take(self, packet: Packet) -> None:
+        try:
+            self._on_packet(packet)
+        except ProtocolError:
+            raise
+        except Exception as fault:
+            # The packets behind it are about others.
+            connection = self._leg(getattr(packet, "connection_uid", b""))
+            self._owner.on_fault(connection or self, fault)
 
     def _on_packet(self, packet: Packet) -> None:
         match packet:
@@ -391,7 +408,10 @@ class Session:
             case DataAck(acks=acks):
                 for uid, epoch, offset in acks:
                     if (connection := self._leg(uid)) is not None:
-                        connection.on_acknowledged(epoch, offset)
+                        try:
+                            connection.on_acknowledged(epoch, offset)
+                        except Exception as fault:
+                            self._owner.on_fault(connection, fault)
             case CloseRequest(connection_uid=uid):
                 if (connection := self._leg(uid)) is not None:
                     connection.on_close_request(packet)
@@ -449,7 +469,10 @@ class Session:
     # ----------------------------------------------------------------------------------------------------------- end
 
     def _end(self, event: Closed) -> None:
-        error = self._why(event)
+        self.lose(self._why(event))
+
+    def lose(self, error: SpnError) -> None:
+        """It is over; so are the legs that were here."""
         self._phase = _Phase.ENDED
         self._owner.arm(self, None)
         self._owner.arm(self.acks, None)
