@@ -326,7 +326,8 @@ class Conversation:
             if self._open:
                 self._host.arm(self, self._host.now() + CLOSE_BOUND)
         elif code == Code.CLOSE_REQUESTED and self._open and leg is not None:
-            if leg.request is None:
+            # Who has asked for the end, and has both FINs, is answered when ours is read.
+            if leg.request is None and leg.asked is None:
                 self._send_request(leg, finished=False)
         else:
             self._end_aborted(code, _FAILED, farewell=code, keep_fin=self._finished)
