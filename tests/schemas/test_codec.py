@@ -48,7 +48,7 @@ def values(kind: Any, integers: st.SearchStrategy[int]) -> st.SearchStrategy[Any
 
 def integers(name: str) -> st.SearchStrategy[int]:
     """Any long, but for times: those are such that a datetime can hold them."""
-    return TIME if name.endswith(("_timestamp", "_at")) or name == "since" else LONG
+    return TIME if name.endswith(("_timestamp", "_at", "_until")) or name == "since" else LONG
 
 
 def instances(cls: type[Event]) -> st.SearchStrategy[Event]:
