@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -147,3 +148,80 @@ async def close(*endpoints: ProviderEndpoint | ConsumerEndpoint) -> None:
     """All of them."""
     for endpoint in endpoints:
         await endpoint.close()
+
+
+class Checked:
+    """A server that echoes, and answers ``GET /health`` with the status that the test says."""
+
+    def __init__(self) -> None:
+        self.status = 503
+        self.checks = 0
+
+    async def handle(self, peer: TcpPeer) -> None:
+        """One connection."""
+        with contextlib.suppress(OSError, EOFError):
+            first = await peer.receive(4)
+            if first != b"GET ":
+                await peer.send(first)
+                await echo(peer)
+                return
+            line = b""
+            while not line.endswith(b"\r\n\r\n"):
+                line += await peer.receive(1)
+            self.checks += line.startswith(b"/health HTTP/1.1\r\n")
+            await peer.send(b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % self.status)
+
+
+HEALTH = {"SPN_HEALTH_CHECK": "http:/health", "SPN_HEALTH_INTERVAL": "0.2", "SPN_HEALTH_FALL": "2"}
+
+
+async def test_health_checks(world: World) -> None:
+    """Weight 0 from the beginning while the check fails, with the reason in the log; what is open goes on."""
+    sick = Checked()
+    async with serve(sick.handle) as checked, serve(echo) as well:
+        hub = await world.start_hub()
+        agent = await world.start_provider(checked, env=HEALTH)
+        assert (await agent.line("health.down"))["reason"] == "GET /health: status 503"
+        first = await hub.line("weightChanged")
+        assert (first["oldWeight"], first["newWeight"]) == (0, 0)
+        assert first["reason"] == "health check http:/health failed: GET /health: status 503"
+        (started,) = [line for line in await world.events() if line["eventType"] == "startSpnSession"]
+        assert started["weight"] == 0
+        other = await world.start_provider(well)
+        consumer = await world.start_consumer()
+        assert [await ask(consumer) for _ in range(20)] == [True] * 20
+
+        sick.status = 200
+        await agent.line("health.up")
+        second = await hub.line("weightChanged", nth=2)
+        assert (second["newWeight"], second["reason"]) == (100, "")
+        clients = [await world.connect(consumer) for _ in range(4)]
+        for client in clients:
+            await client.send(b"ping")
+            assert await client.receive(4) == b"ping"
+
+        sick.status = 500
+        await hub.line("weightChanged", nth=3)
+        assert [await ask(consumer) for _ in range(20)] == [True] * 20
+        for client in clients:
+            await client.send(b"more")
+            assert await client.receive(4) == b"more"
+            client.close()
+        # Nothing is open there any more, and the hub says so: the agent stays all the same, and is back.
+        assert agent.running
+        sick.status = 200
+        await hub.line("weightChanged", nth=4)
+        sick.status = 503
+        await hub.line("weightChanged", nth=5)
+        assert await agent.stop(signal.SIGTERM) == 0
+        last = await hub.line("weightChanged", nth=6)
+        assert (last["newWeight"], last["reason"]) == (0, "the agent is being stopped")
+        sessions = {
+            line["spnSessionId"]: 0
+            for line in [line for line in await world.events() if line["eventType"] == "startSpnSession"]
+        }
+        for line in [line for line in await world.events() if line["eventType"] == "startSpnConnection"]:
+            sessions[line["providerSideSpnSessionId"]] += 1
+        assert sessions[first["spnSessionId"]] == 2  # of the four that came while both were well
+        assert other.running
+        await world.end()

@@ -17,6 +17,7 @@ import structlog
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket, stop_bridges
+from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
@@ -53,8 +54,8 @@ class RequestSource(Protocol):
         :raises EndpointClosed: it was closed, or has failed for good.
         """
 
-    async def set_weight(self, weight: int) -> None:
-        """Set the share of new connections, in every session that is and that comes.
+    async def set_weight(self, weight: int, reason: str = "") -> None:
+        """Set the share of new connections and say why, in every session that is and that comes.
 
         :raises EndpointClosed: it was closed, or has failed for good.
         """
@@ -105,9 +106,13 @@ class ProviderAgent:
         sources: RequestSources,
         limits: ProviderLimits | None = None,
         keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE,
+        weight: int = 100,
+        health_check: HealthCheck | None = None,
     ) -> None:
         """:param host: name or address; a name is looked up as :mod:`spnhub.transport.names` says.
         :param keep_alive: of servers; None: off.
+        :param weight: the share of new connections (R-5.3) while the server is healthy.
+        :param health_check: by which that is known; None: it is taken for healthy.
         """
         self._loop = asyncio.get_running_loop()
         self._host = host
@@ -117,6 +122,11 @@ class ProviderAgent:
         self._bound = min(self._limits.connections, room())
         self._exhausted = Throttle()
         self._connector = Connector()
+        self._weight = weight
+        self._health: HealthWatch | None = None
+        if health_check is not None:
+            self._health = HealthWatch(health_check, host, port, self._connector, self._tell_health)
+        self._leaving = False
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._bridges: set[Bridge] = set()
@@ -130,9 +140,26 @@ class ProviderAgent:
         """Open connections, connecting ones included."""
         return self._connections
 
+    async def weight(self) -> int:
+        """The share of new connections that a session begins with: 0 while the server is unhealthy.
+
+        Waits for the first check, so that neither is a server taken for healthy that was never there, nor a session
+        begun without its weight.
+        """
+        if self._health is None:
+            return self._weight
+        await self._health.wait_known()
+        return self._weight if self._health.healthy else 0
+
+    async def check_health(self) -> None:
+        """Check the server, and tell the hubs what that means for the weight, until cancelled."""
+        if self._health is not None:
+            await self._health.run()
+
     async def run(self) -> None:
         """Take requests until cancelled, or until the endpoint has failed for good; the keeper says why."""
         endpoint = await self._sources.wait_established()
+        await self._tell_health()  # why a session has begun with 0, and what has changed since
         with contextlib.suppress(EndpointClosed):
             while True:
                 self._take(await endpoint.listen())
@@ -149,13 +176,22 @@ class ProviderAgent:
         session there is nobody to say something; then it is enough that none is open here. No bound: whoever waits has
         one.
         """
+        self._leaving = True
         endpoint = self._sources.current
         if endpoint is not None:
             # Closed: the end of the endpoint is the end of its connections.
             with contextlib.suppress(EndpointClosed):
-                await endpoint.set_weight(0)
+                await endpoint.set_weight(0, "the agent is being stopped")
                 await self._wait_nothing_comes(endpoint)
         await self.wait_idle()
+
+    async def _tell_health(self) -> None:
+        """With 0 nothing new comes, and what is open goes on; that all of it has ended then is no end of the agent."""
+        endpoint = self._sources.current
+        if self._health is None or endpoint is None or self._leaving:
+            return
+        with contextlib.suppress(EndpointClosed):
+            await endpoint.set_weight(self._weight if self._health.healthy else 0, self._health.reason)
 
     async def _wait_nothing_comes(self, endpoint: RequestSource) -> None:
         told = asyncio.ensure_future(endpoint.wait_all_connections_closed())

@@ -60,7 +60,12 @@ class ConnectionRequest:
         return self._connection
 
     async def reject(self, code: int = Code.CONNECT_FAILED, reason: str = "") -> None:
-        """Refuse it; ``code`` and ``reason`` reach the consumer."""
+        """Refuse it; ``code`` and ``reason`` reach the consumer if no other provider takes it.
+
+        CONNECT_FAILED, LIMIT and the like mean that this provider can't take any now: the hub offers the connection to
+        the next one, and passes this one over for a while. To refuse this consumer, whoever else is there, say
+        ``Code.NOT_ALLOWED`` or a number of your own above 255.
+        """
         self._connection.reject(code, reason)
 
 

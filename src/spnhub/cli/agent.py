@@ -21,6 +21,11 @@ from spnhub.cli.agent_options import (
     CertificateInterval,
     CertificateKey,
     DrainTimeout,
+    Health,
+    HealthFall,
+    HealthInterval,
+    HealthRise,
+    HealthTimeout,
     HubAddresses,
     HubUrl,
     IdleTimeout,
@@ -43,6 +48,7 @@ from spnhub.cli.agent_settings import DRAIN, KEEPALIVE, OLD_VARIABLES, OPTION_NA
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
+from spnhub.transport.agent.health import HEALTH_CHECK
 from spnhub.transport.agent.keeper import EndpointKeeper
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.tcp import address_text, listen
@@ -156,6 +162,11 @@ def provider(
         int,
         typer.Option("--weight", envvar="SPN_WEIGHT", min=0, help="Share of the service's connections; 0: none."),
     ] = 100,
+    health_check: Health = "off",
+    health_interval: HealthInterval = HEALTH_CHECK.interval,
+    health_timeout: HealthTimeout = HEALTH_CHECK.timeout,
+    health_fall: HealthFall = HEALTH_CHECK.fall,
+    health_rise: HealthRise = HEALTH_CHECK.rise,
     instance_id: InstanceId = None,
     hub_addresses: HubAddresses = None,
     resolver: Resolver = None,
@@ -184,6 +195,11 @@ def provider(
             trust=trust,
             address=forward_address,
             weight=weight,
+            health_check=health_check,
+            health_interval=health_interval,
+            health_timeout=health_timeout,
+            health_fall=health_fall,
+            health_rise=health_rise,
             instance_id=instance_id,
             hub_addresses=hub_addresses,
             resolver=resolver,
@@ -276,15 +292,22 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
         return await create_provider_endpoint(
             **_arguments(settings),
             **_hooks(keeper),
-            weight=settings.weight,
+            weight=await agent.weight(),
             on_session=on_session,
             on_connection=on_connection,
         )
 
     keeper: EndpointKeeper[ProviderEndpoint] = EndpointKeeper(create)
-    agent = ProviderAgent(*settings.address, keeper, keep_alive=settings.tcp_keepalive)
+    agent = ProviderAgent(
+        *settings.address,
+        keeper,
+        keep_alive=settings.tcp_keepalive,
+        weight=settings.weight,
+        health_check=settings.health_check,
+    )
     _log.info("agent.ready", role=settings.role.value, forwardAddress=address_text(*settings.address))
-    return await _supervise(agent, [keeper.run(), agent.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
+    parts = [keeper.run(), agent.run(), agent.check_health(), _reload(keeper, stop)]
+    return await _supervise(agent, parts, stop, settings.drain_timeout)
 
 
 async def _reload(keeper: EndpointKeeper[Any], stop: _Stop) -> None:

@@ -14,6 +14,11 @@ __all__ = [
     "CertificateInterval",
     "CertificateKey",
     "DrainTimeout",
+    "Health",
+    "HealthFall",
+    "HealthInterval",
+    "HealthRise",
+    "HealthTimeout",
     "HubAddresses",
     "HubUrl",
     "IdleTimeout",
@@ -172,6 +177,29 @@ TcpKeepalive = Annotated[
         envvar="SPN_TCP_KEEPALIVE",
         help="IDLE,INTERVAL,COUNT: a TCP peer silent for IDLE seconds is asked COUNT times, INTERVAL apart; or off.",
     ),
+]
+Health = Annotated[
+    str,
+    typer.Option(
+        "--health-check",
+        envvar="SPN_HEALTH_CHECK",
+        help="tcp: connect; http:/PATH: GET it, 2xx and 3xx are healthy; off. While it fails the weight is 0.",
+    ),
+]
+HealthInterval = Annotated[
+    float,
+    typer.Option("--health-interval", envvar="SPN_HEALTH_INTERVAL", help="Seconds from one check to the next."),
+]
+HealthTimeout = Annotated[
+    float, typer.Option("--health-timeout", envvar="SPN_HEALTH_TIMEOUT", help="Seconds that a check may take.")
+]
+HealthFall = Annotated[
+    int,
+    typer.Option("--health-fall", envvar="SPN_HEALTH_FALL", min=1, help="Failed checks in a row: weight 0."),
+]
+HealthRise = Annotated[
+    int,
+    typer.Option("--health-rise", envvar="SPN_HEALTH_RISE", min=1, help="Passed checks in a row: the weight again."),
 ]
 LogLevel = Annotated[
     str,

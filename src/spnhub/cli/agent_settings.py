@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, option_name, split_address
+from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
 from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
 from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
@@ -59,6 +60,8 @@ class AgentSettings:
     address: tuple[str, int]
     """Where a consumer listens, or where a provider's TCP server is."""
     weight: int = 100
+    health_check: HealthCheck | None = None
+    """Of a provider's TCP server; None: off."""
     instance_id: str | None = None
     """None: random."""
     hub_addresses: tuple[str, ...] | None = None
@@ -95,6 +98,11 @@ def load_settings(
     trust: str | None,
     address: str | None,
     weight: int = 100,
+    health_check: str = "off",
+    health_interval: float = HEALTH_CHECK.interval,
+    health_timeout: float = HEALTH_CHECK.timeout,
+    health_fall: int = HEALTH_CHECK.fall,
+    health_rise: int = HEALTH_CHECK.rise,
     instance_id: str | None = None,
     hub_addresses: str | None = None,
     resolver: str | None = None,
@@ -137,6 +145,8 @@ def load_settings(
     _check_seconds("--resume-timeout", resume_timeout, 0.1)
     _check_seconds("--drain-timeout", drain_timeout)
     _check_seconds("--certificate-interval", certificate_interval, 0.1)
+    _check_seconds("--health-interval", health_interval, 0.1)
+    _check_seconds("--health-timeout", health_timeout, 0.1)
     limits = Limits(
         idle_timeout=idle_timeout, keep_alive=keep_alive, suspect_after=suspect_after, probe_timeout=probe_timeout
     )
@@ -156,6 +166,9 @@ def load_settings(
         trust=trust,
         address=_address(role, address),
         weight=weight,
+        health_check=_health_check(
+            health_check, interval=health_interval, timeout=health_timeout, fall=health_fall, rise=health_rise
+        ),
         instance_id=instance_id or None,
         hub_addresses=_hub_addresses(hub_addresses),
         resolver=_resolver(resolver),
@@ -225,6 +238,16 @@ def _tcp_keepalive(text: str) -> TcpKeepAlive | None:
         return parse_keep_alive(text or KEEPALIVE)
     except ValueError as exc:
         raise ConfigurationError(f"--tcp-keepalive: {exc}") from exc
+
+
+def _health_check(text: str, *, interval: float, timeout: float, fall: int, rise: int) -> HealthCheck | None:
+    for option, count in (("--health-fall", fall), ("--health-rise", rise)):
+        if count < 1:
+            raise ConfigurationError(f"{option}: {count} is below 1")
+    try:
+        return parse_health_check(text or "off", interval=interval, timeout=timeout, fall=fall, rise=rise)
+    except ValueError as exc:
+        raise ConfigurationError(f"--health-check: {exc}") from exc
 
 
 def _check_seconds(option: str, seconds: float, least: float = 0.0) -> None:

@@ -41,6 +41,9 @@ class FakeEndpoint:
         """One future for each call of connect_stream, for the test to fulfil."""
         self.requests: asyncio.Queue[FakeRequest] = asyncio.Queue()
         self.weights: list[int] = []
+        self.reasons: list[str] = []
+        """Why, for each of them."""
+        self.weighed = asyncio.Event()
         self.all_closed = asyncio.Event()
         """The hubs' word."""
 
@@ -57,10 +60,12 @@ class FakeEndpoint:
         await self._unless_over(request)
         return request.result()
 
-    async def set_weight(self, weight: int) -> None:
+    async def set_weight(self, weight: int, reason: str = "") -> None:
         if self.over.done():
             raise EndpointClosed("the endpoint is closed")
         self.weights.append(weight)
+        self.reasons.append(reason)
+        self.weighed.set()
 
     async def wait_all_connections_closed(self) -> None:
         await self._unless_over(asyncio.ensure_future(self.all_closed.wait()))
