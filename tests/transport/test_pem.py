@@ -57,7 +57,7 @@ def test_layouts(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "UTF-16"])
-@pytest.mark.parametrize("left", [40, 200, len(CHAIN) // 2, len(CHAIN) - 10])
+@pytest.mark.parametrize("left", [40, 200, -len(CHAIN) // 2, -10], ids=["40", "200", "half", "nearly all"])
 def test_cut_short(layout: str, left: int) -> None:
     """A file that is being written is never taken for a shorter chain."""
     with pytest.raises(ValueError, match=r"^holds a PEM block that is cut short$"):
