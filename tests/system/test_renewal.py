@@ -60,7 +60,9 @@ def renew(command: Command, world: World, credentials: Credentials) -> None:
     replace(certificate, credentials.certificate)
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["one after the other", "both at once"])
+@pytest.mark.parametrize(
+    "both", [pytest.param(False, marks=pytest.mark.prove), True], ids=["one after the other", "both at once"]
+)
 async def test_a_connection_goes_on_in_a_renewed_session(world: World, both: bool) -> None:
     """Single hub, bytes under way both ways: none is lost, and all ends in order, the old sessions and each leg."""
     server = world.serve()
@@ -190,6 +192,7 @@ async def test_hangup_reads_at_once(world: World) -> None:
     await world.end()
 
 
+@pytest.mark.prove
 async def test_a_singleton_is_renewed(world: World) -> None:
     """It takes its own place; somebody else would be refused."""
     world.service()["singleton"] = True
@@ -208,6 +211,7 @@ async def test_a_singleton_is_renewed(world: World) -> None:
     await world.end()
 
 
+@pytest.mark.prove
 async def test_another_subject_is_somebody_else(world: World) -> None:
     """What is open stays with the old certificate, what is new comes with the new one."""
     server = world.serve()
