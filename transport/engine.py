@@ -104,6 +104,9 @@ class Limits:
     probe_timeout: float = 1.0
     """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
     probe is sent at once and again after half of it, so one lost packet ends nothing."""
+    port_check: float = 0.6
+    """A peer that has streams, says nothing, and has its own address (:meth:`Engine.set_translated`) is looked after
+    this often, as far as ``keep_alive`` isn't 0: its port may be closed. Takes longer with some hundred silent ones."""
 
     def time_fault(self, named: Callable[[str], str] = str) -> str | None:
         """What is wrong with the times that decide when a peer is lost or suspect; None: nothing.
@@ -415,6 +418,14 @@ class Engine(Protocol):
         A hint, which anybody may forge: what answers the probe within :attr:`Limits.probe_timeout` lives.
 
         :param port_closed: the host of ``address`` itself said so, of its port.
+        """
+
+    def set_translated(self, c: int, translated: bool) -> None:
+        """Whether the peer sends from another address than is seen here, as it says; until then nobody knows.
+
+        A translator that has forgotten answers for its own port. So there a closed port counts only when the peer,
+        who may not know, has had its ``keep_alive``, too. Without one its port is looked after
+        (:attr:`Limits.port_check`). A peer whose address changes is behind a translator from then on.
         """
 
     def transmit(self, now: float) -> list[Transmit]:

@@ -25,6 +25,7 @@ __all__ = [
     "CloseAck",
     "CloseRequest",
     "DataAck",
+    "LocalAddress",
     "Opening",
     "OpeningKind",
     "Packet",
@@ -195,6 +196,15 @@ class ResumeAck(Packet):
 
 
 @dataclass(frozen=True, slots=True)
+class LocalAddress(Packet):
+    """What the endpoint's own socket is bound to: others may see another one, if a translator is in between."""
+
+    host: str
+    """IP address."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerGone(Packet):
     """An instance on the other side is gone, and what it was to resume with it; ``peer`` is its verified subject."""
 
@@ -270,6 +280,7 @@ _CLASSES: Final[dict[str, type[Packet]]] = {
         ShutdownRequest,
         PeerGone,
         SessionRenewal,
+        LocalAddress,
         Opening,
         Accept,
     )

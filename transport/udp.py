@@ -166,6 +166,10 @@ class UdpEndpoint:
             if not entry.connected:
                 self._listen(entry)
 
+    def local_address(self, address: Address) -> tuple[Any, ...]:
+        """What the socket of ``address`` is bound to."""
+        return tuple(self._sockets[address.local].sock.getsockname())
+
     def release(self, address: Address) -> None:
         """Close the socket of ``address``."""
         entry = self._sockets.pop(address.local, None)

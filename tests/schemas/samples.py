@@ -18,6 +18,7 @@ from spnhub.transport.protocol import (
     CloseAck,
     CloseRequest,
     DataAck,
+    LocalAddress,
     Opening,
     OpeningKind,
     Packet,
@@ -60,6 +61,7 @@ PACKETS: Final[tuple[Packet, ...]] = (
     DataAck((Ack(UID, 1, 32_768), Ack(SECRET, 0, 1 << 40))),
     ShutdownRequest(True, 2000),
     PeerGone("CN=consumer", "two"),
+    LocalAddress("192.0.2.1", 40_000),
     Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer", "two"),
     Accept(OpeningKind.OPEN, 32, "connection refused", 0, 0, 0, "one", "CN=provider"),
 )

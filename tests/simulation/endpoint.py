@@ -165,6 +165,8 @@ class SimulatedEndpoint:
         self.sessions: list[SessionChange] = []
         self.failure: SpnError | None = None
         self.alive = True
+        self.translated = False
+        """It has another address than others see."""
         self._network = network
         self._on_accepted = on_accepted
         self.core = EndpointCore(
@@ -218,9 +220,15 @@ class SimulatedEndpoint:
         """A socket at once."""
         self.core.dialed(remote, Address(self.node.bind(), remote))
 
-    def release(self, local: Address) -> None:
+    def local_address(self, local: Address) -> IpAddress:
+        """As its node has it."""
+        host, port = ("10.0.0.1", 1) if self.translated else self.node.local_address(local)
+        return host, port
+
+    def release(self, local: Address, *, linger: bool = False) -> None:
         """The last packets have left with the turn that is under way."""
-        self._network.clock.call_at(self._network.clock.now() + 0.001, lambda: self.node.release(local))
+        wait = 25.0 if linger else 0.001
+        self._network.clock.call_at(self._network.clock.now() + wait, lambda: self.node.release(local))
 
     def on_request(self, connection: ProviderConnection) -> None:
         """Every consumer is welcome."""

@@ -142,7 +142,7 @@ class Simulation:
 
         self.provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
         self.consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
-        self._endpoints = [self.provider, *self.consumers]
+        self.endpoints = [self.provider, *self.consumers]
         self._actions = source.randint(8, 32)
         self._peace = False
 
@@ -294,7 +294,7 @@ class Simulation:
         return [hub.node for hub in self.hubs if hub.runs]
 
     def _cut(self) -> None:
-        hub, endpoint = self._random.choice(self._nodes()), self._random.choice(self._endpoints)
+        hub, endpoint = self._random.choice(self._nodes()), self._random.choice(self.endpoints)
         one_way, seconds = self._random.random() < 0.3, self._random.choice((0.3, 2.0, 8.0))
         ends = [endpoint.node, hub]
         self._random.shuffle(ends)
@@ -302,14 +302,14 @@ class Simulation:
         self.network.cut(*ends, one_way=one_way, seconds=seconds)
 
     def _change_addresses(self) -> None:
-        endpoint = self._random.choice(self._endpoints)
+        endpoint = self._random.choice(self.endpoints)
         addresses = self._random.choice((_ADDRESSES, _ADDRESSES[:1], _ADDRESSES[1:]))
         self._say(f"{endpoint.name} is told of {[host for host, _ in addresses]}")
         endpoint.core.set_addresses(addresses, self.clock.now())
         endpoint.node.flush()
 
     def _renew(self) -> None:
-        endpoint = self._random.choice(self._endpoints)
+        endpoint = self._random.choice(self.endpoints)
         generation = self._random.randrange(3)
         self._say(f"{endpoint.name} has certificate {generation}")
         endpoint.renew(_policy(endpoint.name.partition("-")[0], generation))
@@ -328,7 +328,7 @@ class Simulation:
         for hub in self.hubs:
             if not hub.running:
                 hub.start()
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             endpoint.core.set_addresses(_ADDRESSES, self.clock.now())
             endpoint.node.flush()
         self._pair_up()
@@ -343,9 +343,7 @@ class Simulation:
         self.states.add(
             (
                 tuple((hub.running, hub.frozen) for hub in self.hubs),
-                tuple(
-                    tuple(sorted(slot.state.value for slot in endpoint.core.slots())) for endpoint in self._endpoints
-                ),
+                tuple(tuple(sorted(slot.state.value for slot in endpoint.core.slots())) for endpoint in self.endpoints),
                 tuple(
                     sorted(
                         tuple(one.stream.state.value if one.stream else "" for one in talk.programs)
@@ -358,7 +356,7 @@ class Simulation:
     def _all_over(self) -> bool:
         self._pair_up()
         return all(talk.consumer.over for talk in self.conversations) and all(
-            not endpoint.core.connections for endpoint in self._endpoints
+            not endpoint.core.connections for endpoint in self.endpoints
         )
 
     def _check_programs(self) -> None:
@@ -410,7 +408,7 @@ class Simulation:
             assert in_order or other.ending != "closed", f"{other.name} has ended in order, and {one.name} has not"
 
     def _stop_all(self) -> None:
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             endpoint.core.close()
             endpoint.node.flush()
         self.clock.run_for(5.0)
@@ -473,7 +471,7 @@ class Simulation:
                     f"{one.fin_asked} sent {one.fin_sent} read {one.fin_read}, ending {one.ending}, "
                     f"refused {one.refused}, aborted here {one.aborted_here}"
                 )
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             slots = [(slot.remote[0], slot.state.value, slot.connections) for slot in endpoint.core.slots()]
             lines.append(f"  {endpoint.name}: {slots}, {endpoint.core.connections} connections, {endpoint.failure}")
         lines += [f"  {hub.name}: running {hub.running}" for hub in self.hubs]

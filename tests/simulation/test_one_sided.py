@@ -20,8 +20,10 @@ SLACK = 0.5
 class Talk:
     """One conversation over two hubs in a calm network; :attr:`old` is the hub where it begins."""
 
-    def __init__(self, engine: str, hubs: int = 2) -> None:
+    def __init__(self, engine: str, hubs: int = 2, *, translated: bool = False) -> None:
         self.simulation = simulation = Simulation(1, engine)
+        for endpoint in simulation.endpoints:
+            endpoint.translated = translated
         simulation.network.loss = simulation.network.jitter = 0.0
         simulation.network.latency, simulation.network.reorder = 0.01, False
         for hub in simulation.hubs[:hubs]:

@@ -234,6 +234,9 @@ class _Connection:
     probe: float | None = None
     probe_again: float | None = None
     port_closed: bool = False
+    translated: bool | None = None
+    checked: float = 0.0
+    """When its port was last looked after."""
     token: object = None
     """The peer's stateless reset token."""
     silent: bool = False
@@ -260,6 +263,7 @@ class FakeEngine:
         self._splices: dict[int, _Splice] = {}
         self._dirty: dict[int, _Connection] = {}
         self._closing: list[_Connection] = []
+        self._checks: list[Transmit] = []
 
     # ---------------------------------------------------------------------------------------------------- policy, I/O
 
@@ -292,6 +296,8 @@ class FakeEngine:
                 return
             k = self._add(packet.link, False, address, now)
         k.heard = k.active = now
+        if k.address != address and k.translated is False:
+            k.translated = True
         k.address = address
         number = packet.number
         if number:
@@ -325,15 +331,29 @@ class FakeEngine:
     def unreachable(self, address: Address, now: float, *, port_closed: bool = False) -> None:
         self._now = now
         for k in self._connections.values():
-            k.port_closed |= port_closed and k.address == address
-            if k.address == address and k.probe is None:
-                k.probe = now + self.limits.probe_timeout
+            if k.address != address:
+                continue
+            longer = port_closed and not k.port_closed and k.translated is True
+            k.port_closed |= port_closed
+            if k.probe is None or longer:
+                k.probe = now + self.limits.probe_timeout + (self.limits.keep_alive if longer else 0.0)
                 k.probe_again = now + self.limits.probe_timeout / 2
                 self._frame(k, "ping")
 
+    def set_translated(self, c: int, translated: bool) -> None:
+        k = self._connections.get(c)
+        if k is not None:
+            k.translated = translated
+
+    def _check_at(self, k: _Connection) -> float:
+        limits = self.limits
+        if k.translated is not False or not limits.port_check or not limits.keep_alive or len(k.streams) < 2:
+            return math.inf
+        return max(k.heard + limits.port_check / 2, k.checked + limits.port_check)
+
     def transmit(self, now: float) -> list[Transmit]:
         self._now = now
-        result: list[Transmit] = []
+        result, self._checks = self._checks, []
         if self._resets:
             for link, address in self._resets.items():
                 packet = _Packet(link, None, 0, 0, [((self._reset_key, link),)])
@@ -414,6 +434,7 @@ class FakeEngine:
                     when = k.active + limits.keep_alive
                 if k.unacked and not k.suspect:
                     when = min(when, self._suspect_at(k))
+                when = min(when, self._check_at(k))
             if k.probe is not None:
                 when = min(when, k.probe, when if k.probe_again is None else k.probe_again)
             if when < soonest:
@@ -437,6 +458,9 @@ class FakeEngine:
             elif now >= k.heard + limits.idle_timeout:
                 self._lost(k, CloseKind.IDLE, 0, "idle timeout")
             else:
+                if now >= self._check_at(k):
+                    k.checked = now
+                    self._checks.append(Transmit(b"\0", k.address, 0))
                 if limits.keep_alive and now >= k.active + limits.keep_alive:
                     k.active = now
                     self._frame(k, "ping")

@@ -332,6 +332,10 @@ class FakeNode:
     async def open_server_socket(self, local: tuple[str, int]) -> Address:
         return Address(self.bind(local), ())
 
+    def local_address(self, address: Address) -> SocketAddress:
+        """What the socket of ``address`` is bound to."""
+        return self._own[address.local]
+
     def release(self, address: Address) -> None:
         """Close the socket of ``address``."""
         self._released.add(address.local)

@@ -30,6 +30,7 @@ from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.connection import Connection
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.link import Link, segment
+from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.aioquic_engine.tls import Identity, load_pair, parse_identity
@@ -84,6 +85,7 @@ class Endpoint(ABC):
         self._outbox: deque[api.Transmit] = deque()
         self._half_open: dict[str, int] = {}
         self._handshakes = HandshakeQueue()
+        self._port_checks = PortChecks(self._limits.port_check if self._limits.keep_alive else 0.0)
         self._may_shake_hands = False
         self._now = 0.0
 
@@ -312,6 +314,15 @@ class Endpoint(ABC):
             if link.begin_probe(now, port_closed=port_closed):
                 self._dirty[link] = None
 
+    def set_translated(self, c: int, translated: bool) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_translated`."""
+        link = self._live(c)
+        if link is not None:
+            link.translated = translated
+            if not translated and not link.checked:
+                link.checked = True
+                self._port_checks.add(link, self._now)
+
     # ---- time --------------------------------------------------------------------------------------------------
 
     def timer(self) -> float | None:
@@ -321,7 +332,8 @@ class Endpoint(ABC):
             heappop(timers)
         if self._handshakes:
             return self._now
-        return timers[0][0] if timers else None
+        times = (timers[0][0] if timers else None, self._port_checks.timer())
+        return min((at for at in times if at is not None), default=None)
 
     def _arm(self, link: Link) -> None:
         when = link.next_timer()
@@ -334,6 +346,7 @@ class Endpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
         self._now = now
         self._may_shake_hands = True
+        self._outbox.extend(self._port_checks.step(now))
         timers = self._timers
         while timers and timers[0][0] <= now:
             when, _, link = heappop(timers)

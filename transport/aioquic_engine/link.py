@@ -34,6 +34,7 @@ class Link:
         "address",
         "ask_at",
         "c",
+        "checked",
         "cids",
         "close_packets",
         "closed_by_user",
@@ -60,6 +61,7 @@ class Link:
         "stragglers",
         "suspect",
         "timer_at",
+        "translated",
         "unanswered_since",
         "waiting",
         "wants_stream",
@@ -100,6 +102,10 @@ class Link:
         self.probe_again: float | None = None
         self.port_closed = False
         """Of the peer that is probed, as its host says."""
+        self.translated: bool | None = None
+        """See :meth:`spnhub.transport.engine.Engine.set_translated`."""
+        self.checked = False
+        """It is among the :class:`~spnhub.transport.aioquic_engine.port_checks.PortChecks`."""
         self.unanswered_since: float | None = None
         self.suspect = False
         self.timer_at: float | None = None
@@ -140,6 +146,8 @@ class Link:
     def move(self, address: Address) -> None:
         """The peer has another address; what was said about the old one counts no more."""
         self.address = address
+        if self.translated is False:
+            self.translated = True
         self._end_probe()
         self.quic.moved()
 
@@ -149,13 +157,19 @@ class Link:
 
     def begin_probe(self, now: float, *, port_closed: bool) -> bool:
         """The peer may be gone: it has the probe timeout to answer. False: that has begun already."""
+        longer = port_closed and not self.port_closed and self.translated is True
         self.port_closed |= port_closed
-        if self.closing or self.probe_deadline is not None:
+        if self.closing or (self.probe_deadline is not None and not longer):
             return False
-        self.probe_deadline = now + self.limits.probe_timeout
+        # Behind a translator that has forgotten it hears no probe, and speaks again when it has something to say.
+        self.probe_deadline = now + self.limits.probe_timeout + (self.limits.keep_alive if longer else 0.0)
         self.probe_again = now + self.limits.probe_timeout / 2
         self.quic.probe()
         return True
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether it has streams of the program's, and nothing has come in for so long."""
+        return self.connected and len(self.quic.records) > 1 and now >= self.last_heard + seconds
 
     def next_timer(self) -> float | None:
         """When the engine has to look at this connection again."""
@@ -225,8 +239,13 @@ class Link:
         return CloseKind.PEER if event.frame_type is None else CloseKind.PEER_TRANSPORT
 
     def begin_closing(self, now: float) -> None:
-        """Stay for a while, to repeat the close packet to a peer that missed it (D-19)."""
-        self.closing_until = now + max(_CLOSING_AT_LEAST, 3 * self.quic.probe_timeout())
+        """Stay for a while, to repeat the close packet to a peer that missed it (D-19).
+
+        An endpoint stays as long as a hub may believe that it is there (D-20).
+        """
+        limits = self.limits
+        least = limits.keep_alive + limits.idle_timeout if self.is_client and self.connected else _CLOSING_AT_LEAST
+        self.closing_until = now + max(least, 3 * self.quic.probe_timeout())
 
     def heard_while_closing(self) -> None:
         """The peer still sends: it may have missed the close packet."""

@@ -34,6 +34,11 @@ DRAIN_TIMEOUT: Final = 10.0
 """Seconds that an endpoint's close leaves to open connections."""
 FLUSH_BOUND: Final = 1.0
 """Seconds that the acknowledgement of the last packets may take."""
+CLOSE_TIME: Final = 1.0
+"""Seconds for which a close packet is repeated."""
+LINGER_LIMIT: Final = 16
+"""Sockets that stay open after their sessions, as long as a hub that hasn't heard of the end may send to them: a closed
+port would tell it that this process is gone (D-20)."""
 LOOKUP_PAUSE: Final = 1.0
 """Seconds between two lookups at least, however many ask for one."""
 
@@ -83,6 +88,8 @@ class Endpoint:
         """Why the last session that was lost was lost."""
         self._check = asyncio.Event()
         """A lookup is wanted before its time."""
+        self._lingering: dict[Address, asyncio.TimerHandle] = {}
+        """Sockets of sessions that are over, oldest first, and when they are closed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._watch_addresses())
         self._spawn(self._watch_credentials())
@@ -228,6 +235,8 @@ class Endpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for local in list(self._lingering):
+            self._release_lingering(local)
         await self._udp.close()
         self._finished = True
         self._notify()
@@ -321,10 +330,26 @@ class Endpoint:
         """See :class:`CoreListener`."""
         self._spawn(self._open_socket(remote))
 
-    def release(self, local: Address) -> None:
+    def local_address(self, local: Address) -> IpAddress:
         """See :class:`CoreListener`."""
-        # The close packet is repeated for a while.
-        self._loop.call_later(1.0, self._udp.release, local)
+        host, port, *_ = self._udp.local_address(local)
+        return str(host), int(port)
+
+    def release(self, local: Address, *, linger: bool = False) -> None:
+        """See :class:`CoreListener`."""
+        if not linger:
+            self._loop.call_later(CLOSE_TIME, self._udp.release, local)
+            return
+        limits = self._config.limits
+        self._lingering[local] = self._loop.call_later(
+            limits.keep_alive + limits.idle_timeout, self._release_lingering, local
+        )
+        if len(self._lingering) > LINGER_LIMIT:
+            self._release_lingering(next(iter(self._lingering)))
+
+    def _release_lingering(self, local: Address) -> None:
+        self._lingering.pop(local).cancel()
+        self._udp.release(local)
 
     def on_request(self, connection: ProviderConnection) -> None:
         """See :class:`CoreListener`; consumers are never asked."""

@@ -72,6 +72,9 @@ class Driver(Protocol):
     def now(self) -> float:
         """Monotonic seconds."""
 
+    def local_address(self, address: Address) -> tuple[Any, ...]:
+        """What the socket of ``address`` is bound to."""
+
     def release(self, address: Address) -> None:
         """Close the socket of ``address``."""
 

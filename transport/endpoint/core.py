@@ -41,6 +41,7 @@ from spnhub.transport.errors import (
     SpnError,
 )
 from spnhub.transport.protocol import (
+    LocalAddress,
     PeerGone,
     ResumeAck,
     ResumeInvite,
@@ -433,6 +434,8 @@ class EndpointCore:
         if old is not None and self._successors.get(slot.remote) is slot:
             self._replace(old, slot)
         slot.on_established()
+        assert slot.local is not None
+        session.send(LocalAddress(*self._listener.local_address(slot.local)))
         if self.closing:
             slot.signal()
         elif self._slots.get(slot.remote) is slot and session.credentials != self._credentials:
@@ -488,7 +491,8 @@ class EndpointCore:
         """See :meth:`SessionOwner.on_ended`."""
         slot, _ = self._by_c.pop(session.c)
         assert slot.local is not None
-        self._listener.release(slot.local)
+        # The hub may not know, and take a closed port for the end of this process.
+        self._listener.release(slot.local, linger=bool(session.spn_session_id))
         self._farewells.on_session_lost(session)
         self._on_slot_failed(slot, error)
 

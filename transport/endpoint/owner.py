@@ -63,8 +63,11 @@ class CoreListener(Protocol):
     def dial(self, remote: IpAddress) -> None:
         """Open a socket connected to ``remote``; :meth:`EndpointCore.dialed` or ``dial_failed``, now or later."""
 
-    def release(self, local: Address) -> None:
-        """The socket is of no more use, once the last packets have left."""
+    def local_address(self, local: Address) -> IpAddress:
+        """What a socket is bound to."""
+
+    def release(self, local: Address, *, linger: bool = False) -> None:
+        """The socket is of no more use, once the last packets have left; ``linger``: it stays open for a while."""
 
     def on_request(self, connection: ProviderConnection) -> None:
         """A consumer wants a connection; ``connection`` wants ``accept`` or ``reject``."""

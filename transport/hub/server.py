@@ -19,7 +19,7 @@ from spnhub.transport import protocol
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Sessions, address_text
+from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Session, Sessions, address_text, plain_host
 from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["EVENTS_PER_TURN", "HubServer"]
@@ -73,6 +73,7 @@ class HubServer:
         sessions.others = {
             protocol.ResumeRequest: connections.resumes.requested,
             protocol.DataAck: connections.acks.take,
+            protocol.LocalAddress: self._local_address,
         }
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
@@ -266,6 +267,12 @@ class HubServer:
         session = self._sessions.get(event.c)
         if session is not None:
             self._connections.available(session)
+
+    def _local_address(self, session: Session, packet: protocol.LocalAddress) -> None:
+        info = self._engine.info(session.c)
+        if info is not None:
+            seen = plain_host(str(info.address.remote[0])), info.address.remote[1]
+            self._engine.set_translated(session.c, seen != (plain_host(packet.host), packet.port))
 
     def _invalidate(self, c: int, fault: api.ChainFault) -> None:
         session = self._sessions.get(c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,16 @@ from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
 
-__all__ = ["CONTROL_STREAM", "REASON_LIMIT", "REQUEST_TIMEOUT", "Network", "Session", "Sessions", "address_text"]
+__all__ = [
+    "CONTROL_STREAM",
+    "REASON_LIMIT",
+    "REQUEST_TIMEOUT",
+    "Network",
+    "Session",
+    "Sessions",
+    "address_text",
+    "plain_host",
+]
 
 CONTROL_STREAM: Final = 0
 REQUEST_TIMEOUT: Final = 10.0
@@ -306,3 +316,13 @@ def address_text(address: Address) -> str:
     """``host:port`` of the peer."""
     host, port = address.remote[0], address.remote[1]
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """An IP address as it is written without scope, and IPv4's without IPv6 around it; anything else as it is."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

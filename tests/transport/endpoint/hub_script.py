@@ -30,6 +30,7 @@ from spnhub.transport.protocol import (
     CloseAck,
     CloseRequest,
     DataAck,
+    LocalAddress,
     Opening,
     OpeningKind,
     Packet,
@@ -263,6 +264,9 @@ class ScriptedHub:
                     session.weight = packet.weight
                 assert session.request is not None
                 role = session.request.end_point_type
+                if isinstance(packet, LocalAddress):
+                    # Each session begins with it, and it changes nothing here.
+                    continue
                 if isinstance(packet, DataAck):
                     self.acks += [(role, ack) for ack in packet.acks]
                 else:
