@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -28,14 +29,19 @@ from spnhub.events.journal_files import (
     segments,
 )
 from spnhub.events.model import Recorded
+from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.schemas.codec import SchemaError, event_schema_id, is_event_schema
 
 __all__ = ["JournalReader", "JournalSource"]
+
+_log = logging.getLogger("spnhub.events")
 
 _READ_SIZE: Final = 256 * 1024
 """Bytes read at a time: what a reader holds, whatever the size of the log."""
 _POLL: Final = 0.05
 """Seconds between looks at a journal that is followed: one stat or short read each."""
+_PAUSE: Final = 1.0
+"""Seconds until the next look when the process has no descriptor or memory for one."""
 
 
 _Placed = TypeVar("_Placed", Recorded, Envelope)
@@ -159,8 +165,8 @@ class JournalReader:
         schema_id = event_schema_id(payload)
         if is_event_schema(schema_id) or schema_id in self._foreign:
             return False
-        self._foreign.add(schema_id)
         journal_schemas.learn(self.folder)
+        self._foreign.add(schema_id)
         return is_event_schema(schema_id)
 
     def _stuck(self, decode: Callable[[bytes], _Placed]) -> list[tuple[bytes, _Placed]] | None:
@@ -237,12 +243,22 @@ class JournalSource:
     async def records(self, *, follow: bool = False) -> AsyncIterator[tuple[bytes, Recorded]]:
         """Each event with its Confluent frame, in order; with ``follow`` it waits for more and never ends.
 
+        A process that is out of descriptors follows again when it has some.
+
         :raises JournalCorrupt: damage that is not an unfinished tail.
         """
         if self._reader is None:
             raise JournalError(f"journal {self._folder} is not open")
         while True:
-            batch = self._reader.read()
+            try:
+                batch = self._reader.read()
+            except OSError as exc:
+                if not follow or exc.errno not in OUT_OF_RESOURCES:
+                    raise
+                # It passes, and whoever follows goes on where it was.
+                _log.warning("journal %s can't be read for now: %s", self._folder, exc.strerror)
+                await asyncio.sleep(_PAUSE)
+                continue
             for entry in batch:
                 yield entry
             if not batch and not follow:

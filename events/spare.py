@@ -1,4 +1,4 @@
-"""Descriptors that are kept for a writer that must go on when its process has none left (D-25)."""
+"""A process without descriptors (D-25): which errors say so, and some that are kept for a writer that must go on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Spare"]
+__all__ = ["OUT_OF_RESOURCES", "Spare"]
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE})
+OUT_OF_RESOURCES: Final = _EXHAUSTED | {errno.ENOBUFS, errno.ENOMEM}
+"""Errors that pass: this host has no descriptor or memory left. They say nothing about a peer or a file (D-25)."""
 
 
 class Spare:

@@ -19,12 +19,12 @@ from starlette.applications import Starlette
 from spnhub.settings import ConfigurationError
 from spnhub.transport.descriptors import room
 
-__all__ = ["HttpServer"]
+__all__ = ["CONNECTIONS", "HttpServer"]
 
 _log = structlog.get_logger("spnhub.http")
 
 
-_CONNECTIONS: Final = 256
+CONNECTIONS: Final = 256
 """Open at once, as far as there are descriptors; one more takes the place of the oldest."""
 _ACCEPTS_PER_TURN: Final = 16
 _PAUSE: Final = 1.0
@@ -42,7 +42,7 @@ class _Embedded(uvicorn.Server):
         super().__init__(config)
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._bound = max(1, min(_CONNECTIONS, room() // 2))
+        self._bound = max(1, min(CONNECTIONS, room() // 2))
         self._open: dict[asyncio.BaseTransport, None] = {}
         """The oldest first."""
         self._joining: set[asyncio.Task[None]] = set()

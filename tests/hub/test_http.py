@@ -62,7 +62,7 @@ async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.
 
 async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest makes room."""
-    monkeypatch.setattr(http_server, "_CONNECTIONS", 5)
+    monkeypatch.setattr(http_server, "CONNECTIONS", 5)
     server = HttpServer(Starlette(routes=[Route("/", _hello)]), "--ops")
     url = httpx.URL(await server.start("127.0.0.1", 0))
     assert url.port is not None

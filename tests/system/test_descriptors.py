@@ -198,3 +198,38 @@ async def test_a_hub_that_begins_with_few(world: World, server: tuple[str, int])
     assert descriptors(hub) < _FEW - 8
     assert (await silent[0].receive_all())[0] == b""
     await world.end()
+
+
+async def test_the_reader_of_a_log_without_descriptors(world: World, server: tuple[str, int]) -> None:
+    """``spnlog serve`` follows again when it has some, and has missed nothing."""
+    await world.start_hub()
+    await world.start_provider(server)
+    consumer = await world.start_consumer()
+    reader = await Command.start("serve", "spnlog", "serve", str(world.journal), "--listen", "127.0.0.1:0", "--json")
+    try:
+        url = str((await reader.line("serve.ready"))["url"])
+        await reader.line("serve.caught_up")
+        before = descriptors(reader)
+        with none_left(reader):
+            waiting = world.keep(
+                await TcpPeer.connect((url.split("/")[2].split(":", maxsplit=1)[0], int(url.split(":")[2][:-8])))
+            )
+            assert await twenty(consumer) == {"ok": 20}
+            await asyncio.sleep(1.5)
+        waiting.close()
+        async with httpx.AsyncClient(verify=False, timeout=30.0) as client, asyncio.timeout(30):
+            while "spnlog_connections_ended_total" not in (text := (await client.get(url)).text) or _ended(text) < 20:
+                await asyncio.sleep(0.2)
+        await settled(reader, before + 2)
+        assert len([line for line in reader.lines if line["level"] != "info"]) <= 10
+        assert await reader.stop() == 0
+    finally:
+        await reader.close()
+    assert reader.errors == []
+    await world.end()
+
+
+def _ended(text: str) -> float:
+    """How many connections have ended, by the reader's account."""
+    lines = [line for line in text.splitlines() if line.startswith("spnlog_connections_ended_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridge import (
     Bridge,
     BridgeResult,
@@ -25,7 +26,6 @@ from spnhub.transport.agent.bridge import (
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tasks import Tasks
-from spnhub.transport.agent.tcp import OUT_OF_RESOURCES
 from spnhub.transport.descriptors import room
 from spnhub.transport.endpoint.session import CONNECT_BOUND
 from spnhub.transport.endpoint.stream import Stream

@@ -15,14 +15,13 @@ from itertools import zip_longest
 from typing import Final
 
 from spnhub.actors.codes import Code
+from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridge import keep_urgent_inline, prepare_socket
 from spnhub.transport.ip import socket_address
 from spnhub.transport.names import LookupFailed, Names
 
-__all__ = ["OUT_OF_RESOURCES", "ConnectError", "Connector", "address_text", "listen"]
+__all__ = ["ConnectError", "Connector", "address_text", "listen"]
 
-OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors that say nothing about the peer: this host has no descriptor or memory left (D-25)."""
 
 NEXT_AFTER: Final = 0.25
 """Seconds after which the next address is tried beside one that hasn't answered (RFC 8305 section 8)."""

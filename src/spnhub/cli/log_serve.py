@@ -26,14 +26,18 @@ def serve(
     """Follow the log and serve its numbers to Prometheus, until interrupted."""
     from spnhub import logging, signals  # noqa: PLC0415 - these take a while to load
     from spnhub.analytics import serve as analytics  # noqa: PLC0415
+    from spnhub.transport.descriptors import raise_limit  # noqa: PLC0415
+    from spnhub.transport.faults import Faults  # noqa: PLC0415
 
     host, port = split_address(listen, "--listen")
     if not group.strip():
         raise ConfigurationError("--group is empty")
     logging.configure("info", "json" if as_json else None)
+    raise_limit()
     follows = analytics.follower(sources, group)
 
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
         stop = asyncio.Event()
         with signals.taken(lambda _: stop.set()):
             await analytics.serve(follows, host, port, stop)
