@@ -271,6 +271,11 @@ class Endpoint:
                     self._core.fail(exc)
                     self.wake()
                     return
+            except Exception as fault:
+                # A fault of ours, or no room for a thread: whoever has had a hub, or waits for one, asks again.
+                if not book.addresses and not self._core.patient:
+                    raise
+                report_to_loop(self._loop, "a look-up failed", fault)
             else:
                 now = self._udp.now()
                 book.found(found, now)
@@ -291,14 +296,17 @@ class Endpoint:
         return await self._addresses.lookup()
 
     async def _open_socket(self, remote: IpAddress) -> None:
-        # What is to be shown in this handshake is what is in the files now.
-        await self._credentials.refresh()
         try:
+            # What is to be shown in this handshake is what is in the files now.
+            await self._credentials.refresh()
             local = await self._udp.open_client_socket(remote)
         except OSError as exc:
             error = HubUnreachable(f"{remote[0]} port {remote[1]}: {exc}")
             error.__cause__ = exc
             self._core.dial_failed(remote, error)
+        except Exception as fault:
+            report_to_loop(self._loop, "a hub could not be called", fault)
+            self._core.dial_failed(remote, HubUnreachable(f"{remote[0]} port {remote[1]}: {fault!r}"))
         else:
             self._core.dialed(remote, local, near_its_dates=self._credentials.near_its_dates)
         self.wake()

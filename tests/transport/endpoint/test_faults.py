@@ -138,3 +138,24 @@ async def test_a_program_that_raises(world: World, monkeypatch: pytest.MonkeyPat
     assert [type(fault) for fault in rig.told] == [Injected]
     await talks(bystander, other)
     await talks(*await rig.connect())
+
+
+async def test_a_look_up_and_a_call_that_raise(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are tried again: an endpoint that has had a hub isn't at its end."""
+    rig = Rig(world)
+    bystander, other, _, _ = await rig.begin()
+    fail_once(monkeypatch, ConsumerEndpoint, "_lookup")
+    core: Any = rig.consumer
+    core.check_addresses()
+    async with asyncio.timeout(10):
+        while not rig.told:
+            await asyncio.sleep(0.1)
+    node: Any = world.nodes[-1]
+    fail_once(monkeypatch, node, "open_client_socket")
+    world.hub.close(world.hub.session(EndPointType.CONSUMER), Code.SHUTDOWN, "going")
+    async with asyncio.timeout(60):
+        while len(rig.told) < 2:
+            await asyncio.sleep(0.1)
+        await rig.consumer.wait_established()
+        await talks(bystander, other)
+    assert [type(fault) for fault in rig.told] == [Injected, Injected]
