@@ -13,6 +13,7 @@ background until the other side ends, too. If it goes on sending instead (:data:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from spnhub.actors.codes import Code
@@ -216,11 +217,41 @@ _NOBODY: Final = asyncio.BaseProtocol()
 """Whom a transport talks to once its own protocol has had its last call."""
 
 
+class _Reader(asyncio.StreamReader):
+    """As asyncio's, but an error is raised after the bytes that came before it, as a socket does (D-34).
+
+    asyncio's raises it at once, and what it had buffered is never seen. Every one of its methods looks into the buffer
+    before it waits.
+    """
+
+    _error: BaseException | None = None
+
+    def exception(self) -> Exception | None:
+        """What there is to raise, now or later; :meth:`asyncio.StreamWriter.drain` raises it."""
+        return self._error if isinstance(self._error, Exception) else None
+
+    def set_exception(self, exc: Exception) -> None:
+        """Whoever waits lacks bytes, and is told; whoever comes later gets first what there is."""
+        self._error = exc
+        super().set_exception(exc)
+        self._exception = None
+
+    async def _wait_for_data(self, func_name: str) -> None:
+        if self._error is not None:
+            raise self._error
+        await _wait_for_data(self, func_name)
+
+
+_wait_for_data: Final[Callable[[asyncio.StreamReader, str], Awaitable[None]]] = vars(asyncio.StreamReader)[
+    "_wait_for_data"
+]
+
+
 def open_pair(
     loop: asyncio.AbstractEventLoop, connection: Connection, limit: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Reader and writer of a Connected connection. ``limit``: see :class:`asyncio.StreamReader`."""
-    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    reader = _Reader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = StreamTransport(loop, connection, protocol)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

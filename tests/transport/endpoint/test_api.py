@@ -245,6 +245,41 @@ async def test_abort_is_an_error_at_the_other_side_never_an_eof(world: World) ->
         await theirs_in.read()
 
 
+async def test_a_failure_is_an_error_after_the_bytes_before_it(world: World) -> None:
+    """As a socket has it: what was read is given first, by every method, and then the error, again and again (D-34)."""
+    _, _, (reader, writer), (_, theirs_out) = await _both(world)
+    theirs_out.write(b"a line\nexactly1and the rest")
+    theirs_out.get_extra_info("spn_connection").fail(Code.PEER_RESET)
+    while reader.exception() is None:
+        await asyncio.sleep(0.01)
+    assert await reader.readline() == b"a line\n"
+    assert await reader.readexactly(8) == b"exactly1"
+    for reading in (reader.readexactly(100), reader.readuntil(b"!")):
+        with pytest.raises(ConnectionAborted):
+            await reading
+    assert await reader.read(7) == b"and the"
+    assert await reader.read(100) == b" rest"
+    for _ in range(2):
+        with pytest.raises(ConnectionAborted) as caught:
+            await reader.read(1)
+        assert caught.value.code == Code.PEER_RESET
+    with pytest.raises(ConnectionResetError):
+        writer.write(b"more")
+        await writer.drain()
+
+
+async def test_a_failure_wakes_who_waits(world: World) -> None:
+    """Who waits for more than there will be is told."""
+    _, _, (reader, _), (_, theirs_out) = await _both(world)
+    reading = asyncio.ensure_future(reader.readexactly(100))
+    theirs_out.write(b"half of it")
+    await asyncio.sleep(1)
+    theirs_out.get_extra_info("spn_connection").fail(Code.PEER_RESET)
+    with pytest.raises(ConnectionAborted):
+        await reading
+    assert await reader.read(100) == b"half of it"
+
+
 async def test_lost_endpoint_is_an_error(world: World) -> None:
     """The other endpoint vanishes: an error, once the time in which it might have come back is over."""
     _, _, (reader, _), (_, theirs_out) = await _both(world)
