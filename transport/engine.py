@@ -279,7 +279,8 @@ class Writable:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The peer reset its sending half; what was not read is gone."""
+    """The peer reset its sending half. What had arrived in order can still be read, or is dropped by
+    :meth:`Engine.stop`; nothing else comes."""
 
     c: int
     s: int
@@ -467,7 +468,8 @@ class Engine(Protocol):
     def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
         """Consume up to ``limit`` bytes: (data, fin). Credit goes to the peer for what is consumed, and only for it.
 
-        ``fin`` comes once, with the last data. (b"", False): nothing there now. None: reset, or no such stream.
+        ``fin`` comes once, with the last data. (b"", False): nothing there now. None: reset and read to its end, or no
+        such stream.
         """
 
     def reset(self, c: int, s: int, code: int) -> None:

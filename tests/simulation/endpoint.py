@@ -47,6 +47,8 @@ class Program:
         self.read = 0
         self.stalled = False
         """Reads nothing."""
+        self.has_stalled = False
+        """It ever did."""
         self.fin_asked = False
         self.fin_sent = False
         self.fin_read = False
@@ -94,6 +96,7 @@ class Program:
     def set_stalled(self, stalled: bool) -> None:
         """Stop to read, or go on."""
         self.stalled = stalled
+        self.has_stalled = self.has_stalled or stalled
         self._read()
 
     def _write(self) -> None:

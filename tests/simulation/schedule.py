@@ -355,7 +355,7 @@ class Simulation:
 
     def _all_over(self) -> bool:
         self._pair_up()
-        return all(talk.consumer.over for talk in self.conversations) and all(
+        return all(one.over for talk in self.conversations for one in talk.programs) and all(
             not endpoint.core.connections for endpoint in self.endpoints
         )
 
@@ -397,9 +397,10 @@ class Simulation:
         for one, other in ((here, there), (there, here)):
             if not one.failed_here:
                 continue
-            if other.failed_here or one.ending != f"{Code.PEER_RESET}: ended here with an error":
+            assert one.ending is not None
+            deaf = other.has_stalled and other.read < one.written
+            if deaf or other.failed_here or one.ending != f"{Code.PEER_RESET}: ended here with an error":
                 self.failed_alone += 1
-                assert one.ending is not None
                 continue
             self.failed += 1
             assert other.read == one.written, f"{other.name} lacks bytes before an error"

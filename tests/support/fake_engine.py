@@ -165,7 +165,7 @@ class _Stream:
 
     @property
     def receiving(self) -> bool:
-        return not (self.fin_read or self.stopped or self.reset_received is not None)
+        return not (self.fin_read or self.stopped or (self.reset_received is not None and not self.data))
 
 
 @dataclass(slots=True, eq=False)
@@ -694,7 +694,7 @@ class FakeEngine:
         if found is None or found[1].splice is not None:
             return None
         k, stream = found
-        if stream.stopped or stream.reset_received is not None:
+        if stream.stopped or (stream.reset_received is not None and not stream.data):
             return None
         if stream.fin_read:
             return b"", False
@@ -703,6 +703,7 @@ class FakeEngine:
         self._consume(k, stream, len(data))
         if not stream.data:
             stream.told = False
+            self._tidy(k, stream)
             if stream.fin_received:
                 stream.fin_read = True
                 self._tidy(k, stream)
@@ -739,7 +740,7 @@ class FakeEngine:
     def _stop(self, k: _Connection, stream: _Stream, code: int) -> None:
         if not stream.receiving:
             return
-        if not stream.fin_received:
+        if not stream.fin_received and stream.reset_received is None:
             self._frame(k, "stop", stream.s, code)
         stream.stopped = True
         stream.data.clear()
@@ -748,7 +749,7 @@ class FakeEngine:
 
     def _on_data(self, k: _Connection, s: int, offset: int, data: bytes, fin: bool) -> None:
         stream = self._incoming(k, s)
-        if stream is None or not stream.receiving:
+        if stream is None or not stream.receiving or stream.reset_received is not None:
             return
         if offset != stream.received:
             stream.early[offset] = data, fin
@@ -774,7 +775,6 @@ class FakeEngine:
             return
         self._announce(k, stream)
         stream.reset_received = code
-        stream.data.clear()
         stream.early.clear()
         if stream.splice is not None:
             self._pump(stream.splice)
@@ -844,7 +844,9 @@ class FakeEngine:
         (source_k, source), (sink_k, sink) = direction.source, direction.sink
         if source.reset_received is not None:
             direction.end(OutcomeKind.RESET, source.reset_received)
+            source.data.clear()
             self._reset(sink_k, sink, source.reset_received)
+            self._tidy(source_k, source)
             return
         if sink.stop_code is not None:
             direction.end(OutcomeKind.STOPPED, sink.stop_code)

@@ -355,15 +355,54 @@ def test_writable_follows_a_short_write(pair: EnginePair) -> None:
 
 
 def test_reset_is_a_reset(pair: EnginePair) -> None:
-    """The peer hears the code; what it hadn't read is gone; its own sending half lives."""
+    """The peer hears the code; what never came is gone; its own sending half lives."""
     s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"unread")
+    pair.client.engine.write(pair.client.c, s, b"unsent")
     pair.client.engine.reset(pair.client.c, s, 34)
     pair.run_until(lambda: bool(pair.server.of(Reset)))
     assert pair.server.of(Reset) == [Reset(pair.server.c, s, 34)]
     assert pair.server.engine.read(pair.server.c, s, 10) is None
     assert pair.server.engine.write(pair.server.c, s, b"still") == 5
     assert pair.read_all(pair.client, s, 5) == (b"still", False)
+
+
+@pytest.mark.parametrize("our_half", ["open", "reset", "stopped"])
+def test_what_came_before_a_reset_can_be_read(pair: EnginePair, our_half: str) -> None:
+    """In pieces, after the reset is known, and whatever becomes of our own half; then nothing more."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"arrived")
+    pair.run_until(lambda: bool(pair.server.of(Readable)))
+    if our_half == "stopped":
+        pair.client.engine.stop(pair.client.c, s, 34)
+    pair.client.engine.reset(pair.client.c, s, 34)
+    pair.run_until(lambda: bool(pair.server.of(Reset)))
+    if our_half == "reset":
+        pair.server.engine.reset(pair.server.c, s, 34)
+    pair.run_for(1.0)
+    assert pair.server.engine.read(pair.server.c, s, 4) == (b"arri", False)
+    assert pair.server.engine.read(pair.server.c, s, 10) == (b"ved", False)
+    assert pair.server.engine.read(pair.server.c, s, 10) is None
+    pair.server.engine.reset(pair.server.c, s, 34)
+    pair.run_for(1.0)
+    info = pair.server.engine.info(pair.server.c)
+    assert info is not None
+    assert (info.streams, info.buffered) == (0, 0)
+
+
+def test_what_came_before_a_reset_can_be_dropped(pair: EnginePair) -> None:
+    """Nothing is left of the stream then."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"arrived")
+    pair.run_until(lambda: bool(pair.server.of(Readable)))
+    pair.client.engine.reset(pair.client.c, s, 34)
+    pair.run_until(lambda: bool(pair.server.of(Reset)))
+    pair.server.engine.reset(pair.server.c, s, 34)
+    pair.server.engine.stop(pair.server.c, s, 34)
+    assert pair.server.engine.read(pair.server.c, s, 10) is None
+    pair.run_for(1.0)
+    info = pair.server.engine.info(pair.server.c)
+    assert info is not None
+    assert (info.streams, info.buffered) == (0, 0)
 
 
 def test_stop_is_a_stop(pair: EnginePair) -> None:
@@ -441,6 +480,7 @@ def test_aborted_streams_give_their_place_back(kit: Kit) -> None:
             pair.client.engine.stop(pair.client.c, s, 34)
         for s in streams:
             pair.server.engine.reset(pair.server.c, s, 34)
+            pair.server.engine.stop(pair.server.c, s, 34)
         pair.run_until(lambda: bool(pair.client.take(Available)))
         pair.run_for(1)
         pair.server.take(Reset)

@@ -183,13 +183,15 @@ class AioquicEngine(Endpoint):
         record = self._incoming(link, stream_id)
         if record is None:
             return
-        discarding = record.discarding
         direction: Direction | None = record.splice_in
-        link.quic.end_receive(record)
+        if direction is None and record.chunks:
+            record.reset_code = code
+        else:
+            link.quic.end_receive(record)
         if direction is not None:
             direction.source_reset(code)
             self._touch(direction.splice)
-        elif not discarding:
+        elif not record.discarding:
             self._events.append(api.Reset(link.c, stream_id, code))
 
     def _on_stopped(self, link: Link, stream_id: int, code: int) -> None:
@@ -225,8 +227,9 @@ class AioquicEngine(Endpoint):
             source, sink = direction.source, direction.sink
             if ended:
                 direction.finish()
-            elif source.receive_over:
-                direction.source_reset(api.LOST_CODE)
+            elif source.receive_over or source.reset_code is not None:
+                direction.source_connection.end_receive(source)
+                direction.source_reset(api.LOST_CODE if source.reset_code is None else source.reset_code)
             elif not direction.sink_connection.can_send(sink):
                 direction.sink_stopped(api.LOST_CODE)
             self._pumps[direction] = None
@@ -334,6 +337,9 @@ class AioquicEngine(Endpoint):
         if record.chunks:
             return data, False
         record.readable_told = False
+        if record.reset_code is not None:
+            link.quic.end_receive(record)
+            return (data, False) if data else None
         if record.fin_pending:
             record.fin_pending = False
             link.quic.end_receive(record)

@@ -36,6 +36,7 @@ class StreamRecord:
         "readable_told",
         "receive_over",
         "reserved",
+        "reset_code",
         "splice_in",
         "splice_out",
         "stream",
@@ -54,6 +55,8 @@ class StreamRecord:
         self.consumed = 0
         self.fin_pending = False
         """FIN has arrived and was not read yet."""
+        self.reset_code: int | None = None
+        """The peer's half was reset, and what had arrived before is still to be read."""
         self.receive_over = False
         """FIN was read, or the peer's half was reset: nothing more will be read."""
         self.discarding = False

@@ -28,13 +28,15 @@ from spnhub.transport.endpoint.stream import StreamListener
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
 from spnhub.transport.protocol import CloseAck, CloseRequest, Packet, PauseRequest
 
-__all__ = ["CLOSE_BOUND", "RECORD_BOUND", "TIE", "Conversation"]
+__all__ = ["CLOSE_BOUND", "RECORD_BOUND", "REST_GRACE", "TIE", "Conversation"]
 
 TIE: Final = 1.0
 """Seconds that the consumer leaves the provider to ask first when their FINs crossed."""
 CLOSE_BOUND: Final = 10.0
 """Seconds after which both FINs alone count as the end for the listener, an unanswered CloseRequest(finished = False)
 becomes an abort, and what a failed program has written isn't waited for any more if nothing of it was taken."""
+REST_GRACE: Final = 1.0
+"""Seconds that a program has at least for what had arrived before an error, though it took nothing for that long."""
 RECORD_BOUND: Final = 60.0
 """Seconds for which the record is kept after that, and again for as long as the peer acknowledges: it may take long to
 read the rest, and an orderly end of the session waits for it."""
@@ -86,6 +88,12 @@ class Conversation:
         self._finished = False
         self._peer_finished = False
         self._second = False
+        self._read_time = float("-inf")
+        """When the program took something last."""
+        self._rest = bytearray()
+        """What a leg that is over had brought. It is in our hands, and so counts as taken."""
+        self._rest_fin = False
+        """And the FIN behind it."""
         self._failing: int | None = None
         """The program has ended with this error; the other side shall have everything first."""
         self._closed_told = False
@@ -142,6 +150,8 @@ class Conversation:
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`Stream.read`. After the fin it says (b"", False)."""
+        if self._rest or self._rest_fin:
+            return self._read_rest(limit)
         if not self._open or self._peer_finished:
             return None if self.error is not None else (b"", False)
         leg = self._leg
@@ -152,6 +162,7 @@ class Conversation:
         data, fin = answer
         if data:
             self.read_offset += len(data)
+            self._read_time = self._host.now()
             leg.home.acks.took(self)
         self._may_read = len(data) == limit and not fin
         if fin:
@@ -159,6 +170,37 @@ class Conversation:
             self._on_fin()
         self._host.touch()
         return data, fin
+
+    def _absorb(self) -> None:
+        """The leg is being lost: take what it has brought, which may never come again."""
+        leg = self._leg
+        if not self._open or leg is None or leg.s is None or self._peer_finished or self._failing is not None:
+            return
+        while (answer := leg.read(_CHUNK)) is not None:
+            data, self._rest_fin = answer
+            self._rest += data
+            self.read_offset += len(data)
+            if not data or self._rest_fin:
+                return
+
+    def _read_rest(self, limit: int) -> tuple[bytes, bool]:
+        data = bytes(self._rest[:limit])
+        del self._rest[:limit]
+        fin = self._rest_fin and not self._rest
+        if fin:
+            self._rest_fin = False
+            self._peer_finished = True
+            self._on_fin()
+        if self._rest and self.state is _State.DISCONNECTED:
+            self._host.arm(self, self._host.now() + CLOSE_BOUND)
+        elif not self._rest:
+            self._host.call(self._tell)
+            self._host.touch()
+        return data, fin
+
+    def _drop_rest(self) -> None:
+        self._rest.clear()
+        self._rest_fin = False
 
     def write(self, data: bytes) -> int:
         """See :meth:`Stream.write`."""
@@ -185,9 +227,13 @@ class Conversation:
 
     def fail(self, code: int) -> None:
         """See :meth:`Stream.fail`."""
+        self._drop_rest()
         if self.state is _State.CONNECTING:
             self._end_aborted(code, _FAILED, farewell=code)
-        elif self.state is not _State.DISCONNECTED and not self.both_finished and self._failing is None:
+        elif self.state is _State.DISCONNECTED:
+            self._host.call(self._tell)
+            self._host.touch()
+        elif not self.both_finished and self._failing is None:
             self._failing = code
             self._check_failed()
             self._host.call(self._tell)
@@ -196,6 +242,7 @@ class Conversation:
     def abort(self, code: int) -> None:
         """See :meth:`Stream.abort`."""
         self._listener = None
+        self._drop_rest()
         self._end_aborted(code, "aborted here", farewell=code)
 
     def cut(self, code: int, reason: str) -> None:
@@ -293,7 +340,11 @@ class Conversation:
     def on_deadline(self) -> None:
         """The one deadline that was armed has come."""
         leg, now = self._leg, self._host.now()
-        if self.state is _State.CONNECTING:
+        if self.state is _State.DISCONNECTED:
+            # Nobody has read the rest for long.
+            self._drop_rest()
+            self._tell()
+        elif self.state is _State.CONNECTING:
             self._end_aborted(Code.TIMEOUT, "no answer in time")
         elif leg is None:
             return
@@ -361,6 +412,9 @@ class Conversation:
         if self._leg is not None:
             self._leg.drop(_final(code), keep_fin=keep_fin)
         self._end(None if farewell is None else _final(farewell))
+        if self._rest or self._rest_fin:
+            now = self._host.now()
+            self._host.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
         if before is _State.CONNECTING:
             self._on_failed()
         elif not self._closed_told:
@@ -393,7 +447,9 @@ class Conversation:
             return
         if listener is None:
             return
-        if self._closed_told:
+        if self._rest or self._rest_fin:
+            listener.on_readable()
+        elif self._closed_told:
             self._listener = None
             listener.on_closed()
         elif self.error is not None:

@@ -411,6 +411,9 @@ class EndpointCore:
         self.call(lambda: self._request_connection(connection))
 
     def _request_connection(self, connection: ProviderConnection) -> None:
+        if connection.state is ConnectionState.DISCONNECTED:
+            # Its consumer has given up since.
+            return
         try:
             self._listener.on_request(connection)
         except Exception as fault:

@@ -83,6 +83,7 @@ class Connections:
 
     def aborted(self, session: Session, s: int, code: int) -> None:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
+        self._engine.stop(session.c, s, code)  # nobody reads what it still holds
         connection = self._streams.get((session.c, s))
         if connection is None:
             if session.headers.pop(s, None) is not None:
