@@ -17,36 +17,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import socket
-import struct
-import sys
-import termios
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec
 
 from spnhub.actors.codes import Code
 from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.sockets import arm_reset, disarm_reset, fin_came, silent_for, unsent, waiting
 from spnhub.transport.endpoint.stream import Stream
 from spnhub.transport.faults import report_to_loop
 
-__all__ = [
-    "CHUNK",
-    "STALL",
-    "STOP_BOUND",
-    "Bridge",
-    "BridgeResult",
-    "arm_reset",
-    "disarm_reset",
-    "has_unread",
-    "keep_urgent_inline",
-    "prepare_socket",
-    "reset_socket",
-    "stop_bridges",
-]
+__all__ = ["CHUNK", "STALL", "STOP_BOUND", "Bridge", "BridgeResult", "stop_bridges"]
 
 CHUNK: Final = 64 * 1024
 """Bytes moved at once, and the most that one direction of a bridge holds."""
@@ -67,68 +51,6 @@ _LOOK_CAP: Final = 0.25
 
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
 _RESET: Final = (Code.PEER_RESET, "TCP connection reset")
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
-
-
-def arm_reset(sock: socket.socket) -> None:
-    """Make every close of the socket send RST, also the kernel's close of a process that was killed (D-23)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-
-
-def disarm_reset(sock: socket.socket) -> None:
-    """Undo :func:`arm_reset`: the kernel delivers what it still holds, then FIN."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
-
-
-def keep_urgent_inline(sock: socket.socket) -> None:
-    """Read urgent data (MSG_OOB) where it stands among the bytes; the mark is lost, for an SPN connection has none.
-
-    To be set before anything can arrive: on a listening socket, whose connections inherit it, or before connect.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-
-
-def prepare_socket(sock: socket.socket) -> None:
-    """What every bridged TCP socket gets at accept or connect: non-blocking, armed, without Nagle's delay.
-
-    Keep-alive is on with the system's times: the programs' own keep-alive probes reach the agents only, so the agents
-    have to ask the programs.
-    """
-    sock.setblocking(False)
-    arm_reset(sock)
-    keep_urgent_inline(sock)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def has_unread(sock: socket.socket) -> bool:
-    """Whether bytes have come that nobody has read, also from a program that has reset since."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
-
-
-async def stop_bridges(bridges: Collection[Bridge], idle: Awaitable[object], reason: str) -> None:
-    """End them with an error; what they have taken leaves first, within :data:`STOP_BOUND`.
-
-    :param idle: comes when they are through.
-    """
-    for bridge in list(bridges):
-        bridge.stop(Code.PEER_LOST, reason)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(STOP_BOUND):
-            await idle
-    for bridge in list(bridges):
-        bridge.abort(Code.PEER_LOST, reason)
-
-
-def reset_socket(sock: socket.socket) -> None:
-    """Close with RST."""
-    arm_reset(sock)
-    sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +151,7 @@ class Bridge:
         if self._error is None and not self._tcp_dead:
             self._error = (code, reason)
             if self._sock is not None and not self._tcp_fin_seen:
-                self._unread = _waiting(self._sock)
+                self._unread = waiting(self._sock)
             if not self._stream_over and not self._to_stream:
                 self._read_on()
             self._send_rest()
@@ -304,7 +226,7 @@ class Bridge:
         # Stopped: no more than what had come.
         self._pause_reading()
         self._unread = 0
-        if self._sock is not None and not self._tcp_fin_seen and _fin_came(self._sock):
+        if self._sock is not None and not self._tcp_fin_seen and fin_came(self._sock):
             self._stream.finish()
         self._all_read = True
         self._stream.fail(self._error[0])
@@ -506,7 +428,7 @@ class Bridge:
             self._look_timer = None
         if self._sock is None:
             return
-        left = (len(self._to_tcp) + _unsent(self._sock), self.bytes_to_stream)
+        left = (len(self._to_tcp) + unsent(self._sock), self.bytes_to_stream)
         if not self._tcp_dead and not left[0] and (self._all_read or self._stream_over):
             self._close_socket()
             self._finish_if_over()
@@ -514,7 +436,7 @@ class Bridge:
         now = self._loop.time()
         if not self._left and not self._tcp_dead:
             # Who has taken nothing for long isn't waited for as long again.
-            self._left, self._left_since = left, now - min(_silent_for(self._sock), STALL - _GRACE)
+            self._left, self._left_since = left, now - min(silent_for(self._sock), STALL - _GRACE)
         elif left != self._left or (self._tcp_dead and self._stream.paused):
             self._left, self._left_since = left, now
         if now - self._left_since < STALL:
@@ -553,25 +475,15 @@ class Bridge:
             self._on_done(BridgeResult(self.bytes_to_stream, self.bytes_to_tcp, code, reason))
 
 
-def _silent_for(sock: socket.socket) -> float:
-    """Seconds since the kernel has last sent data of ours: tcpi_last_data_sent of tcp(7)."""
-    milliseconds: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 48), 44)[0]
-    return milliseconds / 1000
+async def stop_bridges(bridges: Collection[Bridge], idle: Awaitable[object], reason: str) -> None:
+    """End them with an error; what they have taken leaves first, within :data:`STOP_BOUND`.
 
-
-def _unsent(sock: socket.socket) -> int:
-    """Bytes, and FIN, that the other side's kernel has not acknowledged."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-
-
-def _fin_came(sock: socket.socket) -> bool:
-    """Whether there is nothing before the FIN any more."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return False
-
-
-def _waiting(sock: socket.socket) -> int:
-    """Bytes that have come and were not read."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+    :param idle: comes when they are through.
+    """
+    for bridge in list(bridges):
+        bridge.stop(Code.PEER_LOST, reason)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_BOUND):
+            await idle
+    for bridge in list(bridges):
+        bridge.abort(Code.PEER_LOST, reason)

@@ -15,16 +15,10 @@ from typing import Final, Protocol
 import structlog
 
 from spnhub.events.spare import OUT_OF_RESOURCES
-from spnhub.transport.agent.bridge import (
-    Bridge,
-    BridgeResult,
-    has_unread,
-    prepare_socket,
-    reset_socket,
-    stop_bridges,
-)
+from spnhub.transport.agent.bridge import Bridge, BridgeResult, stop_bridges
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.sockets import has_unread, prepare_socket, reset_socket
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.descriptors import room
 from spnhub.transport.endpoint.session import CONNECT_BOUND

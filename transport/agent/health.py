@@ -18,7 +18,7 @@ import h11
 import structlog
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import disarm_reset
+from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector, address_text
 
 __all__ = ["HEALTH_CHECK", "HealthCheck", "HealthWatch", "Verdict", "parse_health_check"]

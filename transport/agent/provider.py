@@ -16,10 +16,11 @@ from typing import Protocol
 import structlog
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, reset_socket, stop_bridges
+from spnhub.transport.agent.bridge import Bridge, BridgeResult, stop_bridges
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.sockets import reset_socket
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, Connector
 from spnhub.transport.descriptors import room

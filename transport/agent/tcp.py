@@ -16,7 +16,7 @@ from typing import Final
 
 from spnhub.actors.codes import Code
 from spnhub.events.spare import OUT_OF_RESOURCES
-from spnhub.transport.agent.bridge import keep_urgent_inline, prepare_socket
+from spnhub.transport.agent.sockets import keep_urgent_inline, prepare_socket
 from spnhub.transport.ip import socket_address
 from spnhub.transport.names import LookupFailed, Names
 

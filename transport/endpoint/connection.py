@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import Final
 
 from spnhub.actors.codes import Code
-from spnhub.transport.endpoint.conversation import CLOSE_BOUND, Conversation, Shrink
+from spnhub.transport.endpoint.conversation import CLOSE_BOUND, Conversation
 from spnhub.transport.endpoint.host import Home, Host
 from spnhub.transport.endpoint.leg import LEG_CODES, Leg
+from spnhub.transport.endpoint.replay import Shrink
 from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState
 from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import can_retry, code_name

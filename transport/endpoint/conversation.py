@@ -22,7 +22,8 @@ from spnhub.actors.codes import Code
 from spnhub.transport.endpoint.acks import ACK_BYTES
 from spnhub.transport.endpoint.host import Home, Host
 from spnhub.transport.endpoint.leg import LEG_CODES, Leg
-from spnhub.transport.endpoint.replay import ReplayBuffer
+from spnhub.transport.endpoint.replay import Shrink
+from spnhub.transport.endpoint.rest import Rest
 from spnhub.transport.endpoint.states import ConnectionEvent, ConnectionState, connection_machine
 from spnhub.transport.endpoint.stream import StreamListener
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
@@ -45,18 +46,6 @@ _CHUNK: Final = 64 * 1024
 _FAILED: Final = "ended here with an error"
 
 _State = ConnectionState
-
-
-class Shrink:
-    """Gives the replay buffer's growth back after a while without use."""
-
-    def __init__(self, replay: ReplayBuffer) -> None:
-        self._replay = replay
-
-    def on_deadline(self) -> None:
-        """Nothing was held since."""
-        if not self._replay.held:
-            self._replay.shrink()
 
 
 class Conversation:
@@ -90,10 +79,7 @@ class Conversation:
         self._second = False
         self._read_time = float("-inf")
         """When the program took something last."""
-        self._rest = bytearray()
-        """What a leg that is over had brought. It is in our hands, and so counts as taken."""
-        self._rest_fin = False
-        """And the FIN behind it."""
+        self._rest = Rest()
         self._failing: int | None = None
         """The program has ended with this error; the other side shall have everything first."""
         self._closed_told = False
@@ -150,7 +136,7 @@ class Conversation:
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`Stream.read`. After the fin it says (b"", False)."""
-        if self._rest or self._rest_fin:
+        if self._rest:
             return self._read_rest(limit)
         if not self._open or self._peer_finished:
             return None if self.error is not None else (b"", False)
@@ -177,18 +163,15 @@ class Conversation:
         if not self._open or leg is None or leg.s is None or self._peer_finished or self._failing is not None:
             return
         while (answer := leg.read(_CHUNK)) is not None:
-            data, self._rest_fin = answer
-            self._rest += data
+            data, fin = answer
+            self._rest.add(data, fin)
             self.read_offset += len(data)
-            if not data or self._rest_fin:
+            if fin or not data:
                 return
 
     def _read_rest(self, limit: int) -> tuple[bytes, bool]:
-        data = bytes(self._rest[:limit])
-        del self._rest[:limit]
-        fin = self._rest_fin and not self._rest
+        data, fin = self._rest.take(limit)
         if fin:
-            self._rest_fin = False
             self._peer_finished = True
             self._on_fin()
         if self._rest and self.state is _State.DISCONNECTED:
@@ -197,10 +180,6 @@ class Conversation:
             self._host.call(self._tell)
             self._host.touch()
         return data, fin
-
-    def _drop_rest(self) -> None:
-        self._rest.clear()
-        self._rest_fin = False
 
     def write(self, data: bytes) -> int:
         """See :meth:`Stream.write`."""
@@ -227,7 +206,7 @@ class Conversation:
 
     def fail(self, code: int) -> None:
         """See :meth:`Stream.fail`."""
-        self._drop_rest()
+        self._rest.clear()
         if self.state is _State.CONNECTING:
             self._end_aborted(code, _FAILED, farewell=code)
         elif self.state is _State.DISCONNECTED:
@@ -242,7 +221,7 @@ class Conversation:
     def abort(self, code: int) -> None:
         """See :meth:`Stream.abort`."""
         self._listener = None
-        self._drop_rest()
+        self._rest.clear()
         self._end_aborted(code, "aborted here", farewell=code)
 
     def cut(self, code: int, reason: str) -> None:
@@ -342,7 +321,7 @@ class Conversation:
         leg, now = self._leg, self._host.now()
         if self.state is _State.DISCONNECTED:
             # Nobody has read the rest for long.
-            self._drop_rest()
+            self._rest.clear()
             self._tell()
         elif self.state is _State.CONNECTING:
             self._end_aborted(Code.TIMEOUT, "no answer in time")
@@ -412,7 +391,7 @@ class Conversation:
         if self._leg is not None:
             self._leg.drop(_final(code), keep_fin=keep_fin)
         self._end(None if farewell is None else _final(farewell))
-        if self._rest or self._rest_fin:
+        if self._rest:
             now = self._host.now()
             self._host.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
         if before is _State.CONNECTING:
@@ -447,7 +426,7 @@ class Conversation:
             return
         if listener is None:
             return
-        if self._rest or self._rest_fin:
+        if self._rest:
             listener.on_readable()
         elif self._closed_told:
             self._listener = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-__all__ = ["PROCESS_BUDGET", "REPLAY_BASE", "REPLAY_BUDGET", "REPLAY_MAX", "ReplayBudget", "ReplayBuffer"]
+__all__ = ["PROCESS_BUDGET", "REPLAY_BASE", "REPLAY_BUDGET", "REPLAY_MAX", "ReplayBudget", "ReplayBuffer", "Shrink"]
 
 REPLAY_BASE: Final = 256 * 1024
 """Bytes that every connection may have unacknowledged."""
@@ -151,3 +151,15 @@ class ReplayBuffer:
         more = min(self.capacity, self._limit - self.capacity)
         if more > 0 and self._budget.take(more):
             self.capacity += more
+
+
+class Shrink:
+    """Gives the replay buffer's growth back after a while without use."""
+
+    def __init__(self, replay: ReplayBuffer) -> None:
+        self._replay = replay
+
+    def on_deadline(self) -> None:
+        """Nothing was held since."""
+        if not self._replay.held:
+            self._replay.shrink()

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket
+from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.sockets import prepare_socket
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import TcpPeer
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from spnhub.actors.codes import Code
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, prepare_socket
+from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.keep_alive import TcpKeepAlive, Unanswered, parse_keep_alive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
+from spnhub.transport.agent.sockets import prepare_socket
 from tests.support.namespaces import Host, NamespacesMissing
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import TcpPeer

@@ -21,7 +21,7 @@ from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
 _HOLDER = """
 import socket, sys
-from spnhub.transport.agent.bridge import disarm_reset, prepare_socket
+from spnhub.transport.agent.sockets import disarm_reset, prepare_socket
 with socket.create_server(("127.0.0.1", 0)) as listener:
     print(listener.getsockname()[1], flush=True)
     sock, _ = listener.accept()
