@@ -39,6 +39,8 @@ class GoneDue:
 @dataclass(slots=True)
 class _Grace:
     timer: Timer
+    replaced: bool = False
+    """By another process with the same name, so there is nothing to remember."""
     askers: dict[int, None] = field(default_factory=dict)
     """Sessions of those that want to go on with it."""
 
@@ -60,14 +62,23 @@ class Gone:
     def lost(self, request: SessionRequested) -> None:
         """This session's endpoint has closed its port; nothing is said if the instance has another session."""
         who = identity(request)
-        if who is not None and who not in self._graces and self._roster.identities.get(who) == request.session:
+        if who is not None and self._roster.identities.get(who) == request.session:
+            self._drop(who)
             self._graces[who] = _Grace(self._after(self._env.options.gone_timeout, who))
 
-    def came(self, request: SessionRequested) -> None:
-        """This instance has a session; a provider that brings connections hears with whom it can't go on."""
+    def came(self, request: SessionRequested, *, cut: bool) -> None:
+        """This instance has a session; a provider that brings connections hears with whom it can't go on.
+
+        :param cut: it takes the place of one that had connections. If it brings none, it is another process, which was
+            told the same name, and the connections can't go on.
+        """
         who = identity(request)
         if who is not None:
+            cut = cut or who in self._graces
             self._drop(who)
+            if cut and not request.brings_connections and request.end_point_type is EndPointType.CONSUMER:
+                # A provider says so itself, when it is asked for them.
+                self._graces[who] = _Grace(self._after(self._env.options.gone_timeout, who), replaced=True)
         if request.brings_connections and request.end_point_type is EndPointType.PROVIDER:
             for gone in self._gone:
                 if gone[0] is EndPointType.CONSUMER:
@@ -87,7 +98,8 @@ class Gone:
         if grace is None:
             self._drop(who)
             return
-        self._gone[who] = self._after(self._env.options.resume_timeout, who)
+        if not grace.replaced:
+            self._gone[who] = self._after(self._env.options.resume_timeout, who)
         if len(self._gone) > GONE_LIMIT:
             self._drop(next(iter(self._gone)))
         # A consumer asks, sooner or later. A provider can't, and nobody else knows with whom its connections are.

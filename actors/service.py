@@ -158,13 +158,13 @@ class ServiceActor(EventLoopActor):
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
             return
-        self._supersede(request)
+        cut = self._supersede(request)
         self._env.carry_out(accept_session(request))
         ref = self._env.dispatcher.start(SessionActor, self._env, self.actor_ref, request)
         self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
         self._env.directory.realm_sessions[self._realm] += 1
         self._roster.add(request)
-        self._gone.came(request)
+        self._gone.came(request, cut=cut)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
         elif self._starts_on_consumer:
@@ -205,17 +205,22 @@ class ServiceActor(EventLoopActor):
         own = None if realm is None else realm.max_sessions
         return self._env.options.realm_sessions if own is None else own
 
-    def _supersede(self, request: SessionRequested) -> None:
+    def _supersede(self, request: SessionRequested) -> bool:
         """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28).
 
         One that has said that it renews its session is no ghost: what it carries leaves in order (D-38).
+
+        :return: whether it takes away what a ghost carries.
         """
         ghost = self._roster.ghost(request)
-        if ghost is not None:
-            self._roster.put_out(ghost)
-            until = self._env.directory.sessions[ghost].renewing_until
-            renews = until is not None and self._env.now < until
-            self._env.directory.tell_session(ghost, GiveWay() if renews else EndSession(superseded()))
+        if ghost is None:
+            return False
+        self._roster.put_out(ghost)
+        entry = self._env.directory.sessions[ghost]
+        renews = entry.renewing_until is not None and self._env.now < entry.renewing_until
+        cut = bool(entry.legs) and not renews
+        self._env.directory.tell_session(ghost, GiveWay() if renews else EndSession(superseded()))
+        return cut
 
     def _suspicion_changed(self, message: SuspicionChanged) -> None:
         self._roster.choice.set_suspect(message.session, message.suspect)

@@ -9,7 +9,7 @@ import pytest
 from spnhub.actors import gone
 from spnhub.actors.codes import Code
 from spnhub.actors.commands import Command, ForgetConnection, SendPeerGone
-from spnhub.actors.inputs import Key, ResumeAnswered, SessionClosed
+from spnhub.actors.inputs import Key, ResumeAnswered, SessionClosed, SessionRenewing
 from spnhub.actors.service import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event
@@ -86,11 +86,32 @@ def test_an_instance_that_comes_back(bench: Bench, role: Any, when: str) -> None
     die(bench, session)
     if when == "later":
         bench.step(GRACE)
-    bench.hub(request(7, role, instance_id=f"i{session}"))
+    bench.hub(request(7, role, instance_id=f"i{session}", brings_connections=True))
     assert bench.step(GRACE) == ([], [])
     asker = bench.consumer(8) if role is PROVIDER else 7
     _, commands = bench.session(asker, asking(key=Key(asker, -1)))
     assert [type(command).__name__ for command in commands] == ["InviteProvider"]
+
+
+@pytest.mark.parametrize("before", ["it is known", "anybody knows"])
+@pytest.mark.parametrize("brings", [True, False])
+def test_a_consumer_started_again_with_the_same_name(bench: Bench, before: str, brings: bool) -> None:
+    """It brings no connections, so it is another process; those of the one before are over, and its own aren't."""
+    if before == "it is known":
+        die(bench, 2)
+    bench.hub(request(7, CONSUMER, instance_id="i2", brings_connections=brings))
+    if before != "it is known":
+        bench.connection(Key(2, 0), cut(lost=True))
+    assert bench.step(GRACE) == ([], [] if brings else [told(1, "CN=client", "i2")])
+    _, commands = bench.hub(request(8, PROVIDER, brings_connections=True))
+    assert len(commands) == 1, "nothing is remembered of a name that somebody has"
+
+
+def test_a_session_that_is_renewed(bench: Bench) -> None:
+    """It is the same process, whatever it says that it brings (D-38)."""
+    bench.session(2, SessionRenewing())
+    bench.hub(request(7, CONSUMER, instance_id="i2"))
+    assert not [command for command in bench.step(GRACE)[1] if isinstance(command, SendPeerGone)]
 
 
 @pytest.mark.parametrize("ending", [LOST, CLOSED_PORT], ids=["silence", "no name"])

@@ -128,23 +128,34 @@ class Simulation:
         self.conversations: list[Conversation] = []
         self._orphans: list[Program] = []
 
-        def endpoint(role: EndPointType, name: str, subject: str) -> SimulatedEndpoint:
-            return SimulatedEndpoint(
-                self.network,
-                make(ENGINE_LIMITS, None),
-                role,
-                name,
-                _policy(subject),
-                source,
-                _ADDRESSES,
-                on_accepted=self._accepted,
-            )
-
-        self.provider = endpoint(EndPointType.PROVIDER, "provider", "provider")
-        self.consumers = [endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
+        self._make = make
+        self.provider = self._endpoint(EndPointType.PROVIDER, "provider", "provider")
+        self.consumers = [self._endpoint(EndPointType.CONSUMER, f"consumer-{n}", "consumer") for n in (1, 2)]
         self.endpoints = [self.provider, *self.consumers]
         self._actions = source.randint(8, 32)
         self._peace = False
+
+    def _endpoint(self, role: EndPointType, name: str, subject: str) -> SimulatedEndpoint:
+        return SimulatedEndpoint(
+            self.network,
+            self._make(ENGINE_LIMITS, None),
+            role,
+            name,
+            _policy(subject),
+            self._random,
+            _ADDRESSES,
+            on_accepted=self._accepted,
+        )
+
+    def again(self, killed: SimulatedEndpoint) -> SimulatedEndpoint:
+        """Another process in place of one that was killed, with the same instance id."""
+        if killed is self.provider:
+            self.provider = again = self._endpoint(EndPointType.PROVIDER, killed.name, "provider")
+        else:
+            again = self._endpoint(EndPointType.CONSUMER, killed.name, "consumer")
+            self.consumers[self.consumers.index(killed)] = again
+        self.endpoints = [self.provider, *self.consumers]
+        return again
 
     @property
     def programs(self) -> list[Program]:

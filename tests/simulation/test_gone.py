@@ -139,6 +139,23 @@ def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("killed", ["provider", "consumer"])
+@pytest.mark.parametrize("after", [0.0, 1.5])
+def test_started_again_with_the_same_name(engine: str, killed: str, after: float) -> None:
+    """Before anybody knows that it was killed, and later: the new process has none of the old one's connections."""
+    talk = Talk(engine, 1)
+    endpoint, program, left = _sides(talk, killed)
+    simulation = talk.simulation
+    endpoint.crash()
+    talk.clock.run_for(after)
+    again = simulation.again(endpoint)
+    talk.say(left, 1000)
+    assert _time(talk, lambda: left.over) <= _BOUND
+    assert left.ending is not None and left.ending.startswith((f"{Code.GONE}: ", f"{Code.ENDED}: "))
+    assert again.core.connections == 0 and program.ending is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("leaving", ["provider", "consumer"])
 def test_an_address_that_vanished(engine: str, leaving: str) -> None:
     """The session with it ends; its last packets are lost, and the hub looks for it in vain."""

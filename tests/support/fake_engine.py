@@ -296,9 +296,11 @@ class FakeEngine:
                 return
             k = self._add(packet.link, False, address, now)
         k.heard = k.active = now
-        if k.address != address and k.translated is False:
-            k.translated = True
-        k.address = address
+        if k.address != address:
+            k.address = address
+            k.translated = k.translated if k.translated is None else True
+            k.probe = k.probe_again = None
+            k.port_closed = False
         number = packet.number
         if number:
             k.must_ack = True

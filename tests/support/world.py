@@ -393,9 +393,9 @@ class World:
         """Have another host, to the end of the world."""
         return self._stack.enter_context(host)
 
-    def serve(self) -> TcpServer:
+    def serve(self, host: str = "127.0.0.1") -> TcpServer:
         """A TCP server whose connections the test takes."""
-        return self._stack.enter_context(TcpServer())
+        return self._stack.enter_context(TcpServer(host))
 
     async def connect(self, consumer: Consumer, receive_buffer: int = 0) -> TcpPeer:
         """A TCP client of the service."""

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.support.namespaces import Host, NamespacesMissing
 from tests.support.tcp import Ending
 from tests.support.world import World
 from tests.system.sizes import report, sizes
@@ -88,4 +89,37 @@ async def test_a_stopped_agent(world: World, stopped: str, seconds: float) -> No
     assert (await served.receive(7), await client.receive(6)) == (b"request", b"answer")
     client.close()
     served.close()
+    await world.end()
+
+
+@pytest.mark.parametrize("wire", ["killed", "cut"])
+async def test_an_agent_on_another_host(world: World, wire: str) -> None:
+    """Its kernel says over the wire that the port is closed; a wire that is cut says nothing."""
+    try:
+        host = world.enter_host(Host(63, firewall=False))
+    except NamespacesMissing as exc:
+        pytest.skip(str(exc))
+    resume = 6.0
+    env = {"SPN_HUB_ADDRESSES": host.gateways[0], "SPN_RESUME_TIMEOUT": str(resume)}
+    server = world.serve(host.gateways[0])
+    await world.start_hub("--idle-timeout", "6", host=host.gateways[0])
+    provider, consumer = await asyncio.gather(
+        world.start_provider(server.address, env=env, host=host), world.start_consumer(env=env)
+    )
+    client, served = await world.join(consumer, server)
+    await served.send(b"hello")
+    assert await client.receive(5) == b"hello"
+    began = time.monotonic()
+    if wire == "killed":
+        provider.send_signal(signal.SIGKILL)
+    else:
+        host.cut_wire()
+        await client.send(b"more")
+    data, how = await client.receive_all()
+    took = time.monotonic() - began
+    report(told=f"{took:.2f} s")
+    assert (data, how) == (b"", Ending.RST)
+    assert took < _BOUND + _BUSY if wire == "killed" else took >= resume
+    if wire == "cut":
+        await provider.kill()
     await world.end()

@@ -270,6 +270,42 @@ def test_unreachable_but_answering_lives(pair: EnginePair) -> None:
     assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.UNREACHABLE]
 
 
+def test_a_silent_peer_is_looked_after(pair: EnginePair) -> None:
+    """With something to lose, and nobody translating: its closed port is known long before a keep-alive would tell."""
+    pair.open()
+    pair.run_for(1)
+    pair.server.engine.set_translated(pair.server.c, False)
+    pair.run_for(3)
+    assert pair.server.of(Closed) == []
+    pair.client.node.crash()
+    began = pair.clock.now()
+    pair.run_until(lambda: bool(pair.server.of(Closed)))
+    assert pair.server.of(Closed)[0].kind is CloseKind.PORT_CLOSED
+    assert pair.clock.now() - began <= 1.5 * Limits().port_check + Limits().probe_timeout + 0.2
+
+
+def test_a_translator_that_answers_for_a_port(pair: EnginePair) -> None:
+    """It may have forgotten, and the peer speaks when its keep-alive is due, from another address."""
+    pair.open()
+    pair.run_for(1)
+    pair.server.engine.set_translated(pair.server.c, True)
+    pair.client.node.rebind(refused=True)
+    pair.server.engine.unreachable(pair.server.of(Connected)[0].address, pair.clock.now(), port_closed=True)
+    pair.run_for(10)
+    assert (pair.server.of(Closed), pair.client.of(Closed)) == ([], [])
+    # Whoever has changed its address once is behind one, whatever it has said.
+    pair.server.engine.set_translated(pair.server.c, False)
+    pair.client.node.rebind(refused=True)
+    pair.run_for(10)
+    assert (pair.server.of(Closed), pair.client.of(Closed)) == ([], [])
+    began = pair.clock.now()
+    pair.client.node.crash()
+    pair.run_until(lambda: bool(pair.server.of(Closed)))
+    assert pair.server.of(Closed)[0].kind is CloseKind.PORT_CLOSED
+    limits = Limits()
+    assert limits.keep_alive <= pair.clock.now() - began <= 2 * limits.keep_alive + limits.probe_timeout + 0.2
+
+
 # ----------------------------------------------------------------------------------------------------------- streams
 
 

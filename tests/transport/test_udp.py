@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -273,3 +275,35 @@ async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
                 server.endpoint._on_readable(entry)
         client.endpoint._turn()
         assert not [event for event in client.events if isinstance(event, Suspect)]
+
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("kind", "icmp", "offender", "host", "closed"),
+    [
+        (11, (2, 3, 3), (V4, "192.0.2.1"), "192.0.2.1", True),
+        (25, (3, 1, 4), (V6, "2001:db8::1"), "2001:db8::1", True),
+        (25, (3, 1, 4), (V6, "fe80::1"), "fe80::1%eth0", True),
+        (25, (2, 3, 3), (V6, "::ffff:192.0.2.1"), "::ffff:192.0.2.1", True),
+        # A router or firewall in its place, on either side of it; an unreachable host or network; not allowed; our own.
+        (11, (2, 3, 3), (V4, "192.0.2.254"), "192.0.2.1", False),
+        (11, (2, 3, 1), (V4, "192.0.2.1"), "192.0.2.1", False),
+        (11, (2, 3, 0), (V4, "192.0.2.254"), "192.0.2.1", False),
+        (11, (2, 3, 13), (V4, "192.0.2.1"), "192.0.2.1", False),
+        (11, (1, 3, 3), (V4, "192.0.2.1"), "192.0.2.1", False),
+        (11, (2, 3, 3), (socket.AF_UNSPEC, "0.0.0.0"), "192.0.2.1", False),
+        (8, (2, 3, 3), (V4, "192.0.2.1"), "192.0.2.1", False),
+    ],
+)
+def test_whose_word_a_closed_port_is(
+    kind: int, icmp: tuple[int, int, int], offender: tuple[int, str], host: str, closed: bool
+) -> None:
+    """Only the host's own: ``struct sock_extended_err`` with what follows it, as the error queue has it."""
+    family, address = offender
+    packed = socket.inet_pton(family or V4, address)
+    error = struct.pack("=IBBBBII", errno.ECONNREFUSED, *icmp, 0, 0, 0) + struct.pack("=HH", family, 0)
+    error += packed if family != V6 else bytes(4) + packed + bytes(4)
+    assert udp._is_port_closed(kind, error.ljust(32, b"\0"), host) is closed
+    assert udp._is_port_closed(kind, error[:10], host) is False

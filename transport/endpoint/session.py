@@ -97,6 +97,9 @@ class SessionOwner(ProviderHost, Protocol):
     def register(self, connection: ConsumerConnection) -> None:
         """It has a name from now on."""
 
+    def has_paused(self) -> bool:
+        """Whether connections wait to be resumed."""
+
     def flush_acks(self, book: AckBook) -> None:
         """Call :meth:`AckBook.flush` at the end of this turn."""
 
@@ -361,6 +364,9 @@ class Session:
             self._fail(ProtocolError("the hub allows no stream"))
             return
         self._owner.arm(self, self._owner.now() + ACK_BOUND)
+        if self._owner.has_paused():
+            # Also what was lost while the handshake was under way.
+            self._request = dataclasses.replace(self._request, brings_connections=True)
         self.send(self._request)
 
     def _write_control(self) -> None:
