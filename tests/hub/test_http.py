@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from spnhub import http_server
 from spnhub.http_server import HttpServer
+from spnhub.ops import Metrics, Ops, Progress, Snapshot
 from tests.support.tcp import TcpPeer, no_descriptors
 
 
@@ -75,3 +76,22 @@ async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     for one in silent:
         one.close()
     await server.close()
+
+
+async def test_faults_and_a_journal_that_fails_are_seen() -> None:
+    """``/readyz`` says why it isn't, ``/metrics`` how often and where."""
+    progress = Progress(7, 5, None, "No space left on device")
+
+    def never() -> Snapshot:
+        raise AssertionError("the state isn't asked for")
+
+    ops = Ops(lambda: True, never, lambda: progress, Metrics(), lambda: 0, lambda: {"HubActor": 3, "journal": 1})
+    transport = httpx.ASGITransport(ops.application())
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+        ready = await client.get("/readyz")
+        metrics = (await client.get("/metrics")).text
+    assert (ready.status_code, ready.text) == (503, "the journal can't be written: No space left on device\n")
+    lines = metrics.splitlines()
+    assert "spnhub_journal_failing 1.0" in lines
+    assert 'spnhub_faults_total{where="HubActor"} 3.0' in lines
+    assert 'spnhub_faults_total{where="journal"} 1.0' in lines

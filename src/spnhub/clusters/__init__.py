@@ -5,7 +5,7 @@ Nothing here decides: the service actor does, :class:`Starter` carries out and r
 """
 
 from spnhub.clusters.backoff import Backoff, RateLimit
-from spnhub.clusters.managers import check_urn, manager_for
+from spnhub.clusters.managers import check_urn, load_managers, manager_for
 from spnhub.clusters.schedule import Schedule, ScheduleError, is_on
 from spnhub.clusters.starter import (
     ServiceEnded,
@@ -35,6 +35,7 @@ __all__ = [
     "check_urn",
     "environment",
     "is_on",
+    "load_managers",
     "manager_for",
     "split_command",
 ]

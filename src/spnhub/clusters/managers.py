@@ -1,22 +1,26 @@
 """The manager that a clusterManagerUrn names.
 
-Each scheme's client library is imported when the first service needs it: a hub whose services start elsewhere pays
-nothing. Counterparts: :mod:`spnhub.clusters.docker_engine`, :mod:`~spnhub.clusters.kubernetes`,
-:mod:`~spnhub.clusters.nomad`, :mod:`~spnhub.clusters.process`.
+Each scheme's client library is imported when an inventory names it (:func:`load_managers`): a hub whose services start
+elsewhere pays nothing, and nothing is loaded when a service is to start, beside traffic. Counterparts:
+:mod:`spnhub.clusters.docker_engine`, :mod:`~spnhub.clusters.kubernetes`, :mod:`~spnhub.clusters.nomad`,
+:mod:`~spnhub.clusters.process`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
 from spnhub.clusters.task import ClusterError, ClusterManager, OnExit
 
-__all__ = ["SCHEMES", "check_urn", "manager_for"]
+__all__ = ["SCHEMES", "check_urn", "load_managers", "manager_for"]
 
 SCHEMES: Final = ("docker", "k8s", "nomad", "process")
 
+_MODULES: Final = {"docker": "docker_engine", "k8s": "kubernetes", "nomad": "nomad", "process": "process"}
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -46,6 +50,15 @@ def split_kubernetes(rest: str) -> tuple[str | None, str]:
     """``[api-url/]namespace`` as API URL, None for the cluster's own, and namespace."""
     url, slash, namespace = rest.rpartition("/")
     return (url if slash else None), namespace
+
+
+def load_managers(urns: Iterable[str]) -> None:
+    """Import what the managers of these are made of. It takes a while: not for the loop's thread.
+
+    :raises ValueError: one is no clusterManagerUrn.
+    """
+    for scheme in sorted({check_urn(urn)[0] for urn in urns}):
+        import_module(f"spnhub.clusters.{_MODULES[scheme]}")
 
 
 def manager_for(urn: str, on_exit: OnExit | None = None) -> ClusterManager:

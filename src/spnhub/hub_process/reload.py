@@ -20,6 +20,7 @@ import structlog
 
 from spnhub import inventory as inventories
 from spnhub.actors.plan import Plan, Table, plan
+from spnhub.clusters import load_managers
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError
@@ -53,6 +54,7 @@ async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall
     :param wall: microseconds since 1970.
     :raises CannotListen: it can't be served.
     """
+    await asyncio.to_thread(load_managers, {task.cluster_manager_urn for task in inventory.tasks.values()})
     schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall)
     planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall, table)))
     return Candidate(inventory, await listeners.prepare(inventory), schedules, planned)
