@@ -1,0 +1,123 @@
+"""What trips aioquic, or our engine on it, costs the one connection that it is about."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.engine import Closed, Connected, Limits, OutcomeKind, Readable, Spliced
+from tests.support.engine_pair import EnginePair, Kit
+from tests.transport.test_engine_conformance import _aioquic
+
+
+class Injected(Exception):
+    """A fault of ours."""
+
+
+class Faulty:
+    """Two connections to one server, the first of which fails."""
+
+    def __init__(self) -> None:
+        self.raised: list[type[BaseException]] = []
+        kit = _aioquic()
+
+        def make(limits: Limits, *, reset_key: bytes | None = None) -> AioquicEngine:
+            return AioquicEngine(
+                limits, reset_key=reset_key, on_fault=lambda where, fault: self.raised.append(type(fault))
+            )
+
+        self.pair = EnginePair(Kit(kit.name, make, kit.server, kit.client, kit.stranger, kit.client_ca, kit.trust))
+        self.pair.connect()
+        self.faulty = self.pair.server.c, self.pair.client.c
+        self.pair.server.take(Connected)
+        self.pair.client.take(Connected)
+        self.pair.connect()
+        self.other = self.pair.server.c, self.pair.client.c
+        engine: Any = self.pair.server.engine
+        self.engine = engine
+        self.link = engine._links[self.faulty[0]]
+
+    def untouched(self) -> None:
+        """The other connection carries bytes."""
+        pair, (c, mine) = self.pair, self.other
+        s = pair.client.engine.open_bidi(mine)
+        assert s is not None
+        pair.client.engine.write(mine, s, b"alive")
+        pair.run_until(functools.partial(_has_come, pair, c, s))
+        assert pair.server.engine.read(c, s, 100) == (b"alive", False)
+
+
+@pytest.fixture
+def faulty() -> Faulty:
+    return Faulty()
+
+
+def _has_come(pair: EnginePair, c: int, s: int) -> bool:
+    return any(event.c == c and event.s == s for event in pair.server.of(Readable))
+
+
+def _fail(*_: object, **__: object) -> Any:
+    raise Injected
+
+
+@pytest.mark.parametrize("where", ["receive_datagram", "next_event", "datagrams_to_send"])
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_a_connection_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, where: str, for_ever: bool) -> None:
+    """It is closed, and its peer told, if that works; else it is gone. Either way it is said to be over, once."""
+    pair, quic = faulty.pair, faulty.link.quic
+    original = getattr(quic, where)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if not for_ever:
+            monkeypatch.setattr(quic, where, original)
+        raise Injected
+
+    monkeypatch.setattr(quic, where, fail)
+    if for_ever:
+        monkeypatch.setattr(quic, "close", _fail)
+    s = pair.client.engine.open_bidi(faulty.faulty[1])
+    assert s is not None
+    pair.client.engine.write(faulty.faulty[1], s, b"x")
+    pair.run_until(lambda: bool(pair.server.of(Closed)), 120.0)
+    (closed,) = pair.server.of(Closed)
+    assert (closed.c, closed.reason) == (faulty.faulty[0], "internal error")
+    assert set(faulty.raised) == {Injected}
+    faulty.untouched()
+    pair.run_until(lambda: bool(pair.client.of(Closed)), 120.0)
+    pair.run_for(120.0)
+    assert faulty.faulty[0] not in faulty.engine._links
+    assert len(pair.server.of(Closed)) <= 2
+
+
+def test_a_splice_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of its halves end with an error; both connections stay."""
+    pair = faulty.pair
+    streams = []
+    for c, mine in (faulty.faulty, faulty.other):
+        s = pair.client.engine.open_bidi(mine)
+        assert s is not None
+        pair.client.engine.write(mine, s, b"head")
+        pair.run_until(functools.partial(_has_come, pair, c, s))
+        assert pair.server.engine.read(c, s, 4) == (b"head", False)
+        streams.append((c, s))
+    (ca, sa), (cb, sb) = streams
+    pair.server.engine.splice(ca, sa, cb, sb)
+    pair.run_for(0.1)
+    splice = next(iter(faulty.engine._splices.values()))
+    original = type(splice.a_to_b).pump
+
+    def fail(self: Any, now: float) -> Any:
+        monkeypatch.setattr(type(splice.a_to_b), "pump", original)
+        raise Injected
+
+    monkeypatch.setattr(type(splice.a_to_b), "pump", fail)
+    pair.client.engine.write(faulty.faulty[1], sa, b"y")
+    pair.run_until(lambda: bool(pair.server.of(Spliced)), 10.0)
+    (spliced,) = pair.server.of(Spliced)
+    assert {spliced.outcome_a_to_b.kind, spliced.outcome_b_to_a.kind} == {OutcomeKind.ABORTED}
+    assert faulty.raised == [Injected]
+    assert not pair.server.of(Closed)
+    faulty.untouched()
