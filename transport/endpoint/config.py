@@ -5,6 +5,7 @@ Counterpart: :mod:`spnhub.transport.endpoint.api`.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import random
 import secrets
@@ -29,6 +30,7 @@ from spnhub.transport.endpoint.owner import RESUME_TIMEOUT, CoreSettings
 from spnhub.transport.endpoint.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
 from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
 from spnhub.transport.errors import ConfigurationError
+from spnhub.transport.faults import report_to_loop
 from spnhub.transport.protocol import ALPN
 from spnhub.transport.text import oddity, quoted
 
@@ -87,7 +89,8 @@ def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tu
     from spnhub.transport.aioquic_engine import AioquicEngine  # noqa: PLC0415
     from spnhub.transport.udp import UdpEndpoint  # noqa: PLC0415
 
-    engine = AioquicEngine(limits)
+    loop = asyncio.get_running_loop()
+    engine = AioquicEngine(limits, on_fault=lambda where, fault: report_to_loop(loop, f"a fault in the {where}", fault))
     return engine, UdpEndpoint(engine, on_events)
 
 
