@@ -29,6 +29,7 @@ ONLY_THE_HUB = {
     "faults": "likewise",
     "journal_failing": "likewise",
     "journal_lag_events": "likewise: what isn't in the log yet",
+    "output_dropped_lines": "of this process's own output",
     "shipper_lag_events": "likewise: serve has lag_events, of its own reading",
     "shipper_topic_faults": "of the topic, which says nothing of itself",
     "shipper_up": "likewise",
