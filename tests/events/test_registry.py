@@ -286,7 +286,7 @@ async def test_what_is_not_known_is_passed_over(
     assert f"{len(frames)} records passed over" in err and "unknown event schema id" in err
 
     reports: list[tuple[str, dict[str, Any]]] = []
-    group = KafkaGroup(settings, topic, Metrics, lambda name, **facts: reports.append((name, facts)))
+    group = KafkaGroup(settings, topic, Metrics, lambda _level, name, **facts: reports.append((name, facts)))
     following = asyncio.create_task(group.run())
     try:
         async with asyncio.timeout(30):
