@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest
 from spnhub import ConsumerEndpoint, EndpointClosed, ProviderEndpoint
 from spnhub.actors.codes import Code
 from tests.support.tcp import TcpPeer, TcpServer, serve
-from tests.support.world import Consumer, World
+from tests.support.world import Consumer, Place, World, free_udp_port
 from tests.system.sizes import report, sizes
 
 
@@ -86,6 +87,74 @@ async def test_a_server_that_comes_back(world: World) -> None:
         async with serve(echo, server):
             assert [await ask(consumer) for _ in range(20)] == [True] * 20
             await hub.wait_lines("providerRecovered", 1)
+        await world.end()
+
+
+async def test_a_server_that_flaps(world: World) -> None:
+    """It comes and goes while requests arrive without a pause: all get through, to the one or to the other."""
+    async with serve(echo) as up:
+        hub = await world.start_hub()
+        flapping = (
+            "127.0.0.1",
+            free_udp_port("127.0.0.1"),
+        )  # below the ports that clients get: nobody takes it meanwhile
+        await world.start_provider(flapping)
+        await world.start_provider(up)
+        consumer = await world.start_consumer()
+        answers: list[bool] = []
+        for _ in range(5):
+            async with serve(echo, TcpServer(*flapping)):
+                for _ in range(8):
+                    answers += await asyncio.gather(*(ask(consumer) for _ in range(3)))
+            for _ in range(8):
+                answers += await asyncio.gather(*(ask(consumer) for _ in range(3)))
+        assert Counter(answers) == {True: 240}
+        report(failed=len(hub.said("providerFailed")), recovered=len(hub.said("providerRecovered")))
+        await world.end()
+
+
+async def test_an_agent_that_is_full(world: World) -> None:
+    """It has 64 descriptors and many idle clients: what it can't take, the other one does."""
+    async with serve(echo) as server:
+        hub = await world.start_hub()
+        few = Place("127.0.0.1", ("sh", "-c", 'ulimit -n 64 && exec "$0" "$@"'))
+        await world.start_provider(server, host=few, env={"SPN_WEIGHT": "1000"})
+        await world.start_provider(server, env={"SPN_WEIGHT": "1"})
+        consumer = await world.start_consumer()
+        clients = [await world.connect(consumer) for _ in range(100)]
+        for client in clients:
+            await client.send(b"ping")
+            assert await client.receive(4) == b"ping"
+        failed = await hub.line("providerFailed")
+        assert failed["code"] == Code.LIMIT
+        for client in clients:
+            client.close()
+        await world.end()
+
+
+async def test_an_agent_that_is_killed_between_opening_and_accept(world: World) -> None:
+    """Its server is silent, so that it has openings unanswered; the other one gets them when its process is gone."""
+    silent = socket.create_server(("127.0.0.1", 0), backlog=0)
+    with silent, contextlib.ExitStack() as stack:
+        # A queue that is full lets nobody in, and says nothing.
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        async with serve(echo) as server:
+            hub = await world.start_hub()
+            dying = await world.start_provider(silent.getsockname())
+            consumer = await world.start_consumer()
+            requests = [asyncio.ensure_future(ask(consumer)) for _ in range(3)]
+            await hub.wait_lines("startSpnConnection", 3)
+            await world.start_provider(server)
+            began = time.monotonic()
+            await dying.kill()
+            assert await asyncio.gather(*requests) == [True] * 3
+            report(seconds=f"{time.monotonic() - began:.1f}")
+            await hub.wait_lines("endSpnConnection", 6)
+            ends = [line for line in await world.events() if line["eventType"] == "endSpnConnection"]
+            assert [line["rejected"] for line in ends] == [True] * 3 + [False] * 3
         await world.end()
 
 

@@ -17,6 +17,8 @@ from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, Sessio
 
 __all__ = ["OpeningAttempt", "OpeningHost"]
 
+_ELSEWHERE: Final = frozenset({Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT})
+"""All providers at that hub have failed; another hub may have one that works (D-35)."""
 _SESSION_GONE: Final = frozenset({Code.SHUTDOWN, Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST})
 """It was the session that failed, not the service: the next session may be waited for."""
 
@@ -113,7 +115,7 @@ class OpeningAttempt:
         self._error = error
         if self._over:
             return
-        again = error.code in _SESSION_GONE or can_retry(error.code)
+        again = error.code in _SESSION_GONE | _ELSEWHERE or can_retry(error.code)
         if again and self._host.now() < self._until:
             self.advance()
         else:

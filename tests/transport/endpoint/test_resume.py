@@ -150,20 +150,25 @@ async def test_suspect_hub(world: World) -> None:
     assert new.legs == 1
 
 
-async def test_opening_is_tried_at_the_next_hub(world: World) -> None:
-    """Nothing was seen of it: a refusal that can be retried, or a lost session, is not the program's business."""
+@pytest.mark.parametrize("code", [Code.SHUTDOWN, Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT])
+async def test_opening_is_tried_at_the_next_hub(world: World, code: Code) -> None:
+    """Nothing was seen of it: a refusal that can be retried, or a lost session, is not the program's business.
+
+    Nor is that all providers at one hub have failed, which may not be all that there are (D-35).
+    """
     consumer, provider, _, _ = await _both(world)
     for hub in world.hubs.values():
-        hub.refuse_openings = [Code.SHUTDOWN]
+        hub.refuse_openings = [code]
     next(iter(world.hubs.values())).refuse_openings = []
     connecting = asyncio.ensure_future(consumer.connect())
     world.writers.append((await (await provider.listen()).accept())[1])
     world.writers.append((await connecting)[1])
+    final = Code.NO_PROVIDER if code is Code.SHUTDOWN else code
     for hub in world.hubs.values():
-        hub.refuse_openings = [Code.NO_PROVIDER]
+        hub.refuse_openings = [final]
     with pytest.raises(ConnectionRefused) as caught:
         await consumer.connect()
-    assert caught.value.code == Code.NO_PROVIDER
+    assert caught.value.code == final
     assert [hub.refuse_openings for hub in world.hubs.values()] == [[], []]
 
 
