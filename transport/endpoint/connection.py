@@ -199,7 +199,6 @@ class Connection(Conversation):
             super()._on_fin()
 
     def _end_by_peer(self, code: int) -> None:
-        self._absorb()
         text = f"ended by the other side ({code_name(Code.PEER_LOST if code == LOST_CODE else code)})"
         if self.state is _State.PAUSING and code == Code.PAUSED:
             self._pause(ConnectionEvent.STREAM_CLOSED, code, text)
@@ -208,6 +207,7 @@ class Connection(Conversation):
         elif self.state in _IN_LEG and code in LEG_CODES:
             self._pause(ConnectionEvent.LEG_LOST, code, text)
         else:
+            self._absorb()
             self._end_aborted(Code.PEER_LOST if code == LOST_CODE else code, text)
 
     def _read_head(self, leg: Leg) -> None:
@@ -284,7 +284,9 @@ class Connection(Conversation):
         if leg.request is not None and not leg.request.finished:
             self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
             return
-        self._absorb()
+        if not self._rest:
+            # Else a reader that has stopped would be brought more with each leg.
+            self._absorb()
         self._machine.fire(event)
         leg.drop(code if code in LEG_CODES else Code.LEFT)
         if event is not ConnectionEvent.RESUME_REFUSED:

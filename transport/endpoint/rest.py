@@ -24,7 +24,7 @@ class Rest:
     def add(self, data: bytes, fin: bool) -> None:
         """Behind what there is."""
         self._data += data
-        self._fin = fin
+        self._fin = self._fin or fin
 
     def take(self, limit: int) -> tuple[bytes, bool]:
         """Up to ``limit`` bytes, and whether the FIN is behind them."""

@@ -12,6 +12,7 @@ from spnhub.transport.endpoint.api import Pair
 from spnhub.transport.endpoint.connection import Connection
 from spnhub.transport.endpoint.conversation import CLOSE_BOUND, REST_GRACE
 from spnhub.transport.endpoint.states import ConnectionState
+from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConnectionAborted
 from tests.transport.endpoint.conftest import World
 
@@ -197,5 +198,22 @@ async def test_what_a_lost_leg_had_brought_comes_once(world: World) -> None:
     world.hub = world.new_hub()
     writer.write_eof()
     await asyncio.sleep(5)
+    _transport(ours).resume_reading()
+    assert await _read(reader) == (DATA, None)
+
+
+async def test_what_lost_legs_had_brought_is_bounded(world: World) -> None:
+    """A reader that has stopped is kept one window, however many legs are lost meanwhile."""
+    (reader, ours), (_, writer) = await _join(world)
+    _transport(ours).pause_reading()
+    writer.write(DATA)
+    for _ in range(5):
+        await asyncio.sleep(2)
+        world.hub.node.crash()
+        await asyncio.sleep(1)
+        world.hub = world.new_hub()
+    await asyncio.sleep(2)
+    assert 0 < _connection(ours).read_offset <= Limits().stream_window
+    writer.write_eof()
     _transport(ours).resume_reading()
     assert await _read(reader) == (DATA, None)
