@@ -245,7 +245,10 @@ class HandshakeRefused:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection is over; its streams and splices are gone (a :class:`Spliced` follows for each splice)."""
+    """The connection is over; its streams and splices are gone (a :class:`Spliced` follows for each splice).
+
+    Until the next :meth:`Engine.events`, what had arrived in order on a stream can still be read.
+    """
 
     c: int
     kind: CloseKind

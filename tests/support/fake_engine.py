@@ -259,6 +259,9 @@ class FakeEngine:
         self._numbers = itertools.count(1)
         self._tokens = itertools.count(1)
         self._connections: dict[int, _Connection] = {}
+        self._over: dict[int, _Connection] = {}
+        self._told_over: dict[int, _Connection] = {}
+        """Those whose end was told last; what they had received may be read still."""
         self._links: dict[int, _Connection] = {}
         self._splices: dict[int, _Splice] = {}
         self._dirty: dict[int, _Connection] = {}
@@ -415,6 +418,7 @@ class FakeEngine:
         return False
 
     def events(self) -> list[EngineEvent]:
+        self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
 
@@ -494,8 +498,9 @@ class FakeEngine:
         return k
 
     def _frame(self, k: _Connection, *frame: Any) -> None:
-        k.frames.append(frame)
-        self._dirty[k.c] = k
+        if k.c in self._connections:
+            k.frames.append(frame)
+            self._dirty[k.c] = k
 
     def connect(self, address: Address, policy: ClientPolicy, now: float) -> int:
         k = self._add(self._wire.new_link(), True, address, now)
@@ -597,6 +602,7 @@ class FakeEngine:
         self._draining[k.link] = now + _DRAINING
 
     def _forget(self, k: _Connection) -> None:
+        self._over[k.c] = k
         k.silent = k.link not in self._draining
         del self._connections[k.c], self._links[k.link]
         self._dirty.pop(k.c, None)
@@ -693,6 +699,8 @@ class FakeEngine:
 
     def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
         found = self._get(c, s)
+        if found is None and c in self._told_over and s in self._told_over[c].streams:
+            found = self._told_over[c], self._told_over[c].streams[s]
         if found is None or found[1].splice is not None:
             return None
         k, stream = found

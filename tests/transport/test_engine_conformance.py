@@ -441,6 +441,23 @@ def test_what_came_before_a_reset_can_be_dropped(pair: EnginePair) -> None:
     assert (info.streams, info.buffered) == (0, 0)
 
 
+def test_what_came_before_the_end_of_a_connection_can_be_read(pair: EnginePair) -> None:
+    """By whoever is told of the end, in that turn."""
+    s = pair.open()
+    pair.client.engine.write(pair.client.c, s, b"arrived")
+    pair.client.engine.finish(pair.client.c, s)
+    pair.run_until(lambda: bool(pair.server.of(Readable)))
+    engine, c = pair.server.engine, pair.server.c
+    engine.close(c, 0, "")
+    assert any(isinstance(event, Closed) for event in engine.events())
+    assert engine.read(c, s, 4) == (b"arri", False)
+    assert engine.read(c, s, 10) == (b"ved", True)
+    assert engine.write(c, s, b"x") == 0
+    engine.events()
+    assert engine.read(c, s, 10) in (None, (b"", False))
+    pair.run_for(1.0)
+
+
 def test_stop_is_a_stop(pair: EnginePair) -> None:
     """The peer hears the code and writes no more; our own sending half lives."""
     s = pair.open()

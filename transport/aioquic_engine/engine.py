@@ -48,11 +48,16 @@ class AioquicEngine(Endpoint):
         self._splices: dict[int, Splice] = {}
         self._splices_ended: list[Splice] = []
         self._pumps: dict[Direction, None] = {}
+        self._over: dict[int, Link] = {}
+        self._told_over: dict[int, Link] = {}
+        """Those whose end was told last; what they had received may be read still."""
 
     # ---- events ------------------------------------------------------------------------------------------------
 
     def events(self) -> list[api.EngineEvent]:
         """See :meth:`spnhub.transport.engine.Engine.events`."""
+        for link in self._told_over.values():
+            link.quic.records.clear()
         if self._may_shake_hands:
             self.shake_hands(self._now)
         if dropped := self._handshakes.take_dropped():
@@ -65,6 +70,7 @@ class AioquicEngine(Endpoint):
                     self._fail(link, fault)
         self._pump()
         self._end_splices()
+        self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
 
@@ -146,7 +152,7 @@ class AioquicEngine(Endpoint):
                 splice = direction.splice
                 splice.lost(link.quic)
                 self._touch(splice)
-        link.quic.records.clear()
+        self._over[link.c] = link
 
     # ---- streams: what came in ---------------------------------------------------------------------------------
 
@@ -292,6 +298,11 @@ class AioquicEngine(Endpoint):
         record = None if link is None else link.quic.records.get(s)
         return None if link is None or record is None else (link, record)
 
+    def _find_over(self, c: int, s: int) -> tuple[Link, StreamRecord] | None:
+        link = self._told_over.get(c)
+        record = None if link is None else link.quic.records.get(s)
+        return None if link is None or record is None or record.splice_in is not None else (link, record)
+
     def _abort_stream(self, link: Link, record: StreamRecord, code: int) -> None:
         link.quic.reset(record, code)
         link.quic.stop(record, code)
@@ -327,12 +338,12 @@ class AioquicEngine(Endpoint):
 
     def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`spnhub.transport.engine.Engine.read`."""
-        found = self._find(c, s)
+        found = self._find(c, s) or self._find_over(c, s)
         if found is None or found[1].receive_over or found[1].discarding:
             return None
         link, record = found
         data = link.quic.take(record, limit, self._now)
-        if data:
+        if data and not link.closing:
             self._dirty[link] = None
         if record.chunks:
             return data, False
@@ -343,7 +354,8 @@ class AioquicEngine(Endpoint):
         if record.fin_pending:
             record.fin_pending = False
             link.quic.end_receive(record)
-            self._dirty[link] = None
+            if not link.closing:
+                self._dirty[link] = None
             return data, True
         return data, False
 

@@ -269,6 +269,8 @@ class Connection(Conversation):
 
     def on_session_lost(self, reason: str) -> None:
         """The session is gone, and with it this leg."""
+        if not self._rest:
+            self._absorb()
         if self._leg is not None:
             # There is no stream to end any more.
             self._leg.s = None

@@ -213,6 +213,7 @@ async def test_what_lost_legs_had_brought_is_bounded(world: World) -> None:
         await asyncio.sleep(1)
         world.hub = world.new_hub()
     await asyncio.sleep(2)
+    # It counts as taken.
     assert 0 < _connection(ours).read_offset <= Limits().stream_window
     writer.write_eof()
     _transport(ours).resume_reading()
