@@ -22,14 +22,13 @@ async def test_refused_for_good(world: World) -> None:
     """A foreign certificate, a role that isn't allowed, a service that doesn't exist; an expired one may be renewed."""
     hub = await world.start_hub()
     nowhere = ("127.0.0.1", 9)
-    agents = await asyncio.gather(
+    foreigner, expired, *others = await asyncio.gather(
         world.start_provider(nowhere, wait=False, credentials=world.strangers.client("provider")),
         world.start_provider(nowhere, wait=False, credentials=world.authority.client("provider", expired=True)),
         world.start_provider(nowhere, wait=False, credentials=world.authority.client("somebody")),
         world.start_provider(nowhere, wait=False, service="nothing"),
     )
-    expired = agents.pop(1)
-    foreign, somebody, nothing = [await refused(agent) for agent in agents]
+    foreign, somebody, nothing = [await refused(agent) for agent in (foreigner, *others)]
     assert "TLS alert 48" in foreign
     assert "NOT_ALLOWED" in somebody
     assert "UNKNOWN_SERVICE" in nothing
