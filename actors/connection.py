@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pykka import ActorRef
 
@@ -66,6 +66,9 @@ class ConnectionFailed:
     leg: Leg
 
 
+_UNANSWERED: Final = TimedOut(Wait.ANSWER)
+
+
 class ConnectionActor(EventLoopActor):
     """One leg (D-1). Its parent is the service's actor."""
 
@@ -76,6 +79,10 @@ class ConnectionActor(EventLoopActor):
         self._leg = leg
         self._wait: Wait | None = None
         self._timer: Timer | None = None
+        self._asked_at = env.now
+        """When the present provider has got the opening, or was last looked at."""
+        self._until = 0.0
+        """When a provider must have accepted."""
 
     def on_start(self) -> None:
         """Ask for the provider's stream, or for the provider."""
@@ -84,11 +91,15 @@ class ConnectionActor(EventLoopActor):
 
     def on_receive(self, message: LegMessage) -> None:
         """Decide, then apply."""
+        if message == _UNANSWERED and not self._is_unanswered():
+            return
         leg, decision = leg_rules.decide(self._leg, message, self._state(), self._env.wall)
         self._env.carry_out(decision)
         if leg is self._leg:
             return
         before, self._leg = self._leg, leg
+        if leg.facts.provider != before.facts.provider:
+            self._asked_at = self._env.now
         self._bound()
         if leg.phase is before.phase:
             return
@@ -127,8 +138,24 @@ class ConnectionActor(EventLoopActor):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if wait is not None:
+        if wait is Wait.ACCEPT:
+            self._until = self._env.now + self._env.options.accept_timeout
+            self._await_answer()
+        elif wait is not None:
             self._timer = self._env.after(self._seconds(wait), self.actor_ref, TimedOut(wait))
+
+    def _is_unanswered(self) -> bool:
+        """Whether the present provider has had its time to answer; whoever has it next, or keeps it, has so again."""
+        overdue = self._env.now >= self._asked_at + self._env.options.answer_timeout
+        if overdue:
+            self._asked_at = self._env.now
+        self._await_answer()
+        return overdue
+
+    def _await_answer(self) -> None:
+        due = self._asked_at + self._env.options.answer_timeout
+        message = _UNANSWERED if due < self._until else TimedOut(Wait.ACCEPT)
+        self._timer = self._env.after(max(0.0, min(due, self._until) - self._env.now), self.actor_ref, message)
 
     def _seconds(self, wait: Wait) -> float:
         options = self._env.options
@@ -137,7 +164,7 @@ class ConnectionActor(EventLoopActor):
                 return options.step_timeout
             case Wait.PROVIDER:
                 return options.start_timeout
-            case Wait.ACCEPT:
+            case Wait.ACCEPT | Wait.ANSWER:
                 return options.accept_timeout
             case Wait.CLOSE:
                 return options.close_timeout

@@ -40,6 +40,8 @@ class ActorOptions:
 
     accept_timeout: float = 15.0
     """From the opening of a connection until its provider has accepted."""
+    answer_timeout: float = 6.0
+    """Of that, for one provider to answer while another one is sound (D-35); an agent answers within 5 s."""
     opening_attempts: int = 16
     """Providers that one opening is offered to, at most, one after the other (D-35)."""
     last_resorts: int = 3

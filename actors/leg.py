@@ -37,6 +37,7 @@ __all__ = [
     "StartTrouble",
     "TimedOut",
     "Wait",
+    "may_still_take",
 ]
 
 
@@ -74,6 +75,7 @@ class Wait(enum.Enum):
     STREAMS = "streams"
     PROVIDER = "provider"
     ACCEPT = "accept"
+    ANSWER = "answer"
     PAUSE = "pause"
     CLOSE = "close"
     ABORT = "abort"
@@ -315,8 +317,15 @@ class TimedOut:
 
 
 Rejection = ProviderRejected | MustEnd | TimedOut | ProviderBusy | ProviderSuspected
-"""Why a provider doesn't take an opening: it says so, its session ends, it has had its time; or it may still take it,
-but is full or silent now."""
+"""Why a provider doesn't take an opening: it says so, its session ends, all of the time is over; or it may still take
+it (:func:`may_still_take`)."""
+
+
+def may_still_take(rejection: Rejection) -> bool:
+    """Whether the provider is only full or silent now, or takes its time: another must be better, or it stays there."""
+    if isinstance(rejection, TimedOut):
+        return rejection.wait is Wait.ANSWER
+    return isinstance(rejection, ProviderBusy | ProviderSuspected)
 
 
 LegMessage = (

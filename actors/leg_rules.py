@@ -75,6 +75,7 @@ from spnhub.actors.leg import (
     StartTrouble,
     TimedOut,
     Wait,
+    may_still_take,
 )
 from spnhub.actors.leg_ends import PASSING, Outcome, cut, end, known, leave, progress
 from spnhub.events.entities import ConnectionState
@@ -172,7 +173,7 @@ def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: i
             return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
         case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.REJECTED}:
             return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall)
-        case TimedOut() if message.wait is Wait.ACCEPT and leg.phase in _OFFERED:
+        case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
             return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
         case TimedOut() if message.wait is leg.wait:
             return _timed_out(leg, state, wall)
@@ -250,10 +251,10 @@ def _next(leg: Leg, message: ProviderChosen | None, state: ConnectionState | Non
 
 
 def _last(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
-    """Nobody else can be asked: the last reason counts. A full or silent provider may still take it in time."""
+    """Nobody else can be asked: the last reason counts, unless the provider may still take it in time."""
     rejection = leg.rejected
     assert rejection is not None, "REJECTED has a reason"
-    if isinstance(rejection, ProviderBusy | ProviderSuspected):
+    if may_still_take(rejection):
         phase = Phase.OPENING if state is None else Phase.CONNECTING
         return replace(leg, phase=phase, rejected=None), Decision()
     return _refuse(leg, _why(rejection), state, wall)

@@ -16,7 +16,7 @@ from spnhub.actors.choice import Choice
 from spnhub.actors.codes import Code
 from spnhub.actors.connection import ConnectionActor, OpeningAccepted, OpeningRejected
 from spnhub.actors.environment import ConnectionEntry, Decision, Environment
-from spnhub.actors.inputs import ConnectionRequested, Key, ProviderBusy, ResumeRequested, SessionRequested
+from spnhub.actors.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
 from spnhub.actors.leg import (
     Leg,
     LegFacts,
@@ -24,10 +24,11 @@ from spnhub.actors.leg import (
     Phase,
     ProviderAwaited,
     ProviderChosen,
-    ProviderSuspected,
     Resume,
     StartTrouble,
     TimedOut,
+    Wait,
+    may_still_take,
 )
 from spnhub.actors.resumes import LegNames
 from spnhub.actors.roster import Roster
@@ -103,16 +104,16 @@ class Openings:
         entry = directory.connections.get(key)
         if entry is None or entry.provider is None:
             return False
+        over = message.rejection == TimedOut(Wait.ACCEPT)
+        may_still = may_still_take(message.rejection)
+        choice = self._another(entry, sound=may_still) if another and not over else None
         failed = leg_rules.failure(message.rejection)
-        if failed is not None:
+        if may_still and choice is None:
+            pass  # it stays there, on trial or not
+        elif failed is not None:
             self._failed(entry.provider, failed.code, failed.reason)
         elif entry.on_trial:
             self._roster.choice.untried(entry.provider)
-        entry.on_trial = False
-        choice = None
-        may_still = isinstance(message.rejection, ProviderBusy | ProviderSuspected)
-        if another and not isinstance(message.rejection, TimedOut):
-            choice = self._another(entry, sound=may_still)
         waits = (
             choice is None and not may_still and another and wait and not entry.waited and not len(self._roster.choice)
         )
@@ -122,6 +123,7 @@ class Openings:
             directory.tell_connection(key, self._chosen(choice))
         elif waits:
             entry.left, entry.provider, entry.asked, entry.waited = entry.provider, None, (), True
+            entry.on_trial = False
             self._waiting[key] = None
             directory.tell_connection(key, ProviderAwaited())
         else:

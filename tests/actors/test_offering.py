@@ -232,13 +232,42 @@ def test_a_provider_that_is_full(bench: Bench) -> None:
     assert bench.connection(third, ProviderBusy(2)) == ([], [])
 
 
+def test_a_provider_that_does_not_answer(bench: Bench) -> None:
+    """It has 6 s; then another one gets the opening, if there is a sound one, and it is passed over. Else it has 15."""
+    bench.session(9, open_request())
+    bench.connection(KEY, ProviderStreamOpened(1))
+    assert bench.step(5.9) == ([], [])
+    reason = "the provider did not answer in time"
+    events, commands = bench.step(0.1)
+    assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall)
+    assert commands == [at(KEY, 2)]
+    bench.connection(KEY, ProviderStreamOpened(5, 2))
+    assert bench.step(8.9) == ([], [])
+    assert bench.connection(KEY, ProviderAccepted(2))[1] == [JoinStreams(KEY, "CN=server", "i2")]
+
+
+def test_time_to_answer_is_each_ones_own(bench: Bench) -> None:
+    """Who gets it from another has all of it; and a third that comes later is looked for again."""
+    bench.session(9, open_request())
+    bench.step(5.0)
+    rejected(bench)
+    bench.connection(KEY, ProviderStreamOpened(5, 2))
+    bench.provider(3)
+    assert bench.step(1.0) == ([], [])
+    assert bench.step(4.9) == ([], [])
+    assert bench.step(0.1)[1] == [at(KEY, 3)]
+    bench.connection(KEY, ProviderStreamOpened(9, 3))
+    assert bench.step(3.9) == ([], [])
+    assert [type(command) for command in bench.step(0.1)[1]] == [RefuseConnection]
+
+
 def test_all_within_the_accept_timeout(bench: Bench) -> None:
     """The time of the opening is one, however many are asked; who has let it pass is passed over."""
     bench.session(9, open_request())
-    bench.step(10.0)
+    bench.step(5.0)
     assert rejected(bench)[1] == [at(KEY, 2)]
     bench.connection(KEY, ProviderStreamOpened(5))
-    assert bench.step(4.9) == ([], [])
+    assert bench.step(9.9) == ([], [])
     reason = "the provider did not answer in time"
     events, commands = bench.step(0.1)
     assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, provider=2, wall=bench.wall)
