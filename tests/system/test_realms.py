@@ -267,7 +267,7 @@ async def test_herd_of_returning_endpoints(world: World, processes: int, endpoin
     quiet = [await world.consumer_endpoint() for _ in range(5)]
     client, peer = await world.join(consumer, server)
     answering = asyncio.ensure_future(echo(peer))
-    established = {line["spnSessionId"] for line in hub.said("startSpnSession")}
+    established = {line["spnSessionId"] for line in await hub.wait_lines("startSpnSession", 7)}
     assert len(established) == 7
     mine = world.authority.client("consumer")
     herd = Herd(

@@ -99,7 +99,10 @@ async def test_a_connection_goes_on_in_a_renewed_session(world: World, both: boo
     lines = await world.end()
     legs = [line["disconnectReason"] for line in lines if line["eventType"] == "endSpnConnection"]
     assert len(legs) >= 2
-    assert set(legs) == {"closedByPeer"}
+    # Where both move, one's request in its new session may overtake the end of its leg in the old one: the other leaves
+    # that leg because it is invited.
+    assert set(legs) <= ({"closedByPeer", "error"} if both else {"closedByPeer"})
+    assert legs[-1] == "closedByPeer"
     sessions = [line["terminateReason"] for line in lines if line["eventType"] == "endSpnSession"]
     assert len(sessions) == 4
     assert set(sessions) == {"terminatedByPeer"}
@@ -176,13 +179,13 @@ async def test_hangup_reads_at_once(world: World) -> None:
     await world.start_hub()
     starting, sent = asyncio.ensure_future(world.start_provider(server.address)), 0
     while not starting.done():
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.01)
         for process in world.processes[1:]:
             if takes_hangup(process):
                 process.send_signal(signal.SIGHUP)
                 sent += 1
     provider = await starting
-    assert sent > 5, "from long before its session on"
+    assert sent > 1, "from before its session on"
     provider.send_signal(signal.SIGHUP)
     await provider.line("agent.reloading")
     renew(provider, world, world.authority.client("provider"))
