@@ -224,6 +224,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.master, self._slave = pty.openpty()
+        self._unread = b""
 
     async def run(self, *arguments: str, env: dict[str, str], leader: bool = True) -> asyncio.subprocess.Process:
         """Start a program whose terminal this is. ``leader``: its session is its own."""
@@ -242,17 +243,16 @@ class Terminal:
         )
 
     async def until(self, text: bytes) -> None:
-        """Read until that is on the screen."""
-        seen = b""
+        """Read until that is on the screen; what follows it is for the next call."""
         os.set_blocking(self.master, False)
 
         def read() -> bool:
-            nonlocal seen
             with suppress(BlockingIOError, OSError):
-                seen += os.read(self.master, 65_536)
-            return text in seen
+                self._unread += os.read(self.master, 65_536)
+            return text in self._unread
 
         await until(read, f"{text!r} on the terminal")
+        self._unread = self._unread.partition(text)[2]
 
     def write(self, text: bytes) -> None:
         """Press keys."""
