@@ -36,7 +36,7 @@ FLUSH_BOUND: Final = 1.0
 """Seconds that the acknowledgement of the last packets may take."""
 CLOSE_TIME: Final = 1.0
 """Seconds for which a close packet is repeated."""
-LINGER_LIMIT: Final = 16
+LINGER_LIMIT: Final = 4
 """Sockets that stay open after their sessions, as long as a hub that hasn't heard of the end may send to them: a closed
 port would tell it that this process is gone (D-20)."""
 LOOKUP_PAUSE: Final = 1.0
@@ -295,11 +295,22 @@ class Endpoint:
             return await self._runtime.resolve(self._config.host, self._config.port)
         return await self._addresses.lookup()
 
+    async def _open_client_socket(self, remote: IpAddress) -> Address:
+        try:
+            return await self._udp.open_client_socket(remote)
+        except OSError:
+            if not self._lingering:
+                raise
+        # It may be a descriptor that is missing, and these aren't needed.
+        for local in list(self._lingering):
+            self._release_lingering(local)
+        return await self._udp.open_client_socket(remote)
+
     async def _open_socket(self, remote: IpAddress) -> None:
         try:
             # What is to be shown in this handshake is what is in the files now.
             await self._credentials.refresh()
-            local = await self._udp.open_client_socket(remote)
+            local = await self._open_client_socket(remote)
         except OSError as exc:
             error = HubUnreachable(f"{remote[0]} port {remote[1]}: {exc}")
             error.__cause__ = exc
