@@ -53,3 +53,13 @@ def _logging_is_not_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield
     if structlog.is_configured():
         structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_left_as_they_were() -> Iterator[None]:
+    """Or the processes of later tests would inherit what one has ignored."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

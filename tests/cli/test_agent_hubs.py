@@ -196,7 +196,10 @@ async def test_provider_drains_while_paused(world: World) -> None:
 
 @pytest.mark.parametrize("who", ["client", "server"])
 async def test_reset_while_paused(world: World, who: str) -> None:
-    """A RST of one program while there is no hub reaches the other as soon as there is one, as RST."""
+    """A RST of one program while there is no hub reaches the other as soon as there is one, as RST.
+
+    Its agent keeps what the other side may not have taken until it is there (D-34).
+    """
     one = await start_hub(world, ONE)
     server = world.serve()
     provider, consumer = await start_agents(world, server, STATIC)
@@ -207,10 +210,10 @@ async def test_reset_while_paused(world: World, who: str) -> None:
     mine, other = (client, served) if who == "client" else (served, client)
     mine.reset()
     agent = consumer.command if who == "client" else provider
-    await agent.line("connection.closed")
     await start_hub(world, TWO)
     async with asyncio.timeout(20):
         assert await other.receive_all() == (b"", Ending.RST)
+    await agent.line("connection.closed")
 
 
 async def test_interrupted_while_paused(world: World) -> None:
