@@ -15,6 +15,20 @@ from typing import Final
 __all__ = ["EARLIER", "Version"]
 
 EARLIER: Final = "58c3314"
+_START: Final = """\
+def hub():
+    from spnhub.cli.hub import main
+    return main()
+
+def agent():
+    from spnhub.cli.agent import main
+    return main()
+
+def log():
+    from spnhub.cli.log import main
+    return main()
+"""
+"""Where the installed commands of this version begin; the earlier one has no such module."""
 _ARCHIVES: Final = Path(__file__).parents[1] / "versions"
 
 
@@ -24,6 +38,7 @@ class Version:
     def __init__(self, commit: str, folder: Path) -> None:
         with tarfile.open(_ARCHIVES / f"{commit}.tar.xz") as archive:
             archive.extractall(folder, filter="data")
+        (folder / "spnhub" / "cli" / "start.py").write_text(_START)
         # Once, and not by each process at its start.
         compileall.compile_dir(folder, quiet=1)
         self.folder = folder
