@@ -303,9 +303,9 @@ _FROM_WIRE: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def kind_of(packet: Packet | type[Packet]) -> int:
+def kind_of(packet: Packet) -> int:
     """The number of its kind."""
-    return codec.PACKET_KINDS[(packet if isinstance(packet, type) else type(packet)).__name__]
+    return codec.PACKET_KINDS[type(packet).__name__]
 
 
 def encode(packet: Packet, kinds: Mapping[int, int] = REQUIRED_KINDS) -> bytes:

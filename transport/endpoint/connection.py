@@ -117,18 +117,7 @@ class Connection(Conversation):
         home = self.peer_gone
         assert home is not None
         if self._give_up(ConnectionEvent.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone"):
-            home.send(
-                ResumeRequest(
-                    self.connection_uid,
-                    self.secret,
-                    self.epoch + 1,
-                    self.read_offset,
-                    self.peer_finished,
-                    Code.GONE,
-                    self.peer,
-                    self.instance_id,
-                )
-            )
+            home.send(self.resume_request(self.epoch + 1, Code.GONE))
 
     def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, farewell: int | None = None) -> bool:
         """It can't be resumed any more; whether that is an error."""
@@ -302,6 +291,22 @@ class Connection(Conversation):
         self._host.on_paused(self, reason)
 
     # ----------------------------------------------------------------------------------------------------------- resume
+
+    def resume_request(self, epoch: int, code: int = Code.OK, instance_id: str | None = None) -> ResumeRequest:
+        """What the hub is asked with, or answered.
+
+        :param instance_id: the instance that it names; None: the other endpoint's.
+        """
+        return ResumeRequest(
+            self.connection_uid,
+            self.secret,
+            epoch,
+            self.read_offset,
+            self.peer_finished,
+            code,
+            self.peer,
+            self.instance_id if instance_id is None else instance_id,
+        )
 
     def _resume_at(self, home: Home, epoch: int) -> None:
         """A session was found: there the next leg shall be."""

@@ -26,9 +26,6 @@ class Home(Protocol):
     c: int
     acks: AckBook
 
-    def reads(self, packet: type[Packet], version: int = 1) -> bool:
-        """Whether the hub reads packets of this kind in this version (D-37)."""
-
     def send(self, packet: Packet) -> None:
         """Send on the control stream, if the hub reads that kind of packet."""
 

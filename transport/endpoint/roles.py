@@ -22,7 +22,6 @@ from spnhub.transport.protocol import (
     Packet,
     ProtocolError,
     ResumeInvite,
-    ResumeRequest,
 )
 
 __all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection", "ProviderHost"]
@@ -58,19 +57,6 @@ class ConsumerConnection(Connection):
         """Ask for the next leg at ``home``. Each attempt takes a new epoch."""
         self._resume_at(home, self.epoch + 1)
         home.send(self.resume_request(self.epoch))
-
-    def resume_request(self, epoch: int, code: int = Code.OK) -> ResumeRequest:
-        """What the hub is asked with."""
-        return ResumeRequest(
-            self.connection_uid,
-            self.secret,
-            epoch,
-            self.read_offset,
-            self.peer_finished,
-            code,
-            self.peer,
-            self.instance_id,
-        )
 
     def _on_head(self, leg: Leg, packet: Packet) -> None:
         resuming = self.state is ConnectionState.RESUMING
@@ -185,15 +171,4 @@ class ProviderConnection(Connection):
         """Go on at ``home``, in a leg of a higher epoch; the leg that there is, is left."""
         self.leave(Code.LEFT, "invited to another leg")
         self._resume_at(home, invite.epoch)
-        home.send(
-            ResumeRequest(
-                self.connection_uid,
-                self.secret,
-                self.epoch,
-                self.read_offset,
-                self.peer_finished,
-                Code.OK,
-                self.peer,
-                instance_id,
-            )
-        )
+        home.send(self.resume_request(self.epoch, instance_id=instance_id))

@@ -297,10 +297,6 @@ class Session:
 
     # ------------------------------------------------------------------------------------------- Home of connections
 
-    def reads(self, packet: type[Packet], version: int = 1) -> bool:
-        """See :meth:`Home.reads`."""
-        return self._kinds.get(kind_of(packet), 0) >= version
-
     def send(self, packet: Packet) -> None:
         """See :meth:`Home.send`."""
         if kind_of(packet) not in self._kinds:

@@ -81,10 +81,6 @@ class Session:
     headers: dict[int, PacketReader] = field(default_factory=dict)
     """Data streams whose header is still arriving."""
 
-    def reads(self, packet: type[protocol.Packet], version: int = 1) -> bool:
-        """Whether the endpoint reads packets of this kind in this version (D-37)."""
-        return self.kinds.get(protocol.kind_of(packet), 0) >= version
-
 
 class Sessions:
     """The sessions of a hub process and what travels on their control streams.
@@ -292,7 +288,7 @@ class Sessions:
     def send(self, c: int, packet: protocol.Packet) -> None:
         """Send a control packet, if the endpoint reads its kind (D-37)."""
         session = self._sessions.get(c)
-        if session is None or not session.reads(type(packet)):
+        if session is None or protocol.kind_of(packet) not in session.kinds:
             return
         self._touched.add(c)
         session.outgoing += protocol.encode(packet, session.kinds)
