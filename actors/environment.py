@@ -30,7 +30,6 @@ from spnhub.events.state import HubState
 
 __all__ = ["ActorOptions", "ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry"]
 
-
 logger = logging.getLogger("spnhub.actors")
 
 

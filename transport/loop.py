@@ -71,9 +71,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def in_own_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+def in_own_thread(function: Callable[[], T], name: str = "look-up") -> asyncio.Future[T]:
     """What a function returns that takes long, and can't be stopped. The process ends without waiting for it.
 
+    :param name: the thread's.
     :raises RuntimeError: there can't be another thread.
     """
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -86,5 +87,5 @@ def in_own_thread(function: Callable[[], T]) -> asyncio.Future[T]:
                 # Who waits hears of it.
                 future.set_exception(exc)
 
-    threading.Thread(target=work, name="look-up", daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
     return asyncio.wrap_future(future)

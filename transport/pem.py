@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -17,11 +18,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from spnhub.transport.text import PEM_BEGIN
+
 __all__ = [
     "CHAIN_LIMIT",
     "PrivateKey",
     "canonical",
     "chain_size",
+    "date_text",
     "holds_pem",
     "load_chain",
     "load_key",
@@ -36,7 +40,6 @@ bounds what a handshake of an outsider may hold."""
 _PER_CERTIFICATE: Final = 5
 """Bytes of lengths around each certificate (RFC 8446 section 4.4.2)."""
 
-_BEGIN: Final = "-----BEGIN "
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\+[nrt]")
 _NOISE: Final = re.compile(r"[\s\\\"'\ufeff\u200b\x00]+")
@@ -46,7 +49,7 @@ _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 
 def holds_pem(value: str | bytes) -> bool:
     """Whether a block of PEM begins in it: it is no path."""
-    return _BEGIN in _text(value)
+    return PEM_BEGIN in _text(value)
 
 
 def canonical(pem: str | bytes) -> bytes:
@@ -58,7 +61,7 @@ def canonical(pem: str | bytes) -> bytes:
     blocks = []
     for match in _BLOCK.finditer(text):
         label, body = match[1], _ESCAPE.sub("\n", match[2])
-        if _BEGIN in body:
+        if PEM_BEGIN in body:
             raise ValueError("holds a PEM block that is cut short")
         if ":" in body:
             # Headers: an encrypted key of the old form, which is named as such by whoever reads it.
@@ -67,7 +70,7 @@ def canonical(pem: str | bytes) -> bytes:
             data = _NOISE.sub("", body)
             lines = [data[at : at + _LINE] for at in range(0, len(data), _LINE)]
         blocks.append("\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")))
-    if len(blocks) != text.count(_BEGIN):
+    if len(blocks) != text.count(PEM_BEGIN):
         raise ValueError("holds a PEM block that is cut short")
     return "".join(blocks).encode()
 
@@ -108,6 +111,11 @@ def load_key(pem: str | bytes) -> PrivateKey:
     if not isinstance(key, PrivateKey):
         raise ValueError("is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
     return key
+
+
+def date_text(moment: datetime) -> str:
+    """A certificate's date, or the clock that it is held against, for messages: ISO 8601, UTC, seconds."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def chain_size(chain: Iterable[x509.Certificate]) -> int:

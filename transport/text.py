@@ -12,13 +12,15 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["meant", "oddity", "quoted"]
+__all__ = ["PEM_BEGIN", "meant", "oddity", "quoted"]
+
+PEM_BEGIN: Final = "-----BEGIN "
+"""What every block of PEM begins with."""
 
 _LOOKS_EMPTY: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, range(0xFE00, 0xFE10))
 )
 """Letters and marks that count as printable, and don't show."""
-_PEM: Final = "-----BEGIN "
 _SHOWN: Final = 100
 """Characters of a value that an error quotes."""
 
@@ -28,7 +30,7 @@ def quoted(text: str) -> str:
 
     PEM isn't shown: it may be a key in the wrong place.
     """
-    if _PEM in text:
+    if PEM_BEGIN in text:
         return "a PEM text"
     shown = repr(text[:_SHOWN])
     for character in _LOOKS_EMPTY.intersection(shown):

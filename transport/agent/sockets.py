@@ -50,22 +50,30 @@ def keep_urgent_inline(sock: socket.socket) -> None:
 def prepare_socket(sock: socket.socket) -> None:
     """What every bridged TCP socket gets at accept or connect: non-blocking, armed, without Nagle's delay.
 
-    Keep-alive is on with the system's times: the programs' own keep-alive probes reach the agents only, so the agents
-    have to ask the programs.
+    Whether it is asked to show that it is still there is the watcher's (:mod:`spnhub.transport.agent.keep_alive`).
     """
     sock.setblocking(False)
     arm_reset(sock)
     keep_urgent_inline(sock)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def has_unread(sock: socket.socket) -> bool:
     """Whether bytes have come that nobody has read, also from a program that has reset since."""
+    return bool(_next_byte(sock))
+
+
+def fin_came(sock: socket.socket) -> bool:
+    """Whether there is nothing before the FIN any more."""
+    return _next_byte(sock) == b""
+
+
+def _next_byte(sock: socket.socket) -> bytes | None:
+    """The next to be read; empty: the FIN. None: neither has come, or there is an error."""
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
+        return sock.recv(1, socket.MSG_PEEK)
     except OSError:
-        return False
+        return None
 
 
 def reset_socket(sock: socket.socket) -> None:
@@ -83,14 +91,6 @@ def silent_for(sock: socket.socket) -> float:
 def unsent(sock: socket.socket) -> int:
     """Bytes, and FIN, that the other side's kernel has not acknowledged."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-
-
-def fin_came(sock: socket.socket) -> bool:
-    """Whether there is nothing before the FIN any more."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return False
 
 
 def waiting(sock: socket.socket) -> int:

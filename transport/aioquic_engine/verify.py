@@ -21,7 +21,7 @@ from OpenSSL import crypto
 from service_identity import cryptography as names
 
 from spnhub.transport.engine import ChainFault
-from spnhub.transport.pem import load_chain
+from spnhub.transport.pem import date_text, load_chain
 
 __all__ = [
     "SUBJECT_LIMIT",
@@ -174,13 +174,9 @@ def _dates(verified: Sequence[crypto.X509], moment: datetime, what: str, clock: 
         if begin <= moment <= end:
             continue
         which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
-        dates = f"is not valid before {_text(begin)}" if moment < begin else f"has expired at {_text(end)}"
-        return f"{which} {dates}; {clock} says {_text(moment)[:16]}Z"
-    return f"{what} is not valid at {_text(moment)}, by {clock}"
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        dates = f"is not valid before {date_text(begin)}" if moment < begin else f"has expired at {date_text(end)}"
+        return f"{which} {dates}; {clock} says {date_text(moment)[:16]}Z"
+    return f"{what} is not valid at {date_text(moment)}, by {clock}"
 
 
 def _check_name(certificate: x509.Certificate, server_name: str) -> None:

@@ -9,10 +9,8 @@ Slow file systems delay nothing. Counterparts: :mod:`spnhub.transport.pem` reads
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from spnhub.transport import pem
 from spnhub.transport.endpoint.system_roots import system_roots
 from spnhub.transport.engine import ClientPolicy
 from spnhub.transport.errors import ConfigurationError
+from spnhub.transport.loop import in_own_thread
 
 __all__ = [
     "LIBRARY_NAMES",
@@ -71,7 +70,7 @@ class Credentials:
         """For messages."""
         if self.begin is None or self.end is None:
             return self.subject
-        return f"{self.subject}, valid from {_text(self.begin)} to {_text(self.end)}"
+        return f"{self.subject}, valid from {pem.date_text(self.begin)} to {pem.date_text(self.end)}"
 
     def near_its_dates(self, moment: datetime) -> bool:
         """Whether a clock that is wrong by a day or less may make a difference, or ours says that it isn't valid."""
@@ -199,24 +198,20 @@ class CredentialsSource:
 
         In a thread of its own, for which the process doesn't wait: a file system may never answer.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Credentials | ConfigurationError] = loop.create_future()
-
-        def work() -> None:
-            try:
-                result: Credentials | ConfigurationError = self.read()
-            except ConfigurationError as exc:
-                result = exc
-            except Exception as exc:
-                result = ConfigurationError(f"certificates can't be read: {exc!r}")
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_deliver, future, result)
-
         try:
-            threading.Thread(target=work, name="spn-credentials", daemon=True).start()
+            return in_own_thread(self._read_or_fault, "spn-credentials")
         except RuntimeError as exc:
+            future: asyncio.Future[Credentials | ConfigurationError] = asyncio.get_running_loop().create_future()
             future.set_result(ConfigurationError(f"certificates can't be read: {exc}"))
-        return future
+            return future
+
+    def _read_or_fault(self) -> Credentials | ConfigurationError:
+        try:
+            return self.read()
+        except ConfigurationError as exc:
+            return exc
+        except Exception as exc:
+            return ConfigurationError(f"certificates can't be read: {exc!r}")
 
     async def first(self) -> Credentials:
         """What an endpoint begins with.
@@ -243,13 +238,6 @@ class CredentialsSource:
             return self._last[1]
         self._last = found, credentials
         return credentials
-
-
-def _deliver(
-    future: asyncio.Future[Credentials | ConfigurationError], result: Credentials | ConfigurationError
-) -> None:
-    if not future.done():
-        future.set_result(result)
 
 
 class CredentialsWatch:
@@ -380,7 +368,3 @@ def _path(value: Pem) -> Path | None:
     if isinstance(value, bytes) or (isinstance(value, str) and pem.holds_pem(value)):
         return None
     return Path(value.strip() if isinstance(value, str) else value)
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

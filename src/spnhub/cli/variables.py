@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from spnhub.settings import ConfigurationError
-from spnhub.transport.text import meant, oddity, quoted
+from spnhub.transport.text import PEM_BEGIN, meant, oddity, quoted
 
 __all__ = ["cleaned_arguments", "cleaned_variables", "unread", "variables_of"]
 
 _SECRET: Final = re.compile(r"(password|token|key)$", re.IGNORECASE)
-_PEM: Final = "-----BEGIN "
 _LIKENESS: Final = 0.8
 
 
@@ -94,7 +93,7 @@ def _with_words(rest: str, known: Iterable[str]) -> list[str]:
 
 def _cleaned(name: str, value: str) -> str:
     # PEM has line ends; and bytes that are no UTF-8 are the name of a file, at best.
-    if _PEM in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if PEM_BEGIN in value or any("\ud800" <= character <= "\udfff" for character in value):
         return value
     secret = _SECRET.search(name) is not None
     clean = value if secret else value.strip()
