@@ -36,21 +36,21 @@ class Throttle:
     :param interval: seconds from one that passes to the next.
     """
 
-    __slots__ = ("_due", "_interval", "held_back")
+    __slots__ = ("_due", "_held_back", "_interval")
 
     def __init__(self, interval: float = _INTERVAL) -> None:
         self._interval = interval
         self._due: float | None = None
-        self.held_back = 0
-        """How many didn't pass since the last that did; whoever passes takes it along and sets it to 0."""
+        self._held_back = 0
 
-    def admit(self, now: float) -> bool:
-        """Whether this one passes."""
+    def admit(self, now: float) -> int | None:
+        """How many didn't pass since the last that did, which this one, that passes, speaks for; None: it doesn't."""
         if self._due is not None and now < self._due:
-            self.held_back += 1
-            return False
+            self._held_back += 1
+            return None
         self._due = now + self._interval
-        return True
+        held_back, self._held_back = self._held_back, 0
+        return held_back
 
 
 class Faults:
@@ -91,9 +91,8 @@ class Faults:
     def _tell(self, place: _Place, fields: dict[str, object]) -> None:
         if place not in self._places and len(self._places) >= _PLACES:
             place = ("", "", "", 0)
-        throttle = self._places.setdefault(place, Throttle())
-        if throttle.admit(self._clock()):
-            repeated, throttle.held_back = throttle.held_back, 0
+        repeated = self._places.setdefault(place, Throttle()).admit(self._clock())
+        if repeated is not None:
             _log.error("fault", **fields, **({"repeated": repeated} if repeated else {}))
 
 

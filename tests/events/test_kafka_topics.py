@@ -48,13 +48,6 @@ COMPACTS = "cleanup.policy is compact: Kafka keeps only the last event of each k
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A journal of this test's own."""
-    with open_journal(tmp_path / "journal") as opened:
-        yield opened
-
-
-@pytest.fixture
 def settings(kafka: KafkaBroker, topic: str, journal: Journal) -> ShipperSettings:
     """From that journal to a topic of this test's own."""
     return settings_for(kafka, topic, journal.folder)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +31,6 @@ from tests.support.kafka_journal import (
 )
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A journal of this test's own."""
-    with open_journal(tmp_path / "journal") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import random
 import signal
 import string
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -30,7 +28,6 @@ from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import (
     create_topic,
     events,
-    open_journal,
     read_topic,
     settings_for,
     shipping,
@@ -39,13 +36,6 @@ from tests.support.kafka_journal import (
 )
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A journal of this test's own."""
-    with open_journal(tmp_path / "journal") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -261,8 +261,9 @@ class ProviderAgent:
 
     def _out_of_resources(self, reason: str) -> None:
         """Once a second: it happens with every connection of a crowd."""
-        if self._exhausted.admit(self._loop.time()):
-            refused, self._exhausted.held_back = self._exhausted.held_back + 1, 0
+        before = self._exhausted.admit(self._loop.time())
+        if before is not None:
+            refused = before + 1
             _log.warning("agent.out_of_resources", reason=reason, connections=self._connections, refused=refused)
 
     def _opened(self, opening: asyncio.Task[tuple[socket.socket, Stream] | None]) -> None:

@@ -337,17 +337,7 @@ async def test_no_fin_from_an_error_that_a_write_has_told_of(rig: Rig) -> None:
     # Before the watcher's turn.
     there.write(b"x")
     bridged.bridge.on_readable()
-    read, fin = bytearray(), False
-
-    def rest() -> bool:
-        nonlocal fin
-        piece = there.read(777) or (b"", False)
-        read.extend(piece[0])
-        fin = fin or piece[1]
-        return told.aborted.done()
-
-    await _settled(rest)
-    assert (bytes(read), fin) == (data, False)
+    assert await _read_to_the_error(there, told) == (data, False)
 
 
 async def test_aborted_stream_resets_a_slow_reader_at_the_end(rig: Rig) -> None:
@@ -401,17 +391,7 @@ async def test_stop(rig: Rig, half_closed: bool) -> None:
     bridged.bridge.stop(Code.PEER_LOST, "stopping")
     if not half_closed:
         bridged.program.sock.send(b"too late")
-    read, fin = bytearray(), False
-
-    def rest() -> bool:
-        nonlocal fin
-        piece = there.read(777) or (b"", False)
-        read.extend(piece[0])
-        fin = fin or piece[1]
-        return told.aborted.done()
-
-    await _settled(rest)
-    assert (bytes(read), fin) == (data, half_closed)
+    assert await _read_to_the_error(there, told) == (data, half_closed)
     assert await bridged.program.receive_all() == (b"for the program", Ending.RST)
     assert await bridged.done == BridgeResult(len(data), 15, Code.PEER_LOST, "stopping")
 
@@ -424,6 +404,21 @@ async def test_urgent_data_stays_in_its_place(rig: Rig) -> None:
         one.program.sock.send(b"!", socket.MSG_OOB)
         await one.program.send(b"def")
         assert await other.program.receive(7) == b"abc!def"
+
+
+async def _read_to_the_error(there: PipeStream, told: Told) -> tuple[bytes, bool]:
+    """All that comes before the stream's error, and whether there was a FIN."""
+    read, fin = bytearray(), False
+
+    def rest() -> bool:
+        nonlocal fin
+        piece = there.read(777) or (b"", False)
+        read.extend(piece[0])
+        fin = fin or piece[1]
+        return told.aborted.done()
+
+    await _settled(rest)
+    return bytes(read), fin
 
 
 async def _settled(condition: object) -> None:
