@@ -38,6 +38,7 @@ class DnsServer(asyncio.DatagramProtocol):
         self._records: dict[dns.name.Name, list[str]] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._news = asyncio.Event()
+        self._closed = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -72,6 +73,11 @@ class DnsServer(asyncio.DatagramProtocol):
     ) -> None:
         assert self._transport is not None
         self._transport.close()
+        # Its address is free only then.
+        await self._closed.wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed.set()
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         query = dns.message.from_wire(data)

@@ -25,8 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MEANT_FOR_THE_HUB = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Sent to all of its processes by their name or their control group."""
-_IGNORED_BY_THE_HUB = (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP)
-"""Inherited from it, unlike handlers; a service has a session of its own, and may want what they do there."""
+_CAUGHT_BY_NOBODY = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 
 def main(status_fd: int, grace: float, command: list[str]) -> int:
@@ -136,8 +135,11 @@ class Service:
 def _prepare(prctl: _prctl) -> None:
     """In the service's process, before its program."""
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in _IGNORED_BY_THE_HUB:
+    # A program inherits what is ignored and what is blocked, from the hub and from whatever started that. With SIGPIPE
+    # blocked, for one, `yes | head` never ends in silence.
+    for number in signal.valid_signals() - _CAUGHT_BY_NOBODY:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _drain(wake: int) -> None:
