@@ -38,7 +38,9 @@ _PORT_UNREACHABLE: Final = frozenset({(2, 3, 3), (3, 1, 4)})
 """Origin, type and code of ICMP's and ICMPv6's."""
 _ANCILLARY: Final = 128
 """Bytes for what the kernel tells with a datagram: its own address, and the size of joined ones."""
-_NO_SEGMENTATION: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE})
+_NO_SEGMENTATION: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE})
+"""What a path says that can't take joined datagrams: a small MTU (also one that a router told of), a device without
+checksums, IPsec."""
 _BUFFER: Final = 4 * 1024 * 1024
 """Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
 _BATCH: Final = 128
@@ -68,7 +70,7 @@ class _Socket:
         self.connected = connected
         self.listening = False
         self.own = OwnAddresses(sock)
-        self.segments = True
+        self.segments = _has_segmentation(sock)
         self.backlog: deque[Transmit] = deque(maxlen=_BACKLOG)
         self.writing = False
 
@@ -406,15 +408,23 @@ class UdpEndpoint:
         except OSError as exc:
             if exc.errno not in _NO_SEGMENTATION:
                 raise
-            # No segmentation on this path (an old kernel or device): one system call per datagram from now on. Unless
-            # these fail as well; then it was the path, or our own address.
+            # This path's matter alone, and it may pass: the socket's others go on with joined datagrams. The call in
+            # vain costs little beside the pieces.
             self._send_pieces(entry, transmit)
-            entry.segments = False
 
     def _send_pieces(self, entry: _Socket, transmit: Transmit) -> None:
         data, address, size = transmit
         for start in range(0, len(data), size):
             self._send_one(entry, data[start : start + size], address)
+
+
+def _has_segmentation(sock: socket.socket) -> bool:
+    """Whether the kernel has UDP_SEGMENT (Linux 4.18)."""
+    try:
+        sock.getsockopt(socket.SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
 
 
 def _is_port_closed(kind: int, error: bytes, host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import struct
 import time
@@ -175,6 +176,49 @@ async def test_without_segmentation_every_datagram_goes_alone() -> None:
             for entry in side.endpoint._sockets.values():
                 entry.segments = False
         await transfer(server, client, c, 500_000)
+
+
+class NarrowPath:
+    """A socket to one of whose peers no joined datagrams go: what the kernel says of a path (here: ``error``)."""
+
+    def __init__(self, sock: socket.socket, peer: tuple[str, int], error: int) -> None:
+        self._sock = sock
+        self._peer = peer
+        self._error = error
+        self.joined: list[tuple[str, int]] = []
+        """Whom joined datagrams were sent to."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, buffers: Any, ancillary: Any, flags: int, peer: tuple[str, int]) -> int:
+        if any((level, kind) == (socket.SOL_UDP, udp._UDP_SEGMENT) for level, kind, _ in ancillary):
+            if peer == self._peer:
+                raise OSError(self._error, os.strerror(self._error))
+            self.joined.append(peer)
+        return self._sock.sendmsg(buffers, ancillary, flags, peer)
+
+
+@pytest.mark.parametrize("error", [errno.EMSGSIZE, errno.EIO, errno.EINVAL])
+async def test_a_path_without_segmentation_costs_others_nothing(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One peer behind a small MTU (also one that it claims by ICMP): its datagrams go alone, the others' joined."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as narrow,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wide,
+    ):
+        for sock in (narrow, wide):
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(30)
+        async with pair(bound="0.0.0.0") as (server, client, _, c):
+            (entry,) = server.endpoint._sockets.values()
+            path = NarrowPath(entry.sock, narrow.getsockname(), error)
+            monkeypatch.setattr(entry, "sock", path)
+            for _ in range(3):
+                for sock in (narrow, wide):
+                    server.endpoint._send(Transmit(bytes(900), Address(entry.index, sock.getsockname()), 300))
+                    assert [len(sock.recv(2000)) for _ in range(3)] == [300, 300, 300]
+            assert path.joined == [wide.getsockname()] * 3
+            await transfer(server, client, c, 100_000)
 
 
 async def test_a_full_socket_keeps_what_it_does_not_take() -> None:
