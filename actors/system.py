@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from spnhub.actors.commands import Command
-from spnhub.actors.environment import ActorOptions, Environment
-from spnhub.actors.hub import HubActor
-from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
-from spnhub.actors.plan import Table
+from spnhub.actors.connection.state import PauseLeg
+from spnhub.actors.contract.commands import Command
+from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.contract.inventory import Table
+from spnhub.actors.hub.actor import HubActor
+from spnhub.actors.kernel.environment import ActorOptions, Environment
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 
 __all__ = ["ActorOptions", "ActorSystem"]
 
@@ -39,7 +40,7 @@ class ActorSystem:
         options: ActorOptions | None = None,
         on_fault: OnFault = log_fault,
     ) -> None:
-        self._env = Environment(record, hub_id, options or ActorOptions(), on_fault)
+        self._env = Environment(record, hub_id, options or ActorOptions(), on_fault, pause=PauseLeg())
         self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
         self._hub = self._env.dispatcher.start(HubActor, self._env)
         self.ignored = 0

@@ -56,8 +56,9 @@ class Address(NamedTuple):
     remote: tuple[Any, ...]
     """The peer's socket address, as the socket module gives it."""
     own: bytes = b""
-    """Which of our own addresses the peer calls, where the socket has several: as :mod:`spnhub.transport.pktinfo` says
-    it. What comes to another one is on another path, and what is sent leaves from this one."""
+    """Which of our own addresses the peer calls, where the socket has several: as
+    :mod:`spnhub.transport.system.pktinfo` says it. What comes to another one is on another path, and what is sent
+    leaves from this one."""
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """What can go wrong for a program that uses the library: whose fault it was, and whether a retry can help.
 
-Every error derives from :class:`SpnError`. Counterpart: the codes in :mod:`spnhub.actors.codes`.
+Every error derives from :class:`SpnError`. Counterpart: the codes in :mod:`spnhub.actors.contract.codes`.
 """
 
 from __future__ import annotations
 
-from spnhub.actors.codes import Code, is_retryable
+from spnhub.actors.contract.codes import Code, is_retryable
 
 __all__ = [
     "ConfigurationError",
@@ -32,7 +32,7 @@ def code_name(code: int) -> str:
 
 
 def can_retry(code: int) -> bool:
-    """:func:`spnhub.actors.codes.is_retryable` for codes that this version may not know (then: no)."""
+    """:func:`spnhub.actors.contract.codes.is_retryable` for codes that this version may not know (then: no)."""
     try:
         return is_retryable(Code(code))
     except ValueError:
@@ -75,7 +75,7 @@ class HandshakeRejected(SpnError):
 
 
 class SessionRefused(SpnError):
-    """The hub said no to the session (R-2.2). ``code``: see :class:`spnhub.actors.codes.Code`."""
+    """The hub said no to the session (R-2.2). ``code``: see :class:`spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str, retryable: bool) -> None:
         super().__init__(f"session refused, {code_name(code)}: {reason}")
@@ -95,7 +95,7 @@ class EndpointClosed(SpnError):
 
 
 class ConnectionRefused(SpnError, ConnectionRefusedError):
-    """The hub or the provider said no to a connection (D-16). ``code``: see :class:`spnhub.actors.codes.Code`."""
+    """The hub or the provider said no to a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"connection refused, {code_name(code)}: {reason}")

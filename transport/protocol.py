@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 

@@ -3,7 +3,7 @@
 One endpoint drives one engine over any number of UDP sockets. A *turn* takes what has arrived, lets due timers run,
 hands the engine's events to ``on_events`` and sends what is to be sent. UDP_GRO and UDP_SEGMENT move up to 64
 datagrams with one system call where the kernel has them. Counterparts: :mod:`spnhub.transport.engine`, and
-:mod:`spnhub.transport.pktinfo` for the address that an answer leaves from.
+:mod:`spnhub.transport.system.pktinfo` for the address that an answer leaves from.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
-from spnhub.transport.ip import socket_address
-from spnhub.transport.pktinfo import OwnAddresses
+from spnhub.transport.system.ip import socket_address
+from spnhub.transport.system.pktinfo import OwnAddresses
 
 __all__ = ["UdpEndpoint"]
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spnhub.transport.endpoint.api import (
+    from spnhub.transport.endpoint.api.consumer import (
         ConnectionRequest,
         ConsumerEndpoint,
         ProviderEndpoint,
@@ -64,6 +64,6 @@ _API = frozenset(
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "spnhub.transport.endpoint.api" if name in _API else "spnhub.transport.errors"
+        module = "spnhub.transport.endpoint.api.consumer" if name in _API else "spnhub.transport.errors"
         return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

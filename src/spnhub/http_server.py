@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from spnhub.settings import ConfigurationError
-from spnhub.transport.descriptors import room
+from spnhub.transport.system.descriptors import room
 
 __all__ = ["CONNECTIONS", "HttpServer"]
 

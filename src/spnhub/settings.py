@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from spnhub.events.kafka_settings import KafkaSettings as ShippingSettings
+from spnhub.events.kafka.settings import KafkaSettings as ShippingSettings
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.transport.engine import Limits
 

@@ -10,12 +10,12 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import Command, OpenProviderStream
-from spnhub.actors.connection import ConnectionActor
-from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.actors.environment import ConnectionEntry
-from spnhub.actors.inputs import (
+from spnhub.actors.connection.actor import ConnectionActor
+from spnhub.actors.connection.state import Leg
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import Command, OpenProviderStream
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.inputs import (
     CloseAcknowledged,
     CloseRequested,
     ConnectionInput,
@@ -29,7 +29,7 @@ from spnhub.actors.inputs import (
     SessionRequested,
     SpliceEnded,
 )
-from spnhub.actors.leg import Leg
+from spnhub.actors.kernel.environment import ConnectionEntry
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import (
     ConnectionEnded,
@@ -47,7 +47,7 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
 )
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from tests.actors.holding import folded, held
 
 REALM = "acme"

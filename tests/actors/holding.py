@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from spnhub.actors.connection import ConnectionActor
-from spnhub.actors.hub import HubActor
-from spnhub.actors.inputs import SessionRequested
-from spnhub.actors.instance import Phase
-from spnhub.actors.plan import Table
-from spnhub.actors.realm import RealmActor
-from spnhub.actors.service import ServiceActor
-from spnhub.actors.session import SessionActor
+from spnhub.actors.connection.actor import ConnectionActor
+from spnhub.actors.contract.inputs import SessionRequested
+from spnhub.actors.contract.inventory import Table
+from spnhub.actors.hub.actor import HubActor
+from spnhub.actors.realm.actor import RealmActor
+from spnhub.actors.service.actor import ServiceActor
+from spnhub.actors.service.instance import Phase
+from spnhub.actors.session.actor import SessionActor
 from spnhub.actors.system import ActorSystem
-from spnhub.events.definitions import InstancePhase
-from spnhub.events.state import HubState
+from spnhub.events.state.definitions import InstancePhase
+from spnhub.events.state.hub_state import HubState
 
 __all__ = ["folded", "held"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     ForgetConnection,
     JoinStreams,
@@ -15,7 +15,7 @@ from spnhub.actors.commands import (
     SendCloseRequest,
     SendPauseRequest,
 )
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.inputs import (
     ConnectionRequested,
     ConsumerAborted,
     Key,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors import gone
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import Command, ForgetConnection, SendPeerGone
-from spnhub.actors.inputs import Key, ResumeAnswered, SessionClosed, SessionRenewing
-from spnhub.actors.service import ServiceActor
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import Command, ForgetConnection, SendPeerGone
+from spnhub.actors.contract.inputs import Key, ResumeAnswered, SessionClosed, SessionRenewing
+from spnhub.actors.service import gone
+from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event
 from tests.actors.harness import CONSUMER, FAILED, LOST, PROVIDER, Bench, cut, request, session_ended

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.connection.state import Phase
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AcceptSession,
     CloseSession,
     Command,
@@ -29,8 +30,8 @@ from spnhub.actors.commands import (
     StartService,
     StopService,
 )
-from spnhub.actors.definitions import Availability, RealmDefinition
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.definitions import Availability, RealmDefinition
+from spnhub.actors.contract.inputs import (
     CloseAcknowledged,
     CloseRequested,
     ConsumerAborted,
@@ -61,7 +62,6 @@ from spnhub.actors.inputs import (
     StopHub,
     WeightSet,
 )
-from spnhub.actors.leg import Phase
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
     ConnectionEnded,

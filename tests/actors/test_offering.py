@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     ForgetConnection,
     JoinStreams,
@@ -19,8 +19,8 @@ from spnhub.actors.commands import (
     SendAllConnectionsClosed,
     StartService,
 )
-from spnhub.actors.definitions import Availability
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.inputs import (
     CloseRequested,
     ConsumerAborted,
     Key,
@@ -33,7 +33,7 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     WeightSet,
 )
-from spnhub.actors.openings import Openings
+from spnhub.actors.service.pending import Openings
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, ProviderFailed, ProviderRecovered
 from tests.actors.harness import (

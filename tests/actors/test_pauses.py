@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spnhub.actors.inputs import Key
-from spnhub.actors.pauses import Pauses
-from spnhub.actors.timers import Timers
+from spnhub.actors.contract.inputs import Key
+from spnhub.actors.kernel.pauses import Pauses
+from spnhub.actors.kernel.timers import Timers
 
 
 class Clock:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.commands import Command, ReportProgress
-from spnhub.actors.inputs import BytesCarried, Key, PauseAcknowledged, StartHub, StopHub
+from spnhub.actors.contract.commands import Command, ReportProgress
+from spnhub.actors.contract.inputs import BytesCarried, Key, PauseAcknowledged, StartHub, StopHub
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionPaused, ConnectionProgress
 from tests.actors.harness import LOST, NETWORK, REALM, SERVICE, Bench, cut, fins, uid

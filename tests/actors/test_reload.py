@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     ForgetConnection,
@@ -19,11 +19,10 @@ from spnhub.actors.commands import (
     RefuseConnection,
     RefuseSession,
 )
-from spnhub.actors.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.actors.inputs import Key, LoadInventory, RejectInventory, SessionInvalidated, StopHub
-from spnhub.actors.plan import Change, LiveSession, Table, plan
+from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.inputs import Key, LoadInventory, RejectInventory, SessionInvalidated, StopHub
+from spnhub.actors.contract.inventory import Change, LiveSession, Table, plan
 from spnhub.actors.system import ActorOptions
-from spnhub.events.definitions import Definitions
 from spnhub.events.model import (
     EndPointType,
     Event,
@@ -40,6 +39,7 @@ from spnhub.events.model import (
     ServiceRemoved,
     SessionEnded,
 )
+from spnhub.events.state.definitions import Definitions
 from tests.actors.harness import (
     CLOSED,
     CONSUMER,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     AcceptSession,
     CloseSession,
@@ -19,7 +19,7 @@ from spnhub.actors.commands import (
     SendCloseAck,
     SendPauseRequest,
 )
-from spnhub.actors.inputs import Key, SessionClosed, SessionInvalidated, SessionRenewing, StopHub, WeightSet
+from spnhub.actors.contract.inputs import Key, SessionClosed, SessionInvalidated, SessionRenewing, StopHub, WeightSet
 from spnhub.events.model import ConnectionEnded, SessionEnded
 from tests.actors.harness import (
     CONSUMER,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.connection.state import Phase
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     Command,
@@ -21,8 +22,8 @@ from spnhub.actors.commands import (
     SendResumeAck,
     SendShutdownRequest,
 )
-from spnhub.actors.definitions import Availability
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.inputs import (
     ConsumerAborted,
     Key,
     PauseAcknowledged,
@@ -36,8 +37,7 @@ from spnhub.actors.inputs import (
     StopHub,
     WeightSet,
 )
-from spnhub.actors.leg import Phase
-from spnhub.actors.service import ServiceActor
+from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
     ConnectionFinished,

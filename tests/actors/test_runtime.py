@@ -9,8 +9,8 @@ from typing import Any
 import pykka
 import pytest
 
-from spnhub.actors.runtime import Dispatcher, EventLoopActor, EventLoopFuture, UnfinishedError
-from spnhub.actors.timers import Timers
+from spnhub.actors.kernel.runtime import Dispatcher, EventLoopActor, EventLoopFuture, UnfinishedError
+from spnhub.actors.kernel.timers import Timers
 
 
 class Echo(EventLoopActor):

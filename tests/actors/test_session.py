@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     AcceptSession,
     CloseSession,
@@ -17,7 +17,7 @@ from spnhub.actors.commands import (
     RefuseConnection,
     RefuseSession,
 )
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.inputs import (
     HandshakeRefused,
     Key,
     LimitBitten,
@@ -28,7 +28,7 @@ from spnhub.actors.inputs import (
     SessionSuspected,
     StopHub,
 )
-from spnhub.actors.service import ServiceActor
+from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import LimitReached, ProviderAnswered, ProviderSilent, SessionRefused
 from tests.actors.harness import (

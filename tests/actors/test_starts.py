@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     AcceptSession,
     CloseSession,
@@ -21,8 +21,8 @@ from spnhub.actors.commands import (
     StartService,
     StopService,
 )
-from spnhub.actors.definitions import Availability
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.inputs import (
     ConsumerAborted,
     Key,
     LoadInventory,
@@ -39,7 +39,7 @@ from spnhub.actors.inputs import (
 )
 from spnhub.actors.system import ActorOptions
 from spnhub.events import model
-from spnhub.events.definitions import InstancePhase
+from spnhub.events.state.definitions import InstancePhase
 from tests.actors.harness import (
     LEFT,
     NETWORK,

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors import leg_rules
-from spnhub.actors import service as services
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.connection import transitions
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     ForgetConnection,
@@ -19,16 +18,17 @@ from spnhub.actors.commands import (
     RefuseSession,
     SendCloseAck,
 )
-from spnhub.actors.hub import HubActor
-from spnhub.actors.inputs import (
+from spnhub.actors.contract.inputs import (
     ConsumerAborted,
     Key,
     ProviderAccepted,
     SessionSuspected,
     StopHub,
 )
-from spnhub.actors.realm import RealmActor
-from spnhub.actors.session import LegRequested, SessionActor, SessionFailed
+from spnhub.actors.hub.actor import HubActor
+from spnhub.actors.realm.actor import RealmActor
+from spnhub.actors.service import actor as services
+from spnhub.actors.session.actor import LegRequested, SessionActor, SessionFailed
 from tests.actors.harness import (
     CONSUMER,
     ERROR,
@@ -97,7 +97,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, failure: Base
 def test_connection_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
     """It ends with error, its streams are cut."""
     bench.joined()
-    inject(monkeypatch, leg_rules, "decide", failure)
+    inject(monkeypatch, transitions, "decide", failure)
     assert bench.connection(KEY, fins()) == (
         [ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0)],
         [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
@@ -110,7 +110,7 @@ def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: p
     """What is known is told, and who asked to close is answered."""
     bench.finished()
     bench.session(2, ask())
-    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
+    inject(monkeypatch, transitions, "decide", RuntimeError("injected"))
     assert bench.session(1, ask()) == (
         [ended(ERROR, Code.INTERNAL, FAULT)],
         [AbortConnection(KEY, Code.INTERNAL), SendCloseAck(2, "uid0", 0), ForgetConnection(KEY)],
@@ -121,7 +121,7 @@ def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: p
 def test_connection_fails_before_it_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trace is a refusal, and no timer stays."""
     key = bench.opening()
-    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
+    inject(monkeypatch, transitions, "decide", RuntimeError("injected"))
     assert bench.connection(key, ConsumerAborted(0)) == (
         [refused(Code.INTERNAL, FAULT)],
         [AbortConnection(key, Code.INTERNAL), ForgetConnection(key)],
@@ -132,7 +132,7 @@ def test_connection_fails_before_it_has_started(bench: Bench, monkeypatch: pytes
 
 def test_connection_fails_at_its_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Already its first step may fail."""
-    inject(monkeypatch, leg_rules, "opening", RuntimeError("injected"))
+    inject(monkeypatch, transitions, "opening", RuntimeError("injected"))
     assert bench.session(2, open_request()) == (
         [refused(Code.INTERNAL, FAULT)],
         [AbortConnection(KEY, Code.INTERNAL), ForgetConnection(KEY)],
@@ -191,7 +191,7 @@ def test_session_and_connection_fail(bench: Bench, monkeypatch: pytest.MonkeyPat
     bench.connection(Key(2, 40), cut())
     bench.joined()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
-    inject(monkeypatch, leg_rules, "decide", RuntimeError("injected"))
+    inject(monkeypatch, transitions, "decide", RuntimeError("injected"))
     assert bench.session(1, SessionSuspected()) == (
         [
             ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0),

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.commands import (
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     ForgetConnection,
@@ -16,7 +16,7 @@ from spnhub.actors.commands import (
     RefuseConnection,
     SendAllConnectionsClosed,
 )
-from spnhub.actors.inputs import Key, SessionInvalidated, StopHub, WeightSet
+from spnhub.actors.contract.inputs import Key, SessionInvalidated, StopHub, WeightSet
 from spnhub.events.model import WeightChanged
 from tests.actors.harness import (
     CONSUMER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from spnhub.analytics.exposition import PREFIX, Place, Total, text
-from spnhub.events.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, Metrics
+from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, Metrics
 from tests.compose.exposed import exposed
 from tests.events import samples
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spnhub.analytics.exposition import Total, text
-from spnhub.events.metrics import Metrics
+from spnhub.events.analysis.metrics import Metrics
 from spnhub.events.model import Recorded
 from tests.events.histories import History
 from tests.support.command import Command

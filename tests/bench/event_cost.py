@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from spnhub.events.shipper_position import PositionFile
-from spnhub.transport.endpoint.api import ConsumerEndpoint
+from spnhub.events.journal.shipped_position import PositionFile
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint
 from tests.bench.harness import Bench, Result, bench, broker, echo, open_and_close
 from tests.bench.processes import children, cpu, main_thread_cpu
 from tests.bench.unlogged_hub import SILENT

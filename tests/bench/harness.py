@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import spnhub
-from spnhub.transport.endpoint.api import ConsumerEndpoint, ProviderEndpoint
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, ProviderEndpoint
 from spnhub.transport.engine import Limits
 from tests.support.command import Command
 from tests.support.kafka import KafkaBroker, NoBroker, find_broker

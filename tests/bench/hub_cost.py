@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 
-from spnhub.transport.endpoint.api import ConsumerEndpoint
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint
 from tests.bench.harness import Result, bench, echo, open_and_close
 
 __all__ = ["churn", "idle_neighbours", "idle_sessions", "throughput"]

@@ -13,8 +13,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from spnhub.events.journal import Journal
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings, ShipperStatus
+from spnhub.events.journal.journal import Journal
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
 from tests.bench.harness import Result, broker
 from tests.bench.processes import cpu
 from tests.support.kafka import KafkaBroker
@@ -53,7 +53,7 @@ def ship(folder: Path, kafka: KafkaBroker) -> Run:
     settings = ShipperSettings(
         journal=folder, kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap, topic=topic), drain=600.0
     )
-    command = [sys.executable, "-P", "-m", "spnhub.events.shipper"]
+    command = [sys.executable, "-P", "-m", "spnhub.events.shipper.shipper"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

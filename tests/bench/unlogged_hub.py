@@ -14,7 +14,7 @@ from typing import cast
 from uuid import UUID
 
 from spnhub.cli.hub import main
-from spnhub.events.journal import Journal
+from spnhub.events.journal.journal import Journal
 from spnhub.events.model import Event, Recorded
 from spnhub.hub_process import main as hub_main
 from spnhub.hub_process.process import HubProcess

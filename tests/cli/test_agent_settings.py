@@ -16,7 +16,7 @@ from spnhub.events.model import EndPointType
 from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.keep_alive import TcpKeepAlive
-from spnhub.transport.endpoint.config import read_config
+from spnhub.transport.endpoint.api.options import read_config
 from spnhub.transport.engine import Limits
 from tests.transport.test_chains import padded
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.lifecycle import event_line
+from spnhub.events.analysis.log_lines import event_line
 from tests.events.samples import day, session_refused, write_journal
 from tests.support.command import BIN, environment
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
-from spnhub.events.at import Moment, MomentError, States
-from spnhub.events.journal import SEGMENT_SIZE, Journal
-from spnhub.events.lifecycle import format_time
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.point_in_time import Moment, MomentError, States
+from spnhub.events.journal.journal import SEGMENT_SIZE, Journal
 from spnhub.events.model import Recorded
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from tests.events.histories import History
 from tests.events.samples import NOON, day, write_journal
 from tests.support.command import run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
+import pkgutil
 import re
 import subprocess
 import sys
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import typer
 
-from spnhub.actors.environment import ActorOptions
+import spnhub
+from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.cli import agent, hub, log
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.provider import ProviderLimits
@@ -24,15 +25,10 @@ from tests.cli.processes import Program, free_port
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits)}
-ROOMS = (
-    "spnhub",
-    "spnhub.events",
-    "spnhub.transport",
-    "spnhub.transport.agent",
-    "spnhub.transport.aioquic_engine",
-    "spnhub.transport.endpoint",
-)
-"""Where the modules of bounds are; one of them has one of the name with such a bound."""
+MODULES: dict[str, list[str]] = {}
+"""Every module of the product by the last part of its name; of those that share one, one has such a bound."""
+for found in pkgutil.walk_packages(spnhub.__path__, "spnhub."):
+    MODULES.setdefault(found.name.rpartition(".")[2], []).append(found.name)
 
 Row = tuple[tuple[str, ...], tuple[str, ...], str]
 """Names of an option, its environment variables, its default."""
@@ -105,8 +101,7 @@ def test_limits() -> None:
     rows = {name.strip("`"): value for name, value, _ in table("limits")}
     for name, value in rows.items():
         owner, attribute = name.split(".")
-        modules = [f"{room}.{owner}" for room in ROOMS if importlib.util.find_spec(f"{room}.{owner}")]
-        sources = [CLASSES[owner]] if owner in CLASSES else map(importlib.import_module, modules)
+        sources = [CLASSES[owner]] if owner in CLASSES else map(importlib.import_module, MODULES[owner])
         found = [getattr(source, attribute) for source in sources if hasattr(source, attribute)]
         assert [str(bound) for bound in found] == [value], name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}

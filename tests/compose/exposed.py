@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from spnhub.analytics.exposition import Place, Total, text
-from spnhub.events.kafka_settings import ShipperStatus
-from spnhub.events.metrics import Metrics as Folded
+from spnhub.events.analysis.metrics import Metrics as Folded
+from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import (
     ConnectionLost,
     ConnectionPaused,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spnhub.events.metrics import HOUR, Metrics
+from spnhub.events.analysis.metrics import HOUR, Metrics
 from spnhub.events.model import Recorded, encode
 from spnhub.ops import Metrics as HubMetrics
 from spnhub.ops import Ops, OpsServer, Progress

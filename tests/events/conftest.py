@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.journal import Journal
+from spnhub.events.journal.journal import Journal
 from tests.support.kafka_journal import open_journal
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from spnhub.events.entities import leg_fields
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -32,6 +31,7 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
 )
+from spnhub.events.state.entities import leg_fields
 from tests.events.samples import NOON
 
 __all__ = ["Conversation", "History", "in_partitions"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from spnhub.events.journal import Journal
+from spnhub.events.journal.journal import Journal
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,

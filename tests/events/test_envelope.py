@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spnhub.events import model
-from spnhub.events.envelope import Envelope, read_envelope
+from spnhub.events.journal.envelope import Envelope, read_envelope
 from spnhub.events.model import EVENT_CLASSES, Event, Recorded
 from spnhub.schemas.codec import SchemaError
 from tests.schemas.samples import frames

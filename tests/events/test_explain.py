@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from spnhub.events.explain import CONVERSATION_LIMIT, EVENT_LIMIT, Search, Story
+from spnhub.events.analysis.explain import CONVERSATION_LIMIT, EVENT_LIMIT, Search, Story
 from spnhub.events.model import (
     ConnectionPaused,
     ConnectionResumed,

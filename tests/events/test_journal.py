@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.journal import Journal, JournalCorrupt, JournalError, JournalLocked
-from spnhub.events.journal_files import segments
-from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.journal.files import segments
+from spnhub.events.journal.journal import Journal, JournalCorrupt, JournalError, JournalLocked
+from spnhub.events.journal.memory import MemoryJournal
+from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
-from spnhub.events.reader import JournalReader
 from tests.events.samples import (
     EACH,
     NOON,

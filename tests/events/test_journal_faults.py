@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events import journal, journal_sequences, journal_writer
-from spnhub.events.journal import Journal, JournalError
-from spnhub.events.journal_files import segments
-from spnhub.events.journal_writer import WriterThread
+from spnhub.events.journal import journal
+from spnhub.events.journal import sequences as journal_sequences
+from spnhub.events.journal import writer as journal_writer
+from spnhub.events.journal.files import segments
+from spnhub.events.journal.journal import Journal, JournalError
+from spnhub.events.journal.writer import WriterThread
 from spnhub.events.model import EventsLost, Recorded
 from tests.events.samples import NOON, day, happened, session_refused
 from tests.events.test_journal import read

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events import journal_sequences
-from spnhub.events.journal import Journal
-from spnhub.events.journal_files import segments
-from spnhub.events.journal_retention import Bounds
-from spnhub.events.journal_segments import SLICE
+from spnhub.events.analysis.source import open_source
+from spnhub.events.analysis.verify import VerifyResult, verify
+from spnhub.events.journal import sequences as journal_sequences
+from spnhub.events.journal.files import segments
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.retention import Bounds
+from spnhub.events.journal.segments import SLICE
+from spnhub.events.journal.shipped_position import Position, PositionFile
 from spnhub.events.model import EndPointType, EventsLost, Recorded, SnapshotStarted
-from spnhub.events.shipper_position import Position, PositionFile
-from spnhub.events.source import open_source
-from spnhub.events.state import HubState
-from spnhub.events.verify import VerifyResult, verify
+from spnhub.events.state.hub_state import HubState
 from tests.events.samples import (
     EACH,
     NOON,

@@ -8,7 +8,7 @@ import uuid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.events.kafka_merge import Item, Merger
+from spnhub.events.kafka.merge import Item, Merger
 from spnhub.events.model import ConnectionRefused, Recorded
 
 _JOURNAL = uuid.UUID(int=1)

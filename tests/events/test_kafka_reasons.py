@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from aiokafka import errors
 
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_reasons import Complaints, is_lasting, reason_of
-from spnhub.events.kafka_settings import KafkaSettings
-from spnhub.events.kafka_topic import ensure_topic
+from spnhub.events.kafka.reasons import Complaints, is_lasting, reason_of
+from spnhub.events.kafka.settings import KafkaSettings
+from spnhub.events.kafka.source import KafkaSource
+from spnhub.events.kafka.topic import ensure_topic
 from spnhub.events.source import SourceError
 from tests.support.command import Command, run
 from tests.support.kafka import free_port

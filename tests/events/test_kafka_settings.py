@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.kafka_settings import (
+from spnhub.events.kafka.settings import (
     KafkaSettings,
     KafkaSettingsError,
     ShipperSettings,
@@ -116,5 +116,5 @@ def test_security_from_environment() -> None:
 
 def test_hub_loads_no_kafka() -> None:
     """The hub's side of the shipper doesn't load aiokafka."""
-    code = "import sys, spnhub.events.shipper_process; sys.exit('aiokafka' in sys.modules)"
+    code = "import sys, spnhub.events.shipper.process; sys.exit('aiokafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,10 +10,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from spnhub.events import model
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_settings import KafkaSettings
+from spnhub.events.analysis.source import open_source
+from spnhub.events.kafka.settings import KafkaSettings
+from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import Recorded
-from spnhub.events.source import SourceError, open_source
+from spnhub.events.source import SourceError
 from tests.support.kafka import KafkaBroker, free_port
 from tests.support.kafka_journal import create_topic, events, open_journal, read_topic, settings_for, shipping, write
 

@@ -17,10 +17,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from spnhub.events.journal import Journal
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings, ShipperStatus
-from spnhub.events.kafka_topic import ensure_topic, look_at_topic
+from spnhub.events.journal.journal import Journal
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
+from spnhub.events.kafka.source import KafkaSource
+from spnhub.events.kafka.topic import ensure_topic, look_at_topic
 from spnhub.events.model import Recorded
 from spnhub.events.source import SourceError
 from tests.analytics.test_serve_kafka import Site, expected, samples

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spnhub.events.journal import Journal
-from spnhub.events.merge import Entry, LogKey, Missing, follow, merge
+from spnhub.events.analysis.merge import Entry, LogKey, Missing, follow, merge
+from spnhub.events.analysis.source import open_source
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.reader import JournalSource
 from spnhub.events.model import Event, Recorded
-from spnhub.events.reader import JournalSource
-from spnhub.events.source import SourceError, open_source
+from spnhub.events.source import SourceError
 from tests.events import samples
 from tests.events.samples import NOON, day, record, write_journal
 from tests.events.test_verify import ListSource

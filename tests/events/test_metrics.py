@@ -11,9 +11,9 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.analytics.exposition import Total
-from spnhub.events.metrics import (
+from spnhub.events.analysis.metrics import (
     BOUNDS,
     CORRECTIONS,
     COUNTERS,
@@ -24,6 +24,7 @@ from spnhub.events.metrics import (
     Metrics,
     refused_service,
 )
+from spnhub.events.analysis.report import hours_of, quantile, report
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,
@@ -39,7 +40,6 @@ from spnhub.events.model import (
     SessionRefused,
     SessionStarted,
 )
-from spnhub.events.report import hours_of, quantile, report
 from tests.events import samples
 from tests.events.histories import History, in_partitions
 from tests.events.samples import NOON, SERVICE

@@ -13,13 +13,14 @@ from typing import Any, Final
 import fastavro
 import pytest
 
-from spnhub.events import journal_schemas, model
-from spnhub.events.journal import Journal
-from spnhub.events.journal_files import JournalCorrupt, pack_frame, segments
-from spnhub.events.lifecycle import event_line
+from spnhub.events import model
+from spnhub.events.analysis.log_lines import event_line
+from spnhub.events.analysis.narrative import sentence
+from spnhub.events.journal import schemas as journal_schemas
+from spnhub.events.journal.files import JournalCorrupt, pack_frame, segments
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import DisconnectReason, EndPointType, Recorded, Unknown, WeightChanged
-from spnhub.events.reader import JournalReader
-from spnhub.events.telling import sentence
 from spnhub.schemas import codec
 from tests.events.samples import connection_ended, connection_started, session_started
 from tests.events.test_registry import settings_with

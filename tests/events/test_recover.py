@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from spnhub.events import journal as journal_module
-from spnhub.events import journal_checkpoint
-from spnhub.events.journal import Journal
-from spnhub.events.journal_files import segments
-from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.analysis.source import open_source
+from spnhub.events.analysis.verify import verify
+from spnhub.events.journal import checkpoint as journal_checkpoint
+from spnhub.events.journal import journal as journal_module
+from spnhub.events.journal.files import segments
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.memory import MemoryJournal
+from spnhub.events.journal.recovery import recover
 from spnhub.events.model import ConnectionEnded, DisconnectReason, EndPointType, Recorded, TerminateReason
-from spnhub.events.recovery import recover
-from spnhub.events.source import open_source
-from spnhub.events.state import HubState
-from spnhub.events.verify import verify
+from spnhub.events.state.hub_state import HubState
 from tests.events import samples
 from tests.events.samples import NOON, day
 from tests.events.test_journal import read
@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 
 WRITER = textwrap.dedent("""
     import asyncio, itertools, pathlib, sys
-    from spnhub.events.journal import Journal
-    from spnhub.events.recovery import recover
+    from spnhub.events.journal.journal import Journal
+    from spnhub.events.journal.recovery import recover
     from tests.events import samples
 
     async def main():
@@ -141,7 +141,7 @@ async def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
     """A real limit of the kernel: half a write goes in, and what is kept are whole events."""
     program = textwrap.dedent("""
         import pathlib, resource, signal, sys
-        from spnhub.events.journal import Journal
+        from spnhub.events.journal.journal import Journal
         from tests.events import samples
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         journal = Journal.open(pathlib.Path(sys.argv[1]), "hub-1")

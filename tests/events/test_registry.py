@@ -18,12 +18,12 @@ from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
 
 from spnhub.events import model
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_group import KafkaGroup
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
-from spnhub.events.metrics import Metrics
+from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.kafka.group import KafkaGroup
+from spnhub.events.kafka.registry import RegistryUnavailable, fetch, register
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings
+from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import ConnectionEnded, WeightChanged
-from spnhub.events.registry import RegistryUnavailable, fetch, register
 from spnhub.ops.registry import registry_routes
 from spnhub.schemas import codec
 from tests.events.samples import published

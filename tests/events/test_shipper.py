@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from spnhub.events import model
-from spnhub.events.journal import Journal
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.shipped_position import shipped_sequence
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings
 from spnhub.events.model import EventsLost, HubStarted, Recorded
-from spnhub.events.shipper_position import shipped_sequence
 from tests.events.samples import happened, killed
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import (
@@ -190,8 +190,8 @@ async def test_hub_killed(settings: ShipperSettings, journal: Journal) -> None:
     written = write(journal, events(2000))
     code = (
         "import asyncio, sys\n"
-        "from spnhub.events.kafka_settings import ShipperSettings\n"
-        "from spnhub.events.shipper_process import ShipperProcess\n"
+        "from spnhub.events.kafka.settings import ShipperSettings\n"
+        "from spnhub.events.shipper.process import ShipperProcess\n"
         "async def main():\n"
         "    told = asyncio.Event()\n"
         "    shipper = ShipperProcess(ShipperSettings.from_json(sys.argv[1]), lambda status: told.set())\n"

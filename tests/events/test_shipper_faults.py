@@ -17,12 +17,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.partitioner import DefaultPartitioner
 
 from spnhub.events import model
-from spnhub.events.envelope import read_envelope
-from spnhub.events.journal import Journal
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_settings import ShipperSettings
+from spnhub.events.analysis.verify import verify
+from spnhub.events.journal.envelope import read_envelope
+from spnhub.events.journal.journal import Journal
+from spnhub.events.kafka.settings import ShipperSettings
+from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import HubStarted, Recorded, SessionRefused
-from spnhub.events.verify import verify
 from tests.events.samples import events_lost
 from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import (

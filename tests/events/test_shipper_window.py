@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.events import model
-from spnhub.events.envelope import read_envelope
+from spnhub.events.journal.envelope import read_envelope
+from spnhub.events.journal.shipped_position import Position, PositionFile, shipped_sequence
 from spnhub.events.model import ConnectionRefused, Recorded, SessionRefused
-from spnhub.events.shipper_position import Position, PositionFile, shipped_sequence
-from spnhub.events.shipper_window import Entry, Window
+from spnhub.events.shipper.window import Entry, Window
 
 _JOURNAL = uuid.UUID(int=7)
 _REFUSED = SessionRefused(realm=None, network_urn=None)

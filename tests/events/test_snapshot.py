@@ -26,8 +26,8 @@ from spnhub.events.model import (
     SnapshotStarted,
     WeightChanged,
 )
-from spnhub.events.snapshot import snapshot
-from spnhub.events.state import FaultKind, HubState
+from spnhub.events.state.hub_state import FaultKind, HubState
+from spnhub.events.state.snapshot import snapshot
 from tests.events.samples import (
     EACH,
     JOURNAL_ID,

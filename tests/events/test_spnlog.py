@@ -14,8 +14,8 @@ import pytest
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
-from spnhub.events.journal import Journal
-from spnhub.events.lifecycle import event_line, lifecycle_line
+from spnhub.events.analysis.log_lines import event_line, lifecycle_line
+from spnhub.events.journal.journal import Journal
 from spnhub.events.model import Recorded
 from tests.events import samples
 from tests.events.samples import NOON, day, write_journal

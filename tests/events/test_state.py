@@ -7,15 +7,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spnhub.events.entities import (
-    ConnectionKey,
-    ConnectionState,
-    SessionState,
-    apply_connection,
-    apply_session,
-    connection_started,
-    session_started,
-)
 from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
@@ -24,7 +15,16 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
 )
-from spnhub.events.state import FaultKind, HubState
+from spnhub.events.state.entities import (
+    ConnectionKey,
+    ConnectionState,
+    SessionState,
+    apply_connection,
+    apply_session,
+    connection_started,
+    session_started,
+)
+from spnhub.events.state.hub_state import FaultKind, HubState
 from tests.events import samples
 from tests.events.samples import NOON
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spnhub.events.kafka_settings import KafkaSettings, ShipperStatus
-from spnhub.events.shipper_voice import Voice
-from spnhub.events.topic_settings import LOOKED_AT, topic_faults
+from spnhub.events.kafka.settings import KafkaSettings, ShipperStatus
+from spnhub.events.kafka.topic_settings import LOOKED_AT, topic_faults
+from spnhub.events.shipper.status import Voice
 
 SOUND = {
     "cleanup.policy": "delete",

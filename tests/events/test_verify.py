@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 
 from spnhub.events import model
-from spnhub.events.journal_files import segments
-from spnhub.events.merge import merge
+from spnhub.events.analysis.merge import merge
+from spnhub.events.analysis.source import open_source
+from spnhub.events.analysis.verify import Gap, VerifyResult, verify
+from spnhub.events.journal.files import segments
 from spnhub.events.model import DisconnectReason, EndPointType, Event, Recorded
-from spnhub.events.source import open_source
-from spnhub.events.verify import Gap, VerifyResult, verify
 from tests.events import samples
 from tests.events.samples import NOON, day, record, write_journal
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spnhub import __version__
-from spnhub.actors.plan import Table, plan
+from spnhub.actors.contract.inventory import Table, plan
 from spnhub.inventory import load_inventory
 from spnhub.ops.state import read
 from tests.hub.reloading import Document, ReloadWorld, hub_of, service

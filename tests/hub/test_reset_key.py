@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spnhub.events.journal import Journal, JournalError
+from spnhub.events.journal.journal import Journal, JournalError
 from spnhub.hub_process.reset_key import RESET_KEY, load_reset_key
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import ClientPolicy, Closed, CloseKind, Connected, EngineEvent, Limits

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import spnhub
+from spnhub.events.journal.reader import JournalSource
 from spnhub.events.model import HubAlive, HubStarted, HubStopped
-from spnhub.events.reader import JournalSource
 from tests.events.test_journal import read
 from tests.hub.reloading import ReloadWorld
 

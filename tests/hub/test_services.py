@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spnhub.actors import commands, inputs
-from spnhub.actors.definitions import Availability
+from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract.definitions import Availability
 from spnhub.events.model import from_datetime
 from spnhub.hub_process.services import Due, ScheduleTable, Services
 from spnhub.inventory import Inventory, build

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.aioquic_engine import AioquicEngine

@@ -14,7 +14,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
 
-from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.model import from_datetime
 from spnhub.inventory import Fault, Inventory, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from spnhub.actors.inputs import Key
+from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event, Recorded
 from spnhub.recording.driver import Difference, Driver

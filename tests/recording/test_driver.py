@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from spnhub.recording.driver import changes
 from tests.recording.making import FIRST_SEQUENCE, drive, lines, numbers, record, rewrite
 

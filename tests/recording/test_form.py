@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from spnhub.actors.inputs import ConnectionInput, HubInput, Key, LoadInventory, SessionInput
-from spnhub.actors.plan import Table, plan
+from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, LoadInventory, SessionInput
+from spnhub.actors.contract.inventory import Table, plan
 from spnhub.actors.system import ActorOptions
 from spnhub.recording.form import INPUTS, decode_input, pack_step
 from spnhub.recording.reader import Recording, RecordingError, find_recordings

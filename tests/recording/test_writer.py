@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.actors.inputs import SessionClosed, SessionSuspected
+from spnhub.actors.contract.inputs import SessionClosed, SessionSuspected
 from spnhub.recording import writer as writing
 from spnhub.recording.reader import Recording
 from spnhub.recording.system import Part, Step

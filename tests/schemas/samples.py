@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from spnhub.events import model
+from spnhub.events.analysis.serialize import camel
 from spnhub.events.model import EndPointType
-from spnhub.events.plain import camel
 from spnhub.schemas import codec
 from spnhub.transport import protocol
 from spnhub.transport.protocol import (

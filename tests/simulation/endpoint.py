@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.connection import Connection
-from spnhub.transport.endpoint.core import EndpointCore
-from spnhub.transport.endpoint.credentials import Credentials
-from spnhub.transport.endpoint.owner import ConnectionChange, CoreSettings
-from spnhub.transport.endpoint.roles import ConsumerConnection, ProviderConnection
-from spnhub.transport.endpoint.slot import IpAddress, SessionChange
+from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
+from spnhub.transport.endpoint.core.endpoint import EndpointCore
+from spnhub.transport.endpoint.core.listener import ConnectionChange, CoreSettings
+from spnhub.transport.endpoint.session.credentials import Credentials
+from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent
 from spnhub.transport.errors import SpnError
 from tests.simulation.hub import SERVICE
@@ -36,7 +36,7 @@ def piece(offset: int, size: int) -> bytes:
 
 
 class Program:
-    """One side of a conversation. A :class:`~spnhub.transport.endpoint.stream.StreamListener`."""
+    """One side of a conversation. A :class:`~spnhub.transport.endpoint.connection.stream.StreamListener`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -144,7 +144,7 @@ class Program:
 
 
 class SimulatedEndpoint:
-    """One endpoint process. A :class:`~spnhub.transport.endpoint.owner.CoreListener`.
+    """One endpoint process. A :class:`~spnhub.transport.endpoint.core.listener.CoreListener`.
 
     :param addresses: the hubs', at first.
     :param on_accepted: a provider's: who speaks for a connection.

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.actors.inputs import LoadInventory, StopHub
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.inputs import LoadInventory, StopHub
 from spnhub.actors.system import ActorSystem
-from spnhub.events.journal_memory import MemoryJournal
-from spnhub.events.recovery import recover
+from spnhub.events.journal.memory import MemoryJournal
+from spnhub.events.journal.recovery import recover
 from spnhub.transport.engine import ChainFault, Engine, EngineEvent, ServerIdentity, ServerPolicy
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer

@@ -12,11 +12,11 @@ from functools import cache
 from itertools import pairwise
 from typing import Final
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionStarted, EndPointType
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
-from spnhub.transport.endpoint.roles import ProviderConnection
+from spnhub.transport.endpoint.connection.roles import ProviderConnection
 from spnhub.transport.engine import ClientPolicy, Engine, Limits, ServerIdentity
 from spnhub.transport.protocol import ALPN
 from tests.simulation.endpoint import Program, SimulatedEndpoint

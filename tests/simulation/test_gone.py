@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import ConnectionEnded, ConnectionLost, SessionEnded
 from spnhub.transport.engine import Address, Limits
 from tests.simulation.endpoint import Program, SimulatedEndpoint

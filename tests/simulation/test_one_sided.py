@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spnhub.events.model import ConnectionResumed
-from spnhub.transport.endpoint.states import ConnectionState
+from spnhub.transport.endpoint.connection.states import ConnectionState
 from spnhub.transport.engine import Limits
 from tests.simulation.endpoint import Program
 from tests.simulation.hub import SimulatedHub

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spnhub.events.at import HubAt
-from spnhub.events.lifecycle import event_line
-from spnhub.events.merge import merge
-from spnhub.events.metrics import Metrics
+from spnhub.events.analysis.log_lines import event_line
+from spnhub.events.analysis.merge import merge
+from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.point_in_time import HubAt
+from spnhub.events.analysis.report import hours_of, report
+from spnhub.events.analysis.source import open_source
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -26,9 +28,7 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
 )
-from spnhub.events.report import hours_of, report
-from spnhub.events.source import open_source
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from tests.support.churn import Ledger
 
 __all__ = ["Books", "Log", "Reading", "held", "shown"]

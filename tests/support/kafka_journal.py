@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from spnhub.events.journal import Journal
-from spnhub.events.kafka import KafkaSource
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings, ShipperStatus
+from spnhub.events.journal.journal import Journal
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
+from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionStarted,
@@ -24,7 +24,7 @@ from spnhub.events.model import (
     Recorded,
     SessionRefused,
 )
-from spnhub.events.shipper_process import ShipperProcess
+from spnhub.events.shipper.process import ShipperProcess
 from tests.support.kafka import KafkaBroker
 
 __all__ = [

@@ -1,10 +1,10 @@
-"""Two ends of an SPN connection in memory: :class:`spnhub.transport.endpoint.stream.Stream` without any network."""
+"""Two ends of an SPN connection in memory: each a ``Stream`` of the endpoint, without any network."""
 
 from __future__ import annotations
 
 import asyncio
 
-from spnhub.transport.endpoint.stream import StreamListener
+from spnhub.transport.endpoint.connection.stream import StreamListener
 
 __all__ = ["PipeStream"]
 

@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, Self
 import yaml
 
 from spnhub import ConsumerEndpoint, ProviderEndpoint, create_consumer_endpoint, create_provider_endpoint
-from spnhub.events.lifecycle import event_line, lifecycle_line
-from spnhub.events.merge import merge
+from spnhub.events.analysis.log_lines import event_line, lifecycle_line
+from spnhub.events.analysis.merge import merge
+from spnhub.events.analysis.source import open_source
+from spnhub.events.analysis.verify import verify
 from spnhub.events.model import Recorded
-from spnhub.events.source import open_source
-from spnhub.events.verify import verify
 from spnhub.pki import Authority, Credentials
-from spnhub.transport.endpoint.config import Runtime
+from spnhub.transport.endpoint.api.options import Runtime
 from tests.support.command import Command, Line
 from tests.support.namespaces import Files, Host
 from tests.support.tcp import TcpPeer, TcpServer

@@ -12,8 +12,8 @@ from fractions import Fraction
 import pytest
 
 from spnhub import ConnectionRefused, ConsumerEndpoint, EndpointClosed, ProviderEndpoint
-from spnhub.actors.codes import Code
-from spnhub.transport.endpoint.stream import Stream
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.stream import Stream
 from tests.support.world import World
 from tests.system.sizes import report, sizes
 

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from spnhub.events.journal_files import load_identity
-from spnhub.events.merge import merge
-from spnhub.events.source import open_source
-from spnhub.events.state import HubState
+from spnhub.events.analysis.merge import merge
+from spnhub.events.analysis.source import open_source
+from spnhub.events.journal.files import load_identity
+from spnhub.events.state.hub_state import HubState
 from tests.support.churn import Churn, Ledger
 from tests.support.churn_books import Books, Log, held, shown
 from tests.support.command import Command

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spnhub import ConsumerEndpoint, EndpointClosed, ProviderEndpoint
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from tests.support.tcp import TcpPeer, TcpServer, serve
 from tests.support.world import Consumer, Place, World, free_udp_port
 from tests.system.sizes import report, sizes

@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from spnhub.events.kafka_settings import KafkaSettings
+from spnhub.events.kafka.settings import KafkaSettings
 from tests.analytics.test_serve_kafka import Site
 from tests.support.command import run
 from tests.support.kafka import KafkaBroker

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from tests.support.namespaces import Host, NamespacesMissing
 from tests.support.tcp import Ending
 from tests.support.world import World

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from tests.support.command import BIN, Line
 from tests.support.tcp import Ending
 from tests.support.world import Consumer, World

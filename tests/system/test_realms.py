@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 import pytest
 
 from spnhub import ConsumerEndpoint, HandshakeRejected, ProviderEndpoint, SessionRefused
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.pki import Authority, Credentials
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.session.states import SessionState
 from tests.support.command import Command
 from tests.support.flood import Flood
 from tests.support.herd import Herd

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from spnhub import HandshakeRejected, SessionRefused
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from tests.support.tcp import TcpPeer, TcpServer
 from tests.support.world import Consumer, Document, World, service_document
 from tests.system.sizes import report, sizes

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spnhub.events.kafka_settings import KafkaSettings, ShipperSettings, ShipperStatus
-from spnhub.events.shipper_process import ShipperProcess
+from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
+from spnhub.events.shipper.process import ShipperProcess
 from tests.events.samples import day, write_journal
 from tests.support.command import BIN, Command, environment
 from tests.support.tcp import Ending, TcpServer

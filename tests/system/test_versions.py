@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from spnhub import ConsumerEndpoint
-from spnhub.actors.codes import Code
-from spnhub.transport.endpoint import core
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.core import endpoint as core
 from spnhub.transport.errors import SessionRefused
 from spnhub.transport.protocol import REQUIRED_KINDS, SessionRequest, own_kinds
 from tests.support.command import BIN

@@ -13,9 +13,14 @@ import pytest
 from spnhub.pki import Authority
 from spnhub.pki import Credentials as Pair
 from spnhub.transport import pem
-from spnhub.transport.endpoint import credentials as module
-from spnhub.transport.endpoint.credentials import Credentials, CredentialsChange, CredentialsSource, CredentialsWatch
-from spnhub.transport.endpoint.system_roots import system_roots
+from spnhub.transport.endpoint.session import credentials as module
+from spnhub.transport.endpoint.session.credentials import (
+    Credentials,
+    CredentialsChange,
+    CredentialsSource,
+    CredentialsWatch,
+)
+from spnhub.transport.endpoint.session.system_roots import system_roots
 from spnhub.transport.errors import ConfigurationError
 from tests.transport.test_chains import padded
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from spnhub.transport.ip import ip_address, socket_address
+from spnhub.transport.system.ip import ip_address, socket_address
 
 
 @pytest.mark.parametrize(

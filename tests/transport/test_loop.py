@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from spnhub.transport.loop import MOST_LOOK_UPS, run
+from spnhub.transport.system.loop import MOST_LOOK_UPS, run
 
 
 class Resolver:

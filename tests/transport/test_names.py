@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from spnhub.transport import names
-from spnhub.transport.ip import socket_address
-from spnhub.transport.names import FAILURE_TTL, LONGEST_TTL, MOST_NAMES, STALE, LookupFailed, Names
-from spnhub.transport.system_names import NameAnswer, NoAddress
+from spnhub.transport.system import names
+from spnhub.transport.system.ip import socket_address
+from spnhub.transport.system.name_lookup import NameAnswer, NoAddress
+from spnhub.transport.system.names import FAILURE_TTL, LONGEST_TTL, MOST_NAMES, STALE, LookupFailed, Names
 
 A, B = "10.0.0.1", "10.0.0.2"
 

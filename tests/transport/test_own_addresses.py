@@ -13,7 +13,7 @@ import pytest
 
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, Closed, CloseKind, Limits, Transmit
-from spnhub.transport.pktinfo import OwnAddresses
+from spnhub.transport.system.pktinfo import OwnAddresses
 from tests.support.engine_pair import SECOND, SERVER, EnginePair, Kit
 from tests.support.fake_network import FakeNode, SocketAddress
 from tests.support.path import Path

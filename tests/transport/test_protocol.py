@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spnhub.transport
-from spnhub.actors.codes import Code, is_providers_own, is_retryable
+from spnhub.actors.contract.codes import Code, is_providers_own, is_retryable
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 from spnhub.transport import protocol

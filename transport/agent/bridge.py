@@ -8,8 +8,8 @@ An error on one side reaches the other after the bytes, and the FIN, that came b
 received readable after a RST: all of that goes to the stream, which then fails. What the stream has brought goes to TCP
 until the program's kernel has it, and then the RST. Both are bounded by :data:`STALL`.
 
-Counterparts: :mod:`spnhub.transport.endpoint.stream` is the other side; :mod:`spnhub.transport.agent.consumer` and
-:mod:`spnhub.transport.agent.provider` make the sockets and the streams.
+Counterparts: :mod:`spnhub.transport.endpoint.connection.stream` is the other side;
+:mod:`spnhub.transport.agent.consumer` and :mod:`spnhub.transport.agent.provider` make the sockets and the streams.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import arm_reset, disarm_reset, fin_came, silent_for, unsent, waiting
-from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.faults import report_to_loop
 
 __all__ = ["CHUNK", "STALL", "STOP_BOUND", "Bridge", "BridgeResult", "stop_bridges"]
@@ -83,7 +83,7 @@ def _guarded(step: Callable[Concatenate[Bridge, _P], None]) -> Callable[Concaten
 
 
 class Bridge:
-    """One TCP conversation. Listens to its stream (:class:`spnhub.transport.endpoint.stream.StreamListener`).
+    """One TCP conversation. A :class:`~spnhub.transport.endpoint.connection.stream.StreamListener` of its SPN stream.
 
     Each wake-up moves at most one chunk per direction, so that a busy bridge leaves the loop to the others.
     """

@@ -1,7 +1,7 @@
 """The consumer agent: every TCP connection that is made to it becomes an SPN connection (R-1.3).
 
 Counterparts: :mod:`spnhub.transport.agent.provider` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
-bytes, :mod:`spnhub.transport.agent.keeper` has the endpoint.
+bytes, :mod:`spnhub.transport.agent.session_manager` has the endpoint.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import has_unread, prepare_socket, reset_socket
 from spnhub.transport.agent.tasks import Tasks
-from spnhub.transport.descriptors import room
-from spnhub.transport.endpoint.session import CONNECT_BOUND
-from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.endpoint.connection.stream import Stream
+from spnhub.transport.endpoint.session.session import CONNECT_BOUND
 from spnhub.transport.errors import SessionLost, SpnError
+from spnhub.transport.system.descriptors import room
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 
@@ -47,7 +47,7 @@ class StreamSource(Protocol):
 
 
 class StreamSources(Protocol):
-    """Where the endpoint is found (:class:`spnhub.transport.agent.keeper.EndpointKeeper`)."""
+    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.EndpointKeeper`)."""
 
     @property
     def established(self) -> bool:

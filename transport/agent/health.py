@@ -17,7 +17,7 @@ from typing import Final
 import h11
 import structlog
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector, address_text
 

@@ -2,7 +2,7 @@
 
 TCP comes first, then the acceptance (D-16): a server that is down gives the consumer's client a reset at once.
 Counterparts: :mod:`spnhub.transport.agent.consumer` at the other end, :mod:`spnhub.transport.agent.bridge` moves the
-bytes, :mod:`spnhub.transport.agent.keeper` has the endpoint.
+bytes, :mod:`spnhub.transport.agent.session_manager` has the endpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult, stop_bridges
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
@@ -23,10 +23,10 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import reset_socket
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.agent.tcp import ConnectError, Connector
-from spnhub.transport.descriptors import room
-from spnhub.transport.endpoint.stream import Stream
+from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
 from spnhub.transport.faults import Throttle
+from spnhub.transport.system.descriptors import room
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -69,7 +69,7 @@ class RequestSource(Protocol):
 
 
 class RequestSources(Protocol):
-    """Where the endpoint is found (:class:`spnhub.transport.agent.keeper.EndpointKeeper`)."""
+    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.EndpointKeeper`)."""
 
     @property
     def current(self) -> RequestSource | None:
@@ -110,7 +110,7 @@ class ProviderAgent:
         weight: int = 100,
         health_check: HealthCheck | None = None,
     ) -> None:
-        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.names` says.
+        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.system.names` says.
         :param keep_alive: of servers; None: off.
         :param weight: the share of new connections (R-5.3) while the server is healthy.
         :param health_check: by which that is known; None: it is taken for healthy.

@@ -14,11 +14,11 @@ from functools import partial
 from itertools import zip_longest
 from typing import Final
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.sockets import keep_urgent_inline, prepare_socket
-from spnhub.transport.ip import socket_address
-from spnhub.transport.names import LookupFailed, Names
+from spnhub.transport.system.ip import socket_address
+from spnhub.transport.system.names import LookupFailed, Names
 
 __all__ = ["ConnectError", "Connector", "address_text", "listen"]
 
@@ -105,7 +105,7 @@ class Connector:
         """A connected socket, prepared for a bridge.
 
         :param timeout: seconds from when an address is known. Looking the name up has a bound of its own
-            (:data:`~spnhub.transport.names.LOOKUP_BOUND`).
+            (:data:`~spnhub.transport.system.names.LOOKUP_BOUND`).
         :raises ConnectError: CONNECT_TIMEOUT, CONNECT_FAILED, or LIMIT when this host has no descriptor left.
         """
         try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spnhub.actors import commands, inputs
-from spnhub.actors.codes import Code
-from spnhub.actors.inputs import Key
+from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced

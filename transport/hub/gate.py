@@ -18,7 +18,7 @@ __all__ = ["Gate", "GatedJournal"]
 
 
 class GatedJournal(Protocol):
-    """What the gate needs of :class:`spnhub.events.journal.Journal`."""
+    """What the gate needs of :class:`spnhub.events.journal.journal.Journal`."""
 
     @property
     def appended(self) -> int:

@@ -13,9 +13,9 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spnhub.actors import commands, inputs
-from spnhub.actors.codes import Code
-from spnhub.actors.inputs import Key
+from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol

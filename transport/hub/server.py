@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec
 
-from spnhub.actors import commands, inputs
-from spnhub.actors.codes import Code, is_retryable
-from spnhub.actors.commands import Command
+from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract.codes import Code, is_retryable
+from spnhub.actors.contract.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api

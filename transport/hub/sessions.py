@@ -11,9 +11,9 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from spnhub.actors import inputs
-from spnhub.actors.codes import Code, is_retryable
-from spnhub.actors.inputs import Key
+from spnhub.actors.contract import inputs
+from spnhub.actors.contract.codes import Code, is_retryable
+from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol

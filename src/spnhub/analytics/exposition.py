@@ -1,4 +1,4 @@
-"""Folds as Prometheus metrics: each family of :mod:`spnhub.events.metrics` with ``spnlog_`` in front of its name.
+"""Folds as Prometheus metrics: each family of :mod:`spnhub.events.analysis.metrics`, with the prefix ``spnlog_``.
 
 Where the hub's own ``/metrics`` has the same family (``spnhub_…``), it has the same labels, without ``hub``, and the
 same numbers: those since the hub's start. Text is made of copies, in any thread. Counterpart:
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from spnhub.events.metrics import (
+from spnhub.events.analysis.metrics import (
     BOUNDS,
     CORRECTIONS,
     COUNTERS,

@@ -21,11 +21,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from spnhub.analytics.exposition import CONTENT_TYPE, Place, Total, text
-from spnhub.events.kafka_group import KafkaGroup
-from spnhub.events.kafka_settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
-from spnhub.events.merge import LogKey, Missing, follow, merge
-from spnhub.events.metrics import Metrics
-from spnhub.events.source import open_source
+from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
+from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.source import open_source
+from spnhub.events.kafka.group import KafkaGroup
+from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
 from spnhub.http_server import HttpServer
 from spnhub.settings import ConfigurationError
 

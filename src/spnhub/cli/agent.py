@@ -49,11 +49,10 @@ from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.health import HEALTH_CHECK
-from spnhub.transport.agent.keeper import EndpointKeeper
 from spnhub.transport.agent.provider import ProviderAgent
+from spnhub.transport.agent.session_manager import EndpointKeeper
 from spnhub.transport.agent.tcp import address_text, listen
-from spnhub.transport.descriptors import raise_limit
-from spnhub.transport.endpoint.api import (
+from spnhub.transport.endpoint.api.consumer import (
     ConnectionChange,
     ConsumerEndpoint,
     ProviderEndpoint,
@@ -61,12 +60,13 @@ from spnhub.transport.endpoint.api import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, RESOLVE_INTERVAL, Runtime
-from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
-from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.endpoint.api.options import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, RESOLVE_INTERVAL, Runtime
+from spnhub.transport.endpoint.connection.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
-from spnhub.transport.loop import run as run_loop
+from spnhub.transport.system.descriptors import raise_limit
+from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["main"]
 

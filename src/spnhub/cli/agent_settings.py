@@ -15,11 +15,11 @@ from spnhub.logging import LEVELS, LogFormat
 from spnhub.settings import ConfigurationError, option_name, split_address
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
-from spnhub.transport.endpoint.addresses import parse_hub_addresses, parse_resolver
-from spnhub.transport.endpoint.config import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
-from spnhub.transport.endpoint.credentials import CredentialsSource, Names, is_read_once, read_pem
-from spnhub.transport.endpoint.owner import RESUME_TIMEOUT
-from spnhub.transport.endpoint.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.endpoint.api.options import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
+from spnhub.transport.endpoint.connection.replay import REPLAY_BUDGET, REPLAY_MAX
+from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT
+from spnhub.transport.endpoint.session.addresses import parse_hub_addresses, parse_resolver
+from spnhub.transport.endpoint.session.credentials import CredentialsSource, Names, is_read_once, read_pem
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 

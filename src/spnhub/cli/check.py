@@ -1,7 +1,7 @@
 """``spnhub check``: names the faults of an inventory, and shows what a reload of a running hub would do with it.
 
 The differences and cuts are computed by the functions that the hub itself decides with; nothing is told to it.
-Counterparts: :mod:`spnhub.actors.plan`, :mod:`spnhub.ops.state`.
+Counterparts: :mod:`spnhub.actors.contract.inventory`, :mod:`spnhub.ops.state`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 import typer
 
-from spnhub.actors.plan import Difference, LiveSession, Table, plan
+from spnhub.actors.contract.inventory import Difference, LiveSession, Table, plan
 from spnhub.cli.command_line import UNUSABLE, one_line
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.inventory import Fault, Inventory, load_inventory

@@ -15,7 +15,7 @@ import typer
 
 from spnhub import logging
 from spnhub.cli.log_reading import FAULTY, Json
-from spnhub.events.lifecycle import format_time
+from spnhub.events.analysis.log_lines import format_time
 from spnhub.settings import ConfigurationError
 
 if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it

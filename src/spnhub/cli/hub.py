@@ -32,7 +32,7 @@ from spnhub.settings import (
     parse_size,
     split_address,
 )
-from spnhub.transport.loop import run as run_loop
+from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["app", "main"]
 

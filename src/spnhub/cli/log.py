@@ -1,8 +1,8 @@
 """``spnlog``: reads events, from journal folders and from Kafka, and says what they tell.
 
 Here are the commands that print events and judge them; ``log_state``, ``log_explain``, ``log_metrics`` and
-``log_serve`` beside it have one each. Counterparts: :mod:`spnhub.events.source` (where from),
-:mod:`spnhub.events.lifecycle` (the lines), :mod:`spnhub.events.verify` (the verdict).
+``log_serve`` beside it have one each. Counterparts: :mod:`spnhub.events.analysis.source` (where from),
+:mod:`spnhub.events.analysis.log_lines` (the lines), :mod:`spnhub.events.analysis.verify` (the verdict).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_state import state
-from spnhub.events.kafka_settings import KafkaSettings
-from spnhub.events.lifecycle import event_line, lifecycle_line
-from spnhub.events.merge import LogKey, Missing, follow, merge
+from spnhub.events.analysis.log_lines import event_line, lifecycle_line
+from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
+from spnhub.events.analysis.verify import verify as verify_sources
+from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.events.model import Recorded
-from spnhub.events.verify import verify as verify_sources
 from spnhub.streams import printable
 
 __all__ = ["app", "main"]

@@ -1,4 +1,4 @@
-"""``spnlog explain``: the story of one session or connection. Counterpart: :mod:`spnhub.events.explain`."""
+"""``spnlog explain``: the story of one session or connection. Counterpart: :mod:`spnhub.events.analysis.explain`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from spnhub.cli.log_reading import Json, Sources, entries, run
-from spnhub.events.explain import Search, Story
-from spnhub.events.lifecycle import format_time
-from spnhub.events.telling import seconds_text
+from spnhub.events.analysis.explain import Search, Story
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.narrative import seconds_text
 from spnhub.settings import ConfigurationError
 
 __all__ = ["explain"]

@@ -1,4 +1,7 @@
-"""``spnlog metrics``: numbers by service. Counterparts: :mod:`spnhub.events.metrics`, :mod:`spnhub.events.report`."""
+"""``spnlog metrics``: numbers by service.
+
+Counterparts: :mod:`spnhub.events.analysis.metrics`, :mod:`spnhub.events.analysis.report`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from spnhub.cli.log_reading import Json, Sources, entries, run
-from spnhub.events.metrics import Metrics
-from spnhub.events.report import hours_of, report
-from spnhub.events.telling import seconds_text
+from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.narrative import seconds_text
+from spnhub.events.analysis.report import hours_of, report
 
 __all__ = ["metrics"]
 

@@ -17,12 +17,13 @@ import typer
 
 from spnhub import streams
 from spnhub.cli.command_line import one_line
-from spnhub.events.journal_files import JournalCorrupt, JournalError, segments
-from spnhub.events.merge import Entry, merge
-from spnhub.events.source import Source, SourceError, open_source
+from spnhub.events.analysis.merge import Entry, merge
+from spnhub.events.analysis.source import open_source
+from spnhub.events.journal.files import JournalCorrupt, JournalError, segments
+from spnhub.events.source import Source, SourceError
 from spnhub.schemas.codec import SchemaError
 from spnhub.settings import ConfigurationError
-from spnhub.transport.loop import run as run_loop
+from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["FAULTY", "Json", "Sources", "enter", "entries", "run", "watched"]
 

@@ -26,8 +26,8 @@ def serve(
     """Follow the log and serve its numbers to Prometheus, until interrupted."""
     from spnhub import logging, signals  # noqa: PLC0415 - these take a while to load
     from spnhub.analytics import serve as analytics  # noqa: PLC0415
-    from spnhub.transport.descriptors import raise_limit  # noqa: PLC0415
     from spnhub.transport.faults import Faults  # noqa: PLC0415
+    from spnhub.transport.system.descriptors import raise_limit  # noqa: PLC0415
 
     host, port = split_address(listen, "--listen")
     if not group.strip():

@@ -1,4 +1,4 @@
-"""``spnlog state --at``: what hubs held at a moment. Counterpart: :mod:`spnhub.events.at`."""
+"""``spnlog state --at``: what hubs held at a moment. Counterpart: :mod:`spnhub.events.analysis.point_in_time`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from spnhub.cli.log_reading import Json, Sources, enter, entries, run
-from spnhub.events.at import HubAt, Moment, MomentError, States
-from spnhub.events.lifecycle import format_time
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.point_in_time import HubAt, Moment, MomentError, States
 from spnhub.settings import ConfigurationError
 
 __all__ = ["state"]

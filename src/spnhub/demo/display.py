@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from spnhub.events.lifecycle import format_time
+from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionStarted,

@@ -24,7 +24,8 @@ from spnhub.demo.display import Display
 from spnhub.demo.programs import DemoFailed, Program, Programs, run_to_end
 from spnhub.demo.site import HUB_ID, Service, Site
 from spnhub.demo.traffic import MESSAGE, PAGE, Counted, MailServer, WebServer, fetch, send_mail
-from spnhub.events.journal_files import JournalError
+from spnhub.events.journal.files import JournalError
+from spnhub.events.journal.reader import JournalSource
 from spnhub.events.model import (
     ConnectionEnded,
     EndPointType,
@@ -34,7 +35,6 @@ from spnhub.events.model import (
     SessionRefused,
     SessionStarted,
 )
-from spnhub.events.reader import JournalSource
 from spnhub.pki import Authority, Credentials
 from spnhub.streams import ReaderLeft
 

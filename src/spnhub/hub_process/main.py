@@ -10,12 +10,12 @@ import sys
 import structlog
 
 from spnhub import signals
-from spnhub.events.journal import JournalError
+from spnhub.events.journal.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.settings import ConfigurationError, HubSettings
-from spnhub.transport.descriptors import raise_limit
 from spnhub.transport.faults import Faults
-from spnhub.transport.loop import run as run_loop
+from spnhub.transport.system.descriptors import raise_limit
+from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["run"]
 

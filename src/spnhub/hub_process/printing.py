@@ -1,6 +1,7 @@
 """Log lines of events, written a few at a time: a reload brings thousands, and traffic doesn't wait for them.
 
-Order is kept. Counterparts: :mod:`spnhub.events.lifecycle` makes the lines, the journal says when an event is written.
+Order is kept. Counterparts: :mod:`spnhub.events.analysis.log_lines` makes the lines, the journal says when an event is
+written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from spnhub.events.lifecycle import event_line, lifecycle_line
+from spnhub.events.analysis.log_lines import event_line, lifecycle_line
 from spnhub.events.model import (
     EventsLost,
     InventoryLoaded,

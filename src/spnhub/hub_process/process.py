@@ -18,14 +18,14 @@ import structlog
 import spnhub
 from spnhub import inventory as inventories
 from spnhub import logging
-from spnhub.actors.inputs import LimitBitten, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
+from spnhub.actors.contract.inputs import LimitBitten, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorOptions, ActorSystem
-from spnhub.events.journal import Journal
-from spnhub.events.journal_retention import Bounds
-from spnhub.events.kafka_settings import ShipperSettings, ShipperStatus
+from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.recovery import recover
+from spnhub.events.journal.retention import Bounds
+from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
-from spnhub.events.recovery import recover
-from spnhub.events.shipper_process import ShipperProcess
+from spnhub.events.shipper.process import ShipperProcess
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
 from spnhub.hub_process.printing import OUTPUT_LIMIT, Printer
@@ -113,7 +113,7 @@ class HubProcess:
         """Start everything; returns when packets are taken.
 
         :raises ConfigurationError: settings or an inventory that can't be used.
-        :raises spnhub.events.journal.JournalError: the journal can't be used.
+        :raises spnhub.events.journal.journal.JournalError: the journal can't be used.
         """
         settings = self.settings
         journal = self._open_journal()

@@ -9,7 +9,7 @@ import structlog
 import spnhub
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.faults import OnFault
-from spnhub.events.journal import EventJournal
+from spnhub.events.journal.journal import EventJournal
 from spnhub.events.model import Event, Recorded
 from spnhub.recording.form import Header
 from spnhub.recording.system import RecordingSystem

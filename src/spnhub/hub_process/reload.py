@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from spnhub import inventory as inventories
-from spnhub.actors.plan import Plan, Table, plan
+from spnhub.actors.contract.inventory import Plan, Table, plan
 from spnhub.clusters import load_managers
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable

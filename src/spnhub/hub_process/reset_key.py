@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from spnhub.events.journal_files import JournalError, sync_folder
+from spnhub.events.journal.files import JournalError, sync_folder
 
 __all__ = ["RESET_KEY", "load_reset_key"]
 

@@ -1,7 +1,7 @@
 """Carries out what the actors want of cluster managers, and watches the clock for ``startAt`` and ``stopAt``.
 
 Nothing here decides: results and moments become inputs of the actors. Counterparts: :mod:`spnhub.clusters`,
-:class:`spnhub.actors.commands.StartService`, :class:`spnhub.actors.inputs.ScheduleDue`.
+:class:`spnhub.actors.contract.commands.StartService`, :class:`spnhub.actors.contract.inputs.ScheduleDue`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from spnhub import clusters
-from spnhub.actors import commands, inputs
-from spnhub.actors.definitions import ServiceDefinition
+from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.clusters import Schedule, ServiceTask, Starter, is_on
 from spnhub.clusters.starter import Report
 from spnhub.events.model import from_datetime, to_datetime

@@ -1,6 +1,6 @@
 """What the hub is to serve: read from the inventory API or a file, judged, and made into the hub's own definitions.
 
-Counterparts: :mod:`spnhub.actors.definitions` and :mod:`spnhub.transport.engine`, which take the result.
+Counterparts: :mod:`spnhub.actors.contract.definitions` and :mod:`spnhub.transport.engine`, which take the result.
 """
 
 from spnhub.inventory.build import Inventory, ListenAddress, Listening, build, load_inventory, log_warnings

@@ -2,7 +2,7 @@
 
 A fault costs the smallest part that holds it: a service, a hub or a realm; everything else works on. Of two that claim
 the same (a name, or an fqdn on one address) the first keeps it. Counterparts: :mod:`spnhub.inventory.source` gets the
-objects, :mod:`spnhub.actors.definitions` and the engine's policies are what comes out.
+objects, :mod:`spnhub.actors.contract.definitions` and the engine's policies are what comes out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.clusters import ServiceTask
 from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
@@ -85,7 +85,7 @@ class Inventory:
     unknown: tuple[str, ...] = ()
     """Fields that came over HTTP and nobody here knows, as ``service.availabilityManagement.x``; a hundred at most."""
     tasks: Mapping[str, ServiceTask] = field(default_factory=dict, repr=False)
-    """What cluster managers are to know of services, by :attr:`spnhub.actors.definitions.Availability.fingerprint`."""
+    """What cluster managers are to know of services, by the fingerprint of their ``Availability``."""
 
     @property
     def policies(self) -> Mapping[ListenAddress, ServerPolicy]:

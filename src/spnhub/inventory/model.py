@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validates_model
 from pydantic.alias_generators import to_camel
 
-from spnhub.actors.definitions import Availability
+from spnhub.actors.contract.definitions import Availability
 from spnhub.clusters import MountPoint as TaskMountPoint
 from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
 from spnhub.inventory import pem

@@ -1,8 +1,8 @@
 """``/metrics``: counted as events are recorded, so that a scrape costs nothing in proportion to what is open.
 
 The numbers are those of this process: sessions that a crash left open are none of its own. Labels hold URNs and codes,
-never subjects or addresses. The families are those of :mod:`spnhub.events.metrics`, which whoever reads the log counts
-in the same way; one hub needs no label for itself. Counterpart: :mod:`spnhub.ops.server`.
+never subjects or addresses. The families are those of :mod:`spnhub.events.analysis.metrics`, which whoever reads the
+log counts in the same way; one hub needs no label for itself. Counterpart: :mod:`spnhub.ops.server`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from spnhub.events.metrics import COUNTERS, GAUGES, increments
+from spnhub.events.analysis.metrics import COUNTERS, GAUGES, increments
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Metrics", "text"]

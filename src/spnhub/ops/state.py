@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from spnhub.actors.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.events.kafka_settings import ShipperStatus
-from spnhub.events.lifecycle import format_time
+from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.serialize import camel, plain
+from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import from_datetime
-from spnhub.events.plain import camel, plain
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from spnhub.transport.hub import Session
 
 __all__ = ["Progress", "Snapshot", "read", "stream"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from spnhub.events.model import Event, Recorded
-from spnhub.events.state import HubState
+from spnhub.events.state.hub_state import HubState
 from spnhub.recording.form import plain_parts
 from spnhub.recording.reader import RecordedPart, RecordedStep, Recording
 from spnhub.recording.system import START, TIMERS, Address, Input, RecordingSystem, Step

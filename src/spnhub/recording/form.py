@@ -24,8 +24,8 @@ from typing import Any, Final, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from spnhub.actors.environment import ActorOptions
-from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.recording.system import Address, Input, Part, Step
 
 __all__ = ["FORMAT", "SUFFIX", "VERSION", "FormError", "Header", "decode_input", "pack_end", "pack_step", "plain_parts"]

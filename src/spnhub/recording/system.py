@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from spnhub.actors.commands import Command
-from spnhub.actors.environment import ActorOptions
-from spnhub.actors.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.contract.commands import Command
+from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
+from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from spnhub.actors.codes import Code
-from spnhub.transport.endpoint.stream import Stream
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
 from tests.support.pipe_stream import PipeStream
 

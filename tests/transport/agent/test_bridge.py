@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent import bridge
 from spnhub.transport.agent.bridge import CHUNK, BridgeResult
 from tests.support.pipe_stream import PipeStream

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from spnhub.actors.codes import Code
-from spnhub.actors.environment import ActorOptions
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.transport.agent.consumer import ConsumerAgent, ConsumerLimits
 from spnhub.transport.agent.tcp import listen
 from spnhub.transport.errors import ConnectionRefused, SessionLost

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from spnhub.actors.codes import Code
-from spnhub.transport import descriptors
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.bridge import BridgeResult
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tcp import listen
 from spnhub.transport.faults import Faults
+from spnhub.transport.system import descriptors
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.conftest import Rig

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.keep_alive import TcpKeepAlive, Unanswered, parse_keep_alive
 from spnhub.transport.agent.reset_watcher import ResetWatcher

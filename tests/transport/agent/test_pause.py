@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent import bridge
 from spnhub.transport.agent.bridge import BridgeResult
 from tests.support.pipe_stream import PipeStream

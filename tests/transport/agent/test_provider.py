@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.provider import ProviderAgent, ProviderLimits
 from spnhub.transport.errors import ConnectionAborted
 from tests.support.pipe_stream import PipeStream

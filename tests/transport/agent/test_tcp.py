@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 import psutil
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.tcp import ConnectError, Connector, listen
-from spnhub.transport.names import Names
-from spnhub.transport.system_names import NameAnswer
+from spnhub.transport.system.name_lookup import NameAnswer
+from spnhub.transport.system.names import Names
 from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
 _HOLDER = """

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from spnhub.transport.endpoint.api import (
+from spnhub.transport.endpoint.api.consumer import (
     ConsumerEndpoint,
     ProviderEndpoint,
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.config import Driver, Runtime
-from spnhub.transport.endpoint.credentials import Credentials, Names
-from spnhub.transport.endpoint.owner import ConnectionChange
-from spnhub.transport.endpoint.slot import SessionChange
+from spnhub.transport.endpoint.api.options import Driver, Runtime
+from spnhub.transport.endpoint.core.listener import ConnectionChange
+from spnhub.transport.endpoint.session.credentials import Credentials, Names
+from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.engine import ClientPolicy, Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
 from spnhub.transport.errors import ConfigurationError
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate

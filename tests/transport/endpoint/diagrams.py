@@ -10,13 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from spnhub.transport.endpoint.states import (
-    CONNECTION_TABLE,
-    SESSION_TABLE,
-    Arrow,
-    ConnectionState,
-    SessionState,
-)
+from spnhub.transport.endpoint.connection.states import CONNECTION_TABLE, ConnectionState
+from spnhub.transport.endpoint.kernel.state_machine import Arrow
+from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState
 
 __all__ = ["DOCUMENT", "draw"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spnhub.transport.endpoint.acks import ACK_BYTES, ACK_BYTES_MAX, ACK_DELAY, ACK_PACE, AckBook
-from spnhub.transport.endpoint.deadlines import Deadlines
+from spnhub.transport.endpoint.kernel.acks import ACK_BYTES, ACK_BYTES_MAX, ACK_DELAY, ACK_PACE, AckBook
+from spnhub.transport.endpoint.kernel.deadlines import Deadlines
 from spnhub.transport.protocol import ACK_LIMIT, DataAck, Packet
 
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spnhub.transport.endpoint import addresses
-from spnhub.transport.endpoint.addresses import (
+from spnhub.transport.endpoint.session import addresses
+from spnhub.transport.endpoint.session.addresses import (
     ADDRESS_LIMIT,
     SAME_ANSWER,
     AddressBook,

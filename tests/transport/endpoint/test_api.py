@@ -8,10 +8,10 @@ import hashlib
 import pytest
 
 import spnhub
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import (
     ConnectionAborted,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spnhub.transport.endpoint.deadlines import Deadlines
+from spnhub.transport.endpoint.kernel.deadlines import Deadlines
 
 
 class _Owner:

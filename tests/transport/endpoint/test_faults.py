@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.connection import Connection
-from spnhub.transport.endpoint.session import Session
-from spnhub.transport.endpoint.slot import Slot
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.session.hub_target import Slot
+from spnhub.transport.endpoint.session.session import Session
+from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import SpnError
 from tests.transport.endpoint.conftest import World
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import spnhub
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.pki import Credentials
 from tests.support.world import World
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.credentials import LIBRARY_NAMES, Credentials
-from spnhub.transport.endpoint.slot import SessionChange
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.session.credentials import LIBRARY_NAMES, Credentials
+from spnhub.transport.endpoint.session.hub_target import SessionChange
+from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected, SessionRefused
 from spnhub.transport.protocol import (
     REQUIRED_KINDS,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spnhub.transport.endpoint.replay import (
+from spnhub.transport.endpoint.connection.replay import (
     QUICK,
     REPLAY_BASE,
     REPLAY_MAX,

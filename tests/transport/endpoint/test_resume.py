@@ -7,14 +7,14 @@ import dataclasses
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.adapter import HIGH_WATER
-from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.owner import ConnectionChange
-from spnhub.transport.endpoint.replay import REPLAY_BASE
-from spnhub.transport.endpoint.slot import SessionChange
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.api.asyncio_adapter import HIGH_WATER
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.connection.replay import REPLAY_BASE
+from spnhub.transport.endpoint.core.listener import ConnectionChange
+from spnhub.transport.endpoint.session.hub_target import SessionChange
+from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, EndpointClosed, SessionLost
 from spnhub.transport.protocol import PauseAck, ResumeInvite, ResumeRequest, SessionRequest
 from tests.transport.endpoint.conftest import SECOND, World

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import ConnectionAborted
 from tests.transport.endpoint.conftest import World

@@ -1,4 +1,4 @@
-"""The two tables of :mod:`spnhub.transport.endpoint.states` against the specification's diagrams."""
+"""The two tables of :mod:`spnhub.transport.endpoint.session.states` against the specification's diagrams."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import itertools
 
 import pytest
 
-from spnhub.transport.endpoint.states import (
+from spnhub.transport.endpoint.connection.states import (
     CONNECTION_TABLE,
-    SESSION_TABLE,
     ConnectionEvent,
     ConnectionState,
-    Machine,
-    SessionEvent,
-    SessionState,
-    arrows,
     connection_machine,
-    session_machine,
 )
+from spnhub.transport.endpoint.kernel.state_machine import Machine, arrows
+from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionEvent, SessionState, session_machine
 from spnhub.transport.errors import LocalProtocolError
 from tests.transport.endpoint.diagrams import DOCUMENT, draw
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api import ConsumerEndpoint, Pair, ProviderEndpoint
-from spnhub.transport.endpoint.states import SessionState
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import (
     ConfigurationError,
     ConnectionAborted,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from spnhub.actors.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.actors.inputs import LoadInventory
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.inputs import LoadInventory
 from spnhub.actors.system import ActorOptions, ActorSystem
-from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.model import EndPointType, Event
 from spnhub.pki import Authority
 from spnhub.transport import protocol

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors import commands
-from spnhub.actors.codes import Code
+from spnhub.actors.contract import commands
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import ConnectionEnded, SessionEnded
 from spnhub.transport import engine as api
 from spnhub.transport import protocol

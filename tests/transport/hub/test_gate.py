@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.journal_memory import MemoryJournal
+from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.model import JournalStalled, Recorded
 from spnhub.transport.hub import Gate
 from tests.events.samples import NOON, session_refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spnhub.actors.codes import Code
+from spnhub.actors.contract.codes import Code
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, ProviderFailed
 from spnhub.transport import protocol
 from spnhub.transport.protocol import Accept, Opening, OpeningKind

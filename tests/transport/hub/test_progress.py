@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spnhub.actors.inputs import StartHub
+from spnhub.actors.contract.inputs import StartHub
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionProgress
 from tests.transport.hub.bench import Bench

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from spnhub.actors.codes import Code
-from spnhub.actors.inputs import StopHub
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import StopHub
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionPaused,

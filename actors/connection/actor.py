@@ -1,0 +1,172 @@
+"""The actor of one connection: carries out what its :mod:`~spnhub.actors.connection.transitions` decide, in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pykka import ActorRef
+
+from spnhub.actors.connection import transitions
+from spnhub.actors.connection.state import Leg, LegMessage, Phase, Rejection, Side, TimedOut, Wait
+from spnhub.actors.contract.inputs import Key
+from spnhub.actors.kernel.environment import Environment
+from spnhub.actors.kernel.runtime import EventLoopActor
+from spnhub.actors.kernel.timers import Timer
+from spnhub.events.state.entities import ConnectionState
+
+__all__ = [
+    "ConnectionActor",
+    "ConnectionFailed",
+    "ConnectionGone",
+    "OpeningAccepted",
+    "OpeningRejected",
+    "ProviderLeft",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGone:
+    """To its service: it has ended, and the log says so."""
+
+    key: Key
+    held: bool
+    """It was suspended because its consumer was lost: the provider holds the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningAccepted:
+    """To its service: a provider on trial has taken it (D-35)."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningRejected:
+    """To its service: its provider doesn't take it (D-35).
+
+    The answer is ``ProviderChosen``, ``ProviderAwaited`` or ``NoProvider``.
+    """
+
+    key: Key
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLeft:
+    """To its service: the end of its leg at the provider that didn't take it is logged."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """To its service: its actor has failed in the state ``leg``."""
+
+    leg: Leg
+
+
+_UNANSWERED: Final = TimedOut(Wait.ANSWER)
+
+
+class ConnectionActor(EventLoopActor):
+    """One leg (D-1). Its parent is the service's actor."""
+
+    def __init__(self, env: Environment, parent: ActorRef[Any], leg: Leg) -> None:
+        super().__init__()
+        self._env = env
+        self._parent = parent
+        self._leg = leg
+        self._wait: Wait | None = None
+        self._timer: Timer | None = None
+        self._asked_at = env.now
+        """When the present provider has got the opening, or was last looked at."""
+        self._until = 0.0
+        """When a provider must have accepted."""
+
+    def on_start(self) -> None:
+        """Ask for the provider's stream, or for the provider."""
+        self._env.carry_out(transitions.opening(self._leg))
+        self._bound()
+
+    def on_receive(self, message: LegMessage) -> None:
+        """Decide, then apply."""
+        if message == _UNANSWERED and not self._is_unanswered():
+            return
+        leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall)
+        self._env.carry_out(decision)
+        if leg is self._leg:
+            return
+        before, self._leg = self._leg, leg
+        if leg.facts.provider != before.facts.provider:
+            self._asked_at = self._env.now
+        self._bound()
+        if leg.phase is before.phase:
+            return
+        if leg.phase is Phase.ENDED:
+            self.stop()
+        elif leg.phase is Phase.REJECTED:
+            assert leg.rejected is not None, "it has a reason"
+            self._parent.tell(OpeningRejected(leg.facts.key, leg.rejected))
+        elif before.phase is Phase.REJECTED and leg.facts.provider != before.facts.provider:
+            self._parent.tell(ProviderLeft(leg.facts.key))
+        elif leg.phase is Phase.JOINED and leg.on_trial:
+            self._parent.tell(OpeningAccepted(leg.facts.key))
+
+    def on_stop(self) -> None:
+        """Tell the service."""
+        leg = self._leg
+        held = leg.lost is Side.CONSUMER and leg.ending is not None and leg.ending.suspended
+        self._parent.tell(ConnectionGone(leg.facts.key, held))
+
+    def on_failed(self) -> None:
+        """Tell the service, which ends the connection (nothing else is touched)."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._parent.tell(ConnectionFailed(self._leg))
+
+    def _state(self) -> ConnectionState | None:
+        key = self._leg.log_key
+        return None if key is None else self._env.state.connections.get(key)
+
+    def _bound(self) -> None:
+        """Keep the one bound that the leg names now; one that goes on holding keeps its time."""
+        wait = self._leg.wait
+        if wait is self._wait:
+            return
+        self._wait = wait
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait is Wait.ACCEPT:
+            self._until = self._env.now + self._env.options.accept_timeout
+            self._await_answer()
+        elif wait is not None:
+            self._timer = self._env.after(self._seconds(wait), self.actor_ref, TimedOut(wait))
+
+    def _is_unanswered(self) -> bool:
+        """Whether the present provider has had its time to answer; whoever has it next, or keeps it, has so again."""
+        overdue = self._env.now >= self._asked_at + self._env.options.answer_timeout
+        if overdue:
+            self._asked_at = self._env.now
+        self._await_answer()
+        return overdue
+
+    def _await_answer(self) -> None:
+        due = self._asked_at + self._env.options.answer_timeout
+        message = _UNANSWERED if due < self._until else TimedOut(Wait.ACCEPT)
+        self._timer = self._env.after(max(0.0, min(due, self._until) - self._env.now), self.actor_ref, message)
+
+    def _seconds(self, wait: Wait) -> float:
+        options = self._env.options
+        match wait:
+            case Wait.INVITE | Wait.STREAMS | Wait.PAUSE:
+                return options.step_timeout
+            case Wait.PROVIDER:
+                return options.start_timeout
+            case Wait.ACCEPT | Wait.ANSWER:
+                return options.accept_timeout
+            case Wait.CLOSE:
+                return options.close_timeout
+            case Wait.ABORT:
+                return options.abort_timeout

@@ -1,0 +1,208 @@
+"""What a leg tells of its bytes, and how it ends, whatever brought it there.
+
+An end is one event for its trace in the log, and what lets go of its streams. A leg is *suspended* when the
+conversation may go on in another (D-1): then its end stands beside a ConnectionPaused, and its streams are reset with a
+code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.connection.transitions` and
+:mod:`spnhub.actors.connection.resume`, the transitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, TypedDict
+
+from spnhub.actors.connection.state import Ending, Leg, Phase, Side
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
+    AbortConnection,
+    Command,
+    ForgetConnection,
+    RefuseConnection,
+    SendCloseAck,
+)
+from spnhub.actors.contract.inputs import BytesCarried
+from spnhub.actors.kernel.environment import Decision
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionPaused,
+    ConnectionProgress,
+    ConnectionRefused,
+    DisconnectReason,
+    EndPointType,
+    Event,
+    ResumeRefused,
+)
+from spnhub.events.state.entities import ConnectionState, leg_fields
+
+__all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "progress", "refused"]
+
+Outcome = tuple[Leg, Decision]
+
+PASSING: Final = frozenset({Phase.JOINED, Phase.PAUSING})
+"""Bytes pass, or have passed until just now: both endpoints are Connected."""
+_ESTABLISHED: Final = PASSING | {Phase.FINISHED, Phase.ENDING}
+
+
+def known(code: int, otherwise: Code) -> Code:
+    """A code of the table; an endpoint may send any number, and 0 says nothing where something went wrong."""
+    try:
+        return Code(code) or otherwise
+    except ValueError:
+        return otherwise
+
+
+def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
+    """The event of an opening, or of a resume, that led to no leg."""
+    facts = leg.facts
+    code = ending.code or Code.PEER_LOST
+    if leg.resume is not None:
+        return ResumeRefused(
+            realm=facts.realm,
+            network_urn=facts.network_urn,
+            spn_session_id=facts.consumer_side_spn_session_id,
+            spn_end_point=facts.consumer_peer,
+            end_point_type=EndPointType.CONSUMER,
+            service_urn=facts.service_urn,
+            connection_uid=facts.connection_uid,
+            epoch=facts.epoch,
+            code=code,
+            reason=ending.reason,
+        )
+    return ConnectionRefused(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        code=code,
+        reason=ending.reason,
+    )
+
+
+def progress(message: BytesCarried, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+    """The event of a leg that has carried more than what is told; none if it hasn't (D-10)."""
+    counts = _counts((message.sent_bytes, message.receive_bytes), state)
+    if not counts["delta_sent_bytes"] and not counts["delta_receive_bytes"]:
+        return ()
+    event = ConnectionProgress(
+        **leg_fields(state),
+        start_sent_offset=state.start_sent_offset,
+        start_receive_offset=state.start_receive_offset,
+        **counts,
+        elapsed_time=state.elapsed(wall),
+    )
+    return (event,)
+
+
+def cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, side: Side | None = None) -> Outcome:
+    """Reset both streams; a leg whose bytes pass ends when it is known how much they carried (D-10).
+
+    :param side: whose session has ended, if that is why.
+    """
+    code = known(ending.code, Code.PEER_LOST)  # never 0: a cut is no FIN (D-17)
+    if leg.phase in PASSING and leg.carried is None:
+        abort = AbortConnection(leg.facts.key, code)
+        return replace(leg, phase=Phase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
+    if leg.phase not in _ESTABLISHED and side is Side.CONSUMER and ending.suspended:
+        code = Code.PEER_RESET  # it was never established there, so it can't go on anywhere
+    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, code), side=side)
+
+
+def end(
+    leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, *commands: Command, side: Side | None = None
+) -> Outcome:
+    """Log the end, answer who has asked for it, and let go."""
+    facts = leg.facts
+    suspended = ending.suspended and leg.phase in _ESTABLISHED
+    ending = ending._replace(suspended=suspended)
+    events: tuple[Event, ...]
+    if state is None:
+        events = (refused(leg, ending),)
+    elif suspended:
+        events = _suspended(leg, ending, state, wall)
+    else:
+        events = (_ended(ending, state, _carried(leg, state), wall, rejected=leg.rejected is not None),)
+    # A Close Request is made again in the next leg, if there may be one.
+    asked = () if suspended else leg.asked
+    answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
+    forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
+    ended = replace(leg, phase=Phase.ENDED, ending=ending, lost=side or leg.lost)
+    return ended, Decision(events, (*commands, *answers, *forget))
+
+
+def leave(ending: Ending, state: ConnectionState | None, wall: int) -> tuple[Event, ...]:
+    """The end of a leg at a provider that didn't take it, while the opening goes on (D-35); none if it hadn't begun."""
+    return () if state is None else (_ended(ending, state, (0, 0), wall, rejected=True),)
+
+
+def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
+    """What is left to do for a leg whose actor has failed: it ends at once."""
+    if leg.phase is Phase.ENDED:
+        return Decision()
+    reason = "a fault in the hub" + ("" if leg.carried or state is None else "; the byte counts are lower bounds")
+    ending = Ending(DisconnectReason.ERROR, Code.INTERNAL, reason)
+    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, Code.INTERNAL))[1]
+
+
+def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+    """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
+    carried = _carried(leg, state)
+    start = (state.start_sent_offset, state.start_receive_offset)
+    planned = None not in leg.paused
+    paused = carried
+    if planned:
+        # No more than what was passed on: an endpoint can't have taken what never came.
+        told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
+        paused = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
+    event = ConnectionPaused(
+        **leg_fields(state),
+        sent_offset=start[0] + paused[0],
+        receive_offset=start[1] + paused[1],
+        planned=planned,
+        code=ending.code,
+        reason=ending.reason,
+    )
+    return event, _ended(ending, state, paused, wall)
+
+
+def _carried(leg: Leg, state: ConnectionState) -> tuple[int, int]:
+    """Bytes passed on, as far as is known: what the splice has told in the end, or else by its last progress."""
+    return leg.carried or (state.total_sent_bytes, state.total_receive_bytes)
+
+
+class _Counts(TypedDict):
+    """Bytes of a leg, as its events tell them (D-10)."""
+
+    total_sent_bytes: int
+    total_receive_bytes: int
+    delta_sent_bytes: int
+    delta_receive_bytes: int
+
+
+def _counts(carried: tuple[int, int], state: ConnectionState) -> _Counts:
+    """Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10)."""
+    sent, received = max(carried[0], state.total_sent_bytes), max(carried[1], state.total_receive_bytes)
+    return _Counts(
+        total_sent_bytes=sent,
+        total_receive_bytes=received,
+        delta_sent_bytes=sent - state.total_sent_bytes,
+        delta_receive_bytes=received - state.total_receive_bytes,
+    )
+
+
+def _ended(
+    ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int, *, rejected: bool = False
+) -> ConnectionEnded:
+    return ConnectionEnded(
+        **leg_fields(state),
+        start_sent_offset=state.start_sent_offset,
+        start_receive_offset=state.start_receive_offset,
+        **_counts(carried, state),
+        elapsed_time=state.elapsed(wall),
+        disconnect_reason=ending.disconnect_reason,
+        code=ending.code,
+        reason=ending.reason,
+        suspended=ending.suspended,
+        rejected=rejected,
+    )

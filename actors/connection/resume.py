@@ -1,0 +1,207 @@
+"""How a leg that resumes a connection begins (R-4.7), as pure functions: until its streams are there, or a refusal.
+
+The consumer has asked and named the provider; the provider is invited, and answers with its own state. Both are told
+the other's, open their streams, and the leg starts. A consumer whose end can't go on asks, too: then the provider is
+told why, and nothing starts. Each request leaves one trace: its leg's start, its refusal, ConnectionFinished, or
+ConnectionLost (one of them for all that are repeated because the provider isn't here). Counterparts:
+:mod:`spnhub.actors.connection.transitions` (everything from the start on), :mod:`spnhub.actors.service.resume` (who
+may).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from spnhub.actors.connection.endings import Outcome, known, refused
+from spnhub.actors.connection.state import (
+    Ending,
+    Leg,
+    LegMessage,
+    MustEnd,
+    Overtaken,
+    PauseLeg,
+    Phase,
+    ProviderResumed,
+    ProviderSuspected,
+    Resume,
+    Side,
+    TimedOut,
+)
+from spnhub.actors.contract.codes import Code, is_retryable
+from spnhub.actors.contract.commands import (
+    AbortConnection,
+    Command,
+    ForgetConnection,
+    InviteProvider,
+    JoinStreams,
+    SendResumeAck,
+)
+from spnhub.actors.contract.inputs import ConsumerAborted, ProviderRejected, ResumeOpened
+from spnhub.actors.kernel.environment import Decision
+from spnhub.events.model import (
+    ConnectionFinished,
+    ConnectionLost,
+    ConnectionResumed,
+    ConnectionStarted,
+    DisconnectReason,
+    Event,
+)
+
+__all__ = ["decide", "invitation", "is_lost"]
+
+_UNKNOWN: Final = 0
+"""Offset of a direction of which nothing was told."""
+
+
+def is_lost(code: int) -> bool:
+    """Whether an endpoint that states this gives the conversation up, and not in order."""
+    code = known(code, Code.PEER_RESET) if code else Code.OK
+    return code not in {Code.OK, Code.CLOSED, Code.NOT_ALLOWED} and not is_retryable(code)
+
+
+def invitation(leg: Leg) -> Decision:
+    """The first thing to do: ask the provider."""
+    facts = leg.facts
+    assert facts.provider is not None, "it was looked up before"
+    return Decision(commands=(InviteProvider(facts.key, facts.provider, facts.consumer_peer),))
+
+
+def decide(leg: Leg, message: LegMessage) -> Outcome:
+    """What ``message`` means for a leg that is INVITING or RESUMING."""
+    match message:
+        case ProviderResumed() if leg.phase is Phase.INVITING:
+            return _answered(leg, message)
+        case ResumeOpened() if leg.phase is Phase.RESUMING:
+            return _opened(leg, message)
+        case ConsumerAborted() if leg.phase is Phase.RESUMING:
+            code = known(message.code, Code.PEER_RESET)
+            return _give_up(leg, code, message.reason, abort=code)
+        case ProviderRejected() if leg.phase is Phase.RESUMING:
+            code = known(message.code, Code.PEER_RESET)
+            return _give_up(leg, code, message.reason, abort=code)
+        case PauseLeg():
+            return _give_up(leg, Code.SHUTDOWN, "the hub is being stopped", abort=Code.PAUSED)
+        case Overtaken():
+            return _give_up(leg, Code.STALE, f"the connection goes on in epoch {message.epoch}")
+        case MustEnd():
+            if message.side is Side.PROVIDER:
+                return _give_up(leg, Code.NOT_HERE, message.ending.reason)
+            # A consumer that is still there has another session, and asks again in that.
+            return _give_up(leg, Code.PEER_LOST, message.ending.reason, told=Code.NOT_HERE)
+        case ProviderSuspected():
+            return _give_up(leg, Code.NOT_HERE, "the provider doesn't answer")
+        case TimedOut() if message.wait is leg.wait:
+            who = "the provider" if leg.phase is Phase.INVITING else "an endpoint"
+            return _give_up(leg, Code.TIMEOUT, f"{who} did not answer in time")
+        case _:
+            return leg, Decision()
+
+
+def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
+    asked, answer = leg.resume, message.answer
+    assert asked is not None, "nobody is invited without a request"
+    if asked.code or answer.code:
+        return _ended_elsewhere(leg, asked, answer, message.reason)
+    acks = (_ack(leg, Side.CONSUMER, 0, "", answer), _ack(leg, Side.PROVIDER, 0, "", asked))
+    start = (answer.received_offset, asked.received_offset)
+    return replace(leg, phase=Phase.RESUMING, start=start), Decision(commands=acks)
+
+
+def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
+    """Each is told why the other can't go on; who alone can't, what it said itself: then it knows that it was heard."""
+    events: list[Event] = []
+    if _in_order(asked, answer):
+        events.append(_finished(leg, asked, answer))
+    elif not asked.code:
+        events.append(refused(leg, _ending(known(answer.code, Code.PEER_RESET), reason)))
+    if answer.code != Code.NOT_ALLOWED:
+        if is_lost(asked.code):
+            events.append(_lost(leg, Side.CONSUMER, asked.code, asked, answer, reason))
+        elif is_lost(answer.code):
+            events.append(_lost(leg, Side.PROVIDER, answer.code, asked, answer, reason))
+    acks = (
+        _ack(leg, Side.CONSUMER, answer.code or asked.code, reason, answer),
+        _ack(leg, Side.PROVIDER, asked.code or answer.code, reason, asked),
+    )
+    return _over(leg, tuple(events), acks)
+
+
+def _in_order(asked: Resume, answer: Resume) -> bool:
+    """Whether each has taken all that the other has sent; one of them, at least, knows that of the other, too."""
+    return {asked.code, answer.code} <= {Code.OK, Code.CLOSED} and asked.finished and answer.finished
+
+
+def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
+    facts = leg.facts
+    spn_connection_id = f"{message.consumer_stream}-{message.provider_stream}"
+    fields = facts.fields(spn_connection_id)
+    sent, received = leg.start
+    started = ConnectionStarted(**fields, start_sent_offset=sent, start_receive_offset=received)
+    resumed = ConnectionResumed(**fields, sent_offset=sent, receive_offset=received)
+    join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
+    joined = replace(leg, phase=Phase.JOINED, spn_connection_id=spn_connection_id)
+    return joined, Decision((started, resumed), (join,))
+
+
+def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, told: Code | None = None) -> Outcome:
+    """It comes to nothing here; the endpoints go back to Paused and try elsewhere, or again.
+
+    :param abort: with which the streams are reset that are there already.
+    :param told: what the consumer is told, if not ``code``.
+    """
+    asked = leg.resume
+    assert asked is not None, "it began with a request"
+    # Who only says that it can't go on says so again, until somebody has heard it.
+    events: tuple[Event, ...] = () if asked.code else (refused(leg, _ending(code, reason)),)
+    if leg.phase is Phase.INVITING:
+        return _over(leg, events, (_ack(leg, Side.CONSUMER, code if told is None else told, reason),))
+    return _over(leg, events, (AbortConnection(leg.facts.key, abort),))
+
+
+def _over(leg: Leg, events: tuple[Event, ...], commands: tuple[Command, ...]) -> Outcome:
+    forget = ForgetConnection(leg.facts.key)
+    return replace(leg, phase=Phase.ENDED), Decision(events, (*commands, forget))
+
+
+def _ending(code: Code, reason: str) -> Ending:
+    return Ending(DisconnectReason.ERROR, code, reason)
+
+
+def _ack(leg: Leg, side: Side, code: int, reason: str, other: Resume | None = None) -> SendResumeAck:
+    facts = leg.facts
+    told = other or Resume(_UNKNOWN, finished=False, code=0)
+    session = facts.session(side)
+    return SendResumeAck(session, facts.connection_uid, facts.epoch, code, reason, told.received_offset, told.finished)
+
+
+def _finished(leg: Leg, asked: Resume, answer: Resume) -> ConnectionFinished:
+    facts = leg.facts
+    return ConnectionFinished(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
+        provider_side_spn_session_id=facts.provider_side_spn_session_id,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        sent_offset=answer.received_offset,
+        receive_offset=asked.received_offset,
+    )
+
+
+def _lost(leg: Leg, side: Side, code: int, asked: Resume, answer: Resume, reason: str) -> ConnectionLost:
+    facts = leg.facts
+    session = facts.consumer_side_spn_session_id if side is Side.CONSUMER else facts.provider_side_spn_session_id
+    return ConnectionLost(
+        realm=facts.realm,
+        network_urn=facts.network_urn,
+        spn_session_id=session,
+        service_urn=facts.service_urn,
+        connection_uid=facts.connection_uid,
+        epoch=facts.epoch,
+        sent_offset=answer.received_offset,
+        receive_offset=asked.received_offset,
+        code=code,
+        reason=reason,
+    )

@@ -1,0 +1,112 @@
+"""Resumes that are refused, as decisions (R-4.7), and the legs of a service by name. Pure but for the names it keeps.
+
+Counterparts: :mod:`spnhub.actors.connection.resume` (the leg that begins), :mod:`spnhub.actors.service.resume` (who
+may).
+"""
+
+from __future__ import annotations
+
+from spnhub.actors.connection.resume import is_lost
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import ForgetConnection, SendResumeAck
+from spnhub.actors.contract.inputs import Key, ResumeAnswered, ResumeRequested, SessionRequested
+from spnhub.actors.kernel.environment import Decision
+from spnhub.events.model import ConnectionLost, Event, ResumeRefused
+
+__all__ = ["LegNames", "refuse_answer", "refuse_resume", "report_gone"]
+
+
+def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Code, reason: str) -> Decision:
+    """No to a consumer's request. Who only says that it can't go on is refused nothing: the log says what it said."""
+    events: tuple[Event, ...] = ()
+    if not request.code:
+        events = (_refused(consumer, request.connection_uid, request.epoch, code, reason),)
+    elif code in {Code.NOT_HERE, Code.GONE} and is_lost(request.code):
+        events = (_lost(consumer, request, reason, receive_offset=request.received_offset),)
+    ack = SendResumeAck(consumer.session, request.connection_uid, request.epoch, code, reason)
+    return Decision(events, (ack, ForgetConnection(request.key)))
+
+
+def report_gone(provider: SessionRequested, answer: ResumeAnswered) -> Decision:
+    """A provider says of a connection that was to be resumed that its consumer is gone, as it has heard (D-20)."""
+    reason = "the consumer is gone: its port is closed"
+    return Decision((_lost(provider, answer, reason, sent_offset=answer.received_offset),))
+
+
+def refuse_answer(provider: SessionRequested, answer: ResumeAnswered, code: Code, reason: str) -> Decision:
+    """No to a provider that answers what nobody asks, or not any more."""
+    event = _refused(provider, answer.connection_uid, answer.epoch, code, reason)
+    return Decision((event,), (SendResumeAck(provider.session, answer.connection_uid, answer.epoch, code, reason),))
+
+
+def _lost(
+    session: SessionRequested,
+    told: ResumeRequested | ResumeAnswered,
+    reason: str,
+    *,
+    sent_offset: int = 0,
+    receive_offset: int = 0,
+) -> ConnectionLost:
+    return ConnectionLost(
+        realm=session.realm,
+        network_urn=session.network_urn,
+        spn_session_id=session.spn_session_id,
+        service_urn=session.service_urn,
+        connection_uid=told.connection_uid,
+        epoch=told.epoch,
+        sent_offset=sent_offset,
+        receive_offset=receive_offset,
+        code=told.code,
+        reason=reason,
+    )
+
+
+def _refused(session: SessionRequested, connection_uid: str, epoch: int, code: Code, reason: str) -> ResumeRefused:
+    return ResumeRefused(
+        realm=session.realm,
+        network_urn=session.network_urn,
+        spn_session_id=session.spn_session_id,
+        spn_end_point=session.spn_end_point,
+        end_point_type=session.end_point_type,
+        service_urn=session.service_urn,
+        connection_uid=connection_uid,
+        epoch=epoch,
+        code=code,
+        reason=reason,
+    )
+
+
+class LegNames:
+    """The legs of one service by connectionUid and epoch, those that are beginning or ending included."""
+
+    def __init__(self) -> None:
+        self._legs: dict[str, dict[int, Key]] = {}
+        self._confirmed: dict[str, int] = {}
+        """The highest epoch that both endpoints have confirmed, of connections that are named."""
+
+    def __len__(self) -> int:
+        """Connections that are named."""
+        return len(self._legs)
+
+    def get(self, connection_uid: str, epoch: int) -> Key | None:
+        """The leg of this name."""
+        return self._legs.get(connection_uid, {}).get(epoch)
+
+    def add(self, connection_uid: str, epoch: int, key: Key) -> None:
+        """A leg begins."""
+        self._legs.setdefault(connection_uid, {})[epoch] = key
+
+    def remove(self, connection_uid: str, epoch: int) -> None:
+        """A leg is gone."""
+        legs = self._legs[connection_uid]
+        del legs[epoch]
+        if not legs:
+            del self._legs[connection_uid]
+            self._confirmed.pop(connection_uid, None)
+
+    def confirm(self, connection_uid: str, epoch: int) -> list[Key] | None:
+        """Both endpoints want this epoch: the legs of lower ones, which end; None: a higher one was confirmed."""
+        if self._confirmed.get(connection_uid, -1) > epoch:
+            return None
+        self._confirmed[connection_uid] = epoch
+        return [key for other, key in sorted(self._legs[connection_uid].items()) if other < epoch]

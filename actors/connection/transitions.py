@@ -1,0 +1,407 @@
+"""The life of one connection, as a pure function: (leg, message) -> (leg, events, commands).
+
+All transitions are here, but for the beginning of a leg that resumes (:mod:`spnhub.actors.connection.resume`).
+
+```
+INVITING    the provider is asked whether it goes on (R-4.7)                     bounded by step_timeout
+RESUMING    both may; their streams are still to come                            bounded by step_timeout
+WAITING     there is no provider; the service is being started (D-29)            bounded by start_timeout
+OPENING     the provider's stream is asked for                                   bounded by accept_timeout
+CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
+REJECTED    that provider doesn't take it: the service is asked for another      the same accept_timeout goes on
+JOINED      bytes pass                                                           close_timeout after a hasty request
+PAUSING     the endpoints are asked to stop, and say where they did (R-4.6)      bounded by step_timeout
+FINISHED    both FINs were passed on; the Close exchange is due                  as long as the reader takes
+ENDING      both streams were cut; how many bytes they carried is still to come  bounded by abort_timeout
+ENDED       the end is logged; nothing matters any more
+```
+
+Every opening and every resume leaves one trace in the log: its refusal when it ends before its start, else one start
+and one end; an end that leaves the conversation to another leg is suspended (D-1). An opening that goes from provider
+to provider (D-35) is a leg at each: the ends of those that didn't take it say so (``rejected``), and all that is said
+here of its end holds for the last. The consumer hears of the last only, and has not sent a byte before. Who asked first
+decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no order
+among each other, and may cross. With ``finished`` they wait for the splice, however long the last bytes take; without,
+the connection is cut when the other side has acknowledged or the timeout has passed.
+
+Counterparts: :mod:`spnhub.actors.connection.state` (the data), :mod:`spnhub.actors.connection.endings` (what every end
+consists of), :mod:`spnhub.actors.connection.actor` (the actor that carries it out).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from spnhub.actors.connection import resume
+from spnhub.actors.connection.endings import PASSING, Outcome, cut, end, known, leave, progress
+from spnhub.actors.connection.state import (
+    CloseAnswered,
+    CloseAsked,
+    Ending,
+    Leg,
+    LegMessage,
+    MustEnd,
+    NoProvider,
+    Overtaken,
+    PauseAcked,
+    PauseLeg,
+    Phase,
+    ProgressDue,
+    ProviderAwaited,
+    ProviderChosen,
+    ProviderSuspected,
+    Rejection,
+    Side,
+    StartTrouble,
+    TimedOut,
+    Wait,
+    may_still_take,
+)
+from spnhub.actors.contract.codes import Code, is_providers_own
+from spnhub.actors.contract.commands import (
+    Command,
+    JoinStreams,
+    OpenProviderStream,
+    RefuseConnection,
+    ReportProgress,
+    SendCloseRequest,
+    SendPauseRequest,
+)
+from spnhub.actors.contract.inputs import (
+    BytesCarried,
+    ConsumerAborted,
+    ProviderAccepted,
+    ProviderBusy,
+    ProviderRejected,
+    ProviderStreamOpened,
+    SpliceEnded,
+)
+from spnhub.actors.kernel.environment import Decision
+from spnhub.events.model import ConnectionStarted, DisconnectReason
+from spnhub.events.state.entities import ConnectionState
+
+__all__ = ["chosen", "decide", "failure", "opening"]
+
+_FINISHED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "")
+_CLOSE_REQUESTED = Ending(DisconnectReason.CLOSED_BY_PEER, Code.CLOSE_REQUESTED, "closed before both directions ended")
+_LOST = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "an endpoint was lost", suspended=True)
+_SILENT = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "the provider doesn't answer", suspended=True)
+_PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
+_SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
+
+_OFFERED: Final = frozenset({Phase.OPENING, Phase.CONNECTING})
+"""A provider has it, and hasn't said whether it takes it."""
+
+_LEAVING: Final = {
+    Code.MOVED: Ending(DisconnectReason.CLOSED_BY_PEER, Code.MOVED, "an endpoint moved to another hub", suspended=True),
+    Code.LEFT: Ending(DisconnectReason.ERROR, Code.LEFT, "an endpoint left for another hub", suspended=True),
+    Code.PEER_LOST: _LOST,
+}
+"""Codes with which an endpoint ends a leg and not its conversation."""
+
+
+def opening(leg: Leg) -> Decision:
+    """The first thing to do for a new leg, or for one that has waited for its provider."""
+    facts = leg.facts
+    if leg.resume is not None:
+        return resume.invitation(leg)
+    if facts.provider is None:
+        return Decision()
+    return Decision(commands=(OpenProviderStream(facts.key, facts.provider, facts.consumer_peer),))
+
+
+def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: int) -> Outcome:
+    """What ``message`` means for ``leg``.
+
+    :param state: the leg as logged; None before its start is.
+    :param wall: microseconds since 1970: the time of the events decided here.
+    """
+    if leg.phase is Phase.ENDED:
+        return leg, Decision()
+    if leg.phase in {Phase.INVITING, Phase.RESUMING}:
+        return resume.decide(leg, message)
+    if _is_about_another(leg, message):
+        return leg, Decision()
+    match message:
+        case ProviderChosen() if leg.phase is Phase.WAITING:
+            leg = chosen(leg, message)
+            return leg, opening(leg)
+        case ProviderChosen() if leg.phase is Phase.REJECTED:
+            return _next(leg, message, state, wall)
+        case ProviderAwaited() if leg.phase is Phase.REJECTED:
+            return _next(leg, None, state, wall)
+        case NoProvider() if leg.phase is Phase.REJECTED:
+            return _last(leg, state, wall)
+        case StartTrouble() if leg.phase is Phase.WAITING:
+            return replace(leg, trouble=message.reason), Decision()
+        case NoProvider() if leg.phase is Phase.WAITING:
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall)
+        case ProviderStreamOpened() if leg.phase is Phase.OPENING:
+            return _started(leg, message.stream)
+        case ProviderAccepted() if leg.phase is Phase.CONNECTING:
+            facts = leg.facts
+            join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
+            return replace(leg, phase=Phase.JOINED), Decision(commands=(join,))
+        case ProviderRejected() if leg.phase in _OFFERED:
+            return _rejected(leg, message, state, wall)
+        case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
+            code = known(message.code, Code.PEER_RESET)
+            return cut(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall)
+        case ProgressDue() if leg.phase is Phase.JOINED and state is not None:
+            told = (state.total_sent_bytes, state.total_receive_bytes)
+            return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
+        case BytesCarried() if leg.phase is Phase.JOINED and state is not None:
+            return leg, Decision(progress(message, state, wall))
+        case SpliceEnded():
+            return _splice_ended(leg, message, state, wall)
+        case CloseAsked() if leg.phase is not Phase.PAUSING:  # it is made again in the next leg
+            return _close_asked(leg, message, state, wall)
+        case CloseAnswered() if message.side.other in leg.asked:
+            return _settle(replace(leg, answered=message.side), (), state, wall)
+        case PauseLeg():
+            return _pause(leg, state, wall)
+        case PauseAcked() if leg.phase is Phase.PAUSING:
+            return _pause_acked(leg, message, state, wall)
+        case Overtaken():
+            return _overtaken(leg, message, state, wall)
+        case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, Phase.REJECTED}:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+        case MustEnd():
+            return _must_end(leg, message, state, wall)
+        case ProviderBusy() | ProviderSuspected() if leg.phase in _OFFERED:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+        case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.REJECTED}:
+            return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall)
+        case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
+            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+        case TimedOut() if message.wait is leg.wait:
+            return _timed_out(leg, state, wall)
+        case _:
+            return leg, Decision()
+
+
+def chosen(leg: Leg, message: ProviderChosen) -> Leg:
+    """The leg with its provider."""
+    facts = replace(
+        leg.facts,
+        provider=message.provider,
+        provider_side_spn_session_id=message.provider_side_spn_session_id,
+        provider_peer=message.provider_peer,
+        provider_instance=message.provider_instance,
+    )
+    return replace(leg, facts=facts, phase=Phase.OPENING, on_trial=message.on_trial)
+
+
+def failure(rejection: Rejection) -> Ending | None:
+    """What a provider that doesn't take an opening has failed at (D-35).
+
+    None: it hasn't, as far as anybody knows. One whose session ends, or that is silent, isn't chosen any more anyway;
+    one that is full takes the next when something of it has ended.
+    """
+    return _why(rejection) if isinstance(rejection, ProviderRejected | TimedOut) else None
+
+
+def _why(rejection: Rejection) -> Ending:
+    match rejection:
+        case ProviderRejected():
+            code = known(rejection.code, Code.CONNECT_FAILED)
+            return Ending(DisconnectReason.ERROR, code, rejection.reason)
+        case MustEnd():
+            return rejection.ending._replace(suspended=False)
+        case ProviderBusy():
+            return Ending(DisconnectReason.ERROR, Code.LIMIT, "the provider allows no more connections now")
+        case ProviderSuspected():
+            return _SILENT._replace(suspended=False)
+        case TimedOut():
+            return Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
+
+
+def _is_about_another(leg: Leg, message: LegMessage) -> bool:
+    """Whether it is about a provider that the opening has left."""
+    match message:
+        case MustEnd() if message.side is Side.PROVIDER:
+            about = message.session
+        case ProviderSuspected():
+            about = message.session
+        case ProviderStreamOpened() | ProviderBusy() | ProviderAccepted() | ProviderRejected():
+            about = message.provider
+        case _:
+            return False
+    return about is not None and about != leg.facts.provider
+
+
+def _rejected(leg: Leg, message: ProviderRejected, state: ConnectionState | None, wall: int) -> Outcome:
+    if is_providers_own(message.code or Code.CONNECT_FAILED):
+        return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+    # Whoever else were asked: the application has said no.
+    return _refuse(replace(leg, rejected=message), _why(message), state, wall)
+
+
+def _next(leg: Leg, message: ProviderChosen | None, state: ConnectionState | None, wall: int) -> Outcome:
+    """It is over with this provider; the next has been chosen, or is waited for."""
+    assert leg.rejected is not None, "REJECTED has a reason"
+    events = leave(_why(leg.rejected), state, wall)
+    facts = replace(leg.facts, provider=None, provider_side_spn_session_id="", provider_peer="", provider_instance="")
+    leg = replace(leg, facts=facts, phase=Phase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
+    if message is None:
+        return leg, Decision(events)
+    leg = chosen(leg, message)
+    return leg, Decision(events, opening(leg).commands)
+
+
+def _last(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+    """Nobody else can be asked: the last reason counts, unless the provider may still take it in time."""
+    rejection = leg.rejected
+    assert rejection is not None, "REJECTED has a reason"
+    if may_still_take(rejection):
+        phase = Phase.OPENING if state is None else Phase.CONNECTING
+        return replace(leg, phase=phase, rejected=None), Decision()
+    return _refuse(leg, _why(rejection), state, wall)
+
+
+def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
+    return _refuse(leg, ending._replace(code=known(ending.code, Code.START_FAILED)), state, wall)
+
+
+def _refuse(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
+    refusal = RefuseConnection(leg.facts.key, known(ending.code, Code.PEER_LOST), ending.reason)
+    return end(leg, ending, state, wall, refusal)
+
+
+def _started(leg: Leg, stream: int) -> Outcome:
+    facts = leg.facts
+    spn_connection_id = f"{facts.key.stream}-{stream}"
+    event = ConnectionStarted(**facts.fields(spn_connection_id))
+    return replace(leg, phase=Phase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
+
+
+def _splice_ended(leg: Leg, message: SpliceEnded, state: ConnectionState | None, wall: int) -> Outcome:
+    if leg.phase not in {*PASSING, Phase.ENDING}:
+        return leg, Decision()
+    leg = replace(leg, carried=(message.sent_bytes, message.receive_bytes))
+    if leg.phase is Phase.ENDING and leg.ending is not None:
+        return end(leg, leg.ending, state, wall)
+    if message.finished and leg.phase is Phase.PAUSING:
+        return leg, Decision()  # the endpoints have stopped to read: how far they got is still to come
+    if message.finished:
+        return _settle(replace(leg, phase=Phase.FINISHED), (), state, wall)
+    if leg.hasty:
+        return end(leg, _CLOSE_REQUESTED, state, wall)
+    if message.lost:
+        return replace(leg, phase=Phase.ENDING, ending=_LOST, verdict_due=True), Decision()
+    side = Side.CONSUMER if message.by_consumer else Side.PROVIDER
+    reset = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
+    return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall, side=side)
+
+
+def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, wall: int) -> Outcome:
+    side, facts = message.side, leg.facts
+    joined = leg.phase is Phase.JOINED
+    known = side in leg.asked
+    leg = replace(
+        leg,
+        asked=leg.asked if known else (*leg.asked, side),
+        hasty=leg.hasty or (joined and not message.finished),
+    )
+    match leg.phase:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
+        case Phase.ENDING:
+            return leg, Decision()  # the end, which is near, answers it
+        case _:
+            commands: tuple[Command, ...] = ()
+            if not known and side.other not in leg.asked:
+                commands = (
+                    SendCloseRequest(
+                        session=facts.session(side.other),
+                        connection_uid=facts.connection_uid,
+                        epoch=facts.epoch,
+                        sent_offset=message.sent_offset,
+                        receive_offset=message.receive_offset,
+                        finished=message.finished,
+                    ),
+                )
+            return _settle(leg, commands, state, wall)
+
+
+def _settle(leg: Leg, commands: tuple[Command, ...], state: ConnectionState | None, wall: int) -> Outcome:
+    """End, if both sides have said that they are through: one asked and the other answered, or both asked."""
+    agreed = len(leg.asked) == 2 or (leg.answered is not None and leg.answered.other in leg.asked)
+    if agreed and leg.phase is Phase.FINISHED:
+        return end(leg, _FINISHED, state, wall, *commands)
+    if agreed and leg.phase is Phase.JOINED and leg.hasty:
+        return cut(leg, _CLOSE_REQUESTED, state, wall)
+    return leg, Decision(commands=commands)
+
+
+def _pause(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+    """What isn't established is refused, what is ending may end; the rest stops where its endpoints say."""
+    match leg.phase:
+        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
+            return _refuse(leg, _SHUTDOWN, state, wall)
+        case Phase.JOINED | Phase.FINISHED if not leg.hasty:
+            # Also after both FINs: until both sides have said that they are through, one may still be reading.
+            facts = leg.facts
+            asking = tuple(SendPauseRequest(facts.session(side), facts.connection_uid, facts.epoch) for side in Side)
+            return replace(leg, phase=Phase.PAUSING), Decision(commands=asking)
+        case _:
+            return leg, Decision()
+
+
+def _pause_acked(leg: Leg, message: PauseAcked, state: ConnectionState | None, wall: int) -> Outcome:
+    sent, received = leg.paused
+    told = (sent, message.received_offset) if message.side is Side.CONSUMER else (message.received_offset, received)
+    leg = replace(leg, paused=told)
+    return (leg, Decision()) if None in told else cut(leg, _PAUSED, state, wall)
+
+
+def _overtaken(leg: Leg, message: Overtaken, state: ConnectionState | None, wall: int) -> Outcome:
+    """Its endpoints have met again; what this leg still holds is void."""
+    if leg.phase is Phase.ENDING:
+        return leg, Decision()
+    reason = f"the connection goes on in epoch {message.epoch}"
+    return cut(leg, Ending(DisconnectReason.ERROR, Code.LEFT, reason, suspended=True), state, wall)
+
+
+def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: int) -> Outcome:
+    side, ending = message.side, message.ending
+    match leg.phase:
+        case Phase.FINISHED:
+            # Both FINs came first (D-5); but a side that was lost or has left before it confirmed may lack the last
+            # bytes, and goes on in another leg.
+            confirmed = side in leg.asked or side is leg.answered
+            lacking = not confirmed and (ending.suspended or ending.disconnect_reason is DisconnectReason.ERROR)
+            if not lacking:
+                return end(leg, _FINISHED, state, wall, side=side)
+            # The other may have asked to close, and wouldn't notice: its streams have ended.
+            facts = leg.facts
+            tell = SendPauseRequest(facts.session(side.other), facts.connection_uid, facts.epoch)
+            return end(leg, ending, state, wall, tell, side=side)
+        case Phase.ENDING if leg.verdict_due:
+            return end(leg, ending, state, wall, side=side)
+        case Phase.ENDING:
+            return leg, Decision()
+        case Phase.JOINED if leg.hasty:
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
+        case _:
+            return cut(leg, ending, state, wall, side)
+
+
+def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+    match leg.phase:
+        case Phase.WAITING:
+            reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall)
+        case Phase.JOINED:
+            return cut(leg, _CLOSE_REQUESTED, state, wall)
+        case Phase.PAUSING:
+            return cut(leg, _PAUSED, state, wall)
+        case Phase.ENDING if leg.ending is not None:
+            ending = leg.ending
+            if leg.carried is None:
+                ending = ending._replace(reason=f"{ending.reason}; the byte counts are lower bounds".lstrip("; "))
+            return end(leg, ending, state, wall)
+        case _:
+            ending = Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
+            return cut(leg, ending, state, wall)

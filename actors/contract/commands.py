@@ -1,0 +1,265 @@
+"""What the actors tell the transport to do, in the imperative.
+
+Commands are carried out in order, after the events of the same turn were handed to the journal; what makes an event
+visible to a peer leaves when they are written (D-6). A command for a session or connection that is gone does nothing.
+Counterpart: :mod:`spnhub.actors.contract.inputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.inputs import Key
+
+__all__ = [
+    "AbortConnection",
+    "AcceptSession",
+    "CloseSession",
+    "Command",
+    "ForgetConnection",
+    "HubStopped",
+    "InviteProvider",
+    "JoinStreams",
+    "OpenProviderStream",
+    "RefuseConnection",
+    "RefuseSession",
+    "ReportProgress",
+    "SendAllConnectionsClosed",
+    "SendCloseAck",
+    "SendCloseRequest",
+    "SendPauseRequest",
+    "SendPeerGone",
+    "SendResumeAck",
+    "SendShutdownRequest",
+    "StartService",
+    "StopService",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptSession:
+    """Send SessionAck."""
+
+    session: int
+    spn_session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseSession:
+    """Send SessionRefusal, then close the QUIC connection with the same code and reason."""
+
+    session: int
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Close the QUIC connection."""
+
+    session: int
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProviderStream:
+    """Open a stream on the provider's session; ProviderStreamOpened comes back, at once or when one is available.
+
+    The stream that the connection has at another provider, or waits for there, is given up: that one didn't take it.
+
+    The transport writes the Opening (it has kept what the consumer's said, the secret included) with ``peer``.
+    """
+
+    connection: Key
+    provider: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseConnection:
+    """Send an Accept with this code to the consumer, end the streams, forget the connection."""
+
+    connection: Key
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinStreams:
+    """Send an Accept (code 0) to the consumer, in a resume also to the provider, and splice the two streams.
+
+    SpliceEnded comes back.
+    """
+
+    connection: Key
+    peer: str
+    """Verified Subject of the provider."""
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbortConnection:
+    """Reset and stop both streams with ``code``; SpliceEnded comes back if they were joined."""
+
+    connection: Key
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class ReportProgress:
+    """Say how many bytes joined streams have passed on; BytesCarried comes back if it isn't what is known."""
+
+    connection: Key
+    sent_bytes: int
+    """As known, consumer to provider."""
+    receive_bytes: int
+    """As known, provider to consumer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseRequest:
+    """Pass a CloseRequest on to this session's endpoint (R-4.5)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseAck:
+    """Pass a CloseAck on to this session's endpoint (R-4.5)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPauseRequest:
+    """Ask this session's endpoint to pause a connection; PauseAcknowledged comes back (R-4.6)."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class InviteProvider:
+    """Pass the consumer's ResumeRequest on as a ResumeInvite; ResumeAnswered comes back (R-4.7)."""
+
+    connection: Key
+    provider: int
+    peer: str
+    """Verified Subject of the consumer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResumeAck:
+    """Answer an endpoint's ResumeRequest (R-4.7). With code 0, ResumeOpened comes back when both have opened."""
+
+    session: int
+    connection_uid: str
+    epoch: int
+    code: int = Code.OK
+    reason: str = ""
+    received_offset: int = 0
+    """What the other endpoint's program has taken."""
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendPeerGone:
+    """Tell this session's endpoint that an instance on the other side is gone, and what it was to resume with it."""
+
+    session: int
+    peer: str
+    """Its verified Subject."""
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendShutdownRequest:
+    """Tell this session's endpoint that the session is about to end, resumably (R-4.8)."""
+
+    session: int
+    spread: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendAllConnectionsClosed:
+    """Send AllConnectionsClosed to this session's endpoint (R-4.8, R-5.4, D-22)."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartService:
+    """Have the cluster manager start the service; ServiceStarted or ServiceStartFailed comes back.
+
+    To start what runs already is a success. The commands of one service are to be carried out in order: a stop may come
+    before the start is answered, a start never before the stop is. Each is answered, within
+    :attr:`spnhub.actors.kernel.environment.ActorOptions.cluster_timeout`, or counts as failed.
+    """
+
+    service_urn: str
+    reason: str
+    """``load``, ``consumer``, ``payload`` or ``schedule``."""
+    availability: Availability
+
+
+@dataclass(frozen=True, slots=True)
+class StopService:
+    """Have the cluster manager stop the service; ServiceStopped or ServiceStopFailed comes back.
+
+    To stop what doesn't run is a success. The service may have gone from the inventory: what its manager needs to know
+    has to be kept until the answer.
+    """
+
+    service_urn: str
+    reason: str
+    """``idle``, ``schedule``, ``removed`` or ``replaced`` (by another definition)."""
+    availability: Availability
+    """As it was when it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetConnection:
+    """The connection has ended; nothing more will be said about it."""
+
+    connection: Key
+
+
+@dataclass(frozen=True, slots=True)
+class HubStopped:
+    """Every session has ended after StopHub; the process may leave."""
+
+
+Command = (
+    AcceptSession
+    | RefuseSession
+    | CloseSession
+    | OpenProviderStream
+    | RefuseConnection
+    | JoinStreams
+    | ReportProgress
+    | AbortConnection
+    | SendCloseRequest
+    | SendCloseAck
+    | SendPauseRequest
+    | InviteProvider
+    | SendResumeAck
+    | SendPeerGone
+    | SendShutdownRequest
+    | SendAllConnectionsClosed
+    | StartService
+    | StopService
+    | ForgetConnection
+    | HubStopped
+)

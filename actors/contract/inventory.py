@@ -1,0 +1,296 @@
+"""What a reload changes: the inventory as tables, their differences, and which live sessions these cut (R-6.2, D-31).
+
+Pure. The actors apply what stands here, and ``spnhub check --diff`` shows it without doing it.
+Counterpart: :mod:`spnhub.actors.contract.definitions`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.events.model import (
+    EndPointType,
+    Event,
+    InventoryLoaded,
+    NetworkAdded,
+    NetworkChanged,
+    NetworkRemoved,
+    RealmAdded,
+    RealmChanged,
+    RealmRemoved,
+    ServiceAdded,
+    ServiceChanged,
+    ServiceRemoved,
+)
+
+__all__ = [
+    "Change",
+    "Difference",
+    "LiveSession",
+    "Plan",
+    "ServiceKey",
+    "Table",
+    "not_allowed",
+    "plan",
+    "service_event",
+    "surplus",
+]
+
+
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+class ServiceKey(NamedTuple):
+    """A service of a network."""
+
+    network_urn: str
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The inventory, indexed; replaced as a whole and never changed. Equal parts of two tables are the same objects."""
+
+    realms: Mapping[str, RealmDefinition] = field(default_factory=dict)
+    networks: Mapping[str, tuple[str, NetworkDefinition]] = field(default_factory=dict)
+    """Realm and definition by network URN."""
+    services: Mapping[ServiceKey, ServiceDefinition] = field(default_factory=dict)
+    expired: frozenset[str] = frozenset()
+    """Realms that were left out because their time is over."""
+
+    @classmethod
+    def of(cls, realms: Iterable[RealmDefinition], wall: int, before: Table | None = None) -> Table:
+        """The table of these realms at ``wall`` (microseconds since 1970), sharing what is equal with ``before``."""
+        before = before or cls()
+        kept: dict[str, RealmDefinition] = {}
+        networks: dict[str, tuple[str, NetworkDefinition]] = {}
+        services: dict[ServiceKey, ServiceDefinition] = {}
+        expired = set()
+        for realm in realms:
+            if realm.expired_at is not None and realm.expired_at <= wall:
+                expired.add(realm.name)
+                continue
+            kept[realm.name] = realm
+            for network in realm.networks:
+                networks[network.urn] = (realm.name, network)
+                for service in network.services:
+                    key = ServiceKey(network.urn, service.urn)
+                    known = before.services.get(key)
+                    services[key] = known if known == service else service
+        return cls(kept, networks, services, frozenset(expired))
+
+    def realm_of(self, key: ServiceKey) -> str | None:
+        """The realm that a service's network belongs to; None: there is no such network."""
+        network = self.networks.get(key.network_urn)
+        return None if network is None else network[0]
+
+    def absence(self, realm: str) -> str:
+        """Why something of this realm isn't here: ``expired`` or ``removed``."""
+        return "expired" if realm in self.expired else "removed"
+
+    @property
+    def next_expiry(self) -> int | None:
+        """When a realm's time is over next, microseconds since 1970; None: never."""
+        return min((r.expired_at for r in self.realms.values() if r.expired_at is not None), default=None)
+
+
+class Change(enum.Enum):
+    """What happened to a definition."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+class Difference(NamedTuple):
+    """One thing that another inventory makes different."""
+
+    change: Change
+    kind: str
+    """``realm``, ``network`` or ``service``."""
+    realm: str
+    network_urn: str | None = None
+    service_urn: str | None = None
+    changed: tuple[str, ...] = ()
+    """Fields that are different, as the log names them."""
+
+
+class LiveSession(NamedTuple):
+    """A session, as far as a definition can cut it."""
+
+    network_urn: str
+    service_urn: str
+    end_point_type: EndPointType
+    common_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """From one table to another."""
+
+    before: Table
+    after: Table
+    differences: tuple[Difference, ...]
+    """Realms, networks, then services."""
+
+    def loaded(self, *, initial: bool) -> InventoryLoaded:
+        """The event that says so, with counts."""
+        counts = Counter((difference.kind, difference.change) for difference in self.differences)
+        named = {f"{kind}s_{change.value}": count for (kind, change), count in counts.items()}
+        return InventoryLoaded(realm=None, network_urn=None, initial=initial, **named)
+
+    def event(self, difference: Difference) -> Event:
+        """The event of a realm's or a network's difference."""
+        realm, network_urn = difference.realm, difference.network_urn
+        where: dict[str, Any] = {"realm": realm, "network_urn": network_urn}
+        if difference.change is Change.REMOVED:
+            removed = RealmRemoved if network_urn is None else NetworkRemoved
+            return removed(**where, reason=self.after.absence(realm))
+        if network_urn is None:
+            values = _realm_values(self.after.realms[realm])
+            if difference.change is Change.ADDED:
+                return RealmAdded(**where, **values)
+            return RealmChanged(**where, **values, changed=difference.changed)
+        values = _network_values(self.after.networks[network_urn][1])
+        if difference.change is Change.ADDED:
+            return NetworkAdded(**where, **values)
+        return NetworkChanged(**where, **values, changed=difference.changed)
+
+    def cuts(self, sessions: Iterable[tuple[_Name, LiveSession]]) -> dict[_Name, str]:
+        """Which of these sessions (oldest first) the plan cuts, and why, by the names they are given with.
+
+        Changed CAs are not judged here: whoever has the certificates verifies them again.
+        """
+        reasons: dict[_Name, str] = {}
+        providers: dict[ServiceKey, list[_Name]] = {}
+        for name, session in sessions:
+            key = ServiceKey(session.network_urn, session.service_urn)
+            definition = self.after.services.get(key)
+            if definition is self.before.services.get(key):
+                continue
+            reason = not_allowed(definition, session.end_point_type, session.common_name)
+            if reason is not None:
+                reasons[name] = reason
+            elif session.end_point_type is EndPointType.PROVIDER:
+                providers.setdefault(key, []).append(name)
+        for key, names in providers.items():
+            reasons |= surplus(self.after.services[key], names)
+        return reasons
+
+
+def plan(before: Table, after: Table) -> Plan:
+    """What is different; ``after`` was made with ``before`` known to it (:meth:`Table.of`)."""
+    notes: list[Difference] = []
+    for name in sorted(before.realms.keys() | after.realms.keys()):
+        old_realm, new_realm = before.realms.get(name), after.realms.get(name)
+        old = None if old_realm is None else _realm_values(old_realm)
+        new = None if new_realm is None else _realm_values(new_realm)
+        _note(notes, Difference(Change.CHANGED, "realm", name), old, new)
+    for urn in sorted(before.networks.keys() | after.networks.keys()):
+        was, now = before.networks.get(urn), after.networks.get(urn)
+        realm = (now or was or ("",))[0]
+        old = None if was is None else _network_values(was[1])
+        new = None if now is None else _network_values(now[1])
+        _note(notes, Difference(Change.CHANGED, "network", realm, urn), old, new)
+    for key, definition in after.services.items():
+        known = before.services.get(key)
+        if known is not definition:
+            difference = Difference(Change.CHANGED, "service", after.realm_of(key) or "", *key)
+            old = None if known is None else _service_values(known)
+            _note(notes, difference, old, _service_values(definition))
+    gone = [key for key in before.services if key not in after.services]
+    notes += [Difference(Change.REMOVED, "service", before.realm_of(key) or "", *key) for key in gone]
+    return Plan(before, after, tuple(notes))
+
+
+def _note(
+    notes: list[Difference], difference: Difference, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+) -> None:
+    if old is None:
+        notes.append(difference._replace(change=Change.ADDED))
+    elif new is None:
+        notes.append(difference._replace(change=Change.REMOVED))
+    elif changed := _changed(old, new):
+        notes.append(difference._replace(changed=changed))
+
+
+def service_event(
+    realm: str, key: ServiceKey, old: ServiceDefinition | None, new: ServiceDefinition | None, reason: str = "removed"
+) -> Event | None:
+    """The event of a service's difference; None: there is none to tell."""
+    network_urn, service_urn = key
+    if new is None:
+        if old is None:
+            return None
+        return ServiceRemoved(realm=realm, network_urn=network_urn, service_urn=service_urn, reason=reason)
+    values = _service_values(new)
+    named = {"realm": realm, "network_urn": network_urn, "service_urn": service_urn} | values
+    named.pop("availability")
+    if old is None:
+        return ServiceAdded(**named)
+    changed = _changed(_service_values(old), values)
+    return ServiceChanged(**named, changed=changed) if changed else None
+
+
+def not_allowed(definition: ServiceDefinition | None, role: EndPointType, common_name: str) -> str | None:
+    """Why a definition allows no session of this role to this common name; None when it does."""
+    if definition is None:
+        return "the service is no longer defined"
+    allowed = (
+        common_name == definition.provider if role is EndPointType.PROVIDER else common_name in definition.consumers
+    )
+    return None if allowed else f"{common_name!r} may not be a {role} of {definition.urn}"
+
+
+def surplus(definition: ServiceDefinition, providers: Iterable[_Name]) -> dict[_Name, str]:
+    """Which provider sessions (oldest first) are too many for a singleton, and why: all but the oldest."""
+    if not definition.singleton:
+        return {}
+    reason = f"{definition.urn} is a singleton, and an older session provides it"
+    return dict.fromkeys(list(providers)[1:], reason)
+
+
+def _realm_values(realm: RealmDefinition) -> dict[str, Any]:
+    return {"expired_at": realm.expired_at, "client_ca": realm.client_ca, "max_sessions": realm.max_sessions}
+
+
+def _network_values(network: NetworkDefinition) -> dict[str, Any]:
+    return {"fqdn": network.fqdn, "address": network.address, "certificate": network.certificate}
+
+
+def _service_values(service: ServiceDefinition) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "provider": service.provider,
+        "consumers": tuple(sorted(service.consumers)),
+        "singleton": service.singleton,
+        "availability": None,
+    }
+    availability = service.availability
+    if availability is not None:
+        values |= {
+            "cluster_manager_urn": availability.cluster_manager_urn,
+            "service_id": availability.service_id,
+            "start_on_load": availability.start_on_load,
+            "start_on_consumer": availability.on_consumer,
+            "start_on_payload": availability.on_payload,
+            "idle_timeout": availability.idle_timeout,
+            "start_at": availability.start_at,
+            "stop_at": availability.stop_at,
+            "availability": availability.fingerprint,
+        }
+    return values
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    names = [*new, *(name for name in old if name not in new)]
+    return tuple(_camel(name) for name in names if old.get(name) != new.get(name))
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,343 @@
+"""The root actor, one for the process: the inventory, refused handshakes, and the stop (R-4.8, R-4.10).
+
+A reload is decided in one step: the new table replaces the old one, and every decision from then on is made by it. What
+follows, an event for each difference and the end of sessions that aren't allowed any more, comes in slices (D-31).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from pykka import ActorRef
+
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import HubStopped
+from spnhub.actors.contract.definitions import RealmDefinition
+from spnhub.actors.contract.inputs import (
+    HandshakeRefused,
+    LimitBitten,
+    LoadInventory,
+    RejectInventory,
+    ScheduleDue,
+    ServiceExited,
+    ServiceInput,
+    ServiceStarted,
+    ServiceStartFailed,
+    ServiceStopFailed,
+    ServiceStopped,
+    SessionRequested,
+    StartHub,
+    StopHub,
+)
+from spnhub.actors.contract.inventory import Difference, Plan, ServiceKey, Table, plan
+from spnhub.actors.hub.lifecycle import Run
+from spnhub.actors.hub.progress import ProgressRounds
+from spnhub.actors.hub.refusals import Refusals
+from spnhub.actors.kernel.environment import Decision, Environment
+from spnhub.actors.kernel.rate_limit import Bites
+from spnhub.actors.kernel.runtime import EventLoopActor
+from spnhub.actors.kernel.timers import Timer
+from spnhub.actors.realm.actor import DefineRealm, DefineService, RealmActor, RealmEmpty
+from spnhub.actors.service.actor import Leave, SessionsStopped, StopSessions
+from spnhub.actors.service.admission import refuse_session
+from spnhub.events.model import EndPointType, Event, InventoryRejected, LimitReached
+
+__all__ = ["HubActor"]
+
+_PLANNED: Final = (StopSessions((EndPointType.CONSUMER,)), StopSessions((EndPointType.PROVIDER,)))
+"""The stages of a planned stop (R-4.10)."""
+_FAULT_LIMIT: Final = 1000
+"""Faults of a rejected inventory that its event names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryDue:
+    """A realm may have expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOver:
+    """Some refusals' second may be over (D-13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignDue:
+    """It is time for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDue:
+    """It is time to ask connections for their bytes, or to go on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimedOut:
+    """The sessions have had the time that they get."""
+
+
+class HubActor(EventLoopActor):
+    """The hub process."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__()
+        self._env = env
+        self._realms: dict[str, ActorRef[Any]] = {}
+        """Those that the inventory has, and others as long as something of them is left."""
+        self._loaded = False
+        self._run = Run(env)
+        self._sign_timer: Timer | None = None
+        self._rounds = ProgressRounds(env)
+        self._round_timer: Timer | None = None
+        self._expiry_timer: Timer | None = None
+        self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
+        self._bites: dict[tuple[str, int | None], Bites] = {}
+        """Of each limit and bound that the transport has named: it has a few."""
+        self._refusals_timer: Timer | None = None
+        self._stop_asked = False
+        self._resumable = False
+        """The stop is one after which connections go on elsewhere, so far."""
+        self._stages: deque[StopSessions] = deque()
+        """Of the stop that are still to come."""
+        self._stop_timer: Timer | None = None
+        self._waiting: set[tuple[ActorRef[Any], EndPointType]] = set()
+        """Who hasn't reported yet that none of these is left."""
+
+    def on_receive(self, message: object) -> None:
+        """Each kind has its handler."""
+        _HANDLERS[type(message)](self, message)
+
+    def recover(self, message: object) -> bool:
+        """Everything depends on this actor, so it lives on, and who asked gets an answer."""
+        if isinstance(message, SessionRequested):
+            self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
+        return True
+
+    # The run
+
+    def _start_hub(self, message: StartHub) -> None:
+        if self._sign_timer is None and not self._stop_asked:
+            self._env.carry_out(Decision(self._run.start(message)))
+            self._sign_later()
+            self._round_later(self._env.options.progress_interval)
+
+    def _sign_due(self, _: SignDue) -> None:
+        self._env.carry_out(Decision(self._run.alive()))
+        self._sign_later()
+
+    def _sign_later(self) -> None:
+        self._sign_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, SignDue())
+
+    def _round_due(self, _: RoundDue) -> None:
+        self._round_later(self._rounds.go_on())
+
+    def _round_later(self, seconds: float) -> None:
+        self._round_timer = self._env.after(seconds, self.actor_ref, RoundDue())
+
+    # The inventory
+
+    def _load_inventory(self, message: LoadInventory) -> None:
+        if not self._stop_asked:
+            made = message.plan
+            if made is None or not self._counts(made):
+                made = self._plan(message.realms)
+            self._env.carry_out(Decision((made.loaded(initial=not self._loaded),)))
+            self._loaded = True
+            self._apply(made)
+
+    def _reject_inventory(self, message: RejectInventory) -> None:
+        faults = message.faults
+        event = InventoryRejected(
+            realm=None, network_urn=None, fault_count=len(faults), faults=tuple(faults[:_FAULT_LIMIT])
+        )
+        self._env.carry_out(Decision((event,)))
+
+    def _plan(self, realms: Iterable[RealmDefinition]) -> Plan:
+        before = self._env.table
+        return plan(before, Table.of(realms, self._env.wall, before))
+
+    def _counts(self, made: Plan) -> bool:
+        """Whether it is what :meth:`_plan` would make now."""
+        expiry = made.after.next_expiry
+        return made.before is self._env.table and (expiry is None or expiry > self._env.wall)
+
+    def _apply(self, made: Plan) -> None:
+        """From here on the new table counts; the rest only follows."""
+        self._env.table = made.after
+        for difference in made.differences:
+            self._env.slices.add(partial(self._follow, made, difference))
+        self._watch_expiry()
+
+    def _follow(self, made: Plan, difference: Difference) -> None:
+        network_urn, service_urn = difference.network_urn, difference.service_urn
+        if network_urn is not None and service_urn is not None:
+            if difference.realm in self._realms or difference.realm in self._env.table.realms:
+                self._realm(difference.realm).tell(DefineService(ServiceKey(network_urn, service_urn)))
+            return
+        self._env.carry_out(Decision((made.event(difference),)))
+        if network_urn is None and difference.realm in self._realms:
+            self._realms[difference.realm].tell(DefineRealm())
+
+    def _realm(self, name: str) -> ActorRef[Any]:
+        ref = self._realms.get(name)
+        if ref is None:
+            ref = self._realms[name] = self._env.dispatcher.start(RealmActor, self._env, self.actor_ref, name)
+        return ref
+
+    def _realm_empty(self, message: RealmEmpty) -> None:
+        if message.name in self._realms and message.name not in self._env.table.realms and not self._stop_asked:
+            self._realms.pop(message.name).tell(Leave())
+
+    def _watch_expiry(self) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
+        moment = self._env.table.next_expiry
+        if moment is not None and not self._stop_asked:
+            seconds = max(0.0, (moment - self._env.wall) / 1_000_000)
+            seconds = min(seconds, self._env.options.expiry_check)
+            self._expiry_timer = self._env.after(seconds, self.actor_ref, ExpiryDue())
+
+    def _expiry_due(self, _: ExpiryDue) -> None:
+        self._expiry_timer = None
+        moment = self._env.table.next_expiry
+        if moment is not None and moment <= self._env.wall:
+            self._apply(self._plan(self._env.table.realms.values()))
+        else:
+            self._watch_expiry()
+
+    def _service_told(self, message: ServiceInput) -> None:
+        if not self._stop_asked:
+            self._env.directory.tell_service(message.service_urn, message)
+
+    def _session_requested(self, request: SessionRequested) -> None:
+        refusal: tuple[Code, str] | None = None
+        if self._stop_asked:
+            refusal = Code.SHUTDOWN, "the hub is being stopped"
+        elif request.unread:
+            refusal = Code.VERSION, f"an endpoint of spn/1 reads {', '.join(request.unread)}, too"
+        elif request.session in self._env.directory.sessions:
+            refusal = Code.PROTOCOL, "the session has been requested before"
+        elif request.realm not in self._env.table.realms:
+            refusal = Code.UNKNOWN_SERVICE, f"no realm {request.realm}"
+        if refusal is None:
+            self._realm(request.realm).tell(request)
+        else:
+            self._env.carry_out(refuse_session(request, *refusal))
+
+    # Refused handshakes
+
+    def _handshake_refused(self, message: HandshakeRefused) -> None:
+        self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
+        self._watch_refusals()
+
+    def _limit_bitten(self, message: LimitBitten) -> None:
+        limit = message.limit, message.bound
+        bites = self._bites.setdefault(limit, Bites(self._env.options.refusal_window))
+        self._env.carry_out(Decision(_reached(*limit, bites.add(message.count, self._env.now))))
+        self._watch_refusals()
+
+    def _window_over(self, _: WindowOver) -> None:
+        self._refusals_timer = None
+        now = self._env.now
+        events = [*self._refusals.expire(now)]
+        for limit, bites in self._bites.items():
+            events += _reached(*limit, bites.expire(now))
+        self._env.carry_out(Decision(tuple(events)))
+        self._watch_refusals()
+
+    def _watch_refusals(self) -> None:
+        times = (self._refusals.due(), *(bites.due for bites in self._bites.values()))
+        due = min((at for at in times if at is not None), default=None)
+        if due is not None and self._refusals_timer is None:
+            self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
+
+    # The stop
+
+    def _stop_hub(self, message: StopHub) -> None:
+        if self._stop_asked and (message.resumable or not self._resumable):
+            return
+        self._stop_asked = True
+        self._resumable = message.resumable
+        self._watch_expiry()
+        self._stages = deque(_PLANNED)
+        if message.resumable:
+            self._stages.appendleft(StopSessions(tuple(EndPointType), message.spread))
+        # A reload that is under way is applied first: nothing is defined, and started, behind the stop.
+        self._env.slices.finish(for_good=not message.resumable)
+        self._next_stage()
+
+    def _next_stage(self) -> None:
+        self._cancel_stop_timer()
+        self._env.pauses.clear()
+        if not self._stages:
+            self._finish_stop()
+            return
+        stage = self._stages.popleft()
+        options = self._env.options
+        seconds = options.stop_timeout if stage.spread is None else options.shutdown_timeout
+        self._stop_timer = self._env.after(seconds, self.actor_ref, StopTimedOut())
+        self._waiting = {(realm, role) for realm in self._realms.values() for role in stage.roles}
+        for realm in self._realms.values():
+            realm.tell(stage)
+        if not self._waiting:
+            self._next_stage()
+
+    def _sessions_stopped(self, message: SessionsStopped) -> None:
+        waited = (message.child, message.role)
+        if waited in self._waiting:
+            self._waiting.discard(waited)
+            if not self._waiting:
+                self._next_stage()
+
+    def _stop_timed_out(self, _: StopTimedOut) -> None:
+        self._waiting.clear()
+        self._next_stage()
+
+    def _cancel_stop_timer(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+            self._stop_timer = None
+
+    def _finish_stop(self) -> None:
+        how = "after a resumable shutdown" if self._resumable else "as planned"
+        self._resumable = False
+        for timer in (self._refusals_timer, self._sign_timer, self._round_timer):
+            if timer is not None:
+                timer.cancel()
+        self._refusals_timer = self._sign_timer = self._round_timer = None
+        events = [*self._refusals.flush()]
+        for limit, bites in self._bites.items():
+            events += _reached(*limit, bites.flush())
+        self._env.carry_out(Decision((*events, *self._run.stop(how)), (HubStopped(),)))
+
+
+def _reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
+    return (LimitReached(realm=None, network_urn=None, limit=limit, bound=bound, count=count),) if count else ()
+
+
+_HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
+    LoadInventory: HubActor._load_inventory,
+    RejectInventory: HubActor._reject_inventory,
+    ExpiryDue: HubActor._expiry_due,
+    RealmEmpty: HubActor._realm_empty,
+    ServiceStarted: HubActor._service_told,
+    ServiceStartFailed: HubActor._service_told,
+    ServiceStopped: HubActor._service_told,
+    ServiceStopFailed: HubActor._service_told,
+    ServiceExited: HubActor._service_told,
+    ScheduleDue: HubActor._service_told,
+    SessionRequested: HubActor._session_requested,
+    HandshakeRefused: HubActor._handshake_refused,
+    LimitBitten: HubActor._limit_bitten,
+    WindowOver: HubActor._window_over,
+    StartHub: HubActor._start_hub,
+    SignDue: HubActor._sign_due,
+    RoundDue: HubActor._round_due,
+    StopHub: HubActor._stop_hub,
+    SessionsStopped: HubActor._sessions_stopped,
+    StopTimedOut: HubActor._stop_timed_out,
+}

@@ -1,0 +1,112 @@
+"""Refused handshakes, told so that nobody without a certificate can flood the log (D-13).
+
+The first of a kind is an event at once; those that follow within a window (a second) share one event at its end. Only
+so many kinds are told apart; what goes beyond shares one event too. Sans-I/O and pure but for the counts it keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from spnhub.actors.contract.inputs import HandshakeRefused
+from spnhub.events.model import Event, SessionRefused
+
+__all__ = ["Refusals"]
+
+
+class _Kind(NamedTuple):
+    """What makes two refusals the same: everything but the port it came from."""
+
+    realm: str | None
+    network_urn: str | None
+    server_name: str | None
+    host: str
+    alert: int | None
+    reason: str
+    subject: str | None
+
+
+@dataclass(slots=True)
+class _Window:
+    first: HandshakeRefused
+    ends: float
+    more: int = 0
+
+
+_OTHERS = HandshakeRefused(None, None, None, "", None, "refusals of other kinds, too many to tell apart", None)
+
+
+def _kind(refusal: HandshakeRefused) -> _Kind:
+    return _Kind(
+        refusal.realm,
+        refusal.network_urn,
+        refusal.server_name,
+        refusal.remote_address.rpartition(":")[0],
+        refusal.alert,
+        refusal.reason,
+        refusal.subject,
+    )
+
+
+def _event(refusal: HandshakeRefused, count: int) -> SessionRefused:
+    return SessionRefused(
+        realm=refusal.realm,
+        network_urn=refusal.network_urn,
+        spn_end_point=refusal.subject,
+        server_name=refusal.server_name,
+        remote_address=refusal.remote_address,
+        alert=refusal.alert,
+        reason=refusal.reason,
+        count=count,
+    )
+
+
+class Refusals:
+    """Those of the last window.
+
+    :param window: seconds.
+    :param kinds: how many kinds are told apart at once.
+    """
+
+    def __init__(self, window: float, kinds: int) -> None:
+        self._window = window
+        self._kinds = kinds
+        self._windows: dict[_Kind, _Window] = {}
+        """Oldest first, since all windows are equally long."""
+
+    def add(self, refusal: HandshakeRefused, now: float) -> tuple[Event, ...]:
+        """Another one, at ``now`` (monotonic seconds): the events that are due now."""
+        events = self.expire(now)
+        kind = _kind(refusal)
+        window = self._windows.get(kind)
+        if window is not None:
+            window.more += 1
+            return events
+        if len(self._windows) < self._kinds:
+            self._windows[kind] = _Window(refusal, now + self._window)
+            return (*events, _event(refusal, 1))
+        others = self._windows.setdefault(_kind(_OTHERS), _Window(_OTHERS, now + self._window))
+        others.more += 1
+        return events
+
+    def due(self) -> float | None:
+        """When :meth:`expire` has something to do; None: never."""
+        return next((window.ends for window in self._windows.values()), None)
+
+    def expire(self, now: float) -> tuple[Event, ...]:
+        """The events of the windows that are over."""
+        over = []
+        for kind, window in self._windows.items():
+            if window.ends > now:
+                break
+            over.append(kind)
+        return self._close(over)
+
+    def flush(self) -> tuple[Event, ...]:
+        """The events of all windows, over or not."""
+        return self._close(list(self._windows))
+
+    def _close(self, kinds: list[_Kind]) -> tuple[Event, ...]:
+        windows = [self._windows.pop(kind) for kind in kinds]
+        return tuple(_event(window.first, window.more) for window in windows if window.more)

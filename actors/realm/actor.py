@@ -1,0 +1,139 @@
+"""The actor of one realm (a tenant): its networks' services. Realms never see each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pykka import ActorRef
+
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import SessionRequested
+from spnhub.actors.contract.inventory import ServiceKey
+from spnhub.actors.kernel.environment import Environment
+from spnhub.actors.kernel.runtime import EventLoopActor
+from spnhub.actors.service.actor import Define, Leave, ServiceActor, ServiceEmpty, SessionsStopped, StopSessions
+from spnhub.actors.service.admission import refuse_session
+from spnhub.events.model import EndPointType
+
+__all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty"]
+
+
+@dataclass(frozen=True, slots=True)
+class DefineService:
+    """The table has another definition of this service, or none."""
+
+    key: ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class DefineRealm:
+    """The table doesn't have this realm any more, perhaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealmEmpty:
+    """To the parent: the realm isn't defined any more, and nothing of it is left."""
+
+    name: str
+
+
+class RealmActor(EventLoopActor):
+    """One realm. Its parent is the hub's actor; what it has is in the table (:attr:`Environment.table`)."""
+
+    def __init__(self, env: Environment, parent: ActorRef[Any], name: str) -> None:
+        super().__init__()
+        self._env = env
+        self._parent = parent
+        self._name = name
+        self._services: dict[ServiceKey, ActorRef[Any]] = {}
+        """Those that the inventory has, and others as long as something of them is left."""
+        self._waiting: dict[EndPointType, set[ActorRef[Any]]] = {}
+        """Stop: who hasn't reported yet."""
+
+    def on_receive(self, message: object) -> None:
+        """Each kind has its handler."""
+        _HANDLERS[type(message)](self, message)
+
+    def recover(self, message: object) -> bool:
+        """A tenant depends on this actor, so it lives on, and who asked gets an answer."""
+        if isinstance(message, SessionRequested):
+            self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
+        return True
+
+    def _session_requested(self, request: SessionRequested) -> None:
+        key = ServiceKey(request.network_urn, request.service_urn)
+        if self._defines(key):
+            self._service(key).tell(request)
+        else:
+            reason = f"{request.network_urn} has no service {request.service_urn!r}"
+            self._env.carry_out(refuse_session(request, Code.UNKNOWN_SERVICE, reason))
+
+    # Definitions
+
+    def _defines(self, key: ServiceKey) -> bool:
+        table = self._env.table
+        return key in table.services and table.realm_of(key) == self._name
+
+    def _service(self, key: ServiceKey) -> ActorRef[Any]:
+        ref = self._services.get(key)
+        if ref is None:
+            ref = self._env.dispatcher.start(ServiceActor, self._env, self.actor_ref, self._name, key)
+            self._services[key] = self._env.directory.services[key.service_urn] = ref
+        return ref
+
+    def _define_service(self, message: DefineService) -> None:
+        if message.key in self._services or self._defines(message.key):
+            self._service(message.key).tell(Define())
+
+    def _service_empty(self, message: ServiceEmpty) -> None:
+        key = message.key
+        if self._defines(key) or self._waiting or self._services.get(key) != message.child:
+            return
+        del self._services[key]
+        if self._env.directory.services.get(key.service_urn) == message.child:
+            del self._env.directory.services[key.service_urn]
+        message.child.tell(Leave())
+        self._tell_when_empty()
+
+    def _define(self, _: DefineRealm) -> None:
+        self._tell_when_empty()
+
+    def _tell_when_empty(self) -> None:
+        if self._name not in self._env.table.realms and not self._services:
+            self._parent.tell(RealmEmpty(self._name))
+
+    def _leave(self, _: Leave) -> None:
+        self.stop()
+
+    # The stop
+
+    def _stop_sessions(self, message: StopSessions) -> None:
+        for role in message.roles:
+            self._waiting[role] = set(self._services.values())
+        for service in self._services.values():
+            service.tell(message)
+        for role in message.roles:
+            self._report_stopped(role)
+
+    def _sessions_stopped(self, message: SessionsStopped) -> None:
+        waiting = self._waiting.get(message.role, set())
+        if message.child in waiting:
+            waiting.discard(message.child)
+            self._report_stopped(message.role)
+
+    def _report_stopped(self, role: EndPointType) -> None:
+        if not self._waiting[role]:
+            self._parent.tell(SessionsStopped(role, self.actor_ref))
+
+
+_HANDLERS: dict[type, Callable[[RealmActor, Any], None]] = {
+    DefineRealm: RealmActor._define,
+    DefineService: RealmActor._define_service,
+    Leave: RealmActor._leave,
+    ServiceEmpty: RealmActor._service_empty,
+    SessionRequested: RealmActor._session_requested,
+    StopSessions: RealmActor._stop_sessions,
+    SessionsStopped: RealmActor._sessions_stopped,
+}

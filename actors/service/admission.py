@@ -1,0 +1,61 @@
+"""Who may have a session: refusals and acceptances as decisions, for the actors that a request passes (R-2.2)."""
+
+from __future__ import annotations
+
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import AcceptSession, RefuseSession
+from spnhub.actors.contract.definitions import ServiceDefinition
+from spnhub.actors.contract.inputs import SessionRequested
+from spnhub.actors.contract.inventory import not_allowed
+from spnhub.actors.kernel.environment import Decision
+from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
+
+__all__ = ["Identity", "Refusal", "accept_session", "identity", "refuse_session", "role_fault"]
+
+Refusal = tuple[Code, str]
+
+Identity = tuple[EndPointType, str, str]
+"""Role, verified Subject and instance id: who a session is the only one of (D-28)."""
+
+
+def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refusal | None:
+    """Why the certificate's common name may not play this role for this service; None when it may."""
+    reason = not_allowed(definition, request.end_point_type, request.common_name)
+    return None if reason is None else (Code.NOT_ALLOWED, reason)
+
+
+def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decision:
+    """No to a session, with its reason (R-2.2)."""
+    event = SessionRefused(
+        realm=request.realm,
+        network_urn=request.network_urn,
+        spn_end_point=request.spn_end_point,
+        end_point_type=request.end_point_type,
+        service_urn=request.service_urn,
+        remote_address=request.remote_address,
+        code=code,
+        reason=reason,
+    )
+    return Decision((event,), (RefuseSession(request.session, code, reason),))
+
+
+def accept_session(request: SessionRequested) -> Decision:
+    """Yes to a session: its start."""
+    event = SessionStarted(
+        realm=request.realm,
+        network_urn=request.network_urn,
+        spn_session_id=request.spn_session_id,
+        spn_end_point=request.spn_end_point,
+        end_point_type=request.end_point_type,
+        service_urn=request.service_urn,
+        instance_id=request.instance_id,
+        weight=request.weight,
+        protocol=request.protocol,
+        remote_address=request.remote_address,
+    )
+    return Decision((event,), (AcceptSession(request.session, request.spn_session_id),))
+
+
+def identity(request: SessionRequested) -> Identity | None:
+    """Who a session is the only one of (D-28); None: it didn't say."""
+    return (request.end_point_type, request.spn_end_point, request.instance_id) if request.instance_id else None

@@ -1,0 +1,110 @@
+"""Keeps a service's instance: carries out what :mod:`spnhub.actors.service.instance` decides, with its one timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec
+
+from pykka import ActorRef
+
+from spnhub.actors.contract import inputs
+from spnhub.actors.kernel.environment import Environment
+from spnhub.actors.kernel.timers import Timer
+from spnhub.actors.service import instance as rules
+from spnhub.actors.service.instance import Instance, Outcome, Situation
+
+__all__ = ["Upkeep", "UpkeepDue"]
+
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepDue:
+    """To the service's actor: it is time for :meth:`Upkeep.tick`."""
+
+
+class Upkeep:
+    """Part of a service's actor.
+
+    :param ref: that actor's.
+    :param situation: how things are now.
+    :param changed: told the instance before and after, when it is another.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        ref: ActorRef[Any],
+        situation: Callable[[], Situation],
+        changed: Callable[[Instance, Instance], None],
+    ) -> None:
+        self._env = env
+        self._ref = ref
+        self._situation = situation
+        self._changed = changed
+        self.instance = Instance()
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._told = False
+
+    def decide(
+        self, rule: Callable[Concatenate[Instance, Situation, _P], Outcome], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Apply a rule of :mod:`spnhub.actors.service.instance` to the instance."""
+        situation = self._situation()
+        before = rules.look(self.instance, situation)
+        self.instance, decision = rule(before, situation, *args, **kwargs)
+        self._env.carry_out(decision)
+        self._arm(situation)
+        if self.instance is not before:
+            self._changed(before, self.instance)
+
+    def told(self, message: inputs.ServiceInput) -> None:
+        """What a cluster manager or the clock says."""
+        match message:
+            case inputs.ServiceStarted():
+                self.decide(rules.started)
+            case inputs.ServiceStartFailed():
+                self.decide(rules.start_failed, message.reason, retryable=message.retryable)
+            case inputs.ServiceStopped():
+                self.decide(rules.stopped)
+            case inputs.ServiceStopFailed():
+                self.decide(rules.stop_failed, message.reason)
+            case inputs.ServiceExited():
+                self.decide(rules.exited, message.reason)
+            case inputs.ScheduleDue() if message.start:
+                self.decide(rules.need, rules.SCHEDULE)
+            case inputs.ScheduleDue():
+                self.decide(rules.stop, rules.SCHEDULE)
+
+    def look(self) -> None:
+        """Providers or connections have come or gone."""
+        situation = self._situation()
+        self.instance = rules.look(self.instance, situation)
+        self._arm(situation)
+
+    def due(self) -> None:
+        """The timer has fired, or there was no need for one."""
+        self._told = False
+        self.cancel()
+        self.decide(rules.tick)
+
+    def cancel(self) -> None:
+        """No more timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, situation: Situation) -> None:
+        """One timer, at the time that is due or before: a later time is found when it fires."""
+        at = rules.due(self.instance, situation)
+        if at is None or self._told or (self._timer is not None and self._timer_at <= at):
+            return
+        self.cancel()
+        if at <= self._env.now:  # not by a timer: it would wait for inputs of the same moment
+            self._told = True
+            self._ref.tell(UpkeepDue())
+        else:
+            self._timer_at = at
+            self._timer = self._env.after(at - self._env.now, self._ref, UpkeepDue())

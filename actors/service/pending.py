@@ -1,0 +1,227 @@
+"""How the legs of one service begin, go from provider to provider (D-35), or wait for one (D-29).
+
+Part of the service's actor, as :mod:`spnhub.actors.service.resume` is. Counterpart:
+:mod:`spnhub.actors.connection.actor`, the actor of each leg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pykka import ActorRef
+
+from spnhub.actors.connection import transitions
+from spnhub.actors.connection.actor import ConnectionActor, OpeningAccepted, OpeningRejected
+from spnhub.actors.connection.resume_refusals import LegNames
+from spnhub.actors.connection.state import (
+    Leg,
+    LegFacts,
+    NoProvider,
+    Phase,
+    ProviderAwaited,
+    ProviderChosen,
+    Resume,
+    StartTrouble,
+    TimedOut,
+    Wait,
+    may_still_take,
+)
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
+from spnhub.actors.kernel.environment import ConnectionEntry, Decision, Environment
+from spnhub.actors.service.balancing import Choice
+from spnhub.actors.service.registry import Roster
+from spnhub.events.model import ProviderFailed, ProviderRecovered
+
+__all__ = ["Openings"]
+
+
+class Openings:
+    """Starts the actors of legs and enters them in the directory; whoever removes them tells of it.
+
+    :param ref: the service's actor, parent of all of them.
+    """
+
+    def __init__(self, env: Environment, ref: ActorRef[Any], roster: Roster, names: LegNames) -> None:
+        self._env = env
+        self._ref = ref
+        self._roster = roster
+        self._names = names
+        self._waiting: dict[Key, None] = {}
+        """Openings that wait for a provider, oldest first."""
+
+    def __len__(self) -> int:
+        """Openings that wait for a provider."""
+        return len(self._waiting)
+
+    def open(self, consumer: SessionRequested, request: ConnectionRequested) -> bool:
+        """A new connection, with the provider whose turn it is; False: there is none."""
+        choice = self._roster.choice.acquire(self._env.now)
+        if choice is None:
+            return False
+        leg = _leg(Key(consumer.session, request.stream), consumer, request)
+        self._start(transitions.chosen(leg, self._chosen(choice)), choice)
+        return True
+
+    def wait(self, consumer: SessionRequested, request: ConnectionRequested) -> None:
+        """A new connection, with the provider that is still to come."""
+        leg = _leg(Key(consumer.session, request.stream), consumer, request)
+        self._waiting[leg.facts.key] = None
+        self._start(leg)
+        self._env.directory.connections[leg.facts.key].waited = True
+
+    def resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
+        """A connection that goes on, with the provider that holds its other end (R-4.7)."""
+        choice = Choice(provider.session)
+        leg = transitions.chosen(_leg(request.key, consumer, request), self._chosen(choice))
+        asked = Resume(request.received_offset, request.finished, request.code)
+        self._start(replace(leg, phase=Phase.INVITING, resume=asked), choice)
+
+    def serve(self) -> None:
+        """Give those who wait to the providers that there are."""
+        directory = self._env.directory
+        while self._waiting:
+            key = next(iter(self._waiting))
+            entry = directory.connections[key]
+            choice = self._roster.choice.acquire(self._env.now)
+            if choice is None:
+                return
+            del self._waiting[key]
+            self._hang_on(entry, key, choice)
+            directory.tell_connection(key, self._chosen(choice))
+
+    # Those that a provider doesn't take (D-35)
+
+    def rejected(self, message: OpeningRejected, *, another: bool, wait: bool) -> bool:
+        """Note what it says of the provider, and offer the opening to the next one.
+
+        :param another: whether it may be offered to another provider at all.
+        :param wait: whether it may wait for one that is started on demand, if no provider is left.
+        :returns: whether it waits for one.
+        """
+        directory, key = self._env.directory, message.key
+        entry = directory.connections.get(key)
+        if entry is None or entry.provider is None:
+            return False
+        over = message.rejection == TimedOut(Wait.ACCEPT)
+        may_still = may_still_take(message.rejection)
+        choice = self._another(entry, sound=may_still) if another and not over else None
+        failed = transitions.failure(message.rejection)
+        if may_still and choice is None:
+            pass  # it stays there, on trial or not
+        elif failed is not None:
+            self._failed(entry.provider, failed.code, failed.reason)
+        elif entry.on_trial:
+            self._roster.choice.untried(entry.provider)
+        waits = (
+            choice is None and not may_still and another and wait and not entry.waited and not len(self._roster.choice)
+        )
+        if choice is not None:
+            entry.left = entry.provider
+            self._hang_on(entry, key, choice)
+            directory.tell_connection(key, self._chosen(choice))
+        elif waits:
+            entry.left, entry.provider, entry.asked, entry.waited = entry.provider, None, (), True
+            entry.on_trial = False
+            self._waiting[key] = None
+            directory.tell_connection(key, ProviderAwaited())
+        else:
+            directory.tell_connection(key, NoProvider(Code.NO_PROVIDER, "no other provider can be asked"))
+        return waits
+
+    def accepted(self, message: OpeningAccepted) -> None:
+        """A provider that has failed has taken it."""
+        entry = self._env.directory.connections.get(message.key)
+        if entry is None or entry.provider is None:
+            return
+        entry.on_trial = False
+        if self._roster.choice.succeed(entry.provider):
+            request = self._roster.sessions[entry.provider]
+            event = ProviderRecovered(
+                realm=request.realm,
+                network_urn=request.network_urn,
+                spn_session_id=request.spn_session_id,
+                service_urn=request.service_urn,
+            )
+            self._env.carry_out(Decision((event,)))
+
+    def _another(self, entry: ConnectionEntry, *, sound: bool) -> Choice | None:
+        """The next provider; ``sound``: none that has failed, since the present one may still take it."""
+        options = self._env.options
+        if len(entry.asked) >= options.opening_attempts:
+            return None
+        last_resort = not sound and entry.last_resorts < options.last_resorts
+        return self._roster.choice.acquire(self._env.now, entry.asked, last_resort=last_resort, trial=not sound)
+
+    def _failed(self, provider: int, code: int, reason: str) -> None:
+        told = self._roster.choice.fail(provider, self._env.now)
+        if told is None:
+            return
+        failures, seconds = told
+        request = self._roster.sessions[provider]
+        event = ProviderFailed(
+            realm=request.realm,
+            network_urn=request.network_urn,
+            spn_session_id=request.spn_session_id,
+            service_urn=request.service_urn,
+            failures=failures,
+            passed_over_until=self._env.wall + round(seconds * 1_000_000),
+            code=code,
+            reason=reason,
+        )
+        self._env.carry_out(Decision((event,)))
+
+    # Those that wait
+
+    def refuse(self, code: Code, reason: str) -> None:
+        """All of them wait in vain."""
+        waiting, self._waiting = self._waiting, {}
+        for key in waiting:
+            self._env.directory.tell_connection(key, NoProvider(code, reason))
+
+    def trouble(self, reason: str) -> None:
+        """The start that they wait for has failed, and is tried again."""
+        for key in self._waiting:
+            self._env.directory.tell_connection(key, StartTrouble(reason))
+
+    def gone(self, key: Key) -> None:
+        """This leg has ended; most don't wait any more."""
+        self._waiting.pop(key, None)
+
+    def _start(self, leg: Leg, choice: Choice | None = None) -> None:
+        directory, key = self._env.directory, leg.facts.key
+        name = (leg.facts.connection_uid, leg.facts.epoch)
+        ref = self._env.dispatcher.start(ConnectionActor, self._env, self._ref, leg)
+        entry = directory.connections[key] = ConnectionEntry(ref, None, name)
+        self._names.add(*name, key)
+        directory.sessions[key.session].legs[name] = key
+        if choice is not None:
+            self._hang_on(entry, key, choice)
+
+    def _hang_on(self, entry: ConnectionEntry, key: Key, choice: Choice) -> None:
+        entry.provider = choice.session
+        entry.asked += (choice.session,)
+        entry.last_resorts += choice.last_resort
+        entry.on_trial = choice.on_trial
+        self._env.directory.sessions[choice.session].legs[entry.name] = key
+
+    def _chosen(self, choice: Choice) -> ProviderChosen:
+        request = self._roster.sessions[choice.session]
+        return ProviderChosen(
+            choice.session, request.spn_session_id, request.spn_end_point, request.instance_id, choice.on_trial
+        )
+
+
+def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
+    facts = LegFacts(
+        key=key,
+        realm=consumer.realm,
+        network_urn=consumer.network_urn,
+        service_urn=consumer.service_urn,
+        consumer_side_spn_session_id=consumer.spn_session_id,
+        consumer_peer=consumer.spn_end_point,
+        connection_uid=request.connection_uid,
+        epoch=request.epoch,
+    )
+    return Leg(facts, Phase.WAITING)

@@ -1,0 +1,526 @@
+"""The actor of one session: takes its endpoint's wishes, and ends the session after all of its legs.
+
+It is spawned by the service when that has accepted the request and logged the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from pykka import ActorRef
+
+from spnhub.actors.connection.resume_refusals import refuse_resume
+from spnhub.actors.connection.state import (
+    CloseAnswered,
+    CloseAsked,
+    Ending,
+    MustEnd,
+    PauseAcked,
+    ProviderSuspected,
+    Side,
+)
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import (
+    CloseSession,
+    RefuseConnection,
+    SendAllConnectionsClosed,
+    SendCloseAck,
+    SendPauseRequest,
+    SendShutdownRequest,
+)
+from spnhub.actors.contract.inputs import (
+    CloseAcknowledged,
+    CloseRequested,
+    ConnectionRequested,
+    Key,
+    PauseAcknowledged,
+    ResumeAnswered,
+    ResumeRequested,
+    SessionAnswered,
+    SessionClosed,
+    SessionInput,
+    SessionInvalidated,
+    SessionRenewing,
+    SessionRequested,
+    SessionSuspected,
+    WeightSet,
+)
+from spnhub.actors.kernel.environment import Decision, Environment
+from spnhub.actors.kernel.runtime import EventLoopActor
+from spnhub.actors.kernel.timers import Timer
+from spnhub.events.model import (
+    ConnectionRefused,
+    DisconnectReason,
+    EndPointType,
+    ProviderAnswered,
+    ProviderSilent,
+    SessionEnded,
+    TerminateReason,
+    WeightChanged,
+)
+from spnhub.events.state.entities import SessionState
+
+__all__ = [
+    "EndSession",
+    "GiveWay",
+    "LastLegGone",
+    "LegRequested",
+    "ProviderCame",
+    "ResumeAsked",
+    "SessionActor",
+    "SessionEnding",
+    "SessionFailed",
+    "SessionGone",
+    "SessionLeaves",
+    "ShutSession",
+    "SuspicionChanged",
+    "Weighed",
+    "by_fault",
+    "by_hub",
+    "decide_end",
+    "refuse_connection",
+    "superseded",
+]
+
+
+class SessionEnding(NamedTuple):
+    """How a session ends: what the log says of it, and of its legs."""
+
+    terminate_reason: TerminateReason
+    code: int
+    reason: str
+    leg: Ending
+    close: bool
+    """Whether the QUIC connection is still to be closed."""
+
+
+# Messages to a session, beside its inputs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """The hub ends it; without effect on one that is ending already (D-5)."""
+
+    ending: SessionEnding
+
+
+@dataclass(frozen=True, slots=True)
+class ShutSession:
+    """The hub is about to leave: the legs are paused, then the endpoint closes the session (R-4.8)."""
+
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Another session of its endpoint has taken its place, in order; nothing new, and what it has may leave (D-38)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastLegGone:
+    """None of its legs is open any more, just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotClosed:
+    """Its endpoint has had the time that it gets to close an empty session."""
+
+
+# Messages from a session to its service -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LegRequested:
+    """A consumer wants a connection."""
+
+    session: int
+    request: ConnectionRequested
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """A consumer wants to go on with a connection (R-4.7)."""
+
+    session: int
+    request: ResumeRequested
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCame:
+    """A provider answers an invitation to go on with a connection (R-4.7)."""
+
+    session: int
+    answer: ResumeAnswered
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionChanged:
+    """A provider is suspect, or has answered again (D-20)."""
+
+    session: int
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A provider has another weight (R-5.3)."""
+
+    session: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLeaves:
+    """It is ending; no new legs for it."""
+
+    session: int
+    process_gone: bool = False
+    """See :class:`SessionClosed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGone:
+    """It has ended, and the log says so."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """Its actor has failed."""
+
+    session: int
+
+
+def by_hub(code: Code, reason: str) -> SessionEnding:
+    """The hub ends the session in order: a planned stop, something withdrawn (R-4.4)."""
+    leg = Ending(DisconnectReason.CLOSED, code, reason)
+    return SessionEnding(TerminateReason.SHUTDOWN, code, reason, leg, close=True)
+
+
+def by_fault(code: Code, reason: str) -> SessionEnding:
+    """The hub ends the session because something is wrong with it."""
+    leg = Ending(DisconnectReason.ERROR, code, reason)
+    return SessionEnding(TerminateReason.ERROR, code, reason, leg, close=True)
+
+
+def superseded() -> SessionEnding:
+    """The endpoint has another session; what this one carried, it wants to go on with there."""
+    reason = "the same instance has a new session"
+    return by_fault(Code.SUPERSEDED, reason)._replace(leg=_lost(reason))
+
+
+def expired(reason: str) -> SessionEnding:
+    """The endpoint may come again with another certificate, and what it carried go on then (D-36)."""
+    leg = Ending(DisconnectReason.CLOSED, Code.PEER_LOST, reason, suspended=True)
+    return by_hub(Code.EXPIRED, reason)._replace(leg=leg)
+
+
+def _lost(reason: str) -> Ending:
+    return Ending(DisconnectReason.ERROR, Code.PEER_LOST, reason, suspended=True)
+
+
+def _by_close(message: SessionClosed) -> SessionEnding:
+    if message.by_peer and message.code == Code.OK:
+        leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session", suspended=True)
+        return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
+    leg = _lost(message.reason or "an endpoint was lost")
+    # Silence has no code of its own.
+    code = Code.GONE if message.process_gone else message.code or Code.PEER_LOST
+    return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
+
+
+def decide_end(session: int, state: SessionState, ending: SessionEnding, wall: int) -> Decision:
+    """The last event of a session (R-2.5), and the close where it is due. ``wall``: microseconds since 1970."""
+    event = SessionEnded(
+        realm=state.realm,
+        network_urn=state.network_urn,
+        spn_session_id=state.spn_session_id,
+        spn_end_point=state.spn_end_point,
+        end_point_type=state.end_point_type,
+        service_urn=state.service_urn,
+        total_connection_count=state.total_connection_count,
+        elapsed_time=state.elapsed(wall),
+        terminate_reason=ending.terminate_reason,
+        code=ending.code,
+        reason=ending.reason,
+    )
+    close = CloseSession(session, _code(ending.code), ending.reason)
+    return Decision((event,), (close,) if ending.close else ())
+
+
+def refuse_connection(session: SessionRequested, request: ConnectionRequested, code: Code, reason: str) -> Decision:
+    """No to a connection before a provider was chosen."""
+    event = ConnectionRefused(
+        realm=session.realm,
+        network_urn=session.network_urn,
+        consumer_side_spn_session_id=session.spn_session_id,
+        service_urn=session.service_urn,
+        connection_uid=request.connection_uid,
+        epoch=request.epoch,
+        code=code,
+        reason=reason,
+    )
+    return Decision((event,), (RefuseConnection(Key(session.session, request.stream), code, reason),))
+
+
+class SessionActor(EventLoopActor):
+    """One session. Its parent is the service's actor."""
+
+    def __init__(self, env: Environment, parent: ActorRef[Any], request: SessionRequested) -> None:
+        super().__init__()
+        self._env = env
+        self._parent = parent
+        self._request = request
+        self._session = request.session
+        self._side = Side.PROVIDER if request.end_point_type is EndPointType.PROVIDER else Side.CONSUMER
+        self._leaving = False
+        """The hub is about to leave, and has told the endpoint."""
+        self._succeeded = False
+        """Its endpoint has another session."""
+        self._timer: Timer | None = None
+        self._ending: SessionEnding | None = None
+        self._ended = False
+
+    def on_receive(self, message: SessionInput | EndSession | GiveWay | ShutSession | LastLegGone | NotClosed) -> None:
+        """Each kind has its handler."""
+        _HANDLERS[type(message)](self, message)
+
+    def on_stop(self) -> None:
+        """Tell the service."""
+        self._parent.tell(SessionGone(self._session))
+
+    def on_failed(self) -> None:
+        """Tell the service, which ends the legs and the session (nothing else is touched)."""
+        self._cancel()
+        self._parent.tell(SessionFailed(self._session))
+
+    def _connection_requested(self, message: ConnectionRequested) -> None:
+        if self._side is Side.PROVIDER:
+            self._begin_end(by_fault(Code.PROTOCOL, "a provider may open a stream to resume only"))
+            return
+        refusal: tuple[Code, str] | None = None
+        if self._leaving or self._succeeded or self._ending is not None:
+            refusal = Code.SHUTDOWN, "the session is ending"
+        elif message.epoch or message.sent_offset or message.receive_offset:
+            refusal = Code.PROTOCOL, "a new connection begins with epoch and offsets 0"
+        elif len(self._env.directory.sessions[self._session].legs) >= self._env.options.session_connections:
+            refusal = Code.LIMIT, f"{self._env.options.session_connections} connections are open on this session"
+        if refusal is None:
+            self._parent.tell(LegRequested(self._session, message))
+        else:
+            self._env.carry_out(refuse_connection(self._request, message, *refusal))
+
+    def _close_requested(self, message: CloseRequested) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        asked = CloseAsked(self._side, message.sent_offset, message.receive_offset, message.finished)
+        if key is None or not self._env.directory.tell_connection(key, asked):
+            # It has ended already. With both FINs seen, only the other end can say whether it has everything: the
+            # leg may have been lost or left without this side's knowing.
+            answer = SendPauseRequest if message.finished else SendCloseAck
+            command = answer(self._session, message.connection_uid, message.epoch)
+            self._env.carry_out(Decision(commands=(command,)))
+
+    def _close_acknowledged(self, message: CloseAcknowledged) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        if key is not None:
+            self._env.directory.tell_connection(key, CloseAnswered(self._side))
+
+    def _pause_acknowledged(self, message: PauseAcknowledged) -> None:
+        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
+        if key is not None:
+            self._env.directory.tell_connection(key, PauseAcked(self._side, message.received_offset))
+
+    def _resume_requested(self, message: ResumeRequested) -> None:
+        limit = self._env.options.session_connections
+        if self._leaving or self._succeeded or self._ending is not None:
+            refusal = Code.SHUTDOWN, "the session is ending"
+        elif message.epoch < 1:
+            refusal = Code.PROTOCOL, "a connection that goes on has an epoch above 0"
+        elif len(self._env.directory.sessions[self._session].legs) >= limit:
+            refusal = Code.LIMIT, f"{limit} connections are open on this session"
+        else:
+            self._parent.tell(ResumeAsked(self._session, message))
+            return
+        self._env.carry_out(refuse_resume(self._request, message, *refusal))
+
+    def _resume_answered(self, message: ResumeAnswered) -> None:
+        self._parent.tell(ProviderCame(self._session, message))
+
+    def _suspected(self, message: SessionSuspected | SessionAnswered) -> None:
+        """The session stays. What a provider's carries goes on where that answers: elsewhere, or here later (D-20)."""
+        if self._side is Side.CONSUMER:
+            return
+        state = self._env.state.sessions.get(self._request.spn_session_id)
+        if state is None:  # it has ended, for the log
+            return
+        suspect = isinstance(message, SessionSuspected)
+        kind = ProviderSilent if suspect else ProviderAnswered
+        event = kind(
+            realm=state.realm,
+            network_urn=state.network_urn,
+            spn_session_id=state.spn_session_id,
+            service_urn=state.service_urn,
+        )
+        self._env.carry_out(Decision((event,)))
+        self._parent.tell(SuspicionChanged(self._session, suspect))
+        if suspect and self._ending is None:
+            directory = self._env.directory
+            for key in list(directory.sessions[self._session].legs.values()):
+                self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected(self._session)))
+
+    def _closed(self, message: SessionClosed) -> None:
+        if self._ending is not None:
+            self._ending = self._ending._replace(close=False)
+            return
+        ending = _by_close(message)
+        if self._leaving:  # the hub has asked for it (D-5); what has not been paused yet goes on elsewhere, too
+            ending = _leaving()._replace(leg=ending.leg, close=False)
+        self._begin_end(ending, process_gone=message.process_gone)
+
+    def _end_session(self, message: EndSession) -> None:
+        self._begin_end(message.ending)
+
+    def _renewing(self, _: SessionRenewing) -> None:
+        """The endpoint is asked for no more than to be quick: who says so and then dies is a ghost like any other."""
+        until = self._env.now + self._env.options.resume_timeout
+        self._env.directory.sessions[self._session].renewing_until = until
+
+    def _give_way(self, _: GiveWay) -> None:
+        if self._leaving or self._succeeded or self._ending is not None:
+            return
+        self._succeeded = True
+        self._env.directory.sessions[self._session].ending = True
+        self._timer = self._env.after(self._env.options.resume_timeout, self.actor_ref, NotClosed())
+
+    def _shut(self, message: ShutSession) -> None:
+        if self._leaving or self._ending is not None:
+            return
+        self._cancel()
+        self._leaving = True
+        directory = self._env.directory
+        entry = directory.sessions[self._session]
+        entry.ending = True
+        self._parent.tell(SessionLeaves(self._session))
+        self._env.carry_out(Decision(commands=(SendShutdownRequest(self._session, message.spread),)))
+        if self._side is Side.CONSUMER:  # each leg is paused once, though it hangs on two sessions
+            for key in list(entry.legs.values()):
+                self._env.pauses.add(key)
+        if not entry.legs:
+            self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        """The endpoint closes the session; if it doesn't, the hub does."""
+        if self._timer is not None:
+            return
+        self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+        self._timer = self._env.after(self._env.options.step_timeout, self.actor_ref, NotClosed())
+
+    def _not_closed(self, _: NotClosed) -> None:
+        self._begin_end(_leaving() if self._leaving else superseded())
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin_end(self, ending: SessionEnding, *, process_gone: bool = False) -> None:
+        """The legs first; their ends are bounded, so this one is."""
+        if self._ending is not None:
+            return
+        self._cancel()
+        self._ending = ending
+        directory = self._env.directory
+        entry = directory.sessions[self._session]
+        entry.ending = True
+        self._parent.tell(SessionLeaves(self._session, process_gone))
+        for key in list(entry.legs.values()):
+            must = MustEnd(self._side, ending.leg, self._session)
+            self._env.slices.add(partial(directory.tell_connection, key, must))
+        if not entry.legs:
+            self._finish()
+
+    def _last_leg_gone(self, _: LastLegGone) -> None:
+        if self._ending is not None:
+            self._finish()
+        elif self._leaving:
+            self._tell_empty()
+        elif not self._succeeded:
+            self._tell_when_drained()
+
+    def _weight_set(self, message: WeightSet) -> None:
+        """The log first, then the choice; with 0 and no legs the provider may go (R-5.4)."""
+        if self._leaving or self._succeeded or self._ending is not None:
+            return
+        if self._side is Side.CONSUMER:
+            self._begin_end(by_fault(Code.PROTOCOL, "a consumer has no weight"))
+            return
+        if message.weight < 0:
+            self._begin_end(by_fault(Code.PROTOCOL, "a weight is at least 0"))
+            return
+        state = self._env.state.sessions[self._request.spn_session_id]
+        if (message.weight, message.reason) != (state.weight, state.weight_reason):
+            event = WeightChanged(
+                realm=state.realm,
+                network_urn=state.network_urn,
+                spn_session_id=state.spn_session_id,
+                service_urn=state.service_urn,
+                old_weight=state.weight,
+                new_weight=message.weight,
+                reason=message.reason,
+            )
+            self._env.carry_out(Decision((event,)))
+            self._parent.tell(Weighed(self._session, message.weight))
+        self._tell_when_drained()
+
+    def _tell_when_drained(self) -> None:
+        state = self._env.state.sessions[self._request.spn_session_id]
+        legs = self._env.directory.sessions[self._session].legs
+        if self._side is Side.PROVIDER and not state.weight and not legs:
+            self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+
+    def _invalidated(self, message: SessionInvalidated) -> None:
+        self._begin_end(expired(message.reason) if message.expired else by_hub(Code.WITHDRAWN, message.reason))
+
+    def _finish(self) -> None:
+        if self._ended or self._ending is None:
+            return
+        self._ended = True
+        state = self._env.state.sessions[self._request.spn_session_id]
+        self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall))
+        self.stop()
+
+
+_HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
+    ConnectionRequested: SessionActor._connection_requested,
+    CloseRequested: SessionActor._close_requested,
+    CloseAcknowledged: SessionActor._close_acknowledged,
+    PauseAcknowledged: SessionActor._pause_acknowledged,
+    ResumeRequested: SessionActor._resume_requested,
+    ResumeAnswered: SessionActor._resume_answered,
+    SessionSuspected: SessionActor._suspected,
+    SessionAnswered: SessionActor._suspected,
+    SessionClosed: SessionActor._closed,
+    SessionInvalidated: SessionActor._invalidated,
+    SessionRenewing: SessionActor._renewing,
+    WeightSet: SessionActor._weight_set,
+    EndSession: SessionActor._end_session,
+    GiveWay: SessionActor._give_way,
+    ShutSession: SessionActor._shut,
+    NotClosed: SessionActor._not_closed,
+    LastLegGone: SessionActor._last_leg_gone,
+}
+
+
+def _leaving() -> SessionEnding:
+    return by_hub(Code.SHUTDOWN, "the hub is being stopped")
+
+
+def _code(code: int) -> Code:
+    try:
+        return Code(code)
+    except ValueError:
+        return Code.INTERNAL

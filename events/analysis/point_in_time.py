@@ -1,0 +1,186 @@
+"""What hubs held at a moment: the fold of each log up to a sequence or a time.
+
+Counterparts: :mod:`spnhub.events.state.hub_state` (the fold), :mod:`spnhub.cli.log_state`.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.merge import LogKey, log_key
+from spnhub.events.analysis.serialize import plain
+from spnhub.events.journal.files import load_identity, segments
+from spnhub.events.journal.reader import JournalReader
+from spnhub.events.model import Recorded, from_datetime
+from spnhub.events.state.hub_state import HubState
+
+__all__ = ["HubAt", "Moment", "MomentError", "States"]
+
+_LOOK: Final = 4096
+"""Bytes read to see when a segment begins."""
+
+
+class MomentError(ValueError):
+    """A moment that can't be read, or that the log doesn't have; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """After the event with a sequence, or at a time. One of the two is None."""
+
+    sequence: int | None
+    time: int | None
+    """Microseconds since 1970: what happened then has happened."""
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """A sequence, or a time in ISO 8601 (UTC, unless it says otherwise; the end of a time that is cut short is 0).
+
+        :raises MomentError: it is neither.
+        """
+        if text.isascii() and text.isdecimal():
+            if int(text) < 1:
+                raise MomentError("a log's sequences count from 1")
+            return cls(int(text), None)
+        try:
+            moment = datetime.fromisoformat(text)
+            time = from_datetime(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+        except (ValueError, OverflowError):
+            raise MomentError(
+                f"{text!r} is neither a sequence nor a time like 2026-01-02T03:04:05.678Z (ISO 8601)"
+            ) from None
+        return cls(None, time)
+
+
+@dataclass(slots=True)
+class HubAt:
+    """A hub's log folded up to the moment."""
+
+    hub_id: str
+    journal_id: str
+    first: int
+    """Sequence of the first event of the log that there is."""
+    state: HubState = field(default_factory=HubState)
+    passed: bool = False
+    """The log has reached the moment."""
+    known: bool = False
+    """What was open and defined has been known: from the log's beginning, or from a snapshot."""
+
+    def take(self, recorded: Recorded, moment: Moment) -> bool:
+        """Take in the next event of the log; False: the moment is passed."""
+        if self.passed:
+            return False
+        if moment.sequence is not None:
+            self.passed = recorded.sequence >= moment.sequence
+            if recorded.sequence > moment.sequence:
+                return False
+        elif moment.time is not None and recorded.timestamp > moment.time:
+            self.passed = True
+            return False
+        if recorded.sequence > self.state.last_sequence:
+            self.state.apply(recorded)
+            self.known = self.known or self.state.exact
+        return not self.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: field names as everywhere outside, times as text."""
+        state, definitions = self.state, self.state.definitions
+        return {
+            "hubId": self.hub_id,
+            "journalId": self.journal_id,
+            "sequence": state.last_sequence,
+            "timestamp": format_time(state.last_timestamp) if state.last_sequence else None,
+            "run": None if state.run is None else plain(state.run),
+            "realms": [plain(one) for one in definitions.realms.values()],
+            "networks": [plain(one) for one in definitions.networks.values()],
+            "services": [plain(one) for one in definitions.services.values()],
+            "sessions": [plain(one) for one in state.sessions.values()],
+            "connections": [plain(one) for one in state.connections.values()],
+            "instances": [plain(one) for one in definitions.instances.values()],
+        }
+
+
+class States:
+    """Folds logs up to ``moment``. Memory: what is open then.
+
+    :param hub: only of this hub id, or journal id.
+    """
+
+    def __init__(self, moment: Moment, hub: str | None = None) -> None:
+        self._moment = moment
+        self._hub = hub
+        self._logs: dict[LogKey, HubAt] = {}
+
+    def take(self, recorded: Recorded) -> None:
+        """Take in the next event of its log."""
+        key = log_key(recorded)
+        if self._hub is not None and self._hub not in {key[0], str(key[1])}:
+            return
+        log = self._logs.get(key)
+        if log is None:
+            log = self._logs[key] = HubAt(key[0], str(key[1]), recorded.sequence)
+        log.take(recorded, self._moment)
+
+    def read_journal(self, folder: Path) -> None:
+        """Take in a journal from the segment on that tells enough: its snapshot says what there was before.
+
+        :raises spnhub.events.journal.files.JournalError: it can't be read.
+        """
+        identity = load_identity(folder)
+        key = identity.hub_id, identity.journal_id
+        if self._hub is not None and self._hub not in {key[0], str(key[1])}:
+            return
+        kept = [first for first, _ in segments(folder)]
+        place, back = self._segment(folder, kept), 1
+        while kept and key not in self._logs:
+            log = HubAt(key[0], str(key[1]), kept[0])
+            with JournalReader(folder, after=kept[place] - 1) as reader:
+                while (batch := reader.read()) and all(log.take(recorded, self._moment) for _, recorded in batch):
+                    pass
+            if log.known or place == 0:
+                self._logs[key] = log
+            # The moment is before the end of the segment's snapshot.
+            place, back = max(0, place - back), back * 2
+
+    def _segment(self, folder: Path, kept: Sequence[int]) -> int:
+        """The last segment that begins at or before the moment."""
+        sequence, time = self._moment.sequence, self._moment.time
+        if sequence is not None:
+            return max(0, bisect.bisect_right(kept, sequence) - 1)
+        assert time is not None
+        for place in range(len(kept) - 1, 0, -1):
+            # A segment's first event has the latest time of all before it.
+            with JournalReader(folder, after=kept[place] - 1) as reader:
+                batch = reader.read(_LOOK)
+            if batch and batch[0][1].timestamp <= time:
+                return place
+        return 0
+
+    def finish(self) -> list[HubAt]:
+        """The hubs, by id.
+
+        :raises MomentError: a sequence that the log doesn't have, or that more than one log has; an unknown hub.
+        """
+        logs = [self._logs[key] for key in sorted(self._logs)]
+        if not logs:
+            what = "there are no events" if self._hub is None else f"there are no events of hub {self._hub}"
+            raise MomentError(what)
+        sequence = self._moment.sequence
+        if sequence is None:
+            return logs
+        if len(logs) > 1:
+            names = ", ".join(f"{log.hub_id} (journal {log.journal_id})" for log in logs)
+            raise MomentError(f"sequence {sequence} of which log? Name one with --hub: {names}")
+        (log,) = logs
+        name = f"the log of hub {log.hub_id}"
+        if sequence < log.first:
+            raise MomentError(f"{name} begins at sequence {log.first}; {sequence} is no longer kept")
+        if not log.passed:
+            raise MomentError(f"{name} ends at sequence {log.state.last_sequence}; there is no {sequence} yet")
+        return logs

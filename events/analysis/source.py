@@ -1,0 +1,38 @@
+"""The source of events that a user names: a journal folder or a Kafka topic (:class:`spnhub.events.source.Source`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from spnhub.events.source import Source, SourceError
+
+__all__ = ["open_source"]
+
+
+def open_source(text: str) -> Source:
+    """The source that ``text`` names: ``kafka://host:port[,host:port]/topic``, else a journal folder.
+
+    :raises SourceError: it names neither.
+    """
+    if text.startswith("kafka://"):
+        return _kafka(text)
+    if "://" in text:
+        raise SourceError(f"source {text} is neither a journal folder nor kafka://host:port/topic")
+    folder = Path(text)
+    if not folder.is_dir():
+        raise SourceError(f"source {text} is not a folder")
+    from spnhub.events.journal.reader import JournalSource  # noqa: PLC0415 - each kind of source loads what it needs
+
+    return JournalSource(folder)
+
+
+def _kafka(text: str) -> Source:
+    parts = urlsplit(text)
+    topic = parts.path.removeprefix("/")
+    if not parts.netloc or not topic or "/" in topic or parts.query or parts.fragment:
+        raise SourceError(f"source {text} is not of the form kafka://host:port/topic")
+    from spnhub.events.kafka.source import KafkaSource  # noqa: PLC0415 - aiokafka takes a while to load
+
+    source: Source = KafkaSource(text)
+    return source

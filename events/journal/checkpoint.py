@@ -1,0 +1,193 @@
+"""What was open and defined at some place of a journal, so that the next start needn't read the log from its beginning.
+
+A checkpoint only saves time: it is written without waiting for the disk, and one that is missing, damaged or doesn't
+fit the log is passed over. It is a header and a line for each thing, so that no step of writing it takes long.
+Counterparts: :mod:`spnhub.events.journal.writer` saves, :mod:`spnhub.events.journal.journal` loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from spnhub.events.journal.files import Identity, check_frames
+from spnhub.events.journal.reader import JournalReader
+from spnhub.events.model import EndPointType
+from spnhub.events.state.definitions import (
+    Definitions,
+    DefinitionState,
+    InstancePhase,
+    InstanceState,
+    NetworkState,
+    RealmState,
+    ServiceState,
+)
+from spnhub.events.state.entities import ConnectionState, SessionState
+from spnhub.events.state.hub_state import HubState, RunState
+
+__all__ = ["Checkpoint", "fold", "save"]
+
+_NAME: Final = "checkpoint.json"
+_FORMAT: Final = 2
+_COMPARED: Final = 256
+"""Bytes of the log that must be the same, in front of a checkpoint's position."""
+
+_Thing = SessionState | ConnectionState | DefinitionState
+
+_KINDS: Final[dict[str, type[_Thing]]] = {
+    kind.__name__: kind
+    for kind in (SessionState, ConnectionState, RealmState, NetworkState, ServiceState, InstanceState)
+}
+_CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
+    "end_point_type": EndPointType,
+    "phase": InstancePhase,
+    "consumers": tuple,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after an event. Taking it copies references only: the values are immutable."""
+
+    sequence: int
+    timestamp: int
+    lost: int
+    run: RunState | None
+    things: tuple[_Thing, ...]
+
+    @classmethod
+    def take(cls, state: HubState) -> Checkpoint:
+        """The state as it is now."""
+        known = state.definitions
+        things = (state.sessions, state.connections, known.realms, known.networks, known.services, known.instances)
+        return cls(
+            state.last_sequence,
+            state.last_timestamp,
+            state.lost,
+            state.run,
+            tuple(thing for table in things for thing in table.values()),
+        )
+
+    def to_state(self) -> HubState:
+        """The state as it was."""
+        state = HubState(last_sequence=self.sequence, last_timestamp=self.timestamp, lost=self.lost, run=self.run)
+        known: Definitions = state.definitions
+        for thing in self.things:
+            match thing:
+                case SessionState():
+                    state.sessions[thing.spn_session_id] = thing
+                case ConnectionState():
+                    state.connections[thing.key] = thing
+                case RealmState():
+                    known.realms[thing.name] = thing
+                case NetworkState():
+                    known.networks[thing.urn] = thing
+                case ServiceState():
+                    known.services[thing.urn] = thing
+                case InstanceState():
+                    known.instances[thing.service_urn] = thing
+        return state
+
+
+def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple[Path, int]) -> None:
+    """Replace the folder's checkpoint. ``position``: segment, and the end of the event's frame in it.
+
+    :raises OSError: it can't be written.
+    """
+    path, offset = position
+    head = {
+        "format": _FORMAT,
+        "journalId": str(journal_id),
+        "segment": path.name,
+        "offset": offset,
+        "before": _before(path, offset),
+        "sequence": checkpoint.sequence,
+        "timestamp": checkpoint.timestamp,
+        "lost": checkpoint.lost,
+        "run": None if checkpoint.run is None else _plain(checkpoint.run),
+        "things": len(checkpoint.things),
+    }
+    temporary = folder / f"{_NAME}.new"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head) + "\n")
+        for thing in checkpoint.things:
+            file.write(json.dumps({"is": type(thing).__name__} | _plain(thing)) + "\n")
+    temporary.replace(folder / _NAME)
+
+
+def _plain(value: _Thing | RunState) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def load(folder: Path, journal_id: UUID) -> tuple[Checkpoint, tuple[Path, int]] | None:
+    """The folder's checkpoint and its position; None when there is none that can be used."""
+    try:
+        with (folder / _NAME).open(encoding="utf-8") as file:
+            raw: dict[str, Any] = json.loads(file.readline())
+            if (raw["format"], raw["journalId"]) != (_FORMAT, str(journal_id)):
+                return None
+            path, offset = folder / raw["segment"], int(raw["offset"])
+            if _before(path, offset) != raw["before"]:
+                return None  # a power failure has taken more of the log than of this, or it is another's
+            run = raw["run"]
+            things = tuple(_thing(json.loads(line)) for line in file)
+        if len(things) != raw["things"]:
+            return None
+        checkpoint = Checkpoint(
+            sequence=raw["sequence"],
+            timestamp=raw["timestamp"],
+            lost=raw["lost"],
+            run=None if run is None else RunState(**run | {"addresses": tuple(run["addresses"])}),
+            things=things,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return checkpoint, (path, offset)
+
+
+def _thing(raw: dict[str, Any]) -> _Thing:
+    kind = _KINDS[raw.pop("is")]
+    return kind(**{name: _CONVERT[name](value) if name in _CONVERT else value for name, value in raw.items()})
+
+
+def _before(path: Path, offset: int) -> str:
+    """The last bytes before an offset: with their checksum and sequence they tell one log from another."""
+    with path.open("rb") as file:
+        file.seek(max(0, offset - _COMPARED))
+        return file.read(min(offset, _COMPARED)).hex()
+
+
+def fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] | None]:
+    """What is open at the end of the log, and where that is: from the checkpoint on if there is a good one.
+
+    Then segments before the checkpoint's are not looked at: readers, ``spnlog verify`` among them, report damage there.
+    """
+    saved = load(folder, identity.journal_id)
+    if saved is not None:
+        checkpoint, position = saved
+        check_frames(*position)
+        state = checkpoint.to_state()
+        with JournalReader(folder, after=checkpoint.sequence, position=position) as reader:
+            batch = reader.read()
+            if not batch or batch[0][1].sequence > checkpoint.sequence:
+                while batch:
+                    state.apply_all(recorded for _, recorded in batch)
+                    batch = reader.read()
+                return state, reader.position
+    discard(folder)
+    state = HubState()
+    with JournalReader(folder) as reader:
+        while batch := reader.read():
+            state.apply_all(recorded for _, recorded in batch)
+        return state, reader.position
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder's checkpoint, so that the log can't grow to fit a wrong one."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / _NAME).unlink()

@@ -1,0 +1,267 @@
+"""Reads a journal folder, also that of a running hub: synchronously batch by batch, or as an async source.
+
+An unfinished tail is no fault: it may be in the making, or the writer died there. Damage before whole frames, or in a
+segment that has a successor, is. Counterpart: :mod:`spnhub.events.journal.journal` writes what is read here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from spnhub.events import model
+from spnhub.events.journal import schemas as journal_schemas
+from spnhub.events.journal.envelope import Envelope, read_envelope
+from spnhub.events.journal.files import (
+    HEADER_READ,
+    JournalCorrupt,
+    JournalError,
+    SegmentHeader,
+    find_frame,
+    frame_size,
+    load_identity,
+    next_frame,
+    segments,
+)
+from spnhub.events.model import Recorded
+from spnhub.events.spare import OUT_OF_RESOURCES
+from spnhub.schemas.codec import SchemaError, event_schema_id, is_event_schema
+
+__all__ = ["JournalReader", "JournalSource"]
+
+_log = logging.getLogger("spnhub.events")
+
+_READ_SIZE: Final = 256 * 1024
+"""Bytes read at a time: what a reader holds, whatever the size of the log."""
+_POLL: Final = 0.05
+"""Seconds between looks at a journal that is followed: one stat or short read each."""
+_PAUSE: Final = 1.0
+"""Seconds until the next look when the process has no descriptor or memory for one."""
+
+
+_Placed = TypeVar("_Placed", Recorded, Envelope)
+
+
+class JournalReader:
+    """The events of a journal from any sequence on, as far as they are written now. Use as a context manager.
+
+    :param after: the first event read is the one after this sequence.
+    :param position: segment and end of a frame in it, where to begin to look for it.
+    :raises JournalError: there is no journal in the folder.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0, position: tuple[Path, int] | None = None) -> None:
+        self.folder = folder
+        self.identity = load_identity(folder)
+        self.last_sequence = after
+        """The last event read, or skipped by ``after``."""
+        self._fd = -1
+        self._path: Path | None = None
+        self._first = 0
+        self._offset = 0
+        self._judged = (0, 0)
+        self._foreign: set[int] = set()
+        """Schema ids that had to be looked up in the folder."""
+        if position is not None:
+            self._open(int(position[0].stem), position[0])
+            self._offset = position[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def position(self) -> tuple[Path, int] | None:
+        """The segment at hand and the end of the last whole frame read in it; None before the first segment."""
+        return None if self._path is None else (self._path, self._offset)
+
+    @property
+    def unread(self) -> int:
+        """Bytes behind the position: 0, or the size of an unfinished tail when :meth:`read` has returned nothing."""
+        return os.fstat(self._fd).st_size - self._offset if self._fd >= 0 else 0
+
+    def read(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Recorded]]:
+        """The next events, each with its Confluent frame; none: nothing more has been written yet.
+
+        :param limit: bytes to read at once; more only when a single frame is longer.
+        :raises JournalCorrupt: damage that is not an unfinished tail.
+        """
+        return self._read(model.decode, limit)
+
+    def read_envelopes(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Envelope]]:
+        """As :meth:`read`, for those who pass frames on: what is in an event isn't looked at."""
+        return self._read(read_envelope, limit)
+
+    def _read(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]]:
+        while True:
+            if self._fd < 0 and not self._open_next():
+                return []
+            size = os.fstat(self._fd).st_size
+            if size > self._offset:
+                found = self._frames(decode, limit)
+                if found is None:
+                    found = self._stuck(decode)
+                if found:
+                    return found
+                if found is not None:
+                    continue  # everything was skipped by ``after``
+            if not self._open_next():
+                return []
+
+    def _frames(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]] | None:
+        """Whole frames at the offset; None: there isn't even one."""
+        data = os.pread(self._fd, limit, self._offset)
+        if len(data) == limit and next_frame(data, 0) is None:
+            data = os.pread(self._fd, frame_size(os.pread(self._fd, 8, self._offset)), self._offset)
+        found = []
+        place = 0
+        while (frame := next_frame(data, place)) is not None:
+            payload, end = frame
+            placed = self._decode(decode, payload, self._offset + place)
+            place = end
+            if placed.sequence > self.last_sequence:
+                found.append((payload, placed))
+        if place == 0:
+            return None
+        self._offset += place
+        if found:
+            self.last_sequence = found[-1][1].sequence
+        return found
+
+    def _decode(self, decode: Callable[[bytes], _Placed], payload: bytes, offset: int) -> _Placed:
+        assert self._path is not None
+        try:
+            try:
+                placed = decode(payload)
+            except SchemaError:
+                if not self._learns(payload):
+                    raise
+                placed = decode(payload)
+        except SchemaError as exc:
+            raise JournalCorrupt(self._path, offset, str(exc)) from exc
+        if (placed.journal_id, placed.hub_id) != (self.identity.journal_id, self.identity.hub_id):
+            reason = f"an event of journal {placed.journal_id}, hub {placed.hub_id}"
+            raise JournalCorrupt(self._path, offset, reason)
+        return placed
+
+    def _learns(self, payload: bytes) -> bool:
+        """Whether the folder says what this frame's schema id means. Asked once for each: a newer hub has left its
+        schemas before it wrote."""
+        schema_id = event_schema_id(payload)
+        if is_event_schema(schema_id) or schema_id in self._foreign:
+            return False
+        journal_schemas.learn(self.folder)
+        self._foreign.add(schema_id)
+        return is_event_schema(schema_id)
+
+    def _stuck(self, decode: Callable[[bytes], _Placed]) -> list[tuple[bytes, _Placed]] | None:
+        """There are bytes and no frame: None when that is an unfinished tail, otherwise what a second look shows."""
+        size = os.fstat(self._fd).st_size
+        has_next = self._next_segment() is not None
+        if not has_next and self._judged == (self._offset, size):
+            return None
+        rest = os.pread(self._fd, max(0, size - self._offset), self._offset)
+        whole_later = find_frame(rest, 1) is not None
+        # The writer may have gone on between the two looks, so what counts is the frame's state after the second.
+        if (found := self._frames(decode, _READ_SIZE)) is not None:
+            return found
+        assert self._path is not None
+        if has_next and os.fstat(self._fd).st_size > self._offset:
+            raise JournalCorrupt(self._path, self._offset, "a bad frame in a segment that is not the last")
+        if whole_later:
+            raise JournalCorrupt(self._path, self._offset, "a bad frame before good ones")
+        self._judged = (self._offset, size)
+        return None
+
+    def _next_segment(self) -> tuple[int, Path] | None:
+        known = segments(self.folder)
+        if self._path is not None:
+            return next((entry for entry in known if entry[0] > self._first), None)
+        begun = [entry for entry in known if entry[0] <= self.last_sequence + 1]
+        return begun[-1] if begun else next(iter(known), None)
+
+    def _open_next(self) -> bool:
+        """Go to the following segment, if there is one and everything of this one has been read."""
+        following = self._next_segment()
+        if following is None:
+            return False
+        # The writer makes a segment only when it has finished the one before, so what is there now is all of it.
+        if self._fd >= 0 and os.fstat(self._fd).st_size > self._offset:
+            return True
+        # Where retention was faster, the next look finds another.
+        with contextlib.suppress(FileNotFoundError):
+            self._open(*following)
+        return True
+
+    def _open(self, first: int, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.close()
+        self._fd, self._path, self._first = fd, path, first
+        header = SegmentHeader.read(path, os.pread(fd, HEADER_READ, 0))
+        if header.identity != self.identity or header.first_sequence != first:
+            raise JournalCorrupt(path, 0, "its header names another journal, hub or first sequence")
+        self._offset = header.size
+
+
+class JournalSource:
+    """A journal folder as a source (:class:`spnhub.events.source.Source`). An async context manager.
+
+    :raises JournalError: on entering, when there is no journal in the folder.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        self.name = str(folder)
+        self._folder = folder
+        self._after = after
+        self._reader: JournalReader | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reader = JournalReader(self._folder, after=self._after)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    async def records(self, *, follow: bool = False) -> AsyncIterator[tuple[bytes, Recorded]]:
+        """Each event with its Confluent frame, in order; with ``follow`` it waits for more and never ends.
+
+        A process that is out of descriptors follows again when it has some.
+
+        :raises JournalCorrupt: damage that is not an unfinished tail.
+        """
+        if self._reader is None:
+            raise JournalError(f"journal {self._folder} is not open")
+        while True:
+            try:
+                batch = self._reader.read()
+            except OSError as exc:
+                if not follow or exc.errno not in OUT_OF_RESOURCES:
+                    raise
+                # It passes, and whoever follows goes on where it was.
+                _log.warning("journal %s can't be read for now: %s", self._folder, exc.strerror)
+                await asyncio.sleep(_PAUSE)
+                continue
+            for entry in batch:
+                yield entry
+            if not batch and not follow:
+                return
+            await asyncio.sleep(0 if batch else _POLL)

@@ -1,0 +1,171 @@
+"""An agent's endpoint: made in the background, held for as long as a retry can help, its news in the log.
+
+The endpoint itself lives through the loss of its sessions (:mod:`spnhub.transport.endpoint.api.consumer` makes it).
+Here is what an agent needs beside it: an answer to "is there a session now?" before the endpoint exists, and the log
+lines. Counterparts: :mod:`spnhub.transport.agent.consumer` and :mod:`spnhub.transport.agent.provider`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from spnhub.transport.agent.tcp import address_text
+from spnhub.transport.endpoint.core.listener import ConnectionChange
+from spnhub.transport.endpoint.session.credentials import CredentialsChange
+from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
+from spnhub.transport.endpoint.session.states import SessionState
+from spnhub.transport.errors import HandshakeRejected
+
+__all__ = ["Create", "Endpoint", "EndpointKeeper"]
+
+_log = structlog.get_logger()
+
+LAST_PACKETS: Final = 2.0
+"""Seconds for the last packets of connections that have ended; by then the agent has none open."""
+
+_UP: Final = (SessionState.ESTABLISHED, SessionState.CLOSING)
+
+
+class Endpoint(Protocol):
+    """What the keeper needs of an endpoint."""
+
+    async def wait_closed(self) -> None:
+        """Wait until it is Closed, or has Failed for good.
+
+        :raises SpnError: why it has failed.
+        """
+
+    async def renew(self) -> None:
+        """Read certificates anew, and look the hubs up."""
+
+    async def aclose(self, drain_timeout: float) -> None:
+        """End its sessions; open connections have ``drain_timeout`` seconds to end, then they are aborted."""
+
+
+E = TypeVar("E", bound=Endpoint)
+
+Create = Callable[[Callable[[SessionChange], None], Callable[[ConnectionChange], None]], Awaitable[E]]
+"""Makes an endpoint that tells these two its news; returns with the first session (D-19)."""
+
+
+class EndpointKeeper(Generic[E]):
+    """One endpoint for the agent's whole life."""
+
+    def __init__(self, create: Create[E]) -> None:
+        self._create = create
+        self._endpoint: E | None = None
+        self._made: Endpoint | None = None
+        """The same, also before its first session."""
+        self._sessions: set[tuple[IpAddress, str]] = set()
+        """Address and id of those that are established; one that is renewed has two for a moment."""
+        self._told: dict[IpAddress, tuple[object, ...]] = {}
+        """What a session was refused for last, where that is a matter of time."""
+        self._changed = asyncio.Event()
+        """Set, and then replaced, with each change of the two."""
+
+    @property
+    def current(self) -> E | None:
+        """The endpoint, once it has had a session."""
+        return self._endpoint
+
+    @property
+    def established(self) -> bool:
+        """There is a session that takes new connections."""
+        return self._endpoint is not None and bool(self._sessions)
+
+    async def wait_established(self) -> E:
+        """The endpoint, once it has a session that takes new connections."""
+        while self._endpoint is None or not self._sessions:
+            await self._changed.wait()
+        return self._endpoint
+
+    async def wait_lost(self) -> None:
+        """Wait until there is no session that takes new connections."""
+        while self.established:
+            await self._changed.wait()
+
+    async def run(self) -> None:
+        """Make the endpoint and hold it until cancelled; then it is closed.
+
+        :raises SpnError: a refusal, or an end, that no retry changes.
+        :raises ValueError: arguments that can't be used.
+        """
+        endpoint = await self._create(self._on_session, self._on_connection)
+        self._endpoint = endpoint
+        self._notify()
+        try:
+            await endpoint.wait_closed()
+        finally:
+            await endpoint.aclose(LAST_PACKETS)
+
+    def made(self, endpoint: Endpoint) -> None:
+        """There is an endpoint, which may not have a session yet."""
+        self._made = endpoint
+
+    async def renew(self) -> None:
+        """Read certificates anew now, and look the hubs up; nothing before there is an endpoint, which does so."""
+        if self._made is not None:
+            await self._made.renew()
+
+    def on_credentials(self, change: CredentialsChange) -> None:
+        """For the log."""
+        if change.kind in ("renewed", "usable"):
+            _log.info(f"certificate.{change.kind}", certificate=change.detail)
+        else:
+            _log.warning(f"certificate.{change.kind}", reason=change.detail)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _on_session(self, change: SessionChange) -> None:
+        session = change.address, change.spn_session_id
+        if change.new is SessionState.ESTABLISHED:
+            self._sessions.add(session)
+        elif change.old is SessionState.ESTABLISHED:
+            self._sessions.discard(session)
+        self._notify()
+        if self._is_news(change):
+            _tell_session(change)
+
+    def _is_news(self, change: SessionChange) -> bool:
+        """What is a matter of time may be so for hours: it is told when something about it changes (D-36)."""
+        error = change.error
+        if not isinstance(error, HandshakeRejected) or not error.retryable:
+            if change.new in _UP or error is not None:
+                self._told.pop(change.address, None)
+            return True
+        # The reason has the clock that judged, which changes; whose certificate it is is in what stands before.
+        about = error.by_hub, error.alert, error.reason.partition(";")[0]
+        news = self._told.get(change.address) != about
+        self._told[change.address] = about
+        return news
+
+    def _on_connection(self, change: ConnectionChange) -> None:
+        _log.info(
+            f"connection.{change.kind}",
+            connectionUid=change.connection_uid.hex(),
+            epoch=change.epoch,
+            seconds=round(change.seconds, 3),
+            **({"reason": change.reason} if change.reason else {}),
+        )
+
+
+def _tell_session(change: SessionChange) -> None:
+    """Established, closing, closed and lost are told once each; a session that doesn't come up, at each attempt."""
+    address = address_text(*change.address)
+    reason = {} if change.error is None else {"reason": str(change.error)}
+    was_up = change.old in _UP
+    ids = {"spnSessionId": change.spn_session_id, "hubId": change.hub_id}
+    if change.new in _UP:
+        _log.info(f"session.{change.new.value.lower()}", address=address, **ids, **reason)
+    elif was_up and change.new is SessionState.CLOSED and change.error is None:
+        _log.info("session.closed", address=address, **ids)
+    elif was_up:
+        _log.warning("session.lost", address=address, **ids, **reason)
+    elif change.error is not None:
+        _log.warning("session.failed", address=address, **reason)

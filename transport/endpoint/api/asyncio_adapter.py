@@ -1,0 +1,258 @@
+"""An SPN connection as asyncio knows connections: a transport under asyncio's own StreamReader and StreamWriter.
+
+Listens to a :class:`~spnhub.transport.endpoint.connection.connection.Connection`. Reading pauses by not reading from
+the engine, so that backpressure reaches the sender; ``drain()`` waits while more than the high-water mark is not yet
+taken.
+
+``close()`` ends our direction after all that was written, and then discards what still comes. When the other side has
+ended its direction already, ``wait_closed()`` returns once the hub has closed the connection, or raises if that went
+wrong. When it hasn't, ``wait_closed()`` returns as soon as our end is handed over; the connection then lives on in the
+background until the other side ends, too. If it goes on sending instead (:data:`DISCARD_LIMIT`), or does nothing for
+:data:`LINGER`, it is told with a Close Request (R-4.5) and sees an error: as TCP does with what arrives after a close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.errors import ConnectionAborted
+
+__all__ = ["DISCARD_LIMIT", "HIGH_WATER", "LINGER", "StreamTransport", "open_pair"]
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes written and not yet taken from which on ``drain()`` waits."""
+DISCARD_LIMIT: Final = 256 * 1024
+"""Bytes that a closed connection still takes and throws away."""
+LINGER: Final = 300.0
+"""Seconds that a closed connection waits for the other side to end its direction. Long, because the other side may
+still be reading what was written before the close."""
+
+_CHUNK: Final = 64 * 1024
+
+
+class StreamTransport(asyncio.Transport):
+    """See the module. A :class:`~spnhub.transport.endpoint.connection.stream.StreamListener`."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: Connection, protocol: asyncio.StreamReaderProtocol
+    ) -> None:
+        super().__init__(
+            {
+                "connection_uid": connection.connection_uid,
+                "peer": connection.peer,
+                "peername": connection.peer,
+                "spn_connection": connection,
+            }
+        )
+        self._loop = loop
+        self._connection = connection
+        self._protocol: asyncio.BaseProtocol = protocol
+        self._buffer = bytearray()
+        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
+        self._writing_paused = False
+        self._reading_paused = False
+        self._eof_asked = False
+        self._eof_read = False
+        self._closing = False
+        self._lost = False
+        self._discarded = 0
+        self._linger: asyncio.TimerHandle | None = None
+        protocol.connection_made(self)
+        connection.set_listener(self)
+
+    # ------------------------------------------------------------------------------------------------ asyncio.Transport
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._reading_paused and not self._closing
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            # From the loop: whoever resumes doesn't expect data_received inside the call.
+            self._loop.call_soon(self.on_readable)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._buffer)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self._closing or not data:
+            return
+        if self._eof_asked:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not self._buffer:
+            taken = self._connection.write(bytes(data[:_CHUNK]))
+            data = data[taken:]
+        self._buffer += data
+        if len(self._buffer) > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def write_eof(self) -> None:
+        if not self._eof_asked:
+            self._eof_asked = True
+            self._flush()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._eof_asked = True
+        self._linger = self._loop.call_later(LINGER, self._give_up)
+        self._flush()
+        self._loop.call_soon(self.on_readable)
+
+    def abort(self) -> None:
+        if not self._lost:
+            self._closing = True
+            self._connection.abort(Code.PEER_RESET)
+            # An error, so that whoever reads doesn't take it for a clean end.
+            self._lose(ConnectionAborted(Code.PEER_RESET, "aborted here"))
+
+    # --------------------------------------------------------------------------------------------------- StreamListener
+
+    def on_readable(self) -> None:
+        """See :class:`StreamListener`."""
+        while not self._eof_read and (self._closing or not self._reading_paused):
+            answer = self._connection.read(_CHUNK)
+            if answer is None or answer == (b"", False):
+                return
+            data, self._eof_read = answer
+            if self._closing:
+                self._discarded += len(data)
+                if self._discarded > DISCARD_LIMIT:
+                    self._give_up()
+                    return
+            elif isinstance(self._protocol, asyncio.Protocol):
+                if data:
+                    self._protocol.data_received(data)
+                if self._eof_read:
+                    self._protocol.eof_received()
+
+    def on_writable(self) -> None:
+        """See :class:`StreamListener`."""
+        self._flush()
+
+    def on_aborted(self, code: int, reason: str) -> None:
+        """See :class:`StreamListener`."""
+        self._lose(ConnectionAborted(code, reason))
+
+    def on_closed(self) -> None:
+        """See :class:`StreamListener`."""
+        self._lose(None)
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _flush(self) -> None:
+        if self._lost:
+            return
+        while self._buffer:
+            taken = self._connection.write(bytes(self._buffer[:_CHUNK]))
+            del self._buffer[:taken]
+            if not taken:
+                break
+        if self._writing_paused and len(self._buffer) <= self._low:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+        if self._eof_asked and not self._buffer:
+            self._connection.finish()
+            if self._closing and not self._eof_read:
+                self._loop.call_soon(self._tell_lost, None)
+
+    def _give_up(self) -> None:
+        """Closed here, and the other side doesn't end: ask for it."""
+        if self._buffer:
+            self._connection.abort(Code.CLOSE_REQUESTED)
+        else:
+            self._connection.request_close()
+        self._lose(None)
+
+    def _lose(self, error: ConnectionAborted | None) -> None:
+        """The connection is over, or of no more interest."""
+        self._lost = self._closing = True
+        self._buffer.clear()
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _tell_lost(self, error: ConnectionAborted | None) -> None:
+        protocol, self._protocol = self._protocol, _NOBODY
+        if protocol is not _NOBODY:
+            if self._writing_paused:
+                self._writing_paused = False
+            protocol.connection_lost(error)
+
+
+_NOBODY: Final = asyncio.BaseProtocol()
+"""Whom a transport talks to once its own protocol has had its last call."""
+
+
+class _Reader(asyncio.StreamReader):
+    """As asyncio's, but an error is raised after the bytes that came before it, as a socket does (D-34).
+
+    asyncio's raises it at once, and what it had buffered is never seen. Every one of its methods looks into the buffer
+    before it waits.
+    """
+
+    _error: BaseException | None = None
+
+    def exception(self) -> Exception | None:
+        """What there is to raise, now or later; :meth:`asyncio.StreamWriter.drain` raises it."""
+        return self._error if isinstance(self._error, Exception) else None
+
+    def set_exception(self, exc: Exception) -> None:
+        """Whoever waits lacks bytes, and is told; whoever comes later gets first what there is."""
+        self._error = exc
+        super().set_exception(exc)
+        self._exception = None
+
+    async def _wait_for_data(self, func_name: str) -> None:
+        if self._error is not None:
+            raise self._error
+        await _wait_for_data(self, func_name)
+
+
+_wait_for_data: Final[Callable[[asyncio.StreamReader, str], Awaitable[None]]] = vars(asyncio.StreamReader)[
+    "_wait_for_data"
+]
+
+
+def open_pair(
+    loop: asyncio.AbstractEventLoop, connection: Connection, limit: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Reader and writer of a Connected connection. ``limit``: see :class:`asyncio.StreamReader`."""
+    reader = _Reader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport = StreamTransport(loop, connection, protocol)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

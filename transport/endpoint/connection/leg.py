@@ -1,0 +1,165 @@
+"""One leg of a connection at its endpoint: the stream with its header, what is sent again, and the FIN. Sans-I/O.
+
+A leg knows bytes and offsets and decides nothing: whether it goes on, ends or leads to another is the affair of
+:mod:`spnhub.transport.endpoint.connection.connection`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.context import Home
+from spnhub.transport.endpoint.connection.replay import ReplayBuffer
+from spnhub.transport.engine import LOST_CODE, Engine
+from spnhub.transport.protocol import CloseRequest, Packet, PacketReader, PauseRequest, ProtocolError, encode
+
+__all__ = ["LEG_CODES", "Leg"]
+
+LEG_CODES: Final = frozenset({Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST, LOST_CODE})
+"""With these a stream ends and the conversation doesn't."""
+_EARLY: Final = 4
+"""Control packets kept that came before the Accept that they follow."""
+
+
+class Leg:
+    """A leg at ``home``. ``replay`` has what was written in this leg and the ones before, until it is acknowledged."""
+
+    def __init__(self, engine: Engine, home: Home, replay: ReplayBuffer) -> None:
+        self.home = home
+        self.s: int | None = None
+        """The stream; None: it isn't there yet, or no longer."""
+        self.granted = False
+        """The hub has agreed to the resume."""
+        self.asked: CloseRequest | None = None
+        """What the other endpoint asks the end with."""
+        self.request: CloseRequest | None = None
+        """What we have asked with."""
+        self.early: list[CloseRequest | PauseRequest] = []
+        self.fin_passed = False
+        """Our FIN is with the engine."""
+        self._engine = engine
+        self._c = home.c
+        self._replay = replay
+        self._reader: PacketReader | None = PacketReader()
+        self._head = b""
+        self._early_fin = False
+        self._resending: int | None = None
+        """Offset up to which the leg was given what was written before it; None: all."""
+
+    @property
+    def awaits_head(self) -> bool:
+        """The peer's header isn't read yet."""
+        return self._reader is not None
+
+    @property
+    def sends_head(self) -> bool:
+        """Our header is not yet with the engine."""
+        return bool(self._head)
+
+    @property
+    def busy(self) -> bool:
+        """Something has to leave before the program's next bytes."""
+        return bool(self._head) or self._resending is not None
+
+    def begin(self, s: int, packet: Packet, again_from: int | None = None) -> None:
+        """Ours is the first word on stream ``s``; after it, what was written from ``again_from`` on is sent again."""
+        self.s = s
+        self._resending = again_from
+        self.put_head(packet)
+
+    def put_head(self, packet: Packet) -> None:
+        """The header is sent before anything else; :meth:`push` does it."""
+        self._head = encode(packet)
+
+    def keep_early(self, packet: CloseRequest | PauseRequest) -> None:
+        """It has overtaken the Accept, which comes on another stream."""
+        if len(self.early) < _EARLY:
+            self.early.append(packet)
+
+    def read_head(self) -> Packet | None:
+        """The peer's header, and not a byte of what follows it; None: it isn't there yet.
+
+        :raises ProtocolError: it is none.
+        """
+        while self._reader is not None and self.s is not None:
+            answer = self._engine.read(self._c, self.s, self._reader.wanted)
+            if answer is None or answer == (b"", False):
+                return None
+            data, fin = answer
+            if packets := self._reader.feed(data):
+                self._reader = None
+                self._early_fin = fin
+                return packets[0]
+            if fin:
+                raise ProtocolError("the stream ended before its header")
+        return None
+
+    def read(self, limit: int) -> tuple[bytes, bool] | None:
+        """Application bytes, and whether the FIN is behind them; None: the event that says why is on its way."""
+        if self._early_fin:
+            return b"", True
+        assert self.s is not None
+        return self._engine.read(self._c, self.s, limit)
+
+    def is_silent_after_fin(self) -> bool:
+        """A FIN that was taken comes once more in a later leg; there is nothing before it."""
+        if self.s is None or self._early_fin:
+            return True
+        return self._engine.read(self._c, self.s, 1) in (None, (b"", False), (b"", True))
+
+    def write(self, data: bytes) -> int:
+        """Bytes taken: what both the engine and the replay buffer have room for. Not while it is :attr:`busy`."""
+        assert self.s is not None
+        replay = self._replay
+        size = len(data)
+        room = replay.room
+        if size <= room:
+            taken = self._engine.write(self._c, self.s, data)
+        else:
+            replay.full()
+            taken = self._engine.write(self._c, self.s, data[:room]) if room else 0
+        replay.append(data if taken == size else data[:taken])
+        return taken
+
+    def push(self, *, finished: bool) -> None:
+        """Give the engine what is due before the program's next bytes: header, what is sent again, FIN."""
+        s = self.s
+        if s is None:
+            return
+        if self._head:
+            self._head = self._head[self._engine.write(self._c, s, self._head) :]
+        if not self._head and self._resending is not None:
+            self._resend(s, self._resending)
+        if finished and not self.busy and not self.fin_passed:
+            self.fin_passed = True
+            self._engine.finish(self._c, s)
+
+    def _resend(self, s: int, offset: int) -> None:
+        while piece := self._replay.piece(offset):
+            taken = self._engine.write(self._c, s, piece)
+            offset += taken
+            if taken < len(piece):
+                self._resending = offset
+                return
+        self._resending = None
+
+    def on_acknowledged(self, offset: int) -> None:
+        """The peer has taken everything up to ``offset``: it needn't be sent again."""
+        if self._resending is not None and self._resending < offset:
+            self._resending = offset
+
+    def reset(self, code: int) -> None:
+        """End our half with an error; the peer's is left as it is."""
+        if self.s is not None:
+            self._engine.reset(self._c, self.s, code)
+
+    def drop(self, code: int, *, keep_fin: bool = False) -> None:
+        """End both halves of the stream with an error.
+
+        :param keep_fin: our half has its FIN with the engine, which still brings it: the stop alone tells (D-18).
+        """
+        if self.s is not None:
+            if not keep_fin:
+                self._engine.reset(self._c, self.s, code)
+            self._engine.stop(self._c, self.s, code)

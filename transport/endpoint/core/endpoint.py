@@ -1,0 +1,712 @@
+"""An endpoint without sockets, clock and asyncio: sessions with every hub, and the connections that move among them.
+
+``engine``, ``clock`` and randomness are given; the owner
+(:class:`~spnhub.transport.endpoint.core.listener.CoreListener`) is told what there is to know and does what only it can
+(open sockets). After anything was asked of the core or of one of its connections, the owner lets it have a turn:
+:meth:`EndpointCore.handle` with the engine's events, :meth:`EndpointCore.handle_timer` when :meth:`EndpointCore.timer`
+is due or ``CoreListener.wake`` was called; then it transmits what the engine has.
+
+Counterparts: :mod:`spnhub.transport.endpoint.api.endpoint` is the owner on asyncio,
+:mod:`spnhub.transport.endpoint.session.hub_target` has the states of one session,
+:mod:`spnhub.transport.endpoint.core.resume` decides where connections go on,
+:mod:`spnhub.transport.endpoint.core.opening` where new ones begin.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
+
+from spnhub.actors.contract.codes import Code
+from spnhub.events.model import EndPointType
+from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.connection.context import Home
+from spnhub.transport.endpoint.connection.replay import ReplayBuffer
+from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
+from spnhub.transport.endpoint.connection.states import ConnectionState
+from spnhub.transport.endpoint.core.containment import FAULT, Containment
+from spnhub.transport.endpoint.core.listener import ConnectionChange, CoreListener, CoreSettings
+from spnhub.transport.endpoint.core.opening import OpeningAttempt
+from spnhub.transport.endpoint.core.resume import Farewells, Invitations, Resumer
+from spnhub.transport.endpoint.kernel.turns import Turns
+from spnhub.transport.endpoint.session.credentials import Credentials
+from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange, Slot, Why
+from spnhub.transport.endpoint.session.session import Session
+from spnhub.transport.endpoint.session.states import SessionEvent, SessionState
+from spnhub.transport.engine import Address, Closed, Engine, EngineEvent
+from spnhub.transport.errors import (
+    ConfigurationError,
+    HandshakeRejected,
+    SessionLost,
+    SessionRefused,
+    SpnError,
+)
+from spnhub.transport.protocol import (
+    LocalAddress,
+    PeerGone,
+    ResumeAck,
+    ResumeInvite,
+    SessionRenewal,
+    SessionRequest,
+    ShutdownRequest,
+)
+
+__all__ = ["EndpointCore"]
+
+HAND_OVER_PAUSE: Final = 1.0
+"""Seconds between two looks at what still goes on in a session whose place another has taken."""
+
+_S = SessionState
+_BUSY: Final = (_S.IP_FOUND, _S.SESSION_CONNECTING)
+
+
+class EndpointCore:
+    """See the module. A :class:`~spnhub.transport.endpoint.session.session.SessionOwner`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: CoreSettings,
+        listener: CoreListener,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.engine = engine
+        self.now = clock
+        self.random = random
+        self.random_bytes = random_bytes
+        self.resume_timeout = settings.resume_timeout
+        self.retries = settings.retries
+        self.weight = settings.weight
+        self.weight_reason = ""
+        self.closing = False
+        self.failed: SpnError | None = None
+        self._credentials = settings.credentials
+        self._settings = settings
+        self._listener = listener
+        self._slots: dict[IpAddress, Slot] = {}
+        self._leaving: list[Slot] = []
+        """Sessions whose address has vanished, or whose place another has taken, and which are not yet over."""
+        self._successors: dict[IpAddress, Slot] = {}
+        """On their way to take the place of a session with other credentials (D-38)."""
+        self._addresses: set[IpAddress] = set()
+        self._by_c: dict[int, tuple[Slot, Session]] = {}
+        self._by_uid: dict[bytes, Connection] = {}
+        self._paused: dict[Connection, None] = {}
+        self.on_fault = Containment(
+            listener.on_fault, lambda: (session for _, session in list(self._by_c.values())), self._forget
+        )
+        self._turns = turns = Turns(listener.wake, self.on_fault)
+        # As hosts of connections and owners of sessions have them:
+        self.touch = turns.touch
+        self.call = turns.call
+        self.arm = turns.arm
+        self.flush_acks = turns.flush
+        self._waiting: dict[OpeningAttempt, None] = {}
+        self._patient = settings.patient
+        self._resumer = Resumer(self)
+        self._farewells = Farewells(self, self._resumer)
+        self._invitations = Invitations(self, settings.instance_id, self._provider_connection)
+
+    # --------------------------------------------------------------------------------------------------- for the owner
+
+    def slots(self) -> Iterable[Slot]:
+        """The sessions, one an address; before them those that end because their address has vanished or another has
+        taken their place, and those that are about to do so."""
+        return [*self._leaving, *self._successors.values(), *self._slots.values()]
+
+    @property
+    def connections(self) -> int:
+        """Connections that have not ended, those included whose last packets are still on their way."""
+        unattached = sum(one.home is None for one in self._paused)
+        return sum(slot.connections for slot in self.slots()) + unattached
+
+    @property
+    def paused(self) -> int:
+        """Of these, how many have been Connected and are not now."""
+        return len(self._paused)
+
+    @property
+    def established(self) -> list[Session]:
+        """The sessions that are up, those being closed included."""
+        return [slot.session for slot in self.slots() if slot.session is not None and slot.established]
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether new connections may begin in one of them."""
+        return any(slot.takes_new for slot in self._slots.values())
+
+    @property
+    def about_to_be(self) -> bool:
+        """Whether a session is on its way."""
+        return any(slot.state in _BUSY for slot in self._slots.values())
+
+    @property
+    def all_connections_closed(self) -> bool:
+        """A provider's: every hub has said so, and no connection may come to be resumed."""
+        sessions = self.established
+        return bool(sessions) and not self._paused and all(one.all_connections_closed for one in sessions)
+
+    @property
+    def state(self) -> SessionState:
+        """R-2.6, of whichever session is most alive."""
+        states = {slot.state for slot in self.slots()}
+        if self.failed is not None:
+            return _S.FAILED
+        for state in (_S.ESTABLISHED, _S.CLOSING, _S.SESSION_CONNECTING, _S.WAITING, _S.IP_FOUND, _S.FAILED):
+            if state in states:
+                return state
+        return _S.CLOSED if self.closing else _S.IP_FOUND
+
+    @property
+    def patient(self) -> bool:
+        """Whether a session is worth waiting for."""
+        return self._patient
+
+    def set_addresses(self, addresses: Sequence[IpAddress], now: float, *, on_demand: bool = False) -> None:
+        """These are the hub's addresses from now on; a session that has Failed begins anew (R-3.2, R-3.3).
+
+        :param on_demand: the answer to :meth:`CoreListener.check_addresses`.
+        """
+        self._addresses = set(addresses)
+        for remote, slot in list(self._slots.items()):
+            if remote not in self._addresses:
+                slot.lose_address(on_demand=on_demand)
+                del self._slots[remote]
+                self._drop_successor(remote)
+                if slot.state is _S.CLOSING:
+                    self._leaving.append(slot)
+                    self.arm(_Leaving(self, slot), now + self.resume_timeout)
+                    self._move(slot)
+                    if slot.session is not None:
+                        self._check_empty(slot.session)
+        for remote in addresses:
+            slot_or_none = self._slots.get(remote)
+            if slot_or_none is None:
+                if self.failed is None and not self._done:
+                    slot = self._slots[remote] = Slot(self, remote)
+                    slot.connect()
+            elif slot_or_none.state is _S.FAILED and self.failed is None and not self._done:
+                slot_or_none.connect()
+        self._turns.settle()
+
+    def renew(self, credentials: Credentials) -> None:
+        """These are the endpoint's from now on. Sessions with others are replaced, and their connections go on in the
+        new ones (D-38); who waits tries again at once, and who was refused for good begins anew."""
+        self._credentials = credentials
+        if self.closing or self.failed is not None:
+            return
+        for slot in list(self._slots.values()):
+            self._renew(slot)
+        self._turns.settle()
+
+    def _renew(self, slot: Slot) -> None:
+        if slot.state is _S.FAILED:
+            slot.connect()
+        elif slot.state is _S.ESTABLISHED:
+            session, successor = slot.session, self._successors.get(slot.remote)
+            if session is None or session.credentials == self._credentials:
+                self._drop_successor(slot.remote)
+            elif successor is None:
+                successor = self._successors[slot.remote] = Slot(self, slot.remote)
+                successor.connect()
+            else:
+                successor.hurry()
+        else:
+            slot.hurry()
+
+    def _drop_successor(self, remote: IpAddress) -> None:
+        successor = self._successors.pop(remote, None)
+        if successor is not None:
+            successor.signal()
+
+    def _replace(self, old: Slot, successor: Slot) -> None:
+        """The successor takes the address; what goes on in ``old`` follows (:meth:`_hand_over`)."""
+        del self._successors[old.remote]
+        self._slots[old.remote] = successor
+        old.give_way()
+        if old.session is not None:
+            self._leaving.append(old)
+
+    def _hand_over(self, slot: Slot, session: Session) -> None:
+        """Connections of a session whose place another has taken leave it, as soon as they are Connected.
+
+        Somebody else couldn't go on with them: they stay where they are, and nothing new comes there.
+        """
+        if session.credentials.subject != self._credentials.subject:
+            if session.weight and self._settings.end_point_type is EndPointType.PROVIDER:
+                session.set_weight(0, "its successor takes what is new")
+            return
+        for connection in session.legs():
+            if connection.state is not ConnectionState.CONNECTING:
+                connection.leave(Code.MOVED, "moved to a session with a renewed certificate")
+        if session.connections:
+            self.arm(_Leaving(self, slot), self.now() + HAND_OVER_PAUSE)
+
+    def _dialing(self, remote: IpAddress) -> Slot | None:
+        """Who waits for a socket to there."""
+        for slot in (self._successors.get(remote), self._slots.get(remote)):
+            if slot is not None and slot.state is _S.SESSION_CONNECTING and slot.session is None:
+                return slot
+        return None
+
+    def dialed(self, remote: IpAddress, local: Address, *, near_its_dates: bool = False) -> None:
+        """The socket that was asked for.
+
+        :param near_its_dates: see :meth:`Credentials.near_its_dates`, of those that are the endpoint's now.
+        """
+        slot = self._dialing(remote)
+        if slot is None:
+            self._listener.release(local)
+            return
+        try:
+            c = self.engine.connect(local, self._credentials.policy, self.now())
+        except ValueError as exc:
+            self._listener.release(local)
+            self.fail(ConfigurationError(f"certificate and certificate_key can't be used: {exc}"))
+            return
+        slot.local = local
+        renews = self._successors.get(remote) is slot
+        if renews:
+            self._announce(self._slots[remote])
+        slot.session = session = Session(self, c, self._request(renews=renews), self._credentials, near_its_dates)
+        session.set_weight(self.weight, self.weight_reason)
+        self._by_c[c] = (slot, slot.session)
+        self.touch()
+
+    def dial_failed(self, remote: IpAddress, error: SpnError) -> None:
+        """There is no such socket."""
+        slot = self._dialing(remote)
+        if slot is not None:
+            self._on_slot_failed(slot, error)
+            self._turns.settle()
+
+    def open(
+        self,
+        on_connected: Callable[[ConsumerConnection], None],
+        on_failed: Callable[[SpnError], None],
+        timeout: float,
+    ) -> OpeningAttempt:
+        """Begin a connection; one of the two functions is called, later."""
+        attempt = OpeningAttempt(self, on_connected, on_failed, self.now() + timeout)
+        attempt.advance()
+        return attempt
+
+    def set_weight(self, weight: int, reason: str = "") -> None:
+        """The provider's weight and why it has it, in every session that there is and will be."""
+        self.weight, self.weight_reason = weight, reason
+        for slot, session in list(self._by_c.values()):
+            if slot.why is not Why.RENEWED:
+                session.set_weight(weight, reason)
+        self.touch()
+
+    def close(self) -> None:
+        """Begin the end: no new connections; sessions stay as long as connections need one."""
+        if not self.closing:
+            self.closing = True
+            for slot in self.slots():
+                if slot.established or not self._paused:
+                    slot.signal()
+            self._advance_waiting()
+            self._turns.settle()
+
+    def cut(self, code: int, reason: str) -> None:
+        """End every connection with an error, for both sides; the local listeners are told."""
+        everything = {*self._paused, *(leg for session in self.established for leg in session.legs())}
+        for connection in everything:
+            connection.cut(code, reason)
+        self._turns.settle()
+
+    def finish(self) -> None:
+        """The end of every session, now."""
+        self.closing = True
+        self._patient = True
+        for slot in self.slots():
+            slot.signal()
+            if slot.session is not None:
+                slot.session.close(Code.OK, "shutdown")
+        self._turns.settle()
+
+    def handle(self, events: Iterable[EngineEvent]) -> None:
+        """Take the engine's events."""
+        self._turns.begin()
+        try:
+            for event in events:
+                found = self._by_c.get(getattr(event, "c", -1))
+                if found is None:
+                    continue
+                session = found[1]
+                try:
+                    session.handle(event)
+                except Exception as fault:
+                    self.on_fault(session.concerned(event), fault)
+                    if isinstance(event, Closed) and session.c in self._by_c:
+                        session.lose(SessionLost(FAULT))
+        finally:
+            self._turns.settle()
+
+    def timer(self) -> float | None:
+        """When :meth:`handle_timer` wants to be called; None: not at all."""
+        return self._turns.next()
+
+    def handle_timer(self, now: float) -> None:
+        """Let time pass, and do what was asked for outside of a turn."""
+        self._turns.begin()
+        try:
+            self._turns.run_due(now)
+        finally:
+            self._turns.settle()
+
+    # ------------------------------------------------------------------------------------------- Host of connections
+
+    def new_replay(self) -> ReplayBuffer:
+        """See :meth:`Host.new_replay`."""
+        return ReplayBuffer(self._settings.replay_budget, self._settings.replay_buffer)
+
+    def on_paused(self, connection: Connection, reason: str) -> None:
+        """See :meth:`Host.on_paused`."""
+        if connection not in self._paused:
+            self._paused[connection] = None
+            self._tell(connection, "paused", reason)
+        if isinstance(connection, ConsumerConnection):
+            left = next((slot for slot in self.slots() if slot.session is connection.left), None)
+            self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
+        elif connection.peer_gone is not None:
+            connection.end_gone()
+        if connection.left is not None:
+            self._check_empty(connection.left)
+
+    def on_resumed(self, connection: Connection) -> None:
+        """See :meth:`Host.on_resumed`."""
+        self._forget_paused(connection)
+        self._tell(connection, "resumed", "")
+
+    def on_disconnected(self, connection: Connection, farewell: int | None, home: Home | None) -> None:
+        """See :meth:`Host.on_disconnected`."""
+        lost = connection.paused_at is not None and connection.error is not None
+        self._forget_paused(connection)
+        if self._by_uid.get(connection.connection_uid) is connection:
+            del self._by_uid[connection.connection_uid]
+        if connection.established:
+            if isinstance(connection, ProviderConnection):
+                error = connection.error
+                self._invitations.add(connection, Code.CLOSED if error is None else error.code)
+            elif isinstance(connection, ConsumerConnection) and farewell is not None:
+                found = None if home is None else self._by_c.get(home.c)
+                self._farewells.add(connection, farewell, None if found is None else found[1])
+            if lost:
+                self._tell(connection, "lost", str(connection.error))
+        for slot in self.slots():
+            if slot.state is _S.CLOSING and slot.session is not None:
+                self._check_empty(slot.session)
+        self._changed()
+
+    def requested(self, connection: ProviderConnection) -> None:
+        """See :meth:`ProviderHost.requested`."""
+        if connection.connection_uid in self._by_uid:
+            connection.reject(Code.PROTOCOL, "a connection with this uid is open")
+            return
+        self._by_uid[connection.connection_uid] = connection
+        self.call(lambda: self._request_connection(connection))
+
+    def _request_connection(self, connection: ProviderConnection) -> None:
+        if connection.state is ConnectionState.DISCONNECTED:
+            # Its consumer has given up since.
+            return
+        try:
+            self._listener.on_request(connection)
+        except Exception as fault:
+            self.on_fault(connection, fault)
+
+    # --------------------------------------------------------------------------------------------- owner of sessions
+
+    def connection(self, uid: bytes) -> Connection | None:
+        """See :meth:`SessionOwner.connection`."""
+        return self._by_uid.get(uid)
+
+    def register(self, connection: ConsumerConnection) -> None:
+        """See :meth:`SessionOwner.register`."""
+        self._by_uid[connection.connection_uid] = connection
+
+    def on_established(self, session: Session) -> None:
+        """See :meth:`SessionOwner.on_established`."""
+        slot, _ = self._by_c[session.c]
+        self._patient = True
+        old = self._slots.get(slot.remote)
+        if old is not None and self._successors.get(slot.remote) is slot:
+            self._replace(old, slot)
+        slot.on_established()
+        assert slot.local is not None
+        session.send(LocalAddress(*self._listener.local_address(slot.local)))
+        if self.closing:
+            slot.signal()
+        elif self._slots.get(slot.remote) is slot and session.credentials != self._credentials:
+            self._renew(slot)
+        self._on_usable()
+        if old is not None and old.why is Why.RENEWED and old.session is not None:
+            self._hand_over(old, old.session)
+            self._check_empty(old.session)
+
+    def on_all_connections_closed(self, session: Session) -> None:
+        """See :meth:`SessionOwner.on_all_connections_closed`."""
+        slot, _ = self._by_c[session.c]
+        if slot.state is _S.CLOSING and slot.why is not Why.SIGNAL:
+            session.close(Code.OK, "all connections are closed")
+        self._changed()
+
+    def on_shutdown_request(self, session: Session, packet: ShutdownRequest) -> None:
+        """See :meth:`SessionOwner.on_shutdown_request`."""
+        slot, _ = self._by_c[session.c]
+        slot.return_after = self.random() * max(0, packet.spread_milliseconds) / 1000
+        slot.shut_down()
+        self._check_empty(session)
+
+    def on_resume_invite(self, session: Session, packet: ResumeInvite) -> None:
+        """See :meth:`SessionOwner.on_resume_invite`."""
+        self._invitations.answer(session, packet)
+
+    def on_resume_ack(self, session: Session, packet: ResumeAck) -> None:
+        """See :meth:`SessionOwner.on_resume_ack`."""
+        connection = self._by_uid.get(packet.connection_uid)
+        if connection is None:
+            self._farewells.on_ack(packet)
+        elif connection.home is session:
+            connection.on_resume_ack(packet)
+
+    def on_peer_gone(self, session: Session, packet: PeerGone) -> None:
+        """See :meth:`SessionOwner.on_peer_gone`. What is Connected is with an instance that its own hub hears."""
+        for connection in list(self._paused):
+            if packet.instance_id and (connection.peer, connection.instance_id) == (packet.peer, packet.instance_id):
+                connection.peer_gone = session
+                if connection.state is ConnectionState.PAUSED:
+                    self.on_paused(connection, "")
+
+    def on_suspect(self, session: Session) -> None:
+        """See :meth:`SessionOwner.on_suspect`."""
+        if session.suspect:
+            slot, _ = self._by_c[session.c]
+            self._move(slot)
+        else:
+            self._on_usable()
+
+    def on_ended(self, session: Session, error: SpnError) -> None:
+        """See :meth:`SessionOwner.on_ended`."""
+        slot, _ = self._by_c.pop(session.c)
+        assert slot.local is not None
+        # The hub may not know, and take a closed port for the end of this process.
+        self._listener.release(slot.local, linger=bool(session.spn_session_id))
+        self._farewells.on_session_lost(session)
+        self._on_slot_failed(slot, error)
+
+    # ----------------------------------------------------------------------------------------------- owner of slots
+
+    def dial(self, slot: Slot) -> None:
+        """See :meth:`SlotOwner.dial`."""
+        self._listener.dial(slot.remote)
+
+    def has_paused(self) -> bool:
+        """See :meth:`SlotOwner.has_paused`."""
+        return bool(self._paused)
+
+    def on_change(self, change: SessionChange) -> None:
+        """See :meth:`SlotOwner.on_change`."""
+        self.call(lambda: self._listener.on_session(change))
+        self._changed()
+
+    # ----------------------------------------------------------------------------------------- host of new connections
+
+    def choose(self, tried: set[Slot]) -> Slot | None:
+        """The session for a new connection: of those that are up, the one with the fewest of this endpoint's.
+
+        R-3.4 lets an endpoint pick any. With the fewest, its connections, and so what a lost hub interrupts, are spread
+        over all hubs; ties are broken at random, so that many small endpoints don't all pick the same. None that is
+        closing, since its hub or address is on its way out; a suspect one (D-20) only if there is no other, since
+        failing at once would help nobody.
+        """
+        choice = [slot for slot in self._slots.values() if slot.takes_new and slot not in tried]
+        return min(choice, key=lambda one: (one.suspect, one.connections, self.random()), default=None)
+
+    def wait_for_session(self, attempt: OpeningAttempt) -> bool:
+        """See :meth:`OpeningHost.wait_for_session`."""
+        if self.closing or self.failed is not None or not self.about_to_be:
+            self._waiting.pop(attempt, None)
+            return False
+        self._waiting[attempt] = None
+        return True
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    @property
+    def _done(self) -> bool:
+        """Being closed, and no session is needed any more."""
+        return self.closing and not self._paused
+
+    def _announce(self, old: Slot) -> None:
+        """Say that a session is about to have a successor, so that the hub lets its connections leave in order."""
+        session = old.session
+        if session is not None and session.established and session.credentials.subject == self._credentials.subject:
+            session.send(SessionRenewal())
+
+    def _request(self, *, renews: bool = False) -> SessionRequest:
+        settings = self._settings
+        return SessionRequest(
+            settings.end_point_type,
+            settings.service_urn,
+            settings.instance_id,
+            self.weight,
+            renews or bool(self._paused),
+            settings.software,
+        )
+
+    def _provider_connection(self, uid: bytes) -> ProviderConnection | None:
+        connection = self._by_uid.get(uid)
+        return connection if isinstance(connection, ProviderConnection) else None
+
+    def _on_usable(self) -> None:
+        """A session has come up, or answers again: what is to be resumed first, then what is new."""
+        for slot in self.slots():
+            if slot.suspect or slot.why is Why.IP_LOST:
+                self._move(slot)
+        self._resumer.usable()
+        self._advance_waiting()
+
+    def _move(self, slot: Slot) -> None:
+        """A consumer's connections leave a session that is suspect, or whose address is gone, if there is another."""
+        session = slot.session
+        if session is None or self._settings.end_point_type is not EndPointType.CONSUMER:
+            return
+        if not any(one.takes_resumes and not one.suspect for one in self.slots() if one is not slot):
+            return
+        self._leave(slot, session)
+
+    def _leave(self, slot: Slot, session: Session) -> None:
+        moved = slot.why is Why.IP_LOST and not session.suspect
+        for connection in session.legs():
+            if connection.state is ConnectionState.CONNECTING:
+                # Nobody has seen a byte of it: it begins anew elsewhere.
+                connection.cut(Code.PEER_LOST, "the hub is suspect" if session.suspect else "the hub's address is gone")
+            else:
+                connection.leave(Code.MOVED if moved else Code.LEFT, "moved to another hub" if moved else "hub suspect")
+
+    def leave_address(self, slot: Slot) -> None:
+        """It has had its time to find another session."""
+        if slot not in self._leaving or slot.session is None:
+            return
+        if slot.why is Why.RENEWED:
+            self._hand_over(slot, slot.session)
+        else:
+            self._leave(slot, slot.session)
+
+    def _check_empty(self, home: Home) -> None:
+        """A session that is Closing for the hub's or the address's sake ends with its last connection."""
+        found = self._by_c.get(home.c)
+        if found is None:
+            return
+        slot, session = found
+        if not session.connections:
+            slot.on_empty()
+
+    def _on_slot_failed(self, slot: Slot, error: SpnError) -> None:
+        slot.session = None
+        slot.local = None
+        slot.on_failed(error)
+        successor = self._successors.get(slot.remote)
+        if successor is slot:
+            if slot.state in (_S.CLOSED, _S.FAILED):
+                # Refused for good, or not wanted any more: what it was to replace stays as long as it can.
+                del self._successors[slot.remote]
+            return
+        if successor is not None and self._slots.get(slot.remote) is slot:
+            self._replace(slot, successor)
+            successor.hurry()
+        if slot in self._leaving and slot.state in (_S.CLOSED, _S.FAILED):
+            self._leaving.remove(slot)
+            if slot.remote in self._addresses and slot.remote not in self._slots and not self._done:
+                self._slots[slot.remote] = Slot(self, slot.remote)
+                self._slots[slot.remote].connect()
+        elif slot.state is _S.CLOSED and not self._done and self._slots.get(slot.remote) is slot:
+            slot.connect(slot.return_after)
+        if slot.state is _S.WAITING:
+            self.call(self._listener.check_addresses)
+        self._check_hopeless()
+        if not self.about_to_be:
+            self._advance_waiting()
+
+    def _check_hopeless(self) -> None:
+        """Every address refuses for good; or, without patience, none has given a session."""
+        states = {slot.state for slot in self.slots()}
+        if self.closing or not states or not states <= {_S.FAILED, *(() if self._patient else (_S.WAITING,))}:
+            return
+        errors = [slot.error for slot in self.slots() if slot.error is not None]
+        # A refusal says more than silence.
+        self.fail(next((one for one in errors if isinstance(one, SessionRefused | HandshakeRejected)), errors[0]))
+
+    def fail(self, error: SpnError) -> None:
+        """It has come to nothing: no session can be had, and none is tried for any more."""
+        if self.failed is not None:
+            return
+        self.failed = error
+        # Nowhere can anything go on.
+        code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
+        for connection in list(self._paused):
+            connection.cut(code, str(error))
+        for slot in self.slots():
+            if slot.state is _S.WAITING:
+                self.arm(slot, None)
+                slot.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            elif slot.state is not _S.FAILED:
+                slot.signal()
+                if slot.session is not None:
+                    slot.session.close(Code.OK, "shutdown")
+        self._successors.clear()
+        self.call(lambda: self._listener.on_failed(error))
+        self._advance_waiting()
+        self._changed()
+
+    def _advance_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for attempt in waiting:
+            attempt.advance()
+
+    def _forget(self, connection: Connection) -> None:
+        """It could not be ended in order: nothing here knows it any more."""
+        self._paused.pop(connection, None)
+        if self._by_uid.get(connection.connection_uid) is connection:
+            del self._by_uid[connection.connection_uid]
+        if isinstance(connection, ConsumerConnection):
+            self._resumer.remove(connection)
+        for _, session in list(self._by_c.values()):
+            if connection in session.legs():
+                session.abandon(connection)
+        self._changed()
+
+    def _forget_paused(self, connection: Connection) -> None:
+        self._paused.pop(connection, None)
+        if isinstance(connection, ConsumerConnection):
+            self._resumer.remove(connection)
+        if self._done:
+            for slot in self.slots():
+                slot.signal()
+
+    def _tell(self, connection: Connection, kind: Literal["paused", "resumed", "lost"], reason: str) -> None:
+        since = connection.paused_at
+        seconds = 0.0 if since is None else self.now() - since
+        change = ConnectionChange(connection.connection_uid, connection.epoch, kind, seconds, reason)
+        self.call(lambda: self._listener.on_connection(change))
+
+    def _changed(self) -> None:
+        self.call(self._listener.on_changed)
+
+
+class _Leaving:
+    """The deadline of a session whose address has vanished."""
+
+    def __init__(self, core: EndpointCore, slot: Slot) -> None:
+        self._core = core
+        self._slot = slot
+
+    def on_deadline(self) -> None:
+        self._core.leave_address(self._slot)

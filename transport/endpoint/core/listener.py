@@ -1,0 +1,92 @@
+"""What an endpoint's core is made from, and whom it tells.
+
+Counterparts: :mod:`spnhub.transport.endpoint.core.endpoint`; :mod:`spnhub.transport.endpoint.api.endpoint` is the owner
+on asyncio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from spnhub.events.model import EndPointType
+from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
+from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.session.credentials import Credentials
+from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
+from spnhub.transport.engine import Address
+from spnhub.transport.errors import SpnError
+
+__all__ = ["RESUME_TIMEOUT", "ConnectionChange", "CoreListener", "CoreSettings"]
+
+RESUME_TIMEOUT: Final = 60.0
+"""Seconds for which a connection may be without a leg."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """What an endpoint's core is made from. Times in seconds, sizes in bytes."""
+
+    credentials: Credentials
+    """At first; :meth:`EndpointCore.renew` brings others."""
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str
+    weight: int = 100
+    software: str = ""
+    resume_timeout: float = RESUME_TIMEOUT
+    retries: int | None = None
+    """How often in a row an address is tried again before its session has Failed."""
+    patient: bool = True
+    """Whether the first session is waited for; else the endpoint fails when no address gives one."""
+    replay_buffer: int = REPLAY_MAX
+    replay_budget: ReplayBudget = field(default=PROCESS_BUDGET)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionChange:
+    """A connection was paused, goes on, or is lost because it could not go on."""
+
+    connection_uid: bytes
+    epoch: int
+    kind: Literal["paused", "resumed", "lost"]
+    seconds: float
+    """Since it was paused."""
+    reason: str
+
+
+class CoreListener(Protocol):
+    """The owner of a core. No call of these comes from inside a connection's method, save ``wake``."""
+
+    def wake(self) -> None:
+        """Let the core have a turn soon."""
+
+    def dial(self, remote: IpAddress) -> None:
+        """Open a socket connected to ``remote``; :meth:`EndpointCore.dialed` or ``dial_failed``, now or later."""
+
+    def local_address(self, local: Address) -> IpAddress:
+        """What a socket is bound to."""
+
+    def release(self, local: Address, *, linger: bool = False) -> None:
+        """The socket is of no more use, once the last packets have left; ``linger``: it stays open for a while."""
+
+    def on_request(self, connection: ProviderConnection) -> None:
+        """A consumer wants a connection; ``connection`` wants ``accept`` or ``reject``."""
+
+    def on_session(self, change: SessionChange) -> None:
+        """A session's state has changed."""
+
+    def on_connection(self, change: ConnectionChange) -> None:
+        """A connection was paused, resumed or lost."""
+
+    def on_failed(self, error: SpnError) -> None:
+        """No session is left that a retry could help; or, not being patient, there never was one."""
+
+    def on_changed(self) -> None:
+        """Something that is waited for may be so now: a session, the number of connections."""
+
+    def on_fault(self, fault: BaseException) -> None:
+        """Something was raised that nothing raises; what it was about has been ended. Called while it is handled."""
+
+    def check_addresses(self) -> None:
+        """A hub can't be reached: a DNS check on demand may know why (R-2.6)."""

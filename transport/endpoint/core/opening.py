@@ -1,0 +1,128 @@
+"""A consumer's new connection, from one session to the next until one gives it or time is up. Sans-I/O.
+
+Every try is a connection of its own, with an identity of its own: the program has not seen a byte of one that failed.
+Counterpart: :mod:`spnhub.transport.endpoint.core.endpoint` chooses the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.roles import ConsumerConnection
+from spnhub.transport.endpoint.kernel.deadlines import Due
+from spnhub.transport.endpoint.session.hub_target import Slot
+from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, SessionLost, SpnError, can_retry
+
+__all__ = ["OpeningAttempt", "OpeningHost"]
+
+_ELSEWHERE: Final = frozenset({Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT})
+"""All providers at that hub have failed; another hub may have one that works (D-35)."""
+_SESSION_GONE: Final = frozenset({Code.SHUTDOWN, Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST})
+"""It was the session that failed, not the service: the next session may be waited for."""
+
+
+class OpeningHost(Protocol):
+    """What an attempt needs of its endpoint."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def arm(self, owner: Due, when: float | None) -> None:
+        """One deadline per owner; None: none."""
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether a session is up that takes new connections."""
+
+    def choose(self, tried: set[Slot]) -> Slot | None:
+        """The session for a new connection, none of ``tried``."""
+
+    def wait_for_session(self, attempt: OpeningAttempt) -> bool:
+        """Call :meth:`OpeningAttempt.advance` when a session has come or can't come any more. False: none can."""
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call later in this turn."""
+
+
+class OpeningAttempt:
+    """See the module. A :class:`Due`: its deadline is the program's timeout while it waits for a session."""
+
+    def __init__(
+        self,
+        host: OpeningHost,
+        on_connected: Callable[[ConsumerConnection], None],
+        on_failed: Callable[[SpnError], None],
+        until: float,
+    ) -> None:
+        """:param until: when it has failed. One of the two functions is called, once, unless it is cancelled."""
+        self._host = host
+        self._connected = on_connected
+        self._failed = on_failed
+        self._until = until
+        self._tried: set[Slot] = set()
+        self._error: SpnError | None = None
+        self._connection: ConsumerConnection | None = None
+        self._over = False
+
+    def advance(self) -> None:
+        """Try the next session."""
+        if self._over:
+            return
+        slot = self._host.choose(self._tried)
+        if slot is None:
+            gone = self._error is None or (
+                isinstance(self._error, ConnectionAborted | ConnectionRefused) and self._error.code in _SESSION_GONE
+            )
+            if gone and self._host.wait_for_session(self):
+                self._tried.clear()
+                self._host.arm(self, self._until)
+            elif gone and not self._host.takes_new:
+                self._fail(SessionLost(str(self._error or "no session is established")))
+            else:
+                # With a session that is up, it was the provider that is being stopped.
+                self._fail(self._error or SessionLost("no session takes another connection"))
+            return
+        self._host.arm(self, None)
+        self._tried.add(slot)
+        assert slot.session is not None
+        try:
+            self._connection = slot.session.open(self._on_connected, self._on_failed, self._until)
+        except SpnError as exc:
+            self._error = exc
+            self.advance()
+
+    def cancel(self, code: int) -> None:
+        """Nobody wants it any more."""
+        self._over = True
+        self._host.arm(self, None)
+        if self._connection is not None:
+            self._connection.abort(code)
+
+    def on_deadline(self) -> None:
+        """No session in time."""
+        self._fail(self._error or SessionLost("no session is established in time"))
+
+    def _on_connected(self) -> None:
+        if not self._over:
+            self._over = True
+            assert self._connection is not None
+            self._connected(self._connection)
+
+    def _on_failed(self, error: ConnectionAborted | ConnectionRefused) -> None:
+        self._connection = None
+        self._error = error
+        if self._over:
+            return
+        again = error.code in _SESSION_GONE | _ELSEWHERE or can_retry(error.code)
+        if again and self._host.now() < self._until:
+            self.advance()
+        else:
+            self._fail(error)
+
+    def _fail(self, error: SpnError) -> None:
+        if not self._over:
+            self._over = True
+            self._host.arm(self, None)
+            self._host.call(lambda: self._failed(error))

@@ -1,0 +1,285 @@
+"""One address of the hub and what has become of it: R-2.6's states, over all its QUIC connections. Sans-I/O.
+
+Counterparts: :mod:`spnhub.transport.endpoint.core.endpoint` has one for every address,
+:mod:`spnhub.transport.endpoint.session.session` is one established session or the attempt at one.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.kernel.deadlines import Due
+from spnhub.transport.endpoint.session.session import Session
+from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
+from spnhub.transport.engine import Address
+from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionRefused, SpnError
+
+__all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "IpAddress", "SessionChange", "Slot", "SlotOwner", "Why"]
+
+BACKOFF_BASE: Final = 0.25
+"""Seconds before the first retry, doubled for each that follows, less up to half of it at random: a restarted hub meets
+all its endpoints at once (D-33)."""
+RETURN_BASE: Final = 0.1
+"""The same for who has connections to resume."""
+RETURN_CAP: Final = 2.0
+"""Programs on both sides stand still meanwhile."""
+BACKOFF_CAP: Final = 8.0
+"""Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
+
+TIME_CAP: Final = 30.0
+"""For who is refused because of a date. It may last, a whole fleet is in it, and each attempt costs the hub a
+handshake; renewed files are tried at once."""
+
+LAST_PACKETS: Final = 0.5
+"""Seconds between the last connection's end and that of a session that is Closing: a QUIC connection that is closed
+repeats nothing, and how its connections have left must arrive."""
+
+IpAddress = tuple[str, int]
+"""IP address and UDP port."""
+
+_S = SessionState
+_UNBORN: Final = frozenset({_S.IP_FOUND, _S.SESSION_CONNECTING, _S.WAITING})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChange:
+    """A session's state has changed."""
+
+    address: IpAddress
+    old: SessionState
+    new: SessionState
+    spn_session_id: str
+    """Of the current or last session at this address; empty before the first."""
+    hub_id: str
+    error: SpnError | None
+    """Why, where something went wrong."""
+
+
+class Why(enum.Enum):
+    """Why a session is Closing."""
+
+    SIGNAL = "the endpoint is being closed"
+    """Connections may still be resumed in it."""
+    SHUTDOWN = "the hub is shutting down"
+    IP_LOST = "its address has vanished"
+    RENEWED = "renewed with other credentials"
+
+
+class SlotOwner(Protocol):
+    """The endpoint's core."""
+
+    retries: int | None
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def random(self) -> float:
+        """In [0, 1)."""
+
+    def arm(self, owner: Due, when: float | None) -> None:
+        """One deadline per owner; None: none."""
+
+    def dial(self, slot: Slot) -> None:
+        """Begin a QUIC connection; :attr:`Slot.session` is set as soon as there is one."""
+
+    def has_paused(self) -> bool:
+        """Whether connections wait to be resumed."""
+
+    def on_change(self, change: SessionChange) -> None:
+        """Its state has changed."""
+
+
+class Slot:
+    """See the module. A :class:`Due`: its deadline is the next attempt."""
+
+    def __init__(self, owner: SlotOwner, remote: IpAddress) -> None:
+        self.remote = remote
+        self.session: Session | None = None
+        """From the beginning of an attempt to the end of the session."""
+        self.local: Address | None = None
+        """Its socket."""
+        self.why: Why | None = None
+        """While Closing."""
+        self.return_after = 0.0
+        """Seconds to leave the hub alone after the end that it has asked for."""
+        self.error: SpnError | None = None
+        """What went wrong last."""
+        self.attempts = 0
+        """That failed in a row."""
+        self._backoff = 0
+        self.spn_session_id = ""
+        self.hub_id = ""
+        self._answered = False
+        self._owner = owner
+        self._machine = session_machine()
+
+    @property
+    def state(self) -> SessionState:
+        """R-2.6."""
+        return self._machine.state
+
+    @property
+    def established(self) -> bool:
+        """Whether there is a session, Closing or not."""
+        return self.session is not None and self.session.established
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether new connections may begin in it."""
+        return self.state is _S.ESTABLISHED
+
+    @property
+    def takes_resumes(self) -> bool:
+        """Whether connections may be resumed in it."""
+        return self.established and (self.state is _S.ESTABLISHED or self.why is Why.SIGNAL)
+
+    @property
+    def unborn(self) -> bool:
+        """Whether there is no session, and one is sought."""
+        return self.state in _UNBORN
+
+    @property
+    def suspect(self) -> bool:
+        """What we sent has been unanswered for a while."""
+        return self.session is not None and self.session.suspect
+
+    @property
+    def connections(self) -> int:
+        """That have a leg here, or are about to."""
+        return self.session.connections if self.session is not None else 0
+
+    def fire(self, event: SessionEvent, error: SpnError | None = None) -> None:
+        """Let ``event`` happen.
+
+        :raises LocalProtocolError: it can't happen now.
+        """
+        old = self.state
+        new = self._machine.fire(event)
+        if self.session is not None and self.session.spn_session_id:
+            self.spn_session_id, self.hub_id = self.session.spn_session_id, self.session.hub_id
+        self._owner.on_change(SessionChange(self.remote, old, new, self.spn_session_id, self.hub_id, error))
+
+    def connect(self, after: float = 0.0) -> None:
+        """Begin (again): its address is known, there is no session. ``after``: seconds to wait before."""
+        if self.state in (_S.CLOSED, _S.FAILED):
+            self._machine = session_machine()
+            self.why = None
+            self.attempts = self._backoff = 0
+        if after > 0:
+            self._owner.arm(self, self._owner.now() + after)
+        else:
+            self.on_deadline()
+
+    def on_deadline(self) -> None:
+        """The next attempt; while Closing, the end of a session that is empty."""
+        if self.state is _S.CLOSING:
+            if self.session is not None and not self.connections:
+                self.session.close(Code.OK, "no connections are left")
+            return
+        self.fire(SessionEvent.RETRY if self.state is _S.WAITING else SessionEvent.CONNECT)
+        self._owner.dial(self)
+
+    def on_established(self) -> None:
+        """The session ACK is there."""
+        self.attempts = self._backoff = 0
+        self._answered = False
+        self.fire(SessionEvent.ESTABLISHED)
+
+    def on_failed(self, error: SpnError) -> None:
+        """The attempt has failed, or the session is over. ``session`` is None by now."""
+        self.error = error
+        self._owner.arm(self, None)
+        match self.state:
+            case _S.CLOSING:
+                closed = isinstance(error, EndpointClosed)
+                self.fire(SessionEvent.EMPTY if closed else SessionEvent.LOST, None if closed else error)
+            case _S.ESTABLISHED if error.retryable:
+                self.fire(SessionEvent.LOST, error)
+                self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
+            case _S.SESSION_CONNECTING if error.retryable:
+                self._on_attempt_failed(error)
+            case _S.ESTABLISHED | _S.SESSION_CONNECTING:
+                self.fire(SessionEvent.REFUSED_FOR_GOOD, error)
+            case _:
+                # Given up already: an address that vanished, or the endpoint was closed.
+                pass
+
+    def _on_attempt_failed(self, error: SpnError) -> None:
+        retries = self._owner.retries
+        if retries is not None and self.attempts >= retries:
+            self.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            return
+        refused = isinstance(error, SessionRefused)
+        if refused and not self._answered:
+            # The hub is there; how long it was away says nothing about what it waits for.
+            self._answered = True
+            self._backoff = 0
+        if isinstance(error, SessionRefused) and error.code == Code.NO_PROVIDER:
+            self.fire(SessionEvent.PROVIDER_NOT_FOUND, error)
+        else:
+            self.fire(SessionEvent.REFUSED if refused else SessionEvent.CONNECT_FAILED, error)
+        self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
+
+    def _wait(self, base: float, error: SpnError) -> None:
+        retries = self._owner.retries
+        if retries is not None and self.attempts >= retries:
+            self.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            return
+        cap = RETURN_CAP if base == RETURN_BASE else BACKOFF_CAP
+        if isinstance(error, HandshakeRejected):
+            base, cap = BACKOFF_BASE, TIME_CAP
+        delay = min(cap, base * 2.0 ** min(self._backoff, 16))
+        self.attempts += 1
+        self._backoff += 1
+        self._owner.arm(self, self._owner.now() + delay * (1 - self._owner.random() / 2))
+
+    def on_empty(self) -> None:
+        """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
+        if self.state is _S.CLOSING and self.why is not Why.SIGNAL:
+            self._owner.arm(self, self._owner.now() + LAST_PACKETS)
+
+    def lose_address(self, *, on_demand: bool) -> None:
+        """The address has vanished from DNS. ``on_demand``: it was asked for because the hub can't be reached."""
+        if self.state is _S.ESTABLISHED:
+            self.why = Why.IP_LOST
+            self.fire(SessionEvent.IP_LOST)
+        elif self.state in _UNBORN:
+            asked = on_demand and self.state is _S.SESSION_CONNECTING
+            self._give_up(SessionEvent.IP_LOST_ON_DEMAND if asked else SessionEvent.IP_LOST)
+
+    def hurry(self) -> None:
+        """Try again now: what it was refused for may be over."""
+        if self.state is _S.WAITING:
+            self._backoff = 0
+            self._owner.arm(self, self._owner.now())
+
+    def give_way(self) -> None:
+        """Another session takes its place."""
+        if self.state is _S.ESTABLISHED:
+            self.why = Why.RENEWED
+            self.fire(SessionEvent.RENEWED)
+        elif self.state in _UNBORN:
+            self._owner.arm(self, None)
+
+    def shut_down(self) -> None:
+        """The hub asks for the end (R-4.8)."""
+        if self.state is _S.ESTABLISHED:
+            self.why = Why.SHUTDOWN
+            self.fire(SessionEvent.SHUTDOWN_REQUESTED)
+
+    def signal(self) -> None:
+        """The endpoint is being closed. A session that is up is Closing now, anything less is Closed."""
+        if self.state is _S.ESTABLISHED:
+            self.why = Why.SIGNAL
+            self.fire(SessionEvent.SHUTDOWN_SIGNAL)
+        elif self.state in _UNBORN:
+            self._give_up(SessionEvent.SHUTDOWN_SIGNAL)
+
+    def _give_up(self, event: SessionEvent) -> None:
+        self._owner.arm(self, None)
+        self.fire(event)
+        if self.session is not None:
+            self.session.close(Code.OK, "shutdown")
