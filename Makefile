@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format bench prove lock clean
+.PHONY: help install install-dev demo test docs lint format bench prove lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: install ## A hub, two agents and real traffic on this machine; ends by its
 
 test: install lint ## Every check, and every test but the full sizes
 	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
+
+docs: install-dev ## The documentation as a site, in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q -c docs . build/docs
 
 lint: install-dev ## Formatter, linter, strict types, import contracts
 	$(BIN)/ruff format --check .

@@ -67,3 +67,7 @@ def __getattr__(name: str) -> Any:
         module = "spnhub.transport.endpoint.api.consumer" if name in _API else "spnhub.transport.errors"
         return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

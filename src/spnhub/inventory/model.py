@@ -144,15 +144,23 @@ class Realm(_Object):
     """A tenant."""
 
     name: Annotated[Text, AfterValidator(_realm_name)]
+    """Lower-case letters, digits and hyphens; ``master`` is reserved."""
     title: Text
+    """For people."""
     cacert: Certificates
     """PEM: the CAs whose client certificates the realm's hubs accept."""
     disabled: StrictBool
+    """Whether nobody of the realm is served."""
     device_id_signing_key: Text = Field(alias="deviceIDSigningKey", repr=False)
+    """Not used by the hub, and never logged."""
     device_id_verification_key: Text = Field(alias="deviceIDVerificationKey", repr=False)
+    """Not used by the hub, and never logged."""
     description: Text | None = None
+    """For people."""
     session_timeout: Any = None
+    """Not used by the hub."""
     administrators: Any = None
+    """Not used by the hub."""
     expired_at: Moment | None = None
     """Past it the realm counts as disabled. Without an offset it is UTC."""
 
@@ -166,16 +174,21 @@ class Hub(_Object):
     """A network of a realm; "hub" in the API."""
 
     name: Name
+    """Part of URNs: no white space, and none of ``:/?#%``."""
     title: Text
+    """For people."""
     fqdn: Annotated[Text, AfterValidator(_fqdn)]
-    """Lower case, without a final dot."""
+    """The TLS server name (SNI) by which endpoints select this hub. Lower case, without a final dot."""
     server_cert: PresentedCertificates
     """PEM: the server's certificate, then intermediate ones."""
     server_cert_key: PrivateKey = Field(repr=False)
+    """PEM: the certificate's private key. Never logged."""
     description: Text | None = None
+    """For people."""
     server_port: Port = 443
+    """UDP port; hubs of several realms may share one address and port."""
     server_address: Annotated[Text, AfterValidator(_address)] | None = None
-    """An IP address to bind; None: all."""
+    """An IP address to bind; by default all of the host's."""
 
     def urn(self, realm: str) -> str:
         """``urn:chip-in:network:{realm}:{name}``."""
@@ -188,6 +201,7 @@ class MountPoint(_Object):
     volume_size: Annotated[float, Field(strict=True, ge=1, le=100)]
     """GiB."""
     target: NonEmpty
+    """Absolute path inside the container."""
 
 
 class AvailabilityManagement(_Object):
@@ -196,19 +210,31 @@ class AvailabilityManagement(_Object):
     cluster_manager_urn: Annotated[Text, AfterValidator(_manager_urn)]
     """``docker:``, ``k8s:[api-url/]namespace``, ``nomad:{job-api-url}`` or ``process:``."""
     service_id: NonEmpty
+    """What the cluster manager calls the service."""
     description: Text | None = None
+    """For people."""
     image: NonEmpty | None = None
+    """An image for ``docker:``, a task group for ``nomad:``."""
     command: Command = None
+    """What runs, as a string that is split like a shell's, or as a list of words."""
     options: list[Any] | None = None
+    """For ``docker:``: some of the options of ``docker run``."""
     env: dict[str, Any] | None = Field(default=None, repr=False)
+    """Environment variables of the service. Never logged."""
     mount_points: list[MountPoint] | None = None
+    """Volumes that outlive the container."""
     start_at: Cron | None = None
+    """When it is started: a cron expression in UTC (minute, hour, day of month, month, day of week, year)."""
     stop_at: Cron | None = None
+    """When it is stopped, likewise."""
     idle_timeout: Seconds | None = None
-    """Without traffic for this long the service is shut down; only with on-demand start."""
+    """Seconds without traffic after which the service is stopped; only with on-demand start."""
     ondemand_start: StrictBool = False
+    """The older switch: as ``ondemandStartOnPayload``."""
     ondemand_start_on_consumer: StrictBool = False
+    """Start it when a consumer's session begins."""
     ondemand_start_on_payload: StrictBool = False
+    """Start it when a consumer opens a connection."""
 
     @property
     def on_payload(self) -> bool:
@@ -249,14 +275,19 @@ class Service(_Object):
     """A service of a network."""
 
     name: Name
+    """Part of URNs: no white space, and none of ``:/?#%``."""
     title: Text
+    """For people."""
     provider: NonEmpty
     """Common name of the certificate subject that may provide it."""
     consumers: list[NonEmpty]
     """Common names that may use it."""
     description: Text | None = None
+    """For people."""
     singleton: StrictBool = False
+    """Whether it has one provider at a time."""
     availability_management: AvailabilityManagement | None = None
+    """How it is started and stopped; without it the service is nothing that the hub starts."""
 
     def urn(self, realm: str, hub: str) -> str:
         """``urn:chip-in:service:{realm}:{hub}:{name}``."""

@@ -1,14 +1,10 @@
-"""The README says what is so: its option tables are those of ``--help``, its numbers the code's, its examples work."""
+"""The reference says what is so: its option tables are those of ``--help``, its numbers the code's."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import pkgutil
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +16,9 @@ from spnhub.cli import agent, hub, log
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.provider import ProviderLimits
 from spnhub.transport.engine import Limits
-from tests.cli.processes import Program, free_port
+from tests.docs.pages import ROOT, table
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits)}
 MODULES: dict[str, list[str]] = {}
 """Every module of the product by the last part of its name; of those that share one, one has such a bound."""
@@ -34,19 +29,8 @@ Row = tuple[tuple[str, ...], tuple[str, ...], str]
 """Names of an option, its environment variables, its default."""
 
 
-def table(marker: str) -> list[list[str]]:
-    """The cells of the table behind a marker."""
-    rows = README.split(f"<!-- {marker} -->\n\n", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
-
-
-def block(name: str) -> str:
-    """An example."""
-    return README.split(f"<!-- test: {name} -->\n```python\n", 1)[1].split("```\n", 1)[0]
-
-
 def documented(marker: str) -> set[Row]:
-    """Options as the README has them."""
+    """Options as the page has them."""
     return {
         (tuple(re.findall("`(.*?)`", names)), tuple(filter(None, variables.split(", "))), default)
         for names, variables, default, _ in table(marker)
@@ -90,7 +74,7 @@ def test_options(marker: str, commands: list[Any]) -> None:
 
 def test_commands() -> None:
     """Every command is in a heading."""
-    headings = " ".join(line for line in README.splitlines() if line.startswith("### "))
+    headings = " ".join(line for line in SETTINGS.splitlines() if line.startswith("## "))
     for program, group in (("spnhub", HUB), ("spnagent", AGENT), ("spnlog", LOG)):
         for name in group.commands:
             assert f"`{program} {name}`" in headings
@@ -110,38 +94,3 @@ def test_limits() -> None:
     inner = {"ConsumerLimits.connect", "ConsumerLimits.pause"}
     every = {f"{owner}.{attribute}" for owner, one in CLASSES.items() for attribute in one.__slots__}
     assert every - rows.keys() == options | inner
-
-
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md"])
-def test_paths(document: str) -> None:
-    """Every file that a document names or links to is there."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:actors|transport|events|schemas|tests|src|compose)/[\w./]*)`", text))
-    named |= {link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
-    assert named
-    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
-
-
-@pytest.mark.system
-async def test_examples(tmp_path: Path) -> None:
-    """From nothing to a greeting through a hub, with what the README says and nothing else but another port."""
-    port = str(free_port())
-    for name in ("make", "hello"):
-        (tmp_path / f"{name}.py").write_text(block(name).replace("4433", port))
-    subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=tmp_path, check=True)
-    program = await Program.start(
-        "hub", "-c", f"file:{tmp_path}/inventory.yaml", "--hub-id", "hub-1", "--journal", f"{tmp_path}/journal"
-    )
-    try:
-        await program.line("hub.ready")
-        hello = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "hello.py"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert await hello.communicate() == (b"hello, world\n", b"")
-        ended = await program.line("endSpnConnection")
-    finally:
-        await program.kill()
-    assert (ended["totalSentBytes"], ended["totalReceiveBytes"], ended["disconnectReason"]) == (5, 12, "closedByPeer")

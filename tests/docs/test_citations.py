@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import PAGES, ROOT, name, spans
+
 FOLDERS = ("src", "transport", "actors", "events", "schemas", "tests", "docs", "compose", ".ci")
 KINDS = {".py", ".md", ".toml", ".avsc", ".json", ".yaml", ".yml", ".sql", ".sh", ""}
 CITED = re.compile(r"(?<![\w-])(?:R-\d+\.\d+|D-\d+)(?![\w-]|\.\d)")
@@ -64,11 +65,34 @@ def test_citations_are_found(text: str, unknown: set[str]) -> None:
 
 
 def test_links_between_documents() -> None:
-    """Relative links of docs/ and of the documents beside it lead somewhere."""
+    """Relative links lead somewhere, anchors included; Sphinx checks those between pages again."""
     dead = [
-        f"{path.name}: {target}"
-        for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "transport" / "PROTOCOL.md")
-        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
-        if "://" not in target and not (path.parent / target).exists()
+        f"{name(page)}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not _leads(page, target)
     ]
     assert dead == []
+
+
+def _leads(page: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    found = page.parent / path if path else page
+    return found.exists() and (not anchor or anchor in _anchors(found.read_text(encoding="utf-8")))
+
+
+def _anchors(text: str) -> set[str]:
+    """Of the headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths(page: Path) -> None:
+    """Every file that a document names is there."""
+    named = {
+        span
+        for span in spans(page)
+        if re.fullmatch(r"(?:actors|transport|events|schemas|tests|src|compose)/[\w./]*", span)
+    }
+    assert [path for path in sorted(named) if not ((ROOT / path).exists() or (page.parent / path).exists())] == []
