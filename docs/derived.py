@@ -26,8 +26,8 @@ from starlette.testclient import TestClient
 from spnhub.actors.contract.codes import Code, is_providers_own, is_retryable
 from spnhub.analytics import exposition
 from spnhub.cli import agent, hub, log
-from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, HubFacts
+from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.inventory import model
 from spnhub.ops import metrics as hub_metrics
 from spnhub.ops.metrics import Metrics as HubMetrics
@@ -90,7 +90,7 @@ class Metrics(Derived):
     required_arguments: ClassVar[int] = 1
 
     def lines(self) -> Iterator[str]:
-        """A row for each family; the labels are those of :mod:`spnhub.events.analysis.metrics`, or of the sample itself."""
+        """A row for each family; its labels are those of :mod:`spnhub.events.analysis.metrics`, or of a sample."""
         prefix, exposed = _EXPOSED[self.arguments[0]]
         known = GAUGES | COUNTERS | CORRECTIONS | HISTOGRAMS
         yield from ("| name | type | labels | meaning |", "|---|---|---|---|")
