@@ -96,3 +96,12 @@ def test_paths(page: Path) -> None:
         if re.fullmatch(r"(?:actors|transport|events|schemas|tests|src|compose)/[\w./]*", span)
     }
     assert [path for path in sorted(named) if not ((ROOT / path).exists() or (page.parent / path).exists())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_blocks_end(page: Path) -> None:
+    """Every fenced block that begins ends, on a line of its own: else what follows is shown as code."""
+    fences = re.findall(r"^ *```.*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [fence.strip() for fence in fences[1::2]] == ["```"] * (len(fences) // 2)
+    assert len(fences) % 2 == 0
+    assert not re.search(r"\S ```$", page.read_text(encoding="utf-8"), re.MULTILINE)
