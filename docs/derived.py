@@ -26,6 +26,7 @@ from starlette.testclient import TestClient
 from spnhub.actors.contract.codes import Code, is_providers_own, is_retryable
 from spnhub.analytics import exposition
 from spnhub.cli import agent, hub, log
+from spnhub.cli.options import GENERAL
 from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, HubFacts
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.inventory import model
@@ -69,6 +70,55 @@ def _help(name: str, command: Any, parent: Any) -> Iterator[str]:
     yield from (f"{level} `{context.command_path}`", "", "```text", command.get_help(context), "```", "")
     for child, subcommand in getattr(command, "commands", {}).items():
         yield from _help(child, subcommand, context)
+
+
+class Options(Derived):
+    """The options of one program, or of one of its commands, under the headings of the help."""
+
+    required_arguments: ClassVar[int] = 1
+    final_argument_whitespace = True
+
+    def lines(self) -> Iterator[str]:
+        """A table for each heading."""
+        groups: dict[str, dict[tuple[str, ...], list[str]]] = {}
+        commands = _commands_of(self.arguments[0])
+        for name, command in commands.items():
+            for parameter in command.params:
+                if parameter.param_type_name == "option" and parameter.name != "help":
+                    rows = groups.setdefault(parameter.rich_help_panel or GENERAL, {})
+                    rows.setdefault(_option_row(parameter), []).append(name)
+        for group in sorted(groups, key=GENERAL.__eq__):
+            yield from (f"### {group}", "", "| option | environment | default | meaning |", "|---|---|---|---|")
+            for (option, variables, default, meaning), names in groups[group].items():
+                whose = f"{', '.join(names)}: " if len(names) < len(commands) else ""
+                yield f"| {option} | {variables} | {default} | {whose}{meaning} |"
+            yield ""
+
+
+def _commands_of(words: str) -> dict[str, Any]:
+    """The commands that one table is about, by what they are called in it."""
+    program, *names = words.split()
+    command: Any = typer.main.get_command(PROGRAMS[program])
+    for name in names:
+        command = command.commands[name]
+    subcommands: dict[str, Any] = getattr(command, "commands", {})
+    # The hub's own options are those of its program.
+    return {"": command} if program == "spnhub" or not subcommands else subcommands
+
+
+def _option_row(parameter: Any) -> tuple[str, ...]:
+    variables = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or []
+    default = "" if parameter.default in {None, False} else str(parameter.default)
+    if isinstance(parameter.show_default, str):
+        default = parameter.show_default
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    value = f" {parameter.metavar}" if parameter.metavar else ""
+    return (
+        names + value,
+        ", ".join(f"`{one}`" for one in variables),
+        default,
+        (parameter.help or "").replace("|", r"\|"),
+    )
 
 
 class Codes(Derived):
@@ -220,6 +270,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Called by Sphinx."""
     app.connect("missing-reference", _resolve)
     app.connect("autodoc-skip-member", _skip)
-    for name, directive in {"commands": Commands, "codes": Codes, "metrics": Metrics, "inventory": Inventory}.items():
+    directives = {"commands": Commands, "options": Options, "codes": Codes, "metrics": Metrics, "inventory": Inventory}
+    for name, directive in directives.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,9 +12,12 @@ Counterparts: :mod:`spnhub.transport.aioquic_engine` implements it, :mod:`spnhub
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from spnhub.options import UnusableOption, check_options, option
 
 __all__ = [
     "Address",
@@ -66,22 +69,38 @@ class Address(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------------
 
 
-_WEEK: Final = 604_800
+_times = partial(option, group="Connections", metavar="SECONDS")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes (bytes) and times (seconds) of one engine. Every buffer that a peer can fill is bounded by these."""
 
-    idle_timeout: float = 20.0
+    idle_timeout: float = _times(
+        20.0,
+        "A peer that is silent for this long is lost; the shorter of both sides' holds.",
+        # Anything above a week is a wrong unit, not a wish.
+        above=0,
+        at_most=604_800,
+        unit="seconds",
+    )
     """A connection that heard nothing for this long is lost (RFC 9000 section 10.1). The first thing sent after the
     last that was heard may start it anew: a silent peer is lost after ``keep_alive + idle_timeout`` at the latest."""
-    keep_alive: float = 5.0
+    keep_alive: float = _times(5.0, "A PING is sent after this much silence; 0: never.")
     """A PING after this much silence; 0 turns it off. A client to which bytes were coming asks sooner: it may have
     another address, of which the server learns from its packets only."""
     handshake_timeout: float = 10.0
     """A handshake that takes longer is dropped."""
-    datagram_size: int = 1200
+    datagram_size: int = option(
+        1200,
+        "Largest UDP payload sent; 1200 to 16383.",
+        group="Connections",
+        metavar="BYTES",
+        # What every QUIC path carries (RFC 9000 section 14), and what aioquic can send.
+        at_least=1200,
+        at_most=16_383,
+        unit="bytes",
+    )
     """Largest UDP payload sent; at most 16,383 (aioquic), and never above the peer's max_udp_payload_size."""
     streams: int = 4096
     """Bidirectional streams that a peer may have open at once on one connection."""
@@ -98,33 +117,36 @@ class Limits:
     send_budget: int = 4 * 1024 * 1024
     """Once all streams of one connection hold this much of it, each gets a quarter. So one connection holds at most
     ``send_budget + streams * send_buffer / 4`` unsent bytes, beside what is in flight."""
-    suspect_after: float = 3.0
+    suspect_after: float = _times(
+        3.0,
+        "A peer that hasn't answered for this long gets nothing new, and its connections go on elsewhere, if they can.",
+    )
     """What was sent and stays unacknowledged for this long makes the peer suspect (D-20). Keep-alives count: a peer
     that falls silent is suspect after ``suspect_after`` on a connection that sends, and after ``keep_alive +
     suspect_after`` on an idle one."""
-    probe_timeout: float = 1.0
+    probe_timeout: float = _times(1.0, "A peer whose port is closed is lost when it hasn't answered for this long.")
     """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
     probe is sent at once and again after half of it, so one lost packet ends nothing."""
     port_check: float = 0.6
     """A peer that has streams, says nothing, and has its own address (:meth:`Engine.set_translated`) is looked after
     this often, as far as ``keep_alive`` isn't 0: its port may be closed. Takes longer with some hundred silent ones."""
 
-    def time_fault(self, named: Callable[[str], str] = str) -> str | None:
-        """What is wrong with the times that decide when a peer is lost or suspect; None: nothing.
+    def check(self) -> None:
+        """Whether the options can be used, and the times fit each other.
 
-        :param named: what the user calls a field.
+        :raises ValueError: one doesn't.
         """
+        check_options(self)
         idle = self.idle_timeout
-        below = f"{named('idle_timeout')} ({idle:g})"
-        # The upper bound is a week: anything above is a wrong unit, not a wish.
-        if not 0 < idle <= _WEEK:
-            return f"{named('idle_timeout')}: {idle:g} is not above 0 and at most {_WEEK} seconds"
         if not 0 <= self.keep_alive < idle:
-            return f"{named('keep_alive')}: {self.keep_alive:g} is not at least 0 and below {below}"
-        for field_name, seconds in (("suspect_after", self.suspect_after), ("probe_timeout", self.probe_timeout)):
+            raise UnusableOption(
+                "keep_alive", f": {self.keep_alive:g} is not at least 0 and below {{other}} ({idle:g})", "idle_timeout"
+            )
+        for name, seconds in (("suspect_after", self.suspect_after), ("probe_timeout", self.probe_timeout)):
             if not 0 < seconds <= idle:
-                return f"{named(field_name)}: {seconds:g} is not above 0 and at most {below}"
-        return None
+                raise UnusableOption(
+                    name, f": {seconds:g} is not above 0 and at most {{other}} ({idle:g})", "idle_timeout"
+                )
 
 
 @dataclass(frozen=True, slots=True)

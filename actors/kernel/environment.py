@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from pykka import ActorRef
@@ -26,10 +27,15 @@ from spnhub.actors.kernel.work_queue import Slices
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
+from spnhub.options import option
 
 __all__ = ["ActorOptions", "ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry"]
 
 logger = logging.getLogger("spnhub.actors")
+
+# An hour at most, and a day: anything above is a wrong unit, not a wish.
+_times = partial(option, group="Connections", metavar="SECONDS", unit="seconds")
+_intervals = partial(option, group="Event journal", metavar="SECONDS", unit="seconds", above=0, at_most=86_400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,19 @@ class ActorOptions:
     """For the transport to say how many bytes an aborted connection has carried."""
     step_timeout: float = 5.0
     """For each step of a pause and of a resume that an endpoint has to take, and for it to close an empty session."""
-    resume_timeout: float = 60.0
-    """For which a suspended connection counts in its provider's load (D-26)."""
-    gone_timeout: float = 1.0
+    resume_timeout: float = _times(
+        60.0,
+        "For this long a suspended connection counts in its provider's load.",
+        at_least=0,
+        at_most=3600,
+    )
+    """For which a suspended connection counts in its provider's load."""
+    gone_timeout: float = _times(
+        1.0,
+        "An endpoint whose port is closed may come back for this long; then its connections end with an error.",
+        above=0,
+        at_most=3600,
+    )
     """For an instance whose port is closed to come back in another session; then its connections are over (D-20)."""
     held_connections: int = 65_536
     """Of one service that count like that."""
@@ -92,9 +108,11 @@ class ActorOptions:
     """For which one of them may hold up the next."""
     expiry_check: float = 60.0
     """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
-    alive_interval: float = 60.0
+    alive_interval: float = _intervals(60.0, "Between two heartbeats in the events.")
     """Between two signs of life in the log."""
-    progress_interval: float = 60.0
+    progress_interval: float = _intervals(
+        60.0, "Between two events in which an open connection reports what it has carried."
+    )
     """From one look at the bytes of open connections to the next; what has moved is told (D-10)."""
     refusal_window: float = 1.0
     """Identical refused handshakes within it share an event (D-13)."""

@@ -19,8 +19,10 @@ import typer
 
 import spnhub
 from spnhub import logging
+from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.cli import hub
-from spnhub.settings import HubSettings, KafkaSettings, default_hub_id, default_journal
+from spnhub.hub_settings import HubSettings, KafkaSettings, default_hub_id, default_journal
+from spnhub.transport.engine import Limits
 from tests.inventory.documents import sound, written
 
 COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.hub import main; sys.exit(main())"]
@@ -158,11 +160,7 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         hub_id=default_hub_id(),
         journal=default_journal(default_hub_id()),
         kafka=None,
-        idle_timeout=20,
-        keep_alive=5,
-        suspect_after=3,
-        probe_timeout=1,
-        datagram_size=1200,
+        limits=Limits(idle_timeout=20, keep_alive=5, suspect_after=3, probe_timeout=1, datagram_size=1200),
         log_level="info",
         log_format=None,
     )
@@ -209,6 +207,8 @@ OPTIONS = {
     "--log-level": "debug",
     "--log-format": "console",
 }
+SECRETS = ("--inventory-token", "--schema-registry", "--kafka-sasl-password", "--kafka-ssl-password")
+"""They may be in files of their own."""
 SETTINGS = HubSettings(
     inventory="https://inventory.test/api",
     inventory_token="sesame",
@@ -218,8 +218,7 @@ SETTINGS = HubSettings(
     journal_size=512 << 20,
     journal_age=30 * 86_400,
     journal_sync=0,
-    alive_interval=7.5,
-    progress_interval=12,
+    actors=ActorOptions(alive_interval=7.5, progress_interval=12, gone_timeout=2.5, resume_timeout=90),
     kafka=KafkaSettings(
         bootstrap_servers=("a:1", "[::1]:2"),
         topic="other",
@@ -239,16 +238,10 @@ SETTINGS = HubSettings(
         ssl_password="secret-2",
     ),
     ops="127.0.0.1:9100",
-    idle_timeout=30.5,
-    keep_alive=1.5,
-    suspect_after=4.5,
-    probe_timeout=0.5,
-    gone_timeout=2.5,
-    resume_timeout=90,
+    limits=Limits(idle_timeout=30.5, keep_alive=1.5, suspect_after=4.5, probe_timeout=0.5, datagram_size=1400),
     return_spread=3,
     record=Path("/tmp/spnhub-record"),
     record_size=64,
-    datagram_size=1400,
     log_level="debug",
     log_format="console",
 )
@@ -285,7 +278,8 @@ def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_option_is_left_out_here() -> None:
     """The tests above know every option that the command has."""
     named = {parameter.opts[-1] for parameter in typer.main.get_command(hub.app).params}
-    assert named == {*OPTIONS, "--allow-process", "--version"}
+    files = {f"{option}-file" for option in SECRETS}
+    assert named == {*OPTIONS, *files, "--allow-process", "--config", "--version"}
 
 
 def test_commands_of_the_inventory_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

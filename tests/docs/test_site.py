@@ -34,6 +34,14 @@ def test_every_document_is_a_page(site: Path) -> None:
     assert (site / "index.html").exists()
 
 
+def test_options_are_described(site: Path) -> None:
+    """Flag, variable, default and meaning, under the heading of the help."""
+    page = (site / "docs" / "reference" / "settings.html").read_text(encoding="utf-8")
+    row = page[page.index(">--idle-timeout<") :].partition("</tr>")[0]
+    assert all(cell in row for cell in ("SECONDS", "SPNHUB_IDLE_TIMEOUT", ">20<", "silent for this long is lost"))
+    assert "<h3>Event journal" in page
+
+
 def test_public_names_are_described(site: Path) -> None:
     """Everything that ``import spnhub`` offers is in the API reference."""
     described = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="").data

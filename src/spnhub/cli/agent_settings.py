@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from spnhub.logging import LEVELS, LogFormat
-from spnhub.settings import ConfigurationError, option_name, split_address
+from spnhub.options import UnusableOption
+from spnhub.settings import ConfigurationError, parse_address
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
 from spnhub.transport.endpoint.api.options import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, REPLAY_LEAST, RESOLVE_INTERVAL
@@ -150,9 +151,11 @@ def load_settings(
     limits = Limits(
         idle_timeout=idle_timeout, keep_alive=keep_alive, suspect_after=suspect_after, probe_timeout=probe_timeout
     )
-    fault = limits.time_fault(option_name)
-    if fault is not None:
-        raise ConfigurationError(fault)
+    try:
+        limits.check()
+    except UnusableOption as exc:
+        fault = exc.fault.replace("{other}", _flag(exc.other))
+        raise ConfigurationError(f"{_flag(exc.name)}{fault}") from exc
     if replay_buffer < REPLAY_LEAST:
         raise ConfigurationError(f"--replay-buffer: {replay_buffer} is below {REPLAY_LEAST} bytes")
     if replay_budget < 0:
@@ -206,10 +209,17 @@ def _address(role: Role, text: str | None) -> tuple[str, int]:
     )
     if not text:
         raise ConfigurationError(f"{option} is missing (environment: {variable})")
-    host, port = split_address(text, option)
+    try:
+        host, port = parse_address(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"{option}: {exc}") from exc
     if role is Role.PROVIDER and (not host or not port):
         raise ConfigurationError(f"{option}: {text!r} is not HOST:PORT")
     return host, port
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _hub_addresses(text: str | None) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ import typer
 from spnhub.actors.contract.inventory import Difference, LiveSession, Table, plan
 from spnhub.cli.command_line import UNUSABLE, one_line
 from spnhub.events.model import EndPointType, from_datetime
+from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Fault, Inventory, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import ConfigurationError
@@ -53,12 +54,13 @@ class Reload:
     cuts: tuple[Cut, ...]
 
 
-async def run(inventory: str, token: str | None, *, bind: str | None, ops: str | None, as_json: bool) -> int:
-    """Check the inventory at a URL, and compare it with the hub at ``ops`` unless that is None; the exit status."""
+async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
+    """Check a hub's inventory, and compare it with the hub at ``ops`` unless that is None; the exit status."""
+    inventory, bind = settings.inventory, settings.bind
     state = None if ops is None else await _state(ops)
     if state is not None and bind is None:
         bind = state.get("bind")
-    found = await load_inventory(inventory, token, bind=bind, attempts=1)
+    found = await load_inventory(inventory, settings.inventory_token, bind=bind, attempts=1)
     # The verdict is the status, however much of the text is read.
     with contextlib.suppress(ReaderLeft):
         _tell(inventory, found, state, as_json)

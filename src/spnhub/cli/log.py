@@ -24,6 +24,7 @@ from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_state import state
+from spnhub.cli.options import GroupedCommand
 from spnhub.events.analysis.log_lines import event_line, lifecycle_line
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
 from spnhub.events.analysis.verify import verify as verify_sources
@@ -118,7 +119,7 @@ def verify(sources: Sources, as_json: Json = False) -> int:
 app.command()(state)
 app.command()(explain)
 app.command()(metrics)
-app.command()(serve)
+app.command(cls=GroupedCommand)(serve)
 app.command()(drive)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from spnhub.settings import ConfigurationError
 from spnhub.transport.text import PEM_BEGIN, meant, oddity, quoted
 
-__all__ = ["cleaned_arguments", "cleaned_variables", "unread", "variables_of"]
+__all__ = ["cleaned", "cleaned_arguments", "cleaned_variables", "unread", "variables_of"]
 
 _SECRET: Final = re.compile(r"(password|token|key)$", re.IGNORECASE)
 _LIKENESS: Final = 0.8
@@ -39,7 +39,7 @@ def cleaned_variables(names: Iterable[str], environment: Mapping[str, str]) -> d
     found = {}
     for name in names:
         value = environment.get(name)
-        if value and (clean := _cleaned(name, value)) != value:
+        if value and (clean := cleaned(name, value)) != value:
             if not clean:
                 raise ConfigurationError(f"{name}: holds white space only")
             found[name] = clean
@@ -56,10 +56,10 @@ def cleaned_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         head, equals, value = argument.partition("=")
         if argument.startswith("-") and equals:
-            found.append(f"{head}={_cleaned(head, value)}")
+            found.append(f"{head}={cleaned(head, value)}")
             option = ""
             continue
-        found.append(_cleaned(option or "argument", argument))
+        found.append(cleaned(option or "argument", argument))
         option = argument if argument.startswith("-") else ""
     return found
 
@@ -91,11 +91,18 @@ def _with_words(rest: str, known: Iterable[str]) -> list[str]:
     return [name for name in known if words <= set(name.split("_"))]
 
 
-def _cleaned(name: str, value: str) -> str:
+def cleaned(name: str, value: str, *, secret: bool | None = None) -> str:
+    """One value as it is meant.
+
+    :param name: what gave it.
+    :param secret: then it isn't quoted, and nothing is taken off it; None: the name's end says so.
+    :raises ConfigurationError: it can't be what was meant.
+    """
     # PEM has line ends; and bytes that are no UTF-8 are the name of a file, at best.
     if PEM_BEGIN in value or any("\ud800" <= character <= "\udfff" for character in value):
         return value
-    secret = _SECRET.search(name) is not None
+    if secret is None:
+        secret = _SECRET.search(name) is not None
     clean = value if secret else value.strip()
     odd = oddity(clean)
     if odd is not None:

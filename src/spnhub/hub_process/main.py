@@ -12,7 +12,8 @@ import structlog
 from spnhub import signals
 from spnhub.events.journal.journal import JournalError
 from spnhub.hub_process.process import HubProcess
-from spnhub.settings import ConfigurationError, HubSettings
+from spnhub.hub_settings import HubSettings
+from spnhub.settings import ConfigurationError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
 from spnhub.transport.system.loop import run as run_loop

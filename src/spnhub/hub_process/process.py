@@ -19,7 +19,7 @@ import spnhub
 from spnhub import inventory as inventories
 from spnhub import logging
 from spnhub.actors.contract.inputs import LimitBitten, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
-from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.actors.system import ActorSystem
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
 from spnhub.events.journal.retention import Bounds
@@ -33,11 +33,12 @@ from spnhub.hub_process.recorded import make_system
 from spnhub.hub_process.reload import Candidate, Reloader, prepare
 from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
+from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
 from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
-from spnhub.settings import ConfigurationError, HubSettings, split_address
+from spnhub.settings import ConfigurationError, parse_address
 from spnhub.transport.aioquic_engine import AioquicEngine, verify
 from spnhub.transport.engine import ChainFault, EngineEvent
 from spnhub.transport.faults import Faults
@@ -128,15 +129,9 @@ class HubProcess:
             _log.error("inventory.fault", **fault.facts())
         inventories.log_warnings(inventory)
 
-        engine = AioquicEngine(settings.limits(), reset_key=reset_key, on_fault=self._faults.report)
+        engine = AioquicEngine(settings.limits, reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
-            ActorOptions(
-                gone_timeout=settings.gone_timeout,
-                resume_timeout=settings.resume_timeout,
-                alive_interval=settings.alive_interval,
-                progress_interval=settings.progress_interval,
-            ),
             journal,
             self._record,
             self._wall(),
@@ -207,7 +202,7 @@ class HubProcess:
     async def _start_ops(self) -> None:
         if self.settings.ops is None:
             return
-        host, port = split_address(self.settings.ops, "--ops")
+        host, port = parse_address(self.settings.ops)
         self._ops = OpsServer(
             Ops(
                 lambda: self._ready and not self._stopping,

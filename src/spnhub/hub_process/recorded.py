@@ -7,14 +7,15 @@ from collections.abc import Callable
 import structlog
 
 import spnhub
-from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault
 from spnhub.events.journal.journal import EventJournal
 from spnhub.events.model import Event, Recorded
+from spnhub.hub_settings import HubSettings
 from spnhub.recording.form import Header
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import RecordingWriter
-from spnhub.settings import ConfigurationError, HubSettings
+from spnhub.settings import ConfigurationError
 
 __all__ = ["make_system"]
 
@@ -23,7 +24,6 @@ _log = structlog.get_logger("spnhub.hub")
 
 def make_system(
     settings: HubSettings,
-    options: ActorOptions,
     journal: EventJournal,
     record: Callable[[Event, int], Recorded],
     wall: int,
@@ -39,14 +39,14 @@ def make_system(
     """
     folder = settings.record
     if folder is None:
-        return ActorSystem(record, settings.hub_id, options, on_fault), None
+        return ActorSystem(record, settings.hub_id, settings.actors, on_fault), None
     header = Header(
         hub_id=settings.hub_id,
         journal_id=str(journal.journal_id),
         first_sequence=journal.appended + 1,
         started=wall,
         software=spnhub.__version__,
-        options=options,
+        options=settings.actors,
     )
 
     def on_end(reason: str) -> None:
@@ -58,4 +58,4 @@ def make_system(
         raise ConfigurationError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
     if not writer.ended:
         _log.info("recording.started", hubId=settings.hub_id, file=str(writer.path))
-    return RecordingSystem(record, settings.hub_id, options, writer.put, on_fault), writer
+    return RecordingSystem(record, settings.hub_id, settings.actors, writer.put, on_fault), writer

@@ -29,12 +29,12 @@ from spnhub.inventory.source import (
     RawFile,
     RawHub,
     RawRealm,
+    check_url,
     fetch,
     file_of,
     name_of,
     read_file,
 )
-from spnhub.settings import parse_inventory_url
 from spnhub.transport.engine import ServerIdentity, ServerPolicy
 from spnhub.transport.protocol import ALPN
 
@@ -114,7 +114,7 @@ async def load_inventory(
     :raises InventoryError: the whole can't be had. Parts that can't be used are in :attr:`Inventory.faults`.
     """
     now = datetime.now(UTC)
-    parse_inventory_url(url)
+    check_url(url)
     if urlsplit(url).scheme == "file":
         raw: list[RawRealm] = await asyncio.to_thread(read_file, file_of(url))
     else:

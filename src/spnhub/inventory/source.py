@@ -20,7 +20,7 @@ import httpx
 import structlog
 
 from spnhub.inventory.document import DocumentError, read_document
-from spnhub.settings import ConfigurationError, parse_inventory_url
+from spnhub.settings import ConfigurationError, check_inventory_url
 from spnhub.transport.text import meant, quoted
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "RawFile",
     "RawHub",
     "RawRealm",
+    "check_url",
     "fetch",
     "file_of",
     "load_document",
@@ -180,6 +181,17 @@ class _FailedError(Exception):
         self.transient = transient
 
 
+def check_url(url: str) -> None:
+    """Whether an inventory can be at ``url``.
+
+    :raises ConfigurationError: it is no http, https or file URL.
+    """
+    try:
+        check_inventory_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"--inventory: {error}") from error
+
+
 async def fetch(
     url: str,
     token: str | None,
@@ -194,7 +206,7 @@ async def fetch(
 
     :raises InventoryError: the list of realms can't be had.
     """
-    parse_inventory_url(url)
+    check_url(url)
     headers = {"Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import spnhub
 from spnhub.events.model import EndPointType
+from spnhub.options import UnusableOption
 from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
 from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT, CoreSettings
 from spnhub.transport.endpoint.session.addresses import parse_hub_addresses, parse_resolver
@@ -209,9 +210,10 @@ def read_config(
         suspect_after=suspect_after,
         probe_timeout=probe_timeout,
     )
-    fault = limits.time_fault()
-    if fault is not None:
-        raise ConfigurationError(fault)
+    try:
+        limits.check()
+    except UnusableOption as exc:
+        raise ConfigurationError(str(exc)) from exc
     if replay_buffer < REPLAY_LEAST:
         raise ConfigurationError(f"replay_buffer is {replay_buffer}; it must be at least {REPLAY_LEAST} bytes")
     if replay_budget is not None and replay_budget < 0:

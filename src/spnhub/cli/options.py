@@ -1,0 +1,324 @@
+"""Makes a command's flags, variables, keys and help of a settings class, and the settings of what was given.
+
+A flag wins over a variable, that over the configuration file, that over the default. Counterparts:
+:mod:`spnhub.options` declares, typer reads words and variables, :mod:`spnhub.cli.config_file` files.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from spnhub.cli.config_file import ConfigFile, read_text
+from spnhub.cli.variables import cleaned
+from spnhub.options import Field, Option, UnusableOption, build, option_fields
+from spnhub.settings import ConfigurationError
+from spnhub.transport.text import quoted
+
+__all__ = ["GENERAL", "Given", "GroupedCommand", "GroupedGroup", "Reader", "Source", "takes"]
+
+M = TypeVar("M")
+
+GENERAL: Final = "General"
+"""Under which heading that stands which belongs to no group."""
+_CONFIG: Final = "config"
+_FILE: Final = "_file"
+_PATH: Final = Field(name="", type=Path, option=Option(help="", group=""), default=None, required=False)
+"""What every file of a secret is."""
+
+
+class Source(enum.IntEnum):
+    """Who gives a value; the highest wins."""
+
+    FILE = 1
+    VARIABLE = 2
+    FLAG = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value from outside, as typer makes it."""
+
+    value: Any
+    source: Source
+    label: str
+    """What its source calls it: ``--idle-timeout``, ``hub.toml:3: idle-timeout``."""
+
+
+class Reader(Generic[M]):
+    """What a command has been given, and the settings that it makes.
+
+    :param prefix: of the environment variables, ``SPN_``.
+    """
+
+    def __init__(self, model: type[M], prefix: str, context: typer.Context, arguments: Mapping[str, Any]) -> None:
+        self._model = model
+        self._prefix = prefix
+        self._fields = {field.name: field for field in option_fields(model)}
+        self._given = _from_words(context, arguments)
+
+    def __call__(self, **more: Given) -> M:
+        """The settings.
+
+        :param more: values that typer doesn't know of, by the names of their fields.
+        :raises ConfigurationError: something is missing, unknown or can't be used; the text says what, and where.
+        """
+        given = dict(self._given)
+        for name, one in more.items():
+            if name not in given or given[name].source < one.source:
+                given[name] = one
+        if (file := given.pop(_CONFIG, None)) is not None:
+            given = self._from_file(ConfigFile(file.value, file.label)) | given
+        values = {}
+        for field in self._fields.values():
+            if field.option.from_file:
+                _take_from_file(field, given)
+            if field.name in given and not _is_absent(field, given[field.name]):
+                values[field.name] = _parsed(field, given[field.name])
+        try:
+            settings = build(self._model, values)
+        except UnusableOption as exc:
+            label = given[exc.name].label if exc.name in given else f"--{self._flag(exc.name)}"
+            fault = exc.fault.replace("{other}", f"--{self._flag(exc.other)}")
+            raise ConfigurationError(f"{label}{fault}") from exc
+        if settings is None:
+            field = next(one for one in self._fields.values() if one.required and one.name not in values)
+            variable = _variables(field, self._prefix)[0]
+            raise ConfigurationError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
+        return settings
+
+    def _flag(self, name: str) -> str:
+        return self._fields[name].flag if name in self._fields else name.replace("_", "-")
+
+    def _from_file(self, file: ConfigFile) -> dict[str, Given]:
+        known = {field.flag: field for field in self._fields.values()}
+        files = {f"{flag}-file": field for flag, field in known.items() if field.option.from_file}
+        found = {}
+        for key, value in file.values([*known, *files]).items():
+            label = file.place(key)
+            if key in known:
+                found[known[key].name] = Given(_from_toml(known[key], value, label), Source.FILE, label)
+            else:
+                found[files[key].name + _FILE] = Given(_from_toml(_PATH, value, label), Source.FILE, label)
+        return found
+
+
+def takes(
+    model: type[M], prefix: str, only: Collection[str] | None = None
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a typer command the options of ``model``, and ``--config``.
+
+    The function is called with the context, a :class:`Reader` and the parameters of its own.
+
+    :param only: the names of the fields that are flags of this command; None: all. In a file all may stand.
+    """
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[2:]
+
+        def command(**arguments: Any) -> int:
+            context = arguments.pop("context")
+            rest = {one.name: arguments.pop(one.name) for one in own}
+            return function(context, Reader(model, prefix, context, arguments), **rest)
+
+        fields = [field for field in option_fields(model) if only is None or field.name in only]
+        parameters = [_parameter("context", typer.Context), *_parameters(fields, prefix)]
+        command.__name__ = function.__name__
+        command.__doc__ = function.__doc__
+        command.__annotations__ = {}
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # inspect reads it
+            [*parameters, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
+        )
+        return command
+
+    return decorate
+
+
+def _parameters(fields: Iterable[Field], prefix: str) -> Iterable[inspect.Parameter]:
+    for field in fields:
+        option, variables = field.option, _variables(field, prefix)
+        default, words = _shown_default(field)
+        yield _parameter(
+            field.name,
+            Annotated[
+                (str if option.parse is not None else field.type) | None,
+                typer.Option(
+                    *([f"-{option.letter}"] if option.letter else []),
+                    f"--{field.flag}/--no-{field.flag}" if field.type is bool else f"--{field.flag}",
+                    envvar=variables[0] if len(variables) == 1 else list(variables),
+                    help=option.help,
+                    show_default=words or True,
+                    metavar=option.metavar,
+                    rich_help_panel=option.group,
+                ),
+            ],
+            default,
+        )
+        if option.from_file:
+            yield _parameter(
+                field.name + _FILE,
+                Annotated[
+                    Path | None,
+                    typer.Option(
+                        f"--{field.flag}-file",
+                        envvar=f"{variables[0]}_FILE",
+                        help=f"A file that holds it, in place of --{field.flag}.",
+                        metavar="FILE",
+                        rich_help_panel=option.group,
+                    ),
+                ],
+                None,
+            )
+    yield _parameter(
+        _CONFIG,
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--config",
+                envvar=f"{prefix}CONFIG",
+                help="TOML: options by their names without dashes; flags and environment variables win.",
+                metavar="FILE",
+                rich_help_panel=GENERAL,
+            ),
+        ],
+        None,
+    )
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _shown_default(field: Field) -> tuple[Any, str | None]:
+    """What typer shows as the default, and what is said of it in words."""
+    if field.default is MISSING or field.default is None:
+        return None, field.option.default_text
+    if field.option.parse is not None:
+        return field.option.default_text, None
+    if isinstance(field.default, float) and field.default.is_integer():
+        return int(field.default), None
+    return field.default, None
+
+
+def _variables(field: Field, prefix: str) -> tuple[str, ...]:
+    return field.option.variables or (prefix + field.flag.upper().replace("-", "_"),)
+
+
+def _from_words(context: typer.Context, arguments: Mapping[str, Any]) -> dict[str, Given]:
+    """What flags and variables have said."""
+    found = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in arguments or source is None:
+            continue
+        flag = max(parameter.opts, key=len)
+        if source.name == "COMMANDLINE":
+            found[name] = Given(arguments[name], Source.FLAG, flag)
+        elif source.name == "ENVIRONMENT":
+            names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+            variable = next(one for one in names if os.environ.get(one))
+            found[name] = Given(arguments[name], Source.VARIABLE, f"{flag} ({variable})")
+    return found
+
+
+def _is_absent(field: Field, given: Given) -> bool:
+    """An empty text is no value where there may be none, as an empty variable is everywhere."""
+    return given.value == "" and (field.default is None or field.required)
+
+
+def _parsed(field: Field, given: Given) -> Any:
+    if field.option.parse is None:
+        return given.value
+    try:
+        return field.option.parse(given.value)
+    except ValueError as exc:
+        raise ConfigurationError(f"{given.label}: {exc}") from exc
+
+
+def _take_from_file(field: Field, given: dict[str, Given]) -> None:
+    """A secret that is in a file of its own: what the file holds, without the end of its line."""
+    file = given.pop(field.name + _FILE, None)
+    plain = given.get(field.name)
+    if file is None or (plain is not None and plain.source > file.source):
+        return
+    if plain is not None and plain.source is file.source:
+        raise ConfigurationError(f"{plain.label} and {file.label} are both given")
+    text = read_text(file.value, file.label).removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ConfigurationError(f"{file.label}: {file.value} is empty")
+    given[field.name] = Given(cleaned(f"{file.label}: {file.value}", text, secret=True), file.source, file.label)
+
+
+def _from_toml(field: Field, value: Any, label: str) -> Any:
+    """The value as typer would have made it of a text.
+
+    :raises ConfigurationError: it is of another type.
+    """
+    secret = field.option.secret
+    if isinstance(value, str):
+        value = cleaned(label, value, secret=secret)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if field.option.parse is not None:
+        if isinstance(value, list) and all(isinstance(piece, str) for piece in value):
+            return ",".join(value)
+        if isinstance(value, str) or is_number:
+            return str(value)
+        kind = "a text"
+    elif field.type is bool:
+        if isinstance(value, bool):
+            return value
+        kind = "true or false"
+    elif field.type is int:
+        if is_number and isinstance(value, int):
+            return value
+        kind = "a whole number"
+    elif field.type is float:
+        if is_number:
+            return float(value)
+        kind = "a number"
+    else:
+        if isinstance(value, str):
+            return Path(value) if field.type is Path else value
+        kind = "a text"
+    raise ConfigurationError(f"{label}: {'the value' if secret else quoted(str(value))} is not {kind}")
+
+
+def _format_options(command: Any, context: Any, formatter: Any) -> None:
+    """Arguments, then options under the headings of their groups; what has none comes last."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            panel = getattr(parameter, "rich_help_panel", None)
+            heading = "Arguments" if parameter.param_type_name == "argument" else panel or GENERAL
+            sections.setdefault(heading, []).append(record)
+    last = sections.pop(GENERAL, None)
+    for heading, records in [*sections.items(), *([(GENERAL, last)] if last else [])]:
+        with formatter.section(heading):
+            formatter.write_dl(records)
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help has its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """See :func:`_format_options`."""
+        _format_options(self, ctx, formatter)
+
+
+class GroupedGroup(TyperGroup):
+    """The same of a program with subcommands."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """See :func:`_format_options`."""
+        _format_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)

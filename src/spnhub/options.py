@@ -1,0 +1,207 @@
+"""What an option is: a field of a dataclass that also says its bounds, its group and what it is for.
+
+Everything else follows from that field: the flag, the environment variable, the key of a configuration file, the check,
+the help and the documentation (:mod:`spnhub.cli.options` makes them). This module imports nothing of ours, so every
+room declares its own options, and a program's settings are put together of them.
+
+Plain dataclasses, because the agent has to start quickly: pydantic-settings takes it 0.24 s of CPU and 26 MiB, a third
+of what it needs in all. Words and variables become values in typer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, Final, TypeVar
+
+__all__ = ["Field", "Option", "UnusableOption", "build", "check_options", "nested", "option", "option_fields"]
+
+M = TypeVar("M")
+
+_OPTION: Final = "option"
+_NESTED: Final = "nested"
+
+
+class UnusableOption(ValueError):
+    """A value that can't be used.
+
+    :param name: of the field.
+    :param fault: goes on after whatever the reader calls the option: ``: 0 is below 1``.
+    :param other: another field, for which ``{other}`` stands in ``fault``.
+    """
+
+    def __init__(self, name: str, fault: str, other: str = "") -> None:
+        super().__init__(name + fault.replace("{other}", other))
+        self.name = name
+        self.fault = fault
+        self.other = other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What a field is to those who set it."""
+
+    help: str
+    """A sentence or two: what the value is or does, with its unit."""
+    group: str
+    """Under which heading it stands in the help."""
+    flag: str | None = None
+    """Its name on the command line, without dashes; None: the field's. Variable and key follow from it."""
+    letter: str | None = None
+    """One more name on the command line."""
+    variables: tuple[str, ...] = ()
+    """Environment variables; none: the program's prefix and the flag."""
+    metavar: str | None = None
+    """What stands for the value in the help; None: the type says it."""
+    parse: Callable[[str], Any] | None = None
+    """Makes the value of a text, where typer doesn't know the type. Its ValueErrors say what is wrong with the text."""
+    default_text: str | None = None
+    """How the default is written for ``parse``; or what it is, in words, where it is only known later."""
+    secret: bool = False
+    """Never shown."""
+    from_file: bool = False
+    """A file that holds it may be given in its place: ``--inventory-token-file``."""
+    unit: str = ""
+    above: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    missing: str = ""
+    """What else is said where it has to be given and isn't; goes on after its variable."""
+    check: Callable[[Any], object] | None = None
+    """Raises ValueError, which says what is wrong with the value."""
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value; None: nothing."""
+        if self.above is not None or self.at_least is not None or self.at_most is not None:
+            low = value > self.above if self.above is not None else self.at_least is None or value >= self.at_least
+            # Not a number is in no bounds.
+            if not (low and (self.at_most is None or value <= self.at_most)):
+                return f"{_text(value)} {self._bounds()}{f' {self.unit}' if self.unit else ''}"
+        if self.choices and value not in self.choices:
+            return f"{value!r} is none of {', '.join(self.choices)}"
+        if self.check is not None:
+            try:
+                self.check(value)
+            except ValueError as exc:
+                return str(exc)
+        return None
+
+    def _bounds(self) -> str:
+        if self.at_most is None:
+            return f"is below {_text(self.at_least)}" if self.above is None else f"is not above {_text(self.above)}"
+        if self.above is None:
+            return f"is not between {_text(self.at_least)} and {_text(self.at_most)}"
+        return f"is not above {_text(self.above)} and at most {_text(self.at_most)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One option of a settings class, or of a class that is nested in it."""
+
+    name: str
+    """Of the field; no other field of the whole has it."""
+    type: Any
+    """Without None."""
+    option: Option
+    default: Any
+    """``dataclasses.MISSING``: it has to be given, or is only known later."""
+    required: bool
+    """It has to be given."""
+
+    @property
+    def flag(self) -> str:
+        """``idle-timeout``: the name on the command line, and the key in a file."""
+        return self.option.flag or self.name.replace("_", "-")
+
+
+def option(default: Any = MISSING, help: str = "", *, group: str, **facts: Any) -> Any:  # noqa: A002 - what it is
+    """A field that people set.
+
+    :param default: none: it has to be given. A callable makes one.
+    :param facts: see :class:`Option`.
+    """
+    metadata = {_OPTION: Option(help=help, group=group, **facts)}
+    shown = not facts.get("secret", False)
+    if callable(default):
+        return dataclasses.field(default_factory=default, repr=shown, metadata=metadata)
+    return dataclasses.field(default=default, repr=shown, metadata=metadata)
+
+
+def nested(cls: type, default: Any = MISSING) -> Any:
+    """A field that holds the options of another class.
+
+    :param default: an instance, whose values are the defaults here; None: it holds nothing unless all is given that
+        ``cls`` needs.
+    """
+    return dataclasses.field(default=cls() if default is MISSING else default, metadata={_NESTED: cls})
+
+
+def option_fields(cls: type, defaults: Any = None) -> Iterator[Field]:
+    """The options of a class in their order, those of a nested one in its place.
+
+    :param defaults: an instance; its values are the defaults in place of the class's.
+    """
+    hints = typing.get_type_hints(cls)
+    for one in dataclasses.fields(cls):
+        default = one.default if defaults is None else getattr(defaults, one.name)
+        if (inner := one.metadata.get(_NESTED)) is not None:
+            optional = default is None
+            for field in option_fields(inner, default):
+                yield dataclasses.replace(field, required=field.required and not optional)
+        elif (found := one.metadata.get(_OPTION)) is not None:
+            yield Field(
+                name=one.name,
+                type=_without_none(hints[one.name]),
+                option=found,
+                default=default,
+                required=default is MISSING and one.default_factory is MISSING,
+            )
+
+
+def build(cls: type[M], values: Mapping[str, Any], defaults: Any = None) -> M | None:
+    """An instance of ``cls`` with ``values``, by names of fields, those of nested ones included.
+
+    :param defaults: an instance that the result is like, but for the values.
+    :return: None if ``cls`` needs what isn't given.
+    :raises UnusableOption: a value can't be used.
+    """
+    made: Any = cls
+    given: dict[str, Any] = {}
+    for one in dataclasses.fields(made):
+        if (inner := one.metadata.get(_NESTED)) is not None:
+            given[one.name] = build(inner, values, one.default if defaults is None else getattr(defaults, one.name))
+        elif one.name in values:
+            given[one.name] = values[one.name]
+        elif defaults is None and one.default is MISSING and one.default_factory is MISSING:
+            return None
+    whole: M = made(**given) if defaults is None else dataclasses.replace(defaults, **given)
+    return whole
+
+
+def check_options(settings: Any) -> None:
+    """Whether each option of an instance, nested ones included, is within its bounds.
+
+    :raises UnusableOption: one isn't.
+    """
+    for one in dataclasses.fields(settings):
+        value = getattr(settings, one.name)
+        found = one.metadata.get(_OPTION)
+        if value is None:
+            continue
+        if _NESTED in one.metadata:
+            check_options(value)
+        elif found is not None and (fault := found.fault(value)) is not None:
+            raise UnusableOption(one.name, f": {fault}")
+
+
+def _without_none(hint: Any) -> Any:
+    kinds = typing.get_args(hint)
+    return next(kind for kind in kinds if kind is not type(None)) if type(None) in kinds else hint
+
+
+def _text(value: Any) -> str:
+    """As people write it: 20 rather than 20.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
