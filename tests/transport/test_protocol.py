@@ -125,6 +125,6 @@ def test_the_document_lists_every_kind_and_code() -> None:
     assert [(int(code), name, bool(retry)) for code, name, retry in codes] == [
         (code.value, code.name, is_retryable(code)) for code in Code
     ]
-    own = re.search(r"this one can't take any now \(([A-Z_,\s]+), or a reset with 0\)", text)
+    own = re.search(r"it can't accept any connection now: ([A-Z_,\s]+), or a reset with 0", text)
     assert own is not None
     assert re.split(r",\s+", own[1]) == [code.name for code in Code if is_providers_own(code)]
