@@ -22,11 +22,11 @@ class Code(enum.IntEnum):
     VERSION = 3
     """No common version of a packet kind that is needed."""
     TIMEOUT = 4
-    """The peer didn't say what it had to say in time."""
+    """The peer did not send what it had to send in time."""
     SHUTDOWN = 5
     """The hub is being stopped."""
     LIMIT = 6
-    """A bound was reached; the reason names it."""
+    """A limit was reached; the reason names it."""
 
     NOT_ALLOWED = 16
     """The certificate's subject may not play this role for this service."""
@@ -62,7 +62,7 @@ class Code(enum.IntEnum):
     MOVED = 39
     """An endpoint moves the connection to another hub, in order."""
     LEFT = 40
-    """An endpoint moves the connection to another hub because it suspects or has lost this one."""
+    """An endpoint moves the connection to another hub because this one is unresponsive or lost."""
     CLOSED = 41
     """The other end has ended in order already: every byte and both FINs were taken."""
     NOT_HERE = 42

@@ -95,32 +95,38 @@ COUNTERS: Final[dict[str, Family]] = {
     "sessions_ended": Family("Sessions that have ended.", (*_SERVICE, "type", "reason")),
     "sessions_refused": Family("Session requests that were refused.", (*_SERVICE, "code")),
     "handshakes_refused": Family("TLS handshakes that were refused.", ("hub", "realm", "alert")),
-    "connections_started": Family("Connections that were opened, each leg of a resumed one.", _SERVICE),
-    "connections_ended": Family("Connections that have ended, each leg.", (*_SERVICE, "reason")),
-    "connections_refused": Family("Openings of connections that were refused.", (*_SERVICE, "code")),
-    "connections_rejected": Family("Attempts of openings that a provider did not take.", (*_SERVICE, "code")),
-    "connections_paused": Family("Legs that were suspended.", (*_SERVICE, "planned")),
-    "connections_resumed": Family("Legs in which a connection goes on.", _SERVICE),
-    "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
-    "connections_finished": Family("Connections that had ended in order while no hub was there.", _SERVICE),
-    "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
-    "bytes": Family("Bytes that legs have told of, as the hub counted them.", (*_SERVICE, "direction")),
-    "service_starts": Family("Starts of services, by what became of them.", (*_SERVICE, "outcome")),
-    "provider_silences": Family("Times that a provider became suspect since it didn't answer.", _SERVICE),
-    "provider_failures": Family(
-        "Times that a provider that didn't take an opening became passed over.", (*_SERVICE, "code")
+    "connections_started": Family("Legs of connections that were opened.", _SERVICE),
+    "connections_ended": Family("Legs of connections that have ended.", (*_SERVICE, "reason")),
+    "connections_refused": Family(
+        "Connections that were refused before a provider accepted them.", (*_SERVICE, "code")
     ),
-    "limits_reached": Family("Times that a bound of the hub turned something away untold.", ("hub", "limit")),
-    "reloads": Family("Inventories that were read again, by what became of them.", ("hub", "outcome")),
+    "connections_rejected": Family("Times that a provider did not accept a pending connection.", (*_SERVICE, "code")),
+    "connections_paused": Family("Legs that were suspended.", (*_SERVICE, "planned")),
+    "connections_resumed": Family("Legs in which a suspended connection goes on.", _SERVICE),
+    "connections_lost": Family("Connections that were given up while they were suspended.", (*_SERVICE, "code")),
+    "connections_finished": Family(
+        "Connections whose orderly end their endpoints reported later, because no hub was there then.", _SERVICE
+    ),
+    "resumes_refused": Family("Resumes that were refused.", (*_SERVICE, "code")),
+    "bytes": Family("Bytes that legs have reported, as the hub counted them.", (*_SERVICE, "direction")),
+    "service_starts": Family("Starts of services, by outcome.", (*_SERVICE, "outcome")),
+    "provider_silences": Family("Times that a provider became unresponsive.", _SERVICE),
+    "provider_failures": Family(
+        "Times that a provider did not accept a connection and was passed over from then on.", (*_SERVICE, "code")
+    ),
+    "limits_reached": Family("Times that a limit of the hub was exceeded and nobody was told.", ("hub", "limit")),
+    "reloads": Family("Reloads of the inventory, by outcome.", ("hub", "outcome")),
 }
 CORRECTIONS: Final[dict[str, Family]] = {
-    "bytes_replayed": Family("Of the bytes, those counted twice since they were replayed.", (*_SERVICE, "direction")),
-    "bytes_untold": Family("Bytes that arrived before a crash and that no leg told of.", (*_SERVICE, "direction")),
+    "bytes_replayed": Family("Bytes that were counted twice because they were replayed.", (*_SERVICE, "direction")),
+    "bytes_unreported": Family(
+        "Bytes that arrived before a crash and that no leg has reported.", (*_SERVICE, "direction")
+    ),
 }
-"""Counters, too: of what legs tell of each other, so that a hub by itself doesn't know it."""
+"""Counters, too: of what later legs report of earlier ones, so a hub by itself doesn't know it."""
 HISTOGRAMS: Final[dict[str, Family]] = {
     "session_duration_seconds": Family("How long ended sessions were open.", (*_SERVICE, "type")),
-    "connection_duration_seconds": Family("How long ended connections were open, each leg.", _SERVICE),
+    "connection_duration_seconds": Family("How long ended legs of connections were open.", _SERVICE),
     "pause_duration_seconds": Family("From the end of one leg to the resumption in the next.", _SERVICE),
     "service_start_seconds": Family("How long services took to start.", _SERVICE),
 }
@@ -294,7 +300,7 @@ class Metrics:
             return
         for place, direction in ((1, "sent"), (2, "received")):
             if number := sum(part[place] for part in correction.parts):
-                name = "bytes_replayed" if number < 0 else "bytes_untold"
+                name = "bytes_replayed" if number < 0 else "bytes_unreported"
                 self.counters[name][*service, direction] += abs(number)
             for part in correction.parts:
                 self._hour(part[0], (*service[1:], direction), part[place])

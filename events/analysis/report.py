@@ -118,8 +118,10 @@ def _service(realm: str, service: str, numbers: _Numbers) -> _Object:
 
     carried = {}
     for direction, name in _DIRECTIONS.items():
-        told, untold, twice = (total(name, direction) for name in ("bytes", "bytes_untold", "bytes_replayed"))
-        carried[f"total{name}"] = told + untold - twice
+        reported, unreported, twice = (
+            total(name, direction) for name in ("bytes", "bytes_unreported", "bytes_replayed")
+        )
+        carried[f"total{name}"] = reported + unreported - twice
         carried[f"replayed{name}"] = twice
     return {
         "realm": realm or None,

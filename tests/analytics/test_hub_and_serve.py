@@ -36,7 +36,7 @@ ONLY_THE_HUB = {
 }
 ONLY_SERVE = {
     "bytes_replayed": "takes the legs of all hubs",
-    "bytes_untold": "takes the legs of all hubs",
+    "bytes_unreported": "takes the legs of all hubs",
     "pause_duration_seconds": "takes the legs of all hubs",
     "session_duration_seconds": "a scrape of the hub holds up its traffic, so it has no histograms",
     "connection_duration_seconds": "likewise",

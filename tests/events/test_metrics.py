@@ -140,7 +140,7 @@ def test_providers_that_fail() -> None:
     assert metrics.counters["connections_rejected"] == {(*where, "32"): 1}
     assert metrics.counters["connections_started"] == {where: 2}
     assert {labels[-1]: number for labels, number in metrics.counters["bytes"].items()} == {"sent": 3, "received": 4}
-    assert not metrics.counters["bytes_untold"]
+    assert not metrics.counters["bytes_unreported"]
     assert metrics.live("connections") == {}
 
 
@@ -301,7 +301,7 @@ def test_bytes_are_what_arrived(seed: int, other: int) -> None:
     assert hours_of(folded(shuffled, hours=True)) == hours_of(in_order)
     for metrics in (in_order, folded(shuffled, hours=True)):
         counted = Counter[tuple[str, str]]()
-        for name, sign in (("bytes", 1), ("bytes_untold", 1), ("bytes_replayed", -1)):
+        for name, sign in (("bytes", 1), ("bytes_unreported", 1), ("bytes_replayed", -1)):
             for (_, _, service, direction), number in metrics.counters[name].items():
                 counted[service, direction] += sign * number
         assert +counted == +arrived

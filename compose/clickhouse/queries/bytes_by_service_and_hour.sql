@@ -1,6 +1,6 @@
 -- Bytes that each service carried in each hour: the sum of the deltas of that time, as `spnlog metrics --by hour` has it.
 -- The start of a resumed connection's leg has the last word on what the leg before carried: in the hour of that leg's end,
--- what was replayed is taken off again and what a crash left untold is added. So has connectionFinished, of a
+-- what was replayed is taken off again and what a crash left unreported is added. So has connectionFinished, of a
 -- conversation that had ended in order when no hub was there: it counts as a leg that carries nothing.
 WITH
     legs AS

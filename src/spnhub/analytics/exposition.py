@@ -36,17 +36,17 @@ PREFIX: Final = "spnlog_"
 
 _COUNTERS: Final = COUNTERS | CORRECTIONS
 _PLACES: Final = {
-    "partition_ready": "Whether the partition is read up to where it ended when this process got it.",
-    "partition_offset": "Offset behind the last record taken in.",
-    "lag_events": "Events in the partition that are not taken in yet.",
-    "event_delay_seconds": "From the last event to its being taken in.",
-    "redelivered": "Events that came more than once; they are counted once.",
-    "unreadable": "Records that are no events.",
+    "partition_ready": "Whether the partition was read up to where it ended when this process got it.",
+    "partition_offset": "Offset after the last record that was read.",
+    "lag_events": "Events in the partition that were not read yet.",
+    "event_delay_seconds": "Time between the last event and its being read.",
+    "redelivered": "Events that were delivered more than once; they are counted once.",
+    "unreadable": "Records that are not events known to this version.",
 }
 _HUBS: Final = {
-    "hub_events": "Events behind the hub's start that were taken in.",
+    "hub_events": "Events since the hub's start that were read.",
     "hub_events_lost": "Events that the hub's log declares lost.",
-    "journal_sequence": "Sequence of the hub's last event.",
+    "journal_sequence": "Sequence number of the hub's last event.",
     "hub_last_event_timestamp_seconds": "When the hub's last event happened.",
 }
 

@@ -74,8 +74,8 @@ class Ops:
     async def _get_metrics(self, _request: Request) -> Response:
         progress = self._progress()
         facts: dict[str, tuple[str, float]] = {
-            "spnhub_ready": ("Whether packets are taken.", float(self._ready())),
-            "spnhub_journal_sequence": ("Sequence of the last event.", progress.appended),
+            "spnhub_ready": ("Whether the hub takes packets.", float(self._ready())),
+            "spnhub_journal_sequence": ("Sequence number of the last event.", progress.appended),
             "spnhub_journal_lag_events": (
                 "Events that the journal has not written yet.",
                 progress.appended - progress.written,
@@ -90,7 +90,10 @@ class Ops:
             lag = max(0, progress.written - progress.shipper.position)
             facts["spnhub_shipper_lag_events"] = ("Events that are in the journal and not yet in Kafka.", lag)
             faults = len(progress.shipper.topic_faults)
-            facts["spnhub_shipper_topic_faults"] = ("Settings of the topic that lose or refuse events.", float(faults))
+            facts["spnhub_shipper_topic_faults"] = (
+                "Settings of the topic that may lose or refuse events.",
+                float(faults),
+            )
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
         return Response(
