@@ -35,6 +35,8 @@ class MemoryJournal:
         self.state = HubState()
         self.appended = 0
         self.written = 0
+        self.error: str | None = None
+        """As :attr:`spnhub.events.journal.Journal.error`; set by tests."""
         self.records: list[Recorded] = []
         """What is written."""
         self._on_written = on_written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import spnhub
 from spnhub.events.journal.reader import JournalSource
-from spnhub.events.model import HubAlive, HubStarted, HubStopped
+from spnhub.events.model import EventsLost, HubAlive, HubStarted, HubStopped
 from tests.events.test_journal import read
 from tests.hub.reloading import ReloadWorld
 
@@ -32,6 +33,50 @@ async def test_runs(tmp_path: Path) -> None:
     ends = [recorded.event for recorded in log if isinstance(recorded.event, HubStopped)]
     assert [end.reason for end in ends] == ["as planned", "after a resumable shutdown"]
     assert isinstance(log[-1].event, HubStopped)
+
+
+async def test_a_full_disk_is_in_the_output_at_once(tmp_path: Path) -> None:
+    """Lines of events wait for the journal. That it takes nothing doesn't wait, and nothing is lost by it."""
+    async with ReloadWorld(tmp_path) as world:
+        hub = await world.start_hub("--alive-interval", "0.1")
+        await sign_of_life(world.journal)
+        _, most = resource.prlimit(hub.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(hub.pid, resource.RLIMIT_FSIZE, (1, most))
+        line = await hub.line("journal.stalled")
+        assert (line["level"], line["reason"]) == ("error", "File too large")
+        resource.prlimit(hub.pid, resource.RLIMIT_FSIZE, (most, most))
+        line = await hub.line("journalStalled")
+        assert (line["level"], line["reason"]) == ("error", "File too large; traffic went on ungated")
+        assert await hub.stop(signal.SIGINT) == 0
+        log = read(world.journal)
+    assert [recorded.sequence for recorded in log] == list(range(1, len(log) + 1))
+    assert not any(isinstance(recorded.event, EventsLost) for recorded in log)
+
+
+_UNSYNCED = """
+import itertools, os
+from spnhub.cli.hub import main
+
+def fdatasync(fd, sync=os.fdatasync, times=itertools.count()):
+    if next(times) < 3:
+        raise OSError(5, "Input/output error")
+    sync(fd)
+
+os.fdatasync = fdatasync
+main()
+"""
+
+
+async def test_a_disk_that_keeps_nothing_is_in_the_output(tmp_path: Path) -> None:
+    """The kernel took the bytes and the disk did not: the log is whole only until the power fails."""
+    async with ReloadWorld(tmp_path) as world:
+        program = ("python", "-c", _UNSYNCED)
+        hub = await world.start_hub("--alive-interval", "0.1", "--journal-sync", "0.1", program=program)
+        line = await hub.line("journal.unsynced")
+        assert (line["level"], line["reason"]) == ("error", "Input/output error")
+        line = await hub.line("journal.synced")
+        assert line["level"] == "info"
+        assert len(hub.said("journal.unsynced")) == 1
 
 
 async def sign_of_life(journal: Path) -> None:

@@ -91,6 +91,8 @@ class HubProcess:
         """The last event that was declared as one that Kafka doesn't take."""
         self._shipper_died = ""
         """Why, if that was the last that was heard of it."""
+        self._sync_error: str | None = None
+        """Why the journal's last fdatasync failed, as far as the log has it."""
         self._topic_faults: tuple[str, ...] = ()
         """What was wrong with the topic when last heard of."""
         self._journal: Journal | None = None
@@ -138,7 +140,7 @@ class HubProcess:
             self._notify,
             self._faults.report,
         )
-        self._gate = Gate(engine, journal, self._wall)
+        self._gate = Gate(engine, journal, self._wall, on_stalled=self._tell_stall)
         self._services = Services(self._tell_service, self._wall)
         self._server = HubServer(
             engine,
@@ -282,8 +284,22 @@ class HubProcess:
         if self._gate is not None and self._endpoint is not None:
             self._gate.written(self._endpoint.now())
             self._endpoint.flush()
+        if self._journal is not None and self._journal.sync_error != self._sync_error:
+            self._tell_sync(self._journal.sync_error)
         self._printer.add(batch)
         self._count_dropped()
+
+    def _tell_stall(self, reason: str) -> None:
+        """Lines of events wait for the journal; that it stalls must not. Its event follows when it goes on."""
+        _log.error("journal.stalled", reason=reason, journal=str(self.settings.journal))
+
+    def _tell_sync(self, error: str | None) -> None:
+        """What was written may be gone after a power failure: the kernel forgets pages that a disk didn't take."""
+        self._sync_error = error
+        if error is None:
+            _log.info("journal.synced", journal=str(self.settings.journal))
+        else:
+            _log.error("journal.unsynced", reason=error, journal=str(self.settings.journal))
 
     def _count_dropped(self) -> None:
         """Log lines for which there was no room are a limit that bites."""
@@ -342,7 +358,8 @@ class HubProcess:
         """How far the events have come."""
         assert self._journal
         status = None if self._shipper is None else self._shipper.status
-        return Progress(self._journal.appended, self._journal.written, status, self._journal.error)
+        error = self._journal.error or (None if self._gate is None else self._gate.stalled)
+        return Progress(self._journal.appended, self._journal.written, status, error)
 
     def _snapshot(self) -> Snapshot:
         """What the hub holds at this moment."""

@@ -37,7 +37,14 @@ class Bench:
         self.written: list[Recorded] = []
         self.now = 10.0
         self.journal = MemoryJournal("hub-1", on_written=self._on_written)
-        self.gate = Gate(self.engine, self.journal, lambda: NOON, bound=0.25)  # type: ignore[arg-type]
+        self.told: list[str] = []
+        self.gate = Gate(
+            self.engine,  # type: ignore[arg-type]
+            self.journal,
+            lambda: NOON,
+            bound=0.25,
+            on_stalled=self.told.append,
+        )
 
     def _on_written(self, batch: object) -> None:
         self.written.extend(batch)  # type: ignore[arg-type]
@@ -101,3 +108,24 @@ def test_a_stalled_journal_lets_go_after_its_bound_and_the_log_says_so(bench: Be
     bench.journal.stall()
     bench.turn(4)
     assert bench.engine.held == Counter({4: 1})  # gated again
+
+
+@pytest.mark.parametrize("touched", [(1,), ()])
+@pytest.mark.parametrize("error", ["No space left on device", None])
+def test_a_stall_is_told_when_it_begins_and_why(bench: Bench, error: str | None, touched: tuple[int, ...]) -> None:
+    """Not only by the event, which a disk that is full can't take: that comes when all is well again."""
+    reason = error or "the disk takes nothing"
+    bench.journal.stall()
+    bench.journal.error = error
+    bench.turn(*touched)
+    assert (bench.told, bench.gate.stalled) == ([], None)
+    bench.now += 0.25
+    assert bench.gate.timer() == bench.now
+    bench.turn(2)
+    bench.turn(3)
+    assert (bench.told, bench.gate.stalled) == ([reason], reason)
+    bench.journal.error = None
+    bench.journal.resume()
+    assert bench.gate.stalled is None
+    (event,) = [r.event for r in bench.written if isinstance(r.event, JournalStalled)]
+    assert event.reason == f"{reason}; traffic went on ungated"
