@@ -58,15 +58,15 @@ class ActorSystem:
         """An input to a connection. Ignored and counted if there is none."""
         self._inputs.append((key, message))
 
-    def run(self, now: float, wall: int) -> None:
+    def run(self, now: float, wall_us: int) -> None:
         """Handle all inputs, then all timers that are due.
 
         :param now: monotonic seconds.
-        :param wall: microseconds since 1970: the time of the events decided here; never taken back (D-11).
+        :param wall_us: microseconds since 1970: the time of the events decided here; never taken back (D-11).
         """
         env = self._env
         env.now = max(env.now, now)
-        env.wall = max(env.wall, wall)
+        env.wall_us = max(env.wall_us, wall_us)
         env.dispatcher.run()
         while self._inputs:
             self._handle(*self._inputs.popleft())

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from cryptography import x509
 
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 
 FQDN = "hub.spn.example"
 PORT = 4433
@@ -58,7 +58,7 @@ def _write(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def _inventory(authority: Authority, server: Credentials) -> dict[str, object]:
+def _inventory(authority: Authority, server: IssuedCredentials) -> dict[str, object]:
     service = {
         "name": "web",
         "title": "A sample web service",

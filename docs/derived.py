@@ -31,7 +31,7 @@ from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOG
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.inventory import model
 from spnhub.ops import metrics as hub_metrics
-from spnhub.ops.metrics import Metrics as HubMetrics
+from spnhub.ops.metrics import HubMetrics
 from spnhub.ops.server import Ops
 from spnhub.ops.state import Progress
 

@@ -2,8 +2,8 @@
 
 An :class:`Engine` is a whole QUIC endpoint, sans-I/O: it routes datagrams to connections, judges certificates inside
 the handshake, keeps flow-control credit in step with consumption, and joins streams (:meth:`Engine.splice`). Time and
-bytes are arguments; there is no clock, socket, callback or asyncio below this line. Connections (``c``) and streams
-(``s``) are plain ints; ``s`` is the QUIC stream id.
+bytes are arguments; there is no clock, socket, callback or asyncio below this line. Connections (``connection_id``) and
+streams (``stream_id``) are plain ints; ``stream_id`` is the QUIC stream id.
 
 Counterparts: :mod:`spnhub.transport.aioquic_engine` implements it, :mod:`spnhub.transport.udp` drives it,
 ``tests/support/fake_engine.py`` is the in-memory one that simulations use.
@@ -45,8 +45,8 @@ __all__ = [
     "ServerPolicy",
     "Spliced",
     "Stopped",
-    "Suspect",
     "Transmit",
+    "Unresponsive",
     "Writable",
 ]
 
@@ -241,7 +241,7 @@ class Outcome(NamedTuple):
 class Connected:
     """The handshake is complete and, on a server, the client's certificate has been verified."""
 
-    c: int
+    connection_id: int
     server_name: str
     certificates: tuple[bytes, ...]
     """The peer's certificate chain as presented, DER, leaf first."""
@@ -253,9 +253,9 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeRefused:
-    """Server: a handshake ended before :class:`Connected`. Nothing else is ever said about ``c``."""
+    """Server: a handshake ended before :class:`Connected`. Nothing else is ever said about ``connection_id``."""
 
-    c: int
+    connection_id: int
     address: Address
     server_name: str | None
     """None when the ClientHello had none or was not reached."""
@@ -273,7 +273,7 @@ class Closed:
     Until the next :meth:`Engine.events`, what had arrived in order on a stream can still be read.
     """
 
-    c: int
+    connection_id: int
     kind: CloseKind
     code: int
     reason: str
@@ -283,24 +283,24 @@ class Closed:
 class Opened:
     """The peer opened a bidirectional stream; its first bytes (or FIN) are there to read."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Readable:
     """There is something to :meth:`Engine.read`. Told once, and again only after a read has drained the stream."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Writable:
     """:meth:`Engine.write` takes more again. Told once after a write that took less than it was given."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +308,8 @@ class Reset:
     """The peer reset its sending half. What had arrived in order can still be read, or is dropped by
     :meth:`Engine.stop`; nothing else comes."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
     code: int
 
 
@@ -317,8 +317,8 @@ class Reset:
 class Stopped:
     """The peer wants no more of our sending half (STOP_SENDING); it has been reset."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
     code: int
 
 
@@ -326,14 +326,14 @@ class Stopped:
 class Available:
     """:meth:`Engine.open_bidi` said None before and can open streams again."""
 
-    c: int
+    connection_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class DatagramReceived:
     """A DATAGRAM frame (RFC 9221)."""
 
-    c: int
+    connection_id: int
     data: bytes
 
 
@@ -354,17 +354,17 @@ class HandshakesDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class Unresponsive:
     """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
-    c: int
+    connection_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A suspect peer has acknowledged something."""
+    """A peer that was unresponsive has acknowledged something."""
 
-    c: int
+    connection_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +391,7 @@ EngineEvent = (
     | Stopped
     | Available
     | DatagramReceived
-    | Suspect
+    | Unresponsive
     | Answered
     | Spliced
 )
@@ -447,7 +447,7 @@ class Engine(Protocol):
         :param port_closed: the host of ``address`` itself said so, of its port.
         """
 
-    def set_translated(self, c: int, translated: bool) -> None:
+    def set_translated(self, connection_id: int, translated: bool) -> None:
         """Whether the peer sends from another address than is seen here, as it says; until then nobody knows.
 
         A translator that has forgotten answers for its own port. So there a closed port counts only when the peer,
@@ -456,7 +456,7 @@ class Engine(Protocol):
         """
 
     def transmit(self, now: float) -> list[Transmit]:
-        """What must be sent now. Held connections (:meth:`hold`) are left out."""
+        """What must be sent now. Held connections (:meth:`cork`) are left out."""
 
     def timer(self) -> float | None:
         """When :meth:`handle_timer` wants to be called; None: not at all."""
@@ -479,29 +479,29 @@ class Engine(Protocol):
         :raises ValueError: a certificate or key that can't be used.
         """
 
-    def close(self, c: int, code: int, reason: str) -> None:
+    def close(self, connection_id: int, code: int, reason: str) -> None:
         """Close with an application code; :class:`Closed` (LOCAL) follows. The close packet is repeated (D-19)."""
 
-    def open_bidi(self, c: int) -> int | None:
+    def open_bidi(self, connection_id: int) -> int | None:
         """Open a stream. None: the peer allows no more now, :class:`Available` tells when it does."""
 
-    def write(self, c: int, s: int, data: bytes) -> int:
+    def write(self, connection_id: int, stream_id: int, data: bytes) -> int:
         """Queue bytes; returns how many were taken. Less than given: :class:`Writable` follows."""
 
-    def finish(self, c: int, s: int) -> None:
+    def finish(self, connection_id: int, stream_id: int) -> None:
         """End our sending half in order: FIN after all that was written."""
 
-    def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
+    def read(self, connection_id: int, stream_id: int, limit: int) -> tuple[bytes, bool] | None:
         """Consume up to ``limit`` bytes: (data, fin). Credit goes to the peer for what is consumed, and only for it.
 
         ``fin`` comes once, with the last data. (b"", False): nothing there now. None: reset and read to its end, or no
         such stream.
         """
 
-    def reset(self, c: int, s: int, code: int) -> None:
+    def reset(self, connection_id: int, stream_id: int, code: int) -> None:
         """End our sending half with an error. After an acknowledged FIN it does nothing; use :meth:`stop` (D-18)."""
 
-    def stop(self, c: int, s: int, code: int) -> None:
+    def stop(self, connection_id: int, stream_id: int, code: int) -> None:
         """Ask the peer to stop its sending half; what it has sent and still sends is dropped, its credit returned."""
 
     def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
@@ -520,19 +520,19 @@ class Engine(Protocol):
     def splice_progress(self, token: int) -> tuple[int, int] | None:
         """Bytes passed on so far, a to b and b to a; None when it is over."""
 
-    def hold(self, c: int) -> None:
+    def cork(self, connection_id: int) -> None:
         """Send nothing on this connection until :meth:`release` (D-6). Holds count."""
 
-    def release(self, c: int) -> None:
-        """Take back one :meth:`hold`."""
+    def release(self, connection_id: int) -> None:
+        """Take back one :meth:`cork`."""
 
-    def send_datagram(self, c: int, data: bytes) -> None:
+    def send_datagram(self, connection_id: int, data: bytes) -> None:
         """Send a DATAGRAM frame, if the peer takes them."""
 
-    def set_streams(self, c: int, limit: int) -> None:
+    def set_streams(self, connection_id: int, limit: int) -> None:
         """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
 
-    def info(self, c: int) -> ConnectionInfo | None:
+    def info(self, connection_id: int) -> ConnectionInfo | None:
         """A look at a connection; None when it is gone."""
 
 

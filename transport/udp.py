@@ -133,7 +133,9 @@ class UdpEndpoint:
     def _bind(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
         # Only for this moment: a socket with SO_REUSEADDR would let another process take its datagrams.
         port = sockaddr[1]
-        beside = [s.sock for s in self._sockets.values() if not s.connected and s.sock.getsockname()[1] == port != 0]
+        beside = [
+            one.sock for one in self._sockets.values() if not one.connected and one.sock.getsockname()[1] == port != 0
+        ]
         for each in (sock, *beside) if beside else ():
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

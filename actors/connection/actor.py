@@ -8,12 +8,12 @@ from typing import Any, Final
 from pykka import ActorRef
 
 from spnhub.actors.connection import transitions
-from spnhub.actors.connection.state import Leg, LegMessage, Phase, Rejection, Side, TimedOut, Wait
+from spnhub.actors.connection.state import Leg, LegMessage, LegPhase, Rejection, Side, TimedOut, Wait
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
-from spnhub.events.state.entities import ConnectionState
+from spnhub.events.state.entities import OpenConnection
 
 __all__ = [
     "ConnectionActor",
@@ -30,7 +30,7 @@ class ConnectionGone:
     """To its service: it has ended, and the log says so."""
 
     key: Key
-    held: bool
+    suspended: bool
     """It was suspended because its consumer was lost: the provider holds the conversation."""
 
 
@@ -93,7 +93,7 @@ class ConnectionActor(EventLoopActor):
         """Decide, then apply."""
         if message == _UNANSWERED and not self._is_unanswered():
             return
-        leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall)
+        leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall_us)
         self._env.carry_out(decision)
         if leg is self._leg:
             return
@@ -103,21 +103,21 @@ class ConnectionActor(EventLoopActor):
         self._bound()
         if leg.phase is before.phase:
             return
-        if leg.phase is Phase.ENDED:
+        if leg.phase is LegPhase.ENDED:
             self.stop()
-        elif leg.phase is Phase.REJECTED:
+        elif leg.phase is LegPhase.REJECTED:
             assert leg.rejected is not None, "it has a reason"
             self._parent.tell(OpeningRejected(leg.facts.key, leg.rejected))
-        elif before.phase is Phase.REJECTED and leg.facts.provider != before.facts.provider:
+        elif before.phase is LegPhase.REJECTED and leg.facts.provider != before.facts.provider:
             self._parent.tell(ProviderLeft(leg.facts.key))
-        elif leg.phase is Phase.JOINED and leg.on_trial:
+        elif leg.phase is LegPhase.JOINED and leg.on_trial:
             self._parent.tell(OpeningAccepted(leg.facts.key))
 
     def on_stop(self) -> None:
         """Tell the service."""
         leg = self._leg
-        held = leg.lost is Side.CONSUMER and leg.ending is not None and leg.ending.suspended
-        self._parent.tell(ConnectionGone(leg.facts.key, held))
+        suspended = leg.lost is Side.CONSUMER and leg.ending is not None and leg.ending.suspended
+        self._parent.tell(ConnectionGone(leg.facts.key, suspended))
 
     def on_failed(self) -> None:
         """Tell the service, which ends the connection (nothing else is touched)."""
@@ -125,7 +125,7 @@ class ConnectionActor(EventLoopActor):
             self._timer.cancel()
         self._parent.tell(ConnectionFailed(self._leg))
 
-    def _state(self) -> ConnectionState | None:
+    def _state(self) -> OpenConnection | None:
         key = self._leg.log_key
         return None if key is None else self._env.state.connections.get(key)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypedDict
 
-from spnhub.actors.connection.state import Ending, Leg, Phase, Side
+from spnhub.actors.connection.state import Ending, Leg, LegPhase, Side
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
     AbortConnection,
@@ -32,15 +32,15 @@ from spnhub.events.model import (
     Event,
     ResumeRefused,
 )
-from spnhub.events.state.entities import ConnectionState, leg_fields
+from spnhub.events.state.entities import OpenConnection, leg_fields
 
 __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "progress", "refused"]
 
 Outcome = tuple[Leg, Decision]
 
-PASSING: Final = frozenset({Phase.JOINED, Phase.PAUSING})
+PASSING: Final = frozenset({LegPhase.JOINED, LegPhase.PAUSING})
 """Bytes pass, or have passed until just now: both endpoints are Connected."""
-_ESTABLISHED: Final = PASSING | {Phase.FINISHED, Phase.ENDING}
+_ESTABLISHED: Final = PASSING | {LegPhase.FINISHED, LegPhase.ENDING}
 
 
 def known(code: int, otherwise: Code) -> Code:
@@ -80,7 +80,7 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
     )
 
 
-def progress(message: BytesCarried, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+def progress(message: BytesCarried, state: OpenConnection, wall_us: int) -> tuple[Event, ...]:
     """The event of a leg that has carried more than what is told; none if it hasn't (D-10)."""
     counts = _counts((message.sent_bytes, message.receive_bytes), state)
     if not counts["delta_sent_bytes"] and not counts["delta_receive_bytes"]:
@@ -90,12 +90,12 @@ def progress(message: BytesCarried, state: ConnectionState, wall: int) -> tuple[
         start_sent_offset=state.start_sent_offset,
         start_receive_offset=state.start_receive_offset,
         **counts,
-        elapsed_time=state.elapsed(wall),
+        elapsed_time=state.elapsed(wall_us),
     )
     return (event,)
 
 
-def cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, side: Side | None = None) -> Outcome:
+def cut(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, side: Side | None = None) -> Outcome:
     """Reset both streams; a leg whose bytes pass ends when it is known how much they carried (D-10).
 
     :param side: whose session has ended, if that is why.
@@ -103,14 +103,14 @@ def cut(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, side
     code = known(ending.code, Code.PEER_LOST)  # never 0: a cut is no FIN (D-17)
     if leg.phase in PASSING and leg.carried is None:
         abort = AbortConnection(leg.facts.key, code)
-        return replace(leg, phase=Phase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
+        return replace(leg, phase=LegPhase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
     if leg.phase not in _ESTABLISHED and side is Side.CONSUMER and ending.suspended:
         code = Code.PEER_RESET  # it was never established there, so it can't go on anywhere
-    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, code), side=side)
+    return end(leg, ending, state, wall_us, AbortConnection(leg.facts.key, code), side=side)
 
 
 def end(
-    leg: Leg, ending: Ending, state: ConnectionState | None, wall: int, *commands: Command, side: Side | None = None
+    leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, *commands: Command, side: Side | None = None
 ) -> Outcome:
     """Log the end, answer who has asked for it, and let go."""
     facts = leg.facts
@@ -120,32 +120,32 @@ def end(
     if state is None:
         events = (refused(leg, ending),)
     elif suspended:
-        events = _suspended(leg, ending, state, wall)
+        events = _suspended(leg, ending, state, wall_us)
     else:
-        events = (_ended(ending, state, _carried(leg, state), wall, rejected=leg.rejected is not None),)
+        events = (_ended(ending, state, _carried(leg, state), wall_us, rejected=leg.rejected is not None),)
     # A Close Request is made again in the next leg, if there may be one.
     asked = () if suspended else leg.asked
     answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
     forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
-    ended = replace(leg, phase=Phase.ENDED, ending=ending, lost=side or leg.lost)
+    ended = replace(leg, phase=LegPhase.ENDED, ending=ending, lost=side or leg.lost)
     return ended, Decision(events, (*commands, *answers, *forget))
 
 
-def leave(ending: Ending, state: ConnectionState | None, wall: int) -> tuple[Event, ...]:
+def leave(ending: Ending, state: OpenConnection | None, wall_us: int) -> tuple[Event, ...]:
     """The end of a leg at a provider that didn't take it, while the opening goes on (D-35); none if it hadn't begun."""
-    return () if state is None else (_ended(ending, state, (0, 0), wall, rejected=True),)
+    return () if state is None else (_ended(ending, state, (0, 0), wall_us, rejected=True),)
 
 
-def failed(leg: Leg, state: ConnectionState | None, wall: int) -> Decision:
+def failed(leg: Leg, state: OpenConnection | None, wall_us: int) -> Decision:
     """What is left to do for a leg whose actor has failed: it ends at once."""
-    if leg.phase is Phase.ENDED:
+    if leg.phase is LegPhase.ENDED:
         return Decision()
     reason = "a fault in the hub" + ("" if leg.carried or state is None else "; the byte counts are lower bounds")
     ending = Ending(DisconnectReason.ERROR, Code.INTERNAL, reason)
-    return end(leg, ending, state, wall, AbortConnection(leg.facts.key, Code.INTERNAL))[1]
+    return end(leg, ending, state, wall_us, AbortConnection(leg.facts.key, Code.INTERNAL))[1]
 
 
-def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> tuple[Event, ...]:
+def _suspended(leg: Leg, ending: Ending, state: OpenConnection, wall_us: int) -> tuple[Event, ...]:
     """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
     carried = _carried(leg, state)
     start = (state.start_sent_offset, state.start_receive_offset)
@@ -163,10 +163,10 @@ def _suspended(leg: Leg, ending: Ending, state: ConnectionState, wall: int) -> t
         code=ending.code,
         reason=ending.reason,
     )
-    return event, _ended(ending, state, paused, wall)
+    return event, _ended(ending, state, paused, wall_us)
 
 
-def _carried(leg: Leg, state: ConnectionState) -> tuple[int, int]:
+def _carried(leg: Leg, state: OpenConnection) -> tuple[int, int]:
     """Bytes passed on, as far as is known: what the splice has told in the end, or else by its last progress."""
     return leg.carried or (state.total_sent_bytes, state.total_receive_bytes)
 
@@ -180,7 +180,7 @@ class _Counts(TypedDict):
     delta_receive_bytes: int
 
 
-def _counts(carried: tuple[int, int], state: ConnectionState) -> _Counts:
+def _counts(carried: tuple[int, int], state: OpenConnection) -> _Counts:
     """Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10)."""
     sent, received = max(carried[0], state.total_sent_bytes), max(carried[1], state.total_receive_bytes)
     return _Counts(
@@ -192,14 +192,14 @@ def _counts(carried: tuple[int, int], state: ConnectionState) -> _Counts:
 
 
 def _ended(
-    ending: Ending, state: ConnectionState, carried: tuple[int, int], wall: int, *, rejected: bool = False
+    ending: Ending, state: OpenConnection, carried: tuple[int, int], wall_us: int, *, rejected: bool = False
 ) -> ConnectionEnded:
     return ConnectionEnded(
         **leg_fields(state),
         start_sent_offset=state.start_sent_offset,
         start_receive_offset=state.start_receive_offset,
         **_counts(carried, state),
-        elapsed_time=state.elapsed(wall),
+        elapsed_time=state.elapsed(wall_us),
         disconnect_reason=ending.disconnect_reason,
         code=ending.code,
         reason=ending.reason,

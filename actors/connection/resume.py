@@ -18,14 +18,14 @@ from spnhub.actors.connection.state import (
     Ending,
     Leg,
     LegMessage,
+    LegPhase,
     MustEnd,
-    Overtaken,
     PauseLeg,
-    Phase,
     ProviderResumed,
-    ProviderSuspected,
+    ProviderUnresponsive,
     Resume,
     Side,
+    Superseded,
     TimedOut,
 )
 from spnhub.actors.contract.codes import Code, is_retryable
@@ -70,29 +70,29 @@ def invitation(leg: Leg) -> Decision:
 def decide(leg: Leg, message: LegMessage) -> Outcome:
     """What ``message`` means for a leg that is INVITING or RESUMING."""
     match message:
-        case ProviderResumed() if leg.phase is Phase.INVITING:
+        case ProviderResumed() if leg.phase is LegPhase.INVITING:
             return _answered(leg, message)
-        case ResumeOpened() if leg.phase is Phase.RESUMING:
+        case ResumeOpened() if leg.phase is LegPhase.RESUMING:
             return _opened(leg, message)
-        case ConsumerAborted() if leg.phase is Phase.RESUMING:
+        case ConsumerAborted() if leg.phase is LegPhase.RESUMING:
             code = known(message.code, Code.PEER_RESET)
             return _give_up(leg, code, message.reason, abort=code)
-        case ProviderRejected() if leg.phase is Phase.RESUMING:
+        case ProviderRejected() if leg.phase is LegPhase.RESUMING:
             code = known(message.code, Code.PEER_RESET)
             return _give_up(leg, code, message.reason, abort=code)
         case PauseLeg():
             return _give_up(leg, Code.SHUTDOWN, "the hub is being stopped", abort=Code.PAUSED)
-        case Overtaken():
+        case Superseded():
             return _give_up(leg, Code.STALE, f"the connection goes on in epoch {message.epoch}")
         case MustEnd():
             if message.side is Side.PROVIDER:
                 return _give_up(leg, Code.NOT_HERE, message.ending.reason)
             # A consumer that is still there has another session, and asks again in that.
             return _give_up(leg, Code.PEER_LOST, message.ending.reason, told=Code.NOT_HERE)
-        case ProviderSuspected():
+        case ProviderUnresponsive():
             return _give_up(leg, Code.NOT_HERE, "the provider doesn't answer")
         case TimedOut() if message.wait is leg.wait:
-            who = "the provider" if leg.phase is Phase.INVITING else "an endpoint"
+            who = "the provider" if leg.phase is LegPhase.INVITING else "an endpoint"
             return _give_up(leg, Code.TIMEOUT, f"{who} did not answer in time")
         case _:
             return leg, Decision()
@@ -105,7 +105,7 @@ def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
         return _ended_elsewhere(leg, asked, answer, message.reason)
     acks = (_ack(leg, Side.CONSUMER, 0, "", answer), _ack(leg, Side.PROVIDER, 0, "", asked))
     start = (answer.received_offset, asked.received_offset)
-    return replace(leg, phase=Phase.RESUMING, start=start), Decision(commands=acks)
+    return replace(leg, phase=LegPhase.RESUMING, start=start), Decision(commands=acks)
 
 
 def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
@@ -140,7 +140,7 @@ def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     started = ConnectionStarted(**fields, start_sent_offset=sent, start_receive_offset=received)
     resumed = ConnectionResumed(**fields, sent_offset=sent, receive_offset=received)
     join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-    joined = replace(leg, phase=Phase.JOINED, spn_connection_id=spn_connection_id)
+    joined = replace(leg, phase=LegPhase.JOINED, spn_connection_id=spn_connection_id)
     return joined, Decision((started, resumed), (join,))
 
 
@@ -154,14 +154,14 @@ def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, to
     assert asked is not None, "it began with a request"
     # Who only says that it can't go on says so again, until somebody has heard it.
     events: tuple[Event, ...] = () if asked.code else (refused(leg, _ending(code, reason)),)
-    if leg.phase is Phase.INVITING:
+    if leg.phase is LegPhase.INVITING:
         return _over(leg, events, (_ack(leg, Side.CONSUMER, code if told is None else told, reason),))
     return _over(leg, events, (AbortConnection(leg.facts.key, abort),))
 
 
 def _over(leg: Leg, events: tuple[Event, ...], commands: tuple[Command, ...]) -> Outcome:
     forget = ForgetConnection(leg.facts.key)
-    return replace(leg, phase=Phase.ENDED), Decision(events, (*commands, forget))
+    return replace(leg, phase=LegPhase.ENDED), Decision(events, (*commands, forget))
 
 
 def _ending(code: Code, reason: str) -> Ending:

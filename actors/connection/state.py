@@ -20,21 +20,21 @@ __all__ = [
     "Leg",
     "LegFacts",
     "LegMessage",
+    "LegPhase",
     "MustEnd",
     "NoProvider",
-    "Overtaken",
     "PauseAcked",
     "PauseLeg",
-    "Phase",
     "ProgressDue",
     "ProviderAwaited",
     "ProviderChosen",
     "ProviderResumed",
-    "ProviderSuspected",
+    "ProviderUnresponsive",
     "Rejection",
     "Resume",
     "Side",
     "StartTrouble",
+    "Superseded",
     "TimedOut",
     "Wait",
     "may_still_take",
@@ -52,7 +52,7 @@ class Side(enum.Enum):
         return Side.PROVIDER if self is Side.CONSUMER else Side.CONSUMER
 
 
-class Phase(enum.Enum):
+class LegPhase(enum.Enum):
     """Where it is in its life; :mod:`spnhub.actors.connection.transitions` says what each means."""
 
     INVITING = "inviting"
@@ -145,7 +145,7 @@ class Leg:
     """What the hub knows of a connection beyond what is logged; gone when the hub is."""
 
     facts: LegFacts
-    phase: Phase = Phase.OPENING
+    phase: LegPhase = LegPhase.OPENING
     spn_connection_id: str | None = None
     """None before its start is logged."""
     start: tuple[int, int] = (0, 0)
@@ -156,7 +156,7 @@ class Leg:
     """Who has sent a Close Request, in order."""
     answered: Side | None = None
     """Who has acknowledged the other's."""
-    hasty: bool = False
+    immediate: bool = False
     """A Close Request doesn't wait for both FINs."""
     ending: Ending | None = None
     """ENDING: how; the first who asked has decided it."""
@@ -179,19 +179,19 @@ class Leg:
     def wait(self) -> Wait | None:
         """The bound that holds now."""
         match self.phase:
-            case Phase.INVITING:
+            case LegPhase.INVITING:
                 return Wait.INVITE
-            case Phase.RESUMING:
+            case LegPhase.RESUMING:
                 return Wait.STREAMS
-            case Phase.PAUSING:
+            case LegPhase.PAUSING:
                 return Wait.PAUSE
-            case Phase.WAITING:
+            case LegPhase.WAITING:
                 return Wait.PROVIDER
-            case Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
+            case LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
                 return Wait.ACCEPT
-            case Phase.JOINED if self.hasty:
+            case LegPhase.JOINED if self.immediate:
                 return Wait.CLOSE
-            case Phase.ENDING:
+            case LegPhase.ENDING:
                 return Wait.ABORT
             case _:
                 return None
@@ -269,7 +269,7 @@ class MustEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderSuspected:
+class ProviderUnresponsive:
     """Its provider doesn't answer this hub; it may answer another (D-20)."""
 
     session: int | None = None
@@ -303,7 +303,7 @@ class ProgressDue:
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
+class Superseded:
     """The same connection goes on in a later leg."""
 
     epoch: int
@@ -316,7 +316,7 @@ class TimedOut:
     wait: Wait
 
 
-Rejection = ProviderRejected | MustEnd | TimedOut | ProviderBusy | ProviderSuspected
+Rejection = ProviderRejected | MustEnd | TimedOut | ProviderBusy | ProviderUnresponsive
 """Why a provider doesn't take an opening: it says so, its session ends, all of the time is over; or it may still take
 it (:func:`may_still_take`)."""
 
@@ -325,7 +325,7 @@ def may_still_take(rejection: Rejection) -> bool:
     """Whether the provider is only full or silent now, or takes its time: another must be better, or it stays there."""
     if isinstance(rejection, TimedOut):
         return rejection.wait is Wait.ANSWER
-    return isinstance(rejection, ProviderBusy | ProviderSuspected)
+    return isinstance(rejection, ProviderBusy | ProviderUnresponsive)
 
 
 LegMessage = (
@@ -338,10 +338,10 @@ LegMessage = (
     | CloseAnswered
     | PauseLeg
     | PauseAcked
-    | ProviderSuspected
+    | ProviderUnresponsive
     | ProviderResumed
     | ProgressDue
-    | Overtaken
+    | Superseded
     | MustEnd
     | TimedOut
 )

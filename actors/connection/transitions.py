@@ -41,19 +41,19 @@ from spnhub.actors.connection.state import (
     Ending,
     Leg,
     LegMessage,
+    LegPhase,
     MustEnd,
     NoProvider,
-    Overtaken,
     PauseAcked,
     PauseLeg,
-    Phase,
     ProgressDue,
     ProviderAwaited,
     ProviderChosen,
-    ProviderSuspected,
+    ProviderUnresponsive,
     Rejection,
     Side,
     StartTrouble,
+    Superseded,
     TimedOut,
     Wait,
     may_still_take,
@@ -79,7 +79,7 @@ from spnhub.actors.contract.inputs import (
 )
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import ConnectionStarted, DisconnectReason
-from spnhub.events.state.entities import ConnectionState
+from spnhub.events.state.entities import OpenConnection
 
 __all__ = ["chosen", "decide", "failure", "opening"]
 
@@ -90,7 +90,7 @@ _SILENT = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "the provider doesn't a
 _PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
 _SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
 
-_OFFERED: Final = frozenset({Phase.OPENING, Phase.CONNECTING})
+_OFFERED: Final = frozenset({LegPhase.OPENING, LegPhase.CONNECTING})
 """A provider has it, and hasn't said whether it takes it."""
 
 _LEAVING: Final = {
@@ -111,72 +111,72 @@ def opening(leg: Leg) -> Decision:
     return Decision(commands=(OpenProviderStream(facts.key, facts.provider, facts.consumer_peer),))
 
 
-def decide(leg: Leg, message: LegMessage, state: ConnectionState | None, wall: int) -> Outcome:
+def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us: int) -> Outcome:
     """What ``message`` means for ``leg``.
 
     :param state: the leg as logged; None before its start is.
-    :param wall: microseconds since 1970: the time of the events decided here.
+    :param wall_us: microseconds since 1970: the time of the events decided here.
     """
-    if leg.phase is Phase.ENDED:
+    if leg.phase is LegPhase.ENDED:
         return leg, Decision()
-    if leg.phase in {Phase.INVITING, Phase.RESUMING}:
+    if leg.phase in {LegPhase.INVITING, LegPhase.RESUMING}:
         return resume.decide(leg, message)
     if _is_about_another(leg, message):
         return leg, Decision()
     match message:
-        case ProviderChosen() if leg.phase is Phase.WAITING:
+        case ProviderChosen() if leg.phase is LegPhase.WAITING:
             leg = chosen(leg, message)
             return leg, opening(leg)
-        case ProviderChosen() if leg.phase is Phase.REJECTED:
-            return _next(leg, message, state, wall)
-        case ProviderAwaited() if leg.phase is Phase.REJECTED:
-            return _next(leg, None, state, wall)
-        case NoProvider() if leg.phase is Phase.REJECTED:
-            return _last(leg, state, wall)
-        case StartTrouble() if leg.phase is Phase.WAITING:
+        case ProviderChosen() if leg.phase is LegPhase.REJECTED:
+            return _next(leg, message, state, wall_us)
+        case ProviderAwaited() if leg.phase is LegPhase.REJECTED:
+            return _next(leg, None, state, wall_us)
+        case NoProvider() if leg.phase is LegPhase.REJECTED:
+            return _last(leg, state, wall_us)
+        case StartTrouble() if leg.phase is LegPhase.WAITING:
             return replace(leg, trouble=message.reason), Decision()
-        case NoProvider() if leg.phase is Phase.WAITING:
-            return _in_vain(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall)
-        case ProviderStreamOpened() if leg.phase is Phase.OPENING:
+        case NoProvider() if leg.phase is LegPhase.WAITING:
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall_us)
+        case ProviderStreamOpened() if leg.phase is LegPhase.OPENING:
             return _started(leg, message.stream)
-        case ProviderAccepted() if leg.phase is Phase.CONNECTING:
+        case ProviderAccepted() if leg.phase is LegPhase.CONNECTING:
             facts = leg.facts
             join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-            return replace(leg, phase=Phase.JOINED), Decision(commands=(join,))
+            return replace(leg, phase=LegPhase.JOINED), Decision(commands=(join,))
         case ProviderRejected() if leg.phase in _OFFERED:
-            return _rejected(leg, message, state, wall)
+            return _rejected(leg, message, state, wall_us)
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
             code = known(message.code, Code.PEER_RESET)
-            return cut(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall)
-        case ProgressDue() if leg.phase is Phase.JOINED and state is not None:
+            return cut(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall_us)
+        case ProgressDue() if leg.phase is LegPhase.JOINED and state is not None:
             told = (state.total_sent_bytes, state.total_receive_bytes)
             return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
-        case BytesCarried() if leg.phase is Phase.JOINED and state is not None:
-            return leg, Decision(progress(message, state, wall))
+        case BytesCarried() if leg.phase is LegPhase.JOINED and state is not None:
+            return leg, Decision(progress(message, state, wall_us))
         case SpliceEnded():
-            return _splice_ended(leg, message, state, wall)
-        case CloseAsked() if leg.phase is not Phase.PAUSING:  # it is made again in the next leg
-            return _close_asked(leg, message, state, wall)
+            return _splice_ended(leg, message, state, wall_us)
+        case CloseAsked() if leg.phase is not LegPhase.PAUSING:  # it is made again in the next leg
+            return _close_asked(leg, message, state, wall_us)
         case CloseAnswered() if message.side.other in leg.asked:
-            return _settle(replace(leg, answered=message.side), (), state, wall)
+            return _settle(replace(leg, answered=message.side), (), state, wall_us)
         case PauseLeg():
-            return _pause(leg, state, wall)
-        case PauseAcked() if leg.phase is Phase.PAUSING:
-            return _pause_acked(leg, message, state, wall)
-        case Overtaken():
-            return _overtaken(leg, message, state, wall)
-        case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, Phase.REJECTED}:
-            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+            return _pause(leg, state, wall_us)
+        case PauseAcked() if leg.phase is LegPhase.PAUSING:
+            return _pause_acked(leg, message, state, wall_us)
+        case Superseded():
+            return _superseded(leg, message, state, wall_us)
+        case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, LegPhase.REJECTED}:
+            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
         case MustEnd():
-            return _must_end(leg, message, state, wall)
-        case ProviderBusy() | ProviderSuspected() if leg.phase in _OFFERED:
-            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
-        case ProviderSuspected() if leg.phase not in {Phase.WAITING, Phase.REJECTED}:
-            return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall)
+            return _must_end(leg, message, state, wall_us)
+        case ProviderBusy() | ProviderUnresponsive() if leg.phase in _OFFERED:
+            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+        case ProviderUnresponsive() if leg.phase not in {LegPhase.WAITING, LegPhase.REJECTED}:
+            return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall_us)
         case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
-            return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
         case TimedOut() if message.wait is leg.wait:
-            return _timed_out(leg, state, wall)
+            return _timed_out(leg, state, wall_us)
         case _:
             return leg, Decision()
 
@@ -190,7 +190,7 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
         provider_peer=message.provider_peer,
         provider_instance=message.provider_instance,
     )
-    return replace(leg, facts=facts, phase=Phase.OPENING, on_trial=message.on_trial)
+    return replace(leg, facts=facts, phase=LegPhase.OPENING, on_trial=message.on_trial)
 
 
 def failure(rejection: Rejection) -> Ending | None:
@@ -211,7 +211,7 @@ def _why(rejection: Rejection) -> Ending:
             return rejection.ending._replace(suspended=False)
         case ProviderBusy():
             return Ending(DisconnectReason.ERROR, Code.LIMIT, "the provider allows no more connections now")
-        case ProviderSuspected():
+        case ProviderUnresponsive():
             return _SILENT._replace(suspended=False)
         case TimedOut():
             return Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
@@ -222,7 +222,7 @@ def _is_about_another(leg: Leg, message: LegMessage) -> bool:
     match message:
         case MustEnd() if message.side is Side.PROVIDER:
             about = message.session
-        case ProviderSuspected():
+        case ProviderUnresponsive():
             about = message.session
         case ProviderStreamOpened() | ProviderBusy() | ProviderAccepted() | ProviderRejected():
             about = message.provider
@@ -231,83 +231,83 @@ def _is_about_another(leg: Leg, message: LegMessage) -> bool:
     return about is not None and about != leg.facts.provider
 
 
-def _rejected(leg: Leg, message: ProviderRejected, state: ConnectionState | None, wall: int) -> Outcome:
+def _rejected(leg: Leg, message: ProviderRejected, state: OpenConnection | None, wall_us: int) -> Outcome:
     if is_providers_own(message.code or Code.CONNECT_FAILED):
-        return replace(leg, phase=Phase.REJECTED, rejected=message), Decision()
+        return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
     # Whoever else were asked: the application has said no.
-    return _refuse(replace(leg, rejected=message), _why(message), state, wall)
+    return _refuse(replace(leg, rejected=message), _why(message), state, wall_us)
 
 
-def _next(leg: Leg, message: ProviderChosen | None, state: ConnectionState | None, wall: int) -> Outcome:
+def _next(leg: Leg, message: ProviderChosen | None, state: OpenConnection | None, wall_us: int) -> Outcome:
     """It is over with this provider; the next has been chosen, or is waited for."""
     assert leg.rejected is not None, "REJECTED has a reason"
-    events = leave(_why(leg.rejected), state, wall)
+    events = leave(_why(leg.rejected), state, wall_us)
     facts = replace(leg.facts, provider=None, provider_side_spn_session_id="", provider_peer="", provider_instance="")
-    leg = replace(leg, facts=facts, phase=Phase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
+    leg = replace(leg, facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
     if message is None:
         return leg, Decision(events)
     leg = chosen(leg, message)
     return leg, Decision(events, opening(leg).commands)
 
 
-def _last(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+def _last(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
     """Nobody else can be asked: the last reason counts, unless the provider may still take it in time."""
     rejection = leg.rejected
     assert rejection is not None, "REJECTED has a reason"
     if may_still_take(rejection):
-        phase = Phase.OPENING if state is None else Phase.CONNECTING
+        phase = LegPhase.OPENING if state is None else LegPhase.CONNECTING
         return replace(leg, phase=phase, rejected=None), Decision()
-    return _refuse(leg, _why(rejection), state, wall)
+    return _refuse(leg, _why(rejection), state, wall_us)
 
 
-def _in_vain(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
-    return _refuse(leg, ending._replace(code=known(ending.code, Code.START_FAILED)), state, wall)
+def _in_vain(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int) -> Outcome:
+    return _refuse(leg, ending._replace(code=known(ending.code, Code.START_FAILED)), state, wall_us)
 
 
-def _refuse(leg: Leg, ending: Ending, state: ConnectionState | None, wall: int) -> Outcome:
+def _refuse(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int) -> Outcome:
     refusal = RefuseConnection(leg.facts.key, known(ending.code, Code.PEER_LOST), ending.reason)
-    return end(leg, ending, state, wall, refusal)
+    return end(leg, ending, state, wall_us, refusal)
 
 
 def _started(leg: Leg, stream: int) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{facts.key.stream}-{stream}"
     event = ConnectionStarted(**facts.fields(spn_connection_id))
-    return replace(leg, phase=Phase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
+    return replace(leg, phase=LegPhase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
 
 
-def _splice_ended(leg: Leg, message: SpliceEnded, state: ConnectionState | None, wall: int) -> Outcome:
-    if leg.phase not in {*PASSING, Phase.ENDING}:
+def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, wall_us: int) -> Outcome:
+    if leg.phase not in {*PASSING, LegPhase.ENDING}:
         return leg, Decision()
     leg = replace(leg, carried=(message.sent_bytes, message.receive_bytes))
-    if leg.phase is Phase.ENDING and leg.ending is not None:
-        return end(leg, leg.ending, state, wall)
-    if message.finished and leg.phase is Phase.PAUSING:
+    if leg.phase is LegPhase.ENDING and leg.ending is not None:
+        return end(leg, leg.ending, state, wall_us)
+    if message.finished and leg.phase is LegPhase.PAUSING:
         return leg, Decision()  # the endpoints have stopped to read: how far they got is still to come
     if message.finished:
-        return _settle(replace(leg, phase=Phase.FINISHED), (), state, wall)
-    if leg.hasty:
-        return end(leg, _CLOSE_REQUESTED, state, wall)
+        return _settle(replace(leg, phase=LegPhase.FINISHED), (), state, wall_us)
+    if leg.immediate:
+        return end(leg, _CLOSE_REQUESTED, state, wall_us)
     if message.lost:
-        return replace(leg, phase=Phase.ENDING, ending=_LOST, verdict_due=True), Decision()
+        return replace(leg, phase=LegPhase.ENDING, ending=_LOST, verdict_due=True), Decision()
     side = Side.CONSUMER if message.by_consumer else Side.PROVIDER
     reset = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
-    return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall, side=side)
+    return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall_us, side=side)
 
 
-def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, wall: int) -> Outcome:
+def _close_asked(leg: Leg, message: CloseAsked, state: OpenConnection | None, wall_us: int) -> Outcome:
     side, facts = message.side, leg.facts
-    joined = leg.phase is Phase.JOINED
+    joined = leg.phase is LegPhase.JOINED
     known = side in leg.asked
     leg = replace(
         leg,
         asked=leg.asked if known else (*leg.asked, side),
-        hasty=leg.hasty or (joined and not message.finished),
+        immediate=leg.immediate or (joined and not message.finished),
     )
     match leg.phase:
-        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
-            return cut(leg, _CLOSE_REQUESTED, state, wall)
-        case Phase.ENDING:
+        case LegPhase.WAITING | LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
+            return cut(leg, _CLOSE_REQUESTED, state, wall_us)
+        case LegPhase.ENDING:
             return leg, Decision()  # the end, which is near, answers it
         case _:
             commands: tuple[Command, ...] = ()
@@ -322,86 +322,86 @@ def _close_asked(leg: Leg, message: CloseAsked, state: ConnectionState | None, w
                         finished=message.finished,
                     ),
                 )
-            return _settle(leg, commands, state, wall)
+            return _settle(leg, commands, state, wall_us)
 
 
-def _settle(leg: Leg, commands: tuple[Command, ...], state: ConnectionState | None, wall: int) -> Outcome:
+def _settle(leg: Leg, commands: tuple[Command, ...], state: OpenConnection | None, wall_us: int) -> Outcome:
     """End, if both sides have said that they are through: one asked and the other answered, or both asked."""
     agreed = len(leg.asked) == 2 or (leg.answered is not None and leg.answered.other in leg.asked)
-    if agreed and leg.phase is Phase.FINISHED:
-        return end(leg, _FINISHED, state, wall, *commands)
-    if agreed and leg.phase is Phase.JOINED and leg.hasty:
-        return cut(leg, _CLOSE_REQUESTED, state, wall)
+    if agreed and leg.phase is LegPhase.FINISHED:
+        return end(leg, _FINISHED, state, wall_us, *commands)
+    if agreed and leg.phase is LegPhase.JOINED and leg.immediate:
+        return cut(leg, _CLOSE_REQUESTED, state, wall_us)
     return leg, Decision(commands=commands)
 
 
-def _pause(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+def _pause(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
     """What isn't established is refused, what is ending may end; the rest stops where its endpoints say."""
     match leg.phase:
-        case Phase.WAITING | Phase.OPENING | Phase.CONNECTING | Phase.REJECTED:
-            return _refuse(leg, _SHUTDOWN, state, wall)
-        case Phase.JOINED | Phase.FINISHED if not leg.hasty:
+        case LegPhase.WAITING | LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
+            return _refuse(leg, _SHUTDOWN, state, wall_us)
+        case LegPhase.JOINED | LegPhase.FINISHED if not leg.immediate:
             # Also after both FINs: until both sides have said that they are through, one may still be reading.
             facts = leg.facts
             asking = tuple(SendPauseRequest(facts.session(side), facts.connection_uid, facts.epoch) for side in Side)
-            return replace(leg, phase=Phase.PAUSING), Decision(commands=asking)
+            return replace(leg, phase=LegPhase.PAUSING), Decision(commands=asking)
         case _:
             return leg, Decision()
 
 
-def _pause_acked(leg: Leg, message: PauseAcked, state: ConnectionState | None, wall: int) -> Outcome:
+def _pause_acked(leg: Leg, message: PauseAcked, state: OpenConnection | None, wall_us: int) -> Outcome:
     sent, received = leg.paused
     told = (sent, message.received_offset) if message.side is Side.CONSUMER else (message.received_offset, received)
     leg = replace(leg, paused=told)
-    return (leg, Decision()) if None in told else cut(leg, _PAUSED, state, wall)
+    return (leg, Decision()) if None in told else cut(leg, _PAUSED, state, wall_us)
 
 
-def _overtaken(leg: Leg, message: Overtaken, state: ConnectionState | None, wall: int) -> Outcome:
+def _superseded(leg: Leg, message: Superseded, state: OpenConnection | None, wall_us: int) -> Outcome:
     """Its endpoints have met again; what this leg still holds is void."""
-    if leg.phase is Phase.ENDING:
+    if leg.phase is LegPhase.ENDING:
         return leg, Decision()
     reason = f"the connection goes on in epoch {message.epoch}"
-    return cut(leg, Ending(DisconnectReason.ERROR, Code.LEFT, reason, suspended=True), state, wall)
+    return cut(leg, Ending(DisconnectReason.ERROR, Code.LEFT, reason, suspended=True), state, wall_us)
 
 
-def _must_end(leg: Leg, message: MustEnd, state: ConnectionState | None, wall: int) -> Outcome:
+def _must_end(leg: Leg, message: MustEnd, state: OpenConnection | None, wall_us: int) -> Outcome:
     side, ending = message.side, message.ending
     match leg.phase:
-        case Phase.FINISHED:
+        case LegPhase.FINISHED:
             # Both FINs came first (D-5); but a side that was lost or has left before it confirmed may lack the last
             # bytes, and goes on in another leg.
             confirmed = side in leg.asked or side is leg.answered
             lacking = not confirmed and (ending.suspended or ending.disconnect_reason is DisconnectReason.ERROR)
             if not lacking:
-                return end(leg, _FINISHED, state, wall, side=side)
+                return end(leg, _FINISHED, state, wall_us, side=side)
             # The other may have asked to close, and wouldn't notice: its streams have ended.
             facts = leg.facts
             tell = SendPauseRequest(facts.session(side.other), facts.connection_uid, facts.epoch)
-            return end(leg, ending, state, wall, tell, side=side)
-        case Phase.ENDING if leg.verdict_due:
-            return end(leg, ending, state, wall, side=side)
-        case Phase.ENDING:
+            return end(leg, ending, state, wall_us, tell, side=side)
+        case LegPhase.ENDING if leg.verdict_due:
+            return end(leg, ending, state, wall_us, side=side)
+        case LegPhase.ENDING:
             return leg, Decision()
-        case Phase.JOINED if leg.hasty:
-            return cut(leg, _CLOSE_REQUESTED, state, wall)
+        case LegPhase.JOINED if leg.immediate:
+            return cut(leg, _CLOSE_REQUESTED, state, wall_us)
         case _:
-            return cut(leg, ending, state, wall, side)
+            return cut(leg, ending, state, wall_us, side)
 
 
-def _timed_out(leg: Leg, state: ConnectionState | None, wall: int) -> Outcome:
+def _timed_out(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
     match leg.phase:
-        case Phase.WAITING:
+        case LegPhase.WAITING:
             reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
-            return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall)
-        case Phase.JOINED:
-            return cut(leg, _CLOSE_REQUESTED, state, wall)
-        case Phase.PAUSING:
-            return cut(leg, _PAUSED, state, wall)
-        case Phase.ENDING if leg.ending is not None:
+            return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall_us)
+        case LegPhase.JOINED:
+            return cut(leg, _CLOSE_REQUESTED, state, wall_us)
+        case LegPhase.PAUSING:
+            return cut(leg, _PAUSED, state, wall_us)
+        case LegPhase.ENDING if leg.ending is not None:
             ending = leg.ending
             if leg.carried is None:
                 ending = ending._replace(reason=f"{ending.reason}; the byte counts are lower bounds".lstrip("; "))
-            return end(leg, ending, state, wall)
+            return end(leg, ending, state, wall_us)
         case _:
             ending = Ending(DisconnectReason.ERROR, Code.CONNECT_TIMEOUT, "the provider did not answer in time")
-            return cut(leg, ending, state, wall)
+            return cut(leg, ending, state, wall_us)

@@ -19,12 +19,12 @@ __all__ = [
     "CloseSession",
     "Command",
     "ForgetConnection",
-    "HubStopped",
     "InviteProvider",
     "JoinStreams",
     "OpenProviderStream",
     "RefuseConnection",
     "RefuseSession",
+    "ReportHubStopped",
     "ReportProgress",
     "SendAllConnectionsClosed",
     "SendCloseAck",
@@ -237,7 +237,7 @@ class ForgetConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class HubStopped:
+class ReportHubStopped:
     """Every session has ended after StopHub; the process may leave."""
 
 
@@ -261,5 +261,5 @@ Command = (
     | StartService
     | StopService
     | ForgetConnection
-    | HubStopped
+    | ReportHubStopped
 )

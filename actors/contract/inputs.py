@@ -22,7 +22,7 @@ __all__ = [
     "ConnectionInput",
     "ConnectionRequested",
     "ConsumerAborted",
-    "HandshakeRefused",
+    "HandshakeRefusal",
     "HubInput",
     "Key",
     "LimitBitten",
@@ -39,20 +39,20 @@ __all__ = [
     "ScheduleDue",
     "ServiceExited",
     "ServiceInput",
-    "ServiceStartFailed",
-    "ServiceStarted",
-    "ServiceStopFailed",
-    "ServiceStopped",
     "SessionAnswered",
     "SessionClosed",
     "SessionInput",
     "SessionInvalidated",
     "SessionRenewing",
     "SessionRequested",
-    "SessionSuspected",
+    "SessionUnresponsive",
     "SpliceEnded",
+    "StartFailed",
     "StartHub",
+    "StartSucceeded",
+    "StopFailed",
     "StopHub",
+    "StopSucceeded",
     "WeightSet",
 ]
 
@@ -88,7 +88,7 @@ class RejectInventory:
 
 
 @dataclass(frozen=True, slots=True)
-class HandshakeRefused:
+class HandshakeRefusal:
     """A TLS handshake failed; there is no session. Aggregated by D-13."""
 
     realm: str | None
@@ -157,14 +157,14 @@ class StopHub:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStarted:
+class StartSucceeded:
     """What ``StartService`` asked for is done; the provider's session comes by itself."""
 
     service_urn: str
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStartFailed:
+class StartFailed:
     """What ``StartService`` asked for failed. ``retryable``: the same may succeed later; the actors retry."""
 
     service_urn: str
@@ -173,14 +173,14 @@ class ServiceStartFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStopped:
+class StopSucceeded:
     """What ``StopService`` asked for is done: the provider is gone, or goes at once."""
 
     service_urn: str
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStopFailed:
+class StopFailed:
     """What ``StopService`` asked for failed; the actors retry."""
 
     service_urn: str
@@ -203,13 +203,13 @@ class ScheduleDue:
     start: bool
 
 
-ServiceInput = ServiceStarted | ServiceStartFailed | ServiceStopped | ServiceStopFailed | ServiceExited | ScheduleDue
+ServiceInput = StartSucceeded | StartFailed | StopSucceeded | StopFailed | ServiceExited | ScheduleDue
 """For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
 
 HubInput = (
     LoadInventory
     | RejectInventory
-    | HandshakeRefused
+    | HandshakeRefusal
     | LimitBitten
     | SessionRequested
     | StartHub
@@ -306,7 +306,7 @@ class ResumeAnswered:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSuspected:
+class SessionUnresponsive:
     """Its data has been unanswered for a while: out of the choice (D-20)."""
 
 
@@ -346,7 +346,7 @@ SessionInput = (
     | PauseAcknowledged
     | ResumeRequested
     | ResumeAnswered
-    | SessionSuspected
+    | SessionUnresponsive
     | SessionAnswered
     | SessionInvalidated
     | SessionRenewing

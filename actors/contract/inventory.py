@@ -29,8 +29,8 @@ from spnhub.events.model import (
 )
 
 __all__ = [
-    "Change",
-    "Difference",
+    "DefinitionChange",
+    "DefinitionDifference",
     "LiveSession",
     "Plan",
     "ServiceKey",
@@ -64,15 +64,15 @@ class Table:
     """Realms that were left out because their time is over."""
 
     @classmethod
-    def of(cls, realms: Iterable[RealmDefinition], wall: int, before: Table | None = None) -> Table:
-        """The table of these realms at ``wall`` (microseconds since 1970), sharing what is equal with ``before``."""
+    def of(cls, realms: Iterable[RealmDefinition], wall_us: int, before: Table | None = None) -> Table:
+        """The table of these realms at ``wall_us`` (microseconds since 1970), sharing what is equal with ``before``."""
         before = before or cls()
         kept: dict[str, RealmDefinition] = {}
         networks: dict[str, tuple[str, NetworkDefinition]] = {}
         services: dict[ServiceKey, ServiceDefinition] = {}
         expired = set()
         for realm in realms:
-            if realm.expired_at is not None and realm.expired_at <= wall:
+            if realm.expired_at is not None and realm.expired_at <= wall_us:
                 expired.add(realm.name)
                 continue
             kept[realm.name] = realm
@@ -99,7 +99,7 @@ class Table:
         return min((r.expired_at for r in self.realms.values() if r.expired_at is not None), default=None)
 
 
-class Change(enum.Enum):
+class DefinitionChange(enum.Enum):
     """What happened to a definition."""
 
     ADDED = "added"
@@ -107,10 +107,10 @@ class Change(enum.Enum):
     REMOVED = "removed"
 
 
-class Difference(NamedTuple):
+class DefinitionDifference(NamedTuple):
     """One thing that another inventory makes different."""
 
-    change: Change
+    change: DefinitionChange
     kind: str
     """``realm``, ``network`` or ``service``."""
     realm: str
@@ -135,7 +135,7 @@ class Plan:
 
     before: Table
     after: Table
-    differences: tuple[Difference, ...]
+    differences: tuple[DefinitionDifference, ...]
     """Realms, networks, then services."""
 
     def loaded(self, *, initial: bool) -> InventoryLoaded:
@@ -144,20 +144,20 @@ class Plan:
         named = {f"{kind}s_{change.value}": count for (kind, change), count in counts.items()}
         return InventoryLoaded(realm=None, network_urn=None, initial=initial, **named)
 
-    def event(self, difference: Difference) -> Event:
+    def event(self, difference: DefinitionDifference) -> Event:
         """The event of a realm's or a network's difference."""
         realm, network_urn = difference.realm, difference.network_urn
         where: dict[str, Any] = {"realm": realm, "network_urn": network_urn}
-        if difference.change is Change.REMOVED:
+        if difference.change is DefinitionChange.REMOVED:
             removed = RealmRemoved if network_urn is None else NetworkRemoved
             return removed(**where, reason=self.after.absence(realm))
         if network_urn is None:
             values = _realm_values(self.after.realms[realm])
-            if difference.change is Change.ADDED:
+            if difference.change is DefinitionChange.ADDED:
                 return RealmAdded(**where, **values)
             return RealmChanged(**where, **values, changed=difference.changed)
         values = _network_values(self.after.networks[network_urn][1])
-        if difference.change is Change.ADDED:
+        if difference.change is DefinitionChange.ADDED:
             return NetworkAdded(**where, **values)
         return NetworkChanged(**where, **values, changed=difference.changed)
 
@@ -185,36 +185,41 @@ class Plan:
 
 def plan(before: Table, after: Table) -> Plan:
     """What is different; ``after`` was made with ``before`` known to it (:meth:`Table.of`)."""
-    notes: list[Difference] = []
+    notes: list[DefinitionDifference] = []
     for name in sorted(before.realms.keys() | after.realms.keys()):
         old_realm, new_realm = before.realms.get(name), after.realms.get(name)
         old = None if old_realm is None else _realm_values(old_realm)
         new = None if new_realm is None else _realm_values(new_realm)
-        _note(notes, Difference(Change.CHANGED, "realm", name), old, new)
+        _note(notes, DefinitionDifference(DefinitionChange.CHANGED, "realm", name), old, new)
     for urn in sorted(before.networks.keys() | after.networks.keys()):
         was, now = before.networks.get(urn), after.networks.get(urn)
         realm = (now or was or ("",))[0]
         old = None if was is None else _network_values(was[1])
         new = None if now is None else _network_values(now[1])
-        _note(notes, Difference(Change.CHANGED, "network", realm, urn), old, new)
+        _note(notes, DefinitionDifference(DefinitionChange.CHANGED, "network", realm, urn), old, new)
     for key, definition in after.services.items():
         known = before.services.get(key)
         if known is not definition:
-            difference = Difference(Change.CHANGED, "service", after.realm_of(key) or "", *key)
+            difference = DefinitionDifference(DefinitionChange.CHANGED, "service", after.realm_of(key) or "", *key)
             old = None if known is None else _service_values(known)
             _note(notes, difference, old, _service_values(definition))
     gone = [key for key in before.services if key not in after.services]
-    notes += [Difference(Change.REMOVED, "service", before.realm_of(key) or "", *key) for key in gone]
+    notes += [
+        DefinitionDifference(DefinitionChange.REMOVED, "service", before.realm_of(key) or "", *key) for key in gone
+    ]
     return Plan(before, after, tuple(notes))
 
 
 def _note(
-    notes: list[Difference], difference: Difference, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+    notes: list[DefinitionDifference],
+    difference: DefinitionDifference,
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
 ) -> None:
     if old is None:
-        notes.append(difference._replace(change=Change.ADDED))
+        notes.append(difference._replace(change=DefinitionChange.ADDED))
     elif new is None:
-        notes.append(difference._replace(change=Change.REMOVED))
+        notes.append(difference._replace(change=DefinitionChange.REMOVED))
     elif changed := _changed(old, new):
         notes.append(difference._replace(changed=changed))
 

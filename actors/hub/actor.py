@@ -15,30 +15,30 @@ from typing import Any, Final
 from pykka import ActorRef
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.commands import HubStopped
+from spnhub.actors.contract.commands import ReportHubStopped
 from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inputs import (
-    HandshakeRefused,
+    HandshakeRefusal,
     LimitBitten,
     LoadInventory,
     RejectInventory,
     ScheduleDue,
     ServiceExited,
     ServiceInput,
-    ServiceStarted,
-    ServiceStartFailed,
-    ServiceStopFailed,
-    ServiceStopped,
     SessionRequested,
+    StartFailed,
     StartHub,
+    StartSucceeded,
+    StopFailed,
     StopHub,
+    StopSucceeded,
 )
-from spnhub.actors.contract.inventory import Difference, Plan, ServiceKey, Table, plan
-from spnhub.actors.hub.lifecycle import Run
+from spnhub.actors.contract.inventory import DefinitionDifference, Plan, ServiceKey, Table, plan
+from spnhub.actors.hub.lifecycle import ProcessLifecycle
 from spnhub.actors.hub.progress import ProgressRounds
 from spnhub.actors.hub.refusals import Refusals
 from spnhub.actors.kernel.environment import Decision, Environment
-from spnhub.actors.kernel.rate_limit import Bites
+from spnhub.actors.kernel.rate_limit import RateLimitedCounter
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.realm.actor import DefineRealm, DefineService, RealmActor, RealmEmpty
@@ -88,13 +88,13 @@ class HubActor(EventLoopActor):
         self._realms: dict[str, ActorRef[Any]] = {}
         """Those that the inventory has, and others as long as something of them is left."""
         self._loaded = False
-        self._run = Run(env)
+        self._run = ProcessLifecycle(env)
         self._sign_timer: Timer | None = None
         self._rounds = ProgressRounds(env)
         self._round_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
-        self._bites: dict[tuple[str, int | None], Bites] = {}
+        self._limit_counter: dict[tuple[str, int | None], RateLimitedCounter] = {}
         """Of each limit and bound that the transport has named: it has a few."""
         self._refusals_timer: Timer | None = None
         self._stop_asked = False
@@ -157,21 +157,21 @@ class HubActor(EventLoopActor):
 
     def _plan(self, realms: Iterable[RealmDefinition]) -> Plan:
         before = self._env.table
-        return plan(before, Table.of(realms, self._env.wall, before))
+        return plan(before, Table.of(realms, self._env.wall_us, before))
 
     def _counts(self, made: Plan) -> bool:
         """Whether it is what :meth:`_plan` would make now."""
         expiry = made.after.next_expiry
-        return made.before is self._env.table and (expiry is None or expiry > self._env.wall)
+        return made.before is self._env.table and (expiry is None or expiry > self._env.wall_us)
 
     def _apply(self, made: Plan) -> None:
         """From here on the new table counts; the rest only follows."""
         self._env.table = made.after
         for difference in made.differences:
-            self._env.slices.add(partial(self._follow, made, difference))
+            self._env.work_queue.add(partial(self._follow, made, difference))
         self._watch_expiry()
 
-    def _follow(self, made: Plan, difference: Difference) -> None:
+    def _follow(self, made: Plan, difference: DefinitionDifference) -> None:
         network_urn, service_urn = difference.network_urn, difference.service_urn
         if network_urn is not None and service_urn is not None:
             if difference.realm in self._realms or difference.realm in self._env.table.realms:
@@ -197,14 +197,14 @@ class HubActor(EventLoopActor):
             self._expiry_timer = None
         moment = self._env.table.next_expiry
         if moment is not None and not self._stop_asked:
-            seconds = max(0.0, (moment - self._env.wall) / 1_000_000)
+            seconds = max(0.0, (moment - self._env.wall_us) / 1_000_000)
             seconds = min(seconds, self._env.options.expiry_check)
             self._expiry_timer = self._env.after(seconds, self.actor_ref, ExpiryDue())
 
     def _expiry_due(self, _: ExpiryDue) -> None:
         self._expiry_timer = None
         moment = self._env.table.next_expiry
-        if moment is not None and moment <= self._env.wall:
+        if moment is not None and moment <= self._env.wall_us:
             self._apply(self._plan(self._env.table.realms.values()))
         else:
             self._watch_expiry()
@@ -230,27 +230,27 @@ class HubActor(EventLoopActor):
 
     # Refused handshakes
 
-    def _handshake_refused(self, message: HandshakeRefused) -> None:
+    def _handshake_refused(self, message: HandshakeRefusal) -> None:
         self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
         self._watch_refusals()
 
     def _limit_bitten(self, message: LimitBitten) -> None:
         limit = message.limit, message.bound
-        bites = self._bites.setdefault(limit, Bites(self._env.options.refusal_window))
-        self._env.carry_out(Decision(_reached(*limit, bites.add(message.count, self._env.now))))
+        limit_counter = self._limit_counter.setdefault(limit, RateLimitedCounter(self._env.options.refusal_window))
+        self._env.carry_out(Decision(_reached(*limit, limit_counter.add(message.count, self._env.now))))
         self._watch_refusals()
 
     def _window_over(self, _: WindowOver) -> None:
         self._refusals_timer = None
         now = self._env.now
         events = [*self._refusals.expire(now)]
-        for limit, bites in self._bites.items():
-            events += _reached(*limit, bites.expire(now))
+        for limit, limit_counter in self._limit_counter.items():
+            events += _reached(*limit, limit_counter.expire(now))
         self._env.carry_out(Decision(tuple(events)))
         self._watch_refusals()
 
     def _watch_refusals(self) -> None:
-        times = (self._refusals.due(), *(bites.due for bites in self._bites.values()))
+        times = (self._refusals.due(), *(limit_counter.due for limit_counter in self._limit_counter.values()))
         due = min((at for at in times if at is not None), default=None)
         if due is not None and self._refusals_timer is None:
             self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
@@ -267,7 +267,7 @@ class HubActor(EventLoopActor):
         if message.resumable:
             self._stages.appendleft(StopSessions(tuple(EndPointType), message.spread))
         # A reload that is under way is applied first: nothing is defined, and started, behind the stop.
-        self._env.slices.finish(for_good=not message.resumable)
+        self._env.work_queue.finish(for_good=not message.resumable)
         self._next_stage()
 
     def _next_stage(self) -> None:
@@ -310,9 +310,9 @@ class HubActor(EventLoopActor):
                 timer.cancel()
         self._refusals_timer = self._sign_timer = self._round_timer = None
         events = [*self._refusals.flush()]
-        for limit, bites in self._bites.items():
-            events += _reached(*limit, bites.flush())
-        self._env.carry_out(Decision((*events, *self._run.stop(how)), (HubStopped(),)))
+        for limit, limit_counter in self._limit_counter.items():
+            events += _reached(*limit, limit_counter.flush())
+        self._env.carry_out(Decision((*events, *self._run.stop(how)), (ReportHubStopped(),)))
 
 
 def _reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
@@ -324,14 +324,14 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     RejectInventory: HubActor._reject_inventory,
     ExpiryDue: HubActor._expiry_due,
     RealmEmpty: HubActor._realm_empty,
-    ServiceStarted: HubActor._service_told,
-    ServiceStartFailed: HubActor._service_told,
-    ServiceStopped: HubActor._service_told,
-    ServiceStopFailed: HubActor._service_told,
+    StartSucceeded: HubActor._service_told,
+    StartFailed: HubActor._service_told,
+    StopSucceeded: HubActor._service_told,
+    StopFailed: HubActor._service_told,
     ServiceExited: HubActor._service_told,
     ScheduleDue: HubActor._service_told,
     SessionRequested: HubActor._session_requested,
-    HandshakeRefused: HubActor._handshake_refused,
+    HandshakeRefusal: HubActor._handshake_refused,
     LimitBitten: HubActor._limit_bitten,
     WindowOver: HubActor._window_over,
     StartHub: HubActor._start_hub,

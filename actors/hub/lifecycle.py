@@ -11,10 +11,10 @@ from spnhub.actors.contract.inputs import StartHub
 from spnhub.actors.kernel.environment import Environment
 from spnhub.events.model import Event, HubAlive, HubStarted, HubStopped
 
-__all__ = ["Run"]
+__all__ = ["ProcessLifecycle"]
 
 
-class Run:
+class ProcessLifecycle:
     """One process's."""
 
     def __init__(self, env: Environment) -> None:

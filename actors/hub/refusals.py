@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spnhub.actors.contract.inputs import HandshakeRefused
+from spnhub.actors.contract.inputs import HandshakeRefusal
 from spnhub.events.model import Event, SessionRefused
 
 __all__ = ["Refusals"]
@@ -29,15 +29,15 @@ class _Kind(NamedTuple):
 
 @dataclass(slots=True)
 class _Window:
-    first: HandshakeRefused
+    first: HandshakeRefusal
     ends: float
     more: int = 0
 
 
-_OTHERS = HandshakeRefused(None, None, None, "", None, "refusals of other kinds, too many to tell apart", None)
+_OTHERS = HandshakeRefusal(None, None, None, "", None, "refusals of other kinds, too many to tell apart", None)
 
 
-def _kind(refusal: HandshakeRefused) -> _Kind:
+def _kind(refusal: HandshakeRefusal) -> _Kind:
     return _Kind(
         refusal.realm,
         refusal.network_urn,
@@ -49,7 +49,7 @@ def _kind(refusal: HandshakeRefused) -> _Kind:
     )
 
 
-def _event(refusal: HandshakeRefused, count: int) -> SessionRefused:
+def _event(refusal: HandshakeRefusal, count: int) -> SessionRefused:
     return SessionRefused(
         realm=refusal.realm,
         network_urn=refusal.network_urn,
@@ -75,7 +75,7 @@ class Refusals:
         self._windows: dict[_Kind, _Window] = {}
         """Oldest first, since all windows are equally long."""
 
-    def add(self, refusal: HandshakeRefused, now: float) -> tuple[Event, ...]:
+    def add(self, refusal: HandshakeRefusal, now: float) -> tuple[Event, ...]:
         """Another one, at ``now`` (monotonic seconds): the events that are due now."""
         events = self.expire(now)
         kind = _kind(refusal)

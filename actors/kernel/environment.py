@@ -23,7 +23,7 @@ from spnhub.actors.contract.inventory import Table
 from spnhub.actors.kernel.pauses import Pauses
 from spnhub.actors.kernel.runtime import Dispatcher
 from spnhub.actors.kernel.timers import Timer, Timers
-from spnhub.actors.kernel.work_queue import Slices
+from spnhub.actors.kernel.work_queue import WorkQueue
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
@@ -74,7 +74,7 @@ class ActorOptions:
         at_most=3600,
     )
     """For an instance whose port is closed to come back in another session; then its connections are over (D-20)."""
-    held_connections: int = 65_536
+    suspended_connections: int = 65_536
     """Of one service that count like that."""
     shutdown_timeout: float = 20.0
     """For a resumable shutdown; then what is left is stopped as planned."""
@@ -222,9 +222,9 @@ class Environment:
         self.commands: list[Command] = []
         self.now = 0.0
         """Monotonic seconds."""
-        self.wall = 0
+        self.wall_us = 0
         """Microseconds since 1970; never runs backwards (D-11)."""
-        self.slices = Slices(options.slice_size, options.slice_pause, self.timers, lambda: self.now, on_fault)
+        self.work_queue = WorkQueue(options.slice_size, options.slice_pause, self.timers, lambda: self.now, on_fault)
         self.pauses = Pauses(
             options.pauses_at_once,
             options.pause_patience,
@@ -237,7 +237,7 @@ class Environment:
     def carry_out(self, decision: Decision) -> None:
         """Record and fold the events, queue the commands."""
         for event in decision.events:
-            for fault in self.state.apply(self._record(event, self.wall)):
+            for fault in self.state.apply(self._record(event, self.wall_us)):
                 logger.error("the actors recorded an event that doesn't fit the log: %s", fault.message)
         self.commands.extend(decision.commands)
 

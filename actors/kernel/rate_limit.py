@@ -5,10 +5,10 @@ Pure but for the counts it keeps, as :mod:`spnhub.actors.hub.refusals` is, which
 
 from __future__ import annotations
 
-__all__ = ["Bites"]
+__all__ = ["RateLimitedCounter"]
 
 
-class Bites:
+class RateLimitedCounter:
     """Of one limit.
 
     :param window: seconds.

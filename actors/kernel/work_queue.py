@@ -8,10 +8,10 @@ from collections.abc import Callable
 from spnhub.actors.kernel.timers import Timer, Timers
 from spnhub.events.faults import OnFault
 
-__all__ = ["Slices"]
+__all__ = ["WorkQueue"]
 
 
-class Slices:
+class WorkQueue:
     """A queue of small pieces of work. What fits in the moment's slice is done at once, so little work isn't delayed.
 
     :param size: pieces at one moment.
@@ -59,7 +59,7 @@ class Slices:
         try:
             work()
         except Exception as fault:  # whatever it is, it is this piece's
-            self._on_fault("slices", fault)
+            self._on_fault("work_queue", fault)
 
     def _arm(self) -> None:
         self._timer = self._timers.set(self._clock() + self._pause, self._go_on)

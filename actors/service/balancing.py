@@ -25,7 +25,7 @@ class _Provider:
     order: int
     weight: int
     legs: int = 0
-    suspect: bool = False
+    unresponsive: bool = False
     failures: int = 0
     """In a row."""
     until: float = 0.0
@@ -39,7 +39,7 @@ class _Provider:
     @property
     def available(self) -> bool:
         """Whether it may be chosen, if only for want of another."""
-        return self.weight > 0 and not self.suspect
+        return self.weight > 0 and not self.unresponsive
 
 
 class Choice(NamedTuple):
@@ -87,12 +87,12 @@ class ProviderChoice:
         weight: int,
         legs: int = 0,
         *,
-        suspect: bool = False,
+        unresponsive: bool = False,
         failures: int = 0,
         until: float = 0.0,
     ) -> None:
         """A provider has come, or has come back with what is known of it; it is younger than all others."""
-        provider = _Provider(next(self._orders), weight, legs, suspect, failures, until, resting=failures > 0)
+        provider = _Provider(next(self._orders), weight, legs, unresponsive, failures, until, resting=failures > 0)
         self._providers[session] = provider
         if failures:
             self._failed[session] = None
@@ -111,10 +111,10 @@ class ProviderChoice:
             provider.weight = weight
             self._push(session, provider)
 
-    def set_suspect(self, session: int, suspect: bool) -> None:
+    def set_unresponsive(self, session: int, unresponsive: bool) -> None:
         """Out of the choice, or in again (D-20)."""
         if provider := self._providers.get(session):
-            provider.suspect = suspect
+            provider.unresponsive = unresponsive
             self._push(session, provider)
 
     def acquire(

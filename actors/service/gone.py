@@ -20,17 +20,17 @@ from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Identity, identity
-from spnhub.actors.service.registry import Roster
+from spnhub.actors.service.registry import SessionRegistry
 from spnhub.events.model import EndPointType
 
-__all__ = ["GONE_LIMIT", "Gone", "GoneDue"]
+__all__ = ["GONE_LIMIT", "GoneInstanceDue", "GoneInstances"]
 
 GONE_LIMIT: Final = 4096
 """Instances of one service that are remembered; those gone longest ago count as silent again."""
 
 
 @dataclass(frozen=True, slots=True)
-class GoneDue:
+class GoneInstanceDue:
     """An instance's grace is over, or it has been remembered long enough."""
 
     who: Identity
@@ -45,16 +45,16 @@ class _Grace:
     """Sessions of those that want to go on with it."""
 
 
-class Gone:
+class GoneInstances:
     """See the module.
 
-    :param ref: whom :class:`GoneDue` is told; it calls :meth:`due`.
+    :param ref: whom :class:`GoneInstanceDue` is told; it calls :meth:`due`.
     """
 
-    def __init__(self, env: Environment, ref: ActorRef[Any], roster: Roster) -> None:
+    def __init__(self, env: Environment, ref: ActorRef[Any], registry: SessionRegistry) -> None:
         self._env = env
         self._ref = ref
-        self._roster = roster
+        self._registry = registry
         self._graces: dict[Identity, _Grace] = {}
         self._gone: OrderedDict[Identity, Timer] = OrderedDict()
         """Longest ago first."""
@@ -62,7 +62,7 @@ class Gone:
     def lost(self, request: SessionRequested) -> None:
         """This session's endpoint has closed its port; nothing is said if the instance has another session."""
         who = identity(request)
-        if who is not None and self._roster.identities.get(who) == request.session:
+        if who is not None and self._registry.identities.get(who) == request.session:
             self._drop(who)
             self._graces[who] = _Grace(self._after(self._env.options.gone_timeout, who))
 
@@ -105,14 +105,14 @@ class Gone:
         # A consumer asks, sooner or later. A provider can't, and nobody else knows with whom its connections are.
         hearers = grace.askers if who[0] is EndPointType.PROVIDER else self._providers()
         for session in list(hearers):
-            self._env.slices.add(partial(self._tell, session, who))
+            self._env.work_queue.add(partial(self._tell, session, who))
 
     def _providers(self) -> list[int]:
-        sessions = self._roster.sessions.items()
+        sessions = self._registry.sessions.items()
         return [session for session, request in sessions if request.end_point_type is EndPointType.PROVIDER]
 
     def _after(self, seconds: float, who: Identity) -> Timer:
-        return self._env.after(seconds, self._ref, GoneDue(who))
+        return self._env.after(seconds, self._ref, GoneInstanceDue(who))
 
     def _drop(self, who: Identity) -> None:
         grace, timer = self._graces.pop(who, None), self._gone.pop(who, None)

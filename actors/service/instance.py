@@ -38,14 +38,15 @@ __all__ = [
     "LOAD",
     "PAYLOAD",
     "SCHEDULE",
+    "ControllerPhase",
     "Instance",
     "Outcome",
-    "Phase",
     "Situation",
     "due",
     "exited",
-    "look",
     "need",
+    "observe",
+    "on_timer",
     "redefined",
     "removed",
     "start_failed",
@@ -53,7 +54,6 @@ __all__ = [
     "stop",
     "stop_failed",
     "stopped",
-    "tick",
 ]
 
 LOAD, CONSUMER, PAYLOAD, SCHEDULE = "load", "consumer", "payload", "schedule"
@@ -62,7 +62,7 @@ _IDLE, _REMOVED, _REPLACED = "idle", "removed", "replaced"
 """Why a service is stopped."""
 
 
-class Phase(enum.Enum):
+class ControllerPhase(enum.Enum):
     """Where the instance is in its life."""
 
     STOPPED = "stopped"
@@ -75,7 +75,7 @@ class Phase(enum.Enum):
 class Instance:
     """What the hub knows of it. Times are monotonic seconds."""
 
-    phase: Phase = Phase.STOPPED
+    phase: ControllerPhase = ControllerPhase.STOPPED
     reason: str = ""
     """STARTING, STOPPING: why."""
     attempt: int = 0
@@ -102,7 +102,7 @@ class Instance:
     @property
     def restarts(self) -> bool:
         """STARTING: it still runs as far as the log knows, but its provider is missing."""
-        return self.phase is Phase.STARTING and not self.attempt and self.availability is not None
+        return self.phase is ControllerPhase.STARTING and not self.attempt and self.availability is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ Outcome = tuple[Instance, Decision]
 
 
 def due(instance: Instance, situation: Situation) -> float | None:
-    """When :func:`tick` has something to do; None: not before something happens."""
+    """When :func:`on_timer` has something to do; None: not before something happens."""
     if situation.closing:
         return None
     times = (instance.due, _idle_due(instance, situation))
@@ -146,14 +146,14 @@ def _idle_due(instance: Instance, situation: Situation) -> float | None:
     availability = situation.availability
     if availability is None or not availability.on_demand or not availability.idle_timeout:
         return None
-    if instance.idle_since is None or instance.phase not in {Phase.STOPPED, Phase.RUNNING}:
+    if instance.idle_since is None or instance.phase not in {ControllerPhase.STOPPED, ControllerPhase.RUNNING}:
         return None
     return instance.idle_since + availability.idle_timeout
 
 
-def look(instance: Instance, situation: Situation) -> Instance:
+def observe(instance: Instance, situation: Situation) -> Instance:
     """Take notice of providers and connections; after every change of them."""
-    running = instance.phase is Phase.RUNNING
+    running = instance.phase is ControllerPhase.RUNNING
     if running and not instance.seen and situation.providers:
         instance = replace(instance, seen=True)
     if situation.legs or not (running or situation.providers):
@@ -169,13 +169,15 @@ def need(instance: Instance, situation: Situation, reason: str) -> Outcome:
     if situation.availability is None or situation.closing:
         return instance, Decision()
     match instance.phase:
-        case Phase.STARTING:
+        case ControllerPhase.STARTING:
             return instance, Decision()
-        case Phase.STOPPING:
+        case ControllerPhase.STOPPING:
             return replace(instance, afterwards=instance.afterwards or reason), Decision()
         case _ if situation.providers:
             return instance, Decision()
-        case Phase.RUNNING if not instance.seen and situation.now < instance.ready_at + situation.options.start_timeout:
+        case ControllerPhase.RUNNING if (
+            not instance.seen and situation.now < instance.ready_at + situation.options.start_timeout
+        ):
             return instance, Decision()  # it has been started and takes its time
         case _:
             return _begin_start(instance, situation, reason)
@@ -185,9 +187,16 @@ def _begin_start(instance: Instance, situation: Situation, reason: str) -> Outco
     last = instance.last_start
     earliest = situation.now if last is None else max(situation.now, last + situation.options.start_interval)
     instance = replace(
-        instance, phase=Phase.STARTING, reason=reason, attempt=0, asked=False, due=earliest, idle_since=None, failure=""
+        instance,
+        phase=ControllerPhase.STARTING,
+        reason=reason,
+        attempt=0,
+        asked=False,
+        due=earliest,
+        idle_since=None,
+        failure="",
     )
-    return tick(instance, situation)
+    return on_timer(instance, situation)
 
 
 def _ask_start(instance: Instance, situation: Situation) -> Outcome:
@@ -208,18 +217,24 @@ def _ask_start(instance: Instance, situation: Situation) -> Outcome:
 
 def started(instance: Instance, situation: Situation) -> Outcome:
     """The cluster manager has started it; a late answer counts, too."""
-    if instance.phase is not Phase.STARTING or not instance.attempt:
+    if instance.phase is not ControllerPhase.STARTING or not instance.attempt:
         return instance, Decision()
     event = ServiceStarted(**situation.where, latency=situation.now - instance.asked_at)
     instance = replace(
-        instance, phase=Phase.RUNNING, asked=False, due=None, ready_at=situation.now, seen=False, idle_since=None
+        instance,
+        phase=ControllerPhase.RUNNING,
+        asked=False,
+        due=None,
+        ready_at=situation.now,
+        seen=False,
+        idle_since=None,
     )
-    return look(instance, situation), Decision((event,))
+    return observe(instance, situation), Decision((event,))
 
 
 def start_failed(instance: Instance, situation: Situation, reason: str, *, retryable: bool) -> Outcome:
     """The cluster manager could not start it; STOPPED when it isn't tried again."""
-    if instance.phase is not Phase.STARTING or not instance.asked:
+    if instance.phase is not ControllerPhase.STARTING or not instance.asked:
         return instance, Decision()
     retry = retryable and _wanted(instance, situation)
     event = ServiceStartFailed(**situation.where, reason=reason, attempt=instance.attempt, will_retry=retry)
@@ -234,13 +249,13 @@ def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
     """It has ended by itself: the start has failed if its provider never came, else it has stopped."""
     if instance.restarts:
         return replace(instance, availability=None), Decision((ServiceStopped(**situation.where, reason=reason),))
-    if instance.phase is not Phase.RUNNING:
+    if instance.phase is not ControllerPhase.RUNNING:
         return instance, Decision()
     if not instance.seen:
-        starting = replace(instance, phase=Phase.STARTING, asked=True)
+        starting = replace(instance, phase=ControllerPhase.STARTING, asked=True)
         return start_failed(starting, situation, reason, retryable=True)
     event = ServiceStopped(**situation.where, reason=reason)
-    instance = replace(instance, phase=Phase.STOPPED, asked=False, due=None, failure="", availability=None)
+    instance = replace(instance, phase=ControllerPhase.STOPPED, asked=False, due=None, failure="", availability=None)
     if not _wanted(instance, situation):
         return instance, Decision((event,))
     after, decision = need(instance, situation, instance.reason)
@@ -248,7 +263,7 @@ def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
 
 
 def _gave_up(instance: Instance, reason: str) -> Instance:
-    return replace(instance, phase=Phase.STOPPED, asked=False, due=None, failure=reason, availability=None)
+    return replace(instance, phase=ControllerPhase.STOPPED, asked=False, due=None, failure=reason, availability=None)
 
 
 def _wanted(instance: Instance, situation: Situation) -> bool:
@@ -277,11 +292,15 @@ def stop(instance: Instance, situation: Situation, reason: str) -> Outcome:
     availability = instance.availability or situation.availability
     if availability is None or situation.closing:
         return instance, Decision()
-    if instance.phase is Phase.STOPPING:
+    if instance.phase is ControllerPhase.STOPPING:
         return replace(instance, afterwards=""), Decision()
-    if instance.phase is Phase.STARTING and not instance.attempt and not instance.restarts:  # nothing was asked yet
+    if (
+        instance.phase is ControllerPhase.STARTING and not instance.attempt and not instance.restarts
+    ):  # nothing was asked yet
         return _gave_up(instance, ""), Decision()
-    instance = replace(instance, phase=Phase.STOPPING, reason=reason, attempt=0, afterwards="", idle_since=None)
+    instance = replace(
+        instance, phase=ControllerPhase.STOPPING, reason=reason, attempt=0, afterwards="", idle_since=None
+    )
     return _ask_stop(replace(instance, availability=availability), situation)
 
 
@@ -301,12 +320,12 @@ def _ask_stop(instance: Instance, situation: Situation) -> Outcome:
 
 def stopped(instance: Instance, situation: Situation) -> Outcome:
     """The cluster manager has stopped it; a start that was wanted meanwhile follows."""
-    if instance.phase is not Phase.STOPPING:
+    if instance.phase is not ControllerPhase.STOPPING:
         return instance, Decision()
     event = ServiceStopped(**situation.where, reason=instance.reason)
     reason = instance.afterwards
     instance = replace(
-        instance, phase=Phase.STOPPED, asked=False, due=None, afterwards="", failure="", availability=None
+        instance, phase=ControllerPhase.STOPPED, asked=False, due=None, afterwards="", failure="", availability=None
     )
     wanted = reason and _wanted(replace(instance, reason=reason), situation)
     after, decision = need(instance, situation, reason) if wanted else (instance, Decision())
@@ -315,7 +334,7 @@ def stopped(instance: Instance, situation: Situation) -> Outcome:
 
 def stop_failed(instance: Instance, situation: Situation, reason: str) -> Outcome:
     """The cluster manager could not stop it; RUNNING when it isn't tried again."""
-    if instance.phase is not Phase.STOPPING or not instance.asked:
+    if instance.phase is not ControllerPhase.STOPPING or not instance.asked:
         return instance, Decision()
     attempt = instance.attempt
     retry = attempt < situation.options.stop_attempts and not instance.afterwards and not situation.closing
@@ -324,29 +343,29 @@ def stop_failed(instance: Instance, situation: Situation, reason: str) -> Outcom
         at = situation.now + _backoff(instance, situation)
         return replace(instance, asked=False, due=at, failure=reason), Decision((event,))
     instance = replace(
-        instance, phase=Phase.RUNNING, asked=False, due=None, afterwards="", ready_at=situation.now, seen=True
+        instance, phase=ControllerPhase.RUNNING, asked=False, due=None, afterwards="", ready_at=situation.now, seen=True
     )
-    return look(instance, situation), Decision((event,))
+    return observe(instance, situation), Decision((event,))
 
 
 # Time, and another definition -----------------------------------------------------------------------------------------
 
 
-def tick(instance: Instance, situation: Situation) -> Outcome:
+def on_timer(instance: Instance, situation: Situation) -> Outcome:
     """Do what is due."""
     now, overdue = situation.now, f"no answer of the cluster manager in {situation.options.cluster_timeout:g} s"
     idle = _idle_due(instance, situation)
     if instance.due is not None and instance.due <= now:
         match instance.phase:
-            case Phase.STARTING if instance.asked:
+            case ControllerPhase.STARTING if instance.asked:
                 return start_failed(instance, situation, overdue, retryable=True)
-            case Phase.STARTING if _wanted(instance, situation):
+            case ControllerPhase.STARTING if _wanted(instance, situation):
                 return _ask_start(instance, situation)
-            case Phase.STARTING:
+            case ControllerPhase.STARTING:
                 return _abandon(instance, situation)
-            case Phase.STOPPING if instance.asked:
+            case ControllerPhase.STOPPING if instance.asked:
                 return stop_failed(instance, situation, overdue)
-            case Phase.STOPPING:
+            case ControllerPhase.STOPPING:
                 return _ask_stop(instance, situation)
     if idle is not None and idle <= now and not situation.legs:
         return stop(instance, situation, _IDLE)
@@ -356,7 +375,7 @@ def tick(instance: Instance, situation: Situation) -> Outcome:
 def _abandon(instance: Instance, situation: Situation) -> Outcome:
     """Nobody wants a start any more that was still to be tried (again)."""
     if instance.restarts:
-        return look(replace(instance, phase=Phase.RUNNING, due=None, seen=True), situation), Decision()
+        return observe(replace(instance, phase=ControllerPhase.RUNNING, due=None, seen=True), situation), Decision()
     if not instance.attempt:
         return _gave_up(instance, ""), Decision()
     reason = f"nobody waits for it any more; {instance.failure}"
@@ -366,11 +385,11 @@ def _abandon(instance: Instance, situation: Situation) -> Outcome:
 
 def removed(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
     """The service isn't defined any more; its availability was ``before``. What runs is stopped, whoever started it."""
-    if instance.phase is Phase.STOPPING:
+    if instance.phase is ControllerPhase.STOPPING:
         return replace(instance, afterwards=""), Decision()
-    if instance.phase is Phase.STOPPED and not (before is not None and situation.providers):
+    if instance.phase is ControllerPhase.STOPPED and not (before is not None and situation.providers):
         return instance, Decision()
-    if instance.phase is not Phase.STARTING:
+    if instance.phase is not ControllerPhase.STARTING:
         instance = replace(instance, availability=instance.availability or before)
     return stop(instance, situation, _REMOVED)
 
@@ -378,12 +397,12 @@ def removed(instance: Instance, situation: Situation, before: Availability | Non
 def redefined(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
     """The availability was ``before`` and is another now."""
     availability, known = situation.availability, instance.availability
-    active = instance.phase in {Phase.STARTING, Phase.RUNNING}
+    active = instance.phase in {ControllerPhase.STARTING, ControllerPhase.RUNNING}
     if availability is None:  # whoever manages it now finds it as it is
         decision = Decision()
-        if instance.phase is Phase.STARTING and not instance.asked:
+        if instance.phase is ControllerPhase.STARTING and not instance.asked:
             instance, decision = _abandon(instance, situation)
-        return (Instance() if instance.phase is Phase.RUNNING else instance), decision
+        return (Instance() if instance.phase is ControllerPhase.RUNNING else instance), decision
     if active and known is not None and _identity(known) != _identity(availability):
         instance, decision = stop(instance, situation, _REPLACED)
         again = LOAD if availability.start_on_load else PAYLOAD if situation.waiting else ""

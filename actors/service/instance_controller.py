@@ -14,17 +14,17 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service import instance as rules
 from spnhub.actors.service.instance import Instance, Outcome, Situation
 
-__all__ = ["Upkeep", "UpkeepDue"]
+__all__ = ["InstanceController", "InstanceDue"]
 
 _P = ParamSpec("_P")
 
 
 @dataclass(frozen=True, slots=True)
-class UpkeepDue:
-    """To the service's actor: it is time for :meth:`Upkeep.tick`."""
+class InstanceDue:
+    """To the service's actor: it is time for :meth:`InstanceController.tick`."""
 
 
-class Upkeep:
+class InstanceController:
     """Part of a service's actor.
 
     :param ref: that actor's.
@@ -53,7 +53,7 @@ class Upkeep:
     ) -> None:
         """Apply a rule of :mod:`spnhub.actors.service.instance` to the instance."""
         situation = self._situation()
-        before = rules.look(self.instance, situation)
+        before = rules.observe(self.instance, situation)
         self.instance, decision = rule(before, situation, *args, **kwargs)
         self._env.carry_out(decision)
         self._arm(situation)
@@ -63,13 +63,13 @@ class Upkeep:
     def told(self, message: inputs.ServiceInput) -> None:
         """What a cluster manager or the clock says."""
         match message:
-            case inputs.ServiceStarted():
+            case inputs.StartSucceeded():
                 self.decide(rules.started)
-            case inputs.ServiceStartFailed():
+            case inputs.StartFailed():
                 self.decide(rules.start_failed, message.reason, retryable=message.retryable)
-            case inputs.ServiceStopped():
+            case inputs.StopSucceeded():
                 self.decide(rules.stopped)
-            case inputs.ServiceStopFailed():
+            case inputs.StopFailed():
                 self.decide(rules.stop_failed, message.reason)
             case inputs.ServiceExited():
                 self.decide(rules.exited, message.reason)
@@ -78,17 +78,17 @@ class Upkeep:
             case inputs.ScheduleDue():
                 self.decide(rules.stop, rules.SCHEDULE)
 
-    def look(self) -> None:
+    def observe(self) -> None:
         """Providers or connections have come or gone."""
         situation = self._situation()
-        self.instance = rules.look(self.instance, situation)
+        self.instance = rules.observe(self.instance, situation)
         self._arm(situation)
 
     def due(self) -> None:
         """The timer has fired, or there was no need for one."""
         self._told = False
         self.cancel()
-        self.decide(rules.tick)
+        self.decide(rules.on_timer)
 
     def cancel(self) -> None:
         """No more timer."""
@@ -104,7 +104,7 @@ class Upkeep:
         self.cancel()
         if at <= self._env.now:  # not by a timer: it would wait for inputs of the same moment
             self._told = True
-            self._ref.tell(UpkeepDue())
+            self._ref.tell(InstanceDue())
         else:
             self._timer_at = at
-            self._timer = self._env.after(at - self._env.now, self._ref, UpkeepDue())
+            self._timer = self._env.after(at - self._env.now, self._ref, InstanceDue())

@@ -17,8 +17,8 @@ from spnhub.actors.connection.resume_refusals import LegNames
 from spnhub.actors.connection.state import (
     Leg,
     LegFacts,
+    LegPhase,
     NoProvider,
-    Phase,
     ProviderAwaited,
     ProviderChosen,
     Resume,
@@ -31,22 +31,22 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
 from spnhub.actors.kernel.environment import ConnectionEntry, Decision, Environment
 from spnhub.actors.service.balancing import Choice
-from spnhub.actors.service.registry import Roster
+from spnhub.actors.service.registry import SessionRegistry
 from spnhub.events.model import ProviderFailed, ProviderRecovered
 
-__all__ = ["Openings"]
+__all__ = ["PendingConnections"]
 
 
-class Openings:
+class PendingConnections:
     """Starts the actors of legs and enters them in the directory; whoever removes them tells of it.
 
     :param ref: the service's actor, parent of all of them.
     """
 
-    def __init__(self, env: Environment, ref: ActorRef[Any], roster: Roster, names: LegNames) -> None:
+    def __init__(self, env: Environment, ref: ActorRef[Any], registry: SessionRegistry, names: LegNames) -> None:
         self._env = env
         self._ref = ref
-        self._roster = roster
+        self._registry = registry
         self._names = names
         self._waiting: dict[Key, None] = {}
         """Openings that wait for a provider, oldest first."""
@@ -57,7 +57,7 @@ class Openings:
 
     def open(self, consumer: SessionRequested, request: ConnectionRequested) -> bool:
         """A new connection, with the provider whose turn it is; False: there is none."""
-        choice = self._roster.choice.acquire(self._env.now)
+        choice = self._registry.choice.acquire(self._env.now)
         if choice is None:
             return False
         leg = _leg(Key(consumer.session, request.stream), consumer, request)
@@ -76,7 +76,7 @@ class Openings:
         choice = Choice(provider.session)
         leg = transitions.chosen(_leg(request.key, consumer, request), self._chosen(choice))
         asked = Resume(request.received_offset, request.finished, request.code)
-        self._start(replace(leg, phase=Phase.INVITING, resume=asked), choice)
+        self._start(replace(leg, phase=LegPhase.INVITING, resume=asked), choice)
 
     def serve(self) -> None:
         """Give those who wait to the providers that there are."""
@@ -84,7 +84,7 @@ class Openings:
         while self._waiting:
             key = next(iter(self._waiting))
             entry = directory.connections[key]
-            choice = self._roster.choice.acquire(self._env.now)
+            choice = self._registry.choice.acquire(self._env.now)
             if choice is None:
                 return
             del self._waiting[key]
@@ -113,9 +113,14 @@ class Openings:
         elif failed is not None:
             self._failed(entry.provider, failed.code, failed.reason)
         elif entry.on_trial:
-            self._roster.choice.untried(entry.provider)
+            self._registry.choice.untried(entry.provider)
         waits = (
-            choice is None and not may_still and another and wait and not entry.waited and not len(self._roster.choice)
+            choice is None
+            and not may_still
+            and another
+            and wait
+            and not entry.waited
+            and not len(self._registry.choice)
         )
         if choice is not None:
             entry.left = entry.provider
@@ -136,8 +141,8 @@ class Openings:
         if entry is None or entry.provider is None:
             return
         entry.on_trial = False
-        if self._roster.choice.succeed(entry.provider):
-            request = self._roster.sessions[entry.provider]
+        if self._registry.choice.succeed(entry.provider):
+            request = self._registry.sessions[entry.provider]
             event = ProviderRecovered(
                 realm=request.realm,
                 network_urn=request.network_urn,
@@ -152,21 +157,21 @@ class Openings:
         if len(entry.asked) >= options.opening_attempts:
             return None
         last_resort = not sound and entry.last_resorts < options.last_resorts
-        return self._roster.choice.acquire(self._env.now, entry.asked, last_resort=last_resort, trial=not sound)
+        return self._registry.choice.acquire(self._env.now, entry.asked, last_resort=last_resort, trial=not sound)
 
     def _failed(self, provider: int, code: int, reason: str) -> None:
-        told = self._roster.choice.fail(provider, self._env.now)
+        told = self._registry.choice.fail(provider, self._env.now)
         if told is None:
             return
         failures, seconds = told
-        request = self._roster.sessions[provider]
+        request = self._registry.sessions[provider]
         event = ProviderFailed(
             realm=request.realm,
             network_urn=request.network_urn,
             spn_session_id=request.spn_session_id,
             service_urn=request.service_urn,
             failures=failures,
-            passed_over_until=self._env.wall + round(seconds * 1_000_000),
+            passed_over_until=self._env.wall_us + round(seconds * 1_000_000),
             code=code,
             reason=reason,
         )
@@ -207,7 +212,7 @@ class Openings:
         self._env.directory.sessions[choice.session].legs[entry.name] = key
 
     def _chosen(self, choice: Choice) -> ProviderChosen:
-        request = self._roster.sessions[choice.session]
+        request = self._registry.sessions[choice.session]
         return ProviderChosen(
             choice.session, request.spn_session_id, request.spn_end_point, request.instance_id, choice.on_trial
         )
@@ -224,4 +229,4 @@ def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | Re
         connection_uid=request.connection_uid,
         epoch=request.epoch,
     )
-    return Leg(facts, Phase.WAITING)
+    return Leg(facts, LegPhase.WAITING)

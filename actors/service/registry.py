@@ -9,10 +9,10 @@ from spnhub.actors.service.admission import Identity, identity
 from spnhub.actors.service.balancing import ProviderChoice
 from spnhub.events.model import EndPointType
 
-__all__ = ["Roster"]
+__all__ = ["SessionRegistry"]
 
 
-class Roster:
+class SessionRegistry:
     """Owned by the service's actor.
 
     :param choice: its providers, in the beginning none.
@@ -45,14 +45,14 @@ class Roster:
             del self.identities[who]
         return request
 
-    def ghost(self, request: SessionRequested) -> int | None:
+    def stale_session(self, request: SessionRequested) -> int | None:
         """The session that this one would take the place of (D-28)."""
         who = identity(request)
         return None if who is None else self.identities.get(who)
 
     def has_other_provider(self, request: SessionRequested) -> bool:
         """Whether somebody else provides the service, from whom a singleton is not to be taken (D-28)."""
-        return bool({*self.choice, *self.retired} - {self.ghost(request)})
+        return bool({*self.choice, *self.retired} - {self.stale_session(request)})
 
     def put_out(self, session: int) -> bool:
         """A provider gets no more connections, for good; whether it could have been chosen."""

@@ -15,27 +15,27 @@ from typing import Any, Final, NamedTuple
 from pykka import ActorRef
 
 from spnhub.actors.connection.resume_refusals import LegNames, refuse_answer, refuse_resume, report_gone
-from spnhub.actors.connection.state import Overtaken, ProviderResumed, Resume
+from spnhub.actors.connection.state import ProviderResumed, Resume, Superseded
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import ResumeRequested, SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey
 from spnhub.actors.kernel.environment import Decision, Environment
-from spnhub.actors.kernel.rate_limit import Bites
+from spnhub.actors.kernel.rate_limit import RateLimitedCounter
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Refusal
-from spnhub.actors.service.gone import Gone
-from spnhub.actors.service.registry import Roster
+from spnhub.actors.service.gone import GoneInstances
+from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.session.actor import ProviderCame, ResumeAsked
 from spnhub.events.model import EndPointType, LimitReached
 
-__all__ = ["Held", "HoldOver", "Resuming"]
+__all__ = ["Resuming", "SuspendedConnections", "SuspensionExpired"]
 
 _ABSENT_LIMIT: Final = 4096
 """Connections of one service that wait for a provider elsewhere and have their refusal logged once."""
 
 
 @dataclass(frozen=True, slots=True)
-class HoldOver:
+class SuspensionExpired:
     """Some suspended connections may have counted long enough (D-26)."""
 
 
@@ -45,13 +45,13 @@ class _Hold(NamedTuple):
     until: float
 
 
-class Held:
+class SuspendedConnections:
     """Conversations that a provider still holds for consumers that were lost: they count in its load (D-26).
 
     Until they resume here, the provider's session ends, or the time for a resume has passed.
 
     :param where: the service and its realm.
-    :param ref: whom :class:`HoldOver` is told; it calls :meth:`expire`.
+    :param ref: whom :class:`SuspensionExpired` is told; it calls :meth:`expire`.
     :param release: called with the provider's session when one doesn't count any more.
     """
 
@@ -65,7 +65,7 @@ class Held:
         self._timer: Timer | None = None
         self._holds: OrderedDict[str, _Hold] = OrderedDict()
         """By connectionUid, oldest first."""
-        self._dropped = Bites(env.options.refusal_window)
+        self._dropped = RateLimitedCounter(env.options.refusal_window)
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -80,7 +80,7 @@ class Held:
         options = self._env.options
         self._drop(connection_uid)
         self._holds[connection_uid] = _Hold(epoch, provider, self._env.now + options.resume_timeout)
-        if len(self._holds) > options.held_connections:
+        if len(self._holds) > options.suspended_connections:
             self._drop(next(iter(self._holds)))
             self._tell(self._dropped.add(1, self._env.now))
         self._watch()
@@ -111,7 +111,7 @@ class Held:
                 network_urn=self._key.network_urn,
                 service_urn=self._key.service_urn,
                 limit="heldConnections",
-                bound=self._env.options.held_connections,
+                bound=self._env.options.suspended_connections,
                 count=dropped,
             )
             self._env.carry_out(Decision((event,)))
@@ -133,7 +133,7 @@ class Held:
             self._timer.cancel()
             self._timer = None
         elif self._timer is None and due is not None:
-            self._timer = self._env.after(max(0.0, due - self._env.now), self._ref, HoldOver())
+            self._timer = self._env.after(max(0.0, due - self._env.now), self._ref, SuspensionExpired())
 
 
 class Resuming:
@@ -146,18 +146,18 @@ class Resuming:
     def __init__(
         self,
         env: Environment,
-        roster: Roster,
+        registry: SessionRegistry,
         names: LegNames,
-        held: Held,
-        gone: Gone,
+        suspended: SuspendedConnections,
+        gone: GoneInstances,
         *,
         fault: Callable[[SessionRequested], Refusal | None],
         begin: Callable[[SessionRequested, ResumeRequested, SessionRequested], None],
     ) -> None:
         self._env = env
-        self._roster = roster
+        self._registry = registry
         self._names = names
-        self._held = held
+        self._suspended = suspended
         self._gone = gone
         self._fault = fault
         self._begin = begin
@@ -166,13 +166,13 @@ class Resuming:
 
     def asked(self, message: ResumeAsked) -> None:
         """A consumer asks."""
-        consumer, request = self._roster.sessions.get(message.session), message.request
+        consumer, request = self._registry.sessions.get(message.session), message.request
         if consumer is None:  # its actor has failed just after it asked
             return
         provider = self._holder(request)
         refusal = self._fault(consumer)
         uid, epoch = request.connection_uid, request.epoch
-        if refusal is None and (self._names.get(uid, epoch) is not None or epoch <= self._held.epoch(uid)):
+        if refusal is None and (self._names.get(uid, epoch) is not None or epoch <= self._suspended.epoch(uid)):
             refusal = Code.STALE, f"epoch {epoch} was there before"
         elif refusal is None and provider is None:
             refusal = self._absence(request, consumer.session)
@@ -182,8 +182,8 @@ class Resuming:
             self._env.carry_out(decision._replace(events=()) if told else decision)
         elif provider is not None:
             self._absent.pop(uid, None)
-            self._roster.choice.charge(provider)
-            self._begin(consumer, request, self._roster.sessions[provider])
+            self._registry.choice.charge(provider)
+            self._begin(consumer, request, self._registry.sessions[provider])
 
     def _absence(self, request: ResumeRequested, consumer: int) -> Refusal:
         """Why the provider that the consumer names can't be asked."""
@@ -203,7 +203,7 @@ class Resuming:
 
     def _holder(self, request: ResumeRequested) -> int | None:
         """The session of the provider instance that the consumer names. A suspect one may answer elsewhere (D-20)."""
-        session = self._roster.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
+        session = self._registry.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
         entry = None if session is None else self._env.directory.sessions[session]
         if entry is None or entry.ending or self._env.state.sessions[entry.spn_session_id].suspect:
             return None
@@ -211,7 +211,7 @@ class Resuming:
 
     def answered(self, message: ProviderCame) -> None:
         """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""
-        provider, answer = self._roster.sessions.get(message.session), message.answer
+        provider, answer = self._registry.sessions.get(message.session), message.answer
         directory = self._env.directory
         uid, epoch = answer.connection_uid, answer.epoch
         key = self._names.get(uid, epoch)
@@ -226,12 +226,12 @@ class Resuming:
         told, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
         if answer.code:
             reason = "the provider's end can't go on"
-        elif not answer.matches or answer.peer != self._roster.sessions[key.session].spn_end_point:
+        elif not answer.matches or answer.peer != self._registry.sessions[key.session].spn_end_point:
             told, reason = told._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
         elif (older := self._names.confirm(uid, epoch)) is None:
             told, reason = told._replace(code=Code.STALE), "a later leg is known"
         else:
             for other in older:
-                directory.tell_connection(other, Overtaken(epoch))
-            self._held.drop(uid)
+                directory.tell_connection(other, Superseded(epoch))
+            self._suspended.drop(uid)
         directory.tell_connection(key, ProviderResumed(told, reason))

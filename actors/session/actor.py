@@ -19,7 +19,7 @@ from spnhub.actors.connection.state import (
     Ending,
     MustEnd,
     PauseAcked,
-    ProviderSuspected,
+    ProviderUnresponsive,
     Side,
 )
 from spnhub.actors.contract.codes import Code
@@ -45,7 +45,7 @@ from spnhub.actors.contract.inputs import (
     SessionInvalidated,
     SessionRenewing,
     SessionRequested,
-    SessionSuspected,
+    SessionUnresponsive,
     WeightSet,
 )
 from spnhub.actors.kernel.environment import Decision, Environment
@@ -61,23 +61,23 @@ from spnhub.events.model import (
     TerminateReason,
     WeightChanged,
 )
-from spnhub.events.state.entities import SessionState
+from spnhub.events.state.entities import OpenSession
 
 __all__ = [
     "EndSession",
-    "GiveWay",
     "LastLegGone",
     "LegRequested",
     "ProviderCame",
+    "ResponsivenessChanged",
     "ResumeAsked",
     "SessionActor",
     "SessionEnding",
     "SessionFailed",
     "SessionGone",
     "SessionLeaves",
+    "SessionWeighed",
     "ShutSession",
-    "SuspicionChanged",
-    "Weighed",
+    "SupersedeSession",
     "by_fault",
     "by_hub",
     "decide_end",
@@ -115,7 +115,7 @@ class ShutSession:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveWay:
+class SupersedeSession:
     """Another session of its endpoint has taken its place, in order; nothing new, and what it has may leave (D-38)."""
 
 
@@ -157,15 +157,15 @@ class ProviderCame:
 
 
 @dataclass(frozen=True, slots=True)
-class SuspicionChanged:
+class ResponsivenessChanged:
     """A provider is suspect, or has answered again (D-20)."""
 
     session: int
-    suspect: bool
+    unresponsive: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class SessionWeighed:
     """A provider has another weight (R-5.3)."""
 
     session: int
@@ -233,8 +233,8 @@ def _by_close(message: SessionClosed) -> SessionEnding:
     return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
 
 
-def decide_end(session: int, state: SessionState, ending: SessionEnding, wall: int) -> Decision:
-    """The last event of a session (R-2.5), and the close where it is due. ``wall``: microseconds since 1970."""
+def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us: int) -> Decision:
+    """The last event of a session (R-2.5), and the close where it is due. ``wall_us``: microseconds since 1970."""
     event = SessionEnded(
         realm=state.realm,
         network_urn=state.network_urn,
@@ -243,7 +243,7 @@ def decide_end(session: int, state: SessionState, ending: SessionEnding, wall: i
         end_point_type=state.end_point_type,
         service_urn=state.service_urn,
         total_connection_count=state.total_connection_count,
-        elapsed_time=state.elapsed(wall),
+        elapsed_time=state.elapsed(wall_us),
         terminate_reason=ending.terminate_reason,
         code=ending.code,
         reason=ending.reason,
@@ -285,7 +285,9 @@ class SessionActor(EventLoopActor):
         self._ending: SessionEnding | None = None
         self._ended = False
 
-    def on_receive(self, message: SessionInput | EndSession | GiveWay | ShutSession | LastLegGone | NotClosed) -> None:
+    def on_receive(
+        self, message: SessionInput | EndSession | SupersedeSession | ShutSession | LastLegGone | NotClosed
+    ) -> None:
         """Each kind has its handler."""
         _HANDLERS[type(message)](self, message)
 
@@ -350,15 +352,15 @@ class SessionActor(EventLoopActor):
     def _resume_answered(self, message: ResumeAnswered) -> None:
         self._parent.tell(ProviderCame(self._session, message))
 
-    def _suspected(self, message: SessionSuspected | SessionAnswered) -> None:
+    def _suspected(self, message: SessionUnresponsive | SessionAnswered) -> None:
         """The session stays. What a provider's carries goes on where that answers: elsewhere, or here later (D-20)."""
         if self._side is Side.CONSUMER:
             return
         state = self._env.state.sessions.get(self._request.spn_session_id)
         if state is None:  # it has ended, for the log
             return
-        suspect = isinstance(message, SessionSuspected)
-        kind = ProviderSilent if suspect else ProviderAnswered
+        unresponsive = isinstance(message, SessionUnresponsive)
+        kind = ProviderSilent if unresponsive else ProviderAnswered
         event = kind(
             realm=state.realm,
             network_urn=state.network_urn,
@@ -366,11 +368,11 @@ class SessionActor(EventLoopActor):
             service_urn=state.service_urn,
         )
         self._env.carry_out(Decision((event,)))
-        self._parent.tell(SuspicionChanged(self._session, suspect))
-        if suspect and self._ending is None:
+        self._parent.tell(ResponsivenessChanged(self._session, unresponsive))
+        if unresponsive and self._ending is None:
             directory = self._env.directory
             for key in list(directory.sessions[self._session].legs.values()):
-                self._env.slices.add(partial(directory.tell_connection, key, ProviderSuspected(self._session)))
+                self._env.work_queue.add(partial(directory.tell_connection, key, ProviderUnresponsive(self._session)))
 
     def _closed(self, message: SessionClosed) -> None:
         if self._ending is not None:
@@ -389,7 +391,7 @@ class SessionActor(EventLoopActor):
         until = self._env.now + self._env.options.resume_timeout
         self._env.directory.sessions[self._session].renewing_until = until
 
-    def _give_way(self, _: GiveWay) -> None:
+    def _give_way(self, _: SupersedeSession) -> None:
         if self._leaving or self._succeeded or self._ending is not None:
             return
         self._succeeded = True
@@ -439,7 +441,7 @@ class SessionActor(EventLoopActor):
         self._parent.tell(SessionLeaves(self._session, process_gone))
         for key in list(entry.legs.values()):
             must = MustEnd(self._side, ending.leg, self._session)
-            self._env.slices.add(partial(directory.tell_connection, key, must))
+            self._env.work_queue.add(partial(directory.tell_connection, key, must))
         if not entry.legs:
             self._finish()
 
@@ -473,7 +475,7 @@ class SessionActor(EventLoopActor):
                 reason=message.reason,
             )
             self._env.carry_out(Decision((event,)))
-            self._parent.tell(Weighed(self._session, message.weight))
+            self._parent.tell(SessionWeighed(self._session, message.weight))
         self._tell_when_drained()
 
     def _tell_when_drained(self) -> None:
@@ -490,7 +492,7 @@ class SessionActor(EventLoopActor):
             return
         self._ended = True
         state = self._env.state.sessions[self._request.spn_session_id]
-        self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall))
+        self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall_us))
         self.stop()
 
 
@@ -501,14 +503,14 @@ _HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
     PauseAcknowledged: SessionActor._pause_acknowledged,
     ResumeRequested: SessionActor._resume_requested,
     ResumeAnswered: SessionActor._resume_answered,
-    SessionSuspected: SessionActor._suspected,
+    SessionUnresponsive: SessionActor._suspected,
     SessionAnswered: SessionActor._suspected,
     SessionClosed: SessionActor._closed,
     SessionInvalidated: SessionActor._invalidated,
     SessionRenewing: SessionActor._renewing,
     WeightSet: SessionActor._weight_set,
     EndSession: SessionActor._end_session,
-    GiveWay: SessionActor._give_way,
+    SupersedeSession: SessionActor._give_way,
     ShutSession: SessionActor._shut,
     NotClosed: SessionActor._not_closed,
     LastLegGone: SessionActor._last_leg_gone,

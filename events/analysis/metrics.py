@@ -57,7 +57,7 @@ __all__ = [
     "Histogram",
     "HubFacts",
     "Labels",
-    "Metrics",
+    "LogMetrics",
     "increments",
     "refused_service",
 ]
@@ -189,7 +189,7 @@ class _Log:
     connections: Counter[Labels] = field(default_factory=Counter)
 
 
-class Metrics:
+class LogMetrics:
     """The numbers of one log, or of one partition of it.
 
     :param hours: keep bytes by hour, too; that costs memory for each hour and service.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import LogKey, log_key
-from spnhub.events.analysis.serialize import plain
+from spnhub.events.analysis.serialize import serialize
 from spnhub.events.journal.files import load_identity, segments
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded, from_datetime
@@ -96,13 +96,13 @@ class HubAt:
             "journalId": self.journal_id,
             "sequence": state.last_sequence,
             "timestamp": format_time(state.last_timestamp) if state.last_sequence else None,
-            "run": None if state.run is None else plain(state.run),
-            "realms": [plain(one) for one in definitions.realms.values()],
-            "networks": [plain(one) for one in definitions.networks.values()],
-            "services": [plain(one) for one in definitions.services.values()],
-            "sessions": [plain(one) for one in state.sessions.values()],
-            "connections": [plain(one) for one in state.connections.values()],
-            "instances": [plain(one) for one in definitions.instances.values()],
+            "run": None if state.run is None else serialize(state.run),
+            "realms": [serialize(one) for one in definitions.realms.values()],
+            "networks": [serialize(one) for one in definitions.networks.values()],
+            "services": [serialize(one) for one in definitions.services.values()],
+            "sessions": [serialize(one) for one in state.sessions.values()],
+            "connections": [serialize(one) for one in state.connections.values()],
+            "instances": [serialize(one) for one in definitions.instances.values()],
         }
 
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.events.analysis.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, Metrics
+from spnhub.events.analysis.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, LogMetrics
 from spnhub.events.model import EndPointType
 
 __all__ = ["hours_of", "quantile", "report"]
@@ -21,7 +21,7 @@ _Object = dict[str, Any]
 _DIRECTIONS: Final = {"sent": "SentBytes", "received": "ReceiveBytes"}
 
 
-def report(metrics: Metrics) -> _Object:
+def report(metrics: LogMetrics) -> _Object:
     """Everything: ``services`` (realm, serviceUrn and their numbers), ``hubs``, ``handshakesRefused``, ``reloads``."""
     counters = metrics.counters
     return {
@@ -49,7 +49,7 @@ def report(metrics: Metrics) -> _Object:
     }
 
 
-def hours_of(metrics: Metrics) -> list[_Object]:
+def hours_of(metrics: LogMetrics) -> list[_Object]:
     """Bytes by hour and service, each byte once (D-10), in order of time; only hours in which there were any."""
     assert metrics.hours is not None
     kinds = sorted({key[:3] for key, number in metrics.hours.items() if number})
@@ -78,7 +78,7 @@ def quantile(histogram: Histogram, share: float) -> float:
     return histogram.highest
 
 
-def _by_service(metrics: Metrics) -> dict[tuple[str, str], _Numbers]:
+def _by_service(metrics: LogMetrics) -> dict[tuple[str, str], _Numbers]:
     """All numbers that have a realm and a service, by these two; what is left of the labels, over all hubs."""
     counted: dict[str, Counter[Labels]] = {name: metrics.live(name) for name in GAUGES}
     families = COUNTERS | CORRECTIONS

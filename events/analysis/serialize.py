@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
 
-__all__ = ["camel", "plain"]
+__all__ = ["camel", "serialize"]
 
 _TIMES: Final = frozenset(
     {"start_at", "since", "expired_at", "started_at", "alive_at", "stopped_at", "passed_over_until"}
@@ -20,7 +20,7 @@ def camel(name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-def plain(value: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def serialize(value: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """A frozen dataclass with its field names in camel case; times as ISO 8601 in UTC."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(value):
@@ -28,7 +28,7 @@ def plain(value: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
             continue
         one = getattr(value, field.name)
         if dataclasses.is_dataclass(one):
-            one = plain(one)
+            one = serialize(one)
         elif isinstance(one, frozenset):
             one = sorted(one)
         elif field.name in _TIMES and isinstance(one, int):

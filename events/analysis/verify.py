@@ -29,7 +29,7 @@ from spnhub.events.model import (
     Unknown,
 )
 from spnhub.events.source import Source
-from spnhub.events.state.hub_state import Fault, FaultKind, HubState
+from spnhub.events.state.hub_state import FaultKind, HubState, LogFault
 
 __all__ = ["Gap", "LogReport", "Verifier", "VerifyFault", "VerifyResult", "verify"]
 
@@ -281,7 +281,7 @@ class Verifier:
             self.fault("otherContent", message, log, recorded.sequence)
         return False
 
-    def _judge(self, log: _Log, fault: Fault, recorded: Recorded) -> None:
+    def _judge(self, log: _Log, fault: LogFault, recorded: Recorded) -> None:
         event = recorded.event
         if fault.kind in _EXCUSED and log.blind_until is not None:
             began = recorded.timestamp

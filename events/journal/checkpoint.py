@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from spnhub.events.journal.files import Identity, check_frames
+from spnhub.events.journal.files import JournalIdentity, check_frames
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import EndPointType
 from spnhub.events.state.definitions import (
@@ -27,7 +27,7 @@ from spnhub.events.state.definitions import (
     RealmState,
     ServiceState,
 )
-from spnhub.events.state.entities import ConnectionState, SessionState
+from spnhub.events.state.entities import OpenConnection, OpenSession
 from spnhub.events.state.hub_state import HubState, RunState
 
 __all__ = ["Checkpoint", "fold", "save"]
@@ -37,11 +37,10 @@ _FORMAT: Final = 2
 _COMPARED: Final = 256
 """Bytes of the log that must be the same, in front of a checkpoint's position."""
 
-_Thing = SessionState | ConnectionState | DefinitionState
+_Thing = OpenSession | OpenConnection | DefinitionState
 
 _KINDS: Final[dict[str, type[_Thing]]] = {
-    kind.__name__: kind
-    for kind in (SessionState, ConnectionState, RealmState, NetworkState, ServiceState, InstanceState)
+    kind.__name__: kind for kind in (OpenSession, OpenConnection, RealmState, NetworkState, ServiceState, InstanceState)
 }
 _CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
     "end_point_type": EndPointType,
@@ -79,9 +78,9 @@ class Checkpoint:
         known: Definitions = state.definitions
         for thing in self.things:
             match thing:
-                case SessionState():
+                case OpenSession():
                     state.sessions[thing.spn_session_id] = thing
-                case ConnectionState():
+                case OpenConnection():
                     state.connections[thing.key] = thing
                 case RealmState():
                     known.realms[thing.name] = thing
@@ -162,7 +161,7 @@ def _before(path: Path, offset: int) -> str:
         return file.read(min(offset, _COMPARED)).hex()
 
 
-def fold(folder: Path, identity: Identity) -> tuple[HubState, tuple[Path, int] | None]:
+def fold(folder: Path, identity: JournalIdentity) -> tuple[HubState, tuple[Path, int] | None]:
     """What is open at the end of the log, and where that is: from the checkpoint on if there is a good one.
 
     Then segments before the checkpoint's are not looked at: readers, ``spnlog verify`` among them, report damage there.

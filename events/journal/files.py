@@ -27,9 +27,9 @@ from typing import Any, Final
 __all__ = [
     "FRAME_LIMIT",
     "FolderLock",
-    "Identity",
     "JournalCorrupt",
     "JournalError",
+    "JournalIdentity",
     "JournalLocked",
     "SegmentHeader",
     "check_frames",
@@ -91,14 +91,14 @@ class JournalCorrupt(JournalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class JournalIdentity:
     """Whose journal it is (D-4)."""
 
     journal_id: uuid.UUID
     hub_id: str
 
 
-def load_identity(folder: Path) -> Identity:
+def load_identity(folder: Path) -> JournalIdentity:
     """The identity of an existing journal.
 
     :raises JournalError: there is none, or it can't be read.
@@ -107,7 +107,7 @@ def load_identity(folder: Path) -> Identity:
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
         version = raw["format"]
-        identity = Identity(uuid.UUID(raw["journalId"]), str(raw["hubId"]))
+        identity = JournalIdentity(uuid.UUID(raw["journalId"]), str(raw["hubId"]))
     except FileNotFoundError:
         raise JournalError(f"no journal in {folder}") from None
     except OSError as exc:
@@ -119,7 +119,7 @@ def load_identity(folder: Path) -> Identity:
     return identity
 
 
-def open_identity(folder: Path, hub_id: str) -> Identity:
+def open_identity(folder: Path, hub_id: str) -> JournalIdentity:
     """The identity of the journal in ``folder``, minted if it has none. Call with the lock held.
 
     :raises JournalError: it belongs to another hub, or segments stand there without an identity.
@@ -133,7 +133,7 @@ def open_identity(folder: Path, hub_id: str) -> Identity:
         return identity
     if segments(folder):
         raise JournalError(f"journal {folder} has segments and no {_IDENTITY}")
-    identity = Identity(uuid.uuid4(), hub_id)
+    identity = JournalIdentity(uuid.uuid4(), hub_id)
     text = json.dumps({"format": FORMAT, "journalId": str(identity.journal_id), "hubId": hub_id}, indent=2) + "\n"
     write_whole(path, text.encode())
     return identity
@@ -185,7 +185,7 @@ def _holder(fd: int) -> tuple[str, int | None]:
 class SegmentHeader:
     """What a segment says about itself."""
 
-    identity: Identity
+    identity: JournalIdentity
     first_sequence: int
     size: int = 0
     """Bytes of the header: where the first frame begins."""
@@ -206,7 +206,7 @@ class SegmentHeader:
         if not _HEADER.size <= end <= len(data) - _CRC.size or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
             raise JournalCorrupt(path, 0, "the checksum of its header is wrong")
         hub_id = data[_HEADER.size : end].decode(errors="replace")
-        return SegmentHeader(Identity(uuid.UUID(bytes=journal_id), hub_id), first, size)
+        return SegmentHeader(JournalIdentity(uuid.UUID(bytes=journal_id), hub_id), first, size)
 
     def pack(self) -> bytes:
         """Its bytes."""

@@ -29,9 +29,9 @@ from spnhub.events.journal import schemas as journal_schemas
 from spnhub.events.journal.checkpoint import Checkpoint
 from spnhub.events.journal.files import (
     FolderLock,
-    Identity,
     JournalCorrupt,
     JournalError,
+    JournalIdentity,
     JournalLocked,
     open_identity,
     pack_frame,
@@ -95,7 +95,7 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        identity: Identity,
+        identity: JournalIdentity,
         lock: FolderLock,
         state: HubState,
         position: tuple[Path, int] | None,

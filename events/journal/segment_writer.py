@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from spnhub.events.journal.files import Identity, SegmentHeader, whole_frames, write_segment_header
+from spnhub.events.journal.files import JournalIdentity, SegmentHeader, whole_frames, write_segment_header
 
 __all__ = ["Descriptor", "SegmentWriter"]
 
@@ -45,7 +45,7 @@ class Descriptor:
 class SegmentWriter:
     """Appends frames to the last segment, or to a new one."""
 
-    def __init__(self, folder: Path, identity: Identity, position: tuple[Path, int] | None) -> None:
+    def __init__(self, folder: Path, identity: JournalIdentity, position: tuple[Path, int] | None) -> None:
         self._before_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._identity = identity

@@ -23,7 +23,7 @@ from uuid import UUID
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.journal import checkpoint as journal_checkpoint
 from spnhub.events.journal.checkpoint import Checkpoint
-from spnhub.events.journal.files import Identity
+from spnhub.events.journal.files import JournalIdentity
 from spnhub.events.journal.retention import Bounds, Expired, expired, journal_size
 from spnhub.events.journal.segment_writer import Descriptor, SegmentWriter
 from spnhub.events.journal.sequences import BLOCK, Sequences
@@ -88,7 +88,7 @@ class WriterThread:
     def __init__(
         self,
         folder: Path,
-        identity: Identity,
+        identity: JournalIdentity,
         segments: SegmentWriter,
         sequences: Sequences,
         notify: Callable[[Callable[[], None]], object] | None,

@@ -32,8 +32,8 @@ from spnhub.events.model import (
 
 __all__ = [
     "ConnectionKey",
-    "ConnectionState",
-    "SessionState",
+    "OpenConnection",
+    "OpenSession",
     "apply_connection",
     "apply_session",
     "connection_key",
@@ -44,7 +44,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionState:
+class OpenSession:
     """A session (R-2.4). Times are microseconds since 1970, UTC."""
 
     realm: str | None
@@ -83,7 +83,7 @@ class ConnectionKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionState:
+class OpenConnection:
     """A leg of a connection (R-4.3, D-1). Times are microseconds since 1970, UTC."""
 
     realm: str | None
@@ -116,9 +116,9 @@ class ConnectionState:
         return max(0, timestamp - self.start_at) / 1_000_000
 
 
-def session_started(event: SessionStarted | SessionSnapshot, timestamp: int) -> SessionState:
+def session_started(event: SessionStarted | SessionSnapshot, timestamp: int) -> OpenSession:
     """The session that ``event`` begins, or has begun at ``timestamp``, without the legs that it has had since."""
-    return SessionState(
+    return OpenSession(
         realm=event.realm,
         network_urn=event.network_urn,
         spn_session_id=event.spn_session_id,
@@ -131,7 +131,7 @@ def session_started(event: SessionStarted | SessionSnapshot, timestamp: int) -> 
     )
 
 
-def apply_session(state: SessionState, event: Event) -> SessionState:
+def apply_session(state: OpenSession, event: Event) -> OpenSession:
     """The session after ``event``; unchanged when the event doesn't concern it."""
     match event:
         case ConnectionStarted() if state.spn_session_id in {
@@ -160,7 +160,7 @@ def connection_key(event: LegEvent) -> ConnectionKey:
     )
 
 
-def leg_fields(leg: LegEvent | ConnectionState) -> LegFields:
+def leg_fields(leg: LegEvent | OpenConnection) -> LegFields:
     """What another event about the same leg has in common with ``leg``."""
     return LegFields(
         realm=leg.realm,
@@ -174,9 +174,9 @@ def leg_fields(leg: LegEvent | ConnectionState) -> LegFields:
     )
 
 
-def connection_started(event: ConnectionStarted | ConnectionSnapshot, timestamp: int) -> ConnectionState:
+def connection_started(event: ConnectionStarted | ConnectionSnapshot, timestamp: int) -> OpenConnection:
     """The leg that ``event`` begins, or has begun at ``timestamp``, without what it has carried since."""
-    return ConnectionState(
+    return OpenConnection(
         **leg_fields(event),
         start_sent_offset=event.start_sent_offset,
         start_receive_offset=event.start_receive_offset,
@@ -184,7 +184,7 @@ def connection_started(event: ConnectionStarted | ConnectionSnapshot, timestamp:
     )
 
 
-def apply_connection(state: ConnectionState, event: Event) -> ConnectionState:
+def apply_connection(state: OpenConnection, event: Event) -> OpenConnection:
     """The leg after ``event``; unchanged when the event doesn't concern it."""
     if not isinstance(event, ConnectionProgress | ConnectionEnded) or connection_key(event) != state.key:
         return state

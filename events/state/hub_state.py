@@ -1,7 +1,7 @@
 """What a hub holds, folded from its events: sessions, connections, definitions, all of them together.
 
 :class:`HubState` folds a whole log, one constant step per event; it never raises on a damaged log but reports
-:class:`Fault`. Counterparts: :mod:`spnhub.events.model`, :mod:`spnhub.events.state.entities`.
+:class:`LogFault`. Counterparts: :mod:`spnhub.events.model`, :mod:`spnhub.events.state.entities`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from spnhub.events.model import (
 from spnhub.events.state.definitions import DefinitionName, Definitions, DefinitionSnapshot, name_in_snapshot
 from spnhub.events.state.entities import (
     ConnectionKey,
-    ConnectionState,
-    SessionState,
+    OpenConnection,
+    OpenSession,
     apply_connection,
     apply_session,
     connection_key,
@@ -55,9 +55,9 @@ from spnhub.events.state.entities import (
 )
 
 __all__ = [
-    "Fault",
     "FaultKind",
     "HubState",
+    "LogFault",
     "RunState",
 ]
 
@@ -89,7 +89,7 @@ class FaultKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LogFault:
     """An event that doesn't fit the ones before it."""
 
     kind: FaultKind
@@ -111,9 +111,9 @@ class _Unseen:
 class HubState:
     """What is open and defined in one hub's log: an accumulator, memory in proportion to that, O(1) per event."""
 
-    sessions: dict[str, SessionState] = field(default_factory=dict)
+    sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by spnSessionId, oldest first."""
-    connections: dict[ConnectionKey, ConnectionState] = field(default_factory=dict)
+    connections: dict[ConnectionKey, OpenConnection] = field(default_factory=dict)
     """Open legs, oldest first."""
     last_sequence: int = 0
     """Sequence of the last event folded; 0 before the first."""
@@ -135,7 +135,7 @@ class HubState:
         """Whether a snapshot has begun and not ended, without a gap."""
         return self._unseen is not None
 
-    def apply(self, recorded: Recorded) -> tuple[Fault, ...]:
+    def apply(self, recorded: Recorded) -> tuple[LogFault, ...]:
         """Take in the next event; what doesn't fit is returned, and taken in as far as it makes sense."""
         if recorded.sequence > self.last_sequence + 1:
             self.exact, self._unseen = False, None
@@ -216,11 +216,11 @@ class HubState:
             _unseen=None if self._unseen is None else self._unseen.copy(),
         )
 
-    def apply_all(self, events: Iterable[Recorded]) -> list[Fault]:
+    def apply_all(self, events: Iterable[Recorded]) -> list[LogFault]:
         """Take in events in order."""
         return [fault for recorded in events for fault in self.apply(recorded)]
 
-    def _snapshot_started(self, event: SnapshotStarted, recorded: Recorded) -> tuple[Fault, ...]:
+    def _snapshot_started(self, event: SnapshotStarted, recorded: Recorded) -> tuple[LogFault, ...]:
         known = self.snapshot_head()
         self._unseen = _Unseen(set(self.sessions), set(self.connections), self.definitions.names())
         self.lost = event.lost
@@ -234,7 +234,9 @@ class HubState:
             )
         return self._differs(recorded, "head", known, event)
 
-    def _open_in_snapshot(self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
+    def _open_in_snapshot(
+        self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded
+    ) -> tuple[LogFault, ...]:
         if isinstance(event, SessionSnapshot):
             session = session_started(event, event.start_at)
             session = replace(
@@ -258,7 +260,7 @@ class HubState:
             self._unseen.connections.discard(leg.key)
         return self._differs(recorded, f"connection {' '.join(leg.key)}", known, leg)
 
-    def _defined_in_snapshot(self, event: DefinitionSnapshot, recorded: Recorded) -> tuple[Fault, ...]:
+    def _defined_in_snapshot(self, event: DefinitionSnapshot, recorded: Recorded) -> tuple[LogFault, ...]:
         name = name_in_snapshot(event)
         before = self.definitions.get(name)
         self.definitions.apply(event, recorded.timestamp)
@@ -266,7 +268,7 @@ class HubState:
             self._unseen.definitions.discard(name)
         return self._differs(recorded, " ".join(name), before, self.definitions.get(name))
 
-    def _snapshot_ended(self, recorded: Recorded) -> tuple[Fault, ...]:
+    def _snapshot_ended(self, recorded: Recorded) -> tuple[LogFault, ...]:
         """What was here and hasn't come was gone before: its end is one of the events that are missing here."""
         unseen, self._unseen = self._unseen, None
         if unseen is None:
@@ -278,14 +280,14 @@ class HubState:
         self.exact = True
         return faults
 
-    def _differs(self, recorded: Recorded, name: str, before: object, after: object) -> tuple[Fault, ...]:
+    def _differs(self, recorded: Recorded, name: str, before: object, after: object) -> tuple[LogFault, ...]:
         """Who has read everything needs no snapshot, and knows whether it is right."""
         if not self.exact or before == after:
             return ()
         message = f"the snapshot has {name}, {after}; the log before it has {before}"
         return (_fault(FaultKind.WRONG_SNAPSHOT, recorded, message),)
 
-    def _session_started(self, event: SessionStarted, recorded: Recorded) -> tuple[Fault, ...]:
+    def _session_started(self, event: SessionStarted, recorded: Recorded) -> tuple[LogFault, ...]:
         known = event.spn_session_id in self.sessions
         self.sessions[event.spn_session_id] = session_started(event, recorded.timestamp)
         if known:
@@ -294,7 +296,7 @@ class HubState:
             )
         return ()
 
-    def _session_ended(self, event: SessionEnded, recorded: Recorded) -> tuple[Fault, ...]:
+    def _session_ended(self, event: SessionEnded, recorded: Recorded) -> tuple[LogFault, ...]:
         name = f"session {event.spn_session_id}"
         state = self.sessions.pop(event.spn_session_id, None)
         if state is None:
@@ -309,12 +311,12 @@ class HubState:
         self,
         event: WeightChanged | ProviderSilent | ProviderAnswered | ProviderFailed | ProviderRecovered,
         recorded: Recorded,
-    ) -> tuple[Fault, ...]:
+    ) -> tuple[LogFault, ...]:
         if session := self.sessions.get(event.spn_session_id):
             self.sessions[event.spn_session_id] = apply_session(session, event)
         return self._known_sessions(recorded, event.spn_session_id)
 
-    def _connection_started(self, event: ConnectionStarted, recorded: Recorded) -> tuple[Fault, ...]:
+    def _connection_started(self, event: ConnectionStarted, recorded: Recorded) -> tuple[LogFault, ...]:
         sides = (event.consumer_side_spn_session_id, event.provider_side_spn_session_id)
         faults = self._known_sessions(recorded, *sides)
         for side in set(sides):
@@ -326,14 +328,14 @@ class HubState:
         self.connections[key] = connection_started(event, recorded.timestamp)
         return faults
 
-    def _connection_progress(self, event: ConnectionProgress, recorded: Recorded) -> tuple[Fault, ...]:
+    def _connection_progress(self, event: ConnectionProgress, recorded: Recorded) -> tuple[LogFault, ...]:
         state = self.connections.get(connection_key(event))
         if state is None:
             return self._open_leg(event, recorded)
         self.connections[state.key] = apply_connection(state, event)
         return _continues(state, event, recorded)
 
-    def _connection_ended(self, event: ConnectionEnded, recorded: Recorded) -> tuple[Fault, ...]:
+    def _connection_ended(self, event: ConnectionEnded, recorded: Recorded) -> tuple[LogFault, ...]:
         state = self.connections.pop(connection_key(event), None)
         if state is None:
             return (_fault(FaultKind.END_WITHOUT_START, recorded, f"{_leg(event)} ends without a start"),)
@@ -341,12 +343,12 @@ class HubState:
 
     def _open_leg(
         self, event: ConnectionProgress | ConnectionPaused | ConnectionResumed, recorded: Recorded
-    ) -> tuple[Fault, ...]:
+    ) -> tuple[LogFault, ...]:
         if connection_key(event) in self.connections:
             return ()
         return (_fault(FaultKind.UNKNOWN_LEG, recorded, f"{event.event_type} names {_leg(event)}, which is not open"),)
 
-    def _known_sessions(self, recorded: Recorded, *ids: str) -> tuple[Fault, ...]:
+    def _known_sessions(self, recorded: Recorded, *ids: str) -> tuple[LogFault, ...]:
         what = recorded.event.event_type
         return tuple(
             _fault(FaultKind.UNKNOWN_SESSION, recorded, f"{what} names session {name}, which is not open")
@@ -356,10 +358,10 @@ class HubState:
 
 
 def _continues(
-    state: ConnectionState, event: ConnectionProgress | ConnectionEnded, recorded: Recorded
-) -> tuple[Fault, ...]:
+    state: OpenConnection, event: ConnectionProgress | ConnectionEnded, recorded: Recorded
+) -> tuple[LogFault, ...]:
     """Whether an event that tells of a leg's bytes is about this one, and goes on where the one before it was."""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[LogFault, ...] = ()
     begun = (state.connection_uid, state.epoch, state.start_sent_offset, state.start_receive_offset)
     told = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)
     if begun != told:
@@ -380,5 +382,5 @@ def _leg(event: LegEvent) -> str:
     return f"connection {event.spn_connection_id} of sessions {sessions}"
 
 
-def _fault(kind: FaultKind, recorded: Recorded, message: str) -> Fault:
-    return Fault(kind, recorded.sequence, message)
+def _fault(kind: FaultKind, recorded: Recorded, message: str) -> LogFault:
+    return LogFault(kind, recorded.sequence, message)

@@ -21,7 +21,7 @@ from spnhub.events.model import (
     SnapshotEnded,
 )
 from spnhub.events.state.definitions import DefinitionState, InstanceState, NetworkState, RealmState
-from spnhub.events.state.entities import ConnectionState, SessionState, leg_fields
+from spnhub.events.state.entities import OpenConnection, OpenSession, leg_fields
 from spnhub.events.state.hub_state import HubState
 
 __all__ = ["snapshot"]
@@ -96,7 +96,7 @@ def _definition(found: DefinitionState) -> Event:
             )
 
 
-def _session(session: SessionState) -> Event:
+def _session(session: OpenSession) -> Event:
     return SessionSnapshot(
         realm=session.realm,
         network_urn=session.network_urn,
@@ -115,7 +115,7 @@ def _session(session: SessionState) -> Event:
     )
 
 
-def _connection(leg: ConnectionState) -> Event:
+def _connection(leg: OpenConnection) -> Event:
     return ConnectionSnapshot(
         **leg_fields(leg),
         start_sent_offset=leg.start_sent_offset,

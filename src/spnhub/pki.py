@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["Authority", "Credentials"]
+__all__ = ["Authority", "IssuedCredentials"]
 
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class IssuedCredentials:
     """A certificate and its private key, PEM. The key is kept out of ``repr``."""
 
     certificate: bytes
@@ -59,7 +59,7 @@ class Authority:
 
     def server(
         self, *names: str, days: int = 30, begin: datetime | None = None, end: datetime | None = None
-    ) -> Credentials:
+    ) -> IssuedCredentials:
         """A server certificate for DNS names or IP addresses, the first of which is its common name.
 
         Valid from ``begin`` (yesterday) to ``end`` (in ``days``).
@@ -86,7 +86,7 @@ class Authority:
         days: int = 30,
         begin: datetime | None = None,
         end: datetime | None = None,
-    ) -> Credentials:
+    ) -> IssuedCredentials:
         """A client certificate whose subject is ``common_name`` (None: a subject without one).
 
         ``expired`` ended an hour ago, ``not_yet_valid`` begins tomorrow; ``client_auth=False`` leaves the clientAuth
@@ -120,7 +120,7 @@ class Authority:
         usages: list[x509.ObjectIdentifier],
         begin: datetime,
         end: datetime,
-    ) -> Credentials:
+    ) -> IssuedCredentials:
         issuer = x509.load_pem_x509_certificate(self.certificate)
         issuer_key = serialization.load_pem_private_key(self.key, password=None)
         assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
@@ -145,7 +145,7 @@ class Authority:
         if alternatives is not None:
             builder = builder.add_extension(alternatives, critical=False)
         certificate = builder.sign(issuer_key, hashes.SHA256())
-        return Credentials(certificate=certificate.public_bytes(serialization.Encoding.PEM), key=_key_pem(key))
+        return IssuedCredentials(certificate=certificate.public_bytes(serialization.Encoding.PEM), key=_key_pem(key))
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -48,7 +48,7 @@ from spnhub.events.model import (
     TerminateReason,
 )
 from spnhub.events.state.hub_state import HubState
-from tests.actors.holding import folded, held
+from tests.actors.holding import folded, suspended
 
 REALM = "acme"
 NETWORK = "urn:chip-in:network:acme:main"
@@ -147,14 +147,14 @@ class Bench:
         return recorded
 
     @property
-    def wall(self) -> int:
+    def wall_us(self) -> int:
         """Microseconds since 1970."""
         return WALL + round((self.now - 100.0) * 1_000_000)
 
     def step(self, seconds: float = 0.0) -> tuple[list[Event], list[Command]]:
         """Let time pass and the actors run; what they have recorded and commanded."""
         self.now += seconds
-        self.system.run(self.now, self.wall)
+        self.system.run(self.now, self.wall_us)
         new, self.seen = self.log[self.seen :], len(self.log)
         self.check()
         return [recorded.event for recorded in new], self.system.take_commands()
@@ -164,7 +164,7 @@ class Bench:
         state = self.system.state()
         assert not self.faults
         assert state == self.fold
-        mine = held(self.system)
+        mine = suspended(self.system)
         logged = folded(self.fold, mine)
         for kind, one in mine.items():
             assert one == logged[kind], (kind, one, logged[kind])
@@ -239,11 +239,16 @@ class Bench:
         assert env.dispatcher.quiescent
         for actor in env.dispatcher._alive:
             if type(actor).__name__ == "ServiceActor":
-                held: Any = actor
-                roster = held._roster
-                assert (roster.sessions, roster.identities, roster.retired, len(roster.choice)) == ({}, {}, set(), 0)
-                assert (len(held._names), held._failed, len(held._openings)) == (0, {}, 0)
-                assert (len(held._held), held._names._confirmed) == (0, {})
+                suspended: Any = actor
+                registry = suspended._registry
+                assert (registry.sessions, registry.identities, registry.retired, len(registry.choice)) == (
+                    {},
+                    {},
+                    set(),
+                    0,
+                )
+                assert (len(suspended._names), suspended._failed, len(suspended._pending)) == (0, {}, 0)
+                assert (len(suspended._suspended), suspended._names._confirmed) == (0, {})
         assert +env.directory.realm_sessions == {}
 
 
@@ -417,16 +422,16 @@ def paused(
 
 
 def failed(
-    code: Code, reason: str, *, provider: int = 1, failures: int = 1, seconds: float = 1.0, wall: int = WALL
+    code: Code, reason: str, *, provider: int = 1, failures: int = 1, seconds: float = 1.0, wall_us: int = WALL
 ) -> ProviderFailed:
-    """A provider didn't take an opening at ``wall``, and is passed over."""
+    """A provider didn't take an opening at ``wall_us``, and is passed over."""
     return ProviderFailed(
         realm=REALM,
         network_urn=NETWORK,
         spn_session_id=f"s{provider}",
         service_urn=SERVICE,
         failures=failures,
-        passed_over_until=wall + round(seconds * 1_000_000),
+        passed_over_until=wall_us + round(seconds * 1_000_000),
         code=code,
         reason=reason,
     )

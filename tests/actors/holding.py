@@ -1,7 +1,7 @@
 """What the actors themselves hold, in the terms of the log: hub, realms, services, sessions, connections.
 
-Read from each actor's own fields, not from the state that they fold together, so that :func:`held` and :func:`folded`
-come from different places. Both are for moments at which no actor has mail.
+Read from each actor's own fields, not from the state that they fold together, so that :func:`suspended` and
+:func:`folded` come from different places. Both are for moments at which no actor has mail.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from spnhub.actors.contract.inventory import Table
 from spnhub.actors.hub.actor import HubActor
 from spnhub.actors.realm.actor import RealmActor
 from spnhub.actors.service.actor import ServiceActor
-from spnhub.actors.service.instance import Phase
+from spnhub.actors.service.instance import ControllerPhase
 from spnhub.actors.session.actor import SessionActor
 from spnhub.actors.system import ActorSystem
 from spnhub.events.state.definitions import InstancePhase
 from spnhub.events.state.hub_state import HubState
 
-__all__ = ["folded", "held"]
+__all__ = ["folded", "suspended"]
 
 
-def held(system: ActorSystem) -> dict[str, Any]:
+def suspended(system: ActorSystem) -> dict[str, Any]:
     """What the actors hold, by kind; the inventory only when nobody has still to hear of a new one."""
     env = system._env
     found: dict[str, Any] = {
         "running": False,
         "instances": {},
         "sessions": {},
-        "roster": {},
+        "registry": {},
         "connections": {},
     }
     realms, definitions = set(), {}
@@ -46,7 +46,7 @@ def held(system: ActorSystem) -> dict[str, Any]:
             case ServiceActor():
                 definitions[actor._key] = actor._definition
                 _service(actor, found)
-                requests |= actor._roster.sessions
+                requests |= actor._registry.sessions
             case SessionActor():
                 alive[actor._session] = actor._request
             case ConnectionActor():
@@ -55,7 +55,7 @@ def held(system: ActorSystem) -> dict[str, Any]:
     for session, one in requests.items():
         legs = _started(env.directory.connections, env.directory.sessions[session].legs.values())
         found["sessions"][one.spn_session_id] = (*_request(one), legs)
-    if not env.slices:  # else a new table is still being told, and logged, piece by piece (D-31)
+    if not env.work_queue:  # else a new table is still being told, and logged, piece by piece (D-31)
         found |= _inventory(env.table)
         # A realm has an actor as soon as it has something to do.
         assert realms >= {realm for realm, network in env.table.networks.values() if network.services}
@@ -83,19 +83,21 @@ def _inventory(table: Table) -> dict[str, Any]:
 
 
 def _service(actor: ServiceActor, found: dict[str, Any]) -> None:
-    roster = actor._roster
-    for session, request in roster.sessions.items():
-        provider = roster.choice._providers.get(session)
-        found["roster"][request.spn_session_id] = _known(provider)
-    instance, where = actor._upkeep.instance, actor._key
-    if instance.phase is Phase.STARTING and not instance.attempt:
+    registry = actor._registry
+    for session, request in registry.sessions.items():
+        provider = registry.choice._providers.get(session)
+        found["registry"][request.spn_session_id] = _known(provider)
+    instance, where = actor._controller.instance, actor._key
+    if instance.phase is ControllerPhase.STARTING and not instance.attempt:
         found["instances"][where.service_urn] = None  # until it is asked for, the log has the phase before
-    elif instance.phase is not Phase.STOPPED and (instance.phase is not Phase.RUNNING or actor._definition is not None):
+    elif instance.phase is not ControllerPhase.STOPPED and (
+        instance.phase is not ControllerPhase.RUNNING or actor._definition is not None
+    ):
         found["instances"][where.service_urn] = (where.network_urn, instance.phase.value)
 
 
 def _known(provider: Any) -> tuple[int, bool, int] | None:
-    return None if provider is None else (provider.weight, provider.suspect, provider.failures)
+    return None if provider is None else (provider.weight, provider.unresponsive, provider.failures)
 
 
 def _request(one: Any) -> tuple[Any, ...]:
@@ -134,7 +136,7 @@ def _leg(actor: ConnectionActor, found: dict[str, Any]) -> None:
 
 def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
     """The same by the fold of the log. ``mine``: what is held; None there stays what it is."""
-    definitions, weighed = state.definitions, mine["roster"]
+    definitions, weighed = state.definitions, mine["registry"]
     undecided = {urn: None for urn, one in mine["instances"].items() if one is None}
     legs: dict[str, set[Any]] = {name: set() for name in state.sessions}
     for key in state.connections:
@@ -158,7 +160,7 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
         }
         | undecided,
         "sessions": {name: (*_request(one), frozenset(legs[name])) for name, one in state.sessions.items()},
-        "roster": {
+        "registry": {
             name: None if weighed.get(name) is None else (one.weight, one.suspect, one.failures)
             for name, one in state.sessions.items()
         },

@@ -19,7 +19,7 @@ class Known:
     weight: int
     order: int
     legs: int = 0
-    suspect: bool = False
+    unresponsive: bool = False
     failures: int = 0
     until: float = 0.0
     failed_at: int = 0
@@ -35,7 +35,7 @@ def stated(
     Those that failed: when their time has come, one opening at a time; before, the one that failed the longest ago,
     when nobody else is left.
     """
-    candidates = [s for s, p in providers.items() if p.weight > 0 and not p.suspect and s not in without]
+    candidates = [s for s, p in providers.items() if p.weight > 0 and not p.unresponsive and s not in without]
     rested = [
         s for s in candidates if not providers[s].failures or (providers[s].until <= now and not providers[s].tried)
     ]
@@ -85,8 +85,8 @@ def test_choice_is_as_stated(steps: list[tuple[str, int, int]]) -> None:
                 choice.set_weight(session, weight)
                 known.weight = weight
             case "s" if known:
-                choice.set_suspect(session, bool(number % 2))
-                known.suspect = bool(number % 2)
+                choice.set_unresponsive(session, bool(number % 2))
+                known.unresponsive = bool(number % 2)
             case "r" if known and known.legs:
                 choice.release(session)
                 known.legs -= 1
@@ -127,7 +127,7 @@ def test_unknown_sessions_are_ignored() -> None:
     choice = ProviderChoice()
     choice.release(1)
     choice.set_weight(1, 5)
-    choice.set_suspect(1, suspect=True)
+    choice.set_unresponsive(1, unresponsive=True)
     choice.untried(1)
     choice.remove(1)
     assert (choice.fail(1, 0.0), choice.succeed(1)) == (None, False)

@@ -22,7 +22,7 @@ from spnhub.actors.contract.inputs import (
     ProviderAccepted,
     ProviderRejected,
     ProviderStreamOpened,
-    SessionSuspected,
+    SessionUnresponsive,
 )
 from spnhub.actors.system import ActorOptions
 from tests.actors.harness import (
@@ -240,7 +240,7 @@ def test_provider_is_silent(bench: Bench) -> None:
     reason = "the provider did not answer in time"
     assert bench.step(0.1) == (
         [
-            failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall),
+            failed(Code.CONNECT_TIMEOUT, reason, wall_us=bench.wall_us),
             ended(ERROR, Code.CONNECT_TIMEOUT, reason, sent=0, received=0, elapsed=15.0, rejected=True),
         ],
         [RefuseConnection(KEY, Code.CONNECT_TIMEOUT, reason)],
@@ -252,7 +252,7 @@ def test_no_stream_to_the_provider(bench: Bench) -> None:
     bench.opening()
     reason = "the provider did not answer in time"
     assert bench.step(15.0) == (
-        [failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall), refused(Code.CONNECT_TIMEOUT, reason)],
+        [failed(Code.CONNECT_TIMEOUT, reason, wall_us=bench.wall_us), refused(Code.CONNECT_TIMEOUT, reason)],
         [RefuseConnection(KEY, Code.CONNECT_TIMEOUT, reason)],
     )
 
@@ -342,8 +342,8 @@ def test_endpoint_lost(bench: Bench, session: int) -> None:
 def test_provider_suspected(bench: Bench) -> None:
     """What it carries is suspended, to go on elsewhere or, later, here; its session stays (D-20)."""
     bench.joined()
-    assert bench.session(2, SessionSuspected()) == ([], [])
-    events, commands = bench.session(1, SessionSuspected())
+    assert bench.session(2, SessionUnresponsive()) == ([], [])
+    events, commands = bench.session(1, SessionUnresponsive())
     assert ([event.event_type for event in events], commands) == (["providerSilent"], CUT)
     reason = "the provider doesn't answer"
     assert bench.connection(KEY, cut(3, 4)) == (
@@ -360,7 +360,7 @@ def test_provider_suspected(bench: Bench) -> None:
 def test_provider_suspected_before_it_accepts(bench: Bench, phase: str) -> None:
     """It couldn't go on elsewhere, so it waits as long as for any provider (D-20)."""
     getattr(bench, phase)()
-    assert bench.session(1, SessionSuspected())[1] == []
+    assert bench.session(1, SessionUnresponsive())[1] == []
 
 
 @pytest.mark.parametrize("session", [1, 2])

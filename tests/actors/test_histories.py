@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.connection.state import Phase
+from spnhub.actors.connection.state import LegPhase
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
     AcceptSession,
     CloseSession,
     Command,
     ForgetConnection,
-    HubStopped,
     OpenProviderStream,
     RefuseConnection,
     RefuseSession,
+    ReportHubStopped,
     SendResumeAck,
     StartService,
     StopService,
@@ -35,7 +35,7 @@ from spnhub.actors.contract.inputs import (
     CloseAcknowledged,
     CloseRequested,
     ConsumerAborted,
-    HandshakeRefused,
+    HandshakeRefusal,
     Key,
     LoadInventory,
     PauseAcknowledged,
@@ -49,17 +49,17 @@ from spnhub.actors.contract.inputs import (
     ResumeRequested,
     ScheduleDue,
     ServiceExited,
-    ServiceStarted,
-    ServiceStartFailed,
-    ServiceStopFailed,
-    ServiceStopped,
     SessionAnswered,
     SessionClosed,
     SessionInvalidated,
     SessionRenewing,
-    SessionSuspected,
+    SessionUnresponsive,
     SpliceEnded,
+    StartFailed,
+    StartSucceeded,
+    StopFailed,
     StopHub,
+    StopSucceeded,
     WeightSet,
 )
 from spnhub.actors.system import ActorOptions
@@ -108,7 +108,7 @@ class History:
         self.poison = poison
         self.next_session = 1
         self.next_stream = 0
-        self.openings = 0
+        self.pending = 0
         self.epoch = 0
         self.resumes: list[tuple[str, int]] = []
         """Those that consumers have asked for, by uid and epoch."""
@@ -154,7 +154,7 @@ class History:
                 self.tell(None, self.of_service(rng))
             case "hub":
                 alert = rng.choice([40, 116, None])
-                self.tell(None, HandshakeRefused(None, None, None, f"192.0.2.{number % 5}:1", alert, "no", None))
+                self.tell(None, HandshakeRefusal(None, None, None, f"192.0.2.{number % 5}:1", alert, "no", None))
             case _:
                 self.tell(Key(999, 0), ProviderAccepted())
 
@@ -174,7 +174,7 @@ class History:
                 for urn in (SERVICE, OTHER_SERVICE)
                 if rng.random() < 0.9
             ]
-            expired_at = self.bench.wall + 20_000_000 if rng.random() < 0.1 else None
+            expired_at = self.bench.wall_us + 20_000_000 if rng.random() < 0.1 else None
             limit = rng.choice([None, None, 3])
             realms = (realm(*services, expired_at=expired_at, max_sessions=limit),)
         return LoadInventory(realms)
@@ -194,12 +194,12 @@ class History:
         urn = rng.choice([SERVICE, OTHER_SERVICE])
         return rng.choice(
             [
-                ServiceStarted(urn),
-                ServiceStarted(urn),
-                ServiceStopped(urn),
-                ServiceStopped(urn),
-                ServiceStartFailed(urn, "no", retryable=rng.random() < 0.7),
-                ServiceStopFailed(urn, "no"),
+                StartSucceeded(urn),
+                StartSucceeded(urn),
+                StopSucceeded(urn),
+                StopSucceeded(urn),
+                StartFailed(urn, "no", retryable=rng.random() < 0.7),
+                StopFailed(urn, "no"),
                 ServiceExited(urn, "gone"),
                 ScheduleDue(urn, start=rng.random() < 0.6),
             ]
@@ -225,7 +225,7 @@ class History:
         alive = self.bench.system._env.directory.sessions[
             session
         ].ref.is_alive()  # else it is closed soon, streams and all
-        self.openings += alive and self.role(session) is CONSUMER
+        self.pending += alive and self.role(session) is CONSUMER
         reused = self.next_stream if rng.random() < 0.9 else 4
         self.tell(session, open_request(self.next_stream, connection_uid=uid(reused), epoch=int(rng.random() < 0.05)))
 
@@ -254,11 +254,11 @@ class History:
                 continue
             leg = leg_of(entry)
             connection_uid, epoch = entry.name
-            if leg.phase is Phase.INVITING and entry.provider in directory.sessions:
+            if leg.phase is LegPhase.INVITING and entry.provider in directory.sessions:
                 self.tell(entry.provider, ResumeAnswered(connection_uid, epoch, 5, False, 0, "CN=client", True))
-            elif leg.phase is Phase.RESUMING:
+            elif leg.phase is LegPhase.RESUMING:
                 self.tell(key, ResumeOpened(4 * epoch, 4 * rng.randrange(1, 999)))
-            elif leg.phase is Phase.PAUSING:
+            elif leg.phase is LegPhase.PAUSING:
                 for session in (key.session, entry.provider):
                     if session in directory.sessions:
                         self.tell(session, PauseAcknowledged(connection_uid, epoch, rng.randrange(99)))
@@ -275,7 +275,7 @@ class History:
         answer = ResumeAnswered(connection_uid, epoch, rng.randrange(99), False, code, peer, rng.random() < 0.9)
         choices += [answer] * 5
         choices += [SessionRenewing()]
-        choices += [SessionSuspected(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
+        choices += [SessionUnresponsive(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
         if rng.random() < 0.1:
             choices += [SessionInvalidated("expired", expired=rng.random() < 0.5)]
         if rng.random() < 0.3:
@@ -299,10 +299,10 @@ class History:
         opened = ProviderStreamOpened(rng.randrange(1, 4000, 4))
         both = ResumeOpened(rng.randrange(8, 4000, 4), rng.randrange(8, 4000, 4))
         fitting = {
-            Phase.RESUMING: both,
-            Phase.OPENING: opened,
-            Phase.CONNECTING: ProviderAccepted(),
-            Phase.ENDING: reset,
+            LegPhase.RESUMING: both,
+            LegPhase.OPENING: opened,
+            LegPhase.CONNECTING: ProviderAccepted(),
+            LegPhase.ENDING: reset,
         }
         if rng.random() < 0.7:
             return fitting.get(phase, fins)
@@ -336,7 +336,7 @@ class History:
         options = self.bench.options
         for _ in range(8):
             self.step(max(options.abort_timeout, options.close_timeout))
-        assert not self.bench.system._env.slices
+        assert not self.bench.system._env.work_queue
 
 
 def tell(bench: Bench, target: Target, message: Any) -> None:
@@ -385,8 +385,8 @@ def check(history: History) -> None:
     closed = Counter(c.session for c in commands if isinstance(c, CloseSession))
     accepted = Counter(c.session for c in commands if isinstance(c, AcceptSession))
     assert closed <= accepted
-    assert commands.count(HubStopped()) == 1
-    late = commands[commands.index(HubStopped()) + 1 :]
+    assert commands.count(ReportHubStopped()) == 1
+    late = commands[commands.index(ReportHubStopped()) + 1 :]
     assert all(isinstance(command, RefuseSession) for command in late)
     check_cluster_commands(commands)
     for event in events:
@@ -410,7 +410,7 @@ def check_openings(history: History) -> None:
     again = sum(leg.rejected for attempts in legs.values() for leg in attempts)
     refused = sum(isinstance(event, ConnectionRefused) for event in events)
     # A refusal is the trace of an opening with no leg; or it says what became of one behind its last provider.
-    assert len(legs) + refused - again <= history.openings <= len(legs) + refused
+    assert len(legs) + refused - again <= history.pending <= len(legs) + refused
 
 
 def check_resumes(history: History) -> None:

@@ -30,10 +30,10 @@ from spnhub.actors.contract.inputs import (
     ProviderStreamOpened,
     ResumeRequested,
     SessionAnswered,
-    SessionSuspected,
+    SessionUnresponsive,
     WeightSet,
 )
-from spnhub.actors.service.pending import Openings
+from spnhub.actors.service.pending import PendingConnections
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, ProviderFailed, ProviderRecovered
 from tests.actors.harness import (
@@ -161,15 +161,17 @@ def test_a_trial_that_fails(bench: Bench) -> None:
     """The opening goes on to the other; the one on trial is passed over for twice as long."""
     bench.session(9, open_request())
     rejected(bench)
-    wall = WALL
+    wall_us = WALL
     for times, seconds in ((2, 2.0), (3, 4.0), (4, 8.0)):
         bench.step(seconds / 2)
-        wall += round(seconds * 500_000)
+        wall_us += round(seconds * 500_000)
         key = Key(9, 4 * times)
         # The other has as many as it takes to make this one the next.
         assert bench.session(9, open_request(key.stream))[1] == [at(key, 1)]
         events, commands = rejected(bench, key, stream=key.stream + 1)
-        assert events[0] == failed(Code.CONNECT_FAILED, REFUSED.reason, failures=times, seconds=seconds, wall=wall)
+        assert events[0] == failed(
+            Code.CONNECT_FAILED, REFUSED.reason, failures=times, seconds=seconds, wall_us=wall_us
+        )
         assert commands == [at(key, 2)]
 
 
@@ -201,10 +203,10 @@ def test_a_silent_provider(bench: Bench) -> None:
     """What it hasn't accepted goes to another that answers; while there is none, it has its time."""
     bench.session(9, open_request())
     bench.connection(KEY, ProviderStreamOpened(1))
-    bench.session(2, SessionSuspected())
-    assert bench.session(1, SessionSuspected())[1] == []
+    bench.session(2, SessionUnresponsive())
+    assert bench.session(1, SessionUnresponsive())[1] == []
     bench.session(2, SessionAnswered())
-    events, commands = bench.session(1, SessionSuspected())
+    events, commands = bench.session(1, SessionUnresponsive())
     assert [type(event).__name__ for event in events] == ["ProviderSilent", "ConnectionEnded"]
     assert commands == [at(KEY, 2)]
     # What the first may still say is about something that it hasn't got any more.
@@ -239,7 +241,7 @@ def test_a_provider_that_does_not_answer(bench: Bench) -> None:
     assert bench.step(5.9) == ([], [])
     reason = "the provider did not answer in time"
     events, commands = bench.step(0.1)
-    assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, wall=bench.wall)
+    assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, wall_us=bench.wall_us)
     assert commands == [at(KEY, 2)]
     bench.connection(KEY, ProviderStreamOpened(5, 2))
     assert bench.step(8.9) == ([], [])
@@ -270,7 +272,7 @@ def test_all_within_the_accept_timeout(bench: Bench) -> None:
     assert bench.step(9.9) == ([], [])
     reason = "the provider did not answer in time"
     events, commands = bench.step(0.1)
-    assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, provider=2, wall=bench.wall)
+    assert events[0] == failed(Code.CONNECT_TIMEOUT, reason, provider=2, wall_us=bench.wall_us)
     assert commands == [RefuseConnection(KEY, Code.CONNECT_TIMEOUT, reason)]
 
 
@@ -377,7 +379,7 @@ def test_a_fault_while_another_is_asked_for(bench: Bench, monkeypatch: pytest.Mo
         raise RuntimeError("injected")
 
     bench.session(9, open_request())
-    monkeypatch.setattr(Openings, "rejected", fail)
+    monkeypatch.setattr(PendingConnections, "rejected", fail)
     assert rejected(bench)[1] == [RefuseConnection(KEY, Code.CONNECT_FAILED, "connection refused")]
     monkeypatch.undo()
     assert bench.session(9, open_request(4))[1] == [at(Key(9, 4), 1)]

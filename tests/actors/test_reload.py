@@ -14,14 +14,14 @@ from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     ForgetConnection,
-    HubStopped,
     OpenProviderStream,
     RefuseConnection,
     RefuseSession,
+    ReportHubStopped,
 )
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inputs import Key, LoadInventory, RejectInventory, SessionInvalidated, StopHub
-from spnhub.actors.contract.inventory import Change, LiveSession, Table, plan
+from spnhub.actors.contract.inventory import DefinitionChange, LiveSession, Table, plan
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
     EndPointType,
@@ -299,7 +299,7 @@ def test_wall_clock_that_is_set(bench: Bench) -> None:
 def test_stop_before_an_expiry(bench: Bench) -> None:
     """Nothing is left that would wake a stopped hub; an inventory that comes too late is not applied."""
     bench.hub(LoadInventory((realm(service(), expired_at=WALL + 90_000_000),)))
-    assert bench.hub(StopHub())[1] == [HubStopped()]
+    assert bench.hub(StopHub())[1] == [ReportHubStopped()]
     assert bench.hub(LoadInventory(())) == ([], [])
     bench.assert_empty()
 
@@ -383,7 +383,7 @@ def test_stop_doesnt_wait_for_slices() -> None:
     bench.step(1.0)
     bench.hub(LoadInventory(()))
     _, commands = bench.hub(StopHub())
-    assert commands[-1] == HubStopped()
+    assert commands[-1] == ReportHubStopped()
     bench.assert_empty()
 
 
@@ -503,7 +503,7 @@ def test_the_plan_is_what_happens(before: dict[str, Any], after: dict[str, Any],
 def kind_of(event: Event) -> tuple[str, str] | None:
     name = type(event).__name__
     for kind in ("Realm", "Network", "Service"):
-        for change in Change:
+        for change in DefinitionChange:
             if name == f"{kind}{change.value.capitalize()}":
                 return kind.lower(), change.value
     return None

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from spnhub.actors.connection.state import Phase
+from spnhub.actors.connection.state import LegPhase
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
     Command,
     ForgetConnection,
-    HubStopped,
     InviteProvider,
     JoinStreams,
     RefuseConnection,
+    ReportHubStopped,
     SendAllConnectionsClosed,
     SendPauseRequest,
     SendResumeAck,
@@ -32,7 +32,7 @@ from spnhub.actors.contract.inputs import (
     ResumeOpened,
     ResumeRequested,
     SessionAnswered,
-    SessionSuspected,
+    SessionUnresponsive,
     SpliceEnded,
     StopHub,
     WeightSet,
@@ -253,7 +253,7 @@ def test_provider_of_another_service_is_not_here(bench: Bench) -> None:
 
 def test_suspect_provider_is_not_here(bench: Bench) -> None:
     """It may answer another hub; when it answers this one it is asked (D-20)."""
-    bench.session(1, SessionSuspected())
+    bench.session(1, SessionUnresponsive())
     reason = "CN=server, instance 'i1', has no session here"
     assert bench.session(2, asking()) == (
         [resume_refused(Code.NOT_HERE, reason)],
@@ -468,11 +468,11 @@ def test_program_resets_while_resuming(bench: Bench, message: Any, reason: str) 
     )
 
 
-@pytest.mark.parametrize("phase", [Phase.INVITING, Phase.RESUMING])
+@pytest.mark.parametrize("phase", [LegPhase.INVITING, LegPhase.RESUMING])
 @pytest.mark.parametrize("session", [1, 2])
-def test_session_lost_while_resuming(bench: Bench, phase: Phase, session: int) -> None:
+def test_session_lost_while_resuming(bench: Bench, phase: LegPhase, session: int) -> None:
     """Whoever is left hears of it and tries again; also a consumer whose session is over because it has another."""
-    if phase is Phase.INVITING:
+    if phase is LegPhase.INVITING:
         bench.session(2, asking())
     else:
         resuming(bench)
@@ -480,21 +480,21 @@ def test_session_lost_while_resuming(bench: Bench, phase: Phase, session: int) -
     events, commands = bench.session(session, LOST)
     code = Code.NOT_HERE if session == 1 else Code.PEER_LOST
     assert events[0] == resume_refused(code, "idle")
-    let_go = ack(2, Code.NOT_HERE, "idle") if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
+    let_go = ack(2, Code.NOT_HERE, "idle") if phase is LegPhase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
     assert commands == [let_go, ForgetConnection(NEXT)]
 
 
-@pytest.mark.parametrize("phase", [Phase.INVITING, Phase.RESUMING])
-def test_provider_suspected_while_resuming(bench: Bench, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [LegPhase.INVITING, LegPhase.RESUMING])
+def test_provider_suspected_while_resuming(bench: Bench, phase: LegPhase) -> None:
     """The consumer needn't wait for it: it tries elsewhere, and here again (D-20)."""
-    if phase is Phase.INVITING:
+    if phase is LegPhase.INVITING:
         bench.session(2, asking())
     else:
         resuming(bench)
-    events, commands = bench.session(1, SessionSuspected())
+    events, commands = bench.session(1, SessionUnresponsive())
     reason = "the provider doesn't answer"
     assert events[1:] == [resume_refused(Code.NOT_HERE, reason)]
-    told = ack(2, Code.NOT_HERE, reason) if phase is Phase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
+    told = ack(2, Code.NOT_HERE, reason) if phase is LegPhase.INVITING else AbortConnection(NEXT, Code.PEER_LOST)
     assert commands == [told, ForgetConnection(NEXT)]
 
 
@@ -512,7 +512,7 @@ def test_older_leg_ends_first(bench: Bench) -> None:
     """When both endpoints have met again, what the hub still holds of the older leg is void."""
     bench.joined()
     bench.session(2, asking())
-    assert leg_of(bench.system._env.directory.connections[KEY]).phase is Phase.JOINED  # the uid alone ends nothing
+    assert leg_of(bench.system._env.directory.connections[KEY]).phase is LegPhase.JOINED  # the uid alone ends nothing
     _, commands = bench.session(1, coming())
     assert commands == [AbortConnection(KEY, Code.LEFT), ack(2, offset=7), ack(1, offset=20)]
     reason = "the connection goes on in epoch 1"
@@ -544,7 +544,7 @@ def test_lower_epoch_after_a_higher_one(bench: Bench) -> None:
     events, commands = bench.session(1, coming(2))
     assert events == [resume_refused(Code.STALE, "a later leg is known", epoch=2)]
     assert [command.code for command in commands[:2]] == [Code.STALE, Code.STALE]  # type: ignore[union-attr]
-    assert leg_of(bench.system._env.directory.connections[key]).phase is Phase.JOINED
+    assert leg_of(bench.system._env.directory.connections[key]).phase is LegPhase.JOINED
 
 
 def test_same_epoch_twice(bench: Bench) -> None:
@@ -578,8 +578,8 @@ def load(bench: Bench, provider: int = 1) -> int:
     """The legs that count for a provider."""
 
     for actor in bench.system._env.dispatcher._alive:
-        if isinstance(actor, ServiceActor) and provider in actor._roster.sessions:
-            return actor._roster.choice.legs(provider)
+        if isinstance(actor, ServiceActor) and provider in actor._registry.sessions:
+            return actor._registry.choice.legs(provider)
     return 0
 
 
@@ -630,7 +630,7 @@ def test_a_lost_provider_holds_nothing_here(bench: Bench) -> None:
 def test_held_connections_are_bounded() -> None:
     """Beyond the bound the oldest don't count any more."""
 
-    bench = Bench(options=ActorOptions(held_connections=2))
+    bench = Bench(options=ActorOptions(suspended_connections=2))
     bench.provider()
     bench.consumer()
     keys = [bench.joined(stream=stream) for stream in (0, 4, 8)]
@@ -676,7 +676,7 @@ def test_resumable_shutdown(bench: Bench) -> None:
     assert bench.session(2, LEFT) == ([session_ended(2, CONSUMER, SHUTDOWN, Code.SHUTDOWN, STOPPING, legs=1)], [])
     events, commands = bench.session(1, LEFT)
     assert events == [session_ended(1, PROVIDER, SHUTDOWN, Code.SHUTDOWN, STOPPING, legs=1)]
-    assert commands == [HubStopped()]
+    assert commands == [ReportHubStopped()]
     bench.assert_empty()
 
 
@@ -749,16 +749,16 @@ def test_what_is_not_established_is_refused(bench: Bench, phase: str) -> None:
     assert not bench.system.residents()[1]
 
 
-@pytest.mark.parametrize("phase", [Phase.INVITING, Phase.RESUMING])
-def test_shutdown_while_resuming(bench: Bench, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [LegPhase.INVITING, LegPhase.RESUMING])
+def test_shutdown_while_resuming(bench: Bench, phase: LegPhase) -> None:
     """It is resumed elsewhere."""
-    if phase is Phase.INVITING:
+    if phase is LegPhase.INVITING:
         bench.session(2, asking())
     else:
         resuming(bench)
     events, commands = bench.hub(StopHub(resumable=True))
     assert events == [resume_refused(Code.SHUTDOWN, STOPPING)]
-    let_go = ack(2, Code.SHUTDOWN, STOPPING) if phase is Phase.INVITING else AbortConnection(NEXT, Code.PAUSED)
+    let_go = ack(2, Code.SHUTDOWN, STOPPING) if phase is LegPhase.INVITING else AbortConnection(NEXT, Code.PAUSED)
     assert let_go in commands
 
 
@@ -792,7 +792,7 @@ def test_endpoint_does_not_close_its_session(bench: Bench) -> None:
     assert commands == [
         CloseSession(1, Code.SHUTDOWN, STOPPING),
         CloseSession(2, Code.SHUTDOWN, STOPPING),
-        HubStopped(),
+        ReportHubStopped(),
     ]
     bench.assert_empty()
 
@@ -805,7 +805,7 @@ def test_planned_stop_takes_its_place(bench: Bench) -> None:
     assert commands == [AbortConnection(KEY, Code.SHUTDOWN)]
     events, commands = bench.connection(KEY, cut(code=Code.SHUTDOWN))
     assert events[0] == ended(CLOSED, Code.SHUTDOWN, STOPPING)
-    assert commands[-1] == HubStopped()
+    assert commands[-1] == ReportHubStopped()
     assert bench.hub(StopHub(resumable=True)) == ([], [])
     assert bench.hub(StopHub()) == ([], [])
     bench.assert_empty()
@@ -841,7 +841,7 @@ def test_connections_are_paused_a_few_at_a_time() -> None:
 def test_shutdown_of_an_empty_hub() -> None:
     """Nobody is there to wait for."""
     bench = Bench()
-    assert bench.hub(StopHub(resumable=True)) == ([], [HubStopped()])
+    assert bench.hub(StopHub(resumable=True)) == ([], [ReportHubStopped()])
 
 
 def test_shutdown_while_a_reload_is_under_way() -> None:
@@ -849,8 +849,8 @@ def test_shutdown_while_a_reload_is_under_way() -> None:
     bench = Bench(options=ActorOptions(slice_size=1))
     manager = Availability("docker:", "web", start_on_load=True)
     bench.hub(inventory(*(service(f"{SERVICE}{number}", availability=manager) for number in range(5))))
-    assert len(bench.system._env.slices) > 0
+    assert len(bench.system._env.work_queue) > 0
     _, commands = bench.hub(StopHub(resumable=True))
-    assert commands[-1] == HubStopped()
-    assert len(bench.system._env.slices) == 0
+    assert commands[-1] == ReportHubStopped()
+    assert len(bench.system._env.work_queue) == 0
     assert bench.step(1.0) == ([], [])

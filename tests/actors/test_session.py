@@ -12,20 +12,20 @@ from spnhub.actors.contract.commands import (
     AcceptSession,
     CloseSession,
     ForgetConnection,
-    HubStopped,
     OpenProviderStream,
     RefuseConnection,
     RefuseSession,
+    ReportHubStopped,
 )
 from spnhub.actors.contract.inputs import (
-    HandshakeRefused,
+    HandshakeRefusal,
     Key,
     LimitBitten,
     LoadInventory,
     ProviderStreamOpened,
     SessionAnswered,
     SessionClosed,
-    SessionSuspected,
+    SessionUnresponsive,
     StopHub,
 )
 from spnhub.actors.service.actor import ServiceActor
@@ -95,7 +95,7 @@ def test_clock_that_runs_backwards(bench: Bench) -> None:
     """Times never do (D-11), and no elapsed time is negative."""
     bench.provider()
     bench.system.tell_session(1, LEFT)
-    bench.system.run(bench.now, bench.wall - 5_000_000)
+    bench.system.run(bench.now, bench.wall_us - 5_000_000)
     assert bench.log[-1].timestamp == bench.log[-2].timestamp
     assert bench.log[-1].event == session_ended(1, PROVIDER, TERMINATED, Code.OK, "bye")
 
@@ -233,9 +233,9 @@ def test_suspect_provider(bench: Bench) -> None:
     """Out of the choice until it answers. A consumer's suspicion changes nothing (D-20)."""
     bench.provider()
     bench.consumer()
-    assert bench.session(2, SessionSuspected()) == ([], [])
+    assert bench.session(2, SessionUnresponsive()) == ([], [])
     where = {"realm": "acme", "network_urn": NETWORK, "spn_session_id": "s1", "service_urn": SERVICE}
-    assert bench.session(1, SessionSuspected()) == ([ProviderSilent(**where)], [])
+    assert bench.session(1, SessionUnresponsive()) == ([ProviderSilent(**where)], [])
     assert bench.session(2, open_request(4)) == no_provider(4)
     assert bench.session(1, SessionAnswered()) == ([ProviderAnswered(**where)], [])
     assert bench.session(2, open_request(8)) == ([], [OpenProviderStream(Key(2, 8), 1, "CN=client")])
@@ -270,7 +270,7 @@ def test_planned_stop(bench: Bench) -> None:
             ForgetConnection(key),
             CloseSession(2, Code.SHUTDOWN, STOPPING),
             CloseSession(1, Code.SHUTDOWN, STOPPING),
-            HubStopped(),
+            ReportHubStopped(),
         ],
     )
     bench.assert_empty()
@@ -293,17 +293,17 @@ def test_consumers_of_all_services_stop_first(bench: Bench) -> None:
         CloseSession(2, Code.SHUTDOWN, STOPPING),
         CloseSession(1, Code.SHUTDOWN, STOPPING),
         CloseSession(3, Code.SHUTDOWN, STOPPING),
-        HubStopped(),
+        ReportHubStopped(),
     ]
     bench.assert_empty()
 
 
 def test_stop_of_an_empty_hub(bench: Bench) -> None:
     """Nothing to wait for, with realms and without."""
-    assert bench.hub(StopHub()) == ([], [HubStopped()])
+    assert bench.hub(StopHub()) == ([], [ReportHubStopped()])
     empty = Bench(services=())
     empty.hub(LoadInventory(()))
-    assert empty.hub(StopHub()) == ([], [HubStopped()])
+    assert empty.hub(StopHub()) == ([], [ReportHubStopped()])
 
 
 def test_stop_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_stop_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.hub(StopHub()) == ([], [])
     assert bench.step(15.0)[1] == [CloseSession(1, Code.SHUTDOWN, STOPPING)]
     assert bench.step(14.9) == ([], [])
-    assert bench.step(0.1) == ([], [HubStopped()])
+    assert bench.step(0.1) == ([], [ReportHubStopped()])
 
 
 def test_endpoint_that_leaves_while_it_is_stopped(bench: Bench) -> None:
@@ -328,7 +328,7 @@ def test_endpoint_that_leaves_while_it_is_stopped(bench: Bench) -> None:
         ended(CLOSED, Code.SHUTDOWN, STOPPING, sent=3, received=4),
         session_ended(2, CONSUMER, SHUTDOWN, Code.SHUTDOWN, STOPPING, legs=1),
     ]
-    assert commands == [ForgetConnection(key), CloseSession(1, Code.SHUTDOWN, STOPPING), HubStopped()]
+    assert commands == [ForgetConnection(key), CloseSession(1, Code.SHUTDOWN, STOPPING), ReportHubStopped()]
 
 
 def test_stop_while_opening(bench: Bench) -> None:
@@ -346,9 +346,9 @@ def test_stop_while_opening(bench: Bench) -> None:
 # Refused handshakes (D-13) --------------------------------------------------------------------------------------------
 
 
-def shake(host: str = "192.0.2.1", port: int = 1000, reason: str = "no certificate") -> HandshakeRefused:
+def shake(host: str = "192.0.2.1", port: int = 1000, reason: str = "no certificate") -> HandshakeRefusal:
     """A handshake without a certificate."""
-    return HandshakeRefused(None, None, "hub.example", f"{host}:{port}", 116, reason, None)
+    return HandshakeRefusal(None, None, "hub.example", f"{host}:{port}", 116, reason, None)
 
 
 def shaken(count: int, host: str = "192.0.2.1", port: int = 1000, reason: str = "no certificate") -> SessionRefused:
@@ -408,7 +408,7 @@ def test_dropped_handshakes_are_counted(bench: Bench) -> None:
     # Each limit for itself.
     other = LimitReached(realm=None, network_urn=None, limit="datagrams", bound=4096, count=7)
     assert bench.hub(LimitBitten("datagrams", 4096, 7)) == ([other], [])
-    assert bench.hub(StopHub()) == ([reached(4)], [HubStopped()])
+    assert bench.hub(StopHub()) == ([reached(4)], [ReportHubStopped()])
 
 
 def test_refusals_are_told_before_the_hub_stops(bench: Bench) -> None:
@@ -416,5 +416,5 @@ def test_refusals_are_told_before_the_hub_stops(bench: Bench) -> None:
     bench.hub(shake())
     bench.hub(shake())
     bench.hub(shake())
-    assert bench.hub(StopHub()) == ([shaken(2)], [HubStopped()])
+    assert bench.hub(StopHub()) == ([shaken(2)], [ReportHubStopped()])
     bench.assert_empty()

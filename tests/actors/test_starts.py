@@ -13,10 +13,10 @@ from spnhub.actors.contract.commands import (
     AcceptSession,
     CloseSession,
     ForgetConnection,
-    HubStopped,
     OpenProviderStream,
     RefuseConnection,
     RefuseSession,
+    ReportHubStopped,
     SendCloseAck,
     StartService,
     StopService,
@@ -28,13 +28,13 @@ from spnhub.actors.contract.inputs import (
     LoadInventory,
     ScheduleDue,
     ServiceExited,
-    ServiceStarted,
-    ServiceStartFailed,
-    ServiceStopFailed,
-    ServiceStopped,
     SessionAnswered,
-    SessionSuspected,
+    SessionUnresponsive,
+    StartFailed,
+    StartSucceeded,
+    StopFailed,
     StopHub,
+    StopSucceeded,
     WeightSet,
 )
 from spnhub.actors.system import ActorOptions
@@ -104,7 +104,7 @@ def waiting(bench: Bench, stream: int = 0) -> Key:
 def running(bench: Bench, provider: int = 1) -> None:
     """It has been started and its provider has come; a connection is joined and over again."""
     key = waiting(bench)
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     bench.provider(provider)
     bench.connection(key, ConsumerAborted(0))
 
@@ -124,7 +124,7 @@ def test_started_at_load() -> None:
         [RefuseSession(2, Code.NO_PROVIDER, reason)],
     )
     bench.step(2.5)
-    assert bench.hub(ServiceStarted(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=2.5)], [])
+    assert bench.hub(StartSucceeded(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=2.5)], [])
     assert phase(bench) is InstancePhase.RUNNING
     assert bench.hub(inventory(service(availability=ON_LOAD))) == (
         [model.InventoryLoaded(realm=None, network_urn=None, initial=False)],
@@ -145,7 +145,7 @@ def test_started_for_a_consumer() -> None:
     )
     assert bench.hub(request(3))[1] == [AcceptSession(3, "s3")]
     assert waiting(bench) == KEY
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     came = request(1, PROVIDER)
     assert bench.hub(came) == (
         [session_started(came)],
@@ -162,7 +162,7 @@ def test_started_at_first_payload(bench: Bench) -> None:
     waiting(bench, 4)
     waiting(bench, 8)
     bench.step(20.0)
-    assert bench.hub(ServiceStarted(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=20.0)], [])
+    assert bench.hub(StartSucceeded(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=20.0)], [])
     assert bench.hub(request(1, PROVIDER))[1] == [
         AcceptSession(1, "s1"),
         *[OpenProviderStream(Key(2, stream), 1, "CN=client") for stream in (0, 4, 8)],
@@ -174,7 +174,7 @@ def test_provider_before_the_manager_reports(bench: Bench) -> None:
     """Who is there is used, whatever the cluster manager says later."""
     waiting(bench)
     assert bench.hub(request(1, PROVIDER))[1][1:] == [OpenProviderStream(KEY, 1, "CN=client")]
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     assert bench.session(2, open_request(4))[1] == [OpenProviderStream(Key(2, 4), 1, "CN=client")]
 
 
@@ -226,7 +226,7 @@ def test_start_fails_for_good(bench: Bench) -> None:
     """Who waits is told why; the next opening starts it again, after the interval."""
     waiting(bench)
     reason = f"{SERVICE} could not be started: no such image"
-    assert bench.hub(ServiceStartFailed(SERVICE, "no such image", retryable=False)) == (
+    assert bench.hub(StartFailed(SERVICE, "no such image", retryable=False)) == (
         [failed("no such image", will_retry=False), refused(Code.START_FAILED, reason)],
         [RefuseConnection(KEY, Code.START_FAILED, reason)],
     )
@@ -240,12 +240,12 @@ def test_start_is_retried_while_somebody_waits(bench: Bench) -> None:
     """At the interval or later; the last failure is named when the time is over, and then it ends."""
     waiting(bench)
     start = StartService(SERVICE, "payload", ON_PAYLOAD)
-    assert bench.hub(ServiceStartFailed(SERVICE, "busy", retryable=True))[0] == [failed("busy", will_retry=True)]
+    assert bench.hub(StartFailed(SERVICE, "busy", retryable=True))[0] == [failed("busy", will_retry=True)]
     assert phase(bench) is InstancePhase.STARTING
     assert bench.step(10.0) == ([wanted("payload", 2)], [start])
-    bench.hub(ServiceStartFailed(SERVICE, "still busy", retryable=True))
+    bench.hub(StartFailed(SERVICE, "still busy", retryable=True))
     assert bench.step(10.0) == ([wanted("payload", 3)], [start])
-    bench.hub(ServiceStartFailed(SERVICE, "still busy", retryable=True))
+    bench.hub(StartFailed(SERVICE, "still busy", retryable=True))
     reason = "the service was not there in time: still busy"
     events, commands = bench.step(10.0)
     assert events[0] == refused(Code.START_FAILED, reason)
@@ -261,7 +261,7 @@ def test_start_at_load_is_retried_ever_later() -> None:
     bench = bench_of(ON_LOAD)
     times = []
     for attempt in range(1, 14):
-        bench.hub(ServiceStartFailed(SERVICE, "away", retryable=True))
+        bench.hub(StartFailed(SERVICE, "away", retryable=True))
         begin = bench.now
         while bench.log[-1].event != wanted("load", attempt + 1):
             timer = bench.system.timer()
@@ -279,17 +279,17 @@ def test_manager_that_never_answers(bench: Bench) -> None:
     bench.step(100.0)
     waiting(bench, 4)
     assert bench.step(20.0) == ([failed("no answer of the cluster manager in 120 s", will_retry=True)], [])
-    assert bench.hub(ServiceStarted(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=120.0)], [])
+    assert bench.hub(StartSucceeded(SERVICE)) == ([model.ServiceStarted(**WHERE, latency=120.0)], [])
 
 
 def test_answers_that_nobody_waits_for(bench: Bench) -> None:
     """They are ignored."""
     for message in (
-        ServiceStarted(SERVICE),
-        ServiceStartFailed(SERVICE, "no", retryable=True),
-        ServiceStopped(SERVICE),
-        ServiceStopFailed(SERVICE, "no"),
-        ServiceStarted("urn:x"),
+        StartSucceeded(SERVICE),
+        StartFailed(SERVICE, "no", retryable=True),
+        StopSucceeded(SERVICE),
+        StopFailed(SERVICE, "no"),
+        StartSucceeded("urn:x"),
     ):
         assert bench.hub(message) == ([], [])
 
@@ -297,7 +297,7 @@ def test_answers_that_nobody_waits_for(bench: Bench) -> None:
 def test_provider_that_never_comes(bench: Bench) -> None:
     """A service that was started takes its time; then it is started again."""
     waiting(bench)
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     bench.step(29.0)
     waiting(bench, 4)
     bench.step(1.0)
@@ -307,11 +307,11 @@ def test_provider_that_never_comes(bench: Bench) -> None:
 def test_service_that_exits_before_its_provider_came(bench: Bench) -> None:
     """The start has failed, with that reason, and is tried again while somebody waits; the last reason is told."""
     key = waiting(bench)
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     events, commands = bench.hub(ServiceExited(SERVICE, "exited with status 1"))
     assert (events, commands) == ([failed("exited with status 1", will_retry=True)], [])
     assert bench.step(10.0) == ([wanted("payload", 2)], [StartService(SERVICE, "payload", ON_PAYLOAD)])
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     bench.hub(ServiceExited(SERVICE, "exited with status 1"))
     _, commands = bench.step(20.0)
     refusals = [command for command in commands if isinstance(command, RefuseConnection)]
@@ -345,13 +345,13 @@ def test_provider_that_is_lost_while_openings_wait(bench: Bench) -> None:
     assert bench.hub(request(3, PROVIDER))[1][1:] == [OpenProviderStream(key, 3, "CN=client")]
 
 
-@pytest.mark.parametrize("suspect", [True, False])
-def test_provider_that_takes_nothing_now(bench: Bench, suspect: bool) -> None:
-    """Suspect, or of weight 0: openings wait for it, and nothing is started."""
+@pytest.mark.parametrize("unresponsive", [True, False])
+def test_provider_that_takes_nothing_now(bench: Bench, unresponsive: bool) -> None:
+    """Unresponsive, or of weight 0: openings wait for it, and nothing is started."""
     running(bench)
-    bench.session(1, SessionSuspected() if suspect else WeightSet(0))
+    bench.session(1, SessionUnresponsive() if unresponsive else WeightSet(0))
     key = waiting(bench, 4)
-    if suspect:
+    if unresponsive:
         assert bench.session(1, SessionAnswered())[1] == [OpenProviderStream(key, 1, "CN=client")]
     else:
         assert bench.session(1, WeightSet(1))[1] == [OpenProviderStream(key, 1, "CN=client")]
@@ -378,7 +378,7 @@ def test_idle(bench: Bench) -> None:
     assert phase(bench) is InstancePhase.STOPPING
     assert bench.session(2, open_request(8)) == ([], [])
     stopped = model.ServiceStopped(**WHERE, reason="idle")
-    assert bench.hub(ServiceStopped(SERVICE)) == (
+    assert bench.hub(StopSucceeded(SERVICE)) == (
         [
             stopped,
             wanted("payload"),
@@ -389,7 +389,7 @@ def test_idle(bench: Bench) -> None:
             CloseSession(1, Code.SHUTDOWN, "the service was stopped"),
         ],
     )
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     assert bench.hub(request(3, PROVIDER))[1][1:] == [OpenProviderStream(Key(2, 8), 3, "CN=client")]
 
 
@@ -398,7 +398,7 @@ def test_idle_without_a_wish(bench: Bench) -> None:
     bench.provider(1)
     assert bench.step(60.0)[1] == [StopService(SERVICE, "idle", ON_PAYLOAD)]
     bench.session(1, LEFT)
-    assert bench.hub(ServiceStopped(SERVICE)) == ([model.ServiceStopped(**WHERE, reason="idle")], [])
+    assert bench.hub(StopSucceeded(SERVICE)) == ([model.ServiceStopped(**WHERE, reason="idle")], [])
     assert phase(bench) is None
     assert bench.step(1000.0) == ([], [])
 
@@ -408,7 +408,7 @@ def test_stop_fails(bench: Bench) -> None:
     running(bench)
     bench.step(60.0)
     for attempt in (1, 2, 3):
-        events, _ = bench.hub(ServiceStopFailed(SERVICE, "busy"))
+        events, _ = bench.hub(StopFailed(SERVICE, "busy"))
         assert events == [model.ServiceStopFailed(**WHERE, reason="busy", attempt=attempt, will_retry=attempt < 3)]
         if attempt < 3:
             assert bench.step(5.0)[1] == [StopService(SERVICE, "idle", ON_PAYLOAD)]
@@ -421,7 +421,7 @@ def test_stop_fails_while_an_opening_waits(bench: Bench) -> None:
     running(bench)
     bench.step(60.0)
     waiting(bench, 4)
-    assert bench.hub(ServiceStopFailed(SERVICE, "busy")) == (
+    assert bench.hub(StopFailed(SERVICE, "busy")) == (
         [model.ServiceStopFailed(**WHERE, reason="busy", will_retry=False)],
         [OpenProviderStream(Key(2, 4), 1, "CN=client")],
     )
@@ -438,9 +438,9 @@ def test_session_that_comes_during_a_stop() -> None:
     assert bench.hub(asked)[1] == [RefuseSession(3, Code.SINGLETON, f"{SERVICE} has its one provider")]
     bench.provider(4, instance_id="i1")
     waiting(bench, 4)
-    _, commands = bench.hub(ServiceStopped(SERVICE))
+    _, commands = bench.hub(StopSucceeded(SERVICE))
     assert CloseSession(4, Code.SHUTDOWN, "the service was stopped") in commands
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     assert bench.hub(request(5, PROVIDER))[1] == [
         AcceptSession(5, "s5"),
         OpenProviderStream(Key(2, 4), 5, "CN=client"),
@@ -456,7 +456,7 @@ def test_schedule(bench: Bench) -> None:
         [wanted("schedule")],
         [StartService(SERVICE, "schedule", ON_PAYLOAD)],
     )
-    bench.hub(ServiceStarted(SERVICE))
+    bench.hub(StartSucceeded(SERVICE))
     bench.provider(1)
     assert bench.hub(ScheduleDue(SERVICE, start=True)) == ([], [])
     bench.joined(2, 4, 5)
@@ -495,7 +495,7 @@ def test_removed_service_is_stopped(bench: Bench) -> None:
     assert commands[0] == StopService(SERVICE, "removed", ON_PAYLOAD)
     assert sorted(type(command).__name__ for command in commands[1:]) == ["CloseSession", "CloseSession"]
     assert bench.system.residents() == (set(), set())
-    assert bench.hub(ServiceStopped(SERVICE)) == ([model.ServiceStopped(**WHERE, reason="removed")], [])
+    assert bench.hub(StopSucceeded(SERVICE)) == ([model.ServiceStopped(**WHERE, reason="removed")], [])
     assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
     assert bench.system.timer() is None
     assert phase(bench) is None
@@ -514,7 +514,7 @@ def test_removed_while_it_starts(bench: Bench) -> None:
     assert StopService(SERVICE, "removed", ON_PAYLOAD) in commands
     assert CloseSession(2, Code.WITHDRAWN, "the service is no longer defined") in commands
     for _ in range(3):
-        bench.hub(ServiceStopFailed(SERVICE, "busy"))
+        bench.hub(StopFailed(SERVICE, "busy"))
         bench.step(5.0)
     assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
 
@@ -525,7 +525,7 @@ def test_removed_and_back_during_the_stop(bench: Bench) -> None:
     bench.hub(LoadInventory(()))
     _, commands = load(bench, ON_LOAD)
     assert StartService(SERVICE, "load", ON_LOAD) not in commands
-    assert bench.hub(ServiceStopped(SERVICE))[1] == []
+    assert bench.hub(StopSucceeded(SERVICE))[1] == []
     assert bench.step(10.0)[1] == [StartService(SERVICE, "load", ON_LOAD)]
 
 
@@ -552,7 +552,7 @@ def test_availability_that_goes(bench: Bench) -> None:
     waiting(other)
     reason = f"{SERVICE} has no provider now"
     assert load(other, None)[1] == [RefuseConnection(KEY, Code.NO_PROVIDER, reason)]
-    other.hub(ServiceStarted(SERVICE))
+    other.hub(StartSucceeded(SERVICE))
 
 
 def test_other_cluster_manager(bench: Bench) -> None:
@@ -562,7 +562,7 @@ def test_other_cluster_manager(bench: Bench) -> None:
     assert load(bench, moved)[1] == [StopService(SERVICE, "replaced", ON_PAYLOAD)]
     waiting(bench, 4)
     bench.step(20.0)
-    assert StartService(SERVICE, "payload", moved) in bench.hub(ServiceStopped(SERVICE))[1]
+    assert StartService(SERVICE, "payload", moved) in bench.hub(StopSucceeded(SERVICE))[1]
 
 
 @pytest.mark.parametrize("change", [{"idle_timeout": 5.0}, {"fingerprint": "ab"}, {"on_consumer": True}])
@@ -580,7 +580,7 @@ def test_start_that_nobody_asked_for_yet(bench: Bench) -> None:
     bench.session(1, LEFT)
     waiting(bench, 4)
     assert StopService(SERVICE, "removed", ON_PAYLOAD) in bench.hub(LoadInventory(()))[1]
-    bench.hub(ServiceStopped(SERVICE))
+    bench.hub(StopSucceeded(SERVICE))
     assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
 
 
@@ -622,12 +622,12 @@ def test_hub_stops(bench: Bench, when: str) -> None:
         bench.session(1, LEFT)
         waiting(bench, 4)
         bench.step(10.0)
-        bench.hub(ServiceStartFailed(SERVICE, "busy", retryable=True))
+        bench.hub(StartFailed(SERVICE, "busy", retryable=True))
     _, commands = bench.hub(StopHub())
     assert not [command for command in commands if isinstance(command, StartService | StopService)]
-    assert commands[-1] == HubStopped()
+    assert commands[-1] == ReportHubStopped()
     bench.assert_empty()
-    assert bench.hub(ServiceStarted(SERVICE)) == ([], [])
+    assert bench.hub(StartSucceeded(SERVICE)) == ([], [])
 
 
 def test_stop_of_the_hub_refuses_who_waits(bench: Bench) -> None:

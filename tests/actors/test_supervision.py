@@ -22,7 +22,7 @@ from spnhub.actors.contract.inputs import (
     ConsumerAborted,
     Key,
     ProviderAccepted,
-    SessionSuspected,
+    SessionUnresponsive,
     StopHub,
 )
 from spnhub.actors.hub.actor import HubActor
@@ -160,7 +160,7 @@ def test_session_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, session: i
     bench.session(1, answer(40))
     bench.joined()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
-    assert bench.session(session, SessionSuspected()) == ([], [AbortConnection(KEY, Code.INTERNAL)])
+    assert bench.session(session, SessionUnresponsive()) == ([], [AbortConnection(KEY, Code.INTERNAL)])
     assert bench.connection(KEY, cut(3, 4)) == (
         [
             ended(ERROR, Code.INTERNAL, FAULT, sent=3, received=4),
@@ -178,7 +178,7 @@ def test_session_without_legs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.provider()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
-    assert bench.session(1, SessionSuspected()) == (
+    assert bench.session(1, SessionUnresponsive()) == (
         [session_ended(1, PROVIDER, FAILED, Code.INTERNAL, FAULT)],
         [CloseSession(1, Code.INTERNAL, FAULT)],
     )
@@ -192,7 +192,7 @@ def test_session_and_connection_fail(bench: Bench, monkeypatch: pytest.MonkeyPat
     bench.joined()
     inject(monkeypatch, SessionActor, "on_receive", RuntimeError("injected"))
     inject(monkeypatch, transitions, "decide", RuntimeError("injected"))
-    assert bench.session(1, SessionSuspected()) == (
+    assert bench.session(1, SessionUnresponsive()) == (
         [
             ended(ERROR, Code.INTERNAL, UNSURE, sent=0, received=0),
             session_ended(1, PROVIDER, FAILED, Code.INTERNAL, FAULT, legs=2),
@@ -280,17 +280,17 @@ def test_a_piece_of_a_reload_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch
         if number % 100 == 0:
             raise failure
 
-    slices = bench.system._env.slices
+    work_queue = bench.system._env.work_queue
     for number in range(300):
-        slices.add(functools.partial(piece, number))
+        work_queue.add(functools.partial(piece, number))
     bench.step(bench.options.slice_pause)
     assert len(calls) < 300
     bench.step(1.0)
     for _ in range(10):
         bench.step(bench.options.slice_pause)
     assert calls == list(range(300))
-    slices.add(functools.partial(piece, 300))
-    assert bench.raised == [("slices", failure)] * 4
+    work_queue.add(functools.partial(piece, 300))
+    assert bench.raised == [("work_queue", failure)] * 4
     goes_on(bench)
 
 

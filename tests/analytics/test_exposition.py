@@ -5,14 +5,14 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from spnhub.analytics.exposition import PREFIX, Place, Total, text
-from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, Metrics
+from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, LogMetrics
 from tests.compose.exposed import exposed
 from tests.events import samples
 
 
 def test_the_text() -> None:
     """Every family, histograms with cumulative buckets, and how far each partition is."""
-    metrics = Metrics()
+    metrics = LogMetrics()
     metrics.apply_all(samples.record(samples.day()))
     place = Place("3", ready=True, position=9, lag=2, delay=0.5, redelivered=1, unreadable=0)
     shown = text(Total([metrics], [place])).decode()

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spnhub.analytics.exposition import Total, text
-from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.model import Recorded
 from tests.events.histories import History
 from tests.support.command import Command
@@ -48,7 +48,7 @@ def added(*parts: Samples) -> Samples:
 
 def expected(events: list[Recorded]) -> Samples:
     """As one process tells it that read everything."""
-    metrics = Metrics(since_start=True)
+    metrics = LogMetrics(since_start=True)
     metrics.apply_all(events)
     return samples(text(Total([metrics], ())).decode())
 

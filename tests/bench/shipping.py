@@ -31,7 +31,7 @@ class Run:
 
     cpu: float
     """Seconds of the shipper's process, from its connection to its end."""
-    wall: float
+    wall_us: float
     """Seconds from its connection to the last acknowledgement."""
 
 
@@ -88,7 +88,7 @@ async def shipping(count: int, rounds: int) -> list[Result]:
                     position.unlink()
     runs = runs[1:]  # the first one warms the broker
     by_core = [total / run.cpu for run in runs]
-    by_clock = [total / run.wall for run in runs]
+    by_clock = [total / run.wall_us for run in runs]
     detail = f"{total} events, {rounds} runs from {min(by_core):.0f} to {max(by_core):.0f}"
     return [
         Result("events shipped per CPU second of the shipper", statistics.median(by_core), "1/s", detail=detail),

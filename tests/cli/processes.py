@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 
 __all__ = ["Program", "Site", "address_of", "free_port"]
 
@@ -114,7 +114,7 @@ class Site:
         self.programs: list[Program] = []
         self.service = 0
         """The service that agents are started for."""
-        self._credentials: dict[str, Credentials] = {}
+        self._credentials: dict[str, IssuedCredentials] = {}
         server = self.authority.server("localhost")
         services = [
             {"name": f"s{number}", "title": "S", "provider": "provider", "consumers": ["consumer"]}

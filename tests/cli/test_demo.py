@@ -18,7 +18,7 @@ import pytest
 
 from spnhub.demo.display import Display
 from spnhub.demo.programs import DemoFailed, Programs
-from spnhub.demo.story import Conversation, Story
+from spnhub.demo.story import DemoConversation, DemoStory
 from spnhub.demo.traffic import Counted
 
 pytestmark = pytest.mark.system
@@ -156,8 +156,8 @@ async def test_a_program_that_fails_is_named() -> None:
 )
 async def test_a_log_that_differs_is_a_failure(tmp_path: Path, line: dict[str, object], said: str | None) -> None:
     """By one byte, or by the reason."""
-    story = Story(tmp_path, Programs(), Display())
-    conversations = [Conversation("page", Counted(1, 2), "uid")]
+    story = DemoStory(tmp_path, Programs(), Display())
+    conversations = [DemoConversation("page", Counted(1, 2), "uid")]
     lines = [line | {"eventType": "endSpnConnection", "connectionUid": "uid"}]
     if said is None:
         story.compare(conversations, lines)

@@ -17,8 +17,8 @@ from spnhub.clusters import (
     ServiceStopResult,
     ServiceTask,
     Starter,
-    StartService,
-    StopService,
+    StartTask,
+    StopTask,
     manager_for,
 )
 from spnhub.clusters.starter import Report
@@ -105,8 +105,8 @@ async def starter(reports: Reports, manager: Scripted) -> AsyncIterator[Starter]
 
 async def test_results(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """A start and a stop are carried out in order, each answered once, a start with its attempt."""
-    starter.submit(StartService(WEB, attempt=3))
-    starter.submit(StopService(WEB))
+    starter.submit(StartTask(WEB, attempt=3))
+    starter.submit(StopTask(WEB))
     assert await reports.take(2) == [ServiceStartResult(WEB, 3, ok=True), ServiceStopResult(WEB, ok=True)]
     assert manager.log == ["start web", "start web done", "stop web", "stop web done"]
     assert manager.made == ["process:"]
@@ -115,9 +115,9 @@ async def test_results(starter: Starter, reports: Reports, manager: Scripted) ->
 async def test_failures(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """A failure is told with its reason and whether another attempt may help; the next command is carried out."""
     manager.failures = [ClusterError("no room", retryable=True), ClusterError("no image", retryable=False)]
-    starter.submit(StartService(WEB))
-    starter.submit(StopService(WEB))
-    starter.submit(StartService(WEB, attempt=2))
+    starter.submit(StartTask(WEB))
+    starter.submit(StopTask(WEB))
+    starter.submit(StartTask(WEB, attempt=2))
     assert await reports.take(3) == [
         ServiceStartResult(WEB, 1, ok=False, reason="no room", retryable=True),
         ServiceStopResult(WEB, ok=False, reason="no image", retryable=False),
@@ -129,7 +129,7 @@ async def test_a_fault_of_a_library(starter: Starter, reports: Reports, manager:
     """Whatever a client library raises is an answer too, and logged with its traceback."""
     manager.failures = [LookupError("surprise")]
     with structlog.testing.capture_logs() as logs:
-        starter.submit(StartService(WEB))
+        starter.submit(StartTask(WEB))
         told = await reports.take(1)
     assert told == [ServiceStartResult(WEB, 1, ok=False, reason="process:: LookupError: surprise", retryable=True)]
     assert [entry["event"] for entry in logs] == ["service.manager_fault"]
@@ -138,11 +138,11 @@ async def test_a_fault_of_a_library(starter: Starter, reports: Reports, manager:
 async def test_services_do_not_wait_for_each_other(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Commands of one service wait for each other, those of another service don't."""
     manager.gate.clear()
-    starter.submit(StartService(WEB))
-    starter.submit(StopService(WEB))
+    starter.submit(StartTask(WEB))
+    starter.submit(StopTask(WEB))
     await manager.entered.wait()
     manager.entered.clear()
-    starter.submit(StartService(MAIL))
+    starter.submit(StartTask(MAIL))
     await manager.entered.wait()
     assert manager.log == ["start web", "start mail"]
     manager.gate.set()
@@ -155,12 +155,12 @@ async def test_a_manager_that_hangs(reports: Reports, manager: Scripted) -> None
     starter = Starter(reports, managers=manager, start_timeout=0.1)
     starter.define([task(WEB, "web")])
     manager.gate.clear()
-    starter.submit(StartService(WEB))
+    starter.submit(StartTask(WEB))
     assert await reports.take(1) == [
         ServiceStartResult(WEB, 1, ok=False, reason="process: took longer than 0.1 s", retryable=True)
     ]
     manager.gate.set()
-    starter.submit(StopService(WEB))
+    starter.submit(StopTask(WEB))
     assert await reports.take(1) == [ServiceStopResult(WEB, ok=True)]
     await starter.close()
 
@@ -168,8 +168,8 @@ async def test_a_manager_that_hangs(reports: Reports, manager: Scripted) -> None
 async def test_unknown_service(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """A command for what is not defined, or no longer, is answered too, but not from within submit."""
     starter.forget(MAIL)
-    starter.submit(StartService(MAIL))
-    starter.submit(StopService("urn:x"))
+    starter.submit(StartTask(MAIL))
+    starter.submit(StopTask("urn:x"))
     assert reports.none_left()
     reason = "the service has no availabilityManagement"
     assert await reports.take(2) == [
@@ -181,9 +181,9 @@ async def test_unknown_service(starter: Starter, reports: Reports, manager: Scri
 
 async def test_definition_in_force_when_given(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """A command is carried out by the definition of the time when it was given."""
-    starter.submit(StopService(WEB))
+    starter.submit(StopTask(WEB))
     starter.define([task(WEB, "renamed")])
-    starter.submit(StartService(WEB))
+    starter.submit(StartTask(WEB))
     starter.forget(WEB)
     await reports.take(2)
     assert manager.log == ["stop web", "stop web done", "start renamed", "start renamed done"]
@@ -193,7 +193,7 @@ async def test_unusable_manager(reports: Reports) -> None:
     """A clusterManagerUrn that names no manager fails the start, naming it."""
     starter = Starter(reports)
     starter.define([ServiceTask(WEB, "podman:", "web")])
-    starter.submit(StartService(WEB))
+    starter.submit(StartTask(WEB))
     (told,) = await reports.take(1)
     assert isinstance(told, ServiceStartResult)
     assert (told.ok, told.retryable, "'podman' is none of" in told.reason) == (False, False, True)
@@ -203,7 +203,7 @@ async def test_unusable_manager(reports: Reports) -> None:
 async def test_prepare(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Preparing makes each manager once, before the first command, and leaves unusable ones to the commands."""
     await starter.prepare()
-    starter.submit(StartService(WEB))
+    starter.submit(StartTask(WEB))
     await reports.take(1)
     assert manager.made == ["process:"]
     other = Starter(reports)
@@ -215,11 +215,11 @@ async def test_prepare(starter: Starter, reports: Reports, manager: Scripted) ->
 async def test_close(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Closing gives up what is under way, without an answer, and closes each manager once."""
     manager.gate.clear()
-    starter.submit(StartService(WEB))
-    starter.submit(StopService(WEB))
+    starter.submit(StartTask(WEB))
+    starter.submit(StopTask(WEB))
     await manager.entered.wait()
     await starter.close()
-    starter.submit(StartService(MAIL))
+    starter.submit(StartTask(MAIL))
     await starter.close()
     assert (reports.none_left(), manager.closed, manager.log) == (True, 1, ["start web"])
 
@@ -235,8 +235,8 @@ async def test_a_faulty_receiver(manager: Scripted) -> None:
     starter = Starter(receive, managers=manager)
     starter.define([task(WEB, "web")])
     with structlog.testing.capture_logs() as logs:
-        starter.submit(StartService(WEB))
-        starter.submit(StopService(WEB))
+        starter.submit(StartTask(WEB))
+        starter.submit(StopTask(WEB))
         async with asyncio.timeout(20):
             results = [await told.get(), await told.get()]
     assert results == [ServiceStartResult(WEB, 1, ok=True), ServiceStopResult(WEB, ok=True)]
@@ -253,14 +253,14 @@ async def test_for_real(reports: Reports) -> None:
             task(MAIL, "mail", ("sleep", "60")),
         ]
     )
-    starter.submit(StartService(WEB))
+    starter.submit(StartTask(WEB))
     assert await reports.take(2) == [
         ServiceStartResult(WEB, 1, ok=True),
         ServiceEnded(WEB, "exited with status 7"),
     ]
-    starter.submit(StartService(MAIL))
-    starter.submit(StopService(MAIL))
-    starter.submit(StartService(MAIL, attempt=2))
+    starter.submit(StartTask(MAIL))
+    starter.submit(StopTask(MAIL))
+    starter.submit(StartTask(MAIL, attempt=2))
     assert await reports.take(3) == [
         ServiceStartResult(MAIL, 1, ok=True),
         ServiceStopResult(MAIL, ok=True),

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from spnhub.analytics.exposition import Place, Total, text
-from spnhub.events.analysis.metrics import Metrics as Folded
+from spnhub.events.analysis.metrics import LogMetrics as Folded
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import (
     ConnectionLost,
@@ -20,7 +20,7 @@ from spnhub.events.model import (
     Event,
     ResumeRefused,
 )
-from spnhub.ops import Metrics, Ops, Progress
+from spnhub.ops import HubMetrics, Ops, Progress
 from tests.events.samples import (
     EACH,
     LATER,
@@ -97,7 +97,7 @@ def history() -> list[Event]:
 def exposed() -> list[str]:
     """Both texts."""
     recorded = record(history())
-    metrics, folded = Metrics(), Folded()
+    metrics, folded = HubMetrics(), Folded()
     for one in recorded:
         metrics.count(one.event)
         folded.apply(one)

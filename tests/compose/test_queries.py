@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from spnhub.events.analysis.metrics import HOUR, Metrics
+from spnhub.events.analysis.metrics import HOUR, LogMetrics
 from spnhub.events.model import Recorded, encode
-from spnhub.ops import Metrics as HubMetrics
-from spnhub.ops import Ops, OpsServer, Progress
+from spnhub.ops import HubMetrics, Ops, OpsServer, Progress
 from spnhub.schemas.codec import EVENT_IDS, event_schema
 from tests.compose.exposed import history, resumption
 from tests.compose.files import COMPOSE, SERVICES
@@ -162,14 +161,14 @@ def _never() -> None:
 
 
 @pytest.fixture(scope="module")
-def folded() -> Metrics:
+def folded() -> LogMetrics:
     """The same log as ``spnlog metrics`` has it."""
-    metrics = Metrics(hours=True)
+    metrics = LogMetrics(hours=True)
     metrics.apply_all(sorted(_log(), key=lambda one: (one.timestamp, one.sequence)))
     return metrics
 
 
-def test_bytes_by_service_and_hour(engine: Engine, folded: Metrics) -> None:
+def test_bytes_by_service_and_hour(engine: Engine, folded: LogMetrics) -> None:
     """Equal to ``spnlog metrics --by hour``: redelivered events and replayed bytes count once."""
     found: Counter[tuple[int, str, str]] = Counter()
     for row in engine.rows(QUERIES["bytes_by_service_and_hour"].replace("toStartOfHour(at)", _EPOCH_HOUR)):
@@ -187,7 +186,7 @@ def test_bytes_by_service_and_hour(engine: Engine, folded: Metrics) -> None:
 _EPOCH_HOUR = f"intDiv(toUnixTimestamp64Micro(at), {HOUR}) * {HOUR}"
 
 
-def test_reasons(engine: Engine, folded: Metrics) -> None:
+def test_reasons(engine: Engine, folded: LogMetrics) -> None:
     """Ends by reason and refusals by code, over all hubs."""
     found: Counter[tuple[str, str, str]] = Counter()
     for row in engine.rows(QUERIES["reasons"]):
@@ -211,7 +210,7 @@ def test_slowest_starts(engine: Engine) -> None:
     assert [(row["service"], row["hubId"], row["latency"]) for row in rows] == [(SERVICE, "hub-1", 1.5)]
 
 
-def test_pauses(engine: Engine, folded: Metrics) -> None:
+def test_pauses(engine: Engine, folded: LogMetrics) -> None:
     """As many as the log tells, planned and unplanned, and how long those took that went on."""
     rows = {bool(row["planned"]): row for row in engine.rows(QUERIES["pauses"])}
     told: Counter[bool] = Counter()

@@ -21,7 +21,7 @@ from spnhub.events.analysis.metrics import (
     HISTOGRAMS,
     HOUR,
     Histogram,
-    Metrics,
+    LogMetrics,
     refused_service,
 )
 from spnhub.events.analysis.report import hours_of, quantile, report
@@ -52,13 +52,13 @@ def history(seed: int, steps: int = 120) -> History:
     return History(random.Random(seed)).run(steps)
 
 
-def folded(events: list[Recorded], *, hours: bool = False, since_start: bool = False) -> Metrics:
-    metrics = Metrics(hours=hours, since_start=since_start)
+def folded(events: list[Recorded], *, hours: bool = False, since_start: bool = False) -> LogMetrics:
+    metrics = LogMetrics(hours=hours, since_start=since_start)
     metrics.apply_all(events)
     return metrics
 
 
-def told(*metrics: Metrics) -> object:
+def told(*metrics: LogMetrics) -> object:
     """Everything that several folds tell together."""
     total = Total(metrics, ())
     return (
@@ -322,7 +322,7 @@ def test_partitions_add_up(seed: int, partitions: int, other: int, since_start: 
     parts = in_partitions(events, partitions)
     folds = []
     for part in parts:
-        metrics, place = Metrics(since_start=since_start), 0
+        metrics, place = LogMetrics(since_start=since_start), 0
         while place < len(part):
             # After a failure the shipper sends again what it isn't sure of.
             place = max(0, place - chance.randrange(4))

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
 
 from spnhub.events import model
-from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.kafka.group import KafkaGroup
 from spnhub.events.kafka.registry import RegistryUnavailable, fetch, register
 from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings
@@ -286,7 +286,7 @@ async def test_what_is_not_known_is_passed_over(
     assert f"{len(frames)} records passed over" in err and "unknown event schema id" in err
 
     reports: list[tuple[str, dict[str, Any]]] = []
-    group = KafkaGroup(settings, topic, Metrics, lambda _level, name, **facts: reports.append((name, facts)))
+    group = KafkaGroup(settings, topic, LogMetrics, lambda _level, name, **facts: reports.append((name, facts)))
     following = asyncio.create_task(group.run())
     try:
         async with asyncio.timeout(30):

@@ -17,8 +17,8 @@ from spnhub.events.model import (
 )
 from spnhub.events.state.entities import (
     ConnectionKey,
-    ConnectionState,
-    SessionState,
+    OpenConnection,
+    OpenSession,
     apply_connection,
     apply_session,
     connection_started,
@@ -32,7 +32,7 @@ from tests.events.samples import NOON
 def test_a_session_holds_what_the_spec_says() -> None:
     """R-2.4, completed with the realm, the network, the instance and the weight."""
     state = session_started(samples.session_started("c1"), NOON)
-    assert state == SessionState(
+    assert state == OpenSession(
         realm="acme",
         network_urn=samples.NETWORK,
         spn_session_id="c1",
@@ -61,7 +61,7 @@ def test_a_session_counts_its_legs_and_ends() -> None:
 def test_a_connection_holds_what_the_spec_says() -> None:
     """R-4.3, completed with uid, epoch and offsets; its end brings the bytes."""
     state = connection_started(samples.connection_started(epoch=1, start=(7, 8)), NOON)
-    assert state == ConnectionState(
+    assert state == OpenConnection(
         realm="acme",
         network_urn=samples.NETWORK,
         spn_connection_id="4-1",

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from spnhub import http_server
 from spnhub.http_server import HttpServer
-from spnhub.ops import Metrics, Ops, Progress, Snapshot
+from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from tests.support.tcp import TcpPeer, no_descriptors
 
 
@@ -85,7 +85,7 @@ async def test_faults_and_a_journal_that_fails_are_seen() -> None:
     def never() -> Snapshot:
         raise AssertionError("the state isn't asked for")
 
-    ops = Ops(lambda: True, never, lambda: progress, Metrics(), lambda: 0, lambda: {"HubActor": 3, "journal": 1})
+    ops = Ops(lambda: True, never, lambda: progress, HubMetrics(), lambda: 0, lambda: {"HubActor": 3, "journal": 1})
     transport = httpx.ASGITransport(ops.application())
     async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
         ready = await client.get("/readyz")

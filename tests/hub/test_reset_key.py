@@ -71,17 +71,17 @@ async def test_a_hub_that_was_killed_ends_its_old_sessions_when_it_is_back(tmp_p
         engine = AioquicEngine(Limits(probe_timeout=20))
         endpoint = UdpEndpoint(engine, events.extend)
         try:
-            c = await _connect(world, engine, endpoint)
+            connection_id = await _connect(world, engine, endpoint)
             await until(lambda: any(isinstance(event, Connected) for event in events))
             await world.hub.kill()
             await world.start_hub()
             # A probe may have met the new hub by now.
-            if (s := engine.open_bidi(c)) is not None:
-                engine.write(c, s, b"are you there?")
+            if (stream_id := engine.open_bidi(connection_id)) is not None:
+                engine.write(connection_id, stream_id, b"are you there?")
                 endpoint.flush()
             await until(lambda: any(isinstance(event, Closed) for event in events))
             assert [event for event in events if isinstance(event, Closed)] == [
-                Closed(c, CloseKind.RESET, 0, "stateless reset")
+                Closed(connection_id, CloseKind.RESET, 0, "stateless reset")
             ]
         finally:
             await endpoint.close()
@@ -104,9 +104,9 @@ async def _connect(world: World, engine: AioquicEngine, endpoint: UdpEndpoint) -
     mine = world.authority.client("consumer")
     name = urlsplit(world.url).hostname or ""
     policy = ClientPolicy(name, ("spn/1",), mine.certificate, mine.key, world.authority.certificate)
-    c = engine.connect(await endpoint.open_client_socket((world.host, world.port)), policy, endpoint.now())
+    connection_id = engine.connect(await endpoint.open_client_socket((world.host, world.port)), policy, endpoint.now())
     endpoint.flush()
-    return c
+    return connection_id
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.definitions import Availability
 from spnhub.events.model import from_datetime
-from spnhub.hub_process.services import Due, ScheduleTable, Services
+from spnhub.hub_process.services import ScheduledMoment, ScheduleTable, Services
 from spnhub.inventory import Inventory, build
 from spnhub.inventory.source import read_file
 from tests.inventory.documents import hub, realm, service, written
@@ -63,15 +63,15 @@ async def test_a_start_and_a_stop(tmp_path: Path) -> None:
     try:
         services.load(first.tasks, ScheduleTable.of(first, WALL))
         services.carry_out(commands.StartService(URN, "load", definition(first)))
-        await told.until(lambda: told.inputs == [inputs.ServiceStarted(URN)])
+        await told.until(lambda: told.inputs == [inputs.StartSucceeded(URN)])
         for later in (second, none, none):
             services.load(later.tasks, ScheduleTable.of(later, WALL))
         services.carry_out(commands.StopService(URN, "removed", definition(first)))
-        await told.until(lambda: told.inputs[1:] == [inputs.ServiceStopped(URN)])
+        await told.until(lambda: told.inputs[1:] == [inputs.StopSucceeded(URN)])
         services.load(none.tasks, ScheduleTable.of(none, WALL))
         services.carry_out(commands.StartService(URN, "load", definition(first)))
         await told.until(lambda: len(told.inputs) == 3)
-        assert told.inputs[2] == inputs.ServiceStartFailed(
+        assert told.inputs[2] == inputs.StartFailed(
             URN, "the definition it was started by is no longer known", retryable=False
         )
     finally:
@@ -88,7 +88,7 @@ async def test_a_start_that_fails(tmp_path: Path) -> None:
         services.carry_out(commands.StartService(URN, "payload", definition(broken)))
         await told.until(lambda: bool(told.inputs))
         (failed,) = told.inputs
-        assert isinstance(failed, inputs.ServiceStartFailed)
+        assert isinstance(failed, inputs.StartFailed)
         assert (failed.service_urn, failed.retryable) == (URN, False)
         assert "/nowhere/to/be/found" in failed.reason
     finally:
@@ -100,7 +100,10 @@ def test_a_table_of_schedules(tmp_path: Path) -> None:
     hours = inventory(tmp_path, startAt="0 8 ? * * *", stopAt="0 22 ? * * *")
     table = ScheduleTable.of(hours, WALL)
     evening, morning = NOON.replace(hour=22), NOON.replace(hour=8) + timedelta(days=1)
-    assert sorted(table.due) == [Due(from_datetime(evening), URN, False), Due(from_datetime(morning), URN, True)]
+    assert sorted(table.due) == [
+        ScheduledMoment(from_datetime(evening), URN, False),
+        ScheduledMoment(from_datetime(morning), URN, True),
+    ]
     assert table.on == {URN}
     assert ScheduleTable.of(hours, from_datetime(evening)).on == set()
     assert ScheduleTable.of(inventory(tmp_path, stopAt="0 22 ? * * *"), WALL).on == set()

@@ -57,7 +57,7 @@ class Passive:
                     assert self._engine.open_bidi(self._c) == 0
                     request = protocol.SessionRequest(EndPointType.PROVIDER, self.world.urn(), "one")
                     self._engine.write(self._c, 0, protocol.encode(request))
-                case Opened(s=0) | Readable(s=0):
+                case Opened(stream_id=0) | Readable(stream_id=0):
                     got = self._engine.read(self._c, 0, 65536)
                     self.came += self._reader.feed(got[0]) if got else []
                 case Closed():

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 
 Object = dict[str, Any]
 
@@ -19,7 +19,7 @@ def authority(realm: str) -> Authority:
 
 
 @functools.cache
-def server_credentials(fqdn: str) -> Credentials:
+def server_credentials(fqdn: str) -> IssuedCredentials:
     """A server certificate, made once."""
     return authority("servers").server(fqdn)
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.model import from_datetime
-from spnhub.inventory import Fault, Inventory, ListenAddress, Listening, build, load_inventory
+from spnhub.inventory import Inventory, InventoryFault, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
 from spnhub.inventory.server import serving
 from spnhub.inventory.source import RawHub, RawRealm, read_file
@@ -224,123 +224,132 @@ def _web(field: str, value: object) -> Break:
 
 
 TOKYO, WEB = "hub acme/tokyo", "service acme/tokyo/web"
-BROKEN: dict[str, tuple[Break, list[Fault]]] = {
-    "realm without cacert": (lambda acme: acme.pop("cacert"), [Fault("realm acme", "cacert", "is missing")]),
+BROKEN: dict[str, tuple[Break, list[InventoryFault]]] = {
+    "realm without cacert": (lambda acme: acme.pop("cacert"), [InventoryFault("realm acme", "cacert", "is missing")]),
     "realm with a null title": (
         lambda acme: acme.__setitem__("title", None),
-        [Fault("realm acme", "title", "is missing")],
+        [InventoryFault("realm acme", "title", "is missing")],
     ),
     "realm without device keys": (
         lambda acme: [acme.pop("deviceIDSigningKey"), acme.pop("deviceIDVerificationKey")],
         [
-            Fault("realm acme", "deviceIDSigningKey", "is missing"),
-            Fault("realm acme", "deviceIDVerificationKey", "is missing"),
+            InventoryFault("realm acme", "deviceIDSigningKey", "is missing"),
+            InventoryFault("realm acme", "deviceIDVerificationKey", "is missing"),
         ],
     ),
     "realm with a bad cacert": (
         lambda acme: acme.__setitem__("cacert", acme["cacert"].replace("M", "N", 3)),
-        [Fault("realm acme", "cacert", "holds a PEM certificate that can't be parsed")],
+        [InventoryFault("realm acme", "cacert", "holds a PEM certificate that can't be parsed")],
     ),
     "realm with a bad name": (
         lambda acme: acme.__setitem__("name", "Acme_1"),
-        [Fault("realm Acme_1", "name", "does not match ^[a-z0-9][a-z0-9-]*$: 'Acme_1'")],
+        [InventoryFault("realm Acme_1", "name", "does not match ^[a-z0-9][a-z0-9-]*$: 'Acme_1'")],
     ),
     "realm with the reserved name": (
         lambda acme: acme.__setitem__("name", "master"),
-        [Fault("realm master", "name", 'is "master", which is reserved')],
+        [InventoryFault("realm master", "name", 'is "master", which is reserved')],
     ),
     "realm with a bad expiredAt": (
         lambda acme: acme.__setitem__("expiredAt", "next year"),
-        [Fault("realm acme", "expiredAt", "is not an ISO 8601 time: 'next year'")],
+        [InventoryFault("realm acme", "expiredAt", "is not an ISO 8601 time: 'next year'")],
     ),
     "realm with disabled as text": (
         lambda acme: acme.__setitem__("disabled", "false"),
-        [Fault("realm acme", "disabled", "is not true or false")],
+        [InventoryFault("realm acme", "disabled", "is not true or false")],
     ),
-    "hub without fqdn": (lambda acme: acme["hubs"][0].pop("fqdn"), [Fault(TOKYO, "fqdn", "is missing")]),
-    "hub without a name": (lambda acme: acme["hubs"][0].pop("name"), [Fault("hub acme/#1", "name", "is missing")]),
+    "hub without fqdn": (lambda acme: acme["hubs"][0].pop("fqdn"), [InventoryFault(TOKYO, "fqdn", "is missing")]),
+    "hub without a name": (
+        lambda acme: acme["hubs"][0].pop("name"),
+        [InventoryFault("hub acme/#1", "name", "is missing")],
+    ),
     "hub with an address as fqdn": (
         _tokyo("fqdn", "192.0.2.1"),
-        [Fault(TOKYO, "fqdn", "is an address: TLS clients send no SNI for one (D-19)")],
+        [InventoryFault(TOKYO, "fqdn", "is an address: TLS clients send no SNI for one (D-19)")],
     ),
     "hub with a certificate that is text": (
         _tokyo("serverCert", "hello"),
-        [Fault(TOKYO, "serverCert", "is not a PEM certificate")],
+        [InventoryFault(TOKYO, "serverCert", "is not a PEM certificate")],
     ),
     "hub with a chain beyond the bound": (
         _tokyo("serverCert", padded(70_000)[0].chain.decode()),
-        [Fault(TOKYO, "serverCert", "takes 70000 bytes in a handshake with its chain; the bound is 65536")],
+        [InventoryFault(TOKYO, "serverCert", "takes 70000 bytes in a handshake with its chain; the bound is 65536")],
     ),
     "hub with a certificate that is cut short": (
         _tokyo("serverCert", authority("acme").certificate.decode()[:200]),
-        [Fault(TOKYO, "serverCert", "holds a PEM block that is cut short")],
+        [InventoryFault(TOKYO, "serverCert", "holds a PEM block that is cut short")],
     ),
     "hub with another hub's key": (
         lambda acme: acme["hubs"][0].__setitem__("serverCertKey", acme["hubs"][1]["serverCertKey"]),
-        [Fault(TOKYO, "serverCertKey", "does not belong to serverCert")],
+        [InventoryFault(TOKYO, "serverCertKey", "does not belong to serverCert")],
     ),
     "hub with a key that is no key": (
         _tokyo("serverCertKey", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
-        [Fault(TOKYO, "serverCertKey", "is not a PEM private key")],
+        [InventoryFault(TOKYO, "serverCertKey", "is not a PEM private key")],
     ),
     "hub with an encrypted key": (
         _tokyo("serverCertKey", _key_pem(ec.generate_private_key(ec.SECP256R1()), b"password")),
-        [Fault(TOKYO, "serverCertKey", "is an encrypted private key")],
+        [InventoryFault(TOKYO, "serverCertKey", "is an encrypted private key")],
     ),
     "hub with a key on another curve": (
         _tokyo("serverCertKey", _key_pem(ec.generate_private_key(ec.SECP521R1()))),
         [
-            Fault(
+            InventoryFault(
                 TOKYO,
                 "serverCertKey",
                 "is a key on the curve secp521r1, which TLS can't use here (P-256 and P-384 can be)",
             )
         ],
     ),
-    "hub with a port too high": (_tokyo("serverPort", 65536), [Fault(TOKYO, "serverPort", "is above 65535")]),
-    "hub with port 0": (_tokyo("serverPort", 0), [Fault(TOKYO, "serverPort", "is below 1")]),
-    "hub with a port as text": (_tokyo("serverPort", "443"), [Fault(TOKYO, "serverPort", "is not a whole number")]),
+    "hub with a port too high": (_tokyo("serverPort", 65536), [InventoryFault(TOKYO, "serverPort", "is above 65535")]),
+    "hub with port 0": (_tokyo("serverPort", 0), [InventoryFault(TOKYO, "serverPort", "is below 1")]),
+    "hub with a port as text": (
+        _tokyo("serverPort", "443"),
+        [InventoryFault(TOKYO, "serverPort", "is not a whole number")],
+    ),
     "hub with a name as address": (
         _tokyo("serverAddress", "localhost"),
-        [Fault(TOKYO, "serverAddress", "is not an IP address: 'localhost'")],
+        [InventoryFault(TOKYO, "serverAddress", "is not an IP address: 'localhost'")],
     ),
     "two hubs of one name": (
         lambda acme: acme["hubs"].append(hub("tokyo", "tokyo-2.acme.test")),
-        [Fault(TOKYO, "name", "is used more than once; the first keeps it")],
+        [InventoryFault(TOKYO, "name", "is used more than once; the first keeps it")],
     ),
     "two hubs of one fqdn on one address": (
         lambda acme: acme["hubs"].append(hub("kyoto", "Tokyo.Acme.Test.", serverAddress="127.0.0.1")),
-        [Fault("hub acme/kyoto", "fqdn", "is that of hub acme/tokyo, on the same address and port")],
+        [InventoryFault("hub acme/kyoto", "fqdn", "is that of hub acme/tokyo, on the same address and port")],
     ),
     "hub without a name, and what is below it": (
         lambda acme: [acme["hubs"][0].pop("name"), acme["hubs"][0]["services"][0].pop("provider")],
-        [Fault("hub acme/#1", "name", "is missing")],
+        [InventoryFault("hub acme/#1", "name", "is missing")],
     ),
     "hub that is no object": (
         lambda acme: acme["hubs"].__setitem__(0, "tokyo"),
-        [Fault("hub acme/#1", "", "is not an object")],
+        [InventoryFault("hub acme/#1", "", "is not an object")],
     ),
     "service without provider": (
         lambda acme: acme["hubs"][0]["services"][0].pop("provider"),
-        [Fault(WEB, "provider", "is missing")],
+        [InventoryFault(WEB, "provider", "is missing")],
     ),
-    "service with an empty provider": (_web("provider", ""), [Fault(WEB, "provider", "is empty")]),
-    "service with consumers as text": (_web("consumers", "client"), [Fault(WEB, "consumers", "is not an array")]),
+    "service with an empty provider": (_web("provider", ""), [InventoryFault(WEB, "provider", "is empty")]),
+    "service with consumers as text": (
+        _web("consumers", "client"),
+        [InventoryFault(WEB, "consumers", "is not an array")],
+    ),
     "service with a number as consumer": (
         _web("consumers", ["a", 7]),
-        [Fault(WEB, "consumers.1", "is not a string")],
+        [InventoryFault(WEB, "consumers.1", "is not a string")],
     ),
     "service with a colon in its name": (
         _web("name", "web:1"),
         [
-            Fault(
+            InventoryFault(
                 "service acme/tokyo/web:1", "name", "is empty or holds a character that can't be part of a URN: 'web:1'"
             )
         ],
     ),
     "two services of one name": (
         lambda acme: acme["hubs"][0]["services"].append(service("web", "other")),
-        [Fault(WEB, "name", "is used more than once; the first keeps it")],
+        [InventoryFault(WEB, "name", "is used more than once; the first keeps it")],
     ),
     "service with bad availability management": (
         _web(
@@ -353,10 +362,10 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
             },
         ),
         [
-            Fault(WEB, "availabilityManagement.serviceId", "is missing"),
-            Fault(WEB, "availabilityManagement.command", "is neither a string nor an array of strings"),
-            Fault(WEB, "availabilityManagement.mountPoints.0.volumeSize", "is above 100"),
-            Fault(
+            InventoryFault(WEB, "availabilityManagement.serviceId", "is missing"),
+            InventoryFault(WEB, "availabilityManagement.command", "is neither a string nor an array of strings"),
+            InventoryFault(WEB, "availabilityManagement.mountPoints.0.volumeSize", "is above 100"),
+            InventoryFault(
                 WEB,
                 "availabilityManagement.startAt",
                 "schedule: has 5 fields instead of six: minute, hour, day of month, month, day of week, year",
@@ -370,9 +379,9 @@ BROKEN: dict[str, tuple[Break, list[Fault]]] = {
             acme["hubs"][0]["services"][1].pop("consumers"),
         ],
         [
-            Fault("realm acme", "title", "is missing"),
-            Fault(TOKYO, "serverCert", "is missing"),
-            Fault("service acme/tokyo/mail", "consumers", "is missing"),
+            InventoryFault("realm acme", "title", "is missing"),
+            InventoryFault(TOKYO, "serverCert", "is missing"),
+            InventoryFault("service acme/tokyo/mail", "consumers", "is missing"),
         ],
     ),
 }
@@ -453,8 +462,8 @@ def test_one_fqdn_on_two_addresses_is_no_fault(tmp_path: Path) -> None:
     ]
     assert built({"realms": [realm("acme", *hubs)]}, tmp_path).faults == ()
     assert built({"realms": [realm("acme", *hubs)]}, tmp_path, bind="127.0.0.1").faults == (
-        Fault("hub acme/b", "fqdn", "is that of hub acme/a, on the same address and port"),
-        Fault("hub acme/c", "fqdn", "is that of hub acme/a, on the same address and port"),
+        InventoryFault("hub acme/b", "fqdn", "is that of hub acme/a, on the same address and port"),
+        InventoryFault("hub acme/c", "fqdn", "is that of hub acme/a, on the same address and port"),
     )
 
 
@@ -463,7 +472,7 @@ def test_a_realm_cannot_take_another_realms_fqdn(tmp_path: Path) -> None:
     document = {"realms": [sound()["realms"][1], realm("thief", hub("main", "main.beta.test"))]}
     inventory = built(document, tmp_path)
     assert inventory.faults == (
-        Fault("hub thief/main", "fqdn", "is that of hub beta/main, on the same address and port"),
+        InventoryFault("hub thief/main", "fqdn", "is that of hub beta/main, on the same address and port"),
     )
     assert inventory.listening == (listening_beta(),)
 

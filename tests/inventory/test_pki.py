@@ -7,7 +7,7 @@ from cryptography import x509
 from OpenSSL import crypto
 
 from spnhub.inventory import pem
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def authority() -> Authority:
     return Authority.create()
 
 
-def judged(authority: Authority, credentials: Credentials) -> str:
+def judged(authority: Authority, credentials: IssuedCredentials) -> str:
     """What the verifier says about a certificate; "" is that it is good."""
     store = crypto.X509Store()
     store.add_cert(crypto.X509.from_cryptography(x509.load_pem_x509_certificate(authority.certificate)))

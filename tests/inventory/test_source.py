@@ -11,7 +11,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from spnhub.inventory import Fault, InventoryError, load_inventory
+from spnhub.inventory import InventoryError, InventoryFault, load_inventory
 from spnhub.inventory.server import serving
 from spnhub.settings import ConfigurationError
 from tests.inventory.documents import Object, hub, realm, service, sound, written
@@ -125,12 +125,12 @@ async def test_a_part_that_cannot_be_had_leaves_the_rest() -> None:
         inventory = await load_inventory(url)
     assert [(one.name, [network.name for network in one.networks]) for one in inventory.realms] == [("acme", ["osaka"])]
     assert inventory.faults == (
-        Fault(
+        InventoryFault(
             "hub acme/tokyo",
             "services",
             f"can't be had: {url}/realms/acme/hubs/tokyo/services: the answer is not an array",
         ),
-        Fault("realm beta", "hubs", f"can't be had: {url}/realms/beta/hubs: status 403 (no)"),
+        InventoryFault("realm beta", "hubs", f"can't be had: {url}/realms/beta/hubs: status 403 (no)"),
     )
 
 
@@ -237,8 +237,8 @@ async def test_lists_that_are_no_lists_in_a_file(tmp_path: Path) -> None:
     document["realms"][1]["hubs"] = "none"
     inventory = await load_inventory(written(document, tmp_path).as_uri())
     assert inventory.faults == (
-        Fault("hub acme/tokyo", "services", "is not an array"),
-        Fault("realm beta", "hubs", "is not an array"),
+        InventoryFault("hub acme/tokyo", "services", "is not an array"),
+        InventoryFault("realm beta", "hubs", "is not an array"),
     )
 
 

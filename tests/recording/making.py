@@ -11,7 +11,7 @@ from typing import Any
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event, Recorded
-from spnhub.recording.driver import Difference, Driver
+from spnhub.recording.driver import ReplayDifference, Replayer
 from spnhub.recording.form import Header
 from spnhub.recording.reader import Recording
 from spnhub.recording.system import RecordingSystem
@@ -77,9 +77,9 @@ def record(folder: Path, numbers: list[int], *, batch: int = 1, limit: int = DEF
     return writer
 
 
-def drive(path: Path, until: int | None = None) -> tuple[Driver, Difference | None]:
+def drive(path: Path, until: int | None = None) -> tuple[Replayer, ReplayDifference | None]:
     """Drive a recording; the driver at its end, and the difference."""
-    driver = Driver(Recording(path))
+    driver = Replayer(Recording(path))
     difference = None
     for driven in driver.drive(until):
         difference = driven.difference

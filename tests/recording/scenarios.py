@@ -152,7 +152,7 @@ def accept(path: Path) -> None:
                 if not isinstance(part.cause, str):
                     address, message = part.cause
                     system._inputs.append((address, message))
-            system.run(step.now, step.wall)
+            system.run(step.now, step.wall_us)
             system.take_commands()
         writer.close()
         shutil.copyfile(writer.path, path)

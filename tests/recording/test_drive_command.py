@@ -76,7 +76,7 @@ def test_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert status == 0
     assert "  to the hub: SessionRequested(" in out
     assert "  sessions.s" in out
-    assert "(nothing) -> SessionState(" in out
+    assert "(nothing) -> OpenSession(" in out
     status, out, _ = spnlog(capsys, str(path), "--step", "--json")
     steps: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
     assert status == 0

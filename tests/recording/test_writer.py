@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.actors.contract.inputs import SessionClosed, SessionSuspected
+from spnhub.actors.contract.inputs import SessionClosed, SessionUnresponsive
 from spnhub.recording import writer as writing
 from spnhub.recording.reader import Recording
 from spnhub.recording.system import Part, Step
@@ -17,7 +17,7 @@ from tests.recording.making import drive, header, lines, numbers, record
 
 def step(number: int) -> Step:
     """One that a hub might have."""
-    return Step(float(number), number, (Part((number, SessionSuspected())),))
+    return Step(float(number), number, (Part((number, SessionUnresponsive())),))
 
 
 def test_the_bound_ends_it(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class Simulation:
             for before, after in pairwise([0.0, *times]):
                 self.clock.run_for(after - before)
                 self._act()
-                self._look()
+                self._observe()
             self._make_peace()
             self.clock.run_until(self._all_over, _SETTLE)
             # The last may have ended just now, and its program not have heard.
@@ -349,12 +349,14 @@ class Simulation:
 
     # ---- the books ---------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _observe(self) -> None:
         self._pair_up()
         self.states.add(
             (
                 tuple((hub.running, hub.frozen) for hub in self.hubs),
-                tuple(tuple(sorted(slot.state.value for slot in endpoint.core.slots())) for endpoint in self.endpoints),
+                tuple(
+                    tuple(sorted(target.state.value for target in endpoint.core.slots())) for endpoint in self.endpoints
+                ),
                 tuple(
                     sorted(
                         tuple(one.stream.state.value if one.stream else "" for one in talk.programs)
@@ -484,7 +486,7 @@ class Simulation:
                     f"refused {one.refused}, aborted here {one.aborted_here}"
                 )
         for endpoint in self.endpoints:
-            slots = [(slot.remote[0], slot.state.value, slot.connections) for slot in endpoint.core.slots()]
+            slots = [(target.remote[0], target.state.value, target.connections) for target in endpoint.core.slots()]
             lines.append(f"  {endpoint.name}: {slots}, {endpoint.core.connections} connections, {endpoint.failure}")
         lines += [f"  {hub.name}: running {hub.running}" for hub in self.hubs]
         return "\n".join(lines)

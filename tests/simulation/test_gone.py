@@ -127,10 +127,10 @@ def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str
     """It hears that the hub can't be reached; the hub hears nothing, sends to the old socket, and isn't misled."""
     talk = Talk(engine, hubs)
     endpoint, _, left = _sides(talk, cut_off)
-    slot = next(slot for slot in endpoint.core.slots() if slot.remote == talk.old.address)
-    assert slot.local is not None
+    target = next(target for target in endpoint.core.slots() if target.remote == talk.old.address)
+    assert target.local is not None
     talk.simulation.network.cut(endpoint.node, talk.old.node, seconds=1.9)
-    endpoint.core.engine.unreachable(Address(slot.local.local, slot.remote), talk.clock.now())
+    endpoint.core.engine.unreachable(Address(target.local.local, target.remote), talk.clock.now())
     endpoint.node.flush()
     talk.clock.run_for(1.0)
     talk.say(left, 1000)

@@ -14,7 +14,7 @@ from typing import Any
 
 from spnhub.events.analysis.log_lines import event_line
 from spnhub.events.analysis.merge import merge
-from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.point_in_time import HubAt
 from spnhub.events.analysis.report import hours_of, report
 from spnhub.events.analysis.source import open_source
@@ -91,7 +91,7 @@ class Log:
 
     async def read(self, name: str) -> Reading:
         """Take in a whole source, in the order of ``spnlog``, without redeliveries."""
-        digest, metrics, events = hashlib.sha256(), Metrics(hours=True), 0
+        digest, metrics, events = hashlib.sha256(), LogMetrics(hours=True), 0
         async with open_source(name) as source:
             async for _, recorded in merge([source]):
                 self.take(recorded)

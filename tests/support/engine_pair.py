@@ -71,7 +71,7 @@ class Side:
         self.engine = engine
         self.node = FakeNode(network, engine, self._on_events)
         self.events: list[EngineEvent] = []
-        self.c = 0
+        self.connection_id = 0
 
     def _on_events(self, events: list[EngineEvent]) -> None:
         self.events += events
@@ -136,15 +136,15 @@ class EnginePair:
         who = credentials or self.kit.client
         policy = ClientPolicy(server_name, ("spn/1",), who.chain, who.key, trust or self.kit.trust)
         local = self.client.node.bind()
-        c = self.client.engine.connect(Address(local, at), policy, self.clock.now())
+        connection_id = self.client.engine.connect(Address(local, at), policy, self.clock.now())
         self.client.node.flush()
-        return c
+        return connection_id
 
     def connect(self, *, at: tuple[str, int] = SERVER) -> EnginePair:
         """A connection that is up on both sides."""
-        self.client.c = self.begin(at=at)
+        self.client.connection_id = self.begin(at=at)
         self.run_until(lambda: bool(self.client.of(Connected)) and bool(self.server.of(Connected)))
-        self.server.c = self.server.of(Connected)[-1].c
+        self.server.connection_id = self.server.of(Connected)[-1].connection_id
         return self
 
     def run_until(self, predicate: Callable[[], bool], limit: float = 60.0) -> None:
@@ -163,21 +163,21 @@ class EnginePair:
 
     def open(self, data: bytes = b"x") -> int:
         """A stream of the client that the server has seen and whose first bytes it has read."""
-        s = self.client.engine.open_bidi(self.client.c)
-        assert s is not None
-        assert self.client.engine.write(self.client.c, s, data) == len(data)
-        self.run_until(lambda: Opened(self.server.c, s) in self.server.events)
-        assert self.read_all(self.server, s, len(data)) == (data, False)
-        return s
+        stream_id = self.client.engine.open_bidi(self.client.connection_id)
+        assert stream_id is not None
+        assert self.client.engine.write(self.client.connection_id, stream_id, data) == len(data)
+        self.run_until(lambda: Opened(self.server.connection_id, stream_id) in self.server.events)
+        assert self.read_all(self.server, stream_id, len(data)) == (data, False)
+        return stream_id
 
-    def read_all(self, side: Side, s: int, size: int, limit: float = 60.0) -> tuple[bytes, bool]:
+    def read_all(self, side: Side, stream_id: int, size: int, limit: float = 60.0) -> tuple[bytes, bool]:
         """Read ``size`` bytes, or up to the end."""
         got, fin = b"", False
 
         def more() -> bool:
             nonlocal got, fin
             while not fin and len(got) < size:
-                answer = side.engine.read(side.c, s, size - len(got))
+                answer = side.engine.read(side.connection_id, stream_id, size - len(got))
                 if not answer or answer == (b"", False):
                     break
                 got += answer[0]
@@ -186,16 +186,16 @@ class EnginePair:
             return fin or len(got) >= size
 
         self.run_until(more, limit)
-        side.events = [event for event in side.events if event != Readable(side.c, s)]
+        side.events = [event for event in side.events if event != Readable(side.connection_id, stream_id)]
         return got, fin
 
-    def write_all(self, side: Side, s: int, data: bytes) -> Callable[[], bool]:
+    def write_all(self, side: Side, stream_id: int, data: bytes) -> Callable[[], bool]:
         """Begin to write all of ``data``; the function goes on with it and says whether all was taken."""
         left = data
 
         def more() -> bool:
             nonlocal left
-            while left and (taken := side.engine.write(side.c, s, left)):
+            while left and (taken := side.engine.write(side.connection_id, stream_id, left)):
                 left = left[taken:]
                 side.node.flush()
             return not left

@@ -47,8 +47,8 @@ from spnhub.transport.engine import (
     ServerPolicy,
     Spliced,
     Stopped,
-    Suspect,
     Transmit,
+    Unresponsive,
     Writable,
 )
 
@@ -130,7 +130,7 @@ class FakeWire:
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    s: int
+    stream_id: int
     ours: bool
     # sending half
     credit: int
@@ -196,7 +196,7 @@ class _Splice:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    c: int
+    connection_id: int
     link: int
     client: bool
     address: Address
@@ -307,7 +307,7 @@ class FakeEngine:
         number = packet.number
         if number:
             k.must_ack = True
-            self._dirty[k.c] = k
+            self._dirty[k.connection_id] = k
             if number == k.received + 1 and not k.beyond:
                 k.received = number
             else:
@@ -325,7 +325,7 @@ class FakeEngine:
     def _handle(self, k: _Connection, frames: list[tuple[Any, ...]]) -> None:
         for name, *values in frames:
             _HANDLERS[name](self, k, *values)
-            if k.c not in self._connections:
+            if k.connection_id not in self._connections:
                 return
 
     def _receive_reset(self, packet: _Packet) -> None:
@@ -345,8 +345,8 @@ class FakeEngine:
                 k.probe_again = now + self.limits.probe_timeout / 2
                 self._frame(k, "ping")
 
-    def set_translated(self, c: int, translated: bool) -> None:
-        k = self._connections.get(c)
+    def set_translated(self, connection_id: int, translated: bool) -> None:
+        k = self._connections.get(connection_id)
         if k is not None:
             k.translated = translated
 
@@ -371,7 +371,7 @@ class FakeEngine:
             batch, self._dirty = self._dirty, {}
             for k in batch.values():
                 if k.holds:
-                    waiting[k.c] = k
+                    waiting[k.connection_id] = k
                 else:
                     self._pack(k, now, result)
         self._dirty = waiting
@@ -396,12 +396,12 @@ class FakeEngine:
                 stream.sent += count
                 if fin:
                     stream.fin_number = number
-                frames.append(("data", stream.s, offset, chunk, fin))
+                frames.append(("data", stream.stream_id, offset, chunk, fin))
             if not stream.out and (not stream.fin or stream.fin_number is not None):
-                del k.sending[stream.s]
+                del k.sending[stream.stream_id]
             if count and stream.blocked and stream.splice is None:
                 stream.blocked = False
-                self._events.append(Writable(k.c, stream.s))
+                self._events.append(Writable(k.connection_id, stream.stream_id))
             if stream.splice is not None:
                 self._pump(stream.splice)
         if not frames and not k.must_ack:
@@ -472,7 +472,7 @@ class FakeEngine:
                     self._frame(k, "ping")
                 if k.unacked and not k.suspect and now >= self._suspect_at(k):
                     k.suspect = True
-                    self._events.append(Suspect(k.c))
+                    self._events.append(Unresponsive(k.connection_id))
 
     def _acknowledged(self, k: _Connection, number: int, now: float) -> None:
         k.acked = number
@@ -483,7 +483,7 @@ class FakeEngine:
             k.unacked.popleft()
         if k.suspect:
             k.suspect = False
-            self._events.append(Answered(k.c))
+            self._events.append(Answered(k.connection_id))
         for stream in list(k.streams.values()):
             if stream.fin_number is not None and not stream.fin_acked and stream.fin_number <= number:
                 stream.fin_acked = True
@@ -494,13 +494,13 @@ class FakeEngine:
     def _add(self, link: int, client: bool, address: Address, now: float) -> _Connection:
         k = _Connection(next(self._numbers), link, client, address, now, now, now)
         k.streams_granted = self.limits.streams
-        self._connections[k.c] = self._links[link] = k
+        self._connections[k.connection_id] = self._links[link] = k
         return k
 
     def _frame(self, k: _Connection, *frame: Any) -> None:
-        if k.c in self._connections:
+        if k.connection_id in self._connections:
             k.frames.append(frame)
-            self._dirty[k.c] = k
+            self._dirty[k.connection_id] = k
 
     def connect(self, address: Address, policy: ClientPolicy, now: float) -> int:
         k = self._add(self._wire.new_link(), True, address, now)
@@ -508,7 +508,7 @@ class FakeEngine:
         k.server_name = policy.server_name
         chain = policy.certificate_chain
         self._frame(k, "hello", policy.server_name, policy.alpn, chain, self.limits.streams, self.limits.stream_window)
-        return k.c
+        return k.connection_id
 
     def _on_hello(
         self, k: _Connection, name: str, alpns: tuple[str, ...], chain: bytes, streams: int, window: int
@@ -548,7 +548,7 @@ class FakeEngine:
             return
         k.may_open, k.peer_window, k.alpn, k.token, k.up = streams, window, alpn, token, True
         self._frame(k, "finished", k.policy.certificate_chain)
-        self._events.append(Connected(k.c, k.policy.server_name, ders, alpn, cid, k.address))
+        self._events.append(Connected(k.connection_id, k.policy.server_name, ders, alpn, cid, k.address))
         self._take_early(k)
 
     def _on_finished(self, k: _Connection, chain: bytes) -> None:
@@ -559,13 +559,15 @@ class FakeEngine:
             self._alert(k, alert, "the client's certificate is not accepted", subject)
             return
         k.up = True
-        self._events.append(Connected(k.c, k.server_name, ders, k.alpn, k.link.to_bytes(8, "big"), k.address))
+        self._events.append(
+            Connected(k.connection_id, k.server_name, ders, k.alpn, k.link.to_bytes(8, "big"), k.address)
+        )
         self._take_early(k)
 
     def _take_early(self, k: _Connection) -> None:
         early, k.early = k.early, []
         for frames in early:
-            if k.c in self._connections:
+            if k.connection_id in self._connections:
                 self._handle(k, frames)
 
     def _alert(self, k: _Connection, alert: int, reason: str, subject: str | None) -> None:
@@ -573,19 +575,19 @@ class FakeEngine:
         self._forget(k)
         k.frames = [("close", True, TLS + alert, reason)]
         self._closing.append(k)
-        self._events.append(HandshakeRefused(k.c, k.address, k.server_name, alert, reason, subject))
+        self._events.append(HandshakeRefused(k.connection_id, k.address, k.server_name, alert, reason, subject))
 
     def _on_close(self, k: _Connection, transport: bool, code: int, reason: str) -> None:
         self._drain(k)
         if not k.client and not k.up:
             self._forget(k)
             alert = code - TLS if transport and code >= TLS else None
-            self._events.append(HandshakeRefused(k.c, k.address, k.server_name, alert, reason, None))
+            self._events.append(HandshakeRefused(k.connection_id, k.address, k.server_name, alert, reason, None))
             return
         self._lost(k, CloseKind.PEER_TRANSPORT if transport else CloseKind.PEER, code, reason)
 
-    def close(self, c: int, code: int, reason: str) -> None:
-        k = self._connections.get(c)
+    def close(self, connection_id: int, code: int, reason: str) -> None:
+        k = self._connections.get(connection_id)
         if k is not None:
             self._shut(k, CloseKind.LOCAL, code, reason, transport=False)
 
@@ -602,19 +604,19 @@ class FakeEngine:
         self._draining[k.link] = now + _DRAINING
 
     def _forget(self, k: _Connection) -> None:
-        self._over[k.c] = k
+        self._over[k.connection_id] = k
         k.silent = k.link not in self._draining
-        del self._connections[k.c], self._links[k.link]
-        self._dirty.pop(k.c, None)
+        del self._connections[k.connection_id], self._links[k.link]
+        self._dirty.pop(k.connection_id, None)
         k.sending.clear()
 
     def _lost(self, k: _Connection, kind: CloseKind, code: int, reason: str) -> None:
         refused = not k.client and not k.up
         self._forget(k)
         if refused:
-            self._events.append(HandshakeRefused(k.c, k.address, k.server_name, None, reason, None))
+            self._events.append(HandshakeRefused(k.connection_id, k.address, k.server_name, None, reason, None))
             return
-        self._events.append(Closed(k.c, kind, code, reason))
+        self._events.append(Closed(k.connection_id, kind, code, reason))
         for splice in [one for one in self._splices.values() if k in (one.a_to_b.source[0], one.b_to_a.source[0])]:
             for direction in (splice.a_to_b, splice.b_to_a):
                 other, stream = direction.source
@@ -625,54 +627,54 @@ class FakeEngine:
 
     # -------------------------------------------------------------------------------------------------------- streams
 
-    def _get(self, c: int, s: int) -> tuple[_Connection, _Stream] | None:
-        k = self._connections.get(c)
-        stream = k.streams.get(s) if k is not None else None
+    def _get(self, connection_id: int, stream_id: int) -> tuple[_Connection, _Stream] | None:
+        k = self._connections.get(connection_id)
+        stream = k.streams.get(stream_id) if k is not None else None
         return None if k is None or stream is None else (k, stream)
 
-    def _new_stream(self, k: _Connection, s: int, *, ours: bool) -> _Stream:
+    def _new_stream(self, k: _Connection, stream_id: int, *, ours: bool) -> _Stream:
         window = self.limits.stream_window
-        stream = _Stream(s, ours, credit=k.peer_window, window=window, granted=window, announced=ours)
-        k.streams[s] = stream
+        stream = _Stream(stream_id, ours, credit=k.peer_window, window=window, granted=window, announced=ours)
+        k.streams[stream_id] = stream
         return stream
 
-    def _incoming(self, k: _Connection, s: int) -> _Stream | None:
+    def _incoming(self, k: _Connection, stream_id: int) -> _Stream | None:
         """The stream that a frame is about; made if it is new; None if it has ended."""
-        stream = k.streams.get(s)
-        if stream is None and (s % 4 == 0) != k.client and s not in k.seen:
-            k.seen.add(s)
-            stream = self._new_stream(k, s, ours=False)
+        stream = k.streams.get(stream_id)
+        if stream is None and (stream_id % 4 == 0) != k.client and stream_id not in k.seen:
+            k.seen.add(stream_id)
+            stream = self._new_stream(k, stream_id, ours=False)
         return stream
 
     def _announce(self, k: _Connection, stream: _Stream) -> None:
         """There is something to say of this stream: say first, once, that it was opened."""
         if not stream.announced:
             stream.announced = stream.told = True
-            self._events.append(Opened(k.c, stream.s))
+            self._events.append(Opened(k.connection_id, stream.stream_id))
 
     def _tidy(self, k: _Connection, stream: _Stream) -> None:
         """Forget a stream whose halves have both ended; let the peer open another for it."""
-        if stream.sending or stream.receiving or k.streams.pop(stream.s, None) is None:
+        if stream.sending or stream.receiving or k.streams.pop(stream.stream_id, None) is None:
             return
         if not stream.ours:
             k.ended_streams += 1
             k.streams_granted += 1
             self._frame(k, "streams", k.streams_granted)
 
-    def open_bidi(self, c: int) -> int | None:
-        k = self._connections.get(c)
+    def open_bidi(self, connection_id: int) -> int | None:
+        k = self._connections.get(connection_id)
         if k is None or not k.up:
             return None
         if k.opened >= k.may_open:
             k.wants_stream = True
             return None
-        s = 4 * k.opened + (0 if k.client else 1)
+        stream_id = 4 * k.opened + (0 if k.client else 1)
         k.opened += 1
-        self._new_stream(k, s, ours=True)
-        return s
+        self._new_stream(k, stream_id, ours=True)
+        return stream_id
 
-    def write(self, c: int, s: int, data: bytes) -> int:
-        found = self._get(c, s)
+    def write(self, connection_id: int, stream_id: int, data: bytes) -> int:
+        found = self._get(connection_id, stream_id)
         if found is None or not found[1].sending or found[1].fin or found[1].splice is not None:
             return 0
         k, stream = found
@@ -685,22 +687,22 @@ class FakeEngine:
         if taken > 0:
             stream.out += data[:taken]
             stream.written += taken
-            k.sending[stream.s] = stream
-            self._dirty[k.c] = k
+            k.sending[stream.stream_id] = stream
+            self._dirty[k.connection_id] = k
         return max(taken, 0)
 
-    def finish(self, c: int, s: int) -> None:
-        found = self._get(c, s)
+    def finish(self, connection_id: int, stream_id: int) -> None:
+        found = self._get(connection_id, stream_id)
         if found is not None and found[1].sending:
             k, stream = found
             stream.fin = True
-            k.sending[s] = stream
-            self._dirty[k.c] = k
+            k.sending[stream_id] = stream
+            self._dirty[k.connection_id] = k
 
-    def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
-        found = self._get(c, s)
-        if found is None and c in self._told_over and s in self._told_over[c].streams:
-            found = self._told_over[c], self._told_over[c].streams[s]
+    def read(self, connection_id: int, stream_id: int, limit: int) -> tuple[bytes, bool] | None:
+        found = self._get(connection_id, stream_id)
+        if found is None and connection_id in self._told_over and stream_id in self._told_over[connection_id].streams:
+            found = self._told_over[connection_id], self._told_over[connection_id].streams[stream_id]
         if found is None or found[1].splice is not None:
             return None
         k, stream = found
@@ -724,10 +726,10 @@ class FakeEngine:
         stream.consumed += count
         if not stream.fin_received and stream.consumed + stream.window - stream.granted >= stream.window // 2:
             stream.granted = stream.consumed + stream.window
-            self._frame(k, "credit", stream.s, stream.granted)
+            self._frame(k, "credit", stream.stream_id, stream.granted)
 
-    def reset(self, c: int, s: int, code: int) -> None:
-        found = self._get(c, s)
+    def reset(self, connection_id: int, stream_id: int, code: int) -> None:
+        found = self._get(connection_id, stream_id)
         if found is not None:
             self._reset(*found, code)
             self._tidy(*found)
@@ -737,12 +739,12 @@ class FakeEngine:
             return
         stream.reset_code = code
         stream.out.clear()
-        k.sending.pop(stream.s, None)
-        self._frame(k, "reset", stream.s, code)
+        k.sending.pop(stream.stream_id, None)
+        self._frame(k, "reset", stream.stream_id, code)
         self._tidy(k, stream)
 
-    def stop(self, c: int, s: int, code: int) -> None:
-        found = self._get(c, s)
+    def stop(self, connection_id: int, stream_id: int, code: int) -> None:
+        found = self._get(connection_id, stream_id)
         if found is not None:
             self._stop(*found, code)
             self._tidy(*found)
@@ -751,14 +753,14 @@ class FakeEngine:
         if not stream.receiving:
             return
         if not stream.fin_received and stream.reset_received is None:
-            self._frame(k, "stop", stream.s, code)
+            self._frame(k, "stop", stream.stream_id, code)
         stream.stopped = True
         stream.data.clear()
         stream.early.clear()
         self._tidy(k, stream)
 
-    def _on_data(self, k: _Connection, s: int, offset: int, data: bytes, fin: bool) -> None:
-        stream = self._incoming(k, s)
+    def _on_data(self, k: _Connection, stream_id: int, offset: int, data: bytes, fin: bool) -> None:
+        stream = self._incoming(k, stream_id)
         if stream is None or not stream.receiving or stream.reset_received is not None:
             return
         if offset != stream.received:
@@ -777,10 +779,10 @@ class FakeEngine:
             self._pump(stream.splice)
         elif not stream.told:
             stream.told = True
-            self._events.append(Readable(k.c, s))
+            self._events.append(Readable(k.connection_id, stream_id))
 
-    def _on_reset(self, k: _Connection, s: int, code: int) -> None:
-        stream = self._incoming(k, s)
+    def _on_reset(self, k: _Connection, stream_id: int, code: int) -> None:
+        stream = self._incoming(k, stream_id)
         if stream is None or not stream.receiving or stream.fin_received:
             return
         self._announce(k, stream)
@@ -789,11 +791,11 @@ class FakeEngine:
         if stream.splice is not None:
             self._pump(stream.splice)
         else:
-            self._events.append(Reset(k.c, s, code))
+            self._events.append(Reset(k.connection_id, stream_id, code))
         self._tidy(k, stream)
 
-    def _on_stop(self, k: _Connection, s: int, code: int) -> None:
-        stream = self._incoming(k, s)
+    def _on_stop(self, k: _Connection, stream_id: int, code: int) -> None:
+        stream = self._incoming(k, stream_id)
         if stream is None or not stream.sending:
             return
         self._announce(k, stream)
@@ -802,25 +804,25 @@ class FakeEngine:
         if stream.splice is not None:
             self._pump(stream.splice)
         else:
-            self._events.append(Stopped(k.c, s, code))
+            self._events.append(Stopped(k.connection_id, stream_id, code))
 
-    def _on_credit(self, k: _Connection, s: int, limit: int) -> None:
-        stream = k.streams.get(s)
+    def _on_credit(self, k: _Connection, stream_id: int, limit: int) -> None:
+        stream = k.streams.get(stream_id)
         if stream is not None:
             stream.credit = max(stream.credit, limit)
-            self._dirty[k.c] = k
+            self._dirty[k.connection_id] = k
 
     def _on_streams(self, k: _Connection, limit: int) -> None:
         k.may_open = max(k.may_open, limit)
         if k.wants_stream and k.opened < k.may_open:
             k.wants_stream = False
-            self._events.append(Available(k.c))
+            self._events.append(Available(k.connection_id))
 
     def _on_ping(self, k: _Connection) -> None:
         """Nothing to do: the acknowledgement is the answer."""
 
     def _on_datagram(self, k: _Connection, data: bytes) -> None:
-        self._events.append(DatagramReceived(k.c, data))
+        self._events.append(DatagramReceived(k.connection_id, data))
 
     # -------------------------------------------------------------------------------------------------------- splices
 
@@ -868,8 +870,8 @@ class FakeEngine:
             self._consume(source_k, source, count)
         if (direction.ended or source.fin_received) and not source.data and not sink.fin:
             source.fin_read = sink.fin = True
-            sink_k.sending[sink.s] = sink
-            self._dirty[sink_k.c] = sink_k
+            sink_k.sending[sink.stream_id] = sink
+            self._dirty[sink_k.connection_id] = sink_k
             self._tidy(source_k, source)
         if sink.fin_number is not None:
             direction.end(OutcomeKind.FINISHED)
@@ -902,29 +904,31 @@ class FakeEngine:
 
     # ------------------------------------------------------------------------------------------------------ the rest
 
-    def hold(self, c: int) -> None:
-        k = self._connections.get(c)
+    def cork(self, connection_id: int) -> None:
+        k = self._connections.get(connection_id)
         if k is not None:
             k.holds += 1
 
-    def release(self, c: int) -> None:
-        k = self._connections.get(c) or next((one for one in self._closing if one.c == c), None)
+    def release(self, connection_id: int) -> None:
+        k = self._connections.get(connection_id) or next(
+            (one for one in self._closing if one.connection_id == connection_id), None
+        )
         if k is not None:
             k.holds = max(0, k.holds - 1)
 
-    def send_datagram(self, c: int, data: bytes) -> None:
-        k = self._connections.get(c)
+    def send_datagram(self, connection_id: int, data: bytes) -> None:
+        k = self._connections.get(connection_id)
         if k is not None:
             self._frame(k, "datagram", data)
 
-    def set_streams(self, c: int, limit: int) -> None:
-        k = self._connections.get(c)
+    def set_streams(self, connection_id: int, limit: int) -> None:
+        k = self._connections.get(connection_id)
         if k is not None and k.ended_streams + limit > k.streams_granted:
             k.streams_granted = k.ended_streams + limit
             self._frame(k, "streams", k.streams_granted)
 
-    def info(self, c: int) -> ConnectionInfo | None:
-        k = self._connections.get(c)
+    def info(self, connection_id: int) -> ConnectionInfo | None:
+        k = self._connections.get(connection_id)
         if k is None:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())

@@ -27,7 +27,7 @@ from spnhub.events.analysis.merge import merge
 from spnhub.events.analysis.source import open_source
 from spnhub.events.analysis.verify import verify
 from spnhub.events.model import Recorded
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.endpoint.api.options import Runtime
 from tests.support.command import Command, Line
 from tests.support.namespaces import Files, Host
@@ -264,7 +264,7 @@ class World:
         role: str,
         address: str,
         service: str,
-        credentials: Credentials | None,
+        credentials: IssuedCredentials | None,
         env: Mapping[str, str] | None,
         host: Host | Files | Place | None,
     ) -> Command:
@@ -296,7 +296,7 @@ class World:
         forward: tuple[str, int],
         *,
         service: str = "web",
-        credentials: Credentials | None = None,
+        credentials: IssuedCredentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
         host: Host | Files | Place | None = None,
@@ -311,7 +311,7 @@ class World:
         self,
         *,
         service: str = "web",
-        credentials: Credentials | None = None,
+        credentials: IssuedCredentials | None = None,
         wait: bool = True,
         env: Mapping[str, str] | None = None,
         host: Host | Place | None = None,
@@ -343,7 +343,7 @@ class World:
     # ---- endpoints in this process, closed at the end ----------------------------------------------------------
 
     def _arguments(
-        self, role: str, service: str, fqdn: str, realm: str, credentials: Credentials | None, trust: bytes | None
+        self, role: str, service: str, fqdn: str, realm: str, credentials: IssuedCredentials | None, trust: bytes | None
     ) -> tuple[str, str, bytes, bytes, bytes]:
         mine = credentials or self.authority.client(role)
         url, urn = f"https://{fqdn}:{self.port}", self.urn(service, realm)
@@ -359,7 +359,7 @@ class World:
         service: str = "web",
         fqdn: str = _FQDN,
         realm: str = _REALM,
-        credentials: Credentials | None = None,
+        credentials: IssuedCredentials | None = None,
         trust: bytes | None = None,
         **options: Any,
     ) -> ConsumerEndpoint:
@@ -376,7 +376,7 @@ class World:
         service: str = "web",
         fqdn: str = _FQDN,
         realm: str = _REALM,
-        credentials: Credentials | None = None,
+        credentials: IssuedCredentials | None = None,
         trust: bytes | None = None,
         **options: Any,
     ) -> ProviderEndpoint:

@@ -12,7 +12,7 @@ import pytest
 
 from spnhub import ConsumerEndpoint, HandshakeRejected, ProviderEndpoint, SessionRefused
 from spnhub.actors.contract.codes import Code
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.endpoint.session.states import SessionState
 from tests.support.command import Command
 from tests.support.flood import Flood
@@ -135,7 +135,7 @@ async def test_crossed_credentials(world: World, ca: str) -> None:
 async def flooding(world: World, beta: Authority) -> AsyncIterator[Command]:
     """Meanwhile beta gets handshakes, good ones, bad ones and beginnings, as many as the sender can make."""
 
-    def text(credentials: Credentials) -> tuple[str, str]:
+    def text(credentials: IssuedCredentials) -> tuple[str, str]:
         return credentials.certificate.decode(), credentials.key.decode()
 
     flood = Flood(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.pki import Credentials
+from spnhub.pki import IssuedCredentials
 from tests.support.command import Command, Line
 from tests.support.tcp import Ending, TcpPeer
 from tests.support.world import World
@@ -53,7 +53,7 @@ async def echo(client: TcpPeer, served: TcpPeer) -> None:
     assert await client.receive(4) == b"back"
 
 
-def renew(command: Command, world: World, credentials: Credentials) -> None:
+def renew(command: Command, world: World, credentials: IssuedCredentials) -> None:
     """Another pair of files, key first."""
     certificate, key = files(command, world)
     replace(key, credentials.key)

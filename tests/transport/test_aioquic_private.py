@@ -17,7 +17,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketRecovery
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 
-from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
@@ -107,15 +107,15 @@ def test_sender_keeps_unsent_bytes_between_highest_offset_and_buffer_stop() -> N
 def test_credit_follows_reading_and_nothing_else() -> None:
     """aioquic alone would double the windows on receipt; ours stay until the bytes are read."""
     pair = EnginePair(_aioquic()).connect()
-    s = pair.open()
-    size = pair.client.engine.write(pair.client.c, s, b"z" * 100_000)
+    stream_id = pair.open()
+    size = pair.client.engine.write(pair.client.connection_id, stream_id, b"z" * 100_000)
     pair.run_for(1.0)
-    info = pair.server.engine.info(pair.server.c)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     assert info.buffered == Limits().stream_window - 1  # one byte was read by open()
     assert size == Limits().send_buffer
-    assert Readable(pair.server.c, s) in pair.server.events
-    pair.read_all(pair.server, s, size)
+    assert Readable(pair.server.connection_id, stream_id) in pair.server.events
+    pair.read_all(pair.server, stream_id, size)
 
 
 def test_unsent_bytes_of_all_streams_are_counted_exactly_and_bounded() -> None:
@@ -123,27 +123,31 @@ def test_unsent_bytes_of_all_streams_are_counted_exactly_and_bounded() -> None:
     limits = Limits()
     pair = EnginePair(_aioquic()).connect()
     streams = [pair.open() for _ in range(400)]
-    quic = next(iter(pair.client.engine._links.values())).quic  # type: ignore[attr-defined]
-    for s in streams:
+    quic = next(iter(pair.client.engine._handles.values())).quic  # type: ignore[attr-defined]
+    for stream_id in streams:
         for _ in range(3):
-            pair.client.engine.write(pair.client.c, s, b"z" * limits.send_buffer)
+            pair.client.engine.write(pair.client.connection_id, stream_id, b"z" * limits.send_buffer)
         pair.run_for(0.01)
     assert quic._unsent_total <= limits.send_budget + len(streams) * limits.send_buffer // 4
 
     def held() -> int:
         senders = [record.stream.sender for record in quic.records.values()]
-        return sum(s._buffer_stop - s.highest_offset for s in senders if s._reset_error_code is None)
+        return sum(
+            stream_id._buffer_stop - stream_id.highest_offset
+            for stream_id in senders
+            if stream_id._reset_error_code is None
+        )
 
     assert quic._unsent_total == held() > limits.send_budget
-    for s in streams[::3]:
-        pair.client.engine.reset(pair.client.c, s, 7)
-    for s in streams[1::3]:
-        pair.server.engine.stop(pair.server.c, s, 7)
+    for stream_id in streams[::3]:
+        pair.client.engine.reset(pair.client.connection_id, stream_id, 7)
+    for stream_id in streams[1::3]:
+        pair.server.engine.stop(pair.server.connection_id, stream_id, 7)
     pair.run_for(1.0)
     assert quic._unsent_total == held() > 0
-    for s in streams[2::3]:
-        pair.client.engine.finish(pair.client.c, s)
-        while pair.server.engine.read(pair.server.c, s, 65536):
+    for stream_id in streams[2::3]:
+        pair.client.engine.finish(pair.client.connection_id, stream_id)
+        while pair.server.engine.read(pair.server.connection_id, stream_id, 65536):
             pair.run_for(0.01)
     pair.run_for(1.0)
     assert quic._unsent_total == held() == 0
@@ -155,7 +159,7 @@ def test_work_per_packet_does_not_walk_idle_streams() -> None:
     streams = [pair.open() for _ in range(50)]
     pair.run_for(1.0)
     for side in (pair.client, pair.server):
-        quic = next(iter(side.engine._links.values())).quic  # type: ignore[attr-defined]
+        quic = next(iter(side.engine._handles.values())).quic  # type: ignore[attr-defined]
         assert len(quic._streams) == len(quic.records) == len(streams)
         assert (len(quic._ready), len(quic._streams_queue), len(quic._credit_due)) == (0, 0, 0)
 
@@ -163,9 +167,9 @@ def test_work_per_packet_does_not_walk_idle_streams() -> None:
 KEY = bytes(range(32))
 
 
-def _only(pair: EnginePair) -> tuple[Connection, Connection]:
+def _only(pair: EnginePair) -> tuple[EngineConnection, EngineConnection]:
     """aioquic's connections of the client and of the server."""
-    client, server = (next(iter(side.engine._links.values())).quic for side in (pair.client, pair.server))  # type: ignore[attr-defined]
+    client, server = (next(iter(side.engine._handles.values())).quic for side in (pair.client, pair.server))  # type: ignore[attr-defined]
     return client, server
 
 
@@ -194,18 +198,18 @@ def test_every_id_that_the_peer_was_told_of_is_routed() -> None:
 def test_another_connection_id_has_another_token() -> None:
     """A client that has changed its peer's id still knows the reset of a hub that started again."""
     pair = EnginePair(_aioquic(), reset_key=KEY).connect()
-    s = pair.open()
+    stream_id = pair.open()
     client, _ = _only(pair)
     before = client.peer_reset_token
     client.change_connection_id()
-    pair.client.engine.write(pair.client.c, s, b"x")
-    assert pair.read_all(pair.server, s, 1) == (b"x", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"x")
+    assert pair.read_all(pair.server, stream_id, 1) == (b"x", False)
     pair.run_for(1.0)
     assert client.peer_reset_token != before
     assert pair.client.of(Closed) == []
     pair.server.node.crash()
     pair.restart_server()
-    pair.client.engine.write(pair.client.c, s, b"x")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"x")
     pair.run_until(lambda: bool(pair.client.of(Closed)), limit=1)
     assert pair.client.of(Closed)[0].kind is CloseKind.RESET
 
@@ -213,15 +217,15 @@ def test_another_connection_id_has_another_token() -> None:
 def test_a_probe_waits_for_no_congestion_window() -> None:
     """A full window must not keep back what asks whether the peer still lives."""
     pair = EnginePair(_aioquic()).connect()
-    s = pair.open()
+    stream_id = pair.open()
     client, _ = _only(pair)
     pair.server.node.crash(host_lives=False)
     client._loss._cc.congestion_window = 2400
-    pair.client.engine.write(pair.client.c, s, b"z" * 20_000)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"z" * 20_000)
     pair.client.node.turn()
     assert client._loss.bytes_in_flight + 1200 > client._loss.congestion_window
     before = client._packet_number
-    pair.client.engine.unreachable(pair.client.engine._links[pair.client.c].address, pair.clock.now())  # type: ignore[attr-defined]
+    pair.client.engine.unreachable(pair.client.engine._handles[pair.client.connection_id].address, pair.clock.now())  # type: ignore[attr-defined]
     pair.client.node.turn()
     assert client._packet_number == before + 1
 
@@ -229,14 +233,14 @@ def test_a_probe_waits_for_no_congestion_window() -> None:
 def test_an_acknowledgement_moves_the_count_of_acknowledgements() -> None:
     """Whether a peer has answered is seen by it, and by nothing else that comes in."""
     pair = EnginePair(_aioquic()).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1.0)
     client, _ = _only(pair)
     before = client.acknowledged
-    pair.server.engine.write(pair.server.c, s, b"data alone")
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"data alone")
     pair.run_for(1.0)
     assert client.acknowledged == before
-    pair.client.engine.write(pair.client.c, s, b"wants an answer")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"wants an answer")
     pair.client.node.turn()
     assert client.unanswered
     pair.run_for(1.0)
@@ -255,13 +259,13 @@ def test_recovery_is_ours_from_the_first_packet() -> None:
 def test_a_challenge_is_answered_once_and_sent_again_by_us() -> None:
     """aioquic takes a challenge whose packet was acknowledged for done, whether or not the answer came."""
     pair = EnginePair(_aioquic()).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1.0)
     client, server = _only(pair)
     client._write_path_response_frame = lambda builder, challenge: None  # type: ignore[method-assign]
     pair.client.node.rebind()
-    pair.client.engine.write(pair.client.c, s, b"from elsewhere")
-    assert pair.read_all(pair.server, s, 14) == (b"from elsewhere", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"from elsewhere")
+    assert pair.read_all(pair.server, stream_id, 14) == (b"from elsewhere", False)
     pair.run_until(lambda: len(server._network_paths[0].local_challenges) == 2, limit=0.3)
     assert not server._network_paths[0].is_validated
     del client._write_path_response_frame
@@ -271,13 +275,13 @@ def test_a_challenge_is_answered_once_and_sent_again_by_us() -> None:
 def test_a_challenge_waits_for_no_congestion_window() -> None:
     """What was under way to the old address fills the window, and must not keep back what asks at the new one."""
     pair = EnginePair(_aioquic()).connect()
-    s = pair.open()
+    stream_id = pair.open()
     _, server = _only(pair)
     pair.run_for(1.0)
     pair.client.node.rebind()
     server._loss._cc.congestion_window = 2400
-    pair.server.engine.write(pair.server.c, s, b"z" * 20_000)
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"z" * 20_000)
     pair.server.node.turn()
     assert server._loss.bytes_in_flight + 1200 > server._loss.congestion_window
-    pair.client.engine.write(pair.client.c, s, b"from elsewhere")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"from elsewhere")
     pair.run_until(lambda: len(server._network_paths) == 2 and server._network_paths[0].is_validated, limit=0.025)

@@ -12,7 +12,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, Connected, EngineEvent, HandshakeRefused, ServerIdentity, ServerPolicy
 
@@ -24,7 +24,7 @@ SERVER = AUTHORITY.server("hub.test")
 class Client:
     """A plain aioquic client against an engine, in memory."""
 
-    def __init__(self, credentials: Credentials | None, server_name: str | None = "hub.test") -> None:
+    def __init__(self, credentials: IssuedCredentials | None, server_name: str | None = "hub.test") -> None:
         self.engine = AioquicEngine()
         identity = ServerIdentity(SERVER.certificate, SERVER.key, AUTHORITY.certificate, ("spn/1",))
         self.engine.set_policy(ServerPolicy({"hub.test": identity}))
@@ -79,7 +79,7 @@ def forge(context: Any) -> None:
 
 
 NAMED = AUTHORITY.client("alice")
-CASES: list[tuple[str, Credentials | None, Callable[[Any], None], tls.AlertDescription]] = [
+CASES: list[tuple[str, IssuedCredentials | None, Callable[[Any], None], tls.AlertDescription]] = [
     ("empty", None, lambda _: None, tls.AlertDescription.certificate_required),
     ("none", NAMED, no_certificate_message, tls.AlertDescription.unexpected_message),
     ("other CA", Authority.create("other").client("alice"), lambda _: None, tls.AlertDescription.unknown_ca),
@@ -100,9 +100,13 @@ CASES: list[tuple[str, Credentials | None, Callable[[Any], None], tls.AlertDescr
 ]
 
 
-@pytest.mark.parametrize(("credentials", "prepare", "alert"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("credentials", "prepare", "alert"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
 def test_bad_client_certificates_are_refused_with_their_alert(
-    credentials: Credentials | None, prepare: Callable[[Any], None], alert: tls.AlertDescription
+    credentials: IssuedCredentials | None, prepare: Callable[[Any], None], alert: tls.AlertDescription
 ) -> None:
     """No session, one refusal that names the alert, and the client hears it."""
     client = Client(credentials)
@@ -155,7 +159,7 @@ def test_close_packet_is_repeated_for_stragglers() -> None:
     late = QuicConnection(configuration=client.quic.configuration)
     late.connect(("192.0.2.1", 443), 1.0)
     # Any datagram to the closed connection's id will do.
-    cid = next(iter(client.engine._links.values())).quic.host_cid
+    cid = next(iter(client.engine._handles.values())).quic.host_cid
     for _ in range(4):
         client.engine.receive(b"\x40" + cid + bytes(30), CLIENT, 0, 0.5)
         client.sent += [data for data, _, _ in client.engine.transmit(0.5)]

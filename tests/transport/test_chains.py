@@ -338,7 +338,7 @@ def test_what_a_stranger_can_make_a_side_hold(epoch: tls.Epoch, bound: int) -> N
     _, _, pair = shake_hands(other, other, root, root)
     engine = pair.server.engine
     assert isinstance(engine, AioquicEngine)
-    (link,) = engine._links.values()
+    (link,) = engine._handles.values()
     quic = link.quic
     quic.tls._receive_buffer = bytes(1000)
     taken = quic._crypto_streams[epoch].receiver.starting_offset()

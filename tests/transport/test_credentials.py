@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spnhub.pki import Authority
-from spnhub.pki import Credentials as Pair
+from spnhub.pki import IssuedCredentials as Pair
 from spnhub.transport import pem
 from spnhub.transport.endpoint.session import credentials as module
 from spnhub.transport.endpoint.session.credentials import (

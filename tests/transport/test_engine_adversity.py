@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from spnhub.transport.engine import Answered, Closed, CloseKind, Connected, Limits, Readable, Suspect
+from spnhub.transport.engine import Answered, Closed, CloseKind, Connected, Limits, Readable, Unresponsive
 from tests.support.engine_pair import EnginePair, Kit, Side
 from tests.transport.test_engine_conformance import ENGINES
 
@@ -37,7 +37,7 @@ def until_closed(pair: EnginePair, side: Side, limit: float = 60.0) -> tuple[Clo
     began = pair.clock.now()
     pair.run_until(lambda: bool(side.of(Closed)), limit)
     (closed,) = side.of(Closed)
-    assert closed.c == side.c
+    assert closed.connection_id == side.connection_id
     return closed.kind, pair.clock.now() - began
 
 
@@ -46,14 +46,14 @@ def until_closed(pair: EnginePair, side: Side, limit: float = 60.0) -> tuple[Clo
 
 def test_a_server_that_starts_again_resets_at_once(pair: EnginePair) -> None:
     """The first packet after the restart is answered: the round trip, and the connection is over."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.server.node.crash()
     pair.restart_server()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     kind, after = until_closed(pair, pair.client)
     assert (kind, pair.client.of(Closed)[0].reason) == (CloseKind.RESET, "stateless reset")
     assert after <= 2 * pair.network.latency + SLACK
-    assert pair.client.engine.info(pair.client.c) is None
+    assert pair.client.engine.info(pair.client.connection_id) is None
     assert pair.server.events == []
 
 
@@ -68,27 +68,27 @@ def test_an_idle_connection_is_reset_at_its_next_keep_alive(pair: EnginePair) ->
 
 def test_a_new_connection_to_the_server_that_started_again(pair: EnginePair) -> None:
     """Old and new connections don't disturb each other."""
-    old = pair.client.c
+    old = pair.client.connection_id
     pair.server.node.crash()
     pair.restart_server()
     pair.connect()
-    assert pair.client.c != old
-    s = pair.open(b"hello")
+    assert pair.client.connection_id != old
+    stream_id = pair.open(b"hello")
     pair.run_for(10)
-    assert [closed.c for closed in pair.client.of(Closed)] == [old]
-    pair.client.engine.write(pair.client.c, s, b"still")
-    assert pair.read_all(pair.server, s, 5) == (b"still", False)
+    assert [closed.connection_id for closed in pair.client.of(Closed)] == [old]
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"still")
+    assert pair.read_all(pair.server, stream_id, 5) == (b"still", False)
 
 
 @pytest.mark.parametrize("key", [None, bytes(32)], ids=["no key", "another key"])
 def test_without_the_key_nothing_is_reset(kit: Kit, key: bytes | None) -> None:
     """Tokens of another key are noise; without a key there are none."""
     pair = EnginePair(kit, client_limits=ENDPOINT, reset_key=KEY).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.server.node.crash()
     pair._reset_key = key
     pair.restart_server()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.run_for(10)
     assert pair.client.of(Closed) == []
 
@@ -98,10 +98,10 @@ def test_two_servers_that_know_nothing_do_not_loop(kit: Kit) -> None:
     pair = EnginePair(kit, reset_key=KEY)
     pair.client.engine = pair.client.node.engine = kit.make(Limits(keep_alive=0), reset_key=bytes(32))
     pair.connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.server.node.crash()
     pair.restart_server()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.client.node.turn()
     pair.client.engine = pair.client.node.engine = kit.make(Limits(keep_alive=0), reset_key=bytes(32))
     sent = 0
@@ -122,9 +122,9 @@ def test_two_servers_that_know_nothing_do_not_loop(kit: Kit) -> None:
 
 def test_a_closed_port_is_noticed_within_the_probe_timeout(pair: EnginePair) -> None:
     """The process is gone, its host lives: the hint, then exactly the probe timeout."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.server.node.crash()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     kind, after = until_closed(pair, pair.client)
     assert kind is CloseKind.PORT_CLOSED
     assert after == pytest.approx(2 * pair.network.latency + ENDPOINT.probe_timeout, abs=0.001)
@@ -148,9 +148,9 @@ def test_one_lost_probe_ends_nothing(pair: EnginePair) -> None:
 
 def test_what_was_under_way_is_no_answer_to_a_probe(pair: EnginePair) -> None:
     """Packets of before the crash arrive after the hint, and don't prolong the wait."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1)
-    pair.server.engine.write(pair.server.c, s, b"last words")
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"last words")
     pair.server.node.turn()
     pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
     pair.server.node.crash(host_lives=False)
@@ -161,16 +161,16 @@ def test_what_was_under_way_is_no_answer_to_a_probe(pair: EnginePair) -> None:
 
 def test_a_dead_host_is_suspect_then_lost(pair: EnginePair) -> None:
     """Only silence: suspect after ``suspect_after`` whatever the back-off of probes, then the idle timeout."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1)
     pair.server.node.crash(host_lives=False)
     began = pair.clock.now()
-    pair.client.engine.write(pair.client.c, s, b"into the void")
-    pair.run_until(lambda: bool(pair.client.of(Suspect)))
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"into the void")
+    pair.run_until(lambda: bool(pair.client.of(Unresponsive)))
     assert pair.clock.now() - began == pytest.approx(ENDPOINT.suspect_after, abs=0.001)
     assert until_closed(pair, pair.client)[0] is CloseKind.IDLE
     assert pair.clock.now() - began <= ENDPOINT.idle_timeout + SLACK
-    assert (len(pair.client.of(Suspect)), pair.client.of(Answered)) == (1, [])
+    assert (len(pair.client.of(Unresponsive)), pair.client.of(Answered)) == (1, [])
 
 
 @pytest.mark.parametrize("idle_for", [0.1, 3.3, 61.7])
@@ -182,7 +182,7 @@ def test_an_idle_connection_suspects_after_keep_alive_and_suspect_after(kit: Kit
         pair.run_for(idle_for)
         there.node.crash(host_lives=False)
         began = pair.clock.now()
-        pair.run_until(lambda here=here: bool(here.of(Suspect)))  # type: ignore[misc]
+        pair.run_until(lambda here=here: bool(here.of(Unresponsive)))  # type: ignore[misc]
         assert pair.clock.now() - began <= ENDPOINT.keep_alive + ENDPOINT.suspect_after + 0.001
         assert until_closed(pair, here)[0] is CloseKind.IDLE
         assert pair.clock.now() - began <= ENDPOINT.keep_alive + ENDPOINT.idle_timeout + SLACK
@@ -190,22 +190,22 @@ def test_an_idle_connection_suspects_after_keep_alive_and_suspect_after(kit: Kit
 
 def test_many_small_writes_do_not_put_off_the_suspicion(pair: EnginePair) -> None:
     """The oldest unanswered byte counts, not the newest."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.server.node.crash(host_lives=False)
     began = pair.clock.now()
-    while not pair.client.of(Suspect):
-        pair.client.engine.write(pair.client.c, s, b"x")
+    while not pair.client.of(Unresponsive):
+        pair.client.engine.write(pair.client.connection_id, stream_id, b"x")
         pair.run_for(0.1)
         assert pair.clock.now() - began < ENDPOINT.suspect_after + 0.11
 
 
 def test_a_quiet_moment_is_no_silence(pair: EnginePair) -> None:
     """What was answered long ago doesn't make the next write suspect at once."""
-    s = pair.open()
+    stream_id = pair.open()
     for _ in range(20):
-        pair.client.engine.write(pair.client.c, s, b"x")
+        pair.client.engine.write(pair.client.connection_id, stream_id, b"x")
         pair.run_for(1.45)
-    assert (pair.client.of(Suspect), pair.server.of(Suspect)) == ([], [])
+    assert (pair.client.of(Unresponsive), pair.server.of(Unresponsive)) == ([], [])
 
 
 # ------------------------------------------------------------------------------------------------ cuts, loss, disorder
@@ -213,41 +213,41 @@ def test_a_quiet_moment_is_no_silence(pair: EnginePair) -> None:
 
 def test_a_short_cut_loses_nothing(pair: EnginePair) -> None:
     """Shorter than the idle timeout: the bytes of before, during and after arrive whole, on both sides."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.network.cut(pair.client.node, pair.server.node, seconds=8)
-    pair.client.engine.write(pair.client.c, s, b"one ")
-    pair.server.engine.write(pair.server.c, s, b"three ")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"one ")
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"three ")
     pair.run_for(4)
-    pair.client.engine.write(pair.client.c, s, b"two")
-    pair.client.engine.finish(pair.client.c, s)
-    assert pair.read_all(pair.server, s, 100) == (b"one two", True)
-    assert pair.read_all(pair.client, s, 6) == (b"three ", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"two")
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
+    assert pair.read_all(pair.server, stream_id, 100) == (b"one two", True)
+    assert pair.read_all(pair.client, stream_id, 6) == (b"three ", False)
     pair.run_for(1)
     assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
-    assert (len(pair.client.of(Suspect)), len(pair.client.of(Answered))) == (1, 1)
+    assert (len(pair.client.of(Unresponsive)), len(pair.client.of(Answered))) == (1, 1)
 
 
 def test_a_long_cut_ends_the_connection_on_both_sides(pair: EnginePair) -> None:
     """Each by its own clock; what was under way in it never arrives."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.network.cut(pair.client.node, pair.server.node, seconds=40)
-    pair.client.engine.write(pair.client.c, s, b"too late")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"too late")
     pair.run_for(60)
     assert [closed.kind for closed in pair.client.of(Closed)] == [CloseKind.IDLE]
     assert [closed.kind for closed in pair.server.of(Closed)] == [CloseKind.IDLE]
-    assert Readable(pair.server.c, s) not in pair.server.events
+    assert Readable(pair.server.connection_id, stream_id) not in pair.server.events
 
 
 def test_a_one_way_cut_makes_both_suspect(pair: EnginePair) -> None:
     """Who is still heard but acknowledges nothing has not answered."""
-    s = pair.open()
+    stream_id = pair.open()
     pair.network.cut(pair.client.node, pair.server.node, one_way=True)
-    pair.client.engine.write(pair.client.c, s, b"into the void")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"into the void")
     for _ in range(60):
-        pair.server.engine.write(pair.server.c, s, b"x")
+        pair.server.engine.write(pair.server.connection_id, stream_id, b"x")
         pair.run_for(0.1)
-    assert [event.c for event in pair.client.of(Suspect)] == [pair.client.c]
-    assert [event.c for event in pair.server.of(Suspect)] == [pair.server.c]
+    assert [event.connection_id for event in pair.client.of(Unresponsive)] == [pair.client.connection_id]
+    assert [event.connection_id for event in pair.server.of(Unresponsive)] == [pair.server.connection_id]
     assert pair.client.of(Readable) != []
     pair.run_until(lambda: bool(pair.server.of(Closed)) and bool(pair.client.of(Closed)), limit=60)
     assert pair.server.of(Closed)[0].kind is CloseKind.IDLE
@@ -262,25 +262,25 @@ def test_loss_and_disorder_cost_time_only(kit: Kit, seed: int) -> None:
     pair.connect()
     pair.network.loss = 0.2
     streams = [pair.open(bytes([48 + i])) for i in range(5)]
-    data = {s: bytes((s + i) % 251 for i in range(40_000)) for s in streams}
-    more = {s: pair.write_all(pair.client, s, data[s]) for s in streams}
+    data = {stream_id: bytes((stream_id + i) % 251 for i in range(40_000)) for stream_id in streams}
+    more = {stream_id: pair.write_all(pair.client, stream_id, data[stream_id]) for stream_id in streams}
     got = dict.fromkeys(streams, b"")
     finished: set[int] = set()
 
     def go_on() -> bool:
-        for s in streams:
-            if more[s]() and s not in finished:
-                finished.add(s)
-                pair.client.engine.finish(pair.client.c, s)
+        for stream_id in streams:
+            if more[stream_id]() and stream_id not in finished:
+                finished.add(stream_id)
+                pair.client.engine.finish(pair.client.connection_id, stream_id)
                 pair.client.node.flush()
-            while answer := pair.server.engine.read(pair.server.c, s, 10_000):
+            while answer := pair.server.engine.read(pair.server.connection_id, stream_id, 10_000):
                 if answer == (b"", False):
                     break
-                got[s] += answer[0]
+                got[stream_id] += answer[0]
                 pair.server.node.flush()
                 if answer[1]:
-                    del more[s]
-                    streams.remove(s)
+                    del more[stream_id]
+                    streams.remove(stream_id)
                     break
         return not streams
 
@@ -294,29 +294,29 @@ def test_loss_and_disorder_cost_time_only(kit: Kit, seed: int) -> None:
 
 def test_a_peer_that_was_stopped_answers_in_the_end(pair: EnginePair) -> None:
     """Ten seconds of SIGSTOP make it suspect, cut nothing, and it suspects nobody itself."""
-    s = pair.open()
-    pair.server.engine.write(pair.server.c, s, b"before")
+    stream_id = pair.open()
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"before")
     pair.server.node.turn()
     pair.server.node.freeze()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.run_for(10)
-    assert len(pair.client.of(Suspect)) == 1
+    assert len(pair.client.of(Unresponsive)) == 1
     pair.server.node.thaw()
     pair.run_until(lambda: bool(pair.client.of(Answered)), limit=1)
-    assert pair.read_all(pair.server, s, 14) == (b"are you there?", False)
-    assert (pair.server.of(Suspect), pair.server.of(Closed), pair.client.of(Closed)) == ([], [], [])
+    assert pair.read_all(pair.server, stream_id, 14) == (b"are you there?", False)
+    assert (pair.server.of(Unresponsive), pair.server.of(Closed), pair.client.of(Closed)) == ([], [], [])
 
 
 def test_its_own_absence_makes_nobody_suspect(pair: EnginePair) -> None:
     """The answer waits in the socket while the deadline passes: it is taken first."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.client.node.turn()
     pair.client.node.freeze()
     pair.run_for(18)
     pair.client.node.thaw()
     pair.run_for(5)
-    assert (pair.client.of(Suspect), pair.client.of(Closed), pair.server.of(Closed)) == ([], [], [])
+    assert (pair.client.of(Unresponsive), pair.client.of(Closed), pair.server.of(Closed)) == ([], [], [])
 
 
 def test_its_own_absence_ends_no_probe(pair: EnginePair) -> None:

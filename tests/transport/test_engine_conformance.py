@@ -31,7 +31,7 @@ from spnhub.transport.engine import (
     ServerPolicy,
     Spliced,
     Stopped,
-    Suspect,
+    Unresponsive,
     Writable,
 )
 from tests.support.engine_pair import SERVER, Credentials, EnginePair, Kit
@@ -88,8 +88,8 @@ def pair(kit: Kit) -> EnginePair:
 def test_both_sides_learn_who_the_other_is(pair: EnginePair) -> None:
     """Connected: server name, verified certificates, ALPN and one common connection id on both sides."""
     (here,), (there,) = pair.client.of(Connected), pair.server.of(Connected)
-    assert (here.c, here.server_name, here.alpn) == (pair.client.c, "hub.test", "spn/1")
-    assert (there.c, there.server_name, there.alpn) == (pair.server.c, "hub.test", "spn/1")
+    assert (here.connection_id, here.server_name, here.alpn) == (pair.client.connection_id, "hub.test", "spn/1")
+    assert (there.connection_id, there.server_name, there.alpn) == (pair.server.connection_id, "hub.test", "spn/1")
     assert here.cid == there.cid
     assert here.address.remote == SERVER
     assert len(here.certificates) >= 1
@@ -99,10 +99,10 @@ def test_both_sides_learn_who_the_other_is(pair: EnginePair) -> None:
 def test_unknown_server_name_is_refused(kit: Kit) -> None:
     """An SNI without identity: unrecognized_name to the client, HandshakeRefused here, no Connected anywhere (D-19)."""
     pair = EnginePair(kit)
-    c = pair.begin(server_name="other.test")
+    connection_id = pair.begin(server_name="other.test")
     pair.run_until(lambda: bool(pair.client.of(Closed)) and bool(pair.server.of(HandshakeRefused)))
     (closed,), (refused,) = pair.client.of(Closed), pair.server.of(HandshakeRefused)
-    assert (closed.c, closed.kind, closed.code) == (c, CloseKind.PEER_TRANSPORT, 0x100 + 112)
+    assert (closed.connection_id, closed.kind, closed.code) == (connection_id, CloseKind.PEER_TRANSPORT, 0x100 + 112)
     assert (refused.server_name, refused.alert, refused.subject) == ("other.test", 112, None)
     assert (pair.client.of(Connected), pair.server.of(Connected)) == ([], [])
 
@@ -131,10 +131,10 @@ def test_nobody_answers(kit: Kit) -> None:
     """A handshake that meets only silence ends after the handshake timeout."""
     pair = EnginePair(kit)
     pair.network.cut(pair.client.node, pair.server.node)
-    c = pair.begin()
+    connection_id = pair.begin()
     began = pair.clock.now()
     pair.run_until(lambda: bool(pair.client.of(Closed)))
-    assert pair.client.of(Closed)[0].c == c
+    assert pair.client.of(Closed)[0].connection_id == connection_id
     assert pair.clock.now() - began <= Limits().handshake_timeout + 1
 
 
@@ -145,7 +145,7 @@ def test_new_policy_serves_new_connections_only(pair: EnginePair) -> None:
     pair.server.engine.set_policy(ServerPolicy({"new.test": identity}))
     old = pair.begin(server_name="hub.test")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
-    assert [closed.c for closed in pair.client.of(Closed)] == [old]
+    assert [closed.connection_id for closed in pair.client.of(Closed)] == [old]
     assert pair.open(b"still here") == 0
 
 
@@ -157,7 +157,7 @@ def test_names_of_one_socket(kit: Kit) -> None:
     pair.connect()
     refused = pair.begin(server_name="other.test")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
-    assert [closed.c for closed in pair.client.of(Closed)] == [refused]
+    assert [closed.connection_id for closed in pair.client.of(Closed)] == [refused]
 
 
 def test_unusable_identity_is_named(kit: Kit) -> None:
@@ -172,40 +172,44 @@ def test_unusable_identity_is_named(kit: Kit) -> None:
 
 def test_close_carries_code_and_reason(pair: EnginePair) -> None:
     """Closed LOCAL here, PEER with the same code and reason there."""
-    pair.client.engine.close(pair.client.c, 18, "because")
+    pair.client.engine.close(pair.client.connection_id, 18, "because")
     pair.run_until(lambda: bool(pair.server.of(Closed)))
-    assert pair.client.of(Closed) == [Closed(pair.client.c, CloseKind.LOCAL, 18, "because")]
-    assert pair.server.of(Closed) == [Closed(pair.server.c, CloseKind.PEER, 18, "because")]
-    assert pair.client.engine.info(pair.client.c) is None
+    assert pair.client.of(Closed) == [Closed(pair.client.connection_id, CloseKind.LOCAL, 18, "because")]
+    assert pair.server.of(Closed) == [Closed(pair.server.connection_id, CloseKind.PEER, 18, "because")]
+    assert pair.client.engine.info(pair.client.connection_id) is None
 
 
 def test_a_timer_does_not_swallow_a_close(pair: EnginePair) -> None:
     """A timer that is due between close and the next turn leaves it a close, for the peer too."""
     due = pair.client.engine.timer()
     assert due is not None
-    pair.client.engine.close(pair.client.c, 18, "because")
+    pair.client.engine.close(pair.client.connection_id, 18, "because")
     pair.client.engine.handle_timer(due)
     pair.run_until(lambda: bool(pair.server.of(Closed)))
-    assert pair.client.of(Closed) == [Closed(pair.client.c, CloseKind.LOCAL, 18, "because")]
-    assert pair.server.of(Closed) == [Closed(pair.server.c, CloseKind.PEER, 18, "because")]
+    assert pair.client.of(Closed) == [Closed(pair.client.connection_id, CloseKind.LOCAL, 18, "because")]
+    assert pair.server.of(Closed) == [Closed(pair.server.connection_id, CloseKind.PEER, 18, "because")]
 
 
 def test_calls_on_what_is_gone_do_nothing(pair: EnginePair) -> None:
     """The peer may end anything at any moment, so late calls are harmless."""
-    s = pair.open()
-    pair.client.engine.close(pair.client.c, 0, "")
+    stream_id = pair.open()
+    pair.client.engine.close(pair.client.connection_id, 0, "")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
-    engine, c = pair.client.engine, pair.client.c
-    assert (engine.read(c, s, 10), engine.write(c, s, b"late"), engine.open_bidi(c)) == (None, 0, None)
-    engine.finish(c, s)
-    engine.reset(c, s, 1)
-    engine.stop(c, s, 1)
-    engine.hold(c)
-    engine.release(c)
-    engine.close(c, 1, "again")
-    engine.send_datagram(c, b"late")
-    engine.set_streams(c, 7)
-    assert (engine.info(c), engine.splice_progress(99)) == (None, None)
+    engine, connection_id = pair.client.engine, pair.client.connection_id
+    assert (
+        engine.read(connection_id, stream_id, 10),
+        engine.write(connection_id, stream_id, b"late"),
+        engine.open_bidi(connection_id),
+    ) == (None, 0, None)
+    engine.finish(connection_id, stream_id)
+    engine.reset(connection_id, stream_id, 1)
+    engine.stop(connection_id, stream_id, 1)
+    engine.cork(connection_id)
+    engine.release(connection_id)
+    engine.close(connection_id, 1, "again")
+    engine.send_datagram(connection_id, b"late")
+    engine.set_streams(connection_id, 7)
+    assert (engine.info(connection_id), engine.splice_progress(99)) == (None, None)
     pair.run_for(1)
     assert len(pair.client.of(Closed)) == 1
 
@@ -225,15 +229,15 @@ def test_keep_alive_keeps_an_idle_connection(pair: EnginePair) -> None:
 
 
 def test_a_stalled_peer_is_suspect_until_it_answers(pair: EnginePair) -> None:
-    """Unanswered data: Suspect; the next answer: Answered; nothing is lost (D-20)."""
-    s = pair.open()
+    """Unanswered data: Unresponsive; the next answer: Answered; nothing is lost (D-20)."""
+    stream_id = pair.open()
     pair.network.cut(pair.client.node, pair.server.node)
-    pair.client.engine.write(pair.client.c, s, b"into the void")
-    pair.run_until(lambda: bool(pair.client.of(Suspect)), limit=10)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"into the void")
+    pair.run_until(lambda: bool(pair.client.of(Unresponsive)), limit=10)
     assert pair.client.of(Answered) == []
     pair.network.heal(pair.client.node, pair.server.node)
     pair.run_until(lambda: bool(pair.client.of(Answered)), limit=15)
-    assert pair.read_all(pair.server, s, 13) == (b"into the void", False)
+    assert pair.read_all(pair.server, stream_id, 13) == (b"into the void", False)
     assert pair.client.of(Closed) == []
 
 
@@ -274,7 +278,7 @@ def test_a_silent_peer_is_looked_after(pair: EnginePair) -> None:
     """With something to lose, and nobody translating: its closed port is known long before a keep-alive would tell."""
     pair.open()
     pair.run_for(1)
-    pair.server.engine.set_translated(pair.server.c, False)
+    pair.server.engine.set_translated(pair.server.connection_id, False)
     pair.run_for(3)
     assert pair.server.of(Closed) == []
     pair.client.node.crash()
@@ -288,13 +292,13 @@ def test_a_translator_that_answers_for_a_port(pair: EnginePair) -> None:
     """It may have forgotten, and the peer speaks when its keep-alive is due, from another address."""
     pair.open()
     pair.run_for(1)
-    pair.server.engine.set_translated(pair.server.c, True)
+    pair.server.engine.set_translated(pair.server.connection_id, True)
     pair.client.node.rebind(refused=True)
     pair.server.engine.unreachable(pair.server.of(Connected)[0].address, pair.clock.now(), port_closed=True)
     pair.run_for(10)
     assert (pair.server.of(Closed), pair.client.of(Closed)) == ([], [])
     # Whoever has changed its address once is behind one, whatever it has said.
-    pair.server.engine.set_translated(pair.server.c, False)
+    pair.server.engine.set_translated(pair.server.connection_id, False)
     pair.client.node.rebind(refused=True)
     pair.run_for(10)
     assert (pair.server.of(Closed), pair.client.of(Closed)) == ([], [])
@@ -311,229 +315,237 @@ def test_a_translator_that_answers_for_a_port(pair: EnginePair) -> None:
 
 def test_bytes_arrive_whole_and_in_order_both_ways(pair: EnginePair) -> None:
     """A megabyte each way, through windows and buffers that are much smaller."""
-    s = pair.open()
+    stream_id = pair.open()
     data = bytes(range(256)) * 4096
     for source, sink in ((pair.client, pair.server), (pair.server, pair.client)):
-        more = pair.write_all(source, s, data)
+        more = pair.write_all(source, stream_id, data)
         got = b""
         while len(got) < len(data):
-            got += pair.read_all(sink, s, min(16_384, len(data) - len(got)))[0]
+            got += pair.read_all(sink, stream_id, min(16_384, len(data) - len(got)))[0]
             more()
         assert got == data
 
 
 def test_fin_comes_once_with_the_last_data(pair: EnginePair) -> None:
     """(data, True) once; afterwards never again a fin."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"last words")
-    pair.client.engine.finish(pair.client.c, s)
-    assert pair.read_all(pair.server, s, 100) == (b"last words", True)
-    assert pair.server.engine.read(pair.server.c, s, 100) in {None, (b"", False)}
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"last words")
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
+    assert pair.read_all(pair.server, stream_id, 100) == (b"last words", True)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 100) in {None, (b"", False)}
 
 
 def test_half_close_leaves_the_other_direction(pair: EnginePair) -> None:
     """After a FIN one way the other way still carries everything."""
-    s = pair.open()
-    pair.client.engine.finish(pair.client.c, s)
-    assert pair.read_all(pair.server, s, 1) == (b"", True)
-    pair.server.engine.write(pair.server.c, s, b"answer")
-    pair.server.engine.finish(pair.server.c, s)
-    assert pair.read_all(pair.client, s, 100) == (b"answer", True)
+    stream_id = pair.open()
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
+    assert pair.read_all(pair.server, stream_id, 1) == (b"", True)
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"answer")
+    pair.server.engine.finish(pair.server.connection_id, stream_id)
+    assert pair.read_all(pair.client, stream_id, 100) == (b"answer", True)
 
 
 def test_readable_is_told_once_until_drained(pair: EnginePair) -> None:
     """More data on an unread stream is no news; after draining it is."""
-    s = pair.open()
+    stream_id = pair.open()
     for _ in range(3):
-        pair.client.engine.write(pair.client.c, s, b"abc")
+        pair.client.engine.write(pair.client.connection_id, stream_id, b"abc")
         pair.run_for(1)
-    assert pair.server.take(Readable) == [Readable(pair.server.c, s)]
-    assert pair.server.engine.read(pair.server.c, s, 4) == (b"abca", False)
-    pair.client.engine.write(pair.client.c, s, b"def")
+    assert pair.server.take(Readable) == [Readable(pair.server.connection_id, stream_id)]
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 4) == (b"abca", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"def")
     pair.run_for(1)
     assert pair.server.take(Readable) == []
-    assert pair.server.engine.read(pair.server.c, s, 100) == (b"bcabcdef", False)
-    assert pair.server.engine.read(pair.server.c, s, 100) == (b"", False)
-    pair.client.engine.write(pair.client.c, s, b"ghi")
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 100) == (b"bcabcdef", False)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 100) == (b"", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"ghi")
     pair.run_for(1)
-    assert pair.server.take(Readable) == [Readable(pair.server.c, s)]
+    assert pair.server.take(Readable) == [Readable(pair.server.connection_id, stream_id)]
 
 
 def test_unread_bytes_stop_the_writer(kit: Kit) -> None:
     """Credit follows read: an unread stream takes no more than its window and the writer's own buffer."""
     pair = EnginePair(kit, Limits(keep_alive=0, idle_timeout=600)).connect()
-    s = pair.open()
+    stream_id = pair.open()
     data = b"z" * 1_000_000
-    more = pair.write_all(pair.client, s, data)
+    more = pair.write_all(pair.client, stream_id, data)
     for _ in range(200):
         pair.run_for(0.05)
         more()
-    info = pair.server.engine.info(pair.server.c)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     assert 0 < info.buffered <= Limits().stream_window
     assert not more()
     got = b""
     while len(got) < len(data):
-        got += pair.read_all(pair.server, s, min(16_384, len(data) - len(got)))[0]
+        got += pair.read_all(pair.server, stream_id, min(16_384, len(data) - len(got)))[0]
         more()
     assert got == data
 
 
 def test_writable_follows_a_short_write(pair: EnginePair) -> None:
     """A write that took less is answered by one Writable; then more is taken."""
-    s = pair.open()
+    stream_id = pair.open()
     data = b"z" * 100_000
-    taken = pair.client.engine.write(pair.client.c, s, data)
+    taken = pair.client.engine.write(pair.client.connection_id, stream_id, data)
     assert 0 < taken < len(data)
-    pair.run_until(lambda: Writable(pair.client.c, s) in pair.client.events)
-    assert pair.client.take(Writable) == [Writable(pair.client.c, s)]
-    assert pair.client.engine.write(pair.client.c, s, data[taken:]) > 0
+    pair.run_until(lambda: Writable(pair.client.connection_id, stream_id) in pair.client.events)
+    assert pair.client.take(Writable) == [Writable(pair.client.connection_id, stream_id)]
+    assert pair.client.engine.write(pair.client.connection_id, stream_id, data[taken:]) > 0
 
 
 def test_reset_is_a_reset(pair: EnginePair) -> None:
     """The peer hears the code; what never came is gone; its own sending half lives."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"unsent")
-    pair.client.engine.reset(pair.client.c, s, 34)
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"unsent")
+    pair.client.engine.reset(pair.client.connection_id, stream_id, 34)
     pair.run_until(lambda: bool(pair.server.of(Reset)))
-    assert pair.server.of(Reset) == [Reset(pair.server.c, s, 34)]
-    assert pair.server.engine.read(pair.server.c, s, 10) is None
-    assert pair.server.engine.write(pair.server.c, s, b"still") == 5
-    assert pair.read_all(pair.client, s, 5) == (b"still", False)
+    assert pair.server.of(Reset) == [Reset(pair.server.connection_id, stream_id, 34)]
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 10) is None
+    assert pair.server.engine.write(pair.server.connection_id, stream_id, b"still") == 5
+    assert pair.read_all(pair.client, stream_id, 5) == (b"still", False)
 
 
 @pytest.mark.parametrize("our_half", ["open", "reset", "stopped"])
 def test_what_came_before_a_reset_can_be_read(pair: EnginePair, our_half: str) -> None:
     """In pieces, after the reset is known, and whatever becomes of our own half; then nothing more."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"arrived")
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"arrived")
     pair.run_until(lambda: bool(pair.server.of(Readable)))
     if our_half == "stopped":
-        pair.client.engine.stop(pair.client.c, s, 34)
-    pair.client.engine.reset(pair.client.c, s, 34)
+        pair.client.engine.stop(pair.client.connection_id, stream_id, 34)
+    pair.client.engine.reset(pair.client.connection_id, stream_id, 34)
     pair.run_until(lambda: bool(pair.server.of(Reset)))
     if our_half == "reset":
-        pair.server.engine.reset(pair.server.c, s, 34)
+        pair.server.engine.reset(pair.server.connection_id, stream_id, 34)
     pair.run_for(1.0)
-    assert pair.server.engine.read(pair.server.c, s, 4) == (b"arri", False)
-    assert pair.server.engine.read(pair.server.c, s, 10) == (b"ved", False)
-    assert pair.server.engine.read(pair.server.c, s, 10) is None
-    pair.server.engine.reset(pair.server.c, s, 34)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 4) == (b"arri", False)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 10) == (b"ved", False)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 10) is None
+    pair.server.engine.reset(pair.server.connection_id, stream_id, 34)
     pair.run_for(1.0)
-    info = pair.server.engine.info(pair.server.c)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     assert (info.streams, info.buffered) == (0, 0)
 
 
 def test_what_came_before_a_reset_can_be_dropped(pair: EnginePair) -> None:
     """Nothing is left of the stream then."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"arrived")
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"arrived")
     pair.run_until(lambda: bool(pair.server.of(Readable)))
-    pair.client.engine.reset(pair.client.c, s, 34)
+    pair.client.engine.reset(pair.client.connection_id, stream_id, 34)
     pair.run_until(lambda: bool(pair.server.of(Reset)))
-    pair.server.engine.reset(pair.server.c, s, 34)
-    pair.server.engine.stop(pair.server.c, s, 34)
-    assert pair.server.engine.read(pair.server.c, s, 10) is None
+    pair.server.engine.reset(pair.server.connection_id, stream_id, 34)
+    pair.server.engine.stop(pair.server.connection_id, stream_id, 34)
+    assert pair.server.engine.read(pair.server.connection_id, stream_id, 10) is None
     pair.run_for(1.0)
-    info = pair.server.engine.info(pair.server.c)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     assert (info.streams, info.buffered) == (0, 0)
 
 
 def test_what_came_before_the_end_of_a_connection_can_be_read(pair: EnginePair) -> None:
     """By whoever is told of the end, in that turn."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"arrived")
-    pair.client.engine.finish(pair.client.c, s)
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"arrived")
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
     pair.run_until(lambda: bool(pair.server.of(Readable)))
-    engine, c = pair.server.engine, pair.server.c
-    engine.close(c, 0, "")
+    engine, connection_id = pair.server.engine, pair.server.connection_id
+    engine.close(connection_id, 0, "")
     assert any(isinstance(event, Closed) for event in engine.events())
-    assert engine.read(c, s, 4) == (b"arri", False)
-    assert engine.read(c, s, 10) == (b"ved", True)
-    assert engine.write(c, s, b"x") == 0
+    assert engine.read(connection_id, stream_id, 4) == (b"arri", False)
+    assert engine.read(connection_id, stream_id, 10) == (b"ved", True)
+    assert engine.write(connection_id, stream_id, b"x") == 0
     engine.events()
-    assert engine.read(c, s, 10) in (None, (b"", False))
+    assert engine.read(connection_id, stream_id, 10) in (None, (b"", False))
     pair.run_for(1.0)
 
 
 def test_stop_is_a_stop(pair: EnginePair) -> None:
     """The peer hears the code and writes no more; our own sending half lives."""
-    s = pair.open()
-    pair.server.engine.stop(pair.server.c, s, 34)
+    stream_id = pair.open()
+    pair.server.engine.stop(pair.server.connection_id, stream_id, 34)
     pair.run_until(lambda: bool(pair.client.of(Stopped)))
-    assert pair.client.of(Stopped) == [Stopped(pair.client.c, s, 34)]
-    assert pair.client.engine.write(pair.client.c, s, b"no more") == 0
-    assert pair.server.engine.write(pair.server.c, s, b"still") == 5
-    assert pair.read_all(pair.client, s, 5) == (b"still", False)
+    assert pair.client.of(Stopped) == [Stopped(pair.client.connection_id, stream_id, 34)]
+    assert pair.client.engine.write(pair.client.connection_id, stream_id, b"no more") == 0
+    assert pair.server.engine.write(pair.server.connection_id, stream_id, b"still") == 5
+    assert pair.read_all(pair.client, stream_id, 5) == (b"still", False)
 
 
 def test_reset_after_an_acknowledged_fin_does_nothing(pair: EnginePair) -> None:
     """What was delivered in order stays so; the error must travel as a stop (D-18)."""
-    s = pair.open()
-    pair.client.engine.finish(pair.client.c, s)
-    assert pair.read_all(pair.server, s, 1) == (b"", True)
+    stream_id = pair.open()
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
+    assert pair.read_all(pair.server, stream_id, 1) == (b"", True)
     pair.run_for(1)
-    pair.client.engine.reset(pair.client.c, s, 34)
-    pair.client.engine.stop(pair.client.c, s, 35)
+    pair.client.engine.reset(pair.client.connection_id, stream_id, 34)
+    pair.client.engine.stop(pair.client.connection_id, stream_id, 35)
     pair.run_until(lambda: bool(pair.server.of(Stopped)))
-    assert (pair.server.of(Reset), pair.server.of(Stopped)) == ([], [Stopped(pair.server.c, s, 35)])
+    assert (pair.server.of(Reset), pair.server.of(Stopped)) == ([], [Stopped(pair.server.connection_id, stream_id, 35)])
 
 
 def test_the_server_opens_streams_too(pair: EnginePair) -> None:
     """Opened at the client, with the stream id of RFC 9000 section 2.1."""
-    s = pair.server.engine.open_bidi(pair.server.c)
-    assert s == 1
-    pair.server.engine.write(pair.server.c, s, b"hello")
+    stream_id = pair.server.engine.open_bidi(pair.server.connection_id)
+    assert stream_id == 1
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"hello")
     pair.run_until(lambda: bool(pair.client.of(Opened)))
-    assert pair.client.of(Opened) == [Opened(pair.client.c, 1)]
+    assert pair.client.of(Opened) == [Opened(pair.client.connection_id, 1)]
     assert pair.read_all(pair.client, 1, 5) == (b"hello", False)
 
 
 def test_stream_limit_and_available(kit: Kit) -> None:
     """open_bidi says None at the peer's limit, Available when a stream that ended made room."""
     pair = EnginePair(kit, Limits(streams=2)).connect()
-    engine, c = pair.client.engine, pair.client.c
-    assert (engine.open_bidi(c), engine.open_bidi(c), engine.open_bidi(c)) == (0, 4, None)
-    engine.write(c, 0, b"x")
-    engine.finish(c, 0)
+    engine, connection_id = pair.client.engine, pair.client.connection_id
+    assert (engine.open_bidi(connection_id), engine.open_bidi(connection_id), engine.open_bidi(connection_id)) == (
+        0,
+        4,
+        None,
+    )
+    engine.write(connection_id, 0, b"x")
+    engine.finish(connection_id, 0)
     assert pair.read_all(pair.server, 0, 10) == (b"x", True)
-    pair.server.engine.finish(pair.server.c, 0)
+    pair.server.engine.finish(pair.server.connection_id, 0)
     assert pair.read_all(pair.client, 0, 1) == (b"", True)
     pair.run_until(lambda: bool(pair.client.of(Available)))
-    assert pair.client.of(Available) == [Available(c)]
-    assert engine.open_bidi(c) == 8
+    assert pair.client.of(Available) == [Available(connection_id)]
+    assert engine.open_bidi(connection_id) == 8
 
 
 def test_set_streams_grants_more(kit: Kit) -> None:
     """A limit that is raised makes a waiting peer hear Available."""
     pair = EnginePair(kit, Limits(streams=1)).connect()
-    engine, c = pair.client.engine, pair.client.c
-    assert (engine.open_bidi(c), engine.open_bidi(c)) == (0, None)
-    pair.server.engine.set_streams(pair.server.c, 3)
+    engine, connection_id = pair.client.engine, pair.client.connection_id
+    assert (engine.open_bidi(connection_id), engine.open_bidi(connection_id)) == (0, None)
+    pair.server.engine.set_streams(pair.server.connection_id, 3)
     pair.run_until(lambda: bool(pair.client.of(Available)))
-    assert (engine.open_bidi(c), engine.open_bidi(c), engine.open_bidi(c)) == (4, 8, None)
+    assert (engine.open_bidi(connection_id), engine.open_bidi(connection_id), engine.open_bidi(connection_id)) == (
+        4,
+        8,
+        None,
+    )
 
 
 def test_aborted_streams_give_their_place_back(kit: Kit) -> None:
     """Streams that end with reset and stop count as ended: a thousand of them in a limit of ten."""
     pair = EnginePair(kit, Limits(streams=10)).connect()
     for _ in range(100):
-        opened = [pair.client.engine.open_bidi(pair.client.c) for _ in range(10)]
-        streams = [s for s in opened if s is not None]
+        opened = [pair.client.engine.open_bidi(pair.client.connection_id) for _ in range(10)]
+        streams = [stream_id for stream_id in opened if stream_id is not None]
         assert len(streams) == 10
-        for s in streams:
-            pair.client.engine.write(pair.client.c, s, b"x" * 1000)
+        for stream_id in streams:
+            pair.client.engine.write(pair.client.connection_id, stream_id, b"x" * 1000)
         pair.run_until(lambda: len(pair.server.of(Opened)) == 10)
         pair.server.take(Opened)
-        assert pair.client.engine.open_bidi(pair.client.c) is None
-        for s in streams:
-            pair.client.engine.reset(pair.client.c, s, 34)
-            pair.client.engine.stop(pair.client.c, s, 34)
-        for s in streams:
-            pair.server.engine.reset(pair.server.c, s, 34)
-            pair.server.engine.stop(pair.server.c, s, 34)
+        assert pair.client.engine.open_bidi(pair.client.connection_id) is None
+        for stream_id in streams:
+            pair.client.engine.reset(pair.client.connection_id, stream_id, 34)
+            pair.client.engine.stop(pair.client.connection_id, stream_id, 34)
+        for stream_id in streams:
+            pair.server.engine.reset(pair.server.connection_id, stream_id, 34)
+            pair.server.engine.stop(pair.server.connection_id, stream_id, 34)
         pair.run_until(lambda: bool(pair.client.take(Available)))
         pair.run_for(1)
         pair.server.take(Reset)
@@ -541,32 +553,32 @@ def test_aborted_streams_give_their_place_back(kit: Kit) -> None:
 
 def test_datagrams(pair: EnginePair) -> None:
     """DATAGRAM frames arrive as they are."""
-    pair.client.engine.send_datagram(pair.client.c, b"one")
+    pair.client.engine.send_datagram(pair.client.connection_id, b"one")
     pair.run_until(lambda: bool(pair.server.of(DatagramReceived)))
-    assert pair.server.of(DatagramReceived) == [DatagramReceived(pair.server.c, b"one")]
+    assert pair.server.of(DatagramReceived) == [DatagramReceived(pair.server.connection_id, b"one")]
 
 
 def test_hold_keeps_everything_back(pair: EnginePair) -> None:
     """Nothing of a held connection leaves, holds count, and release lets it go (D-6)."""
-    s = pair.open()
-    engine, c = pair.server.engine, pair.server.c
-    engine.hold(c)
-    engine.hold(c)
-    engine.write(c, s, b"secret")
+    stream_id = pair.open()
+    engine, connection_id = pair.server.engine, pair.server.connection_id
+    engine.cork(connection_id)
+    engine.cork(connection_id)
+    engine.write(connection_id, stream_id, b"secret")
     pair.run_for(1)
-    engine.release(c)
+    engine.release(connection_id)
     pair.run_for(1)
     assert pair.client.of(Readable) == []
-    engine.release(c)
-    assert pair.read_all(pair.client, s, 6) == (b"secret", False)
+    engine.release(connection_id)
+    assert pair.read_all(pair.client, stream_id, 6) == (b"secret", False)
 
 
 def test_info(pair: EnginePair) -> None:
     """A look at a connection counts its streams and unread bytes."""
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"12345")
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"12345")
     pair.run_until(lambda: bool(pair.server.of(Readable)))
-    info = pair.server.engine.info(pair.server.c)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     assert (info.streams, info.buffered) == (1, 5)
 
@@ -579,10 +591,10 @@ class Joined:
 
     def __init__(self, kit: Kit, limits: Limits | None = None) -> None:
         self.a = EnginePair(kit, limits).connect()
-        self.a_c, self.a_d = self.a.client.c, self.a.server.c
+        self.a_c, self.a_d = self.a.client.connection_id, self.a.server.connection_id
         self.b_c = self.a.begin()
         self.a.run_until(lambda: len(self.a.server.of(Connected)) == 2)
-        self.b_d = self.a.server.of(Connected)[-1].c
+        self.b_d = self.a.server.of(Connected)[-1].connection_id
         self.sa = self.a.open()
         opened = self.engine.open_bidi(self.b_d)
         assert opened is not None
@@ -597,13 +609,13 @@ class Joined:
         """The server."""
         return self.a.server.engine
 
-    def read(self, c: int, s: int, size: int) -> tuple[bytes, bool]:
+    def read(self, connection_id: int, stream_id: int, size: int) -> tuple[bytes, bool]:
         """Read at the client, on either of its connections."""
-        self.a.client.c, keep = c, self.a.client.c
+        self.a.client.connection_id, keep = connection_id, self.a.client.connection_id
         try:
-            return self.a.read_all(self.a.client, s, size)
+            return self.a.read_all(self.a.client, stream_id, size)
         finally:
-            self.a.client.c = keep
+            self.a.client.connection_id = keep
 
     def ended(self) -> Spliced:
         """The splice's only event, when it has come."""
@@ -635,15 +647,15 @@ def test_splice_takes_what_arrived_before_it(kit: Kit) -> None:
     pair = EnginePair(kit).connect()
     other = pair.begin()
     pair.run_until(lambda: len(pair.server.of(Connected)) == 2)
-    d = pair.server.of(Connected)[-1].c
-    s = pair.open()
-    pair.client.engine.write(pair.client.c, s, b"early")
+    d = pair.server.of(Connected)[-1].connection_id
+    stream_id = pair.open()
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"early")
     pair.run_until(lambda: bool(pair.server.of(Readable)))
     sb = pair.server.engine.open_bidi(d)
     assert sb is not None
-    pair.server.engine.splice(pair.server.c, s, d, sb)
+    pair.server.engine.splice(pair.server.connection_id, stream_id, d, sb)
     pair.run_until(lambda: Opened(other, sb) in pair.client.events)
-    pair.client.c = other
+    pair.client.connection_id = other
     assert pair.read_all(pair.client, sb, 5) == (b"early", False)
 
 
@@ -652,20 +664,20 @@ def test_splice_after_the_fin_was_read(kit: Kit) -> None:
     pair = EnginePair(kit).connect()
     other = pair.begin()
     pair.run_until(lambda: len(pair.server.of(Connected)) == 2)
-    d = pair.server.of(Connected)[-1].c
-    s = pair.client.engine.open_bidi(pair.client.c)
-    assert s is not None
-    pair.client.engine.write(pair.client.c, s, b"header")
-    pair.client.engine.finish(pair.client.c, s)
-    assert pair.read_all(pair.server, s, 100) == (b"header", True)
+    d = pair.server.of(Connected)[-1].connection_id
+    stream_id = pair.client.engine.open_bidi(pair.client.connection_id)
+    assert stream_id is not None
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"header")
+    pair.client.engine.finish(pair.client.connection_id, stream_id)
+    assert pair.read_all(pair.server, stream_id, 100) == (b"header", True)
     sb = pair.server.engine.open_bidi(d)
     assert sb is not None
-    token = pair.server.engine.splice(pair.server.c, s, d, sb, a_ended=True)
+    token = pair.server.engine.splice(pair.server.connection_id, stream_id, d, sb, a_ended=True)
     pair.run_until(lambda: Opened(other, sb) in pair.client.events)
     assert pair.client.engine.read(other, sb, 10) == (b"", True)
     pair.client.engine.write(other, sb, b"answer")
     pair.client.engine.finish(other, sb)
-    assert pair.read_all(pair.client, s, 100) == (b"answer", True)
+    assert pair.read_all(pair.client, stream_id, 100) == (b"answer", True)
     pair.run_until(lambda: bool(pair.server.of(Spliced)))
     finished = Outcome(OutcomeKind.FINISHED)
     assert pair.server.of(Spliced) == [Spliced(token, 0, 6, finished, finished)]
@@ -724,7 +736,7 @@ def test_splice_holds_little_when_the_sink_stalls(kit: Kit) -> None:
     """Backpressure reaches the source: bytes on their way stay within windows and buffers."""
     j = Joined(kit)
     pair = j.a
-    pair.client.c = j.a_c
+    pair.client.connection_id = j.a_c
     taken = 0
     for _ in range(100):
         taken += pair.client.engine.write(j.a_c, j.sa, b"z" * 100_000)

@@ -31,23 +31,23 @@ class Faulty:
 
         self.pair = EnginePair(Kit(kit.name, make, kit.server, kit.client, kit.stranger, kit.client_ca, kit.trust))
         self.pair.connect()
-        self.faulty = self.pair.server.c, self.pair.client.c
+        self.faulty = self.pair.server.connection_id, self.pair.client.connection_id
         self.pair.server.take(Connected)
         self.pair.client.take(Connected)
         self.pair.connect()
-        self.other = self.pair.server.c, self.pair.client.c
+        self.other = self.pair.server.connection_id, self.pair.client.connection_id
         engine: Any = self.pair.server.engine
         self.engine = engine
         self.link = engine._links[self.faulty[0]]
 
     def untouched(self) -> None:
         """The other connection carries bytes."""
-        pair, (c, mine) = self.pair, self.other
-        s = pair.client.engine.open_bidi(mine)
-        assert s is not None
-        pair.client.engine.write(mine, s, b"alive")
-        pair.run_until(functools.partial(_has_come, pair, c, s))
-        assert pair.server.engine.read(c, s, 100) == (b"alive", False)
+        pair, (connection_id, mine) = self.pair, self.other
+        stream_id = pair.client.engine.open_bidi(mine)
+        assert stream_id is not None
+        pair.client.engine.write(mine, stream_id, b"alive")
+        pair.run_until(functools.partial(_has_come, pair, connection_id, stream_id))
+        assert pair.server.engine.read(connection_id, stream_id, 100) == (b"alive", False)
 
 
 @pytest.fixture
@@ -55,8 +55,10 @@ def faulty() -> Faulty:
     return Faulty()
 
 
-def _has_come(pair: EnginePair, c: int, s: int) -> bool:
-    return any(event.c == c and event.s == s for event in pair.server.of(Readable))
+def _has_come(pair: EnginePair, connection_id: int, stream_id: int) -> bool:
+    return any(
+        event.connection_id == connection_id and event.stream_id == stream_id for event in pair.server.of(Readable)
+    )
 
 
 def _fail(*_: object, **__: object) -> Any:
@@ -78,12 +80,12 @@ def test_a_connection_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, whe
     monkeypatch.setattr(quic, where, fail)
     if for_ever:
         monkeypatch.setattr(quic, "close", _fail)
-    s = pair.client.engine.open_bidi(faulty.faulty[1])
-    assert s is not None
-    pair.client.engine.write(faulty.faulty[1], s, b"x")
+    stream_id = pair.client.engine.open_bidi(faulty.faulty[1])
+    assert stream_id is not None
+    pair.client.engine.write(faulty.faulty[1], stream_id, b"x")
     pair.run_until(lambda: bool(pair.server.of(Closed)), 120.0)
     (closed,) = pair.server.of(Closed)
-    assert (closed.c, closed.reason) == (faulty.faulty[0], "internal error")
+    assert (closed.connection_id, closed.reason) == (faulty.faulty[0], "internal error")
     assert set(faulty.raised) == {Injected}
     faulty.untouched()
     pair.run_until(lambda: bool(pair.client.of(Closed)), 120.0)
@@ -96,13 +98,13 @@ def test_a_splice_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None
     """Both of its halves end with an error; both connections stay."""
     pair = faulty.pair
     streams = []
-    for c, mine in (faulty.faulty, faulty.other):
-        s = pair.client.engine.open_bidi(mine)
-        assert s is not None
-        pair.client.engine.write(mine, s, b"head")
-        pair.run_until(functools.partial(_has_come, pair, c, s))
-        assert pair.server.engine.read(c, s, 4) == (b"head", False)
-        streams.append((c, s))
+    for connection_id, mine in (faulty.faulty, faulty.other):
+        stream_id = pair.client.engine.open_bidi(mine)
+        assert stream_id is not None
+        pair.client.engine.write(mine, stream_id, b"head")
+        pair.run_until(functools.partial(_has_come, pair, connection_id, stream_id))
+        assert pair.server.engine.read(connection_id, stream_id, 4) == (b"head", False)
+        streams.append((connection_id, stream_id))
     (ca, sa), (cb, sb) = streams
     pair.server.engine.splice(ca, sa, cb, sb)
     pair.run_for(0.1)

@@ -7,13 +7,14 @@ a round trip of 0.1 s about 1.22 * 1200 / (0.1 * sqrt(0.05)), 65 KB/s (Mathis et
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
-from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.recovery import LONGEST_PROBE_INTERVAL, MOST_REORDERING
-from spnhub.transport.engine import Closed, EngineEvent, Limits, Readable, Suspect
+from spnhub.transport.engine import Closed, EngineEvent, Limits, Readable, Unresponsive
 from tests.support.engine_pair import EnginePair, Kit, Side
 from tests.transport.test_engine_conformance import _aioquic
 
@@ -50,27 +51,29 @@ class Flows:
         pair.server.node._on_events = lambda events: self._on_events(1, events)
         for n, side in enumerate((pair.client, pair.server)):
             if side in senders:
-                for i, s in enumerate(self._streams):
-                    self._unsent[n, s] = self.arrived[n, s] = 0
-                    pair.clock.call_at(pair.clock.now() + INTERVAL * i / streams, lambda n=n, s=s: self._tick(n, s))  # type: ignore[misc]
+                for i, stream_id in enumerate(self._streams):
+                    self._unsent[n, stream_id] = self.arrived[n, stream_id] = 0
+                    pair.clock.call_at(pair.clock.now() + INTERVAL * i / streams, partial(self._tick, n, stream_id))
 
     def _side(self, n: int) -> Side:
         return (self._pair.client, self._pair.server)[n]
 
-    def _tick(self, n: int, s: int) -> None:
+    def _tick(self, n: int, stream_id: int) -> None:
         side = self._side(n)
-        self._unsent[n, s] += BLOCK
-        self._unsent[n, s] -= side.engine.write(side.c, s, bytes(self._unsent[n, s]))
+        self._unsent[n, stream_id] += BLOCK
+        self._unsent[n, stream_id] -= side.engine.write(
+            side.connection_id, stream_id, bytes(self._unsent[n, stream_id])
+        )
         side.node.flush()
-        self._pair.clock.call_at(self._pair.clock.now() + INTERVAL, lambda: self._tick(n, s))
+        self._pair.clock.call_at(self._pair.clock.now() + INTERVAL, lambda: self._tick(n, stream_id))
 
     def _on_events(self, n: int, events: list[EngineEvent]) -> None:
         side = self._side(n)
         for event in events:
-            if isinstance(event, Readable) and (1 - n, event.s) in self.arrived:
-                answer = side.engine.read(side.c, event.s, 1 << 20)
+            if isinstance(event, Readable) and (1 - n, event.stream_id) in self.arrived:
+                answer = side.engine.read(side.connection_id, event.stream_id, 1 << 20)
                 assert answer is not None
-                self.arrived[1 - n, event.s] += len(answer[0])
+                self.arrived[1 - n, event.stream_id] += len(answer[0])
                 side.node.flush()
             else:
                 side.events.append(event)
@@ -92,11 +95,11 @@ def lossy(pair: EnginePair, seed: int) -> None:
     network.latency, network.jitter, network.reorder, network.loss = LATENCY, 0.02, True, 0.05
 
 
-def connection(side: Side) -> Connection:
+def connection(side: Side) -> EngineConnection:
     """aioquic's of the only connection."""
-    (link,) = side.engine._links.values()  # type: ignore[attr-defined]
+    (link,) = side.engine._handles.values()  # type: ignore[attr-defined]
     quic = link.quic
-    assert isinstance(quic, Connection)
+    assert isinstance(quic, EngineConnection)
     return quic
 
 
@@ -170,7 +173,7 @@ def test_an_endpoint_asks_in_the_middle_of_what_it_receives(kit: Kit) -> None:
 def test_an_endpoint_asks_nothing_where_bytes_come_at_intervals(kit: Kit, gap: float) -> None:
     """Two gaps of silence are a reason to ask; one is not. What is idle costs its keep-alives only."""
     pair = EnginePair(kit, client_limits=ENDPOINT).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(10)
     sent = 0
     original = pair.network.send
@@ -182,7 +185,7 @@ def test_an_endpoint_asks_nothing_where_bytes_come_at_intervals(kit: Kit, gap: f
 
     pair.network.send = count  # type: ignore[method-assign, assignment]
     for _ in range(10):
-        pair.server.engine.write(pair.server.c, s, b"tick")
+        pair.server.engine.write(pair.server.connection_id, stream_id, b"tick")
         pair.run_for(gap)
     # One acknowledgement a tick; and where keep-alives are due, one each, or its acknowledgement.
     assert sent <= 10 * (1 + 2 * (gap > ENDPOINT.keep_alive)) + 1
@@ -209,7 +212,7 @@ def test_after_a_cut_bytes_move_within_three_seconds(kit: Kit, seed: int, direct
 def test_a_silent_peer_is_asked_at_bounded_intervals(kit: Kit) -> None:
     """At most one second apart, so at most about 20 times until the idle timeout; first quicker than that."""
     pair = EnginePair(kit).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1)
     pair.server.node.crash(host_lives=False)
     times: list[float] = []
@@ -220,7 +223,7 @@ def test_a_silent_peer_is_asked_at_bounded_intervals(kit: Kit) -> None:
         original(*arguments)  # type: ignore[arg-type]
 
     pair.network.send = note  # type: ignore[method-assign, assignment]
-    pair.client.engine.write(pair.client.c, s, b"into the void")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"into the void")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
     gaps = [late - early for early, late in pairwise(times)]
     assert max(gaps) <= LONGEST_PROBE_INTERVAL
@@ -248,22 +251,22 @@ def test_an_unanswered_handshake_backs_off_without_bound(kit: Kit) -> None:
 def test_who_hears_its_peer_asks_again_at_once(kit: Kit) -> None:
     """What comes after a cut from the one side spares the other its back-off."""
     pair = EnginePair(kit, Limits(keep_alive=0), Limits(keep_alive=0)).connect()
-    s = pair.open()
+    stream_id = pair.open()
     pair.run_for(1)
     pair.network.cut(pair.client.node, pair.server.node, seconds=10)
-    pair.client.engine.write(pair.client.c, s, b"late")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"late")
     pair.run_for(10)
     recovery = connection(pair.client)._recovery
     assert recovery._pto_count > 2
-    pair.client.take(Suspect)
+    pair.client.take(Unresponsive)
     due = connection(pair.client).get_timer()
     assert due is not None
-    pair.server.engine.write(pair.server.c, s, b"sign of life")
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"sign of life")
     pair.server.node.turn()
     pair.run_until(lambda: pair.client.of(Readable) != [], limit=1)
     pair.client.node.turn()
     assert recovery._pto_count <= 1
-    assert pair.read_all(pair.server, s, 4, limit=2 * pair.network.latency + 0.05) == (b"late", False)
+    assert pair.read_all(pair.server, stream_id, 4, limit=2 * pair.network.latency + 0.05) == (b"late", False)
 
 
 # -------------------------------------------------------------------------------------------------- loss and disorder

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine, handshakes
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, peek_server_name
-from spnhub.transport.aioquic_engine.link import Link
 from spnhub.transport.engine import (
     Address,
     ClientPolicy,
@@ -147,16 +147,16 @@ class _Client:
         self.number = number
         self.attempt = 0
         self.until = 10.0
-        self.link: _Link | None = None
+        self.handle: _Link | None = None
         self.done = False
 
     def speak(self, queue: HandshakeQueue, now: float) -> None:
         """What it sends now."""
         if now >= self.until:
             self.attempt += 1
-            self.until, self.link = now + 10.0, None
-        if self.link is not None:
-            queue.go_on(cast("Link", self.link), b"", HERE, now)
+            self.until, self.handle = now + 10.0, None
+        if self.handle is not None:
+            queue.go_on(cast("ConnectionHandle", self.handle), b"", HERE, now)
         else:
             queue.arrive(initial(self.attempt * 10_000 + self.number), address(self.number), now)
 
@@ -183,15 +183,15 @@ def test_a_herd_gets_in_however_long_that_takes(share: float) -> None:
         if waiting is None:
             continue
         steps += 1
-        if waiting.link is not None:
-            link = cast("_Link", waiting.link)
+        if waiting.handle is not None:
+            link = cast("_Link", waiting.handle)
             if link.attempt == link.client.attempt and not link.client.done:
                 link.client.done = True
                 outside -= 1
             continue
         client = clients[waiting.address.remote[1]]
         if int.from_bytes(waiting.cid, "big") // 10_000 == client.attempt:
-            client.link = _Link(client, client.attempt)
+            client.handle = _Link(client, client.attempt)
             heappush(says, (now + 0.05, client.number))
     assert steps < 1.1 * 2 * 3000
     assert now < 1.1 * 3000 * 0.008 / share
@@ -233,30 +233,30 @@ class Site:
 
     def connect(self, name: str, port: int) -> tuple[AioquicEngine, int, int]:
         """A session that is up; how many exchanges it took."""
-        client, c = self.client(name)
+        client, connection_id = self.client(name)
         for exchange in range(1, 2000):
             if any(isinstance(event, Connected) for event in self.carry(client, port)):
-                return client, c, exchange
+                return client, connection_id, exchange
         raise TimeoutError
 
 
 def test_an_established_session_never_waits_behind_handshakes() -> None:
     """Its datagram is handled in the turn it came in, whatever else came with it."""
     site = Site()
-    client, c, _ = site.connect("b.test", 1)
+    client, connection_id, _ = site.connect("b.test", 1)
     for _ in range(5):
         site.carry(client, 1)
     flood = [first_datagram("a.test") for _ in range(200)]
-    s = client.open_bidi(c)
-    assert s is not None
-    client.write(c, s, b"hello")
+    stream_id = client.open_bidi(connection_id)
+    assert stream_id is not None
+    client.write(connection_id, stream_id, b"hello")
     site.now += 0.001
     for i, data in enumerate(flood):
         site.engine.receive(data, address(1000 + i), 0, site.now)
     for data, _, size in client.transmit(site.now):
         site.engine.receive(data, address(1), size, site.now)
     events = site.engine.events()
-    assert [event.s for event in events if isinstance(event, Opened)] == [s]
+    assert [event.stream_id for event in events if isinstance(event, Opened)] == [stream_id]
     assert site.engine.timer() == site.now  # there is more to do, at once
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from spnhub.transport.system import names
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.name_lookup import NameAnswer, NoAddress
-from spnhub.transport.system.names import FAILURE_TTL, LONGEST_TTL, MOST_NAMES, STALE, LookupFailed, Names
+from spnhub.transport.system.names import FAILURE_TTL, LONGEST_TTL, MOST_NAMES, STALE, LookupFailed, NameCache
 
 A, B = "10.0.0.1", "10.0.0.2"
 
@@ -27,7 +27,7 @@ class Bench:
         self.open = asyncio.Event()
         """Whether it answers."""
         self.open.set()
-        self.names = Names(self._ask, lambda: self.now)
+        self.names = NameCache(self._ask, lambda: self.now)
 
     async def _ask(self, host: str) -> NameAnswer:
         self.asked.append(host)
@@ -209,6 +209,6 @@ async def test_closing_ends_look_ups(bench: Bench) -> None:
 
 async def test_the_system_is_asked() -> None:
     """Names without a resolver of one's own."""
-    found = await Names().find("localhost")
+    found = await NameCache().find("localhost")
     assert set(found) <= {"127.0.0.1", "::1"}
     assert socket.getaddrinfo(found[0], 80)

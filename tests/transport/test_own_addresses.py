@@ -60,22 +60,22 @@ def test_answers_leave_from_the_address_that_was_called(kit: Kit, called: tuple[
     pair = EnginePair(kit, reset_key=RESET_KEY, second=True)
     wire = Wire(pair)
     pair.connect(at=called)
-    s = pair.open(b"question")
-    pair.server.engine.write(pair.server.c, s, b"answer")
+    stream_id = pair.open(b"question")
+    pair.server.engine.write(pair.server.connection_id, stream_id, b"answer")
     pair.server.node.flush()
-    assert pair.read_all(pair.client, s, 6) == (b"answer", False)
-    info = pair.server.engine.info(pair.server.c)
+    assert pair.read_all(pair.client, stream_id, 6) == (b"answer", False)
+    info = pair.server.engine.info(pair.server.connection_id)
     assert info is not None
     pair.server.engine.unreachable(info.address, pair.clock.now())
     pair.run_for(1)
     pair.server.node.crash()
     pair.restart_server()
-    pair.client.engine.write(pair.client.c, s, b"are you there?")
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
     assert pair.client.of(Closed)[0].kind is CloseKind.RESET
     pair.client.events.clear()
     pair.connect(at=called)
-    pair.server.engine.close(pair.server.c, 7, "over")
+    pair.server.engine.close(pair.server.connection_id, 7, "over")
     pair.run_until(lambda: bool(pair.client.of(Closed)))
     assert set(wire.sources) == {called}
 
@@ -85,14 +85,14 @@ def test_who_reaches_another_address_of_ours_has_moved(kit: Kit) -> None:
     pair = EnginePair(kit, second=True)
     wire = Wire(pair)
     pair.connect()
-    s = pair.open()
-    before = pair.server.engine.info(pair.server.c)
+    stream_id = pair.open()
+    before = pair.server.engine.info(pair.server.connection_id)
     assert before is not None
     wire.translate[SERVER] = SECOND
-    pair.client.engine.write(pair.client.c, s, b"from here")
-    assert pair.read_all(pair.server, s, 9) == (b"from here", False)
+    pair.client.engine.write(pair.client.connection_id, stream_id, b"from here")
+    assert pair.read_all(pair.server, stream_id, 9) == (b"from here", False)
     pair.run_for(1)
-    after = pair.server.engine.info(pair.server.c)
+    after = pair.server.engine.info(pair.server.connection_id)
     assert after is not None
     assert (after.address.remote, after.address.own != before.address.own) == (before.address.remote, True)
     assert wire.sources[-1] == SECOND
@@ -124,20 +124,20 @@ WAYS = [
 @pytest.mark.parametrize(("bound", "called"), WAYS)
 async def test_whatever_address_is_called(bound: str, called: str) -> None:
     """Handshake, joined datagrams both ways, and a closed port that is heard of by the right connection."""
-    async with pair(called, Limits(keep_alive=0.5), bound=bound) as (server, client, sc, c):
-        await transfer(server, client, c, 500_000)
+    async with pair(called, Limits(keep_alive=0.5), bound=bound) as (server, client, sc, connection_id):
+        await transfer(server, client, connection_id, 500_000)
         assert all(entry.segments for entry in server.endpoint._sockets.values())
         for index in list(client.endpoint._sockets):
             client.endpoint.release(Address(index, ()))
         closed = await server.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
-        assert (closed.c, closed.kind) == (sc, CloseKind.PORT_CLOSED)
+        assert (closed.connection_id, closed.kind) == (sc, CloseKind.PORT_CLOSED)
 
 
 @pytest.mark.parametrize(("bound", "called"), WAYS[3:4] + WAYS[7:8])
 async def test_a_restart_is_heard_of_at_whatever_address(bound: str, called: str) -> None:
     """Stateless resets, too."""
-    async with pair(called, bound=bound) as (server, client, _, c):
+    async with pair(called, bound=bound) as (server, client, _, connection_id):
         (entry,) = server.endpoint._sockets.values()
         port = entry.sock.getsockname()[1]
         server.endpoint.release(Address(entry.index, ()))
@@ -145,12 +145,12 @@ async def test_a_restart_is_heard_of_at_whatever_address(bound: str, called: str
         try:
             await again.endpoint.open_server_socket((bound, port))
             again.endpoint.start()
-            s = client.engine.open_bidi(c)
-            assert s is not None
-            client.engine.write(c, s, b"are you there?")
+            stream_id = client.engine.open_bidi(connection_id)
+            assert stream_id is not None
+            client.engine.write(connection_id, stream_id, b"are you there?")
             client.endpoint.flush()
             closed = await client.until(lambda event: isinstance(event, Closed))
-            assert closed == Closed(c, CloseKind.RESET, 0, "stateless reset")
+            assert closed == Closed(connection_id, CloseKind.RESET, 0, "stateless reset")
         finally:
             await again.endpoint.close()
 
@@ -209,11 +209,11 @@ async def test_a_path_to_another_own_address() -> None:
     """A NAT that leads to the host's other address: the connection goes on, answered from there."""
     async with wildcard() as (server, port), Path(("127.0.0.1", port)) as path:
         host, _, relay = path.address.rpartition(":")
-        client, c = await new_client(host, int(relay))
+        client, connection_id = await new_client(host, int(relay))
         try:
-            await transfer(server, client, c, 10_000)
+            await transfer(server, client, connection_id, 10_000)
             path.hub = ("127.0.0.2", port)
-            await transfer(server, client, c, 100_000)
+            await transfer(server, client, connection_id, 100_000)
             assert not [event for event in client.events if isinstance(event, Closed)]
         finally:
             await client.endpoint.close()
@@ -233,13 +233,13 @@ def _gone(family: int) -> bytes:
 async def test_an_address_of_ours_that_is_gone_costs_others_nothing(family: int, segment_size: int) -> None:
     """What should leave from it is lost, as on any path that is cut; segmentation stays, nothing waits."""
     called = "127.0.0.2" if family == 4 else "::1"
-    async with pair(called, bound="::") as (server, client, sc, c):
+    async with pair(called, bound="::") as (server, client, sc, connection_id):
         info = server.engine.info(sc)
         assert info is not None
         (entry,) = server.endpoint._sockets.values()
         for _ in range(3):
             server.endpoint._send(Transmit(bytes(900), info.address._replace(own=_gone(family)), segment_size))
-            await transfer(server, client, c, 100_000)
+            await transfer(server, client, connection_id, 100_000)
         assert (entry.segments, len(entry.backlog)) == (True, 0)
 
 
@@ -268,8 +268,8 @@ async def test_a_link_local_address_keeps_its_interface() -> None:
     found = _link_local()
     if found is None:
         pytest.skip("this machine has no link-local address")
-    async with pair(found, bound="::") as (server, client, sc, c):
-        await transfer(server, client, c, 100_000)
+    async with pair(found, bound="::") as (server, client, sc, connection_id):
+        await transfer(server, client, connection_id, 100_000)
         info = server.engine.info(sc)
         assert info is not None
         assert socket.if_indextoname(struct.unpack("i", info.address.own[16:])[0]) == found.partition("%")[2]

@@ -81,7 +81,7 @@ def test_only_the_token_from_the_right_address_ends_a_connection() -> None:
     pair = EnginePair(_aioquic(), reset_key=KEY).connect()
     pair.run_for(1.0)
     engine = pair.client.engine
-    link = engine._links[pair.client.c]  # type: ignore[attr-defined]
+    link = engine._handles[pair.client.connection_id]  # type: ignore[attr-defined]
     token = link.quic.peer_reset_token
     now = pair.clock.now()
     engine.receive(_short(40), link.address, 0, now)
@@ -93,7 +93,7 @@ def test_only_the_token_from_the_right_address_ends_a_connection() -> None:
     assert pair.client.of(Closed) == []
     engine.receive(_short(5) + token, link.address, 0, pair.clock.now())
     pair.run_for(1.0)
-    assert pair.client.of(Closed) == [Closed(pair.client.c, CloseKind.RESET, 0, "stateless reset")]
+    assert pair.client.of(Closed) == [Closed(pair.client.connection_id, CloseKind.RESET, 0, "stateless reset")]
 
 
 def test_a_reset_hub_has_its_streams_and_splices_ended() -> None:
@@ -105,5 +105,5 @@ def test_a_reset_hub_has_its_streams_and_splices_ended() -> None:
     pair.restart_server()
     pair.run_until(lambda: bool(pair.client.of(Closed)))
     engine = pair.client.engine
-    assert (engine._links, engine._cids, engine._peers) == ({}, {}, {})  # type: ignore[attr-defined]
+    assert (engine._handles, engine._cids, engine._peers) == ({}, {}, {})  # type: ignore[attr-defined]
     assert engine.timer() is None

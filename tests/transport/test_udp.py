@@ -30,8 +30,8 @@ from spnhub.transport.engine import (
     Readable,
     ServerIdentity,
     ServerPolicy,
-    Suspect,
     Transmit,
+    Unresponsive,
 )
 from spnhub.transport.udp import UdpEndpoint
 
@@ -82,11 +82,11 @@ async def new_client(host: str, port: int, limits: Limits | None = None) -> tupl
     mine = AUTHORITY.client("someone")
     remote = await client.endpoint.open_client_socket((host, port))
     policy = ClientPolicy("hub.test", ("spn/1",), mine.certificate, mine.key, AUTHORITY.certificate)
-    c = client.engine.connect(remote, policy, client.endpoint.now())
+    connection_id = client.engine.connect(remote, policy, client.endpoint.now())
     client.endpoint.flush()
     ended = await client.until(lambda event: isinstance(event, (Connected, Closed)))
     assert isinstance(ended, Connected)
-    return client, c
+    return client, connection_id
 
 
 @asynccontextmanager
@@ -102,17 +102,17 @@ async def pair(
     server.endpoint.start()
     client = None
     try:
-        client, c = await new_client(host, address.remote[1], limits)
+        client, connection_id = await new_client(host, address.remote[1], limits)
         connected = await server.until(lambda event: isinstance(event, Connected))
         assert isinstance(connected, Connected)
-        yield server, client, connected.c, c
+        yield server, client, connected.connection_id, connection_id
     finally:
         if client is not None:
             await client.endpoint.close()
         await server.endpoint.close()
 
 
-async def transfer(server: Side, client: Side, c: int, size: int) -> bytes:
+async def transfer(server: Side, client: Side, connection_id: int, size: int) -> bytes:
     """Send ``size`` bytes from the client; what the server got."""
     got = bytearray()
     done = asyncio.get_running_loop().create_future()
@@ -120,7 +120,7 @@ async def transfer(server: Side, client: Side, c: int, size: int) -> bytes:
     def on_server(event: EngineEvent) -> None:
         if isinstance(event, (Readable, Opened)):
             while True:
-                answer = server.engine.read(event.c, event.s, 1 << 20)
+                answer = server.engine.read(event.connection_id, event.stream_id, 1 << 20)
                 if answer is None or answer == (b"", False):
                     break
                 got.extend(answer[0])
@@ -129,19 +129,19 @@ async def transfer(server: Side, client: Side, c: int, size: int) -> bytes:
                     break
 
     server.on_event = on_server
-    s = client.engine.open_bidi(c)
-    assert s is not None
+    stream_id = client.engine.open_bidi(connection_id)
+    assert stream_id is not None
     data = bytes(i % 251 for i in range(size))
     position = 0
 
     def push(_event: EngineEvent | None = None) -> None:
         nonlocal position
         while position < size:
-            taken = client.engine.write(c, s, data[position : position + 65_536])
+            taken = client.engine.write(connection_id, stream_id, data[position : position + 65_536])
             position += taken
             if taken < 65_536 and position < size:
                 return
-        client.engine.finish(c, s)
+        client.engine.finish(connection_id, stream_id)
 
     client.on_event = push
     push()
@@ -164,18 +164,18 @@ async def test_bytes_arrive_whole_through_joined_datagrams(datagram_size: int, m
         original(self, data, address, segment_size, now)  # type: ignore[arg-type]
 
     monkeypatch.setattr(AioquicEngine, "receive", spy)
-    async with pair(limits=Limits(datagram_size=datagram_size)) as (server, client, _, c):
-        await transfer(server, client, c, 2_000_000)
+    async with pair(limits=Limits(datagram_size=datagram_size)) as (server, client, _, connection_id):
+        await transfer(server, client, connection_id, 2_000_000)
     assert max(joined, default=0) > 1
 
 
 async def test_without_segmentation_every_datagram_goes_alone() -> None:
     """A kernel or device that can't do it costs speed, not bytes."""
-    async with pair() as (server, client, _, c):
+    async with pair() as (server, client, _, connection_id):
         for side in (server, client):
             for entry in side.endpoint._sockets.values():
                 entry.segments = False
-        await transfer(server, client, c, 500_000)
+        await transfer(server, client, connection_id, 500_000)
 
 
 class NarrowPath:
@@ -209,7 +209,7 @@ async def test_a_path_without_segmentation_costs_others_nothing(error: int, monk
         for sock in (narrow, wide):
             sock.bind(("127.0.0.1", 0))
             sock.settimeout(30)
-        async with pair(bound="0.0.0.0") as (server, client, _, c):
+        async with pair(bound="0.0.0.0") as (server, client, _, connection_id):
             (entry,) = server.endpoint._sockets.values()
             path = NarrowPath(entry.sock, narrow.getsockname(), error)
             monkeypatch.setattr(entry, "sock", path)
@@ -218,22 +218,22 @@ async def test_a_path_without_segmentation_costs_others_nothing(error: int, monk
                     server.endpoint._send(Transmit(bytes(900), Address(entry.index, sock.getsockname()), 300))
                     assert [len(sock.recv(2000)) for _ in range(3)] == [300, 300, 300]
             assert path.joined == [wide.getsockname()] * 3
-            await transfer(server, client, c, 100_000)
+            await transfer(server, client, connection_id, 100_000)
 
 
 async def test_a_full_socket_keeps_what_it_does_not_take() -> None:
     """Datagrams wait for the socket, bounded; nothing is lost for long."""
-    async with pair() as (server, client, _, c):
+    async with pair() as (server, client, _, connection_id):
         for side in (server, client):
             for entry in side.endpoint._sockets.values():
                 entry.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        await transfer(server, client, c, 500_000)
+        await transfer(server, client, connection_id, 500_000)
 
 
 async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that bites is visible, and what it costs is sent again."""
     monkeypatch.setattr(udp, "_BACKLOG", 2)
-    async with pair() as (server, client, _, c):
+    async with pair() as (server, client, _, connection_id):
         (entry,) = client.endpoint._sockets.values()
         send = client.endpoint._send_now
         full = 5
@@ -247,7 +247,7 @@ async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pyt
         # Three more than there is room for: nothing but the socket itself says when it takes something again.
         for _ in range(5):
             client.endpoint._send(Transmit(b"lost", Address(entry.index, ()), 0))
-        await transfer(server, client, c, 500_000)
+        await transfer(server, client, connection_id, 500_000)
         told = [event for event in client.events if isinstance(event, DatagramsDropped)]
         assert (told[0].bound, sum(event.count for event in told) >= 3) == (2, True)
 
@@ -264,19 +264,19 @@ async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str
         began = loop.time()
         closed = await server.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
-        assert (closed.c, closed.kind) == (sc, CloseKind.PORT_CLOSED)
+        assert (closed.connection_id, closed.kind) == (sc, CloseKind.PORT_CLOSED)
         # Keep-alive, then the probe timeout, and some for a busy machine.
         assert loop.time() - began < 0.5 + 1.0 + 3.0
 
 
 async def test_a_hub_that_is_gone_is_known_within_the_probe_timeout() -> None:
     """On a connected socket the kernel says so itself."""
-    async with pair(limits=Limits(keep_alive=0.5)) as (server, client, _, c):
+    async with pair(limits=Limits(keep_alive=0.5)) as (server, client, _, connection_id):
         for index in list(server.endpoint._sockets):
             server.endpoint.release(Address(index, ()))
         closed = await client.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
-        assert (closed.c, closed.kind) == (c, CloseKind.UNREACHABLE)
+        assert (closed.connection_id, closed.kind) == (connection_id, CloseKind.UNREACHABLE)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -284,7 +284,7 @@ async def test_a_hub_that_starts_again_resets_what_it_does_not_know(host: str) -
     """The reset comes to a connected socket, at the endpoint's first packet (RFC 9000 section 10.3)."""
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
-    async with pair(host) as (server, client, _, c):
+    async with pair(host) as (server, client, _, connection_id):
         (bound,) = server.endpoint._sockets.values()
         port = bound.sock.getsockname()[1]
         server.endpoint.release(Address(bound.index, ()))
@@ -292,13 +292,13 @@ async def test_a_hub_that_starts_again_resets_what_it_does_not_know(host: str) -
         try:
             await again.endpoint.open_server_socket((host, port))
             again.endpoint.start()
-            s = client.engine.open_bidi(c)
-            assert s is not None
-            client.engine.write(c, s, b"are you there?")
+            stream_id = client.engine.open_bidi(connection_id)
+            assert stream_id is not None
+            client.engine.write(connection_id, stream_id, b"are you there?")
             began = time.monotonic()
             client.endpoint.flush()
             closed = await client.until(lambda event: isinstance(event, Closed))
-            assert closed == Closed(c, CloseKind.RESET, 0, "stateless reset")
+            assert closed == Closed(connection_id, CloseKind.RESET, 0, "stateless reset")
             # Long before the probe timeout, let alone the idle timeout.
             assert time.monotonic() - began < Limits().probe_timeout / 2
         finally:
@@ -307,10 +307,10 @@ async def test_a_hub_that_starts_again_resets_what_it_does_not_know(host: str) -
 
 async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
     """A process that was stopped finds the answer before it finds the other silent."""
-    async with pair(limits=Limits(suspect_after=0.2)) as (server, client, _, c):
-        s = client.engine.open_bidi(c)
-        assert s is not None
-        client.engine.write(c, s, b"are you there?")
+    async with pair(limits=Limits(suspect_after=0.2)) as (server, client, _, connection_id):
+        stream_id = client.engine.open_bidi(connection_id)
+        assert stream_id is not None
+        client.engine.write(connection_id, stream_id, b"are you there?")
         client.endpoint._turn()
         for _ in range(3):
             # Beyond the server's delay of acknowledgements; nobody but the server runs meanwhile.
@@ -318,7 +318,7 @@ async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
             for entry in list(server.endpoint._sockets.values()):
                 server.endpoint._on_readable(entry)
         client.endpoint._turn()
-        assert not [event for event in client.events if isinstance(event, Suspect)]
+        assert not [event for event in client.events if isinstance(event, Unresponsive)]
 
 
 V4, V6 = socket.AF_INET, socket.AF_INET6

@@ -47,7 +47,7 @@ class StreamSource(Protocol):
 
 
 class StreamSources(Protocol):
-    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.EndpointKeeper`)."""
+    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.SessionManager`)."""
 
     @property
     def established(self) -> bool:

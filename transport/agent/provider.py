@@ -69,7 +69,7 @@ class RequestSource(Protocol):
 
 
 class RequestSources(Protocol):
-    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.EndpointKeeper`)."""
+    """Where the endpoint is found (:class:`spnhub.transport.agent.session_manager.SessionManager`)."""
 
     @property
     def current(self) -> RequestSource | None:

@@ -20,7 +20,7 @@ from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChang
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected
 
-__all__ = ["Create", "Endpoint", "EndpointKeeper"]
+__all__ = ["Create", "ManagedEndpoint", "SessionManager"]
 
 _log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ LAST_PACKETS: Final = 2.0
 _UP: Final = (SessionState.ESTABLISHED, SessionState.CLOSING)
 
 
-class Endpoint(Protocol):
+class ManagedEndpoint(Protocol):
     """What the keeper needs of an endpoint."""
 
     async def wait_closed(self) -> None:
@@ -46,19 +46,19 @@ class Endpoint(Protocol):
         """End its sessions; open connections have ``drain_timeout`` seconds to end, then they are aborted."""
 
 
-E = TypeVar("E", bound=Endpoint)
+E = TypeVar("E", bound=ManagedEndpoint)
 
 Create = Callable[[Callable[[SessionChange], None], Callable[[ConnectionChange], None]], Awaitable[E]]
 """Makes an endpoint that tells these two its news; returns with the first session (D-19)."""
 
 
-class EndpointKeeper(Generic[E]):
+class SessionManager(Generic[E]):
     """One endpoint for the agent's whole life."""
 
     def __init__(self, create: Create[E]) -> None:
         self._create = create
         self._endpoint: E | None = None
-        self._made: Endpoint | None = None
+        self._made: ManagedEndpoint | None = None
         """The same, also before its first session."""
         self._sessions: set[tuple[IpAddress, str]] = set()
         """Address and id of those that are established; one that is renewed has two for a moment."""
@@ -102,7 +102,7 @@ class EndpointKeeper(Generic[E]):
         finally:
             await endpoint.aclose(LAST_PACKETS)
 
-    def made(self, endpoint: Endpoint) -> None:
+    def made(self, endpoint: ManagedEndpoint) -> None:
         """There is an endpoint, which may not have a session yet."""
         self._made = endpoint
 

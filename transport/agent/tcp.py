@@ -18,7 +18,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.sockets import keep_urgent_inline, prepare_socket
 from spnhub.transport.system.ip import socket_address
-from spnhub.transport.system.names import LookupFailed, Names
+from spnhub.transport.system.names import LookupFailed, NameCache
 
 __all__ = ["ConnectError", "Connector", "address_text", "listen"]
 
@@ -95,9 +95,9 @@ class Connector:
     have lately failed come last.
     """
 
-    def __init__(self, names: Names | None = None) -> None:
+    def __init__(self, names: NameCache | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._names = names or Names()
+        self._names = names or NameCache()
         self._doubtful: dict[tuple[str, int], float] = {}
         """Until when an address comes after the others."""
 

@@ -23,12 +23,12 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, Qu
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
-from spnhub.transport.aioquic_engine.tls import ClientContext, Identity, ServerContext
+from spnhub.transport.aioquic_engine.tls import ClientContext, ParsedIdentity, ServerContext
 from spnhub.transport.aioquic_engine.verify import Anchors
 from spnhub.transport.engine import Limits
 from spnhub.transport.pem import CHAIN_LIMIT
 
-__all__ = ["Connection"]
+__all__ = ["EngineConnection"]
 
 # A frame smaller than this is not worth starting at the end of a packet (bytes).
 _SLIVER = 64
@@ -49,7 +49,7 @@ _CRYPTO_BOUNDS: Final = {
 stranger can make this side hold. aioquic would take 512 KiB out of order, and 16 MiB of one message."""
 
 
-class Connection(StreamConnection):
+class EngineConnection(StreamConnection):
     """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
 
     :param identities: server only: who we are, by server name.
@@ -66,7 +66,7 @@ class Connection(StreamConnection):
         limits: Limits,
         clock: Callable[[], datetime],
         chain_size: int,
-        identities: Mapping[str, Identity] | None = None,
+        identities: Mapping[str, ParsedIdentity] | None = None,
         anchors: Anchors = (),
         reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,

@@ -27,17 +27,17 @@ from aioquic.quic.packet import (
 
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
-from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.connection import EngineConnection
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle, segment
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
-from spnhub.transport.aioquic_engine.link import Link, segment
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
-from spnhub.transport.aioquic_engine.tls import Identity, load_pair, parse_identity
+from spnhub.transport.aioquic_engine.tls import ParsedIdentity, load_pair, parse_identity
 from spnhub.transport.aioquic_engine.verify import anchors_of
 from spnhub.transport.pem import chain_size
 
-__all__ = ["Endpoint"]
+__all__ = ["QuicEndpoint"]
 
 _FAULT: Final = "internal error"
 _CID_LENGTH: Final = 8
@@ -47,7 +47,7 @@ _ROUNDS: Final = 64
 """How often one :meth:`AioquicEngine.transmit` goes on pumping what its own packets made room for."""
 
 
-class Endpoint(ABC):
+class QuicEndpoint(ABC):
     """Routes datagrams and lets time pass.
 
     :param limits: bounds of every connection.
@@ -70,17 +70,17 @@ class Endpoint(ABC):
         self._resets = None if reset_key is None else ResetSender(reset_key, _CID_LENGTH)
         self._reset_addresses: set[api.Address] = set()
         """Who got one since the last transmit: one answer to a burst will do."""
-        self._identities: dict[str, Identity] = {}
-        self._identities_by_socket: dict[int, dict[str, Identity]] = {}
-        self._links: dict[int, Link] = {}
-        self._cids: dict[bytes, Link] = {}
-        self._peers: dict[api.Address, dict[Link, None]] = {}
+        self._identities: dict[str, ParsedIdentity] = {}
+        self._identities_by_socket: dict[int, dict[str, ParsedIdentity]] = {}
+        self._handles: dict[int, ConnectionHandle] = {}
+        self._cids: dict[bytes, ConnectionHandle] = {}
+        self._peers: dict[api.Address, dict[ConnectionHandle, None]] = {}
         """Connections by the peer's address, for what names no connection: port unreachable, stateless resets."""
         self._ids = itertools.count(1)
         self._events: list[api.EngineEvent] = []
-        self._dirty: dict[Link, None] = {}
+        self._dirty: dict[ConnectionHandle, None] = {}
         """Connections to look at: something came in, was asked for, or is due."""
-        self._timers: list[tuple[float, int, Link]] = []
+        self._timers: list[tuple[float, int, ConnectionHandle]] = []
         self._timer_ids = itertools.count()
         self._outbox: deque[api.Transmit] = deque()
         self._half_open: dict[str, int] = {}
@@ -90,15 +90,15 @@ class Endpoint(ABC):
         self._now = 0.0
 
     @abstractmethod
-    def _collect(self, link: Link) -> None:
+    def _collect(self, handle: ConnectionHandle) -> None:
         """Turn what aioquic has to say about a connection into events of ours."""
 
     @abstractmethod
-    def _end(self, link: Link, event: api.Closed | api.HandshakeRefused) -> None:
+    def _end(self, handle: ConnectionHandle, event: api.Closed | api.HandshakeRefused) -> None:
         """Say that a connection is over, and end what hangs on it."""
 
     @abstractmethod
-    def _on_room(self, link: Link, record: StreamRecord) -> None:
+    def _on_room(self, handle: ConnectionHandle, record: StreamRecord) -> None:
         """More may be written on a stream again."""
 
     @abstractmethod
@@ -143,27 +143,27 @@ class Endpoint(ABC):
             return
         if data[0] & 0x80:
             length = data[5] if len(data) > 5 else 0
-            link = self._cids.get(data[6 : 6 + length])
+            handle = self._cids.get(data[6 : 6 + length])
         else:
-            link = self._cids.get(data[1 : 1 + _CID_LENGTH])
-        if link is None:
+            handle = self._cids.get(data[1 : 1 + _CID_LENGTH])
+        if handle is None:
             self._receive_unknown(data, address, now)
             return
-        if link.closing:
-            link.heard_while_closing()
-            self._dirty[link] = None
-        elif link.waiting or not (link.connected or link.is_client):
-            self._handshakes.go_on(link, data, address, now)
+        if handle.closing:
+            handle.heard_while_closing()
+            self._dirty[handle] = None
+        elif handle.waiting or not (handle.connected or handle.is_client):
+            self._handshakes.go_on(handle, data, address, now)
         else:
-            self._deliver(link, data, address, now)
+            self._deliver(handle, data, address, now)
 
     def _receive_unknown(self, data: bytes, address: api.Address, now: float) -> None:
         """What belongs to no connection of ours: a stateless reset, a first contact, or a memory of the peer's."""
         if len(data) >= SMALLEST_RESET:
             # Compared only here: what does carry an id of ours, 8 random bytes, is no reset.
-            for link in self._peers.get(address, ()):
-                if not link.closing and same_token(link.quic.peer_reset_token, data):
-                    self._vanish(link, api.Closed(link.c, api.CloseKind.RESET, 0, "stateless reset"))
+            for handle in self._peers.get(address, ()):
+                if not handle.closing and same_token(handle.quic.peer_reset_token, data):
+                    self._vanish(handle, api.Closed(handle.connection_id, api.CloseKind.RESET, 0, "stateless reset"))
                     return
         if data[0] & 0x80:
             if self._is_first_contact(data, address):
@@ -174,41 +174,41 @@ class Endpoint(ABC):
                 self._reset_addresses.add(address)
                 self._outbox.append(api.Transmit(answer, address, 0))
 
-    def _hear(self, link: Link) -> None:
+    def _hear(self, handle: ConnectionHandle) -> None:
         """Take note of what has come in, as far as time is concerned."""
-        if link.heard and link.hear():
-            self._events.append(api.Answered(link.c))
+        if handle.heard and handle.hear():
+            self._events.append(api.Answered(handle.connection_id))
 
-    def _deliver(self, link: Link, data: bytes, address: api.Address, now: float) -> None:
+    def _deliver(self, handle: ConnectionHandle, data: bytes, address: api.Address, now: float) -> None:
         try:
-            link.quic.receive_datagram(data, address, now)
+            handle.quic.receive_datagram(data, address, now)
         except Exception as fault:
-            self._fail(link, fault)
-        link.last_heard = now
-        self._dirty[link] = None
-        link.heard = True
+            self._fail(handle, fault)
+        handle.last_heard = now
+        self._dirty[handle] = None
+        handle.heard = True
 
-    def _fail(self, link: Link, fault: BaseException) -> None:
+    def _fail(self, handle: ConnectionHandle, fault: BaseException) -> None:
         """What trips aioquic, or us, costs its own connection only. It is closed; if that fails, too, it is gone."""
         self._on_fault("engine", fault)
-        if not link.failed:
-            link.failed = True
+        if not handle.failed:
+            handle.failed = True
             try:
-                link.quic.close(error_code=1, frame_type=0, reason_phrase=_FAULT)
+                handle.quic.close(error_code=1, frame_type=0, reason_phrase=_FAULT)
             except Exception as another:
                 self._on_fault("engine", another)
             else:
-                self._dirty[link] = None
+                self._dirty[handle] = None
                 return
-        if link.gone:
+        if handle.gone:
             return
         try:
-            if not link.closing:
-                self._vanish(link, api.Closed(link.c, api.CloseKind.VIOLATION, 1, _FAULT))
+            if not handle.closing:
+                self._vanish(handle, api.Closed(handle.connection_id, api.CloseKind.VIOLATION, 1, _FAULT))
         except Exception as another:
             self._on_fault("engine", another)
-        if not link.gone:
-            self._remove(link)
+        if not handle.gone:
+            self._remove(handle)
 
     def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
         """Whether this may begin a connection; another QUIC version is answered here."""
@@ -228,7 +228,7 @@ class Endpoint(ABC):
             return False
         return header.packet_type == QuicPacketType.INITIAL
 
-    def _names(self, address: api.Address) -> dict[str, Identity]:
+    def _names(self, address: api.Address) -> dict[str, ParsedIdentity]:
         return self._identities_by_socket.get(address.local, self._identities)
 
     def shake_hands(self, now: float) -> bool:
@@ -242,13 +242,13 @@ class Endpoint(ABC):
         if waiting is None:
             return False
         # A first datagram that came from two addresses made one connection.
-        link = waiting.link or self._cids.get(waiting.cid) or self._accept(waiting)
+        handle = waiting.handle or self._cids.get(waiting.cid) or self._accept(waiting)
         for data, address in waiting.datagrams:
-            if link is not None and not link.closing:
-                self._deliver(link, data, address, now)
+            if handle is not None and not handle.closing:
+                self._deliver(handle, data, address, now)
         return True
 
-    def _accept(self, waiting: Waiting) -> Link | None:
+    def _accept(self, waiting: Waiting) -> ConnectionHandle | None:
         """Begin a connection."""
         address, name = waiting.address, waiting.name or ""
         identities = self._names(address)
@@ -259,7 +259,7 @@ class Endpoint(ABC):
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
         placeholder = next(iter(identities.values()))
-        quic = Connection(
+        quic = EngineConnection(
             configuration=self._configuration(
                 is_client=False, certificate=placeholder.certificate, private_key=placeholder.private_key
             ),
@@ -270,58 +270,58 @@ class Endpoint(ABC):
             reset_key=self._reset_key,
             original_destination_connection_id=waiting.cid,
         )
-        link = self._add(quic, address, name)
-        link.first_cid = quic.host_cid
-        self._route(link, waiting.cid)
-        return link
+        handle = self._add(quic, address, name)
+        handle.first_cid = quic.host_cid
+        self._route(handle, waiting.cid)
+        return handle
 
-    def _add(self, quic: Connection, address: api.Address, queue: str = "") -> Link:
-        link = Link(next(self._ids), quic, address, self._now, self._limits)
-        link.queue = queue
-        self._links[link.c] = link
-        self._peers.setdefault(address, {})[link] = None
+    def _add(self, quic: EngineConnection, address: api.Address, queue: str = "") -> ConnectionHandle:
+        handle = ConnectionHandle(next(self._ids), quic, address, self._now, self._limits)
+        handle.queue = queue
+        self._handles[handle.connection_id] = handle
+        self._peers.setdefault(address, {})[handle] = None
         self._half_open[queue] = self._half_open.get(queue, 0) + 1
-        self._route(link, quic.host_cid)
-        return link
+        self._route(handle, quic.host_cid)
+        return handle
 
-    def _remove(self, link: Link) -> None:
-        link.gone = True
-        if self._links.pop(link.c, None) is not None:
-            self._leave(link)
-        for cid in link.cids:
+    def _remove(self, handle: ConnectionHandle) -> None:
+        handle.gone = True
+        if self._handles.pop(handle.connection_id, None) is not None:
+            self._leave(handle)
+        for cid in handle.cids:
             self._cids.pop(cid, None)
 
-    def _leave(self, link: Link) -> None:
-        there = self._peers[link.address]
-        del there[link]
+    def _leave(self, handle: ConnectionHandle) -> None:
+        there = self._peers[handle.address]
+        del there[handle]
         if not there:
-            del self._peers[link.address]
+            del self._peers[handle.address]
 
-    def _move(self, link: Link, address: api.Address) -> None:
+    def _move(self, handle: ConnectionHandle, address: api.Address) -> None:
         """The peer has another address."""
-        self._leave(link)
-        link.move(address)
-        self._peers.setdefault(address, {})[link] = None
+        self._leave(handle)
+        handle.move(address)
+        self._peers.setdefault(address, {})[handle] = None
 
-    def _route(self, link: Link, cid: bytes) -> None:
-        self._cids[cid] = link
-        link.cids.add(cid)
+    def _route(self, handle: ConnectionHandle, cid: bytes) -> None:
+        self._cids[cid] = handle
+        handle.cids.add(cid)
 
     def unreachable(self, address: api.Address, now: float, *, port_closed: bool = False) -> None:
         """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
         self._now = now
-        for link in self._peers.get(address, ()):
-            if link.begin_probe(now, port_closed=port_closed):
-                self._dirty[link] = None
+        for handle in self._peers.get(address, ()):
+            if handle.begin_probe(now, port_closed=port_closed):
+                self._dirty[handle] = None
 
-    def set_translated(self, c: int, translated: bool) -> None:
+    def set_translated(self, connection_id: int, translated: bool) -> None:
         """See :meth:`spnhub.transport.engine.Engine.set_translated`."""
-        link = self._live(c)
-        if link is not None:
-            link.translated = translated
-            if not translated and not link.checked:
-                link.checked = True
-                self._port_checks.add(link, self._now)
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.translated = translated
+            if not translated and not handle.checked:
+                handle.checked = True
+                self._port_checks.add(handle, self._now)
 
     # ---- time --------------------------------------------------------------------------------------------------
 
@@ -335,12 +335,12 @@ class Endpoint(ABC):
         times = (timers[0][0] if timers else None, self._port_checks.timer())
         return min((at for at in times if at is not None), default=None)
 
-    def _arm(self, link: Link) -> None:
-        when = link.next_timer()
-        if when != link.timer_at:
-            link.timer_at = when
+    def _arm(self, handle: ConnectionHandle) -> None:
+        when = handle.next_timer()
+        if when != handle.timer_at:
+            handle.timer_at = when
             if when is not None:
-                heappush(self._timers, (when, next(self._timer_ids), link))
+                heappush(self._timers, (when, next(self._timer_ids), handle))
 
     def handle_timer(self, now: float) -> None:
         """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
@@ -349,38 +349,40 @@ class Endpoint(ABC):
         self._outbox.extend(self._port_checks.step(now))
         timers = self._timers
         while timers and timers[0][0] <= now:
-            when, _, link = heappop(timers)
-            if link.timer_at != when or link.gone:
+            when, _, handle = heappop(timers)
+            if handle.timer_at != when or handle.gone:
                 continue
-            link.timer_at = None
-            self._dirty[link] = None
-            if link.closing:
-                if link.closing_until <= now:
-                    self._remove(link)
+            handle.timer_at = None
+            self._dirty[handle] = None
+            if handle.closing:
+                if handle.closing_until <= now:
+                    self._remove(handle)
                 continue
             try:
-                self._on_time(link, now)
+                self._on_time(handle, now)
             except Exception as fault:
-                self._fail(link, fault)
+                self._fail(handle, fault)
 
-    def _on_time(self, link: Link, now: float) -> None:
-        self._hear(link)
-        silent = link.on_time(now)
+    def _on_time(self, handle: ConnectionHandle, now: float) -> None:
+        self._hear(handle)
+        silent = handle.on_time(now)
         if silent is api.CloseKind.IDLE:
-            reason = "idle timeout" if link.connected else "handshake timeout"
-            self._vanish(link, api.Closed(link.c, silent, 0, reason))
+            reason = "idle timeout" if handle.connected else "handshake timeout"
+            self._vanish(handle, api.Closed(handle.connection_id, silent, 0, reason))
         elif silent is not None:
-            self._vanish(link, api.Closed(link.c, silent, 0, f"{silent.value}, and no answer to a probe"))
-        elif link.suspect_now(now):
-            self._events.append(api.Suspect(link.c))
+            self._vanish(
+                handle, api.Closed(handle.connection_id, silent, 0, f"{silent.value}, and no answer to a probe")
+            )
+        elif handle.suspect_now(now):
+            self._events.append(api.Unresponsive(handle.connection_id))
 
-    def _vanish(self, link: Link, closed: api.Closed) -> None:
+    def _vanish(self, handle: ConnectionHandle, closed: api.Closed) -> None:
         """A connection ends without a word to the peer."""
-        if link.connected or link.is_client:
-            self._end(link, closed)
+        if handle.connected or handle.is_client:
+            self._end(handle, closed)
         else:
-            self._end(link, link.handshake_failure(None, closed.reason))
-        self._remove(link)
+            self._end(handle, handle.handshake_failure(None, closed.reason))
+        self._remove(handle)
 
     # ---- datagrams out -----------------------------------------------------------------------------------------
 
@@ -394,40 +396,40 @@ class Endpoint(ABC):
             if not self._dirty:
                 break
             dirty, self._dirty = self._dirty, {}
-            for link in dirty:
-                if link.holds and not link.gone:
-                    link.held_back = True
-                elif not link.gone:
+            for handle in dirty:
+                if handle.holds and not handle.gone:
+                    handle.held_back = True
+                elif not handle.gone:
                     try:
-                        self._transmit_link(link, now, out)
+                        self._transmit_link(handle, now, out)
                     except Exception as fault:
-                        self._fail(link, fault)
+                        self._fail(handle, fault)
             self._pump()
         return out
 
-    def _transmit_link(self, link: Link, now: float, out: list[api.Transmit]) -> None:
-        quic = link.quic
-        if quic.close_event is not None and not link.closing:
-            self._collect(link)
-        if link.closing:
-            out.extend(link.closing_transmits(now))
-            self._arm(link)
+    def _transmit_link(self, handle: ConnectionHandle, now: float, out: list[api.Transmit]) -> None:
+        quic = handle.quic
+        if quic.close_event is not None and not handle.closing:
+            self._collect(handle)
+        if handle.closing:
+            out.extend(handle.closing_transmits(now))
+            self._arm(handle)
             return
         datagrams = quic.datagrams_to_send(now)
         if quic.issued:
             for cid in quic.issued:
-                self._route(link, cid)
+                self._route(handle, cid)
             quic.issued.clear()
         if datagrams:
-            if link.sent(now):
+            if handle.sent(now):
                 # Something is outstanding from now on.
-                link.unanswered_since = now
+                handle.unanswered_since = now
             segment(datagrams, out)
         if quic.unblocked:
             for record in quic.unblocked:
-                self._on_room(link, record)
+                self._on_room(handle, record)
             quic.unblocked.clear()
-        self._arm(link)
+        self._arm(handle)
 
     # ---- connections -------------------------------------------------------------------------------------------
 
@@ -436,7 +438,7 @@ class Endpoint(ABC):
         self._now = now
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
         anchors = anchors_of(certifi.contents().encode() if policy.trust is None else policy.trust, "trust")
-        quic = Connection(
+        quic = EngineConnection(
             configuration=self._configuration(
                 is_client=True,
                 alpn_protocols=list(policy.alpn),
@@ -451,65 +453,67 @@ class Endpoint(ABC):
             chain_size=chain_size(chain),
             clock=self._clock,
         )
-        link = self._add(quic, address)
-        link.is_client = True
+        handle = self._add(quic, address)
+        handle.is_client = True
         quic.connect(address, now)
-        self._dirty[link] = None
-        return link.c
+        self._dirty[handle] = None
+        return handle.connection_id
 
-    def close(self, c: int, code: int, reason: str) -> None:
+    def close(self, connection_id: int, code: int, reason: str) -> None:
         """See :meth:`spnhub.transport.engine.Engine.close`."""
-        link = self._live(c)
-        if link is not None:
-            link.closed_by_user = True
-            link.quic.close(error_code=code, reason_phrase=reason)
-            self._dirty[link] = None
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.closed_by_user = True
+            handle.quic.close(error_code=code, reason_phrase=reason)
+            self._dirty[handle] = None
 
-    def hold(self, c: int) -> None:
+    def cork(self, connection_id: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.hold`."""
-        link = self._links.get(c)
-        if link is not None:
-            link.holds += 1
+        handle = self._handles.get(connection_id)
+        if handle is not None:
+            handle.holds += 1
 
-    def release(self, c: int) -> None:
+    def release(self, connection_id: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.release`."""
-        link = self._links.get(c)
-        if link is not None and link.holds:
-            link.holds -= 1
-            if not link.holds and link.held_back:
-                link.held_back = False
-                self._dirty[link] = None
+        handle = self._handles.get(connection_id)
+        if handle is not None and handle.holds:
+            handle.holds -= 1
+            if not handle.holds and handle.held_back:
+                handle.held_back = False
+                self._dirty[handle] = None
 
-    def send_datagram(self, c: int, data: bytes) -> None:
+    def send_datagram(self, connection_id: int, data: bytes) -> None:
         """See :meth:`spnhub.transport.engine.Engine.send_datagram`."""
-        link = self._live(c)
-        if link is not None and (link.quic._remote_max_datagram_frame_size or 0) >= len(data) + 3:
-            link.quic.send_datagram_frame(data)
-            self._dirty[link] = None
+        handle = self._live(connection_id)
+        if handle is not None and (handle.quic._remote_max_datagram_frame_size or 0) >= len(data) + 3:
+            handle.quic.send_datagram_frame(data)
+            self._dirty[handle] = None
 
-    def set_streams(self, c: int, limit: int) -> None:
+    def set_streams(self, connection_id: int, limit: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.set_streams`."""
-        link = self._live(c)
-        if link is not None:
-            link.quic.allow_streams(limit)
-            self._dirty[link] = None
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.quic.allow_streams(limit)
+            self._dirty[handle] = None
 
-    def info(self, c: int) -> api.ConnectionInfo | None:
+    def info(self, connection_id: int) -> api.ConnectionInfo | None:
         """See :meth:`spnhub.transport.engine.Engine.info`."""
-        link = self._live(c)
-        if link is None:
+        handle = self._live(connection_id)
+        if handle is None:
             return None
-        rtt, window, in_flight = link.quic.measurements()
-        return api.ConnectionInfo(link.address, rtt, window, in_flight, len(link.quic.records), link.quic.buffered)
+        rtt, window, in_flight = handle.quic.measurements()
+        return api.ConnectionInfo(
+            handle.address, rtt, window, in_flight, len(handle.quic.records), handle.quic.buffered
+        )
 
-    def _live(self, c: int) -> Link | None:
-        link = self._links.get(c)
-        if link is None or link.closing or link.quic._state in _ENDED:
+    def _live(self, connection_id: int) -> ConnectionHandle | None:
+        handle = self._handles.get(connection_id)
+        if handle is None or handle.closing or handle.quic._state in _ENDED:
             return None
-        return link
+        return handle
 
 
-def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, Identity]:
+def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, ParsedIdentity]:
     parsed = {}
     for name, identity in identities.items():
         try:

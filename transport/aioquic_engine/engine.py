@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
-from spnhub.transport.aioquic_engine.endpoint import Endpoint
-from spnhub.transport.aioquic_engine.link import Link
-from spnhub.transport.aioquic_engine.splice import Direction, Splice
+from spnhub.transport.aioquic_engine.endpoint import QuicEndpoint
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle
+from spnhub.transport.aioquic_engine.splice import Direction, QuicSplice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 
 __all__ = ["AioquicEngine"]
@@ -27,7 +27,7 @@ __all__ = ["AioquicEngine"]
 _INTERNAL: Final = 1
 
 
-class AioquicEngine(Endpoint):
+class AioquicEngine(QuicEndpoint):
     """:class:`spnhub.transport.engine.Engine` on aioquic.
 
     :param limits: bounds of every connection.
@@ -45,134 +45,134 @@ class AioquicEngine(Endpoint):
     ) -> None:
         super().__init__(limits, clock, reset_key, on_fault)
         self._tokens = itertools.count(1)
-        self._splices: dict[int, Splice] = {}
-        self._splices_ended: list[Splice] = []
+        self._splices: dict[int, QuicSplice] = {}
+        self._splices_ended: list[QuicSplice] = []
         self._pumps: dict[Direction, None] = {}
-        self._over: dict[int, Link] = {}
-        self._told_over: dict[int, Link] = {}
+        self._over: dict[int, ConnectionHandle] = {}
+        self._told_over: dict[int, ConnectionHandle] = {}
         """Those whose end was told last; what they had received may be read still."""
 
     # ---- events ------------------------------------------------------------------------------------------------
 
     def events(self) -> list[api.EngineEvent]:
         """See :meth:`spnhub.transport.engine.Engine.events`."""
-        for link in self._told_over.values():
-            link.quic.records.clear()
+        for handle in self._told_over.values():
+            handle.quic.records.clear()
         if self._may_shake_hands:
             self.shake_hands(self._now)
         if dropped := self._handshakes.take_dropped():
             self._events.append(api.HandshakesDropped(dropped))
-        for link in list(self._dirty):
-            if not link.gone and not link.closing:
+        for handle in list(self._dirty):
+            if not handle.gone and not handle.closing:
                 try:
-                    self._collect(link)
+                    self._collect(handle)
                 except Exception as fault:
-                    self._fail(link, fault)
+                    self._fail(handle, fault)
         self._pump()
         self._end_splices()
         self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
 
-    def _collect(self, link: Link) -> None:
+    def _collect(self, handle: ConnectionHandle) -> None:
         """Turn what aioquic has to say about a connection into events of ours."""
-        quic = link.quic
-        self._hear(link)
+        quic = handle.quic
+        self._hear(handle)
         data_came = False
         while (event := quic.next_event()) is not None:
             if isinstance(event, quic_events.StreamDataReceived):
                 data_came = True
-                self._on_data(link, event)
+                self._on_data(handle, event)
             elif isinstance(event, quic_events.StreamReset):
-                self._on_reset(link, event.stream_id, event.error_code)
+                self._on_reset(handle, event.stream_id, event.error_code)
             elif isinstance(event, quic_events.StopSendingReceived):
-                self._on_stopped(link, event.stream_id, event.error_code)
+                self._on_stopped(handle, event.stream_id, event.error_code)
             elif isinstance(event, quic_events.HandshakeCompleted):
-                self._on_connected(link, event.alpn_protocol or "")
+                self._on_connected(handle, event.alpn_protocol or "")
             elif isinstance(event, quic_events.ConnectionIdRetired):
                 self._cids.pop(event.connection_id, None)
-                link.cids.discard(event.connection_id)
-            elif isinstance(event, quic_events.DatagramFrameReceived) and link.connected:
-                self._events.append(api.DatagramReceived(link.c, event.data))
+                handle.cids.discard(event.connection_id)
+            elif isinstance(event, quic_events.DatagramFrameReceived) and handle.connected:
+                self._events.append(api.DatagramReceived(handle.connection_id, event.data))
         if data_came:
-            link.hear_data()
-        if link.address != (current := quic.get_peer_address()) and isinstance(current, api.Address):
-            self._move(link, current)
+            handle.hear_data()
+        if handle.address != (current := quic.get_peer_address()) and isinstance(current, api.Address):
+            self._move(handle, current)
         if quic.streams_available:
             quic.streams_available = False
-            if link.wants_stream:
-                link.wants_stream = False
-                self._events.append(api.Available(link.c))
+            if handle.wants_stream:
+                handle.wants_stream = False
+                self._events.append(api.Available(handle.connection_id))
         if quic.close_event is not None:
-            self._on_closing(link)
+            self._on_closing(handle)
 
-    def _on_connected(self, link: Link, alpn: str) -> None:
-        link.connected = True
-        self._no_longer_half_open(link)
-        certificates = link.certificates()
+    def _on_connected(self, handle: ConnectionHandle, alpn: str) -> None:
+        handle.connected = True
+        self._no_longer_half_open(handle)
+        certificates = handle.certificates()
         self._events.append(
             api.Connected(
-                c=link.c,
-                server_name=link.server_name() or "",
-                certificates=tuple(c.public_bytes(Encoding.DER) for c in certificates),
+                connection_id=handle.connection_id,
+                server_name=handle.server_name() or "",
+                certificates=tuple(one.public_bytes(Encoding.DER) for one in certificates),
                 alpn=alpn,
-                cid=link.first_cid or link.quic._peer_cid.cid,
-                address=link.address,
+                cid=handle.first_cid or handle.quic._peer_cid.cid,
+                address=handle.address,
             )
         )
 
-    def _no_longer_half_open(self, link: Link) -> None:
-        self._half_open[link.queue] -= 1
-        if not self._half_open[link.queue]:
-            del self._half_open[link.queue]
+    def _no_longer_half_open(self, handle: ConnectionHandle) -> None:
+        self._half_open[handle.queue] -= 1
+        if not self._half_open[handle.queue]:
+            del self._half_open[handle.queue]
 
-    def _on_closing(self, link: Link) -> None:
-        event = link.quic.close_event
+    def _on_closing(self, handle: ConnectionHandle) -> None:
+        event = handle.quic.close_event
         assert event is not None
-        kind, code, reason = link.closing_kind(), int(event.error_code), str(event.reason_phrase)
-        if link.connected:
-            self._end(link, api.Closed(link.c, kind, code, reason))
+        kind, code, reason = handle.closing_kind(), int(event.error_code), str(event.reason_phrase)
+        if handle.connected:
+            self._end(handle, api.Closed(handle.connection_id, kind, code, reason))
         else:
             alert = code - 0x100 if 0x100 <= code < 0x200 else None
-            self._end(link, link.handshake_failure(alert, reason or "closed in the handshake"))
-        link.begin_closing(self._now)
-        self._dirty[link] = None
+            self._end(handle, handle.handshake_failure(alert, reason or "closed in the handshake"))
+        handle.begin_closing(self._now)
+        self._dirty[handle] = None
 
-    def _end(self, link: Link, event: api.Closed | api.HandshakeRefused) -> None:
+    def _end(self, handle: ConnectionHandle, event: api.Closed | api.HandshakeRefused) -> None:
         """Say that a connection is over, and end what hangs on it. Clients hear Closed also of a failed handshake."""
-        if isinstance(event, api.HandshakeRefused) and link.is_client:
-            event = link.as_closed(event)
-        if not link.connected:
-            self._no_longer_half_open(link)
-        link.closing = True
+        if isinstance(event, api.HandshakeRefused) and handle.is_client:
+            event = handle.as_closed(event)
+        if not handle.connected:
+            self._no_longer_half_open(handle)
+        handle.closing = True
         self._events.append(event)
-        for record in list(link.quic.records.values()):
+        for record in list(handle.quic.records.values()):
             direction: Direction | None = record.splice_in or record.splice_out
             if direction is not None:
                 splice = direction.splice
-                splice.lost(link.quic)
+                splice.lost(handle.quic)
                 self._touch(splice)
-        self._over[link.c] = link
+        self._over[handle.connection_id] = handle
 
     # ---- streams: what came in ---------------------------------------------------------------------------------
 
-    def _incoming(self, link: Link, stream_id: int) -> StreamRecord | None:
-        record = link.quic.records.get(stream_id)
+    def _incoming(self, handle: ConnectionHandle, stream_id: int) -> StreamRecord | None:
+        record = handle.quic.records.get(stream_id)
         if record is None:
-            record = link.quic.record(stream_id)
+            record = handle.quic.record(stream_id)
             if record is not None:
-                self._events.append(api.Opened(link.c, stream_id))
+                self._events.append(api.Opened(handle.connection_id, stream_id))
         return record
 
-    def _on_data(self, link: Link, event: quic_events.StreamDataReceived) -> None:
-        record = link.quic.records.get(event.stream_id) or self._incoming(link, event.stream_id)
+    def _on_data(self, handle: ConnectionHandle, event: quic_events.StreamDataReceived) -> None:
+        record = handle.quic.records.get(event.stream_id) or self._incoming(handle, event.stream_id)
         if record is None or record.receive_over:
             return
         data = event.data
         if record.discarding:
-            link.quic.consume(record, len(data), self._now)
+            handle.quic.consume(record, len(data), self._now)
             if event.end_stream:
-                link.quic.end_receive(record)
+                handle.quic.end_receive(record)
             return
         if data:
             record.chunks.append(data)
@@ -183,36 +183,36 @@ class AioquicEngine(Endpoint):
             self._pumps[record.splice_in] = None
         elif not record.readable_told:
             record.readable_told = True
-            self._events.append(api.Readable(link.c, event.stream_id))
+            self._events.append(api.Readable(handle.connection_id, event.stream_id))
 
-    def _on_reset(self, link: Link, stream_id: int, code: int) -> None:
-        record = self._incoming(link, stream_id)
+    def _on_reset(self, handle: ConnectionHandle, stream_id: int, code: int) -> None:
+        record = self._incoming(handle, stream_id)
         if record is None:
             return
         direction: Direction | None = record.splice_in
         if direction is None and record.chunks:
             record.reset_code = code
         else:
-            link.quic.end_receive(record)
+            handle.quic.end_receive(record)
         if direction is not None:
             direction.source_reset(code)
             self._touch(direction.splice)
         elif not record.discarding:
-            self._events.append(api.Reset(link.c, stream_id, code))
+            self._events.append(api.Reset(handle.connection_id, stream_id, code))
 
-    def _on_stopped(self, link: Link, stream_id: int, code: int) -> None:
-        record = self._incoming(link, stream_id)
+    def _on_stopped(self, handle: ConnectionHandle, stream_id: int, code: int) -> None:
+        record = self._incoming(handle, stream_id)
         if record is None:
             return
         record.stream.sender._buffer.clear()
         record.write_blocked = False
-        link.quic.enqueue(record)
+        handle.quic.enqueue(record)
         direction: Direction | None = record.splice_out
         if direction is not None:
             direction.sink_stopped(code)
             self._touch(direction.splice)
         else:
-            self._events.append(api.Stopped(link.c, stream_id, code))
+            self._events.append(api.Stopped(handle.connection_id, stream_id, code))
 
     # ---- splices -----------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class AioquicEngine(Endpoint):
                 if side is not None:
                     self._abort_stream(*side, api.LOST_CODE)
             return token
-        splice = Splice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended)
+        splice = QuicSplice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended)
         self._splices[token] = splice
         for direction, ended in ((splice.a_to_b, a_ended), (splice.b_to_a, b_ended)):
             source, sink = direction.source, direction.sink
@@ -255,9 +255,9 @@ class AioquicEngine(Endpoint):
         splice = self._splices.get(token)
         return None if splice is None else (splice.a_to_b.passed, splice.b_to_a.passed)
 
-    def _touch(self, splice: Splice) -> None:
-        for link in splice.links:
-            self._dirty[link] = None
+    def _touch(self, splice: QuicSplice) -> None:
+        for handle in splice.handles:
+            self._dirty[handle] = None
 
     def _pump(self) -> None:
         pumps, self._pumps = self._pumps, {}
@@ -268,13 +268,13 @@ class AioquicEngine(Endpoint):
             except Exception as fault:
                 self._fail_splice(direction.splice, fault)
 
-    def _fail_splice(self, splice: Splice, fault: BaseException) -> None:
+    def _fail_splice(self, splice: QuicSplice, fault: BaseException) -> None:
         self._on_fault("engine", fault)
         try:
             self.unsplice(splice.token, _INTERNAL)
         except Exception as another:
-            for link in splice.links:
-                self._fail(link, another)
+            for handle in splice.handles:
+                self._fail(handle, another)
 
     def _end_splices(self) -> None:
         ended = self._splices_ended[:]
@@ -284,89 +284,89 @@ class AioquicEngine(Endpoint):
                 self._events.append(splice.result())
                 self._touch(splice)
 
-    def _on_room(self, link: Link, record: StreamRecord) -> None:
+    def _on_room(self, handle: ConnectionHandle, record: StreamRecord) -> None:
         direction: Direction | None = record.splice_out
         if direction is not None:
             self._pumps[direction] = None
-        elif link.quic.can_send(record):
-            self._events.append(api.Writable(link.c, record.stream_id))
+        elif handle.quic.can_send(record):
+            self._events.append(api.Writable(handle.connection_id, record.stream_id))
 
     # ---- streams: what is asked for ----------------------------------------------------------------------------
 
-    def _find(self, c: int, s: int) -> tuple[Link, StreamRecord] | None:
-        link = self._live(c)
-        record = None if link is None else link.quic.records.get(s)
-        return None if link is None or record is None else (link, record)
+    def _find(self, connection_id: int, stream_id: int) -> tuple[ConnectionHandle, StreamRecord] | None:
+        handle = self._live(connection_id)
+        record = None if handle is None else handle.quic.records.get(stream_id)
+        return None if handle is None or record is None else (handle, record)
 
-    def _find_over(self, c: int, s: int) -> tuple[Link, StreamRecord] | None:
-        link = self._told_over.get(c)
-        record = None if link is None else link.quic.records.get(s)
-        return None if link is None or record is None or record.splice_in is not None else (link, record)
+    def _find_over(self, connection_id: int, stream_id: int) -> tuple[ConnectionHandle, StreamRecord] | None:
+        handle = self._told_over.get(connection_id)
+        record = None if handle is None else handle.quic.records.get(stream_id)
+        return None if handle is None or record is None or record.splice_in is not None else (handle, record)
 
-    def _abort_stream(self, link: Link, record: StreamRecord, code: int) -> None:
-        link.quic.reset(record, code)
-        link.quic.stop(record, code)
-        self._dirty[link] = None
+    def _abort_stream(self, handle: ConnectionHandle, record: StreamRecord, code: int) -> None:
+        handle.quic.reset(record, code)
+        handle.quic.stop(record, code)
+        self._dirty[handle] = None
 
-    def open_bidi(self, c: int) -> int | None:
+    def open_bidi(self, connection_id: int) -> int | None:
         """See :meth:`spnhub.transport.engine.Engine.open_bidi`."""
-        link = self._live(c)
-        record = None if link is None else link.quic.open_stream()
-        if link is not None and record is None:
-            link.wants_stream = True
+        handle = self._live(connection_id)
+        record = None if handle is None else handle.quic.open_stream()
+        if handle is not None and record is None:
+            handle.wants_stream = True
         return None if record is None else record.stream_id
 
-    def write(self, c: int, s: int, data: bytes) -> int:
+    def write(self, connection_id: int, stream_id: int, data: bytes) -> int:
         """See :meth:`spnhub.transport.engine.Engine.write`."""
-        found = self._find(c, s)
+        found = self._find(connection_id, stream_id)
         if found is None or not found[0].quic.can_send(found[1]):
             return 0
-        link, record = found
-        taken = min(len(data), link.quic.room(record))
+        handle, record = found
+        taken = min(len(data), handle.quic.room(record))
         if taken:
-            link.quic.send(record, data if taken == len(data) else data[:taken])
-            self._dirty[link] = None
+            handle.quic.send(record, data if taken == len(data) else data[:taken])
+            self._dirty[handle] = None
         if taken < len(data):
             record.write_blocked = True
         return taken
 
-    def finish(self, c: int, s: int) -> None:
+    def finish(self, connection_id: int, stream_id: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.finish`."""
-        if (found := self._find(c, s)) is not None:
+        if (found := self._find(connection_id, stream_id)) is not None:
             found[0].quic.finish(found[1])
             self._dirty[found[0]] = None
 
-    def read(self, c: int, s: int, limit: int) -> tuple[bytes, bool] | None:
+    def read(self, connection_id: int, stream_id: int, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`spnhub.transport.engine.Engine.read`."""
-        found = self._find(c, s) or self._find_over(c, s)
+        found = self._find(connection_id, stream_id) or self._find_over(connection_id, stream_id)
         if found is None or found[1].receive_over or found[1].discarding:
             return None
-        link, record = found
-        data = link.quic.take(record, limit, self._now)
-        if data and not link.closing:
-            self._dirty[link] = None
+        handle, record = found
+        data = handle.quic.take(record, limit, self._now)
+        if data and not handle.closing:
+            self._dirty[handle] = None
         if record.chunks:
             return data, False
         record.readable_told = False
         if record.reset_code is not None:
-            link.quic.end_receive(record)
+            handle.quic.end_receive(record)
             return (data, False) if data else None
         if record.fin_pending:
             record.fin_pending = False
-            link.quic.end_receive(record)
-            if not link.closing:
-                self._dirty[link] = None
+            handle.quic.end_receive(record)
+            if not handle.closing:
+                self._dirty[handle] = None
             return data, True
         return data, False
 
-    def reset(self, c: int, s: int, code: int) -> None:
+    def reset(self, connection_id: int, stream_id: int, code: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.reset`."""
-        if (found := self._find(c, s)) is not None:
+        if (found := self._find(connection_id, stream_id)) is not None:
             found[0].quic.reset(found[1], code)
             self._dirty[found[0]] = None
 
-    def stop(self, c: int, s: int, code: int) -> None:
+    def stop(self, connection_id: int, stream_id: int, code: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.stop`."""
-        if (found := self._find(c, s)) is not None:
+        if (found := self._find(connection_id, stream_id)) is not None:
             found[0].quic.stop(found[1], code)
             self._dirty[found[0]] = None

@@ -24,7 +24,7 @@ from aioquic.buffer import Buffer, BufferReadError
 from aioquic.quic.crypto import CryptoError, CryptoPair
 from aioquic.quic.packet import QuicFrameType, pull_ack_frame, pull_quic_header
 
-from spnhub.transport.aioquic_engine.link import Link
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.engine import Address
 
 __all__ = ["HandshakeQueue", "Waiting", "peek_server_name"]
@@ -55,15 +55,15 @@ _Key = tuple[Address, bytes]
 class Waiting:
     """Datagrams of one connection that wait together; they are handled in one step."""
 
-    __slots__ = ("address", "cid", "datagrams", "heard", "link", "name")
+    __slots__ = ("address", "cid", "datagrams", "handle", "heard", "name")
 
-    def __init__(self, link: Link | None, address: Address, cid: bytes) -> None:
-        self.link = link
+    def __init__(self, handle: ConnectionHandle | None, address: Address, cid: bytes) -> None:
+        self.handle = handle
         """None: nothing has begun."""
         self.address = address
         self.cid = cid
         """The client's choice of the hub's connection id (RFC 9000 section 7.2), where nothing has begun."""
-        self.datagrams: deque[tuple[bytes, Address]] = deque(maxlen=REPEATS if link is None else FLIGHT)
+        self.datagrams: deque[tuple[bytes, Address]] = deque(maxlen=REPEATS if handle is None else FLIGHT)
         self.heard = 0.0
         self.name: str | None = None
         """None: not looked for yet."""
@@ -80,7 +80,7 @@ class _Queue:
     __slots__ = ("begun", "new", "steps")
 
     def __init__(self) -> None:
-        self.begun: OrderedDict[Link, Waiting] = OrderedDict()
+        self.begun: OrderedDict[ConnectionHandle, Waiting] = OrderedDict()
         self.new: OrderedDict[_Key, Waiting] = OrderedDict()
         self.steps = 0
 
@@ -121,15 +121,15 @@ class HandshakeQueue:
             self._queues[waiting.name].new.move_to_end(key)
         waiting.hear(data, address, now)
 
-    def go_on(self, link: Link, data: bytes, address: Address, now: float) -> None:
+    def go_on(self, handle: ConnectionHandle, data: bytes, address: Address, now: float) -> None:
         """A datagram of a handshake that has begun."""
-        begun = self._queue(link.queue).begun
-        waiting = begun.get(link)
+        begun = self._queue(handle.queue).begun
+        waiting = begun.get(handle)
         if waiting is None:
-            waiting = begun[link] = Waiting(link, address, b"")
-            link.waiting = True
+            waiting = begun[handle] = Waiting(handle, address, b"")
+            handle.waiting = True
         else:
-            begun.move_to_end(link)
+            begun.move_to_end(handle)
         waiting.hear(data, address, now)
 
     def sort_arrivals(self, known: Callable[[Address, str], bool]) -> None:
@@ -154,8 +154,8 @@ class HandshakeQueue:
     def _take(self, queue: _Queue, now: float) -> Waiting | None:
         queue.steps += 1
         if queue.begun and (queue.steps % NEW_EVERY or not queue.new):
-            link, waiting = queue.begun.popitem()
-            link.waiting = False
+            handle, waiting = queue.begun.popitem()
+            handle.waiting = False
             return waiting
         while queue.new:
             waiting = self._forget(queue, last=True)

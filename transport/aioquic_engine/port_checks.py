@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from spnhub.transport.aioquic_engine.link import Link
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.engine import Transmit
 
 __all__ = ["PortChecks"]
@@ -30,35 +30,35 @@ class PortChecks:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._links: deque[Link] = deque()
+        self._handles: deque[ConnectionHandle] = deque()
         self._next = 0.0
 
-    def add(self, link: Link, now: float) -> None:
+    def add(self, handle: ConnectionHandle, now: float) -> None:
         """From now on; each once."""
         if self._interval:
-            if not self._links:
+            if not self._handles:
                 self._next = now + self._interval / _ROUND
-            self._links.append(link)
+            self._handles.append(handle)
 
     def timer(self) -> float | None:
         """When :meth:`step` is due."""
-        return self._next if self._links else None
+        return self._next if self._handles else None
 
     def step(self, now: float) -> list[Transmit]:
         """The next ones, as far as they are silent and have anything that would be missed."""
         sent: list[Transmit] = []
-        links = self._links
-        if not links or now < self._next:
+        handles = self._handles
+        if not handles or now < self._next:
             return sent
         self._next = now + self._interval / _ROUND
-        for _ in range(min(-(-len(links) // _ROUND), _VISITS)):
+        for _ in range(min(-(-len(handles) // _ROUND), _VISITS)):
             if len(sent) == _SENT:
                 break
-            link = links.popleft()
-            if link.gone or link.closing or link.translated is not False:
-                link.checked = False
+            handle = handles.popleft()
+            if handle.gone or handle.closing or handle.translated is not False:
+                handle.checked = False
                 continue
-            links.append(link)
-            if link.is_silent(now, self._interval / 2):
-                sent.append(Transmit(_LOOK, link.address, 0))
+            handles.append(handle)
+            if handle.is_silent(now, self._interval / 2):
+                sent.append(Transmit(_LOOK, handle.address, 0))
         return sent

@@ -6,12 +6,12 @@ receive window, so a slow sink holds its source back and nothing else. FIN, RESE
 
 from __future__ import annotations
 
-from spnhub.transport.aioquic_engine.connection import Connection
-from spnhub.transport.aioquic_engine.link import Link
+from spnhub.transport.aioquic_engine.connection import EngineConnection
+from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.engine import LOST_CODE, Outcome, OutcomeKind, Spliced
 
-__all__ = ["Direction", "Splice"]
+__all__ = ["Direction", "QuicSplice"]
 
 
 class Direction:
@@ -21,10 +21,10 @@ class Direction:
 
     def __init__(
         self,
-        splice: Splice,
-        source_connection: Connection,
+        splice: QuicSplice,
+        source_connection: EngineConnection,
         source: StreamRecord,
-        sink_connection: Connection,
+        sink_connection: EngineConnection,
         sink: StreamRecord,
     ) -> None:
         self.splice = splice
@@ -94,23 +94,23 @@ class Direction:
         self.splice.direction_ended()
 
 
-class Splice:
+class QuicSplice:
     """Two streams joined both ways."""
 
-    __slots__ = ("a", "a_to_b", "b", "b_to_a", "ended", "links", "token")
+    __slots__ = ("a", "a_to_b", "b", "b_to_a", "ended", "handles", "token")
 
     def __init__(
         self,
         token: int,
-        links: tuple[Link, Link],
+        handles: tuple[ConnectionHandle, ConnectionHandle],
         records: tuple[StreamRecord, StreamRecord],
-        ended: list[Splice],
+        ended: list[QuicSplice],
     ) -> None:
         self.token = token
-        self.a = a = (links[0].quic, records[0])
-        self.b = b = (links[1].quic, records[1])
+        self.a = a = (handles[0].quic, records[0])
+        self.b = b = (handles[1].quic, records[1])
         self.ended = ended
-        self.links = links
+        self.handles = handles
         self.a_to_b = Direction(self, *a, *b)
         self.b_to_a = Direction(self, *b, *a)
 
@@ -119,7 +119,7 @@ class Splice:
         if self.a_to_b.outcome is not None and self.b_to_a.outcome is not None and self not in self.ended:
             self.ended.append(self)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: EngineConnection) -> None:
         """A side's connection is gone: what is left ends as lost, the other side with an error."""
         for direction in (self.a_to_b, self.b_to_a):
             if direction.outcome is None:

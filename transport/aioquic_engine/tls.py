@@ -24,7 +24,7 @@ from spnhub.transport.aioquic_engine.verify import Anchors, anchors_of, verify_c
 from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.pem import PrivateKey, chain_size, load_key, load_presented
 
-__all__ = ["ClientContext", "Identity", "ServerContext", "load_pair", "parse_identity"]
+__all__ = ["ClientContext", "ParsedIdentity", "ServerContext", "load_pair", "parse_identity"]
 
 
 class AlertCertificateRequired(tls.Alert):
@@ -40,7 +40,7 @@ class AlertUnrecognizedName(tls.Alert):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ParsedIdentity:
     """A parsed :class:`spnhub.transport.engine.ServerIdentity`."""
 
     certificate: x509.Certificate
@@ -53,7 +53,7 @@ class Identity:
 
 
 @lru_cache(maxsize=16_384)
-def parse_identity(identity: ServerIdentity) -> Identity:
+def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
     """Parse the PEM texts, which takes about a millisecond the first time.
 
     Who sets a policy again with mostly the same identities, beside live traffic, calls this in a thread before.
@@ -61,7 +61,7 @@ def parse_identity(identity: ServerIdentity) -> Identity:
     :raises ValueError: one that can't be used; the message says which.
     """
     chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
-    return Identity(
+    return ParsedIdentity(
         chain[0], tuple(chain[1:]), key, anchors_of(identity.client_ca, "client CA"), identity.alpn, chain_size(chain)
     )
 
@@ -91,16 +91,16 @@ class ServerContext(tls.Context):
     :func:`attach` turns a connection's context into one; that is why it has no ``__init__``.
     """
 
-    identities: Mapping[str, Identity]
+    identities: Mapping[str, ParsedIdentity]
     clock: Callable[[], datetime]
     server_name: str | None
 
-    def attach(self, identities: Mapping[str, Identity], clock: Callable[[], datetime]) -> None:
+    def attach(self, identities: Mapping[str, ParsedIdentity], clock: Callable[[], datetime]) -> None:
         """Give a context that was just made what it needs."""
         self.identities = identities
         self.clock = clock
         self.server_name = None
-        self.identity: Identity | None = None
+        self.identity: ParsedIdentity | None = None
         self._request_client_certificate = True
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:

@@ -108,7 +108,7 @@ def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetim
     """Why a client's chain is no longer accepted: what the handshake judges, judged again (D-30).
 
     :param certificates: as presented, DER, leaf first (:attr:`spnhub.transport.engine.Connected.certificates`).
-    :param client_ca: PEM (:attr:`spnhub.transport.engine.ServerIdentity.client_ca`).
+    :param client_ca: PEM (:attr:`spnhub.transport.engine.ParsedIdentity.client_ca`).
     :param moment: aware.
     :returns: the reason; None: it is accepted.
     """

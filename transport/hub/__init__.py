@@ -8,6 +8,6 @@ anything about a session: actors do.
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer
-from spnhub.transport.hub.sessions import Network, Session, Sessions
+from spnhub.transport.hub.sessions import HubSession, Network, Sessions
 
-__all__ = ["Certificates", "Gate", "HubServer", "Judge", "Network", "Session", "Sessions"]
+__all__ = ["Certificates", "Gate", "HubServer", "HubSession", "Judge", "Network", "Sessions"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import ACK_LIMIT, Ack, DataAck, ProtocolError
 
 __all__ = ["AckRelay"]
@@ -40,7 +40,7 @@ class AckRelay:
             if leg is not None and leg.epoch == epoch:
                 del self._legs[session, uid]
 
-    def take(self, session: Session, packet: DataAck) -> None:
+    def take(self, session: HubSession, packet: DataAck) -> None:
         """From this session's endpoint; entries of connections or epochs that aren't here are dropped.
 
         :raises ProtocolError: too many entries.
@@ -48,7 +48,7 @@ class AckRelay:
         if len(packet.acks) > ACK_LIMIT:
             raise ProtocolError(f"a DataAck with more than {ACK_LIMIT} entries")
         for ack in packet.acks:
-            leg = self._legs.get((session.c, ack.connection_uid))
+            leg = self._legs.get((session.connection_id, ack.connection_uid))
             if leg is not None and leg.epoch == ack.epoch:
                 self._queues.setdefault(leg.other, {})[ack.connection_uid] = ack
 
@@ -57,13 +57,13 @@ class AckRelay:
         if not self._queues:
             return
         queues, self._queues = self._queues, {}
-        for c, queue in queues.items():
-            session = self._sessions.get(c)
+        for connection_id, queue in queues.items():
+            session = self._sessions.get(connection_id)
             if session is None:
                 continue
             if session.outgoing:
-                self._queues[c] = queue
+                self._queues[connection_id] = queue
                 continue
             acks = tuple(queue.values())
             for at in range(0, len(acks), ACK_LIMIT):
-                self._sessions.send(c, DataAck(acks[at : at + ACK_LIMIT]))
+                self._sessions.send(connection_id, DataAck(acks[at : at + ACK_LIMIT]))

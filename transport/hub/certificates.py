@@ -75,9 +75,9 @@ class Certificates:
         """Chains kept."""
         return len(self._entries)
 
-    def chain(self, c: int) -> tuple[bytes, ...]:
+    def chain(self, connection_id: int) -> tuple[bytes, ...]:
         """What a session presented, DER, leaf first; empty if there is no such session."""
-        entry = self._entries.get(c)
+        entry = self._entries.get(connection_id)
         return () if entry is None else entry.chain
 
     def set_authorities(self, authorities: Mapping[str, bytes]) -> None:
@@ -90,21 +90,21 @@ class Certificates:
             return
         self._changed |= dict.fromkeys(changed, self._now + _HANDSHAKE)
         self._verdicts.clear()
-        for c, entry in self._entries.items():
+        for connection_id, entry in self._entries.items():
             if entry.network_urn in changed:
-                self._enqueue(c, entry)
+                self._enqueue(connection_id, entry)
 
-    def add(self, c: int, network_urn: str, chain: tuple[bytes, ...]) -> None:
+    def add(self, connection_id: int, network_urn: str, chain: tuple[bytes, ...]) -> None:
         """A session's handshake is complete; its chain was accepted by the CA that was valid when it began."""
-        entry = self._entries[c] = _Entry(network_urn, chain)
+        entry = self._entries[connection_id] = _Entry(network_urn, chain)
         if self._changed.get(network_urn, 0.0) > self._now:
-            self._enqueue(c, entry)
+            self._enqueue(connection_id, entry)
         else:
-            self._watch(c, entry)
+            self._watch(connection_id, entry)
 
-    def forget(self, c: int) -> None:
+    def forget(self, connection_id: int) -> None:
         """The session is gone."""
-        if self._entries.pop(c, None) is None:
+        if self._entries.pop(connection_id, None) is None:
             return
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._expiries):
@@ -116,13 +116,13 @@ class Certificates:
         """When :meth:`pass_time` wants to be called, monotonic seconds."""
         return self._slice_at if self._queue else self._look_at
 
-    def pass_time(self, now: float, wall: int) -> None:
-        """Judge what is due. ``wall`` is microseconds since 1970."""
-        self._now, self._wall = now, wall
-        while self._expiries and self._expiries[0][0] <= wall:
-            _, c = heapq.heappop(self._expiries)
-            if (entry := self._entries.get(c)) is not None:
-                self._enqueue(c, entry)
+    def pass_time(self, now: float, wall_us: int) -> None:
+        """Judge what is due. ``wall_us`` is microseconds since 1970."""
+        self._now, self._wall = now, wall_us
+        while self._expiries and self._expiries[0][0] <= wall_us:
+            _, connection_id = heapq.heappop(self._expiries)
+            if (entry := self._entries.get(connection_id)) is not None:
+                self._enqueue(connection_id, entry)
             else:
                 self._stale -= 1
         if self._look_at is None or self._look_at <= now:
@@ -135,13 +135,13 @@ class Certificates:
         if not self._queue:
             self._verdicts.clear()
 
-    def _enqueue(self, c: int, entry: _Entry) -> None:
+    def _enqueue(self, connection_id: int, entry: _Entry) -> None:
         if not entry.queued:
             entry.queued = True
-            self._queue.append(c)
+            self._queue.append(connection_id)
 
-    def _examine(self, c: int) -> None:
-        entry = self._entries.get(c)
+    def _examine(self, connection_id: int) -> None:
+        entry = self._entries.get(connection_id)
         if entry is None:
             return
         entry.queued = False
@@ -153,11 +153,11 @@ class Certificates:
             self._verdicts[asked] = self._judge.check(entry.chain, client_ca, self._moment())
         fault = self._verdicts[asked]
         if fault is None:
-            self._watch(c, entry)
+            self._watch(connection_id, entry)
         else:
-            self._invalidate(c, fault)
+            self._invalidate(connection_id, fault)
 
-    def _watch(self, c: int, entry: _Entry) -> None:
+    def _watch(self, connection_id: int, entry: _Entry) -> None:
         """Remember when time will change the verdict."""
         client_ca = self._authorities.get(entry.network_urn)
         if client_ca is None:
@@ -167,8 +167,8 @@ class Certificates:
             return
         # The last second named still counts (RFC 5280 section 4.1.2.5).
         due = (end + timedelta(seconds=1) - _EPOCH) // timedelta(microseconds=1)
-        heapq.heappush(self._expiries, (due, c))
-        if self._expiries[0] == (due, c):
+        heapq.heappush(self._expiries, (due, connection_id))
+        if self._expiries[0] == (due, connection_id):
             self._plan_look()
 
     def _plan_look(self) -> None:

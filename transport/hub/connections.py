@@ -16,17 +16,17 @@ from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
 from spnhub.transport.hub.resumes import Resumes
-from spnhub.transport.hub.sessions import REASON_LIMIT, Session, Sessions
+from spnhub.transport.hub.sessions import REASON_LIMIT, HubSession, Sessions
 from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
 
-__all__ = ["Connections", "Stream"]
+__all__ = ["Connections", "HubStream"]
 
 
-class Stream(NamedTuple):
+class HubStream(NamedTuple):
     """A data stream whose header has been read, or that is ours."""
 
-    c: int
-    s: int
+    connection_id: int
+    stream_id: int
     ended: bool = False
     """Its FIN came with its header: it sends nothing."""
 
@@ -37,10 +37,10 @@ class _Connection:
 
     key: Key
     opening: protocol.Opening
-    consumer: Stream | None = None
+    consumer: HubStream | None = None
     asked: int | None = None
     """The provider's session that has the opening, or gets it when it allows a stream."""
-    provider: Stream | None = None
+    provider: HubStream | None = None
     peer: str = ""
     reader: PacketReader | None = None
     """Reads the provider's Accept; None when it is through."""
@@ -65,44 +65,46 @@ class Connections:
 
     # ---- what came in ------------------------------------------------------------------------------------------
 
-    def opened(self, session: Session, s: int) -> None:
+    def opened(self, session: HubSession, stream_id: int) -> None:
         """An endpoint opened a data stream: its header comes first."""
         if not session.accepted:
-            session.early.append(s)
+            session.early.append(stream_id)
             return
-        session.headers[s] = PacketReader()
-        self._sessions.after_request_timeout(lambda: self._check_header(session, s))
-        self._read_header(session, s)
+        session.headers[stream_id] = PacketReader()
+        self._sessions.after_request_timeout(lambda: self._check_header(session, stream_id))
+        self._read_header(session, stream_id)
 
-    def readable(self, session: Session, s: int) -> None:
+    def readable(self, session: HubSession, stream_id: int) -> None:
         """There is something to read on a data stream that isn't spliced."""
-        if s in session.headers:
-            self._read_header(session, s)
-        elif (connection := self._streams.get((session.c, s))) is not None:
+        if stream_id in session.headers:
+            self._read_header(session, stream_id)
+        elif (connection := self._streams.get((session.connection_id, stream_id))) is not None:
             self._read_accept(connection)
 
-    def aborted(self, session: Session, s: int, code: int) -> None:
+    def aborted(self, session: HubSession, stream_id: int, code: int) -> None:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
-        self._engine.stop(session.c, s, code)  # nobody reads what it still holds
-        connection = self._streams.get((session.c, s))
+        self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
+        connection = self._streams.get((session.connection_id, stream_id))
         if connection is None:
-            if session.headers.pop(s, None) is not None:
-                self._abort_streams(session.c, s, code)
-        elif session.c == connection.key.session:
+            if session.headers.pop(stream_id, None) is not None:
+                self._abort_streams(session.connection_id, stream_id, code)
+        elif session.connection_id == connection.key.session:
             self._system.tell_connection(connection.key, inputs.ConsumerAborted(code))
         else:
-            self._abort_streams(session.c, s, code)
+            self._abort_streams(session.connection_id, stream_id, code)
             if connection.token is None:
                 connection.reader = None
-                rejected = inputs.ProviderRejected(code, "the provider reset the stream", session.c)
+                rejected = inputs.ProviderRejected(code, "the provider reset the stream", session.connection_id)
                 self._system.tell_connection(connection.key, rejected)
 
-    def available(self, session: Session) -> None:
+    def available(self, session: HubSession) -> None:
         """The provider allows more streams: open those that wait."""
         while session.waiting:
             connection = self._connections.get(session.waiting[0])
-            wanted = connection is not None and connection.asked == session.c and connection.provider is None
-            if connection is not None and wanted and not self._open(connection, session.c):
+            wanted = (
+                connection is not None and connection.asked == session.connection_id and connection.provider is None
+            )
+            if connection is not None and wanted and not self._open(connection, session.connection_id):
                 return
             session.waiting.popleft()
 
@@ -130,15 +132,15 @@ class Connections:
 
     # ---- faults of ours ----------------------------------------------------------------------------------------
 
-    def fail(self, c: int, s: int) -> bool:
+    def fail(self, connection_id: int, stream_id: int) -> bool:
         """End the connection of a stream with INTERNAL. False: there is none."""
-        connection = self._streams.get((c, s))
+        connection = self._streams.get((connection_id, stream_id))
         if connection is None:
-            session = self._sessions.get(c)
-            if session is None or session.headers.pop(s, None) is None:
+            session = self._sessions.get(connection_id)
+            if session is None or session.headers.pop(stream_id, None) is None:
                 return False
-            self._touched.add(c)
-            self._abort_streams(c, s, Code.INTERNAL)
+            self._touched.add(connection_id)
+            self._abort_streams(connection_id, stream_id, Code.INTERNAL)
             return True
         self.abort(commands.AbortConnection(connection.key, Code.INTERNAL))
         if connection.token is None:
@@ -154,45 +156,45 @@ class Connections:
 
     # ---- headers -----------------------------------------------------------------------------------------------
 
-    def _check_header(self, session: Session, s: int) -> None:
-        if self._sessions.get(session.c) is session and session.headers.pop(s, None) is not None:
-            self._abort_streams(session.c, s, Code.TIMEOUT)
+    def _check_header(self, session: HubSession, stream_id: int) -> None:
+        if self._sessions.get(session.connection_id) is session and session.headers.pop(stream_id, None) is not None:
+            self._abort_streams(session.connection_id, stream_id, Code.TIMEOUT)
 
-    def _read_header(self, session: Session, s: int) -> None:
+    def _read_header(self, session: HubSession, stream_id: int) -> None:
         try:
-            got = self._read_packet(session.c, s, session.headers[s])
+            got = self._read_packet(session.connection_id, stream_id, session.headers[stream_id])
             if got is None:
                 return
             packet, ended = got
             if not isinstance(packet, protocol.Opening):
                 raise ProtocolError(f"a data stream begins with an Opening, not a {type(packet).__name__}")
         except ProtocolError as exc:
-            del session.headers[s]
-            self._abort_streams(session.c, s, exc.code)
+            del session.headers[stream_id]
+            self._abort_streams(session.connection_id, stream_id, exc.code)
             return
-        del session.headers[s]
-        stream = Stream(session.c, s, ended)
+        del session.headers[stream_id]
+        stream = HubStream(session.connection_id, stream_id, ended)
         if packet.kind is OpeningKind.RESUME:
             code = self.resumes.opened(session, stream, packet)
             if code is not None:
                 self._refuse(stream, packet, code, "this resume is not under way here")
             return
-        key = Key(session.c, s)
+        key = Key(session.connection_id, stream_id)
         self._connections[key] = self._streams[key] = _Connection(key, packet, stream)
         uid = packet.connection_uid.hex()
-        requested = inputs.ConnectionRequested(s, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
-        self._system.tell_session(session.c, requested)
+        requested = inputs.ConnectionRequested(stream_id, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
+        self._system.tell_session(session.connection_id, requested)
 
     def _read_accept(self, connection: _Connection) -> None:
         if connection.reader is None or connection.provider is None:
             return
         try:
-            c, s, _ = connection.provider
-            got = self._read_packet(c, s, connection.reader)
+            connection_id, stream_id, _ = connection.provider
+            got = self._read_packet(connection_id, stream_id, connection.reader)
             if got is None:
                 return
             packet, ended = got
-            connection.provider = Stream(c, s, ended)
+            connection.provider = HubStream(connection_id, stream_id, ended)
             if not isinstance(packet, protocol.Accept):
                 raise ProtocolError(f"the answer begins with an Accept, not a {type(packet).__name__}")
         except ProtocolError as exc:
@@ -200,7 +202,7 @@ class Connections:
             return
         if packet.code == Code.OK:
             connection.reader = None
-            self._system.tell_connection(connection.key, inputs.ProviderAccepted(c))
+            self._system.tell_connection(connection.key, inputs.ProviderAccepted(connection_id))
         else:
             self._reject(connection, packet.code, packet.reason[:REASON_LIMIT])
 
@@ -208,16 +210,18 @@ class Connections:
         assert connection.provider is not None
         connection.reader = None
         self._abort(connection.provider, code)
-        rejected = inputs.ProviderRejected(code, reason, connection.provider.c)
+        rejected = inputs.ProviderRejected(code, reason, connection.provider.connection_id)
         self._system.tell_connection(connection.key, rejected)
 
-    def _read_packet(self, c: int, s: int, reader: PacketReader) -> tuple[protocol.Packet, bool] | None:
+    def _read_packet(
+        self, connection_id: int, stream_id: int, reader: PacketReader
+    ) -> tuple[protocol.Packet, bool] | None:
         """One packet of a data stream, and whether its FIN follows at once; not a byte of anything else.
 
         None: not all of the packet is there yet.
         """
         while True:
-            got = self._engine.read(c, s, reader.wanted)
+            got = self._engine.read(connection_id, stream_id, reader.wanted)
             if got is None:
                 return None
             data, fin = got
@@ -238,7 +242,7 @@ class Connections:
         if connection is None:
             return
         if connection.provider is not None:
-            self._streams.pop((connection.provider.c, connection.provider.s), None)
+            self._streams.pop((connection.provider.connection_id, connection.provider.stream_id), None)
             self._abort(connection.provider, Code.CONNECT_TIMEOUT)
             connection.provider, connection.reader = None, None
         if session is None:
@@ -250,13 +254,13 @@ class Connections:
             self._system.tell_connection(command.connection, inputs.ProviderBusy(command.provider))
 
     def _open(self, connection: _Connection, provider: int) -> bool:
-        s = self._engine.open_bidi(provider)
-        if s is None:
+        stream_id = self._engine.open_bidi(provider)
+        if stream_id is None:
             return False
         opening = connection.opening
-        connection.provider = Stream(provider, s)
+        connection.provider = HubStream(provider, stream_id)
         connection.reader = PacketReader()
-        self._streams[provider, s] = connection
+        self._streams[provider, stream_id] = connection
         self._touched.add(provider)
         consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
         header = protocol.Opening(
@@ -270,8 +274,8 @@ class Connections:
             instance_id="" if consumer is None else consumer.instance_id,
         )
         kinds = protocol.REQUIRED_KINDS if session is None else session.kinds
-        self._engine.write(provider, s, protocol.encode(header, kinds))
-        self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(s, provider))
+        self._engine.write(provider, stream_id, protocol.encode(header, kinds))
+        self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(stream_id, provider))
         return True
 
     def join(self, command: commands.JoinStreams) -> None:
@@ -279,15 +283,21 @@ class Connections:
         connection = self._connections.get(command.connection)
         if connection is None or connection.consumer is None or connection.provider is None:
             return
-        opening, (c, s, c_ended), (p, ps, p_ended) = connection.opening, connection.consumer, connection.provider
-        self._touched.add(c)
-        self._engine.write(c, s, _accept(opening, instance_id=command.instance_id, peer=command.peer))
+        opening, (connection_id, stream_id, c_ended), (p, ps, p_ended) = (
+            connection.opening,
+            connection.consumer,
+            connection.provider,
+        )
+        self._touched.add(connection_id)
+        self._engine.write(
+            connection_id, stream_id, _accept(opening, instance_id=command.instance_id, peer=command.peer)
+        )
         if opening.kind is OpeningKind.RESUME:
             self._touched.add(p)
             self._engine.write(p, ps, _accept(opening))
-        connection.token = self._engine.splice(c, s, p, ps, a_ended=c_ended, b_ended=p_ended)
+        connection.token = self._engine.splice(connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended)
         self._splices[connection.token] = command.connection
-        self.acks.add(opening.connection_uid, opening.epoch, c, p)
+        self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Tell the consumer no, with a code and a reason, and forget the connection."""
@@ -298,12 +308,12 @@ class Connections:
                 self._abort(connection.provider, command.code)
             self.forget(command.connection)
 
-    def _refuse(self, stream: Stream, opening: protocol.Opening, code: Code, reason: str) -> None:
-        c, s, _ = stream
-        self._touched.add(c)
-        self._engine.write(c, s, _accept(opening, code, reason))
-        self._engine.finish(c, s)
-        self._engine.stop(c, s, code)
+    def _refuse(self, stream: HubStream, opening: protocol.Opening, code: Code, reason: str) -> None:
+        connection_id, stream_id, _ = stream
+        self._touched.add(connection_id)
+        self._engine.write(connection_id, stream_id, _accept(opening, code, reason))
+        self._engine.finish(connection_id, stream_id)
+        self._engine.stop(connection_id, stream_id, code)
 
     def report(self, command: commands.ReportProgress) -> None:
         """Tell how many bytes have been passed on, if the actors know of another number."""
@@ -334,38 +344,40 @@ class Connections:
             return
         for stream in (connection.consumer, connection.provider):
             if stream is not None:
-                self._streams.pop((stream.c, stream.s), None)
+                self._streams.pop((stream.connection_id, stream.stream_id), None)
         if connection.token is not None and connection.provider is not None:
             opening = connection.opening
-            self.acks.remove(opening.connection_uid, opening.epoch, key.session, connection.provider.c)
+            self.acks.remove(opening.connection_uid, opening.epoch, key.session, connection.provider.connection_id)
 
-    def has(self, key: Key, c: int) -> bool:
+    def has(self, key: Key, connection_id: int) -> bool:
         """Whether the stream of this session is there."""
         connection = self._connections.get(key)
-        return connection is not None and c in {x.c for x in (connection.consumer, connection.provider) if x}
+        return connection is not None and connection_id in {
+            x.connection_id for x in (connection.consumer, connection.provider) if x
+        }
 
-    def attach(self, key: Key, opening: protocol.Opening, stream: Stream) -> tuple[int, int] | None:
+    def attach(self, key: Key, opening: protocol.Opening, stream: HubStream) -> tuple[int, int] | None:
         """An endpoint's stream of a leg that resumes; both stream ids, the consumer's first, when both are there."""
         connection = self._connections.get(key)
         if connection is None:
             connection = self._connections[key] = _Connection(key, opening)
-        if stream.c == key.session:
+        if stream.connection_id == key.session:
             connection.consumer = stream
         else:
             connection.provider = stream
-        self._streams[stream.c, stream.s] = connection
+        self._streams[stream.connection_id, stream.stream_id] = connection
         if connection.consumer is None or connection.provider is None:
             return None
         self.resumes.forget(key)
-        return connection.consumer.s, connection.provider.s
+        return connection.consumer.stream_id, connection.provider.stream_id
 
-    def _abort(self, stream: Stream, code: int) -> None:
-        self._touched.add(stream.c)
-        self._abort_streams(stream.c, stream.s, code)
+    def _abort(self, stream: HubStream, code: int) -> None:
+        self._touched.add(stream.connection_id)
+        self._abort_streams(stream.connection_id, stream.stream_id, code)
 
-    def _abort_streams(self, c: int, s: int, code: int) -> None:
-        self._engine.reset(c, s, code)
-        self._engine.stop(c, s, code)
+    def _abort_streams(self, connection_id: int, stream_id: int, code: int) -> None:
+        self._engine.reset(connection_id, stream_id, code)
+        self._engine.stop(connection_id, stream_id, code)
 
 
 def _accept(opening: protocol.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = "") -> bytes:

@@ -46,7 +46,7 @@ class Gate:
     """Holds and releases connections of one engine.
 
     :param bound: seconds that a connection waits for the journal at most.
-    :param wall: wall clock, microseconds since 1970, for the event that tells of a stall.
+    :param wall_us: wall clock, microseconds since 1970, for the event that tells of a stall.
     :param on_stalled: is told why, when the journal has stalled.
     """
 
@@ -54,13 +54,13 @@ class Gate:
         self,
         engine: Engine,
         journal: GatedJournal,
-        wall: Callable[[], int],
+        wall_us: Callable[[], int],
         bound: float = 0.25,
         on_stalled: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._engine = engine
         self._journal = journal
-        self._wall = wall
+        self._wall = wall_us
         self._bound = bound
         self._on_stalled = on_stalled
         self._committed = journal.appended
@@ -75,7 +75,7 @@ class Gate:
         """Why connections go on ungated at present; None: they don't."""
         return None if self._ungated_since is None else self._reason
 
-    def close_turn(self, touched: Iterable[int], now: float) -> None:
+    def close_turn(self, gated: Iterable[int], now: float) -> None:
         """Hand the turn's events to the journal and hold the connections that show them."""
         journal = self._journal
         self._check(now)
@@ -87,11 +87,11 @@ class Gate:
         if self._ungated_since is not None:
             self._last_ungated = self._committed
             return
-        held = list(touched)
+        held = list(gated)
         # With nobody to wait for it either: whether the journal stalls shows when this is due.
         if held or recorded:
-            for c in held:
-                self._engine.hold(c)
+            for connection_id in held:
+                self._engine.cork(connection_id)
             self._held.append((self._committed, now + self._bound, held))
 
     def timer(self) -> float | None:
@@ -130,5 +130,5 @@ class Gate:
             self._release(held)
 
     def _release(self, held: list[int]) -> None:
-        for c in held:
-            self._engine.release(c)
+        for connection_id in held:
+            self._engine.release(connection_id)

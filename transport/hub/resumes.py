@@ -19,11 +19,11 @@ from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
-from spnhub.transport.hub.sessions import Session, Sessions
+from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import ProtocolError
 
 if TYPE_CHECKING:
-    from spnhub.transport.hub.connections import Connections, Stream
+    from spnhub.transport.hub.connections import Connections, HubStream
 
 __all__ = ["Resumes"]
 
@@ -59,7 +59,7 @@ class Resumes:
         """Under way."""
         return sum(len(resumes) for resumes in self._resumes.values())
 
-    def requested(self, session: Session, packet: protocol.ResumeRequest) -> None:
+    def requested(self, session: HubSession, packet: protocol.ResumeRequest) -> None:
         """A consumer asks, or a provider answers.
 
         :raises ProtocolError: before the session, or with an offset below 0.
@@ -68,12 +68,12 @@ class Resumes:
             raise ProtocolError("a resume request before the session, or with an offset below 0")
         uid = packet.connection_uid.hex()
         if session.end_point_type is EndPointType.PROVIDER:
-            resume = self._find(session.c, packet.connection_uid, packet.epoch)
-            matches = resume is not None and resume.provider == session.c and _same(packet, resume.request)
+            resume = self._find(session.connection_id, packet.connection_uid, packet.epoch)
+            matches = resume is not None and resume.provider == session.connection_id and _same(packet, resume.request)
             if resume is not None and matches and resume.answer is None:
                 resume.answer = packet
             self._system.tell_session(
-                session.c,
+                session.connection_id,
                 inputs.ResumeAnswered(
                     connection_uid=uid,
                     epoch=packet.epoch,
@@ -85,10 +85,10 @@ class Resumes:
                 ),
             )
             return
-        key = Key(session.c, -next(self._numbers))
-        self._resumes.setdefault(session.c, {})[key] = _Resume(key, packet)
+        key = Key(session.connection_id, -next(self._numbers))
+        self._resumes.setdefault(session.connection_id, {})[key] = _Resume(key, packet)
         self._system.tell_session(
-            session.c,
+            session.connection_id,
             inputs.ResumeRequested(
                 key=key,
                 connection_uid=uid,
@@ -108,8 +108,8 @@ class Resumes:
             return
         request = resume.request
         resume.provider = command.provider
-        for c in (resume.key.session, command.provider):
-            self._names[c, request.connection_uid, request.epoch] = resume.key
+        for connection_id in (resume.key.session, command.provider):
+            self._names[connection_id, request.connection_uid, request.epoch] = resume.key
         self._sessions.send(
             command.provider,
             protocol.ResumeInvite(
@@ -123,19 +123,21 @@ class Resumes:
             ),
         )
 
-    def opened(self, session: Session, stream: Stream, opening: protocol.Opening) -> Code | None:
+    def opened(self, session: HubSession, stream: HubStream, opening: protocol.Opening) -> Code | None:
         """An endpoint has opened its stream of the new leg; the code with which it is refused, if it is."""
-        resume = self._find(session.c, opening.connection_uid, opening.epoch)
+        resume = self._find(session.connection_id, opening.connection_uid, opening.epoch)
         if resume is None or resume.answer is None:
             return Code.TIMEOUT
         start = (resume.answer.received_offset, resume.request.received_offset)
         code: Code | None = None
         if not _same(opening, resume.request):
             code = Code.NOT_ALLOWED
-        elif (opening.sent_offset, opening.receive_offset) != start or self._connections.has(resume.key, stream.c):
+        elif (opening.sent_offset, opening.receive_offset) != start or self._connections.has(
+            resume.key, stream.connection_id
+        ):
             code = Code.PROTOCOL
         if code is not None:
-            of_consumer = stream.c == resume.key.session
+            of_consumer = stream.connection_id == resume.key.session
             rejected = inputs.ProviderRejected(code, "the provider's stream is not what was agreed")
             self._system.tell_connection(resume.key, inputs.ConsumerAborted(code) if of_consumer else rejected)
             return code
@@ -154,23 +156,23 @@ class Resumes:
             del self._resumes[key.session]
         self._unname(resume)
 
-    def forget_session(self, c: int) -> None:
+    def forget_session(self, connection_id: int) -> None:
         """A consumer's session is gone, and with it what its actor has not heard of any more."""
-        for resume in self._resumes.pop(c, {}).values():
+        for resume in self._resumes.pop(connection_id, {}).values():
             self._unname(resume)
 
     def _unname(self, resume: _Resume) -> None:
         if resume.provider is not None:
-            for c in (resume.key.session, resume.provider):
-                name = (c, resume.request.connection_uid, resume.request.epoch)
+            for connection_id in (resume.key.session, resume.provider):
+                name = (connection_id, resume.request.connection_uid, resume.request.epoch)
                 if self._names.get(name) == resume.key:
                     del self._names[name]
 
     def _get(self, key: Key) -> _Resume | None:
         return self._resumes.get(key.session, {}).get(key)
 
-    def _find(self, c: int, uid: bytes, epoch: int) -> _Resume | None:
-        key = self._names.get((c, uid, epoch))
+    def _find(self, connection_id: int, uid: bytes, epoch: int) -> _Resume | None:
+        key = self._names.get((connection_id, uid, epoch))
         return None if key is None else self._get(key)
 
 

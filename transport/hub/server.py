@@ -19,7 +19,7 @@ from spnhub.transport import protocol
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import CONTROL_STREAM, Network, Session, Sessions, address_text, plain_host
+from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, address_text, plain_host
 from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["EVENTS_PER_TURN", "HubServer"]
@@ -90,8 +90,8 @@ class HubServer:
             api.Stopped: self._aborted,
             api.Available: self._available,
             api.Spliced: connections.spliced,
-            api.Suspect: lambda event: system.tell_session(event.c, inputs.SessionSuspected()),
-            api.Answered: lambda event: system.tell_session(event.c, inputs.SessionAnswered()),
+            api.Unresponsive: lambda event: system.tell_session(event.connection_id, inputs.SessionUnresponsive()),
+            api.Answered: lambda event: system.tell_session(event.connection_id, inputs.SessionAnswered()),
             api.DatagramReceived: lambda _event: None,  # spn/1 has no use for them
         }
         self._do: dict[type[Command], Callable[[Any], None]] = {
@@ -118,7 +118,7 @@ class HubServer:
             commands.StartService: on_service,
             commands.StopService: on_service,
             commands.ForgetConnection: lambda do: connections.forget(do.connection),
-            commands.HubStopped: lambda _do: on_stopped(),
+            commands.ReportHubStopped: lambda _do: on_stopped(),
         }
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, bytes]) -> None:
@@ -134,15 +134,15 @@ class HubServer:
         """The QUIC connections that are up."""
         return self._sessions
 
-    def turn(self, events: list[api.EngineEvent], now: float, wall: int) -> None:
+    def turn(self, events: list[api.EngineEvent], now: float, wall_us: int) -> None:
         """Let the actors hear of ``events`` and of the time, and carry out what they decide.
 
-        ``now`` is monotonic seconds, ``wall`` microseconds since 1970: the time of every event of this turn. A burst
+        ``now`` is monotonic seconds, ``wall_us`` microseconds since 1970: the time of every event of this turn. A burst
         is worked off over several turns (:data:`EVENTS_PER_TURN`), so that what has nothing to do with it goes on.
         """
         self._now = now
         self._guard(self._sessions.pass_time, now)
-        self._guard(self.certificates.pass_time, now, wall)
+        self._guard(self.certificates.pass_time, now, wall_us)
         backlog = self._backlog
         backlog.extend(events)
         for _ in range(min(len(backlog), EVENTS_PER_TURN)):
@@ -152,7 +152,7 @@ class HubServer:
             except Exception as fault:
                 self._fail(event, fault)
         while True:
-            self._guard(self._system.run, now, wall)
+            self._guard(self._system.run, now, wall_us)
             todo = self._system.take_commands()
             if not todo:
                 break
@@ -183,12 +183,12 @@ class HubServer:
         try:
             if isinstance(cause, api.Closed):
                 # There is no session any more that could be closed; the actors must hear of it all the same.
-                self._system.tell_session(cause.c, inputs.SessionClosed(False, Code.INTERNAL, _FAULT))
-            elif isinstance(cause, _OF_STREAMS) and self._connections.fail(cause.c, cause.s):
+                self._system.tell_session(cause.connection_id, inputs.SessionClosed(False, Code.INTERNAL, _FAULT))
+            elif isinstance(cause, _OF_STREAMS) and self._connections.fail(cause.connection_id, cause.stream_id):
                 return
             else:
-                for c in self._concerned(cause):
-                    self._sessions.close(c, Code.INTERNAL, _FAULT)
+                for connection_id in self._concerned(cause):
+                    self._sessions.close(connection_id, Code.INTERNAL, _FAULT)
         except Exception as another:
             self._on_fault("turn", another)
 
@@ -198,8 +198,8 @@ class HubServer:
             key = self._connections.fail_splice(cause.token)
             return set() if key is None else {key.session}
         key = getattr(cause, "connection", None)
-        named = (getattr(cause, "c", None), getattr(cause, "session", None), getattr(key, "session", None))
-        return {c for c in named if isinstance(c, int)}
+        named = (getattr(cause, "connection_id", None), getattr(cause, "session", None), getattr(key, "session", None))
+        return {connection_id for connection_id in named if isinstance(connection_id, int)}
 
     def timer(self) -> float | None:
         """When a turn is wanted at the latest."""
@@ -213,7 +213,7 @@ class HubServer:
     def _handshake_refused(self, event: api.HandshakeRefused) -> None:
         network = self._sessions.network(event.address, event.server_name)
         self._system.tell_hub(
-            inputs.HandshakeRefused(
+            inputs.HandshakeRefusal(
                 realm=network.realm if network else None,
                 network_urn=network.urn if network else None,
                 server_name=event.server_name,
@@ -225,72 +225,74 @@ class HubServer:
         )
 
     def _closed(self, event: api.Closed) -> None:
-        session = self._sessions.end(event.c)
-        self._connections.resumes.forget_session(event.c)
+        session = self._sessions.end(event.connection_id)
+        self._connections.resumes.forget_session(event.connection_id)
         if session is not None and session.requested:
             by_peer, gone = event.kind is api.CloseKind.PEER, event.kind is api.CloseKind.PORT_CLOSED
-            self._system.tell_session(event.c, inputs.SessionClosed(by_peer, event.code, event.reason, gone))
+            self._system.tell_session(
+                event.connection_id, inputs.SessionClosed(by_peer, event.code, event.reason, gone)
+            )
 
     def _opened(self, event: api.Opened) -> None:
-        session = self._sessions.get(event.c)
+        session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.s == CONTROL_STREAM:
+        if event.stream_id == CONTROL_STREAM:
             self._sessions.read(session)
         else:
-            self._connections.opened(session, event.s)
+            self._connections.opened(session, event.stream_id)
 
     def _readable(self, event: api.Readable) -> None:
-        session = self._sessions.get(event.c)
+        session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.s == CONTROL_STREAM:
+        if event.stream_id == CONTROL_STREAM:
             self._sessions.read(session)
         else:
-            self._connections.readable(session, event.s)
+            self._connections.readable(session, event.stream_id)
 
     def _writable(self, event: api.Writable) -> None:
-        session = self._sessions.get(event.c)
-        if session is not None and event.s == CONTROL_STREAM:
+        session = self._sessions.get(event.connection_id)
+        if session is not None and event.stream_id == CONTROL_STREAM:
             self._sessions.flush(session)
 
     def _aborted(self, event: api.Reset | api.Stopped) -> None:
-        session = self._sessions.get(event.c)
+        session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.s == CONTROL_STREAM:
+        if event.stream_id == CONTROL_STREAM:
             self._sessions.fail(session, ProtocolError("the control stream was reset"))
         else:
-            self._connections.aborted(session, event.s, event.code)
+            self._connections.aborted(session, event.stream_id, event.code)
 
     def _available(self, event: api.Available) -> None:
-        session = self._sessions.get(event.c)
+        session = self._sessions.get(event.connection_id)
         if session is not None:
             self._connections.available(session)
 
-    def _local_address(self, session: Session, packet: protocol.LocalAddress) -> None:
-        info = self._engine.info(session.c)
+    def _local_address(self, session: HubSession, packet: protocol.LocalAddress) -> None:
+        info = self._engine.info(session.connection_id)
         if info is not None:
             seen = plain_host(str(info.address.remote[0])), info.address.remote[1]
-            self._engine.set_translated(session.c, seen != (plain_host(packet.host), packet.port))
+            self._engine.set_translated(session.connection_id, seen != (plain_host(packet.host), packet.port))
 
-    def _invalidate(self, c: int, fault: api.ChainFault) -> None:
-        session = self._sessions.get(c)
+    def _invalidate(self, connection_id: int, fault: api.ChainFault) -> None:
+        session = self._sessions.get(connection_id)
         if session is None:
             return
         if session.requested:
-            self._system.tell_session(c, inputs.SessionInvalidated(fault.reason, fault.about_time))
+            self._system.tell_session(connection_id, inputs.SessionInvalidated(fault.reason, fault.about_time))
         else:
-            self._engine.close(c, Code.EXPIRED if fault.about_time else Code.NOT_ALLOWED, fault.reason)
+            self._engine.close(connection_id, Code.EXPIRED if fault.about_time else Code.NOT_ALLOWED, fault.reason)
 
     # ---- commands ----------------------------------------------------------------------------------------------
 
     def _accept_session(self, command: commands.AcceptSession) -> None:
         early = self._sessions.accept(command.session, command.spn_session_id)
         session = self._sessions.get(command.session)
-        for s in early:
+        for stream_id in early:
             assert session is not None, "early streams are a session's"
-            self._connections.opened(session, s)
+            self._connections.opened(session, stream_id)
 
     def _send_close_request(self, command: commands.SendCloseRequest) -> None:
         self._sessions.send(

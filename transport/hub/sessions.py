@@ -25,8 +25,8 @@ __all__ = [
     "CONTROL_STREAM",
     "REASON_LIMIT",
     "REQUEST_TIMEOUT",
+    "HubSession",
     "Network",
-    "Session",
     "Sessions",
     "address_text",
     "plain_host",
@@ -53,10 +53,10 @@ class Network:
 
 
 @dataclass(slots=True)
-class Session:
+class HubSession:
     """A QUIC connection that is up."""
 
-    c: int
+    connection_id: int
     network: Network
     cid: str
     subject: str
@@ -98,12 +98,12 @@ class Sessions:
         self._hub_id = hub_id
         self._touched = touched
         self._networks: Mapping[tuple[int, str], Network] = {}
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, HubSession] = {}
         self._by_socket: Counter[int] = Counter()
         self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
-        self.others: dict[type[protocol.Packet], Callable[[Session, Any], None]] = {}
+        self.others: dict[type[protocol.Packet], Callable[[HubSession, Any], None]] = {}
         """Who takes the control packets that are about neither the session nor the end of a connection."""
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
@@ -114,7 +114,7 @@ class Sessions:
         """The network that a server name selects on a socket."""
         return None if server_name is None else self._networks.get((address.local, server_name))
 
-    def __iter__(self) -> Iterator[Session]:
+    def __iter__(self) -> Iterator[HubSession]:
         """The sessions now, requested or not."""
         return iter(list(self._sessions.values()))
 
@@ -122,9 +122,9 @@ class Sessions:
         """How many came in on a socket (:attr:`Address.local`)."""
         return self._by_socket[local]
 
-    def get(self, c: int) -> Session | None:
+    def get(self, connection_id: int) -> HubSession | None:
         """The session with this number, while its QUIC connection is up."""
-        return self._sessions.get(c)
+        return self._sessions.get(connection_id)
 
     # ---- time --------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Sessions:
         while self._lingers and self._lingers[0][0] <= now:
             session = self._sessions.get(self._lingers.popleft()[1])
             if session is not None and session.refused is not None:
-                self._engine.close(session.c, *session.refused)
+                self._engine.close(session.connection_id, *session.refused)
 
     # ---- beginning and end -------------------------------------------------------------------------------------
 
@@ -152,12 +152,12 @@ class Sessions:
         """A QUIC connection is up; the session request comes next."""
         network = self.network(event.address, event.server_name)
         if network is None:
-            self._engine.close(event.c, Code.WITHDRAWN, "this hub was taken away")
+            self._engine.close(event.connection_id, Code.WITHDRAWN, "this hub was taken away")
             return
         certificate = x509.load_der_x509_certificate(event.certificates[0])
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        session = Session(
-            c=event.c,
+        session = HubSession(
+            connection_id=event.connection_id,
             network=network,
             cid=event.cid.hex(),
             subject=certificate.subject.rfc4514_string(),
@@ -165,56 +165,56 @@ class Sessions:
             address=address_text(event.address),
             local=event.address.local,
         )
-        self._sessions[event.c] = session
+        self._sessions[event.connection_id] = session
         self._by_socket[session.local] += 1
-        self._certificates.add(event.c, network.urn, event.certificates)
+        self._certificates.add(event.connection_id, network.urn, event.certificates)
         self.after_request_timeout(lambda: self._check_requested(session))
 
-    def _check_requested(self, session: Session) -> None:
-        if not session.requested and self._sessions.get(session.c) is session:
-            self._engine.close(session.c, Code.TIMEOUT, "no session request")
+    def _check_requested(self, session: HubSession) -> None:
+        if not session.requested and self._sessions.get(session.connection_id) is session:
+            self._engine.close(session.connection_id, Code.TIMEOUT, "no session request")
 
-    def end(self, c: int) -> Session | None:
+    def end(self, connection_id: int) -> HubSession | None:
         """The QUIC connection is gone; the session that it was."""
-        session = self._sessions.pop(c, None)
+        session = self._sessions.pop(connection_id, None)
         if session is not None:
             self._by_socket[session.local] -= 1
-            self._certificates.forget(c)
+            self._certificates.forget(connection_id)
         return session
 
-    def fail(self, session: Session, error: ProtocolError) -> None:
+    def fail(self, session: HubSession, error: ProtocolError) -> None:
         """The endpoint broke the rules."""
-        self._engine.close(session.c, error.code, str(error))
+        self._engine.close(session.connection_id, error.code, str(error))
 
-    def accept(self, c: int, spn_session_id: str) -> list[int]:
+    def accept(self, connection_id: int, spn_session_id: str) -> list[int]:
         """Send SessionAck; the data streams that were waiting for it."""
-        session = self._sessions.get(c)
+        session = self._sessions.get(connection_id)
         if session is None:
             return []
         session.accepted = True
-        self.send(c, protocol.SessionAck(spn_session_id, self._hub_id))
+        self.send(connection_id, protocol.SessionAck(spn_session_id, self._hub_id))
         early, session.early = session.early, []
         return early
 
-    def refuse(self, c: int, code: Code, reason: str) -> None:
+    def refuse(self, connection_id: int, code: Code, reason: str) -> None:
         """Send SessionRefusal; the QUIC connection is closed a little later."""
-        session = self._sessions.get(c)
+        session = self._sessions.get(connection_id)
         if session is not None:
             session.refused = (code, reason)
-            self.send(c, protocol.SessionRefusal(code, reason, is_retryable(code)))
-            self._engine.finish(c, CONTROL_STREAM)
-            self._lingers.append((self.now + _REFUSAL_LINGER, c))
+            self.send(connection_id, protocol.SessionRefusal(code, reason, is_retryable(code)))
+            self._engine.finish(connection_id, CONTROL_STREAM)
+            self._lingers.append((self.now + _REFUSAL_LINGER, connection_id))
 
-    def close(self, c: int, code: Code, reason: str) -> None:
+    def close(self, connection_id: int, code: Code, reason: str) -> None:
         """Close the QUIC connection."""
-        self._touched.add(c)
-        self._engine.close(c, code, reason)
+        self._touched.add(connection_id)
+        self._engine.close(connection_id, code, reason)
 
     # ---- the control stream ------------------------------------------------------------------------------------
 
-    def read(self, session: Session) -> None:
+    def read(self, session: HubSession) -> None:
         """Take what has come on the control stream."""
-        while (got := self._engine.read(session.c, CONTROL_STREAM, 65_536)) is not None:
+        while (got := self._engine.read(session.connection_id, CONTROL_STREAM, 65_536)) is not None:
             data, fin = got
             try:
                 for packet in session.reader.feed(data):
@@ -227,7 +227,7 @@ class Sessions:
             if not data:
                 return
 
-    def _on_packet(self, session: Session, packet: protocol.Packet) -> None:
+    def _on_packet(self, session: HubSession, packet: protocol.Packet) -> None:
         if isinstance(packet, protocol.SessionRequest):
             self._on_request(session, packet)
         elif not session.requested:
@@ -235,28 +235,32 @@ class Sessions:
         elif isinstance(packet, protocol.CloseRequest):
             uid = packet.connection_uid.hex()
             self._system.tell_session(
-                session.c,
+                session.connection_id,
                 inputs.CloseRequested(uid, packet.epoch, packet.sent_offset, packet.receive_offset, packet.finished),
             )
         elif isinstance(packet, protocol.SetWeight):
             if session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
             _check_weight(packet.weight)
-            self._system.tell_session(session.c, inputs.WeightSet(packet.weight, packet.reason[:REASON_LIMIT]))
+            self._system.tell_session(
+                session.connection_id, inputs.WeightSet(packet.weight, packet.reason[:REASON_LIMIT])
+            )
         elif isinstance(packet, protocol.SessionRenewal):
-            self._system.tell_session(session.c, inputs.SessionRenewing())
+            self._system.tell_session(session.connection_id, inputs.SessionRenewing())
         elif isinstance(packet, protocol.CloseAck):
             uid = packet.connection_uid.hex()
-            self._system.tell_session(session.c, inputs.CloseAcknowledged(uid, packet.epoch))
+            self._system.tell_session(session.connection_id, inputs.CloseAcknowledged(uid, packet.epoch))
         elif isinstance(packet, protocol.PauseAck):
             uid = packet.connection_uid.hex()
-            self._system.tell_session(session.c, inputs.PauseAcknowledged(uid, packet.epoch, packet.received_offset))
+            self._system.tell_session(
+                session.connection_id, inputs.PauseAcknowledged(uid, packet.epoch, packet.received_offset)
+            )
         elif type(packet) in self.others:
             self.others[type(packet)](session, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
 
-    def _on_request(self, session: Session, packet: protocol.SessionRequest) -> None:
+    def _on_request(self, session: HubSession, packet: protocol.SessionRequest) -> None:
         if session.requested:
             raise ProtocolError("a second session request")
         _check_weight(packet.weight)
@@ -268,7 +272,7 @@ class Sessions:
         session.instance_id = packet.instance_id
         self._system.tell_hub(
             inputs.SessionRequested(
-                session=session.c,
+                session=session.connection_id,
                 realm=session.network.realm,
                 network_urn=session.network.urn,
                 spn_session_id=session.cid,
@@ -285,21 +289,21 @@ class Sessions:
             )
         )
 
-    def send(self, c: int, packet: protocol.Packet) -> None:
+    def send(self, connection_id: int, packet: protocol.Packet) -> None:
         """Send a control packet, if the endpoint reads its kind (D-37)."""
-        session = self._sessions.get(c)
+        session = self._sessions.get(connection_id)
         if session is None or protocol.kind_of(packet) not in session.kinds:
             return
-        self._touched.add(c)
+        self._touched.add(connection_id)
         session.outgoing += protocol.encode(packet, session.kinds)
         self.flush(session)
         if len(session.outgoing) > _CONTROL_BACKLOG:
-            self._engine.close(c, Code.LIMIT, "control packets are not being read")
+            self._engine.close(connection_id, Code.LIMIT, "control packets are not being read")
 
-    def flush(self, session: Session) -> None:
+    def flush(self, session: HubSession) -> None:
         """Write what the control stream takes."""
         if session.outgoing:
-            taken = self._engine.write(session.c, CONTROL_STREAM, bytes(session.outgoing))
+            taken = self._engine.write(session.connection_id, CONTROL_STREAM, bytes(session.outgoing))
             del session.outgoing[:taken]
 
 

@@ -17,7 +17,7 @@ import structlog
 from spnhub.transport.system.ip import ip_address
 from spnhub.transport.system.name_lookup import LookupFailed, NameAnswer, NoAddress, ask_system
 
-__all__ = ["LookupFailed", "Names"]
+__all__ = ["LookupFailed", "NameCache"]
 
 _log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class _Entry:
         self.turn = 0
 
 
-class Names:
+class NameCache:
     """The addresses of names. Use from one event loop.
 
     :param ask: looks a name up, once.

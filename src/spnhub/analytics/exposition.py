@@ -26,7 +26,7 @@ from spnhub.events.analysis.metrics import (
     Histogram,
     HubFacts,
     Labels,
-    Metrics,
+    LogMetrics,
 )
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Place", "Total", "text"]
@@ -68,7 +68,7 @@ class Place:
 class Total:
     """Several folds added up, at one moment. What it is made of may change afterwards."""
 
-    def __init__(self, folds: Iterable[Metrics], places: Sequence[Place]) -> None:
+    def __init__(self, folds: Iterable[LogMetrics], places: Sequence[Place]) -> None:
         self.gauges: dict[str, Counter[Labels]] = {name: Counter() for name in GAUGES}
         self.counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}

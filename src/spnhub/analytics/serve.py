@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from spnhub.analytics.exposition import CONTENT_TYPE, Place, Total, text
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
-from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.source import open_source
 from spnhub.events.kafka.group import KafkaGroup
 from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
@@ -59,7 +59,7 @@ class _Group:
     """Of a topic."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
-        self._group = KafkaGroup(settings, group, partial(Metrics, since_start=True), _report)
+        self._group = KafkaGroup(settings, group, partial(LogMetrics, since_start=True), _report)
 
     @property
     def ready(self) -> bool:
@@ -90,7 +90,7 @@ class _Journals:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._fold = Metrics(since_start=True)
+        self._fold = LogMetrics(since_start=True)
         self._events = 0
         self._redelivered = 0
         self._delay = 0.0

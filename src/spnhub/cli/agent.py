@@ -50,7 +50,7 @@ from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.health import HEALTH_CHECK
 from spnhub.transport.agent.provider import ProviderAgent
-from spnhub.transport.agent.session_manager import EndpointKeeper
+from spnhub.transport.agent.session_manager import SessionManager
 from spnhub.transport.agent.tcp import address_text, listen
 from spnhub.transport.endpoint.api.consumer import (
     ConnectionChange,
@@ -278,7 +278,7 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
         raise ConfigurationError(f"--bind-address: {address_text(host, port)}: {reason}") from exc
-    keeper: EndpointKeeper[ConsumerEndpoint] = EndpointKeeper(create)
+    keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive)
     agent.start()
     _log.info("agent.ready", role=settings.role.value, addresses=[address_text(*a) for a in agent.addresses])
@@ -297,7 +297,7 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
             on_connection=on_connection,
         )
 
-    keeper: EndpointKeeper[ProviderEndpoint] = EndpointKeeper(create)
+    keeper: SessionManager[ProviderEndpoint] = SessionManager(create)
     agent = ProviderAgent(
         *settings.address,
         keeper,
@@ -310,7 +310,7 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
     return await _supervise(agent, parts, stop, settings.drain_timeout)
 
 
-async def _reload(keeper: EndpointKeeper[Any], stop: _Stop) -> None:
+async def _reload(keeper: SessionManager[Any], stop: _Stop) -> None:
     """What can be read anew is the files of certificate, key and trust, and where the hubs are."""
     while True:
         await stop.reload.wait()
@@ -343,7 +343,7 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
     }
 
 
-def _hooks(keeper: EndpointKeeper[Any]) -> dict[str, Any]:
+def _hooks(keeper: SessionManager[Any]) -> dict[str, Any]:
     """What both tell the keeper."""
     return {
         "on_credentials": keeper.on_credentials,

@@ -20,7 +20,7 @@ from spnhub.transport.endpoint.api.options import CREDENTIALS_INTERVAL, ENDPOINT
 from spnhub.transport.endpoint.connection.replay import REPLAY_BUDGET, REPLAY_MAX
 from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT
 from spnhub.transport.endpoint.session.addresses import parse_hub_addresses, parse_resolver
-from spnhub.transport.endpoint.session.credentials import CredentialsSource, Names, is_read_once, read_pem
+from spnhub.transport.endpoint.session.credentials import CredentialNames, CredentialsSource, is_read_once, read_pem
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
 
@@ -28,7 +28,7 @@ __all__ = ["DRAIN", "KEEPALIVE", "OLD_VARIABLES", "OPTION_NAMES", "AgentSettings
 
 OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
 """What the older agents had for the URL, and no option has."""
-OPTION_NAMES: Final = Names("--certificate", "--certificate-key", "--trust")
+OPTION_NAMES: Final = CredentialNames("--certificate", "--certificate-key", "--trust")
 """What certificates are called in messages."""
 DRAIN: Final = 30.0
 """Seconds that SIGTERM leaves to open connections, if nothing else is said."""

@@ -17,11 +17,11 @@ from typing import Any, Final
 import httpx
 import typer
 
-from spnhub.actors.contract.inventory import Difference, LiveSession, Table, plan
+from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
 from spnhub.cli.command_line import UNUSABLE, one_line
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
-from spnhub.inventory import Fault, Inventory, load_inventory
+from spnhub.inventory import Inventory, InventoryFault, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import ConfigurationError
 from spnhub.streams import ReaderLeft
@@ -50,7 +50,7 @@ class Cut:
 class Reload:
     """What a reload would do."""
 
-    differences: tuple[Difference, ...]
+    differences: tuple[DefinitionDifference, ...]
     cuts: tuple[Cut, ...]
 
 
@@ -91,12 +91,12 @@ def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:
 
     :raises ConfigurationError: ``state`` is not what a hub of this version shows.
     """
-    wall = from_datetime(moment)
+    wall_us = from_datetime(moment)
     try:
-        before = Table.of(read(state), wall)
+        before = Table.of(read(state), wall_us)
         sessions: list[_Object] = state["sessions"]
         connections: list[_Object] = state["connections"]
-        after = Table.of(found.realms, wall, before)
+        after = Table.of(found.realms, wall_us, before)
         planned = plan(before, after)
         reasons: dict[str, str] = {}
         for name, reason in planned.cuts((one["spnSessionId"], _live(one)) for one in sessions).items():
@@ -229,6 +229,6 @@ def _report(inventory: str, found: Inventory, state: _Object | None) -> _Object:
     return report
 
 
-def _fault(fault: Fault) -> _Object:
+def _fault(fault: InventoryFault) -> _Object:
     place = {"place": fault.place} if fault.place else {}
     return {"where": fault.where, "field": fault.field, "message": fault.message, **place}

@@ -19,7 +19,7 @@ from spnhub.events.analysis.log_lines import format_time
 from spnhub.settings import ConfigurationError
 
 if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it
-    from spnhub.recording.driver import Cause, Change, Difference
+    from spnhub.recording.driver import Cause, ReplayDifference, StateChange
     from spnhub.recording.reader import RecordedStep, Recording
 
 __all__ = ["drive"]
@@ -62,9 +62,9 @@ def drive(
 
 def _drive(recording: Recording, *, step: bool, until: int | None, as_json: bool) -> bool:
     """Drive one; whether all came as recorded."""
-    from spnhub.recording.driver import Driver, changes  # noqa: PLC0415
+    from spnhub.recording.driver import Replayer, changes  # noqa: PLC0415
 
-    driver = Driver(recording)
+    driver = Replayer(recording)
     difference = None
     before = driver.state if step else None
     for driven in driver.drive(until):
@@ -107,8 +107,8 @@ def _drive(recording: Recording, *, step: bool, until: int | None, as_json: bool
     return difference is None
 
 
-def _render(recording: Recording, difference: Difference) -> Iterator[str]:
-    at = format_time(difference.wall)
+def _render(recording: Recording, difference: ReplayDifference) -> Iterator[str]:
+    at = format_time(difference.wall_us)
     header = recording.header
     yield f"{recording.path}, line {difference.line}: first difference, at {at} (recorded by spnhub {header.software})"
     yield f"  cause: {_cause(difference.cause)}"
@@ -126,13 +126,13 @@ def _render(recording: Recording, difference: Difference) -> Iterator[str]:
         yield f"    {word:<8} {'nothing' if output is None else f'{output[0]} {json.dumps(output[1])}'}"
 
 
-def _difference(difference: Difference) -> dict[str, Any]:
+def _difference(difference: ReplayDifference) -> dict[str, Any]:
     def output(value: Any) -> Any:
         return None if value is None else {"kind": value[0], "fields": value[1]}
 
     return {
         "line": difference.line,
-        "timestamp": format_time(difference.wall),
+        "timestamp": format_time(difference.wall_us),
         "cause": _cause(difference.cause),
         "kind": difference.kind,
         "number": difference.number,
@@ -143,7 +143,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _show_step(step: RecordedStep, changed: list[Change], as_json: bool) -> None:
+def _show_step(step: RecordedStep, changed: list[StateChange], as_json: bool) -> None:
     if as_json:
         parts = [
             {
@@ -156,9 +156,11 @@ def _show_step(step: RecordedStep, changed: list[Change], as_json: bool) -> None
             for part in step.parts
         ]
         moved = {change.path: [_plain(change.before), _plain(change.after)] for change in changed}
-        _print(json.dumps({"line": step.line, "timestamp": format_time(step.wall), "parts": parts, "changes": moved}))
+        _print(
+            json.dumps({"line": step.line, "timestamp": format_time(step.wall_us), "parts": parts, "changes": moved})
+        )
         return
-    _print(f"line {step.line}, {format_time(step.wall)}")
+    _print(f"line {step.line}, {format_time(step.wall_us)}")
     for part in step.parts:
         _print(f"  {_cause(part.cause)}")
         for sequence, name, fields in part.events:

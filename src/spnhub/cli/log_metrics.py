@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from spnhub.cli.log_reading import Json, Sources, entries, run
-from spnhub.events.analysis.metrics import Metrics
+from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.events.analysis.report import hours_of, report
 
@@ -32,7 +32,7 @@ def metrics(
     as_json: Json = False,
 ) -> int:
     """Show sessions, connections, bytes, reasons, refusals, durations, starts and pauses, by service."""
-    counted = Metrics(hours=by is By.HOUR)
+    counted = LogMetrics(hours=by is By.HOUR)
 
     async def read() -> None:
         async with entries(sources) as found:

@@ -12,8 +12,8 @@ from spnhub.clusters.starter import (
     ServiceStartResult,
     ServiceStopResult,
     Starter,
-    StartService,
-    StopService,
+    StartTask,
+    StopTask,
 )
 from spnhub.clusters.task import ClusterError, ClusterManager, MountPoint, ServiceTask, environment, split_command
 
@@ -29,9 +29,9 @@ __all__ = [
     "ServiceStartResult",
     "ServiceStopResult",
     "ServiceTask",
-    "StartService",
+    "StartTask",
     "Starter",
-    "StopService",
+    "StopTask",
     "check_urn",
     "environment",
     "is_on",

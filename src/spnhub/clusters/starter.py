@@ -25,16 +25,16 @@ __all__ = [
     "ServiceEnded",
     "ServiceStartResult",
     "ServiceStopResult",
-    "StartService",
+    "StartTask",
     "Starter",
-    "StopService",
+    "StopTask",
 ]
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class StartService:
+class StartTask:
     """Start a service; ServiceStartResult comes back."""
 
     urn: str
@@ -43,7 +43,7 @@ class StartService:
 
 
 @dataclass(frozen=True, slots=True)
-class StopService:
+class StopTask:
     """Stop a service; ServiceStopResult comes back."""
 
     urn: str
@@ -80,7 +80,7 @@ class ServiceEnded:
     reason: str
 
 
-Command = StartService | StopService
+Command = StartTask | StopTask
 Report = ServiceStartResult | ServiceStopResult | ServiceEnded
 
 
@@ -118,7 +118,7 @@ class Starter:
         :param start_timeout: seconds, whatever the manager's own bounds; likewise ``stop_timeout``.
         """
         self._report = report
-        self._timeouts = {StartService: start_timeout, StopService: stop_timeout}
+        self._timeouts = {StartTask: start_timeout, StopTask: stop_timeout}
         self._manager_for = managers
         self._tasks: dict[str, ServiceTask] = {}
         self._managers: dict[str, ClusterManager] = {}
@@ -192,7 +192,7 @@ class Starter:
         try:
             async with asyncio.timeout(timeout):
                 manager = await self._manager(task.cluster_manager_urn)
-                if isinstance(command, StartService):
+                if isinstance(command, StartTask):
                     await manager.start(task)
                 else:
                     await manager.stop(task)
@@ -222,7 +222,7 @@ class Starter:
         if self._closed:
             return
         ok, reason, retryable = (True, "", False) if error is None else (False, error.message, error.retryable)
-        if isinstance(command, StartService):
+        if isinstance(command, StartTask):
             self._tell(ServiceStartResult(command.urn, command.attempt, ok, reason, retryable))
         else:
             self._tell(ServiceStopResult(command.urn, ok, reason, retryable))

@@ -49,7 +49,7 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
     prctl = _prctl()
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
-        service = Service(command, prctl)
+        service = ServiceProcess(command, prctl)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _tell(status_fd, f"failed {error}")
         return 127
@@ -75,7 +75,7 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
     return service.status
 
 
-class Service:
+class ServiceProcess:
     """The command, its process group, and what of it fled from the group and was adopted here."""
 
     def __init__(self, command: list[str], prctl: _prctl) -> None:

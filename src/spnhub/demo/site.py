@@ -12,9 +12,9 @@ from typing import Final
 
 import yaml
 
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 
-__all__ = ["HUB_ID", "Service", "Site"]
+__all__ = ["HUB_ID", "DemoService", "Site"]
 
 HUB_ID: Final = "demo-hub"
 _REALM: Final = "demo"
@@ -23,7 +23,7 @@ _FQDN: Final = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class DemoService:
     """A service of the demo's network, and the common names that may take part in it."""
 
     name: str
@@ -36,8 +36,8 @@ class Service:
         return f"urn:chip-in:service:{_REALM}:{_NETWORK}:{self.name}"
 
 
-WEB: Final = Service("web", "web-server", "web-client")
-MAIL: Final = Service("mail", "mail-server", "mail-client")
+WEB: Final = DemoService("web", "web-server", "web-client")
+MAIL: Final = DemoService("mail", "mail-server", "mail-client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Site:
     port: int
     """UDP, of the loopback."""
     authority: Authority
-    web: Service = WEB
-    mail: Service = MAIL
-    credentials: dict[str, Credentials] = field(default_factory=dict)
+    web: DemoService = WEB
+    mail: DemoService = MAIL
+    credentials: dict[str, IssuedCredentials] = field(default_factory=dict)
     """By common name."""
 
     @classmethod
@@ -73,7 +73,7 @@ class Site:
         """The hub's event journal."""
         return self.folder / "journal"
 
-    def agent_environment(self, service: Service, credentials: Credentials) -> dict[str, str]:
+    def agent_environment(self, service: DemoService, credentials: IssuedCredentials) -> dict[str, str]:
         """What an agent must be told, but for its TCP address."""
         return {
             "SPN_HUB_URL": f"https://{_FQDN}:{self.port}",

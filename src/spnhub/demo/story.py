@@ -22,7 +22,7 @@ from typing import Any, Final
 import spnhub
 from spnhub.demo.display import Display
 from spnhub.demo.programs import DemoFailed, Program, Programs, run_to_end
-from spnhub.demo.site import HUB_ID, Service, Site
+from spnhub.demo.site import HUB_ID, DemoService, Site
 from spnhub.demo.traffic import MESSAGE, PAGE, Counted, MailServer, WebServer, fetch, send_mail
 from spnhub.events.journal.files import JournalError
 from spnhub.events.journal.reader import JournalSource
@@ -35,7 +35,7 @@ from spnhub.events.model import (
     SessionRefused,
     SessionStarted,
 )
-from spnhub.pki import Authority, Credentials
+from spnhub.pki import Authority, IssuedCredentials
 from spnhub.streams import ReaderLeft
 
 __all__ = ["run"]
@@ -99,7 +99,7 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class DemoConversation:
     """One conversation as counted at the sockets, and where the log tells of it."""
 
     name: str
@@ -129,7 +129,7 @@ async def _main(once: bool, display: Display) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="spnhub-demo-") as folder:
         async with Programs() as programs:
-            story = Story(Path(folder), programs, display)
+            story = DemoStory(Path(folder), programs, display)
             telling = asyncio.create_task(story.tell(once))
 
             def interrupt() -> None:
@@ -151,7 +151,7 @@ async def _main(once: bool, display: Display) -> int:
     return 0
 
 
-class Story:
+class DemoStory:
     """The steps. What a step needs of an earlier one is kept here."""
 
     def __init__(self, folder: Path, programs: Programs, display: Display) -> None:
@@ -163,7 +163,7 @@ class Story:
         self._show = display
         self._web = WebServer(DOWNLOAD)
         self._mail = MailServer()
-        self._conversations: list[Conversation] = []
+        self._conversations: list[DemoConversation] = []
 
     async def tell(self, once: bool) -> None:
         """Everything.
@@ -248,7 +248,7 @@ class Story:
         return agents
 
     async def _start_agent(
-        self, site: Site, role: str, service: Service, credentials: Credentials, address: str
+        self, site: Site, role: str, service: DemoService, credentials: IssuedCredentials, address: str
     ) -> Program:
         variable = "FORWARD_ADDRESS" if role == "provider" else "BIND_ADDRESS"
         environment = site.agent_environment(service, credentials) | {variable: address, "SPN_LOG_FORMAT": "json"}
@@ -314,7 +314,7 @@ class Story:
             f"the end of the {name}'s connection", lambda e: isinstance(e, ConnectionEnded), after=after
         )
         assert isinstance(ended.event, ConnectionEnded)
-        self._conversations.append(Conversation(name, counted, ended.event.connection_uid))
+        self._conversations.append(DemoConversation(name, counted, ended.event.connection_uid))
 
     async def _in_time(self, what: str, doing: Any) -> Any:
         try:
@@ -416,7 +416,7 @@ class Story:
         show.good(f"replay: {len(replayed)} lines, the very ones that the hub printed when it all happened")
         self.compare(self._conversations, replayed)
 
-    def compare(self, conversations: list[Conversation], replayed: list[dict[str, Any]]) -> None:
+    def compare(self, conversations: list[DemoConversation], replayed: list[dict[str, Any]]) -> None:
         """The totals of the log beside those of the sockets.
 
         :raises DemoFailed: they differ, or a connection didn't end in order.

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from spnhub.inventory import Fault, Inventory, ListenAddress
+from spnhub.inventory import Inventory, InventoryFault, ListenAddress
 from spnhub.transport.aioquic_engine.tls import parse_identity
 from spnhub.transport.engine import Address, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
@@ -32,7 +32,7 @@ _SWEEP: Final = 1.0
 class CannotListen(Exception):
     """An address can't be bound, or an identity can't be used; nothing has changed."""
 
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, faults: tuple[InventoryFault, ...]) -> None:
         super().__init__("; ".join(map(str, faults)))
         self.faults = faults
 
@@ -104,7 +104,7 @@ class Listeners:
                 if candidate is candidates[-1] or exc.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     shown = ListenAddress(candidate, where.port)
                     reason = f"cannot bind {shown}: {exc.strerror or exc}"
-                    raise CannotListen((Fault(network_urn, "", reason),)) from exc
+                    raise CannotListen((InventoryFault(network_urn, "", reason),)) from exc
             else:
                 opened.append(address)
                 return address
@@ -164,12 +164,12 @@ class Listeners:
             self._endpoint.release(address)
 
 
-def _parse(inventory: Inventory) -> tuple[Fault, ...]:
+def _parse(inventory: Inventory) -> tuple[InventoryFault, ...]:
     """Have the engine's parsed identities at hand before they are needed beside live traffic."""
     faults = []
     for one in inventory.listening:
         try:
             parse_identity(one.identity)
         except ValueError as exc:
-            faults.append(Fault(one.network_urn, "", str(exc)))
+            faults.append(InventoryFault(one.network_urn, "", str(exc)))
     return tuple(faults)

@@ -35,7 +35,7 @@ from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
-from spnhub.ops import Metrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.ops import HubMetrics, Ops, OpsServer, Progress, Snapshot
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, parse_address
@@ -79,7 +79,7 @@ class HubProcess:
         """Set when the stop is through."""
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
-        self._metrics = Metrics()
+        self._metrics = HubMetrics()
         self._printer = Printer()
         self._ready = False
         self._stopping = False
@@ -367,7 +367,7 @@ class HubProcess:
         return Snapshot(
             hub_id=self.settings.hub_id,
             bind=self.settings.bind,
-            wall=self._wall(),
+            wall_us=self._wall(),
             progress=self._progress(),
             realms=() if system is None else tuple(system.table.realms.values()),
             state=None if system is None else system.state(),

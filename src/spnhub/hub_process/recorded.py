@@ -26,13 +26,13 @@ def make_system(
     settings: HubSettings,
     journal: EventJournal,
     record: Callable[[Event, int], Recorded],
-    wall: int,
+    wall_us: int,
     notify: Callable[[Callable[[], None]], None],
     on_fault: OnFault,
 ) -> tuple[ActorSystem, RecordingWriter | None]:
     """The actors, and what has to be closed after them.
 
-    :param wall: microseconds since 1970.
+    :param wall_us: microseconds since 1970.
     :param notify: brings a call from another thread into the loop's; RuntimeError when that is gone.
     :param on_fault: is told what actors raise.
     :raises ConfigurationError: the folder for recordings can't be used.
@@ -44,7 +44,7 @@ def make_system(
         hub_id=settings.hub_id,
         journal_id=str(journal.journal_id),
         first_sequence=journal.appended + 1,
-        started=wall,
+        started=wall_us,
         software=spnhub.__version__,
         options=settings.actors,
     )

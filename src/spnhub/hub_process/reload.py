@@ -47,16 +47,16 @@ class Candidate:
     plan: Plan
 
 
-async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall: int) -> Candidate:
+async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall_us: int) -> Candidate:
     """Do everything for ``inventory`` that changes nothing yet.
 
     :param table: by which the actors decide now.
-    :param wall: microseconds since 1970.
+    :param wall_us: microseconds since 1970.
     :raises CannotListen: it can't be served.
     """
     await asyncio.to_thread(load_managers, {task.cluster_manager_urn for task in inventory.tasks.values()})
-    schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall)
-    planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall, table)))
+    schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall_us)
+    planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall_us, table)))
     return Candidate(inventory, await listeners.prepare(inventory), schedules, planned)
 
 

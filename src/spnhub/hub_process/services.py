@@ -22,7 +22,7 @@ from spnhub.clusters.starter import Report
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.inventory import Inventory
 
-__all__ = ["Due", "ScheduleTable", "Services"]
+__all__ = ["ScheduleTable", "ScheduledMoment", "Services"]
 
 _log = structlog.get_logger("spnhub.hub")
 
@@ -30,7 +30,7 @@ _LONGEST_WAIT: Final = 30.0
 """Seconds between looks at the wall clock, which may be set."""
 
 
-class Due(NamedTuple):
+class ScheduledMoment(NamedTuple):
     """A schedule's next moment."""
 
     moment: int
@@ -50,15 +50,15 @@ class ScheduleTable:
     """The schedules of one inventory, searched already: croniter takes a tenth of a millisecond for each."""
 
     services: dict[str, _Scheduled]
-    due: list[Due]
+    due: list[ScheduledMoment]
     on: set[str]
     """URNs of services that run by their schedules when the table is made: ``startAt`` was later than ``stopAt``."""
 
     @classmethod
-    def of(cls, inventory: Inventory, wall: int) -> ScheduleTable:
-        """Search the calendar from ``wall`` (microseconds since 1970) on. Pure; may run in a thread."""
+    def of(cls, inventory: Inventory, wall_us: int) -> ScheduleTable:
+        """Search the calendar from ``wall_us`` (microseconds since 1970) on. Pure; may run in a thread."""
         table = cls({}, [], set())
-        moment = to_datetime(wall)
+        moment = to_datetime(wall_us)
         for realm in inventory.realms:
             for network in realm.networks:
                 for service in network.services:
@@ -70,7 +70,7 @@ class ScheduleTable:
                     if scheduled.start_at is not None and is_on(scheduled.start_at, scheduled.stop_at, moment):
                         table.on.add(service.urn)
                     for start in (True, False):
-                        table.search(service.urn, start, wall)
+                        table.search(service.urn, start, wall_us)
         return table
 
     def search(self, service_urn: str, start: bool, after: int) -> None:
@@ -79,19 +79,19 @@ class ScheduleTable:
         schedule = scheduled.start_at if start else scheduled.stop_at
         found = None if schedule is None else schedule.next_after(to_datetime(after))
         if found is not None:
-            heapq.heappush(self.due, Due(from_datetime(found), service_urn, start))
+            heapq.heappush(self.due, ScheduledMoment(from_datetime(found), service_urn, start))
 
 
 class Services:
     """The services of one hub process that cluster managers start and stop.
 
     :param tell: gives the actors an input; a turn follows.
-    :param wall: microseconds since 1970.
+    :param wall_us: microseconds since 1970.
     """
 
-    def __init__(self, tell: Callable[[inputs.ServiceInput], None], wall: Callable[[], int]) -> None:
+    def __init__(self, tell: Callable[[inputs.ServiceInput], None], wall_us: Callable[[], int]) -> None:
         self._tell = tell
-        self._wall = wall
+        self._wall = wall_us
         self._starter = Starter(self._report)
         self._tasks: dict[str, ServiceTask] = {}
         """By fingerprint."""
@@ -132,9 +132,7 @@ class Services:
         if task is None:
             reason = "the definition it was started by is no longer known"
             failed: inputs.ServiceInput = (
-                inputs.ServiceStartFailed(urn, reason, retryable=False)
-                if starting
-                else inputs.ServiceStopFailed(urn, reason)
+                inputs.StartFailed(urn, reason, retryable=False) if starting else inputs.StopFailed(urn, reason)
             )
             asyncio.get_running_loop().call_soon(self._tell, failed)
             return
@@ -142,10 +140,10 @@ class Services:
         self._starter.define([task])
         if starting:
             self._in_use[urn] = name
-            self._starter.submit(clusters.StartService(urn))
+            self._starter.submit(clusters.StartTask(urn))
         else:
             self._stopping[urn] = name
-            self._starter.submit(clusters.StopService(urn))
+            self._starter.submit(clusters.StopTask(urn))
 
     async def close(self) -> None:
         """Give up what is under way; only services that live inside the hub end with it."""
@@ -160,16 +158,16 @@ class Services:
             self._tell(inputs.ServiceExited(report.urn, report.reason))
         elif isinstance(report, clusters.ServiceStartResult):
             if report.ok:
-                self._tell(inputs.ServiceStarted(report.urn))
+                self._tell(inputs.StartSucceeded(report.urn))
             else:
-                self._tell(inputs.ServiceStartFailed(report.urn, report.reason, report.retryable))
+                self._tell(inputs.StartFailed(report.urn, report.reason, report.retryable))
         elif report.ok:
             name = self._stopping.pop(report.urn, None)
             if name is not None and self._in_use.get(report.urn) == name:
                 del self._in_use[report.urn]
-            self._tell(inputs.ServiceStopped(report.urn))
+            self._tell(inputs.StopSucceeded(report.urn))
         else:
-            self._tell(inputs.ServiceStopFailed(report.urn, report.reason))
+            self._tell(inputs.StopFailed(report.urn, report.reason))
 
     # ---- the clock ---------------------------------------------------------------------------------------------
 
@@ -184,11 +182,11 @@ class Services:
 
     def _look(self) -> None:
         self._timer = None
-        schedules, wall = self._schedules, self._wall()
-        while schedules.due and schedules.due[0].moment <= wall:
+        schedules, wall_us = self._schedules, self._wall()
+        while schedules.due and schedules.due[0].moment <= wall_us:
             _, urn, start = heapq.heappop(schedules.due)
             # From now, not from that moment: a clock that was set forward makes up for nothing.
-            schedules.search(urn, start, wall)
+            schedules.search(urn, start, wall_us)
             self._tell(inputs.ScheduleDue(urn, start))
         self._arm()
 

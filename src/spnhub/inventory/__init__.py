@@ -4,12 +4,12 @@ Counterparts: :mod:`spnhub.actors.contract.definitions` and :mod:`spnhub.transpo
 """
 
 from spnhub.inventory.build import Inventory, ListenAddress, Listening, build, load_inventory, log_warnings
-from spnhub.inventory.source import Fault, InventoryError
+from spnhub.inventory.source import InventoryError, InventoryFault
 
 __all__ = [
-    "Fault",
     "Inventory",
     "InventoryError",
+    "InventoryFault",
     "ListenAddress",
     "Listening",
     "build",

@@ -25,7 +25,7 @@ from spnhub.inventory import pem
 from spnhub.inventory.judge import document_faults, judged, null_fields, unknown_fields
 from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service
 from spnhub.inventory.source import (
-    Fault,
+    InventoryFault,
     RawFile,
     RawHub,
     RawRealm,
@@ -79,8 +79,8 @@ class Inventory:
 
     realms: tuple[RealmDefinition, ...]
     listening: tuple[Listening, ...]
-    faults: tuple[Fault, ...] = ()
-    warnings: tuple[Fault, ...] = ()
+    faults: tuple[InventoryFault, ...] = ()
+    warnings: tuple[InventoryFault, ...] = ()
     """What is served, and yet won't be of use as it is."""
     unknown: tuple[str, ...] = ()
     """Fields that came over HTTP and nobody here knows, as ``service.availabilityManagement.x``; a hundred at most."""
@@ -154,9 +154,9 @@ def is_ignored(realm: Any, now: datetime) -> bool:
     return expiry is not None and expiry <= now
 
 
-def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[Fault]:
+def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[InventoryFault]:
     """Everything that is wrong with one object, judged alone."""
-    faults: list[Fault] = []
+    faults: list[InventoryFault] = []
     judged(kind, data, where, faults)
     return faults
 
@@ -168,9 +168,9 @@ class _Builder:
         self._bind = bind
         self._allow_process = allow_process
         self._now = now
-        self._faults: list[Fault] = []
+        self._faults: list[InventoryFault] = []
         self._listening: list[Listening] = []
-        self._warnings: list[Fault] = []
+        self._warnings: list[InventoryFault] = []
         self._tasks: dict[str, ServiceTask] = {}
         self._unknown: dict[str, None] = {}
         self._claims: dict[tuple[str, int], list[tuple[str | None, str]]] = {}
@@ -203,7 +203,7 @@ class _Builder:
         where = f"realm {label}"
         realm = self._judged(Realm, raw.data, where)
         if raw.failure is not None:
-            self._faults.append(Fault(where, "hubs", raw.failure))
+            self._faults.append(InventoryFault(where, "hubs", raw.failure))
         usable = realm if raw.failure is None else None
         networks = []
         names: set[str] = set()
@@ -236,14 +236,14 @@ class _Builder:
         if management is None or self._allow_process or not management.cluster_manager_urn.startswith("process:"):
             return service
         reason = "process: runs commands on the hub's host, which the hub's --allow-process must allow"
-        self._faults.append(Fault(where, "availabilityManagement.clusterManagerUrn", reason))
+        self._faults.append(InventoryFault(where, "availabilityManagement.clusterManagerUrn", reason))
         return None
 
     def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
         where = f"hub {label}"
         hub = self._judged(Hub, raw.data, where)
         if raw.failure is not None:
-            self._faults.append(Fault(where, "services", raw.failure))
+            self._faults.append(InventoryFault(where, "services", raw.failure))
             hub = None
         services: list[tuple[ServiceDefinition, AvailabilityManagement | None]] = []
         names: set[str] = set()
@@ -257,7 +257,7 @@ class _Builder:
         if hub is None or realm is None or not self._listen(hub, where, realm):
             return None
         for reason in pem.doubts(hub.server_cert, hub.fqdn, self._now):
-            self._warnings.append(Fault(where, "serverCert", reason))
+            self._warnings.append(InventoryFault(where, "serverCert", reason))
         for definition, management in services:
             if management is not None and definition.availability is not None:
                 self._tasks[definition.availability.fingerprint] = management.task(definition.urn)
@@ -279,7 +279,7 @@ class _Builder:
         claims = self._claims.setdefault((hub.fqdn, hub.server_port), [])
         for other_host, other in claims:
             if _overlap(host, other_host):
-                self._faults.append(Fault(where, "fqdn", f"is that of {other}, on the same address and port"))
+                self._faults.append(InventoryFault(where, "fqdn", f"is that of {other}, on the same address and port"))
                 return False
         claims.append((host, where))
         self._listening.append(
@@ -301,7 +301,7 @@ class _Builder:
     def _is_taken(self, names: set[str], data: Any, where: str) -> bool:
         name = name_of(data)
         if name is not None and name in names:
-            self._faults.append(Fault(where, "name", "is used more than once; the first keeps it"))
+            self._faults.append(InventoryFault(where, "name", "is used more than once; the first keeps it"))
             return True
         if name is not None:
             names.add(name)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from spnhub.inventory import pem
 from spnhub.inventory.document import Array, Note, Object, notes
 from spnhub.inventory.model import AvailabilityManagement, Hub, MountPoint, Realm, Service
-from spnhub.inventory.source import Fault
+from spnhub.inventory.source import InventoryFault
 from spnhub.transport.text import meant, quoted
 
 __all__ = ["CHILDREN", "document_faults", "judged", "null_fields", "unknown_fields"]
@@ -47,14 +47,18 @@ _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
 def judged(
-    kind: type[_Model], data: Any, where: str, faults: list[Fault], follows: Mapping[str, str | None] | None = None
+    kind: type[_Model],
+    data: Any,
+    where: str,
+    faults: list[InventoryFault],
+    follows: Mapping[str, str | None] | None = None,
 ) -> _Model | None:
     """The model of an object; None, and its faults, if there are any.
 
     :param follows: what its read-only fields are.
     """
     if not isinstance(data, dict):
-        faults.append(Fault(where, "", "is not an object"))
+        faults.append(InventoryFault(where, "", "is not an object"))
         return None
     found = list(_of_document(kind, data, where, follows or {}))
     try:
@@ -83,14 +87,14 @@ def unknown_fields(kind: type[BaseModel], data: Any) -> Iterator[str]:
             yield ".".join([_KINDS[kind], *names])
 
 
-def null_fields(kind: type[BaseModel], data: Any, where: str) -> Iterator[Fault]:
+def null_fields(kind: type[BaseModel], data: Any, where: str) -> Iterator[InventoryFault]:
     """What a file says to be null: it counts as absent, as in the API."""
     for place, note in notes(data, without=frozenset({CHILDREN.get(kind, "")})):
         if _is_absent(place, note):
             yield _fault(data, where, place, note.message)
 
 
-def document_faults(document: Any, known: Sequence[str]) -> Iterator[Fault]:
+def document_faults(document: Any, known: Sequence[str]) -> Iterator[InventoryFault]:
     """What is wrong with the outermost object of a file; keys ``x-…`` are for whoever writes it."""
     where = "inventory"
     for key in document:
@@ -106,7 +110,7 @@ def document_faults(document: Any, known: Sequence[str]) -> Iterator[Fault]:
 
 def _of_document(
     kind: type[BaseModel], data: dict[str, Any], where: str, follows: Mapping[str, str | None]
-) -> Iterator[Fault]:
+) -> Iterator[InventoryFault]:
     if not isinstance(data, Object):
         return
     for place, inner in _unknown(kind, data):
@@ -208,7 +212,7 @@ def _types(annotation: Any) -> set[Any]:
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def _fault(data: Any, where: str, place: Place, message: str, line: int | None = None) -> Fault:
+def _fault(data: Any, where: str, place: Place, message: str, line: int | None = None) -> InventoryFault:
     file, here, at = "", None, data
     for key in place:
         if not isinstance(at, Object | Array):
@@ -218,7 +222,7 @@ def _fault(data: Any, where: str, place: Place, message: str, line: int | None =
     if isinstance(data, Object) and not place:
         file, here = data.file, data.line
     line = here if line is None else line
-    return Fault(where, ".".join(map(_shown, place)), message, f"{file}:{line}" if file else "")
+    return InventoryFault(where, ".".join(map(_shown, place)), message, f"{file}:{line}" if file else "")
 
 
 def _shown(key: str | int) -> str:

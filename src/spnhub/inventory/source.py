@@ -24,8 +24,8 @@ from spnhub.settings import ConfigurationError, check_inventory_url
 from spnhub.transport.text import meant, quoted
 
 __all__ = [
-    "Fault",
     "InventoryError",
+    "InventoryFault",
     "RawFile",
     "RawHub",
     "RawRealm",
@@ -53,7 +53,7 @@ class InventoryError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InventoryFault:
     """A part of the inventory that is left out, and why."""
 
     where: str

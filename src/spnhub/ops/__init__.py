@@ -4,8 +4,8 @@
 loop it runs in; :mod:`spnhub.cli.check`, which reads ``/state``.
 """
 
-from spnhub.ops.metrics import Metrics
+from spnhub.ops.metrics import HubMetrics
 from spnhub.ops.server import Ops, OpsServer
 from spnhub.ops.state import Progress, Snapshot
 
-__all__ = ["Metrics", "Ops", "OpsServer", "Progress", "Snapshot"]
+__all__ = ["HubMetrics", "Ops", "OpsServer", "Progress", "Snapshot"]

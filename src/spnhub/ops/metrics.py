@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from spnhub.events.analysis.metrics import COUNTERS, GAUGES, increments
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 
-__all__ = ["CONTENT_TYPE", "PREFIX", "Metrics", "text"]
+__all__ = ["CONTENT_TYPE", "PREFIX", "HubMetrics", "text"]
 
 _Labels = tuple[str, ...]
 
@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "spnhub_"
 
 
-class Metrics:
+class HubMetrics:
     """Numbers of one hub process."""
 
     def __init__(self) -> None:

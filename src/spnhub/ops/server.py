@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from spnhub.http_server import HttpServer
-from spnhub.ops.metrics import CONTENT_TYPE, Metrics, text
+from spnhub.ops.metrics import CONTENT_TYPE, HubMetrics, text
 from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
 
@@ -38,7 +38,7 @@ class Ops:
         ready: Callable[[], bool],
         snapshot: Callable[[], Snapshot],
         progress: Callable[[], Progress],
-        metrics: Metrics,
+        metrics: HubMetrics,
         dropped: Callable[[], int],
         faults: Callable[[], Mapping[str, int]] = dict,
     ) -> None:

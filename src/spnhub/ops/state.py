@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.events.analysis.serialize import camel, plain
+from spnhub.events.analysis.serialize import camel, serialize
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import from_datetime
 from spnhub.events.state.hub_state import HubState
-from spnhub.transport.hub import Session
+from spnhub.transport.hub import HubSession
 
 __all__ = ["Progress", "Snapshot", "read", "stream"]
 
@@ -51,12 +51,12 @@ class Snapshot:
 
     hub_id: str
     bind: str | None
-    wall: int
+    wall_us: int
     progress: Progress
     realms: tuple[RealmDefinition, ...]
     state: HubState | None
     """None: before the inventory is there."""
-    sessions: tuple[Session, ...]
+    sessions: tuple[HubSession, ...]
     chain: Callable[[int], tuple[bytes, ...]]
     """What a session (by number) presented, DER."""
 
@@ -68,11 +68,11 @@ async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIter
     head = {
         "hubId": snapshot.hub_id,
         "bind": snapshot.bind,
-        "time": format_time(snapshot.wall),
+        "time": format_time(snapshot.wall_us),
         "sequence": appended,
         "writtenSequence": written,
         "journalError": error,
-        "run": None if run is None else plain(run),
+        "run": None if run is None else serialize(run),
         "shipper": None
         if shipper is None
         else {
@@ -107,15 +107,15 @@ def _pieces(objects: Iterable[_Object]) -> Iterator[bytes]:
 
 def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterable[_Object]]]:
     realms = snapshot.realms
-    yield "realms", (plain(realm, without=("networks",)) for realm in realms)
+    yield "realms", (serialize(realm, without=("networks",)) for realm in realms)
     yield (
         "networks",
-        ({"realm": r.name} | plain(network, without=("services",)) for r in realms for network in r.networks),
+        ({"realm": r.name} | serialize(network, without=("services",)) for r in realms for network in r.networks),
     )
     yield (
         "services",
         (
-            {"realm": r.name, "networkUrn": n.urn} | plain(service)
+            {"realm": r.name, "networkUrn": n.urn} | serialize(service)
             for r in realms
             for n in r.networks
             for service in n.services
@@ -126,20 +126,20 @@ def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterab
     yield (
         "sessions",
         (
-            plain(session) | _transport(live.get(session.spn_session_id), snapshot, certificates)
+            serialize(session) | _transport(live.get(session.spn_session_id), snapshot, certificates)
             for session in state.sessions.values()
         ),
     )
-    yield "connections", (plain(connection) for connection in state.connections.values())
-    yield "instances", (plain(instance) for instance in state.definitions.instances.values())
+    yield "connections", (serialize(connection) for connection in state.connections.values())
+    yield "instances", (serialize(instance) for instance in state.definitions.instances.values())
 
 
-def _transport(session: Session | None, snapshot: Snapshot, certificates: bool) -> _Object:
+def _transport(session: HubSession | None, snapshot: Snapshot, certificates: bool) -> _Object:
     if session is None:
         return {}
     found: _Object = {"commonName": session.common_name, "remoteAddress": session.address}
     if certificates:
-        found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.c)]
+        found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.connection_id)]
     return found
 
 

@@ -18,7 +18,7 @@ from spnhub.recording.form import plain_parts
 from spnhub.recording.reader import RecordedPart, RecordedStep, Recording
 from spnhub.recording.system import START, TIMERS, Address, Input, RecordingSystem, Step
 
-__all__ = ["Cause", "Change", "Difference", "Driven", "Driver", "changes"]
+__all__ = ["Cause", "ReplayDifference", "ReplayResult", "Replayer", "StateChange", "changes"]
 
 _NOTHING: Final[Any] = "(nothing)"
 
@@ -28,7 +28,7 @@ Output = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """One value that is another, by its path."""
 
     path: str
@@ -37,12 +37,12 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReplayDifference:
     """The first thing that came otherwise than recorded."""
 
     line: int
     """Of the recording's file."""
-    wall: int
+    wall_us: int
     """Microseconds since 1970."""
     cause: Cause
     kind: str
@@ -53,20 +53,20 @@ class Difference:
     """Of the recorded event."""
     expected: Output | None
     came: Output | None
-    fields: tuple[Change, ...]
+    fields: tuple[StateChange, ...]
     """Before: as recorded; after: as it came. Only if it is the same class."""
 
 
 @dataclass(frozen=True, slots=True)
-class Driven:
+class ReplayResult:
     """A step done again."""
 
     recorded: RecordedStep
-    difference: Difference | None
+    difference: ReplayDifference | None
 
 
 @dataclass(slots=True)
-class Driver:
+class Replayer:
     """Drives one recording.
 
     :raises RecordingError: the recording can't be read.
@@ -99,7 +99,7 @@ class Driver:
         """What the actors hold now."""
         return self._system.state()
 
-    def drive(self, until: int | None = None) -> Iterator[Driven]:
+    def drive(self, until: int | None = None) -> Iterator[ReplayResult]:
         """Do step after step, up to the first difference.
 
         :param until: end with the step that holds this sequence, or before the first one beyond it.
@@ -110,18 +110,18 @@ class Driver:
             if until is not None and sequences and sequences[0] > until:
                 return
             difference = self._drive(recorded, sequences)
-            yield Driven(recorded, difference)
+            yield ReplayResult(recorded, difference)
             if difference is not None or (until is not None and sequences and sequences[-1] >= until):
                 return
 
-    def _drive(self, recorded: RecordedStep, sequences: list[int]) -> Difference | None:
+    def _drive(self, recorded: RecordedStep, sequences: list[int]) -> ReplayDifference | None:
         self._sequences[:] = reversed(sequences)
         self._noted.clear()
         for part in recorded.parts:
             if not isinstance(part.cause, str):
                 self._tell(*part.cause)
                 self.inputs += 1
-        self._system.run(recorded.now, recorded.wall)
+        self._system.run(recorded.now, recorded.wall_us)
         self._system.take_commands()
         came = [plain for step in self._noted for plain in plain_parts(step)]
         self.steps += 1
@@ -138,13 +138,13 @@ class Driver:
             self._system.tell_connection(address, message)
 
 
-def changes(before: HubState, after: HubState) -> list[Change]:
+def changes(before: HubState, after: HubState) -> list[StateChange]:
     """What of the state is different, by path; without the counters of the log itself."""
     skipped = {"last_sequence", "last_timestamp"}
     return [change for change in _changes("", before, after) if change.path not in skipped]
 
 
-def _changes(path: str, before: Any, after: Any) -> Iterator[Change]:
+def _changes(path: str, before: Any, after: Any) -> Iterator[StateChange]:
     if before is after or before == after:
         return
     if type(before) is type(after) and dataclasses.is_dataclass(before):
@@ -155,10 +155,10 @@ def _changes(path: str, before: Any, after: Any) -> Iterator[Change]:
             name = "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
             yield from _changes(_join(path, name), before.get(key, _NOTHING), after.get(key, _NOTHING))
     else:
-        yield Change(path, before, after)
+        yield StateChange(path, before, after)
 
 
-def _compare(recorded: RecordedStep, came: list[dict[str, Any]]) -> Difference | None:
+def _compare(recorded: RecordedStep, came: list[dict[str, Any]]) -> ReplayDifference | None:
     """Parts pair up: the inputs are the same, and what has none is missing on one side at most."""
     causes = {part.cause: part for part in recorded.parts if isinstance(part.cause, str)}
     plain_causes = {part["cause"]: part for part in came if isinstance(part["cause"], str)}
@@ -179,7 +179,7 @@ def _compare(recorded: RecordedStep, came: list[dict[str, Any]]) -> Difference |
     return None
 
 
-def _compare_part(recorded: RecordedStep, part: RecordedPart, plain: dict[str, Any]) -> Difference | None:
+def _compare_part(recorded: RecordedStep, part: RecordedPart, plain: dict[str, Any]) -> ReplayDifference | None:
     sequences = [sequence for sequence, _, _ in part.events]
     events = [(name, fields) for _, name, fields in part.events]
     for kind, expected, came in (
@@ -189,17 +189,19 @@ def _compare_part(recorded: RecordedStep, part: RecordedPart, plain: dict[str, A
         for index in range(max(len(expected), len(came))):
             want = expected[index] if index < len(expected) else None
             have = came[index] if index < len(came) else None
-            fields: tuple[Change, ...] = ()
+            fields: tuple[StateChange, ...] = ()
             if want is not None and have is not None and want[0] == have[0]:
                 fields = tuple(_differences("", want[1], have[1]))
                 if not fields:
                     continue
             sequence = sequences[index] if kind == "event" and index < len(sequences) else None
-            return Difference(recorded.line, recorded.wall, part.cause, kind, index + 1, sequence, want, have, fields)
+            return ReplayDifference(
+                recorded.line, recorded.wall_us, part.cause, kind, index + 1, sequence, want, have, fields
+            )
     return None
 
 
-def _differences(path: str, expected: Any, came: Any) -> Iterator[Change]:
+def _differences(path: str, expected: Any, came: Any) -> Iterator[StateChange]:
     """What of ``expected`` is otherwise in ``came``, which may have more."""
     if isinstance(expected, dict) and isinstance(came, dict):
         for name, value in expected.items():
@@ -208,7 +210,7 @@ def _differences(path: str, expected: Any, came: Any) -> Iterator[Change]:
         for index, (value, other) in enumerate(zip(expected, came, strict=True)):
             yield from _differences(_join(path, str(index)), value, other)
     elif expected != came or type(expected) is not type(came):
-        yield Change(path, expected, came)
+        yield StateChange(path, expected, came)
 
 
 def _join(path: str, name: str) -> str:

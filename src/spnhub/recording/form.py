@@ -6,10 +6,10 @@ between them is a step, one run of the actors::
     {"now": 12.5, "wall": 1764000000000000, "parts": [
         {"cause": [[2, 0], "ProviderAccepted", {}], "events": [], "commands": [["JoinStreams", {"connection": …}]]}]}
 
-A part is an input (who it was for: null is the hub, a number a session, a pair a connection; its class; its fields)
-and what came of it; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with
-the sequence that the journal gave them; their time is the step's ``wall``. Classes and fields are found by reflection:
-a new input needs nothing here. Fields that aren't compared (:class:`LoadInventory`'s plan) can be made again from the
+A part is an input (who it was for: null is the hub, a number a session, a pair a connection; its class; its fields) and
+what came of it; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with the
+sequence that the journal gave them; their time is the step's ``wall_us``. Classes and fields are found by reflection: a
+new input needs nothing here. Fields that aren't compared (:class:`LoadInventory`'s plan) can be made again from the
 others and aren't written.
 """
 
@@ -85,7 +85,7 @@ _CLASSES: Final = {**INPUTS, Header.__name__: Header}
 
 def pack_step(step: Step) -> bytes:
     """A step's line."""
-    return to_json({"now": step.now, "wall": step.wall, "parts": [_part(part) for part in step.parts]}) + b"\n"
+    return to_json({"now": step.now, "wall": step.wall_us, "parts": [_part(part) for part in step.parts]}) + b"\n"
 
 
 def pack_end(reason: str) -> bytes:

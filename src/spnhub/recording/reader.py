@@ -36,7 +36,7 @@ class RecordedStep:
     line: int
     """Where it stands in the file, from 1."""
     now: float
-    wall: int
+    wall_us: int
     parts: tuple[RecordedPart, ...]
 
 

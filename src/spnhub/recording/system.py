@@ -45,7 +45,7 @@ class Step:
 
     now: float
     """Monotonic seconds."""
-    wall: int
+    wall_us: int
     """Microseconds since 1970."""
     parts: tuple[Part, ...]
     """Every input; :data:`START` and :data:`TIMERS` only if something came of them."""
@@ -78,19 +78,19 @@ class RecordingSystem(ActorSystem):
 
         super().__init__(noted, hub_id, options, on_fault)
 
-    def run(self, now: float, wall: int) -> None:
+    def run(self, now: float, wall_us: int) -> None:
         """As of the actors without a recording."""
         env = self._env
         due = env.timers.next()
         idle = not self._inputs and env.dispatcher.quiescent and (due is None or due > max(env.now, now))
         self._parts = [Part(START)]
         self._mark = len(env.commands)
-        super().run(now, wall)
+        super().run(now, wall_us)
         if idle:
             return
         self._end_part()
         parts = tuple(part for part in self._parts if part.cause not in (START, TIMERS) or part.events or part.commands)
-        self._note(Step(env.now, env.wall, parts))
+        self._note(Step(env.now, env.wall_us, parts))
 
     def _handle(self, address: Address, message: Input) -> None:
         self._begin_part((address, message))

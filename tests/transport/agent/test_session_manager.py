@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.agent.session_manager import EndpointKeeper
+from spnhub.transport.agent.session_manager import SessionManager
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import SessionChange
@@ -28,7 +28,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.made: asyncio.Future[FakeEndpoint] = asyncio.get_running_loop().create_future()
-        self.keeper = EndpointKeeper(self._create)
+        self.keeper = SessionManager(self._create)
         self.running = asyncio.ensure_future(self.keeper.run())
         self._on_session: Callable[[SessionChange], None]
         self.on_connection: Callable[[ConnectionChange], None]

@@ -16,7 +16,7 @@ import pytest
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.tcp import ConnectError, Connector, listen
 from spnhub.transport.system.name_lookup import NameAnswer
-from spnhub.transport.system.names import Names
+from spnhub.transport.system.names import NameCache
 from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
 _HOLDER = """
@@ -121,12 +121,12 @@ async def test_connect_without_descriptors() -> None:
 # ---- names and several addresses ----------------------------------------------------------------------------------
 
 
-def _names(*addresses: str, after: float = 0.0, ttl: float = 60.0) -> Names:
+def _names(*addresses: str, after: float = 0.0, ttl: float = 60.0) -> NameCache:
     async def ask(_: str) -> NameAnswer:
         await asyncio.sleep(after)
         return NameAnswer(addresses, ttl, ordered=True)
 
-    return Names(ask)
+    return NameCache(ask)
 
 
 @contextmanager
@@ -213,7 +213,7 @@ async def test_the_server_has_moved() -> None:
         return NameAnswer(("127.0.0.1" if asked == 1 else "127.0.0.2",), 300, ordered=True)
 
     with TcpServer("127.0.0.2") as server:
-        connector = Connector(Names(ask, lambda: now))
+        connector = Connector(NameCache(ask, lambda: now))
         with pytest.raises(ConnectError, match="refused"):
             await connector.connect("db.test", server.address[1], 30)
         now = 10.0

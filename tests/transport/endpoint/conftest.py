@@ -16,7 +16,7 @@ from spnhub.transport.endpoint.api.consumer import (
 )
 from spnhub.transport.endpoint.api.options import Driver, Runtime
 from spnhub.transport.endpoint.core.listener import ConnectionChange
-from spnhub.transport.endpoint.session.credentials import Credentials, Names
+from spnhub.transport.endpoint.session.credentials import CredentialNames, Credentials
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.engine import ClientPolicy, Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
 from spnhub.transport.errors import ConfigurationError
@@ -42,7 +42,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 
 def fake_judge(
-    certificate: bytes, key: bytes, trust: bytes | None, server_name: str, alpn: tuple[str, ...], names: Names
+    certificate: bytes, key: bytes, trust: bytes | None, server_name: str, alpn: tuple[str, ...], names: CredentialNames
 ) -> Credentials:
     """Certificates of the fake engine; ``b"unusable"`` can't be used."""
     if certificate == b"unusable":

@@ -60,7 +60,7 @@ Place = tuple[int, int]
 
 @dataclass(slots=True)
 class _Session:
-    c: int
+    connection_id: int
     subject: bytes
     reader: PacketReader = field(default_factory=PacketReader)
     request: SessionRequest | None = None
@@ -83,10 +83,10 @@ class _Leg:
     paused: set[int] = field(default_factory=set)
     """Whose PauseAck is there."""
 
-    def other(self, c: int) -> int | None:
+    def other(self, connection_id: int) -> int | None:
         """The other side's QUIC connection."""
         for one, another in ((self.consumer, self.provider), (self.provider, self.consumer)):
-            if one is not None and one[0] == c:
+            if one is not None and one[0] == connection_id:
                 return another[0] if another is not None else None
         return None
 
@@ -145,22 +145,26 @@ class ScriptedHub:
 
     def session(self, role: EndPointType) -> int:
         """The newest session of that role."""
-        return [s.c for s in self.sessions.values() if s.request and s.request.end_point_type is role][-1]
+        return [
+            session.connection_id
+            for session in self.sessions.values()
+            if session.request and session.request.end_point_type is role
+        ][-1]
 
     @property
     def legs(self) -> int:
         """Legs that have not ended."""
         return len(self._open_legs())
 
-    def send(self, c: int, packet: Packet | bytes) -> None:
+    def send(self, connection_id: int, packet: Packet | bytes) -> None:
         """Send on the control stream."""
-        session = self.sessions[c]
+        session = self.sessions[connection_id]
         session.out += packet if isinstance(packet, bytes) else encode(packet)
         self._write_control(session)
 
-    def close(self, c: int, code: int, reason: str) -> None:
+    def close(self, connection_id: int, code: int, reason: str) -> None:
         """End a session."""
-        self.engine.close(c, code, reason)
+        self.engine.close(connection_id, code, reason)
         self.node.flush()
 
     def control_packets(self, kind: type[Packet]) -> list[tuple[EndPointType, Packet]]:
@@ -181,13 +185,13 @@ class ScriptedHub:
         for session in self.sessions.values():
             if session.request is not None:
                 session.stopping = True
-                self.send(session.c, ShutdownRequest(True, int(spread * 1000)))
+                self.send(session.connection_id, ShutdownRequest(True, int(spread * 1000)))
         for leg in self._open_legs():
             if leg.token is None and leg.consumer is not None:
                 self._refuse(leg, Code.SHUTDOWN, "stopping")
         self.pause()
-        for c in list(self.sessions):
-            self._check_all_closed(c)
+        for connection_id in list(self.sessions):
+            self._check_all_closed(connection_id)
 
     def drop_legs(self, code: int) -> None:
         """End every leg with ``code``."""
@@ -200,62 +204,70 @@ class ScriptedHub:
     def _on_events(self, events: list[EngineEvent]) -> None:
         for event in events:
             match event:
-                case Connected(c=c):
+                case Connected(connection_id=connection_id):
                     # Of the fake engine's certificates this is the subject; of others enough to tell them apart.
-                    self.sessions[c] = _Session(c, event.certificates[0].rpartition(b"|")[2])
-                case Closed(c=c):
-                    self._on_closed(c)
-                case Opened(c=c, s=s) | Readable(c=c, s=s):
-                    self._on_readable(c, s)
+                    self.sessions[connection_id] = _Session(connection_id, event.certificates[0].rpartition(b"|")[2])
+                case Closed(connection_id=connection_id):
+                    self._on_closed(connection_id)
+                case (
+                    Opened(connection_id=connection_id, stream_id=stream_id)
+                    | Readable(connection_id=connection_id, stream_id=stream_id)
+                ):
+                    self._on_readable(connection_id, stream_id)
                 case Spliced():
                     self.spliced.append(event)
                     for leg in list(self._legs.values()):
                         kinds = {event.outcome_a_to_b.kind, event.outcome_b_to_a.kind}
                         if leg.token == event.token and kinds != {OutcomeKind.FINISHED}:
                             self._end(leg)
-                case Reset(c=c, s=s, code=code) | Stopped(c=c, s=s, code=code):
-                    self._on_broken(c, s, code)
-                case Writable(c=c, s=0):
-                    self._write_control(self.sessions[c])
+                case (
+                    Reset(connection_id=connection_id, stream_id=stream_id, code=code)
+                    | Stopped(connection_id=connection_id, stream_id=stream_id, code=code)
+                ):
+                    self._on_broken(connection_id, stream_id, code)
+                case Writable(connection_id=connection_id, stream_id=0):
+                    self._write_control(self.sessions[connection_id])
                 case _:
                     pass
 
-    def _on_closed(self, c: int) -> None:
-        self.sessions.pop(c, None)
-        self._resumes = {uid: one for uid, one in self._resumes.items() if c not in (one.consumer, one.provider)}
+    def _on_closed(self, connection_id: int) -> None:
+        self.sessions.pop(connection_id, None)
+        self._resumes = {
+            uid: one for uid, one in self._resumes.items() if connection_id not in (one.consumer, one.provider)
+        }
         for leg in self._open_legs():
-            if c in [place[0] for place in (leg.consumer, leg.provider) if place]:
+            if connection_id in [place[0] for place in (leg.consumer, leg.provider) if place]:
                 self._end_leg(leg, Code.PEER_LOST)
 
     def _write_control(self, session: _Session) -> None:
         if session.out:
-            del session.out[: self.engine.write(session.c, 0, bytes(session.out))]
+            del session.out[: self.engine.write(session.connection_id, 0, bytes(session.out))]
         self.node.flush()
 
-    def _on_readable(self, c: int, s: int) -> None:
-        session = self.sessions.get(c)
+    def _on_readable(self, connection_id: int, stream_id: int) -> None:
+        session = self.sessions.get(connection_id)
         if session is None:
             return
-        if s == 0:
+        if stream_id == 0:
             self._on_control(session)
             return
-        leg = self._legs.get((c, s))
+        leg = self._legs.get((connection_id, stream_id))
         if leg is None:
-            leg = self._legs[c, s] = _Leg()
-        reader = leg.readers.setdefault((c, s), PacketReader())
+            leg = self._legs[connection_id, stream_id] = _Leg()
+        reader = leg.readers.setdefault((connection_id, stream_id), PacketReader())
         while True:
-            answer = self.engine.read(c, s, reader.wanted)
+            answer = self.engine.read(connection_id, stream_id, reader.wanted)
             if answer is None or answer == (b"", False):
                 return
             for packet in reader.feed(answer[0]):
-                self._on_head(leg, (c, s), packet)
+                self._on_head(leg, (connection_id, stream_id), packet)
                 return
             if answer[1]:
                 return
 
     def _on_control(self, session: _Session) -> None:
         while True:
-            answer = self.engine.read(session.c, 0, 65536)
+            answer = self.engine.read(session.connection_id, 0, 65536)
             if answer is None or not answer[0]:
                 return
             for packet in session.reader.feed(answer[0]):
@@ -278,30 +290,30 @@ class ScriptedHub:
             case SessionRequest():
                 ghosts = self._ghosts(session)
                 if self.refusal is not None:
-                    self.send(session.c, self.refusal)
+                    self.send(session.connection_id, self.refusal)
                 elif ghosts and self.refuse_renewals is not None:
-                    self.send(session.c, self.refuse_renewals)
+                    self.send(session.connection_id, self.refuse_renewals)
                 elif not self.silent:
                     ack = SessionAck(f"session-{next(self._ids)}", self.hub_id)
                     if self.ack_kinds is not None:
                         ack = SessionAck("x", self.hub_id, self.ack_kinds)
-                    self.send(session.c, self.extra + encode(ack))
+                    self.send(session.connection_id, self.extra + encode(ack))
                     for ghost in ghosts:
                         ghost.weight = 0
                         if not ghost.renewing:
-                            self.close(ghost.c, Code.SUPERSEDED, "the same instance has a new session")
+                            self.close(ghost.connection_id, Code.SUPERSEDED, "the same instance has a new session")
             case SetWeight(weight=weight):
                 session.weight = weight
-                self._check_all_closed(session.c)
+                self._check_all_closed(session.connection_id)
             case CloseRequest(connection_uid=uid, epoch=epoch) | CloseAck(connection_uid=uid, epoch=epoch):
-                self._pass_on(session.c, uid, epoch, packet)
+                self._pass_on(session.connection_id, uid, epoch, packet)
             case DataAck(acks=acks):
                 for one in acks:
-                    self._pass_on(session.c, one.connection_uid, one.epoch, DataAck((one,)))
+                    self._pass_on(session.connection_id, one.connection_uid, one.epoch, DataAck((one,)))
             case PauseAck(connection_uid=uid, epoch=epoch):
-                leg = self._leg(session.c, uid, epoch)
+                leg = self._leg(session.connection_id, uid, epoch)
                 if leg is not None:
-                    leg.paused.add(session.c)
+                    leg.paused.add(session.connection_id)
                     if len(leg.paused) == 2:
                         self._end_leg(leg, Code.PAUSED)
             case ResumeRequest():
@@ -323,21 +335,25 @@ class ScriptedHub:
             == (session.subject, session.request.end_point_type, session.request.instance_id)
         ]
 
-    def _pass_on(self, c: int, uid: bytes, epoch: int, packet: Packet) -> None:
-        leg = self._leg(c, uid, epoch)
-        other = leg.other(c) if leg is not None else None
+    def _pass_on(self, connection_id: int, uid: bytes, epoch: int, packet: Packet) -> None:
+        leg = self._leg(connection_id, uid, epoch)
+        other = leg.other(connection_id) if leg is not None else None
         if other in self.sessions:
             assert other is not None
             self.send(other, packet)
             if isinstance(packet, CloseAck) and leg is not None:
                 self._end_leg(leg, Code.CLOSE_REQUESTED)
         elif leg is None and isinstance(packet, CloseRequest):
-            self.send(c, PauseRequest(uid, epoch) if packet.finished else CloseAck(uid, epoch))
+            self.send(connection_id, PauseRequest(uid, epoch) if packet.finished else CloseAck(uid, epoch))
 
-    def _leg(self, c: int, uid: bytes, epoch: int) -> _Leg | None:
+    def _leg(self, connection_id: int, uid: bytes, epoch: int) -> _Leg | None:
         for leg in self._open_legs():
             opening = leg.opening
-            if opening and (opening.connection_uid, opening.epoch) == (uid, epoch) and leg.other(c) is not None:
+            if (
+                opening
+                and (opening.connection_uid, opening.epoch) == (uid, epoch)
+                and leg.other(connection_id) is not None
+            ):
                 return leg
         return None
 
@@ -362,17 +378,19 @@ class ScriptedHub:
         self.openings.append(opening)
         assert leg.consumer is not None
         provider = [
-            s.c for s in self.sessions.values() if s.request and s.request.end_point_type is PROVIDER and s.weight
+            session.connection_id
+            for session in self.sessions.values()
+            if session.request and session.request.end_point_type is PROVIDER and session.weight
         ]
         if self.refuse_openings or self.sessions[leg.consumer[0]].stopping:
             code = self.refuse_openings.pop(0) if self.refuse_openings else Code.SHUTDOWN
             self._refuse(leg, code, "refused by the test")
             return
-        s = self.engine.open_bidi(provider[-1]) if provider else None
-        if s is None:
+        stream_id = self.engine.open_bidi(provider[-1]) if provider else None
+        if stream_id is None:
             self._refuse(leg, Code.NO_PROVIDER, "no provider")
             return
-        leg.provider = (provider[-1], s)
+        leg.provider = (provider[-1], stream_id)
         self._legs[leg.provider] = leg
         out = Opening(OpeningKind.OPEN, opening.connection_uid, opening.resume_secret, peer="CN=consumer")
         self.engine.write(*leg.provider, encode(out))
@@ -398,7 +416,7 @@ class ScriptedHub:
         uid = request.connection_uid
         if session.request.end_point_type is PROVIDER:
             resume = self._resumes.get(uid)
-            if resume is not None and (resume.request.epoch, resume.provider) == (request.epoch, session.c):
+            if resume is not None and (resume.request.epoch, resume.provider) == (request.epoch, session.connection_id):
                 self._on_invited(resume, request)
             return
         for leg in self._open_legs():
@@ -409,14 +427,18 @@ class ScriptedHub:
             return
         code = self.refuse_resumes.pop(0) if self.refuse_resumes else Code.SHUTDOWN if session.stopping else Code.OK
         provider = [
-            s.c
-            for s in self.sessions.values()
-            if s.request and s.request.end_point_type is PROVIDER and s.request.instance_id == request.instance_id
+            session.connection_id
+            for session in self.sessions.values()
+            if session.request
+            and session.request.end_point_type is PROVIDER
+            and session.request.instance_id == request.instance_id
         ]
         if code or not provider:
-            self.send(session.c, ResumeAck(uid, request.epoch, code or Code.NOT_HERE, "refused", retryable=True))
+            self.send(
+                session.connection_id, ResumeAck(uid, request.epoch, code or Code.NOT_HERE, "refused", retryable=True)
+            )
             return
-        self._resumes[uid] = _Resume(session.c, provider[-1], request)
+        self._resumes[uid] = _Resume(session.connection_id, provider[-1], request)
         invite = ResumeInvite(
             uid,
             request.resume_secret,
@@ -432,14 +454,14 @@ class ScriptedHub:
         resume.answer = answer
         request = resume.request
         assert answer.code or (answer.resume_secret, answer.peer) == (request.resume_secret, "CN=consumer")
-        for c, mine, theirs in ((resume.consumer, request, answer), (resume.provider, answer, request)):
-            if c in self.sessions:
+        for connection_id, mine, theirs in ((resume.consumer, request, answer), (resume.provider, answer, request)):
+            if connection_id in self.sessions:
                 retryable = theirs.code == Code.STALE
                 finished, code = theirs.finished, theirs.code
                 ack = ResumeAck(mine.connection_uid, mine.epoch, code, "said the other", retryable, 0, finished)
                 if not code and mine.code:
                     ack = replace(ack, code=mine.code)
-                self.send(c, replace(ack, received_offset=theirs.received_offset))
+                self.send(connection_id, replace(ack, received_offset=theirs.received_offset))
         if answer.code or request.code:
             del self._resumes[request.connection_uid]
 
@@ -494,14 +516,14 @@ class ScriptedHub:
             if place is not None:
                 self._check_all_closed(place[0])
 
-    def _check_all_closed(self, c: int) -> None:
-        session = self.sessions.get(c)
+    def _check_all_closed(self, connection_id: int) -> None:
+        session = self.sessions.get(connection_id)
         if session is None or session.request is None or not self.says_all_closed:
             return
         if not session.stopping and (session.weight or session.request.end_point_type is CONSUMER):
             return
-        if not any(leg.other(c) is not None for leg in self._open_legs()):
-            self.send(c, AllConnectionsClosed())
+        if not any(leg.other(connection_id) is not None for leg in self._open_legs()):
+            self.send(connection_id, AllConnectionsClosed())
 
     def _refuse(self, leg: _Leg, code: int, reason: str) -> None:
         assert leg.consumer is not None
@@ -510,8 +532,8 @@ class ScriptedHub:
         self.engine.finish(*leg.consumer)
         self.engine.stop(*leg.consumer, code)
 
-    def _on_broken(self, c: int, s: int, code: int) -> None:
-        leg = self._legs.get((c, s))
-        self.broken.append((c, code))
+    def _on_broken(self, connection_id: int, stream_id: int, code: int) -> None:
+        leg = self._legs.get((connection_id, stream_id))
+        self.broken.append((connection_id, code))
         if leg is not None and leg.token is None:
             self._end_leg(leg, code)

@@ -19,8 +19,8 @@ from spnhub.transport.endpoint.session.addresses import (
     ADDRESS_LIMIT,
     SAME_ANSWER,
     AddressBook,
+    AddressChange,
     Addresses,
-    Change,
     parse_hub_addresses,
     parse_resolver,
 )
@@ -41,7 +41,7 @@ class Book:
         self.book = AddressBook()
         self.now = 0.0
 
-    def found(self, *found: tuple[str, int], later: float = 60.0) -> Change:
+    def found(self, *found: tuple[str, int], later: float = 60.0) -> AddressChange:
         self.now += later
         return self.book.found(found, self.now)
 
@@ -49,8 +49,8 @@ class Book:
 def test_first_answer() -> None:
     """All of it is new; doubles count once."""
     book = Book()
-    assert book.found(A, B, A) == Change([A, B], [])
-    assert book.found(B, A) == Change([], [])
+    assert book.found(A, B, A) == AddressChange([A, B], [])
+    assert book.found(B, A) == AddressChange([], [])
     assert book.book.addresses == [A, B]
 
 
@@ -58,10 +58,10 @@ def test_gone_after_two_answers() -> None:
     """Missing once says nothing; twice in a row says it is gone; and it may come back."""
     book = Book()
     book.found(A, B)
-    assert book.found(A) == Change([], [])
-    assert book.found(A) == Change([], [B])
-    assert book.found(A) == Change([], [])
-    assert book.found(B, A) == Change([B], [])
+    assert book.found(A) == AddressChange([], [])
+    assert book.found(A) == AddressChange([], [B])
+    assert book.found(A) == AddressChange([], [])
+    assert book.found(B, A) == AddressChange([B], [])
 
 
 def test_back_in_between() -> None:
@@ -69,8 +69,8 @@ def test_back_in_between() -> None:
     book = Book()
     book.found(A, B)
     for _ in range(3):
-        assert book.found(A) == Change([], [])
-        assert book.found(A, B) == Change([], [])
+        assert book.found(A) == AddressChange([], [])
+        assert book.found(A, B) == AddressChange([], [])
     assert book.book.addresses == [A, B]
 
 
@@ -79,18 +79,18 @@ def test_empty_answers() -> None:
     book = Book()
     book.found(A, B)
     for _ in range(5):
-        assert book.found() == Change([], [])
-    assert book.found(A) == Change([], [])
-    assert book.found() == Change([], [])
-    assert book.found(A) == Change([], [B])
+        assert book.found() == AddressChange([], [])
+    assert book.found(A) == AddressChange([], [])
+    assert book.found() == AddressChange([], [])
+    assert book.found(A) == AddressChange([], [B])
 
 
 def test_all_replaced() -> None:
     """The new ones are there before the old ones go."""
     book = Book()
     book.found(A, B)
-    assert book.found(C) == Change([C], [])
-    assert book.found(C) == Change([], [A, B])
+    assert book.found(C) == AddressChange([C], [])
+    assert book.found(C) == AddressChange([], [A, B])
 
 
 def test_two_at_once_are_one() -> None:
@@ -98,14 +98,14 @@ def test_two_at_once_are_one() -> None:
     book = Book()
     book.found(A, B)
     book.found(A)
-    assert book.found(A, later=SAME_ANSWER / 2) == Change([], [])
-    assert book.found(A, later=SAME_ANSWER / 2) == Change([], [B])
+    assert book.found(A, later=SAME_ANSWER / 2) == AddressChange([], [])
+    assert book.found(A, later=SAME_ANSWER / 2) == AddressChange([], [B])
 
 
 def test_ports_tell_apart() -> None:
     """A fixed list may have several hubs on one host."""
     book = Book()
-    assert book.found(("10.0.0.1", 1), ("10.0.0.1", 2)) == Change([("10.0.0.1", 1), ("10.0.0.1", 2)], [])
+    assert book.found(("10.0.0.1", 1), ("10.0.0.1", 2)) == AddressChange([("10.0.0.1", 1), ("10.0.0.1", 2)], [])
 
 
 def test_book_is_bounded() -> None:
@@ -114,8 +114,8 @@ def test_book_is_bounded() -> None:
     new = [(f"10.0.1.{number}", 443) for number in range(ADDRESS_LIMIT)]
     book = Book()
     assert book.found(*old).added == old
-    assert book.found(*new) == Change([], [])
-    assert book.found(*new) == Change(new, old)
+    assert book.found(*new) == AddressChange([], [])
+    assert book.found(*new) == AddressChange(new, old)
 
 
 @given(st.lists(st.lists(st.sampled_from([A, B, C]))))

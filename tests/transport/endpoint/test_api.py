@@ -175,7 +175,7 @@ async def test_a_lost_close_ack_does_not_keep_anybody_waiting(world: World) -> N
     _, provider, (_, writer), (theirs_in, theirs_out) = await _both(world)
     writer.write_eof()
     await theirs_in.read()
-    world.hub.engine.hold(world.hub.session(CONSUMER))
+    world.hub.engine.cork(world.hub.session(CONSUMER))
     began = asyncio.get_running_loop().time()
     theirs_out.close()
     await theirs_out.wait_closed()

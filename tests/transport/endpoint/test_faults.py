@@ -11,7 +11,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.session.hub_target import Slot
+from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import SpnError
@@ -94,8 +94,8 @@ async def test_a_session_fails(world: World, monkeypatch: pytest.MonkeyPatch, me
     rig = Rig(world)
     bystander, other, ours, theirs = await rig.begin()
     core: Any = rig.consumer
-    (slot,) = core._core.slots()
-    session = slot.session
+    (target,) = core._core.slots()
+    session = target.session
     ours[1].write(b"x" * 400_000)
     fail_once(monkeypatch, Session, method)
     if method == "_read_control":
@@ -118,9 +118,9 @@ async def test_a_slot_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     rig = Rig(world)
     bystander, other, _, _ = await rig.begin()
     core: Any = rig.consumer
-    (slot,) = core._core.slots()
-    fail_once(monkeypatch, Slot, "on_deadline")
-    core._core.arm(slot, asyncio.get_running_loop().time())
+    (target,) = core._core.slots()
+    fail_once(monkeypatch, HubTarget, "on_deadline")
+    core._core.arm(target, asyncio.get_running_loop().time())
     while not rig.told:
         await asyncio.sleep(0.1)
     await talks(bystander, other)

@@ -12,7 +12,7 @@ import pytest
 
 import spnhub
 from spnhub.actors.contract.codes import Code
-from spnhub.pki import Credentials
+from spnhub.pki import IssuedCredentials
 from tests.support.world import World
 
 pytestmark = pytest.mark.system
@@ -26,7 +26,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def _consumer(hub: World, who: Credentials | None = None) -> spnhub.ConsumerEndpoint:
+async def _consumer(hub: World, who: IssuedCredentials | None = None) -> spnhub.ConsumerEndpoint:
     mine = who or hub.authority.client("consumer")
     url = f"https://localhost:{hub.port}"
     return await spnhub.create_consumer_endpoint(url, hub.urn(), mine.certificate, mine.key, hub.authority.certificate)

@@ -98,7 +98,10 @@ async def test_renewed_again_and_again(world: World) -> None:
     await asyncio.sleep(10)
     await talk(ours, theirs, b"last")
     assert len(world.hub.sessions) == 2
-    for session, _ in (consumer._core._by_c[c][::-1] for c in list(consumer._core._by_c)):
+    for session, _ in (
+        consumer._core._by_connection_id[connection_id][::-1]
+        for connection_id in list(consumer._core._by_connection_id)
+    ):
         assert session.credentials == credentials(CONSUMER, b"5")
 
 
@@ -243,7 +246,7 @@ async def test_what_is_about_time(
 ) -> None:
     """certificate_expired always; what other stacks say instead, where it may be; names, CAs and rights never."""
     consumer = await world.consumer()
-    (session,) = (session for _, session in consumer._core._by_c.values())
+    (session,) = (session for _, session in consumer._core._by_connection_id.values())
     session._near_its_dates = near
     error = session._rejected(alert, reason, by_hub)
     assert (error.retryable, error.alert, error.by_hub) == (about_time, alert, by_hub)

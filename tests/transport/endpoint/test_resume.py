@@ -227,7 +227,7 @@ async def test_end_in_order_that_the_hub_takes_with_it(world: World) -> None:
     ours[1].write(b"question")
     ours[1].write_eof()
     assert await theirs[0].read() == b"question"
-    world.hub.engine.hold(world.hub.session(PROVIDER))
+    world.hub.engine.cork(world.hub.session(PROVIDER))
     theirs[1].write(b"answer")
     theirs[1].close()
     assert await ours[0].read() == b"answer"
@@ -267,7 +267,7 @@ async def test_the_timeout_comes_between_streams_and_accept(world: World) -> Non
     await _settle()
     assert (consumer.connections, provider.connections) == (0, 0)
     assert {code for _, code in world.hub.broken} == {Code.LEFT}
-    assert {c for c, _ in world.hub.broken} & sessions
+    assert {connection_id for connection_id, _ in world.hub.broken} & sessions
     assert _resumes(world.hub, CONSUMER)[-1].code == Code.CLOSED
 
 
@@ -350,7 +350,7 @@ async def test_a_full_buffer_is_the_backpressure(world: World) -> None:
     _, _, (_, writer), (reader, _) = await _both(world, hubs=1)
     stream = writer.get_extra_info("spn_connection")
     await _settle()
-    world.hub.engine.hold(world.hub.session(CONSUMER))
+    world.hub.engine.cork(world.hub.session(CONSUMER))
     writer.write(b"z" * 2_000_000)
     await _settle(1)
     assert stream.written_offset <= REPLAY_BASE
@@ -415,8 +415,8 @@ async def test_a_hub_that_closes_first(world: World) -> None:
     old.says_all_closed = False
     old.shut_down()
     await _settle(0.3)
-    for c in list(old.sessions):
-        old.close(c, Code.SHUTDOWN, "stopped")
+    for connection_id in list(old.sessions):
+        old.close(connection_id, Code.SHUTDOWN, "stopped")
     await asyncio.sleep(5)
     assert set(consumer.sessions.values()) == {SessionState.ESTABLISHED}
     await _talk(ours, theirs, b"x")

@@ -170,8 +170,8 @@ async def _disturb(world: World, rng: random.Random) -> None:
                     world.add_hub(address)
                 else:
                     await asyncio.sleep(6)
-                    for c in list(hub.sessions):
-                        hub.close(c, Code.SHUTDOWN, "stopped")
+                    for connection_id in list(hub.sessions):
+                        hub.close(connection_id, Code.SHUTDOWN, "stopped")
             case "drop":
                 hub.drop_legs(rng.choice([Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST, LOST_CODE]))
             case "refuse":
@@ -186,5 +186,5 @@ async def _disturb(world: World, rng: random.Random) -> None:
                 await asyncio.sleep(rng.choice([0.2, 3, 25]))
                 world.network.heal(hub.node, node)
             case _:
-                for c in list(hub.sessions):
-                    hub.close(c, rng.choice([Code.SHUTDOWN, Code.OK]), "closed by the test")
+                for connection_id in list(hub.sessions):
+                    hub.close(connection_id, rng.choice([Code.SHUTDOWN, Code.OK]), "closed by the test")

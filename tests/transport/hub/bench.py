@@ -90,67 +90,67 @@ class Peer:
         policy = ClientPolicy(
             NAME, ("spn/1",), _credentials[subject].certificate, _credentials[subject].key, fake_ca("servers")
         )
-        self.c = self.engine.connect(Address(local, HUB), policy, bench.clock.now())
+        self.connection_id = self.engine.connect(Address(local, HUB), policy, bench.clock.now())
         self.node.flush()
 
     def _on_events(self, events: list[EngineEvent]) -> None:
         for event in events:
             match event:
                 case Connected():
-                    assert self.engine.open_bidi(self.c) == 0
+                    assert self.engine.open_bidi(self.connection_id) == 0
                     self.connected()
                 case Closed():
                     self.closed = event
                 case Opened() | Readable():
-                    self._read(event.s)
+                    self._read(event.stream_id)
                 case Reset():
-                    self.streams[event.s].reset = event.code
+                    self.streams[event.stream_id].reset = event.code
                 case Stopped():
-                    self.streams[event.s].stopped = event.code
+                    self.streams[event.stream_id].stopped = event.code
 
     def connected(self) -> None:
         self.send(protocol.SessionRequest(self.role, SERVICE, self.instance_id))
 
-    def _read(self, s: int) -> None:
-        while (got := self.engine.read(self.c, s, 65536)) is not None:
+    def _read(self, stream_id: int) -> None:
+        while (got := self.engine.read(self.connection_id, stream_id, 65536)) is not None:
             data, fin = got
-            if s == 0:
+            if stream_id == 0:
                 self.control += self._reader.feed(data)
             else:
-                self.streams[s].data += data
-                self.streams[s].fin |= fin
+                self.streams[stream_id].data += data
+                self.streams[stream_id].fin |= fin
             if not data or fin:
                 return
 
     def send(self, *packets: Packet) -> None:
         """Control packets."""
         data = b"".join(protocol.encode(packet) for packet in packets)
-        assert self.engine.write(self.c, 0, data) == len(data)
+        assert self.engine.write(self.connection_id, 0, data) == len(data)
         self.node.flush()
 
     def open(self, opening: Opening, data: bytes = b"", *, fin: bool = False) -> int:
         """A data stream that begins so."""
-        s = self.engine.open_bidi(self.c)
-        assert s is not None
-        self.write(s, protocol.encode(opening) + data, fin=fin)
-        return s
+        stream_id = self.engine.open_bidi(self.connection_id)
+        assert stream_id is not None
+        self.write(stream_id, protocol.encode(opening) + data, fin=fin)
+        return stream_id
 
-    def write(self, s: int, data: bytes, *, fin: bool = False) -> None:
+    def write(self, stream_id: int, data: bytes, *, fin: bool = False) -> None:
         """Bytes on a data stream."""
-        assert self.engine.write(self.c, s, data) == len(data)
+        assert self.engine.write(self.connection_id, stream_id, data) == len(data)
         if fin:
-            self.engine.finish(self.c, s)
+            self.engine.finish(self.connection_id, stream_id)
         self.node.flush()
 
-    def abort(self, s: int, code: int) -> None:
+    def abort(self, stream_id: int, code: int) -> None:
         """Reset and stop a data stream."""
-        self.engine.reset(self.c, s, code)
-        self.engine.stop(self.c, s, code)
+        self.engine.reset(self.connection_id, stream_id, code)
+        self.engine.stop(self.connection_id, stream_id, code)
         self.node.flush()
 
     def close(self, code: int = 0) -> None:
         """Close the session."""
-        self.engine.close(self.c, code, "bye")
+        self.engine.close(self.connection_id, code, "bye")
         self.node.flush()
 
     def take(self, kind: type[P]) -> P:
@@ -160,10 +160,10 @@ class Peer:
         assert isinstance(packet, kind)
         return packet
 
-    def header(self, s: int, kind: type[P]) -> tuple[P, bytes]:
+    def header(self, stream_id: int, kind: type[P]) -> tuple[P, bytes]:
         """The packet that a data stream begins with, and what follows it."""
         reader = PacketReader()
-        data = self.streams[s].data
+        data = self.streams[stream_id].data
         for end in range(1, len(data) + 1):
             packets = reader.feed(data[end - 1 : end])
             if packets:
@@ -199,7 +199,7 @@ class Bench:
         self.server = HubServer(
             self.engine,
             self.system,
-            Gate(self.engine, self.journal, self.wall),
+            Gate(self.engine, self.journal, self.wall_us),
             "hub-1",
             on_stopped=self._on_stopped,
             on_service=lambda _: None,
@@ -220,11 +220,11 @@ class Bench:
     def _on_stopped(self) -> None:
         self.stopped = True
 
-    def wall(self) -> int:
+    def wall_us(self) -> int:
         return WALL + round(self.clock.now() * 1_000_000)
 
     def _turn(self, events: list[EngineEvent]) -> None:
-        self.server.turn(events, self.clock.now(), self.wall())
+        self.server.turn(events, self.clock.now(), self.wall_us())
 
     def settle(self, seconds: float = 0.05) -> None:
         """Let packets arrive."""

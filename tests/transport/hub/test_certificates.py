@@ -42,7 +42,9 @@ class Bench:
     def __init__(self) -> None:
         self.judge = FakeJudge()
         self.cut: list[tuple[int, str]] = []
-        self.certificates = Certificates(self.judge, lambda c, fault: self.cut.append((c, fault.reason)))
+        self.certificates = Certificates(
+            self.judge, lambda connection_id, fault: self.cut.append((connection_id, fault.reason))
+        )
         self.now = 0.0
         self.pass_time(0)
         self.certificates.set_authorities({NETWORK: CA, OTHER: CA})
@@ -92,22 +94,24 @@ def test_a_clock_that_is_set_is_noticed() -> None:
 def test_another_ca_is_asked_for_its_networks_only_and_in_slices() -> None:
     """100 sessions with chains of their own take several slices; those of the other network aren't judged."""
     bench = Bench()
-    for c in range(100):
-        bench.certificates.add(c, NETWORK, (b"%d" % c, CA, *([NEW_CA] if c % 2 else [])))
+    for connection_id in range(100):
+        bench.certificates.add(
+            connection_id, NETWORK, (b"%d" % connection_id, CA, *([NEW_CA] if connection_id % 2 else []))
+        )
     bench.certificates.add(1000, OTHER, (b"x", CA))
     bench.certificates.set_authorities({NETWORK: NEW_CA, OTHER: CA})
     assert bench.cut == []
     moments = bench.run(10)
     assert len(moments) >= 5
-    assert bench.cut == [(c, "not of new ca") for c in range(0, 100, 2)]
+    assert bench.cut == [(connection_id, "not of new ca") for connection_id in range(0, 100, 2)]
     assert len(bench.judge.asked) == 100
 
 
 def test_equal_chains_are_judged_once() -> None:
     """A thousand sessions of one certificate cost one verification."""
     bench = Bench()
-    for c in range(1000):
-        bench.certificates.add(c, NETWORK, (b"a", CA))
+    for connection_id in range(1000):
+        bench.certificates.add(connection_id, NETWORK, (b"a", CA))
     bench.certificates.set_authorities({NETWORK: NEW_CA, OTHER: CA})
     bench.run(10)
     assert (len(bench.cut), len(bench.judge.asked)) == (1000, 1)
@@ -129,12 +133,12 @@ def test_a_handshake_that_the_old_ca_has_judged_is_judged_again() -> None:
 def test_who_has_gone_is_not_judged() -> None:
     """Neither at their end nor after a change; nothing is kept of them."""
     bench = Bench()
-    for c in range(500):
-        bench.judge.ends[b"%d" % c] = to_datetime(WALL) + timedelta(seconds=5)
-        bench.certificates.add(c, NETWORK, (b"%d" % c, CA))
+    for connection_id in range(500):
+        bench.judge.ends[b"%d" % connection_id] = to_datetime(WALL) + timedelta(seconds=5)
+        bench.certificates.add(connection_id, NETWORK, (b"%d" % connection_id, CA))
     bench.certificates.set_authorities({NETWORK: NEW_CA, OTHER: CA})
-    for c in range(500):
-        bench.certificates.forget(c)
+    for connection_id in range(500):
+        bench.certificates.forget(connection_id)
     bench.run(100)
     assert (bench.cut, bench.judge.asked, len(bench.certificates)) == ([], [], 0)
     assert bench.certificates.chain(1) == ()

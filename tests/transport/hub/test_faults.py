@@ -63,14 +63,14 @@ def test_an_event_of_a_stream_before_its_header_is_read(faulty: Faulty) -> None:
     """The stream is reset; nothing else was there."""
     bench, consumer = faulty.bench, faulty.bench.consumer()
     faulty.arm(api.Opened)
-    s = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
+    stream_id = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
     bench.settle()
     ended = bench.events(SessionEnded)
     # It isn't known yet that this stream is a connection's: its session ends, and another can come.
     assert [(one.end_point_type.value, one.code, one.reason) for one in ended] == [
         ("serviceConsumer", Code.INTERNAL, FAULT)
     ]
-    assert s >= 0
+    assert stream_id >= 0
     assert faulty.raised == [("turn", Injected)]
     faulty.untouched()
 
@@ -79,7 +79,7 @@ def test_an_event_of_a_connection_that_waits_for_its_provider(faulty: Faulty) ->
     """It ends with INTERNAL; its session stays, and so does the provider's."""
     bench, consumer = faulty.bench, faulty.bench.consumer()
     known = set(faulty.provider.streams)
-    s = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
+    stream_id = consumer.open(Opening(OpeningKind.OPEN, UID, SECRET))
     bench.settle()
     (ps,) = set(faulty.provider.streams) - known
     faulty.arm(api.Readable)
@@ -88,7 +88,7 @@ def test_an_event_of_a_connection_that_waits_for_its_provider(faulty: Faulty) ->
     (ended,) = bench.events(ConnectionEnded)
     assert (ended.code, ended.reason) == (Code.INTERNAL, FAULT)
     assert not bench.events(SessionEnded)
-    assert s >= 0
+    assert stream_id >= 0
     assert faulty.raised == [("turn", Injected)]
     bench.leg(consumer, faulty.provider)
     faulty.untouched()

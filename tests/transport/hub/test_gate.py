@@ -20,13 +20,13 @@ class Holds:
     def __init__(self) -> None:
         self.held: Counter[int] = Counter()
 
-    def hold(self, c: int) -> None:
-        self.held[c] += 1
+    def cork(self, connection_id: int) -> None:
+        self.held[connection_id] += 1
 
-    def release(self, c: int) -> None:
-        self.held[c] -= 1
-        if not self.held[c]:
-            del self.held[c]
+    def release(self, connection_id: int) -> None:
+        self.held[connection_id] -= 1
+        if not self.held[connection_id]:
+            del self.held[connection_id]
 
 
 class Bench:
@@ -51,10 +51,10 @@ class Bench:
         if hasattr(self, "gate"):
             self.gate.written(self.now)
 
-    def turn(self, *touched: int, events: int = 1) -> None:
+    def turn(self, *gated: int, events: int = 1) -> None:
         for _ in range(events):
             self.journal.append(session_refused(), NOON)
-        self.gate.close_turn(touched, self.now)
+        self.gate.close_turn(gated, self.now)
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def consumer(bench: Bench, second: Peer) -> Peer:
 
 def only(peer: Peer) -> int:
     """The one data stream that it has."""
-    (s,) = set(peer.streams) - {0}
-    return s
+    (stream_id,) = set(peer.streams) - {0}
+    return stream_id
 
 
 def passes(bench: Bench, consumer: Peer, cs: int, second: Peer) -> None:
@@ -72,7 +72,7 @@ def test_bytes_behind_the_header(bench: Bench, first: Peer, second: Peer, consum
         case "FIN":
             first.write(ps, NO, fin=True)
         case "reset":
-            first.engine.write(first.c, ps, NO)
+            first.engine.write(first.connection_id, ps, NO)
             first.abort(ps, Code.CONNECT_FAILED)
         case _:
             first.abort(ps, Code.CONNECT_FAILED)

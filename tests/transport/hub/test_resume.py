@@ -252,11 +252,11 @@ def test_session_lost_in_between(bench: Bench, consumer: Peer, provider: Peer, w
     """The other goes back to Paused."""
     meet(bench, consumer, provider)
     gone, left = (consumer, provider) if who == "consumer" else (provider, consumer)
-    s = left.open(OPEN)
+    stream_id = left.open(OPEN)
     bench.settle()
     gone.close()
     bench.settle()
-    assert left.streams[s].reset == Code.PEER_LOST
+    assert left.streams[stream_id].reset == Code.PEER_LOST
     assert not len(bench.server._connections.resumes)
 
 
@@ -366,12 +366,12 @@ def test_too_many_acks(bench: Bench, consumer: Peer) -> None:
 def test_acks_wait_for_a_reader(bench: Bench, consumer: Peer, provider: Peer) -> None:
     """A full control stream gets the newest when there is room again; what waits is bounded by the legs."""
     bench.leg(consumer, provider)
-    session = next(s for s in bench.server.sessions if s.common_name == "server")
+    session = next(one for one in bench.server.sessions if one.common_name == "server")
     session.outgoing += protocol.encode(AllConnectionsClosed())
     for offset in (1, 2, 3):
         consumer.send(DataAck((Ack(UID, 0, offset),)))
         bench.settle()
-    assert bench.server._connections.acks._queues == {session.c: {UID: Ack(UID, 0, 3)}}
+    assert bench.server._connections.acks._queues == {session.connection_id: {UID: Ack(UID, 0, 3)}}
     bench.server.sessions.flush(session)
     bench.node.flush()
     bench.settle()
@@ -392,9 +392,9 @@ def test_shutdown(bench: Bench, consumer: Peer, provider: Peer) -> None:
         peer.control.clear()
     consumer.send(PauseAck(UID, 0, 0))
     provider.send(PauseAck(UID, 0, 8))
-    for peer, s in ((consumer, leg.cs), (provider, leg.ps)):
+    for peer, stream_id in ((consumer, leg.cs), (provider, leg.ps)):
         assert peer.take(AllConnectionsClosed) == AllConnectionsClosed()
-        assert (peer.streams[s].reset, peer.streams[s].stopped) == (Code.PAUSED, Code.PAUSED)
+        assert (peer.streams[stream_id].reset, peer.streams[stream_id].stopped) == (Code.PAUSED, Code.PAUSED)
         peer.close()
     bench.settle()
     assert bench.stopped
@@ -435,9 +435,9 @@ def test_nothing_new(bench: Bench, consumer: Peer, provider: Peer) -> None:
     late = Peer(bench, EndPointType.CONSUMER, "client", "c7")
     refusal = late.take(protocol.SessionRefusal)
     assert (refusal.code, refusal.retryable) == (Code.SHUTDOWN, True)
-    s = consumer.open(Opening(OpeningKind.OPEN, bytes(16), SECRET))
+    stream_id = consumer.open(Opening(OpeningKind.OPEN, bytes(16), SECRET))
     bench.settle()
-    assert consumer.header(s, Accept)[0].code == Code.SHUTDOWN
+    assert consumer.header(stream_id, Accept)[0].code == Code.SHUTDOWN
     consumer.send(replace(ASK, connection_uid=bytes(16)))
     ack = consumer.take(ResumeAck)
     assert (ack.code, ack.retryable) == (Code.SHUTDOWN, True)

@@ -118,7 +118,7 @@ class Endpoint:
     @property
     def sessions(self) -> dict[IpAddress, SessionState]:
         """The hub's addresses and the state of the session with each."""
-        return {slot.remote: slot.state for slot in self._core.slots()}
+        return {target.remote: target.state for target in self._core.slots()}
 
     @property
     def connections(self) -> int:
@@ -247,7 +247,7 @@ class Endpoint:
         self._turn()
         await asyncio.sleep(0)
         while self._loop.time() < end:
-            infos = [self._engine.info(session.c) for session in self._core.established]
+            infos = [self._engine.info(session.connection_id) for session in self._core.established]
             busy = [info.rtt for info in infos if info is not None and info.bytes_in_flight]
             if not busy:
                 return

@@ -22,10 +22,10 @@ from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT, CoreSettings
 from spnhub.transport.endpoint.session.addresses import parse_hub_addresses, parse_resolver
 from spnhub.transport.endpoint.session.credentials import (
     LIBRARY_NAMES,
+    CredentialNames,
     Credentials,
     CredentialsSource,
     Judge,
-    Names,
     Pem,
     judge,
 )
@@ -106,7 +106,7 @@ class Runtime:
     """In [0, 1): jitter of retries."""
     judge: Judge = judge
     """Says what certificates are worth."""
-    names: Names = LIBRARY_NAMES
+    names: CredentialNames = LIBRARY_NAMES
     """What certificates are called in messages."""
     made: Callable[[Any], None] | None = None
     """Told of the endpoint before its first session; for who wants to renew certificates by then."""
@@ -175,7 +175,7 @@ def read_config(
     replay_buffer: int = REPLAY_MAX,
     replay_budget: int | None = None,
     credentials_interval: float = CREDENTIALS_INTERVAL,
-    names: Names = LIBRARY_NAMES,
+    names: CredentialNames = LIBRARY_NAMES,
     judge: Judge = judge,
 ) -> EndpointConfig:
     """Check the arguments of :func:`spnhub.create_consumer_endpoint` and its twin; files aren't read yet.

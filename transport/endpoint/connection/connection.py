@@ -1,9 +1,9 @@
 """One SPN connection at its endpoint, sans-I/O: a conversation that has one leg after the other, pause and resume.
 
-A connection belongs to its endpoint (:class:`~spnhub.transport.endpoint.connection.context.Host`, which is
+A connection belongs to its endpoint (:class:`~spnhub.transport.endpoint.connection.context.EndpointContext`, which is
 :class:`spnhub.transport.endpoint.core.endpoint.EndpointCore`) and outlives its legs
 (:mod:`spnhub.transport.endpoint.connection.leg`), each on a session
-(:class:`~spnhub.transport.endpoint.connection.context.Home`). The two roles are in
+(:class:`~spnhub.transport.endpoint.connection.context.SessionContext`). The two roles are in
 :mod:`spnhub.transport.endpoint.connection.roles`; what is said, and its end, in
 :mod:`spnhub.transport.endpoint.connection.conversation`.
 
@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import Home, Host
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
 from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND, Conversation
-from spnhub.transport.endpoint.connection.leg import LEG_CODES, Leg
+from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.engine import LOST_CODE
@@ -53,45 +53,47 @@ _IN_LEG: Final = frozenset({_State.CONNECTED, _State.DISCONNECTING, _State.PAUSI
 class Connection(Conversation):
     """What both roles have in common."""
 
-    def __init__(self, host: Host, home: Home, uid: bytes = b"", secret: bytes = b"") -> None:
-        super().__init__(host, uid, secret)
+    def __init__(
+        self, endpoint: EndpointContext, session: SessionContext, uid: bytes = b"", secret: bytes = b""
+    ) -> None:
+        super().__init__(endpoint, uid, secret)
         self.established = False
         """Whether it has ever been Connected."""
         self.paused_at: float | None = None
         """Since when it has not been Connected."""
-        self.left: Home | None = None
+        self.left: SessionContext | None = None
         """Where the last leg was."""
-        self.peer_gone: Home | None = None
+        self.peer_gone: SessionContext | None = None
         """Where it was said that the process of the other end is gone, since it was Connected."""
         self._resume_by = 0.0
         self._stopped: int | None = None
         """The peer wants no more, and how its own direction ends is still to come."""
-        self._attach(home)
+        self._attach(session)
 
-    def _attach(self, home: Home) -> Leg:
+    def _attach(self, session: SessionContext) -> EndpointLeg:
         """A new leg, of which there is nothing yet."""
-        leg = self._leg = Leg(self._host.engine, home, self.replay)
+        leg = self._leg = EndpointLeg(self._endpoint.engine, session, self.replay)
         self._stopped = None
-        home.attach(self)
+        session.attach(self)
         return leg
 
     def _detach(self) -> None:
         self._open = self._may_read = False
         leg = self._leg
         if leg is not None:
-            leg.home.acks.forget(self)
-            leg.home.detach(self)
+            leg.session.acks.forget(self)
+            leg.session.detach(self)
             # Whoever is in the middle of something with it finds no stream.
-            self._leg = leg.s = None
-        self._host.arm(self, None)
-        self._host.touch()
+            self._leg = leg.stream_id = None
+        self._endpoint.arm(self, None)
+        self._endpoint.touch()
 
     def on_deadline(self) -> None:
         """The one deadline that was armed has come."""
         match self.state:
             case _State.PAUSED:
                 self._end_resume_timeout()
-            case _State.RESUMING if self._host.now() >= self._resume_by:
+            case _State.RESUMING if self._endpoint.now() >= self._resume_by:
                 self._end_resume_timeout()
             case _State.RESUMING:
                 self._pause(ConnectionEvent.RESUME_REFUSED, Code.TIMEOUT, "no answer to a ResumeRequest in time")
@@ -102,26 +104,26 @@ class Connection(Conversation):
             case _:
                 super().on_deadline()
 
-    def _end(self, farewell: int | None) -> None:
-        home = self.home if self._open else None
+    def _end(self, closed_notice: int | None) -> None:
+        session = self.session if self._open else None
         self._detach()
         self.replay.close()
         if self._shrink is not None:
-            self._host.arm(self._shrink, None)
-        self._host.on_disconnected(self, farewell, home)
+            self._endpoint.arm(self._shrink, None)
+        self._endpoint.on_disconnected(self, closed_notice, session)
 
     def _end_resume_timeout(self) -> None:
-        reason = f"it could not be resumed within {self._host.resume_timeout:g} s"
-        self._give_up(ConnectionEvent.RESUME_TIMEOUT, Code.RESUME_TIMEOUT, reason, farewell=Code.RESUME_TIMEOUT)
+        reason = f"it could not be resumed within {self._endpoint.resume_timeout:g} s"
+        self._give_up(ConnectionEvent.RESUME_TIMEOUT, Code.RESUME_TIMEOUT, reason, closed_notice=Code.RESUME_TIMEOUT)
 
     def end_gone(self) -> None:
         """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
-        home = self.peer_gone
-        assert home is not None
+        session = self.peer_gone
+        assert session is not None
         if self._give_up(ConnectionEvent.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone"):
-            home.send(self.resume_request(self.epoch + 1, Code.GONE))
+            session.send(self.resume_request(self.epoch + 1, Code.GONE))
 
-    def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, farewell: int | None = None) -> bool:
+    def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, closed_notice: int | None = None) -> bool:
         """It can't be resumed any more; whether that is an error."""
         if self.both_finished and not self.replay.held and self._failing is None:
             # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was
@@ -130,24 +132,24 @@ class Connection(Conversation):
                 self._leg.drop(Code.LEFT)
             self._end_closed(event)
             return False
-        self._end_aborted(code, reason, farewell=farewell, event=event)
+        self._end_aborted(code, reason, closed_notice=closed_notice, event=event)
         return True
 
     # ------------------------------------------------------------------------------------------------- the leg's stream
 
-    def begin(self, s: int) -> None:
+    def begin(self, stream_id: int) -> None:
         """Here is the stream of the leg: ours is the first word."""
         leg = self._leg
         assert leg is not None
         start, taken = self.replay.start, self.read_offset
         if self.state is _State.CONNECTING:
-            leg.begin(s, Opening(OpeningKind.OPEN, self.connection_uid, self.secret))
+            leg.begin(stream_id, Opening(OpeningKind.OPEN, self.connection_uid, self.secret))
         else:
             sent, received = (start, taken) if self.consumer else (taken, start)
             opening = Opening(OpeningKind.RESUME, self.connection_uid, self.secret, self.epoch, sent, received)
-            leg.begin(s, opening, again_from=start)
+            leg.begin(stream_id, opening, again_from=start)
         self._push()
-        self._host.touch()
+        self._endpoint.touch()
 
     def on_readable(self) -> None:
         """There is something on the stream."""
@@ -160,7 +162,7 @@ class Connection(Conversation):
             self._read_fin_again(leg)
         else:
             self._may_read = True
-            self._host.call(self._tell)
+            self._endpoint.call(self._tell)
 
     def on_reset(self, code: int) -> None:
         """The peer's sending half was reset."""
@@ -176,7 +178,7 @@ class Connection(Conversation):
             self._end_by_peer(code)
         elif self._open:
             self._stopped = code
-            self._host.arm(self, self._host.now() + CLOSE_BOUND)
+            self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
         elif self.state is _State.RESUMING:
             # It has overtaken the Accept.
             self._stopped = code
@@ -201,29 +203,29 @@ class Connection(Conversation):
             self._absorb()
             self._end_aborted(Code.PEER_LOST if code == LOST_CODE else code, text)
 
-    def _read_head(self, leg: Leg) -> None:
+    def _read_head(self, leg: EndpointLeg) -> None:
         try:
             packet = leg.read_head()
             if packet is not None:
                 self._on_head(leg, packet)
         except ProtocolError as exc:
-            self._end_aborted(exc.code, str(exc), farewell=exc.code)
+            self._end_aborted(exc.code, str(exc), closed_notice=exc.code)
 
-    def _on_head(self, leg: Leg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
         """The peer's header is there.
 
         :raises ProtocolError: it isn't the one that had to come.
         """
         raise NotImplementedError
 
-    def _read_fin_again(self, leg: Leg) -> None:
+    def _read_fin_again(self, leg: EndpointLeg) -> None:
         if not leg.is_silent_after_fin():
-            self._end_aborted(Code.PROTOCOL, "bytes after the FIN", farewell=Code.PROTOCOL)
+            self._end_aborted(Code.PROTOCOL, "bytes after the FIN", closed_notice=Code.PROTOCOL)
 
-    def _opened(self, leg: Leg) -> None:
+    def _opened(self, leg: EndpointLeg) -> None:
         """Connected, for the first time or again: application bytes may pass."""
         self.established = self._open = self._may_read = True
-        self._host.arm(self, None)
+        self._endpoint.arm(self, None)
         early, leg.early = leg.early, []
         for packet in early:
             if isinstance(packet, PauseRequest):
@@ -244,14 +246,14 @@ class Connection(Conversation):
             self._keep_early(leg, packet)
             return
         self._open = False
-        leg.home.acks.forget(self)
-        leg.home.send(PauseAck(self.connection_uid, self.epoch, self.read_offset))
+        leg.session.acks.forget(self)
+        leg.session.send(PauseAck(self.connection_uid, self.epoch, self.read_offset))
         self._machine.fire(ConnectionEvent.PAUSE_ACK_SENT)
         if self.both_finished and leg.fin_passed:
             # Nothing is left of the stream that the hub could close.
             self._pause(ConnectionEvent.STREAM_CLOSED, Code.PAUSED, "the hub has paused it")
         else:
-            self._host.arm(self, self._host.now() + PAUSE_BOUND)
+            self._endpoint.arm(self, self._endpoint.now() + PAUSE_BOUND)
 
     def leave(self, code: Code, reason: str) -> None:
         """End this leg by ourselves (MOVED, LEFT); the conversation goes on in another."""
@@ -264,7 +266,7 @@ class Connection(Conversation):
             self._absorb()
         if self._leg is not None:
             # There is no stream to end any more.
-            self._leg.s = None
+            self._leg.stream_id = None
         if self.state in _IN_LEG:
             self._pause(ConnectionEvent.LEG_LOST, Code.LEFT, reason)
         else:
@@ -275,7 +277,7 @@ class Connection(Conversation):
         leg = self._leg
         assert leg is not None
         if leg.request is not None and not leg.request.finished:
-            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
+            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", closed_notice=Code.CLOSE_REQUESTED)
             return
         if not self._rest:
             # Else a reader that has stopped would be brought more with each leg.
@@ -283,14 +285,14 @@ class Connection(Conversation):
         self._machine.fire(event)
         leg.drop(code if code in LEG_CODES else Code.LEFT)
         if event is not ConnectionEvent.RESUME_REFUSED:
-            self.left = leg.home
+            self.left = leg.session
         self._detach()
         self._blocked = True
         if self.paused_at is None:
-            self.paused_at = self._host.now()
-            self._resume_by = self.paused_at + self._host.resume_timeout
-        self._host.arm(self, self._resume_by)
-        self._host.on_paused(self, reason)
+            self.paused_at = self._endpoint.now()
+            self._resume_by = self.paused_at + self._endpoint.resume_timeout
+        self._endpoint.arm(self, self._resume_by)
+        self._endpoint.on_paused(self, reason)
 
     # ----------------------------------------------------------------------------------------------------------- resume
 
@@ -310,13 +312,13 @@ class Connection(Conversation):
             self.instance_id if instance_id is None else instance_id,
         )
 
-    def _resume_at(self, home: Home, epoch: int) -> None:
+    def _resume_at(self, session: SessionContext, epoch: int) -> None:
         """A session was found: there the next leg shall be."""
         self._machine.fire(ConnectionEvent.FOUND_SESSION)
         self.epoch = epoch
         self.told_offset = self.read_offset
-        self._attach(home)
-        self._host.arm(self, min(self._resume_by, self._host.now() + RESUME_STEP))
+        self._attach(session)
+        self._endpoint.arm(self, min(self._resume_by, self._endpoint.now() + RESUME_STEP))
 
     def on_resume_ack(self, packet: ResumeAck) -> None:
         """The hub's answer to our ResumeRequest: the streams may be opened, or why not."""
@@ -329,12 +331,12 @@ class Connection(Conversation):
         offset, replay = packet.received_offset, self.replay
         if not replay.start <= offset <= replay.end or packet.finished > (self._finished and offset == replay.end):
             self._end_aborted(
-                Code.PROTOCOL, "the other endpoint has taken what was never written", farewell=Code.PROTOCOL
+                Code.PROTOCOL, "the other endpoint has taken what was never written", closed_notice=Code.PROTOCOL
             )
             return
         leg.granted = True
         self._acknowledge(offset)
-        leg.home.want_stream(self)
+        leg.session.want_stream(self)
 
     def _refused(self, code: int, reason: str, retryable: bool) -> None:
         """The resume was refused, or the other end has said how it ended."""
@@ -353,20 +355,20 @@ class Connection(Conversation):
             text = f"the other end can't go on, {code_name(code)}: {reason}" if reason else "the other end can't go on"
             self._end_aborted(code, text, event=ConnectionEvent.ENDED_ELSEWHERE)
 
-    def _on_resumed(self, leg: Leg, packet: Accept) -> None:
+    def _on_resumed(self, leg: EndpointLeg, packet: Accept) -> None:
         """The Accept of a leg after the first: Connected again."""
         if packet.code != Code.OK:
             self._refused(packet.code, packet.reason, can_retry(packet.code))
             return
         self._machine.fire(ConnectionEvent.RESUMED)
-        self._host.on_resumed(self)
+        self._endpoint.on_resumed(self)
         self.paused_at = self.peer_gone = None
         self._opened(leg)
         if self._peer_finished:
             self._read_fin_again(leg)
         self._check_end()
         self._check_failed()
-        self._host.call(self._tell)
+        self._endpoint.call(self._tell)
         self.on_writable()
 
     # ---------------------------------------------------------------------------------------------------- acknowledged
@@ -377,7 +379,9 @@ class Connection(Conversation):
         if epoch != self.epoch or not self._open or leg is None or offset <= replay.start:
             return
         if offset > replay.end:
-            self._end_aborted(Code.PROTOCOL, "an acknowledgement of what was never written", farewell=Code.PROTOCOL)
+            self._end_aborted(
+                Code.PROTOCOL, "an acknowledgement of what was never written", closed_notice=Code.PROTOCOL
+            )
             return
         self._acknowledge(offset)
         leg.on_acknowledged(offset)
@@ -385,11 +389,11 @@ class Connection(Conversation):
             self._check_failed()
         elif self._blocked and not leg.busy and replay.room:
             self._blocked = False
-            self._host.call(self._tell_writable)
+            self._endpoint.call(self._tell_writable)
 
     def _acknowledge(self, offset: int) -> None:
-        now, replay = self._host.now(), self.replay
+        now, replay = self._endpoint.now(), self.replay
         replay.acknowledge(offset, now)
         if replay.grown and not replay.held:
             self._shrink = self._shrink or Shrink(replay)
-            self._host.arm(self._shrink, now + SHRINK_AFTER)
+            self._endpoint.arm(self._shrink, now + SHRINK_AFTER)

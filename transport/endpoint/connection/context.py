@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.endpoint.kernel.acks import AckBook
-from spnhub.transport.endpoint.kernel.deadlines import Due
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
 from spnhub.transport.engine import Engine
 from spnhub.transport.protocol import Packet
 
 if TYPE_CHECKING:
     from spnhub.transport.endpoint.connection.connection import Connection
 
-__all__ = ["Home", "Host"]
+__all__ = ["EndpointContext", "SessionContext"]
 
 
-class Home(Protocol):
+class SessionContext(Protocol):
     """What a connection needs of the session that has its leg."""
 
-    c: int
+    connection_id: int
     acks: AckBook
 
     def send(self, packet: Packet) -> None:
@@ -40,7 +40,7 @@ class Home(Protocol):
         """Call :meth:`Connection.begin` with a stream as soon as there is one."""
 
 
-class Host(Protocol):
+class EndpointContext(Protocol):
     """What a connection needs of its endpoint."""
 
     engine: Engine
@@ -55,7 +55,7 @@ class Host(Protocol):
     def call(self, function: Callable[[], None]) -> None:
         """Call later in this turn, after everything that was asked for before."""
 
-    def arm(self, owner: Due, when: float | None) -> None:
+    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
         """One deadline per owner; None: none."""
 
     def new_replay(self) -> ReplayBuffer:
@@ -67,9 +67,11 @@ class Host(Protocol):
     def on_resumed(self, connection: Connection) -> None:
         """It is Connected again."""
 
-    def on_disconnected(self, connection: Connection, farewell: int | None, home: Home | None) -> None:
+    def on_disconnected(
+        self, connection: Connection, closed_notice: int | None, session: SessionContext | None
+    ) -> None:
         """It is over.
 
-        ``farewell``: how, where the other end doesn't know it but from us. ``home``: where it was told so on the
-        stream; None: it was not.
+        ``closed_notice``: how, where the other end doesn't know it but from us. ``session``: where it was told so on
+        the stream; None: it was not.
         """

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import Home, Host
-from spnhub.transport.endpoint.connection.leg import LEG_CODES, Leg
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
+from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
 from spnhub.transport.endpoint.connection.rest import Rest
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState, connection_machine
@@ -54,8 +54,8 @@ class Conversation:
 
     consumer = False
 
-    def __init__(self, host: Host, uid: bytes, secret: bytes) -> None:
-        self._host = host
+    def __init__(self, endpoint: EndpointContext, uid: bytes, secret: bytes) -> None:
+        self._endpoint = endpoint
         self._machine = connection_machine()
         self._machine.fire(ConnectionEvent.FOUND_SESSION)
         self.connection_uid = uid
@@ -68,9 +68,9 @@ class Conversation:
         self.told_offset = 0
         self.ack_bytes = ACK_BYTES
         self.ack_time = float("-inf")
-        self.replay = host.new_replay()
+        self.replay = endpoint.new_replay()
         self.error: ConnectionAborted | ConnectionRefused | None = None
-        self._leg: Leg | None = None
+        self._leg: EndpointLeg | None = None
         self._open = False
         """The leg passes application bytes on."""
         self._listener: StreamListener | None = None
@@ -94,14 +94,14 @@ class Conversation:
         return self._machine.state
 
     @property
-    def home(self) -> Home | None:
+    def session(self) -> SessionContext | None:
         """The session that has the leg; None: there is no leg."""
-        return None if self._leg is None else self._leg.home
+        return None if self._leg is None else self._leg.session
 
     @property
-    def s(self) -> int | None:
+    def stream_id(self) -> int | None:
         """The leg's stream; None: there is none, or not yet."""
-        return None if self._leg is None else self._leg.s
+        return None if self._leg is None else self._leg.stream_id
 
     @property
     def written_offset(self) -> int:
@@ -133,7 +133,7 @@ class Conversation:
     def set_listener(self, listener: StreamListener) -> None:
         """See :meth:`Stream.set_listener`."""
         self._listener = listener
-        self._host.call(self._tell)
+        self._endpoint.call(self._tell)
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`Stream.read`. After the fin it says (b"", False)."""
@@ -149,19 +149,19 @@ class Conversation:
         data, fin = answer
         if data:
             self.read_offset += len(data)
-            self._read_time = self._host.now()
-            leg.home.acks.took(self)
+            self._read_time = self._endpoint.now()
+            leg.session.acks.took(self)
         self._may_read = len(data) == limit and not fin
         if fin:
             self._peer_finished = True
             self._on_fin()
-        self._host.touch()
+        self._endpoint.touch()
         return data, fin
 
     def _absorb(self) -> None:
         """The leg is being lost: take what it has brought, which may never come again."""
         leg = self._leg
-        if not self._open or leg is None or leg.s is None or self._peer_finished or self._failing is not None:
+        if not self._open or leg is None or leg.stream_id is None or self._peer_finished or self._failing is not None:
             return
         while (answer := leg.read(_CHUNK)) is not None:
             data, fin = answer
@@ -176,10 +176,10 @@ class Conversation:
             self._peer_finished = True
             self._on_fin()
         if self._rest and self.state is _State.DISCONNECTED:
-            self._host.arm(self, self._host.now() + CLOSE_BOUND)
+            self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
         elif not self._rest:
-            self._host.call(self._tell)
-            self._host.touch()
+            self._endpoint.call(self._tell)
+            self._endpoint.touch()
         return data, fin
 
     def write(self, data: bytes) -> int:
@@ -192,7 +192,7 @@ class Conversation:
             return 0
         taken = leg.write(data)
         self._blocked = taken < len(data)
-        self._host.touch()
+        self._endpoint.touch()
         return taken
 
     def finish(self) -> None:
@@ -203,31 +203,31 @@ class Conversation:
         self._second = self._peer_finished
         self._push()
         self._check_end()
-        self._host.touch()
+        self._endpoint.touch()
 
     def fail(self, code: int) -> None:
         """See :meth:`Stream.fail`."""
         self._rest.clear()
         if self.state is _State.CONNECTING:
-            self._end_aborted(code, _FAILED, farewell=code)
+            self._end_aborted(code, _FAILED, closed_notice=code)
         elif self.state is _State.DISCONNECTED:
-            self._host.call(self._tell)
-            self._host.touch()
+            self._endpoint.call(self._tell)
+            self._endpoint.touch()
         elif not self.both_finished and self._failing is None:
             self._failing = code
             self._check_failed()
-            self._host.call(self._tell)
-            self._host.touch()
+            self._endpoint.call(self._tell)
+            self._endpoint.touch()
 
     def abort(self, code: int) -> None:
         """See :meth:`Stream.abort`."""
         self._listener = None
         self._rest.clear()
-        self._end_aborted(code, "aborted here", farewell=code)
+        self._end_aborted(code, "aborted here", closed_notice=code)
 
     def cut(self, code: int, reason: str) -> None:
         """The same for the endpoint's owner: the listener is told."""
-        self._end_aborted(code, reason, farewell=code)
+        self._end_aborted(code, reason, closed_notice=code)
 
     def on_writable(self) -> None:
         """The engine takes more."""
@@ -236,7 +236,7 @@ class Conversation:
             self._check_failed()
         elif self._open and self._blocked and self._leg is not None and not self._leg.busy:
             self._blocked = False
-            self._host.call(self._tell_writable)
+            self._endpoint.call(self._tell_writable)
 
     def _push(self) -> None:
         if self._leg is not None and self.state is not _State.PAUSING:
@@ -246,7 +246,7 @@ class Conversation:
         assert self._leg is not None
         self._leg.put_head(packet)
         self._push()
-        self._host.touch()
+        self._endpoint.touch()
 
     # ------------------------------------------------------------------------------------------------- the orderly end
 
@@ -260,14 +260,14 @@ class Conversation:
             self._listener = None
             self.fail(Code.CLOSE_REQUESTED)
 
-    def _send_request(self, leg: Leg, *, finished: bool) -> None:
+    def _send_request(self, leg: EndpointLeg, *, finished: bool) -> None:
         sent, received = self.written_offset, self.read_offset
         if not self.consumer:
             sent, received = received, sent
         leg.request = CloseRequest(self.connection_uid, self.epoch, sent, received, finished)
-        leg.home.send(leg.request)
+        leg.session.send(leg.request)
         self._machine.fire(ConnectionEvent.CLOSE_REQUEST_SENT)
-        self._host.arm(self, self._host.now() + CLOSE_BOUND)
+        self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
 
     def _check_end(self) -> None:
         """Both FINs may be through: answer, ask, or wait to be asked."""
@@ -278,13 +278,13 @@ class Conversation:
             # What it has read was thrown away: no orderly end, unless the other side sees one already.
             return
         if leg.asked is not None:
-            leg.home.send(CloseAck(self.connection_uid, self.epoch))
+            leg.session.send(CloseAck(self.connection_uid, self.epoch))
             self._end_closed(ConnectionEvent.STREAM_CLOSED)
         elif leg.request is None:
             if self._second:
                 self._send_request(leg, finished=True)
             else:
-                self._host.arm(self, self._host.now() + (TIE if self.consumer else CLOSE_BOUND))
+                self._endpoint.arm(self, self._endpoint.now() + (TIE if self.consumer else CLOSE_BOUND))
 
     def on_close_request(self, packet: CloseRequest) -> None:
         """The other endpoint asks for the end."""
@@ -294,10 +294,14 @@ class Conversation:
         if not self._open:
             self._keep_early(leg, packet)
         elif not packet.finished:
-            leg.home.send(CloseAck(self.connection_uid, self.epoch))
-            self._end_aborted(Code.CLOSE_REQUESTED, "the other endpoint asked to close", farewell=Code.CLOSE_REQUESTED)
+            leg.session.send(CloseAck(self.connection_uid, self.epoch))
+            self._end_aborted(
+                Code.CLOSE_REQUESTED, "the other endpoint asked to close", closed_notice=Code.CLOSE_REQUESTED
+            )
         elif not self._finished:
-            self._end_aborted(Code.PROTOCOL, "a CloseRequest counts a FIN that was never sent", farewell=Code.PROTOCOL)
+            self._end_aborted(
+                Code.PROTOCOL, "a CloseRequest counts a FIN that was never sent", closed_notice=Code.PROTOCOL
+            )
         else:
             leg.asked = packet
             self._machine.fire(ConnectionEvent.CLOSE_REQUEST_RECEIVED)
@@ -311,15 +315,15 @@ class Conversation:
         if leg.request.finished:
             self._end_closed(ConnectionEvent.STREAM_CLOSED)
         else:
-            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
+            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", closed_notice=Code.CLOSE_REQUESTED)
 
-    def _keep_early(self, leg: Leg, packet: CloseRequest | PauseRequest) -> None:
+    def _keep_early(self, leg: EndpointLeg, packet: CloseRequest | PauseRequest) -> None:
         if self.state in (_State.CONNECTING, _State.RESUMING):
             leg.keep_early(packet)
 
     def on_deadline(self) -> None:
         """The one deadline that was armed has come."""
-        leg, now = self._leg, self._host.now()
+        leg, now = self._leg, self._endpoint.now()
         if self.state is _State.DISCONNECTED:
             # Nobody has read the rest for long.
             self._rest.clear()
@@ -329,19 +333,19 @@ class Conversation:
         elif leg is None:
             return
         elif self._failing is not None and leg.request is None:
-            self._end_aborted(self._failing, "the other side takes nothing any more", farewell=self._failing)
+            self._end_aborted(self._failing, "the other side takes nothing any more", closed_notice=self._failing)
         elif leg.request is not None and not leg.request.finished:
-            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", farewell=Code.CLOSE_REQUESTED)
+            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", closed_notice=Code.CLOSE_REQUESTED)
         elif leg.request is None and self.consumer:
             self._send_request(leg, finished=True)
         elif not self._closed_told or self.replay.start != self._record_start:
             # Once, and then for as long as the peer goes on reading. A hub that has lost the leg without our knowing
             # says so when it is asked once more.
             if leg.request is not None:
-                leg.home.send(leg.request)
+                leg.session.send(leg.request)
             self._tell_closed()
             self._record_start = self.replay.start
-            self._host.arm(self, now + RECORD_BOUND)
+            self._endpoint.arm(self, now + RECORD_BOUND)
         else:
             self._machine.fire(ConnectionEvent.ABORTED)
             self._end(Code.CLOSED)
@@ -355,13 +359,13 @@ class Conversation:
             return
         if self.replay.held or (self._finished and not (self._open and leg is not None and leg.fin_passed)):
             if self._open:
-                self._host.arm(self, self._host.now() + CLOSE_BOUND)
+                self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
         elif code == Code.CLOSE_REQUESTED and self._open and leg is not None:
             # Who has asked for the end, and has both FINs, is answered when ours is read.
             if leg.request is None and leg.asked is None:
                 self._send_request(leg, finished=False)
         else:
-            self._end_aborted(code, _FAILED, farewell=code, keep_fin=self._finished)
+            self._end_aborted(code, _FAILED, closed_notice=code, keep_fin=self._finished)
 
     def _discard(self) -> None:
         """Nobody reads any more; the other side goes on until it is told."""
@@ -379,11 +383,11 @@ class Conversation:
         code: int,
         reason: str,
         *,
-        farewell: int | None = None,
+        closed_notice: int | None = None,
         event: ConnectionEvent = ConnectionEvent.ABORTED,
         keep_fin: bool = False,
     ) -> None:
-        """The end for good, with an error; nothing if it has ended. ``keep_fin``: see :meth:`Leg.drop`."""
+        """The end for good, with an error; nothing if it has ended. ``keep_fin``: see :meth:`EndpointLeg.drop`."""
         before = self.state
         if before is _State.DISCONNECTED:
             return
@@ -391,22 +395,22 @@ class Conversation:
         self.error = ConnectionAborted(code, reason)
         if self._leg is not None:
             self._leg.drop(_final(code), keep_fin=keep_fin)
-        self._end(None if farewell is None else _final(farewell))
+        self._end(None if closed_notice is None else _final(closed_notice))
         if self._rest:
-            now = self._host.now()
-            self._host.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
+            now = self._endpoint.now()
+            self._endpoint.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
         if before is _State.CONNECTING:
             self._on_failed()
         elif not self._closed_told:
-            self._host.call(self._tell)
+            self._endpoint.call(self._tell)
 
     def _end_closed(self, event: ConnectionEvent) -> None:
         self._machine.fire(event)
         self._end(Code.CLOSED)
         self._tell_closed()
 
-    def _end(self, farewell: int | None) -> None:
-        """It is over: nothing is kept. ``farewell``: see :meth:`Host.on_disconnected`."""
+    def _end(self, closed_notice: int | None) -> None:
+        """It is over: nothing is kept. ``closed_notice``: see :meth:`EndpointContext.on_disconnected`."""
         raise NotImplementedError
 
     def _on_failed(self) -> None:
@@ -415,7 +419,7 @@ class Conversation:
     def _tell_closed(self) -> None:
         if not self._closed_told:
             self._closed_told = True
-            self._host.call(self._tell)
+            self._endpoint.call(self._tell)
 
     # --------------------------------------------------------------------------------------------- telling the listener
 

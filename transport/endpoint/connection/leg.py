@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import Home
+from spnhub.transport.endpoint.connection.context import SessionContext
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.engine import LOST_CODE, Engine
 from spnhub.transport.protocol import CloseRequest, Packet, PacketReader, PauseRequest, ProtocolError, encode
 
-__all__ = ["LEG_CODES", "Leg"]
+__all__ = ["LEG_CODES", "EndpointLeg"]
 
 LEG_CODES: Final = frozenset({Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST, LOST_CODE})
 """With these a stream ends and the conversation doesn't."""
@@ -22,12 +22,12 @@ _EARLY: Final = 4
 """Control packets kept that came before the Accept that they follow."""
 
 
-class Leg:
-    """A leg at ``home``. ``replay`` has what was written in this leg and the ones before, until it is acknowledged."""
+class EndpointLeg:
+    """A leg at ``session``. ``replay`` has what was written in this leg and before it, until it is acknowledged."""
 
-    def __init__(self, engine: Engine, home: Home, replay: ReplayBuffer) -> None:
-        self.home = home
-        self.s: int | None = None
+    def __init__(self, engine: Engine, session: SessionContext, replay: ReplayBuffer) -> None:
+        self.session = session
+        self.stream_id: int | None = None
         """The stream; None: it isn't there yet, or no longer."""
         self.granted = False
         """The hub has agreed to the resume."""
@@ -39,7 +39,7 @@ class Leg:
         self.fin_passed = False
         """Our FIN is with the engine."""
         self._engine = engine
-        self._c = home.c
+        self._c = session.connection_id
         self._replay = replay
         self._reader: PacketReader | None = PacketReader()
         self._head = b""
@@ -62,9 +62,9 @@ class Leg:
         """Something has to leave before the program's next bytes."""
         return bool(self._head) or self._resending is not None
 
-    def begin(self, s: int, packet: Packet, again_from: int | None = None) -> None:
-        """Ours is the first word on stream ``s``; after it, what was written from ``again_from`` on is sent again."""
-        self.s = s
+    def begin(self, stream_id: int, packet: Packet, again_from: int | None = None) -> None:
+        """Send ``packet`` first on this stream; after it, what was written from ``again_from`` on is sent again."""
+        self.stream_id = stream_id
         self._resending = again_from
         self.put_head(packet)
 
@@ -82,8 +82,8 @@ class Leg:
 
         :raises ProtocolError: it is none.
         """
-        while self._reader is not None and self.s is not None:
-            answer = self._engine.read(self._c, self.s, self._reader.wanted)
+        while self._reader is not None and self.stream_id is not None:
+            answer = self._engine.read(self._c, self.stream_id, self._reader.wanted)
             if answer is None or answer == (b"", False):
                 return None
             data, fin = answer
@@ -99,45 +99,45 @@ class Leg:
         """Application bytes, and whether the FIN is behind them; None: the event that says why is on its way."""
         if self._early_fin:
             return b"", True
-        assert self.s is not None
-        return self._engine.read(self._c, self.s, limit)
+        assert self.stream_id is not None
+        return self._engine.read(self._c, self.stream_id, limit)
 
     def is_silent_after_fin(self) -> bool:
         """A FIN that was taken comes once more in a later leg; there is nothing before it."""
-        if self.s is None or self._early_fin:
+        if self.stream_id is None or self._early_fin:
             return True
-        return self._engine.read(self._c, self.s, 1) in (None, (b"", False), (b"", True))
+        return self._engine.read(self._c, self.stream_id, 1) in (None, (b"", False), (b"", True))
 
     def write(self, data: bytes) -> int:
         """Bytes taken: what both the engine and the replay buffer have room for. Not while it is :attr:`busy`."""
-        assert self.s is not None
+        assert self.stream_id is not None
         replay = self._replay
         size = len(data)
         room = replay.room
         if size <= room:
-            taken = self._engine.write(self._c, self.s, data)
+            taken = self._engine.write(self._c, self.stream_id, data)
         else:
             replay.full()
-            taken = self._engine.write(self._c, self.s, data[:room]) if room else 0
+            taken = self._engine.write(self._c, self.stream_id, data[:room]) if room else 0
         replay.append(data if taken == size else data[:taken])
         return taken
 
     def push(self, *, finished: bool) -> None:
         """Give the engine what is due before the program's next bytes: header, what is sent again, FIN."""
-        s = self.s
-        if s is None:
+        stream_id = self.stream_id
+        if stream_id is None:
             return
         if self._head:
-            self._head = self._head[self._engine.write(self._c, s, self._head) :]
+            self._head = self._head[self._engine.write(self._c, stream_id, self._head) :]
         if not self._head and self._resending is not None:
-            self._resend(s, self._resending)
+            self._resend(stream_id, self._resending)
         if finished and not self.busy and not self.fin_passed:
             self.fin_passed = True
-            self._engine.finish(self._c, s)
+            self._engine.finish(self._c, stream_id)
 
-    def _resend(self, s: int, offset: int) -> None:
+    def _resend(self, stream_id: int, offset: int) -> None:
         while piece := self._replay.piece(offset):
-            taken = self._engine.write(self._c, s, piece)
+            taken = self._engine.write(self._c, stream_id, piece)
             offset += taken
             if taken < len(piece):
                 self._resending = offset
@@ -151,15 +151,15 @@ class Leg:
 
     def reset(self, code: int) -> None:
         """End our half with an error; the peer's is left as it is."""
-        if self.s is not None:
-            self._engine.reset(self._c, self.s, code)
+        if self.stream_id is not None:
+            self._engine.reset(self._c, self.stream_id, code)
 
     def drop(self, code: int, *, keep_fin: bool = False) -> None:
         """End both halves of the stream with an error.
 
         :param keep_fin: our half has its FIN with the engine, which still brings it: the stop alone tells (D-18).
         """
-        if self.s is not None:
+        if self.stream_id is not None:
             if not keep_fin:
-                self._engine.reset(self._c, self.s, code)
-            self._engine.stop(self._c, self.s, code)
+                self._engine.reset(self._c, self.stream_id, code)
+            self._engine.stop(self._c, self.stream_id, code)

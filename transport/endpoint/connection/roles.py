@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.context import Home, Host
-from spnhub.transport.endpoint.connection.leg import LEG_CODES, Leg
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
+from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
 from spnhub.transport.protocol import (
@@ -24,7 +24,7 @@ from spnhub.transport.protocol import (
     ResumeInvite,
 )
 
-__all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection", "ProviderHost"]
+__all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection", "ProviderContext"]
 
 HEADER_BOUND: Final = 10.0
 """Seconds that the hub has for the Opening on a stream that it opened."""
@@ -37,8 +37,8 @@ class ConsumerConnection(Connection):
 
     def __init__(
         self,
-        host: Host,
-        home: Home,
+        endpoint: EndpointContext,
+        session: SessionContext,
         uid: bytes,
         secret: bytes,
         on_connected: Callable[[], None],
@@ -46,19 +46,19 @@ class ConsumerConnection(Connection):
         until: float,
     ) -> None:
         """:param until: when it has failed without an Accept."""
-        super().__init__(host, home, uid, secret)
+        super().__init__(endpoint, session, uid, secret)
         self._connected = on_connected
         self._failed = on_failed
-        host.arm(self, until)
+        endpoint.arm(self, until)
         # The Opening leaves at once, so that servers that speak first work (D-29).
-        home.want_stream(self)
+        session.want_stream(self)
 
-    def resume(self, home: Home) -> None:
-        """Ask for the next leg at ``home``. Each attempt takes a new epoch."""
-        self._resume_at(home, self.epoch + 1)
-        home.send(self.resume_request(self.epoch))
+    def resume(self, session: SessionContext) -> None:
+        """Ask for the next leg at ``session``. Each attempt takes a new epoch."""
+        self._resume_at(session, self.epoch + 1)
+        session.send(self.resume_request(self.epoch))
 
-    def _on_head(self, leg: Leg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
         resuming = self.state is ConnectionState.RESUMING
         kind = OpeningKind.RESUME if resuming else OpeningKind.OPEN
         if (
@@ -81,13 +81,13 @@ class ConsumerConnection(Connection):
             self.peer = packet.peer
             self.instance_id = packet.instance_id
             self._machine.fire(ConnectionEvent.ESTABLISHED)
-            self._host.call(self._connected)
+            self._endpoint.call(self._connected)
             self._opened(leg)
 
     def _refused(self, code: int, reason: str, retryable: bool) -> None:
         """See :meth:`Connection._refused`. That the provider is gone is one hub's word; another may have it alive."""
         if code == Code.GONE:
-            self.peer_gone = self.home
+            self.peer_gone = self.session
         super()._refused(code, reason, retryable or code == Code.GONE)
 
     def on_stopped(self, code: int) -> None:
@@ -100,10 +100,10 @@ class ConsumerConnection(Connection):
     def _on_failed(self) -> None:
         error = self.error
         assert error is not None
-        self._host.call(lambda: self._failed(error))
+        self._endpoint.call(lambda: self._failed(error))
 
 
-class ProviderHost(Host, Protocol):
+class ProviderContext(EndpointContext, Protocol):
     """What a provider's connection needs of its endpoint."""
 
     def requested(self, connection: ProviderConnection) -> None:
@@ -113,15 +113,15 @@ class ProviderHost(Host, Protocol):
 class ProviderConnection(Connection):
     """The side that is asked: it says :meth:`accept` or :meth:`reject`."""
 
-    def __init__(self, host: ProviderHost, home: Home, s: int) -> None:
-        """The hub opened stream ``s``; its Opening is on the way."""
-        super().__init__(host, home)
-        self._provider_host = host
+    def __init__(self, endpoint: ProviderContext, session: SessionContext, stream_id: int) -> None:
+        """The hub opened stream ``stream_id``; its Opening is on the way."""
+        super().__init__(endpoint, session)
+        self._provider_host = endpoint
         assert self._leg is not None
-        self._leg.s = s
-        host.arm(self, host.now() + HEADER_BOUND)
+        self._leg.stream_id = stream_id
+        endpoint.arm(self, endpoint.now() + HEADER_BOUND)
 
-    def _on_head(self, leg: Leg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
         if self.state is ConnectionState.RESUMING:
             if not isinstance(packet, Accept) or packet.kind is not OpeningKind.RESUME or packet.epoch != self.epoch:
                 raise ProtocolError("the answer to an Opening is its Accept")
@@ -129,7 +129,7 @@ class ProviderConnection(Connection):
             return
         if not isinstance(packet, Opening) or packet.kind is not OpeningKind.OPEN:
             raise ProtocolError("a data stream begins with an Opening")
-        self._host.arm(self, None)
+        self._endpoint.arm(self, None)
         self.connection_uid = packet.connection_uid
         self.secret = packet.resume_secret
         self.peer = packet.peer
@@ -167,8 +167,8 @@ class ProviderConnection(Connection):
         # No stop: it could overtake the Accept. The hub ends its half when it has read it.
         self._end(None)
 
-    def accept_invite(self, home: Home, invite: ResumeInvite, instance_id: str) -> None:
-        """Go on at ``home``, in a leg of a higher epoch; the leg that there is, is left."""
+    def accept_invite(self, session: SessionContext, invite: ResumeInvite, instance_id: str) -> None:
+        """Go on at ``session``, in a leg of a higher epoch; the leg that there is, is left."""
         self.leave(Code.LEFT, "invited to another leg")
-        self._resume_at(home, invite.epoch)
-        home.send(self.resume_request(self.epoch, instance_id=instance_id))
+        self._resume_at(session, invite.epoch)
+        session.send(self.resume_request(self.epoch, instance_id=instance_id))

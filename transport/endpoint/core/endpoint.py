@@ -21,7 +21,7 @@ from typing import Final, Literal
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.context import Home
+from spnhub.transport.endpoint.connection.context import SessionContext
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.connection.states import ConnectionState
@@ -31,7 +31,7 @@ from spnhub.transport.endpoint.core.opening import OpeningAttempt
 from spnhub.transport.endpoint.core.resume import Farewells, Invitations, Resumer
 from spnhub.transport.endpoint.kernel.turns import Turns
 from spnhub.transport.endpoint.session.credentials import Credentials
-from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange, Slot, Why
+from spnhub.transport.endpoint.session.hub_target import HubTarget, IpAddress, SessionChange, Why
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState
 from spnhub.transport.engine import Address, Closed, Engine, EngineEvent
@@ -87,17 +87,17 @@ class EndpointCore:
         self._credentials = settings.credentials
         self._settings = settings
         self._listener = listener
-        self._slots: dict[IpAddress, Slot] = {}
-        self._leaving: list[Slot] = []
+        self._targets: dict[IpAddress, HubTarget] = {}
+        self._leaving: list[HubTarget] = []
         """Sessions whose address has vanished, or whose place another has taken, and which are not yet over."""
-        self._successors: dict[IpAddress, Slot] = {}
+        self._successors: dict[IpAddress, HubTarget] = {}
         """On their way to take the place of a session with other credentials (D-38)."""
         self._addresses: set[IpAddress] = set()
-        self._by_c: dict[int, tuple[Slot, Session]] = {}
+        self._by_connection_id: dict[int, tuple[HubTarget, Session]] = {}
         self._by_uid: dict[bytes, Connection] = {}
         self._paused: dict[Connection, None] = {}
         self.on_fault = Containment(
-            listener.on_fault, lambda: (session for _, session in list(self._by_c.values())), self._forget
+            listener.on_fault, lambda: (session for _, session in list(self._by_connection_id.values())), self._forget
         )
         self._turns = turns = Turns(listener.wake, self.on_fault)
         # As hosts of connections and owners of sessions have them:
@@ -108,21 +108,21 @@ class EndpointCore:
         self._waiting: dict[OpeningAttempt, None] = {}
         self._patient = settings.patient
         self._resumer = Resumer(self)
-        self._farewells = Farewells(self, self._resumer)
+        self._closed_notices = Farewells(self, self._resumer)
         self._invitations = Invitations(self, settings.instance_id, self._provider_connection)
 
     # --------------------------------------------------------------------------------------------------- for the owner
 
-    def slots(self) -> Iterable[Slot]:
+    def slots(self) -> Iterable[HubTarget]:
         """The sessions, one an address; before them those that end because their address has vanished or another has
         taken their place, and those that are about to do so."""
-        return [*self._leaving, *self._successors.values(), *self._slots.values()]
+        return [*self._leaving, *self._successors.values(), *self._targets.values()]
 
     @property
     def connections(self) -> int:
         """Connections that have not ended, those included whose last packets are still on their way."""
-        unattached = sum(one.home is None for one in self._paused)
-        return sum(slot.connections for slot in self.slots()) + unattached
+        unattached = sum(one.session is None for one in self._paused)
+        return sum(target.connections for target in self.slots()) + unattached
 
     @property
     def paused(self) -> int:
@@ -132,17 +132,17 @@ class EndpointCore:
     @property
     def established(self) -> list[Session]:
         """The sessions that are up, those being closed included."""
-        return [slot.session for slot in self.slots() if slot.session is not None and slot.established]
+        return [target.session for target in self.slots() if target.session is not None and target.established]
 
     @property
     def takes_new(self) -> bool:
         """Whether new connections may begin in one of them."""
-        return any(slot.takes_new for slot in self._slots.values())
+        return any(target.takes_new for target in self._targets.values())
 
     @property
     def about_to_be(self) -> bool:
         """Whether a session is on its way."""
-        return any(slot.state in _BUSY for slot in self._slots.values())
+        return any(target.state in _BUSY for target in self._targets.values())
 
     @property
     def all_connections_closed(self) -> bool:
@@ -153,7 +153,7 @@ class EndpointCore:
     @property
     def state(self) -> SessionState:
         """R-2.6, of whichever session is most alive."""
-        states = {slot.state for slot in self.slots()}
+        states = {target.state for target in self.slots()}
         if self.failed is not None:
             return _S.FAILED
         for state in (_S.ESTABLISHED, _S.CLOSING, _S.SESSION_CONNECTING, _S.WAITING, _S.IP_FOUND, _S.FAILED):
@@ -172,23 +172,23 @@ class EndpointCore:
         :param on_demand: the answer to :meth:`CoreListener.check_addresses`.
         """
         self._addresses = set(addresses)
-        for remote, slot in list(self._slots.items()):
+        for remote, target in list(self._targets.items()):
             if remote not in self._addresses:
-                slot.lose_address(on_demand=on_demand)
-                del self._slots[remote]
+                target.lose_address(on_demand=on_demand)
+                del self._targets[remote]
                 self._drop_successor(remote)
-                if slot.state is _S.CLOSING:
-                    self._leaving.append(slot)
-                    self.arm(_Leaving(self, slot), now + self.resume_timeout)
-                    self._move(slot)
-                    if slot.session is not None:
-                        self._check_empty(slot.session)
+                if target.state is _S.CLOSING:
+                    self._leaving.append(target)
+                    self.arm(_Leaving(self, target), now + self.resume_timeout)
+                    self._move(target)
+                    if target.session is not None:
+                        self._check_empty(target.session)
         for remote in addresses:
-            slot_or_none = self._slots.get(remote)
+            slot_or_none = self._targets.get(remote)
             if slot_or_none is None:
                 if self.failed is None and not self._done:
-                    slot = self._slots[remote] = Slot(self, remote)
-                    slot.connect()
+                    target = self._targets[remote] = HubTarget(self, remote)
+                    target.connect()
             elif slot_or_none.state is _S.FAILED and self.failed is None and not self._done:
                 slot_or_none.connect()
         self._turns.settle()
@@ -199,39 +199,39 @@ class EndpointCore:
         self._credentials = credentials
         if self.closing or self.failed is not None:
             return
-        for slot in list(self._slots.values()):
-            self._renew(slot)
+        for target in list(self._targets.values()):
+            self._renew(target)
         self._turns.settle()
 
-    def _renew(self, slot: Slot) -> None:
-        if slot.state is _S.FAILED:
-            slot.connect()
-        elif slot.state is _S.ESTABLISHED:
-            session, successor = slot.session, self._successors.get(slot.remote)
+    def _renew(self, target: HubTarget) -> None:
+        if target.state is _S.FAILED:
+            target.connect()
+        elif target.state is _S.ESTABLISHED:
+            session, successor = target.session, self._successors.get(target.remote)
             if session is None or session.credentials == self._credentials:
-                self._drop_successor(slot.remote)
+                self._drop_successor(target.remote)
             elif successor is None:
-                successor = self._successors[slot.remote] = Slot(self, slot.remote)
+                successor = self._successors[target.remote] = HubTarget(self, target.remote)
                 successor.connect()
             else:
                 successor.hurry()
         else:
-            slot.hurry()
+            target.hurry()
 
     def _drop_successor(self, remote: IpAddress) -> None:
         successor = self._successors.pop(remote, None)
         if successor is not None:
             successor.signal()
 
-    def _replace(self, old: Slot, successor: Slot) -> None:
+    def _replace(self, old: HubTarget, successor: HubTarget) -> None:
         """The successor takes the address; what goes on in ``old`` follows (:meth:`_hand_over`)."""
         del self._successors[old.remote]
-        self._slots[old.remote] = successor
+        self._targets[old.remote] = successor
         old.give_way()
         if old.session is not None:
             self._leaving.append(old)
 
-    def _hand_over(self, slot: Slot, session: Session) -> None:
+    def _hand_over(self, target: HubTarget, session: Session) -> None:
         """Connections of a session whose place another has taken leave it, as soon as they are Connected.
 
         Somebody else couldn't go on with them: they stay where they are, and nothing new comes there.
@@ -244,13 +244,13 @@ class EndpointCore:
             if connection.state is not ConnectionState.CONNECTING:
                 connection.leave(Code.MOVED, "moved to a session with a renewed certificate")
         if session.connections:
-            self.arm(_Leaving(self, slot), self.now() + HAND_OVER_PAUSE)
+            self.arm(_Leaving(self, target), self.now() + HAND_OVER_PAUSE)
 
-    def _dialing(self, remote: IpAddress) -> Slot | None:
+    def _dialing(self, remote: IpAddress) -> HubTarget | None:
         """Who waits for a socket to there."""
-        for slot in (self._successors.get(remote), self._slots.get(remote)):
-            if slot is not None and slot.state is _S.SESSION_CONNECTING and slot.session is None:
-                return slot
+        for target in (self._successors.get(remote), self._targets.get(remote)):
+            if target is not None and target.state is _S.SESSION_CONNECTING and target.session is None:
+                return target
         return None
 
     def dialed(self, remote: IpAddress, local: Address, *, near_its_dates: bool = False) -> None:
@@ -258,30 +258,32 @@ class EndpointCore:
 
         :param near_its_dates: see :meth:`Credentials.near_its_dates`, of those that are the endpoint's now.
         """
-        slot = self._dialing(remote)
-        if slot is None:
+        target = self._dialing(remote)
+        if target is None:
             self._listener.release(local)
             return
         try:
-            c = self.engine.connect(local, self._credentials.policy, self.now())
+            connection_id = self.engine.connect(local, self._credentials.policy, self.now())
         except ValueError as exc:
             self._listener.release(local)
             self.fail(ConfigurationError(f"certificate and certificate_key can't be used: {exc}"))
             return
-        slot.local = local
-        renews = self._successors.get(remote) is slot
+        target.local = local
+        renews = self._successors.get(remote) is target
         if renews:
-            self._announce(self._slots[remote])
-        slot.session = session = Session(self, c, self._request(renews=renews), self._credentials, near_its_dates)
+            self._announce(self._targets[remote])
+        target.session = session = Session(
+            self, connection_id, self._request(renews=renews), self._credentials, near_its_dates
+        )
         session.set_weight(self.weight, self.weight_reason)
-        self._by_c[c] = (slot, slot.session)
+        self._by_connection_id[connection_id] = (target, target.session)
         self.touch()
 
     def dial_failed(self, remote: IpAddress, error: SpnError) -> None:
         """There is no such socket."""
-        slot = self._dialing(remote)
-        if slot is not None:
-            self._on_slot_failed(slot, error)
+        target = self._dialing(remote)
+        if target is not None:
+            self._on_slot_failed(target, error)
             self._turns.settle()
 
     def open(
@@ -298,8 +300,8 @@ class EndpointCore:
     def set_weight(self, weight: int, reason: str = "") -> None:
         """The provider's weight and why it has it, in every session that there is and will be."""
         self.weight, self.weight_reason = weight, reason
-        for slot, session in list(self._by_c.values()):
-            if slot.why is not Why.RENEWED:
+        for target, session in list(self._by_connection_id.values()):
+            if target.why is not Why.RENEWED:
                 session.set_weight(weight, reason)
         self.touch()
 
@@ -307,9 +309,9 @@ class EndpointCore:
         """Begin the end: no new connections; sessions stay as long as connections need one."""
         if not self.closing:
             self.closing = True
-            for slot in self.slots():
-                if slot.established or not self._paused:
-                    slot.signal()
+            for target in self.slots():
+                if target.established or not self._paused:
+                    target.signal()
             self._advance_waiting()
             self._turns.settle()
 
@@ -324,10 +326,10 @@ class EndpointCore:
         """The end of every session, now."""
         self.closing = True
         self._patient = True
-        for slot in self.slots():
-            slot.signal()
-            if slot.session is not None:
-                slot.session.close(Code.OK, "shutdown")
+        for target in self.slots():
+            target.signal()
+            if target.session is not None:
+                target.session.close(Code.OK, "shutdown")
         self._turns.settle()
 
     def handle(self, events: Iterable[EngineEvent]) -> None:
@@ -335,7 +337,7 @@ class EndpointCore:
         self._turns.begin()
         try:
             for event in events:
-                found = self._by_c.get(getattr(event, "c", -1))
+                found = self._by_connection_id.get(getattr(event, "connection_id", -1))
                 if found is None:
                     continue
                 session = found[1]
@@ -343,7 +345,7 @@ class EndpointCore:
                     session.handle(event)
                 except Exception as fault:
                     self.on_fault(session.concerned(event), fault)
-                    if isinstance(event, Closed) and session.c in self._by_c:
+                    if isinstance(event, Closed) and session.connection_id in self._by_connection_id:
                         session.lose(SessionLost(FAULT))
         finally:
             self._turns.settle()
@@ -372,7 +374,7 @@ class EndpointCore:
             self._paused[connection] = None
             self._tell(connection, "paused", reason)
         if isinstance(connection, ConsumerConnection):
-            left = next((slot for slot in self.slots() if slot.session is connection.left), None)
+            left = next((target for target in self.slots() if target.session is connection.left), None)
             self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
         elif connection.peer_gone is not None:
             connection.end_gone()
@@ -384,7 +386,9 @@ class EndpointCore:
         self._forget_paused(connection)
         self._tell(connection, "resumed", "")
 
-    def on_disconnected(self, connection: Connection, farewell: int | None, home: Home | None) -> None:
+    def on_disconnected(
+        self, connection: Connection, closed_notice: int | None, session: SessionContext | None
+    ) -> None:
         """See :meth:`Host.on_disconnected`."""
         lost = connection.paused_at is not None and connection.error is not None
         self._forget_paused(connection)
@@ -394,14 +398,14 @@ class EndpointCore:
             if isinstance(connection, ProviderConnection):
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
-            elif isinstance(connection, ConsumerConnection) and farewell is not None:
-                found = None if home is None else self._by_c.get(home.c)
-                self._farewells.add(connection, farewell, None if found is None else found[1])
+            elif isinstance(connection, ConsumerConnection) and closed_notice is not None:
+                found = None if session is None else self._by_connection_id.get(session.connection_id)
+                self._closed_notices.add(connection, closed_notice, None if found is None else found[1])
             if lost:
                 self._tell(connection, "lost", str(connection.error))
-        for slot in self.slots():
-            if slot.state is _S.CLOSING and slot.session is not None:
-                self._check_empty(slot.session)
+        for target in self.slots():
+            if target.state is _S.CLOSING and target.session is not None:
+                self._check_empty(target.session)
         self._changed()
 
     def requested(self, connection: ProviderConnection) -> None:
@@ -433,18 +437,18 @@ class EndpointCore:
 
     def on_established(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_established`."""
-        slot, _ = self._by_c[session.c]
+        target, _ = self._by_connection_id[session.connection_id]
         self._patient = True
-        old = self._slots.get(slot.remote)
-        if old is not None and self._successors.get(slot.remote) is slot:
-            self._replace(old, slot)
-        slot.on_established()
-        assert slot.local is not None
-        session.send(LocalAddress(*self._listener.local_address(slot.local)))
+        old = self._targets.get(target.remote)
+        if old is not None and self._successors.get(target.remote) is target:
+            self._replace(old, target)
+        target.on_established()
+        assert target.local is not None
+        session.send(LocalAddress(*self._listener.local_address(target.local)))
         if self.closing:
-            slot.signal()
-        elif self._slots.get(slot.remote) is slot and session.credentials != self._credentials:
-            self._renew(slot)
+            target.signal()
+        elif self._targets.get(target.remote) is target and session.credentials != self._credentials:
+            self._renew(target)
         self._on_usable()
         if old is not None and old.why is Why.RENEWED and old.session is not None:
             self._hand_over(old, old.session)
@@ -452,16 +456,16 @@ class EndpointCore:
 
     def on_all_connections_closed(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_all_connections_closed`."""
-        slot, _ = self._by_c[session.c]
-        if slot.state is _S.CLOSING and slot.why is not Why.SIGNAL:
+        target, _ = self._by_connection_id[session.connection_id]
+        if target.state is _S.CLOSING and target.why is not Why.SIGNAL:
             session.close(Code.OK, "all connections are closed")
         self._changed()
 
     def on_shutdown_request(self, session: Session, packet: ShutdownRequest) -> None:
         """See :meth:`SessionOwner.on_shutdown_request`."""
-        slot, _ = self._by_c[session.c]
-        slot.return_after = self.random() * max(0, packet.spread_milliseconds) / 1000
-        slot.shut_down()
+        target, _ = self._by_connection_id[session.connection_id]
+        target.return_after = self.random() * max(0, packet.spread_milliseconds) / 1000
+        target.shut_down()
         self._check_empty(session)
 
     def on_resume_invite(self, session: Session, packet: ResumeInvite) -> None:
@@ -472,8 +476,8 @@ class EndpointCore:
         """See :meth:`SessionOwner.on_resume_ack`."""
         connection = self._by_uid.get(packet.connection_uid)
         if connection is None:
-            self._farewells.on_ack(packet)
-        elif connection.home is session:
+            self._closed_notices.on_ack(packet)
+        elif connection.session is session:
             connection.on_resume_ack(packet)
 
     def on_peer_gone(self, session: Session, packet: PeerGone) -> None:
@@ -487,25 +491,25 @@ class EndpointCore:
     def on_suspect(self, session: Session) -> None:
         """See :meth:`SessionOwner.on_suspect`."""
         if session.suspect:
-            slot, _ = self._by_c[session.c]
-            self._move(slot)
+            target, _ = self._by_connection_id[session.connection_id]
+            self._move(target)
         else:
             self._on_usable()
 
     def on_ended(self, session: Session, error: SpnError) -> None:
         """See :meth:`SessionOwner.on_ended`."""
-        slot, _ = self._by_c.pop(session.c)
-        assert slot.local is not None
+        target, _ = self._by_connection_id.pop(session.connection_id)
+        assert target.local is not None
         # The hub may not know, and take a closed port for the end of this process.
-        self._listener.release(slot.local, linger=bool(session.spn_session_id))
-        self._farewells.on_session_lost(session)
-        self._on_slot_failed(slot, error)
+        self._listener.release(target.local, linger=bool(session.spn_session_id))
+        self._closed_notices.on_session_lost(session)
+        self._on_slot_failed(target, error)
 
     # ----------------------------------------------------------------------------------------------- owner of slots
 
-    def dial(self, slot: Slot) -> None:
+    def dial(self, target: HubTarget) -> None:
         """See :meth:`SlotOwner.dial`."""
-        self._listener.dial(slot.remote)
+        self._listener.dial(target.remote)
 
     def has_paused(self) -> bool:
         """See :meth:`SlotOwner.has_paused`."""
@@ -518,7 +522,7 @@ class EndpointCore:
 
     # ----------------------------------------------------------------------------------------- host of new connections
 
-    def choose(self, tried: set[Slot]) -> Slot | None:
+    def choose(self, tried: set[HubTarget]) -> HubTarget | None:
         """The session for a new connection: of those that are up, the one with the fewest of this endpoint's.
 
         R-3.4 lets an endpoint pick any. With the fewest, its connections, and so what a lost hub interrupts, are spread
@@ -526,7 +530,7 @@ class EndpointCore:
         closing, since its hub or address is on its way out; a suspect one (D-20) only if there is no other, since
         failing at once would help nobody.
         """
-        choice = [slot for slot in self._slots.values() if slot.takes_new and slot not in tried]
+        choice = [target for target in self._targets.values() if target.takes_new and target not in tried]
         return min(choice, key=lambda one: (one.suspect, one.connections, self.random()), default=None)
 
     def wait_for_session(self, attempt: OpeningAttempt) -> bool:
@@ -544,7 +548,7 @@ class EndpointCore:
         """Being closed, and no session is needed any more."""
         return self.closing and not self._paused
 
-    def _announce(self, old: Slot) -> None:
+    def _announce(self, old: HubTarget) -> None:
         """Say that a session is about to have a successor, so that the hub lets its connections leave in order."""
         session = old.session
         if session is not None and session.established and session.credentials.subject == self._credentials.subject:
@@ -567,23 +571,23 @@ class EndpointCore:
 
     def _on_usable(self) -> None:
         """A session has come up, or answers again: what is to be resumed first, then what is new."""
-        for slot in self.slots():
-            if slot.suspect or slot.why is Why.IP_LOST:
-                self._move(slot)
+        for target in self.slots():
+            if target.suspect or target.why is Why.IP_LOST:
+                self._move(target)
         self._resumer.usable()
         self._advance_waiting()
 
-    def _move(self, slot: Slot) -> None:
+    def _move(self, target: HubTarget) -> None:
         """A consumer's connections leave a session that is suspect, or whose address is gone, if there is another."""
-        session = slot.session
+        session = target.session
         if session is None or self._settings.end_point_type is not EndPointType.CONSUMER:
             return
-        if not any(one.takes_resumes and not one.suspect for one in self.slots() if one is not slot):
+        if not any(one.takes_resumes and not one.suspect for one in self.slots() if one is not target):
             return
-        self._leave(slot, session)
+        self._leave(target, session)
 
-    def _leave(self, slot: Slot, session: Session) -> None:
-        moved = slot.why is Why.IP_LOST and not session.suspect
+    def _leave(self, target: HubTarget, session: Session) -> None:
+        moved = target.why is Why.IP_LOST and not session.suspect
         for connection in session.legs():
             if connection.state is ConnectionState.CONNECTING:
                 # Nobody has seen a byte of it: it begins anew elsewhere.
@@ -591,45 +595,45 @@ class EndpointCore:
             else:
                 connection.leave(Code.MOVED if moved else Code.LEFT, "moved to another hub" if moved else "hub suspect")
 
-    def leave_address(self, slot: Slot) -> None:
+    def leave_address(self, target: HubTarget) -> None:
         """It has had its time to find another session."""
-        if slot not in self._leaving or slot.session is None:
+        if target not in self._leaving or target.session is None:
             return
-        if slot.why is Why.RENEWED:
-            self._hand_over(slot, slot.session)
+        if target.why is Why.RENEWED:
+            self._hand_over(target, target.session)
         else:
-            self._leave(slot, slot.session)
+            self._leave(target, target.session)
 
-    def _check_empty(self, home: Home) -> None:
+    def _check_empty(self, session: SessionContext) -> None:
         """A session that is Closing for the hub's or the address's sake ends with its last connection."""
-        found = self._by_c.get(home.c)
+        found = self._by_connection_id.get(session.connection_id)
         if found is None:
             return
-        slot, session = found
+        target, session = found
         if not session.connections:
-            slot.on_empty()
+            target.on_empty()
 
-    def _on_slot_failed(self, slot: Slot, error: SpnError) -> None:
-        slot.session = None
-        slot.local = None
-        slot.on_failed(error)
-        successor = self._successors.get(slot.remote)
-        if successor is slot:
-            if slot.state in (_S.CLOSED, _S.FAILED):
+    def _on_slot_failed(self, target: HubTarget, error: SpnError) -> None:
+        target.session = None
+        target.local = None
+        target.on_failed(error)
+        successor = self._successors.get(target.remote)
+        if successor is target:
+            if target.state in (_S.CLOSED, _S.FAILED):
                 # Refused for good, or not wanted any more: what it was to replace stays as long as it can.
-                del self._successors[slot.remote]
+                del self._successors[target.remote]
             return
-        if successor is not None and self._slots.get(slot.remote) is slot:
-            self._replace(slot, successor)
+        if successor is not None and self._targets.get(target.remote) is target:
+            self._replace(target, successor)
             successor.hurry()
-        if slot in self._leaving and slot.state in (_S.CLOSED, _S.FAILED):
-            self._leaving.remove(slot)
-            if slot.remote in self._addresses and slot.remote not in self._slots and not self._done:
-                self._slots[slot.remote] = Slot(self, slot.remote)
-                self._slots[slot.remote].connect()
-        elif slot.state is _S.CLOSED and not self._done and self._slots.get(slot.remote) is slot:
-            slot.connect(slot.return_after)
-        if slot.state is _S.WAITING:
+        if target in self._leaving and target.state in (_S.CLOSED, _S.FAILED):
+            self._leaving.remove(target)
+            if target.remote in self._addresses and target.remote not in self._targets and not self._done:
+                self._targets[target.remote] = HubTarget(self, target.remote)
+                self._targets[target.remote].connect()
+        elif target.state is _S.CLOSED and not self._done and self._targets.get(target.remote) is target:
+            target.connect(target.return_after)
+        if target.state is _S.WAITING:
             self.call(self._listener.check_addresses)
         self._check_hopeless()
         if not self.about_to_be:
@@ -637,10 +641,10 @@ class EndpointCore:
 
     def _check_hopeless(self) -> None:
         """Every address refuses for good; or, without patience, none has given a session."""
-        states = {slot.state for slot in self.slots()}
+        states = {target.state for target in self.slots()}
         if self.closing or not states or not states <= {_S.FAILED, *(() if self._patient else (_S.WAITING,))}:
             return
-        errors = [slot.error for slot in self.slots() if slot.error is not None]
+        errors = [target.error for target in self.slots() if target.error is not None]
         # A refusal says more than silence.
         self.fail(next((one for one in errors if isinstance(one, SessionRefused | HandshakeRejected)), errors[0]))
 
@@ -653,14 +657,14 @@ class EndpointCore:
         code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
         for connection in list(self._paused):
             connection.cut(code, str(error))
-        for slot in self.slots():
-            if slot.state is _S.WAITING:
-                self.arm(slot, None)
-                slot.fire(SessionEvent.RETRIES_EXCEEDED, error)
-            elif slot.state is not _S.FAILED:
-                slot.signal()
-                if slot.session is not None:
-                    slot.session.close(Code.OK, "shutdown")
+        for target in self.slots():
+            if target.state is _S.WAITING:
+                self.arm(target, None)
+                target.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            elif target.state is not _S.FAILED:
+                target.signal()
+                if target.session is not None:
+                    target.session.close(Code.OK, "shutdown")
         self._successors.clear()
         self.call(lambda: self._listener.on_failed(error))
         self._advance_waiting()
@@ -678,7 +682,7 @@ class EndpointCore:
             del self._by_uid[connection.connection_uid]
         if isinstance(connection, ConsumerConnection):
             self._resumer.remove(connection)
-        for _, session in list(self._by_c.values()):
+        for _, session in list(self._by_connection_id.values()):
             if connection in session.legs():
                 session.abandon(connection)
         self._changed()
@@ -688,8 +692,8 @@ class EndpointCore:
         if isinstance(connection, ConsumerConnection):
             self._resumer.remove(connection)
         if self._done:
-            for slot in self.slots():
-                slot.signal()
+            for target in self.slots():
+                target.signal()
 
     def _tell(self, connection: Connection, kind: Literal["paused", "resumed", "lost"], reason: str) -> None:
         since = connection.paused_at
@@ -704,9 +708,9 @@ class EndpointCore:
 class _Leaving:
     """The deadline of a session whose address has vanished."""
 
-    def __init__(self, core: EndpointCore, slot: Slot) -> None:
+    def __init__(self, core: EndpointCore, target: HubTarget) -> None:
         self._core = core
-        self._slot = slot
+        self._target = target
 
     def on_deadline(self) -> None:
-        self._core.leave_address(self._slot)
+        self._core.leave_address(self._target)

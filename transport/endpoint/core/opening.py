@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection
-from spnhub.transport.endpoint.kernel.deadlines import Due
-from spnhub.transport.endpoint.session.hub_target import Slot
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
+from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, SessionLost, SpnError, can_retry
 
 __all__ = ["OpeningAttempt", "OpeningHost"]
@@ -29,14 +29,14 @@ class OpeningHost(Protocol):
     def now(self) -> float:
         """Monotonic seconds."""
 
-    def arm(self, owner: Due, when: float | None) -> None:
+    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
         """One deadline per owner; None: none."""
 
     @property
     def takes_new(self) -> bool:
         """Whether a session is up that takes new connections."""
 
-    def choose(self, tried: set[Slot]) -> Slot | None:
+    def choose(self, tried: set[HubTarget]) -> HubTarget | None:
         """The session for a new connection, none of ``tried``."""
 
     def wait_for_session(self, attempt: OpeningAttempt) -> bool:
@@ -47,21 +47,21 @@ class OpeningHost(Protocol):
 
 
 class OpeningAttempt:
-    """See the module. A :class:`Due`: its deadline is the program's timeout while it waits for a session."""
+    """See the module. A :class:`DeadlineOwner`: its deadline is the program's timeout while it waits for a session."""
 
     def __init__(
         self,
-        host: OpeningHost,
+        endpoint: OpeningHost,
         on_connected: Callable[[ConsumerConnection], None],
         on_failed: Callable[[SpnError], None],
         until: float,
     ) -> None:
         """:param until: when it has failed. One of the two functions is called, once, unless it is cancelled."""
-        self._host = host
+        self._endpoint = endpoint
         self._connected = on_connected
         self._failed = on_failed
         self._until = until
-        self._tried: set[Slot] = set()
+        self._tried: set[HubTarget] = set()
         self._error: SpnError | None = None
         self._connection: ConsumerConnection | None = None
         self._over = False
@@ -70,25 +70,25 @@ class OpeningAttempt:
         """Try the next session."""
         if self._over:
             return
-        slot = self._host.choose(self._tried)
-        if slot is None:
+        target = self._endpoint.choose(self._tried)
+        if target is None:
             gone = self._error is None or (
                 isinstance(self._error, ConnectionAborted | ConnectionRefused) and self._error.code in _SESSION_GONE
             )
-            if gone and self._host.wait_for_session(self):
+            if gone and self._endpoint.wait_for_session(self):
                 self._tried.clear()
-                self._host.arm(self, self._until)
-            elif gone and not self._host.takes_new:
+                self._endpoint.arm(self, self._until)
+            elif gone and not self._endpoint.takes_new:
                 self._fail(SessionLost(str(self._error or "no session is established")))
             else:
                 # With a session that is up, it was the provider that is being stopped.
                 self._fail(self._error or SessionLost("no session takes another connection"))
             return
-        self._host.arm(self, None)
-        self._tried.add(slot)
-        assert slot.session is not None
+        self._endpoint.arm(self, None)
+        self._tried.add(target)
+        assert target.session is not None
         try:
-            self._connection = slot.session.open(self._on_connected, self._on_failed, self._until)
+            self._connection = target.session.open(self._on_connected, self._on_failed, self._until)
         except SpnError as exc:
             self._error = exc
             self.advance()
@@ -96,7 +96,7 @@ class OpeningAttempt:
     def cancel(self, code: int) -> None:
         """Nobody wants it any more."""
         self._over = True
-        self._host.arm(self, None)
+        self._endpoint.arm(self, None)
         if self._connection is not None:
             self._connection.abort(code)
 
@@ -116,7 +116,7 @@ class OpeningAttempt:
         if self._over:
             return
         again = error.code in _SESSION_GONE | _ELSEWHERE or can_retry(error.code)
-        if again and self._host.now() < self._until:
+        if again and self._endpoint.now() < self._until:
             self.advance()
         else:
             self._fail(error)
@@ -124,5 +124,5 @@ class OpeningAttempt:
     def _fail(self, error: SpnError) -> None:
         if not self._over:
             self._over = True
-            self._host.arm(self, None)
-            self._host.call(lambda: self._failed(error))
+            self._endpoint.arm(self, None)
+            self._endpoint.call(lambda: self._failed(error))

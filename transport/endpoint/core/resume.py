@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.connection import RESUME_STEP
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
-from spnhub.transport.endpoint.kernel.deadlines import Due
-from spnhub.transport.endpoint.session.hub_target import Slot
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
+from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.protocol import ResumeAck, ResumeInvite, ResumeRequest
 
@@ -52,9 +52,9 @@ class _Host(Protocol):
 
     def random(self) -> float: ...
 
-    def arm(self, owner: Due, when: float | None) -> None: ...
+    def arm(self, owner: DeadlineOwner, when: float | None) -> None: ...
 
-    def slots(self) -> Iterable[Slot]: ...
+    def slots(self) -> Iterable[HubTarget]: ...
 
 
 class Resumable(Protocol):
@@ -64,18 +64,18 @@ class Resumable(Protocol):
     def connection_uid(self) -> bytes:
         """Of the connection."""
 
-    def resume(self, home: Session) -> None:
+    def resume(self, session: Session) -> None:
         """Send a ResumeRequest there. How that goes is told with :meth:`Resumer.add` and :meth:`Resumer.remove`."""
 
 
 class _Turn:
-    """How far the search for one connection has come. A :class:`Due`: its deadline is the next round."""
+    """How far the search for one connection has come. A :class:`DeadlineOwner`: its deadline is the next round."""
 
-    def __init__(self, resumer: Resumer, what: Resumable, left: Slot | None) -> None:
+    def __init__(self, resumer: Resumer, what: Resumable, left: HubTarget | None) -> None:
         self.what = what
         self.left = left
         """Where its last leg was: tried last."""
-        self.tried: set[Slot] = set()
+        self.tried: set[HubTarget] = set()
         self.give_up: Callable[[], None] | None = None
         """A hub has said that the other end is gone: what to do if no other hub has it. None: none has."""
         self.gone_at = 0.0
@@ -92,14 +92,14 @@ class _Turn:
 class Resumer:
     """The consumer's: paused connections, and farewells."""
 
-    def __init__(self, host: _Host) -> None:
-        self._host = host
+    def __init__(self, endpoint: _Host) -> None:
+        self._endpoint = endpoint
         self._turns: dict[Resumable, _Turn] = {}
 
     def __len__(self) -> int:
         return len(self._turns)
 
-    def add(self, what: Resumable, left: Slot | None, give_up: Callable[[], None] | None = None) -> None:
+    def add(self, what: Resumable, left: HubTarget | None, give_up: Callable[[], None] | None = None) -> None:
         """It is paused, or was refused where it was taken to.
 
         :param left: where its last leg was.
@@ -109,14 +109,14 @@ class Resumer:
         if turn is None:
             turn = self._turns[what] = _Turn(self, what, left)
         if give_up is not None and turn.give_up is None:
-            turn.give_up, turn.gone_at = give_up, self._host.now()
+            turn.give_up, turn.gone_at = give_up, self._endpoint.now()
         self.advance(turn)
 
     def remove(self, what: Resumable) -> None:
         """It was resumed, or has ended."""
         turn = self._turns.pop(what, None)
         if turn is not None:
-            self._host.arm(turn, None)
+            self._endpoint.arm(turn, None)
 
     def usable(self) -> None:
         """A session has come up, or answers again: who waits tries it at once, the longest-waiting first."""
@@ -127,53 +127,53 @@ class Resumer:
 
     def advance(self, turn: _Turn) -> None:
         """Take it to the next session, if there is one; else begin again later."""
-        slots = list(self._host.slots())
-        here = [slot for slot in slots if slot.takes_resumes and not slot.suspect]
-        choice = [slot for slot in here if slot not in turn.tried]
+        slots = list(self._endpoint.slots())
+        here = [target for target in slots if target.takes_resumes and not target.suspect]
+        choice = [target for target in here if target not in turn.tried]
         turn.waiting = not choice
         if choice:
-            self._host.arm(turn, None)
+            self._endpoint.arm(turn, None)
             # Another hub than the one it has left: what ended the leg there may not be over.
-            slot = min(choice, key=lambda one: (one is turn.left, one.connections, self._host.random()))
-            turn.tried.add(slot)
-            assert slot.session is not None
-            turn.what.resume(slot.session)
+            target = min(choice, key=lambda one: (one is turn.left, one.connections, self._endpoint.random()))
+            turn.tried.add(target)
+            assert target.session is not None
+            turn.what.resume(target.session)
         elif turn.give_up is not None:
             until = turn.gone_at + GONE_GRACE
-            if self._host.now() >= until or not any(slot.suspect or slot.unborn for slot in slots):
+            if self._endpoint.now() >= until or not any(target.suspect or target.unborn for target in slots):
                 turn.give_up()
             else:
-                self._host.arm(turn, until)
+                self._endpoint.arm(turn, until)
         elif here:
             delay = min(RETRY_CAP, RETRY_BASE * 2.0 ** min(turn.rounds, 16))
             turn.rounds += 1
-            self._host.arm(turn, self._host.now() + delay * (1 - self._host.random() / 2))
+            self._endpoint.arm(turn, self._endpoint.now() + delay * (1 - self._endpoint.random() / 2))
         else:
             # The next session calls usable().
-            self._host.arm(turn, None)
+            self._endpoint.arm(turn, None)
 
 
 class Farewell:
     """A consumer's connection that has ended without the provider's knowledge. Told like a resume, with a code.
 
-    A :class:`Due`: as long as nobody asked for it, its deadline is when it is forgotten.
+    A :class:`DeadlineOwner`: as long as nobody asked for it, its deadline is when it is forgotten.
     """
 
-    def __init__(self, farewells: Farewells, request: ResumeRequest, home: Session | None) -> None:
-        self.home = home
+    def __init__(self, closed_notices: Farewells, request: ResumeRequest, session: Session | None) -> None:
+        self.session = session
         """The session whose end would leave the provider in the dark; None: it is told already, or never was."""
         self.connection_uid = request.connection_uid
         self.epoch = request.epoch
         self.until: float | None = None
         """Since it has to be told: when the provider will have given up by itself."""
         self._request = request
-        self._farewells = farewells
+        self._closed_notices = closed_notices
 
-    def resume(self, home: Session) -> None:
+    def resume(self, session: Session) -> None:
         """See :class:`Resumable`."""
         self.epoch += 1
         request = self._request
-        home.send(
+        session.send(
             ResumeRequest(
                 request.connection_uid,
                 request.resume_secret,
@@ -185,17 +185,17 @@ class Farewell:
                 request.instance_id,
             )
         )
-        self._farewells.asked(self)
+        self._closed_notices.asked(self)
 
     def on_deadline(self) -> None:
-        self._farewells.on_deadline(self)
+        self._closed_notices.on_deadline(self)
 
 
 class Farewells:
     """What a consumer remembers of the connections that it has ended. At most :data:`REMEMBER_LIMIT`."""
 
-    def __init__(self, host: _Host, resumer: Resumer) -> None:
-        self._host = host
+    def __init__(self, endpoint: _Host, resumer: Resumer) -> None:
+        self._endpoint = endpoint
         self._resumer = resumer
         self._known: OrderedDict[bytes, Farewell] = OrderedDict()
 
@@ -204,63 +204,63 @@ class Farewells:
         """Farewells that are being told."""
         return sum(one.until is not None for one in self._known.values())
 
-    def add(self, connection: ConsumerConnection, code: int, home: Session | None) -> None:
-        """It has ended; ``home``: where the provider is told of it on the stream, None: nowhere."""
-        farewell = Farewell(self, connection.resume_request(connection.epoch, code), home)
-        self._known[connection.connection_uid] = farewell
+    def add(self, connection: ConsumerConnection, code: int, session: Session | None) -> None:
+        """It has ended; ``session``: where the provider is told of it on the stream, None: nowhere."""
+        closed_notice = Farewell(self, connection.resume_request(connection.epoch, code), session)
+        self._known[connection.connection_uid] = closed_notice
         if len(self._known) > REMEMBER_LIMIT:
             self._forget(next(iter(self._known.values())))
-        if home is None:
-            self._tell(farewell)
+        if session is None:
+            self._tell(closed_notice)
         else:
-            self._host.arm(farewell, self._host.now() + FAREWELL_TIME)
+            self._endpoint.arm(closed_notice, self._endpoint.now() + FAREWELL_TIME)
 
     def on_session_lost(self, session: Session) -> None:
         """What was told there may not have arrived."""
-        for farewell in [one for one in self._known.values() if one.home is session]:
-            self._tell(farewell)
+        for closed_notice in [one for one in self._known.values() if one.session is session]:
+            self._tell(closed_notice)
 
-    def _tell(self, farewell: Farewell) -> None:
-        farewell.home = None
-        farewell.until = self._host.now() + self._host.resume_timeout
-        self._host.arm(farewell, farewell.until)
-        self._resumer.add(farewell, None)
+    def _tell(self, closed_notice: Farewell) -> None:
+        closed_notice.session = None
+        closed_notice.until = self._endpoint.now() + self._endpoint.resume_timeout
+        self._endpoint.arm(closed_notice, closed_notice.until)
+        self._resumer.add(closed_notice, None)
 
-    def asked(self, farewell: Farewell) -> None:
+    def asked(self, closed_notice: Farewell) -> None:
         """A request is on its way."""
-        self._host.arm(farewell, self._host.now() + RESUME_STEP)
+        self._endpoint.arm(closed_notice, self._endpoint.now() + RESUME_STEP)
 
     def on_ack(self, packet: ResumeAck) -> bool:
         """Take the hub's answer, if it is to one of these."""
-        farewell = self._known.get(packet.connection_uid)
-        if farewell is None:
+        closed_notice = self._known.get(packet.connection_uid)
+        if closed_notice is None:
             return False
-        if packet.epoch == farewell.epoch and farewell.until is not None:
+        if packet.epoch == closed_notice.epoch and closed_notice.until is not None:
             if packet.code != Code.OK and packet.retryable:
-                self._again(farewell)
+                self._again(closed_notice)
             else:
-                self._forget(farewell)
+                self._forget(closed_notice)
         return True
 
-    def on_deadline(self, farewell: Farewell) -> None:
+    def on_deadline(self, closed_notice: Farewell) -> None:
         """It needn't be remembered any more, or nobody has answered."""
-        if farewell.until is None:
-            self._forget(farewell)
+        if closed_notice.until is None:
+            self._forget(closed_notice)
         else:
-            self._again(farewell)
+            self._again(closed_notice)
 
-    def _again(self, farewell: Farewell) -> None:
-        assert farewell.until is not None
-        if self._host.now() < farewell.until:
-            self._host.arm(farewell, farewell.until)
-            self._resumer.add(farewell, None)
+    def _again(self, closed_notice: Farewell) -> None:
+        assert closed_notice.until is not None
+        if self._endpoint.now() < closed_notice.until:
+            self._endpoint.arm(closed_notice, closed_notice.until)
+            self._resumer.add(closed_notice, None)
         else:
-            self._forget(farewell)
+            self._forget(closed_notice)
 
-    def _forget(self, farewell: Farewell) -> None:
-        self._known.pop(farewell.connection_uid, None)
-        self._host.arm(farewell, None)
-        self._resumer.remove(farewell)
+    def _forget(self, closed_notice: Farewell) -> None:
+        self._known.pop(closed_notice.connection_uid, None)
+        self._endpoint.arm(closed_notice, None)
+        self._resumer.remove(closed_notice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,15 +279,15 @@ class _Tombstone:
 class Invitations:
     """The provider's: what it answers to a ResumeInvite. Remembers at most :data:`REMEMBER_LIMIT` ended connections."""
 
-    def __init__(self, host: _Host, instance_id: str, find: Callable[[bytes], ProviderConnection | None]) -> None:
-        self._host = host
+    def __init__(self, endpoint: _Host, instance_id: str, find: Callable[[bytes], ProviderConnection | None]) -> None:
+        self._endpoint = endpoint
         self._instance_id = instance_id
         self._find = find
         self._ended: OrderedDict[bytes, _Tombstone] = OrderedDict()
 
     def add(self, connection: ProviderConnection, code: int) -> None:
         """It has ended, with ``code``; remembered for the resume timeout."""
-        now = self._host.now()
+        now = self._endpoint.now()
         self._ended[connection.connection_uid] = _Tombstone(
             connection.secret,
             connection.peer,
@@ -295,7 +295,7 @@ class Invitations:
             code,
             connection.read_offset,
             connection.peer_finished,
-            now + self._host.resume_timeout,
+            now + self._endpoint.resume_timeout,
         )
         while self._ended and (len(self._ended) > REMEMBER_LIMIT or next(iter(self._ended.values())).until <= now):
             self._ended.popitem(last=False)
@@ -315,7 +315,7 @@ class Invitations:
             self._refuse(session, invite, code, connection)
             return
         stone = self._ended.get(invite.connection_uid)
-        if stone is None or stone.until <= self._host.now():
+        if stone is None or stone.until <= self._endpoint.now():
             self._refuse(session, invite, Code.ENDED, None)
             return
         code = self._judge(invite, stone.secret, stone.peer, stone.epoch)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, Protocol
 
-from spnhub.transport.endpoint.kernel.deadlines import Due
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
 from spnhub.transport.protocol import ACK_LIMIT, Ack, DataAck, Packet
 
 __all__ = ["ACK_BYTES", "ACK_BYTES_MAX", "ACK_DELAY", "ACK_PACE", "AckBook", "Acknowledged"]
@@ -41,7 +41,7 @@ class Acknowledged(Protocol):
 
 
 class AckBook:
-    """What one session still has to acknowledge. A :class:`Due`: it has one deadline.
+    """What one session still has to acknowledge. A :class:`DeadlineOwner`: it has one deadline.
 
     :param send: on the session's control stream.
     :param arm: sets the one deadline.
@@ -52,7 +52,7 @@ class AckBook:
         self,
         send: Callable[[Packet], None],
         now: Callable[[], float],
-        arm: Callable[[Due, float | None], None],
+        arm: Callable[[DeadlineOwner, float | None], None],
         wake: Callable[[AckBook], None],
     ) -> None:
         self._send = send

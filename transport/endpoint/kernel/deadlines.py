@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["Deadlines", "Due"]
+__all__ = ["DeadlineOwner", "Deadlines"]
 
 
-class Due(Protocol):
+class DeadlineOwner(Protocol):
     """What may have a deadline, one at a time. Compared by identity."""
 
     def on_deadline(self) -> None:
@@ -21,11 +21,11 @@ class Deadlines:
     """When whom to call. Setting and taking are O(log n)."""
 
     def __init__(self) -> None:
-        self._when: dict[Due, float] = {}
-        self._heap: list[tuple[float, int, Due]] = []
+        self._when: dict[DeadlineOwner, float] = {}
+        self._heap: list[tuple[float, int, DeadlineOwner]] = []
         self._order = itertools.count()
 
-    def set(self, owner: Due, when: float | None) -> None:
+    def set(self, owner: DeadlineOwner, when: float | None) -> None:
         """Call ``owner`` at ``when`` instead of any other time; None: not at all."""
         if when is None:
             self._when.pop(owner, None)
@@ -44,7 +44,7 @@ class Deadlines:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def due(self, now: float) -> Iterator[Due]:
+    def due(self, now: float) -> Iterator[DeadlineOwner]:
         """Whose deadline has come, in order; they have none any more.
 
         One after the other: whose deadline is taken away by what an earlier one does isn't due any more. What is set

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from spnhub.transport.endpoint.kernel.acks import AckBook
-from spnhub.transport.endpoint.kernel.deadlines import Deadlines, Due
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner, Deadlines
 
 __all__ = ["Turns"]
 
@@ -40,7 +40,7 @@ class Turns:
         self._calls.append(function)
         self.touch()
 
-    def arm(self, owner: Due, when: float | None) -> None:
+    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
         """One deadline per owner; None: none."""
         self._deadlines.set(owner, when)
         if when is not None:

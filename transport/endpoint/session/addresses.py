@@ -24,7 +24,15 @@ import structlog
 from spnhub.transport.errors import ConfigurationError, HubUnreachable
 from spnhub.transport.system.name_lookup import LookupFailed, ask_getaddrinfo
 
-__all__ = ["ADDRESS_LIMIT", "AddressBook", "Addresses", "Change", "IpAddress", "parse_hub_addresses", "parse_resolver"]
+__all__ = [
+    "ADDRESS_LIMIT",
+    "AddressBook",
+    "AddressChange",
+    "Addresses",
+    "IpAddress",
+    "parse_hub_addresses",
+    "parse_resolver",
+]
 
 _log = structlog.get_logger()
 
@@ -127,7 +135,7 @@ class Addresses:
         return dict.fromkeys(ip for family in _FAMILIES for ip in self._last[family])
 
 
-class Change(NamedTuple):
+class AddressChange(NamedTuple):
     """What an answer has changed."""
 
     added: list[IpAddress]
@@ -150,14 +158,14 @@ class AddressBook:
         """Those that count now, the oldest first."""
         return list(self._known)
 
-    def found(self, addresses: Sequence[IpAddress], now: float) -> Change:
+    def found(self, addresses: Sequence[IpAddress], now: float) -> AddressChange:
         """Take an answer.
 
         :param addresses: all that were found; none: the answer was empty, nothing changes.
         :param now: monotonic seconds.
         """
         if not addresses:
-            return Change([], [])
+            return AddressChange([], [])
         present = dict.fromkeys(addresses)
         gone: list[IpAddress] = []
         for address, since in list(self._known.items()):
@@ -170,7 +178,7 @@ class AddressBook:
                 del self._known[address]
         added = [address for address in present if address not in self._known][: ADDRESS_LIMIT - len(self._known)]
         self._known.update(dict.fromkeys(added))
-        return Change(added, gone)
+        return AddressChange(added, gone)
 
 
 def parse_hub_addresses(pieces: Iterable[str], port: int, option: str = "hub_addresses") -> list[IpAddress]:

@@ -26,12 +26,12 @@ from spnhub.transport.system.loop import in_own_thread
 
 __all__ = [
     "LIBRARY_NAMES",
+    "CredentialNames",
     "Credentials",
     "CredentialsChange",
     "CredentialsSource",
     "CredentialsWatch",
     "Judge",
-    "Names",
     "Pem",
     "is_read_once",
     "judge",
@@ -91,7 +91,7 @@ class CredentialsChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class CredentialNames:
     """What the user calls them."""
 
     certificate: str = "certificate"
@@ -99,11 +99,11 @@ class Names:
     trust: str = "trust"
 
 
-LIBRARY_NAMES: Final = Names()
+LIBRARY_NAMES: Final = CredentialNames()
 
 T = TypeVar("T")
 
-Judge = Callable[[bytes, bytes, bytes | None, str, tuple[str, ...], Names], Credentials]
+Judge = Callable[[bytes, bytes, bytes | None, str, tuple[str, ...], CredentialNames], Credentials]
 
 
 def judge(
@@ -112,7 +112,7 @@ def judge(
     trust: bytes | None,
     server_name: str,
     alpn: tuple[str, ...],
-    names: Names,
+    names: CredentialNames,
 ) -> Credentials:
     """What can be presented and trusted, in the usual layout.
 
@@ -157,7 +157,7 @@ class CredentialsSource:
         server_name: str,
         alpn: tuple[str, ...],
         *,
-        names: Names = LIBRARY_NAMES,
+        names: CredentialNames = LIBRARY_NAMES,
         judge: Judge = judge,
     ) -> None:
         self._values: list[Pem | None] = [certificate, certificate_key, trust]

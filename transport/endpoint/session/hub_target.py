@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.kernel.deadlines import Due
+from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
 from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionRefused, SpnError
 
-__all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "IpAddress", "SessionChange", "Slot", "SlotOwner", "Why"]
+__all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "HubTarget", "IpAddress", "SessionChange", "SlotOwner", "Why"]
 
 BACKOFF_BASE: Final = 0.25
 """Seconds before the first retry, doubled for each that follows, less up to half of it at random: a restarted hub meets
@@ -79,11 +79,11 @@ class SlotOwner(Protocol):
     def random(self) -> float:
         """In [0, 1)."""
 
-    def arm(self, owner: Due, when: float | None) -> None:
+    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
         """One deadline per owner; None: none."""
 
-    def dial(self, slot: Slot) -> None:
-        """Begin a QUIC connection; :attr:`Slot.session` is set as soon as there is one."""
+    def dial(self, target: HubTarget) -> None:
+        """Begin a QUIC connection; :attr:`HubTarget.session` is set as soon as there is one."""
 
     def has_paused(self) -> bool:
         """Whether connections wait to be resumed."""
@@ -92,8 +92,8 @@ class SlotOwner(Protocol):
         """Its state has changed."""
 
 
-class Slot:
-    """See the module. A :class:`Due`: its deadline is the next attempt."""
+class HubTarget:
+    """See the module. A :class:`DeadlineOwner`: its deadline is the next attempt."""
 
     def __init__(self, owner: SlotOwner, remote: IpAddress) -> None:
         self.remote = remote

@@ -1,8 +1,8 @@
 """One session of an endpoint over one QUIC connection, sans-I/O: control stream, and the way to its connections.
 
-Its owner (:class:`spnhub.transport.endpoint.core.endpoint.EndpointCore`) brings the engine's events of ``c``. R-2.6's
-states belong to :mod:`spnhub.transport.endpoint.session.hub_target`: they outlive one QUIC connection, as do the
-connections (:mod:`spnhub.transport.endpoint.connection.connection`), which are here for one leg.
+Its owner (:class:`spnhub.transport.endpoint.core.endpoint.EndpointCore`) brings the engine's events of
+``connection_id``. R-2.6's states belong to :mod:`spnhub.transport.endpoint.session.hub_target`: they outlive one QUIC
+connection, as do the connections (:mod:`spnhub.transport.endpoint.connection.connection`), which are here for one leg.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection, ProviderHost
+from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection, ProviderContext
 from spnhub.transport.endpoint.kernel.acks import AckBook
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.engine import (
@@ -32,7 +32,7 @@ from spnhub.transport.engine import (
     Readable,
     Reset,
     Stopped,
-    Suspect,
+    Unresponsive,
     Writable,
 )
 from spnhub.transport.errors import (
@@ -88,7 +88,7 @@ _PERHAPS_TIME: Final = frozenset({42, 46})  # bad_certificate, certificate_unkno
 _ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
 
 
-class SessionOwner(ProviderHost, Protocol):
+class SessionOwner(ProviderContext, Protocol):
     """Who owns a session. A :class:`Host` of its connections as well."""
 
     def connection(self, uid: bytes) -> Connection | None:
@@ -142,17 +142,17 @@ class _Phase(enum.Enum):
 
 
 class Session:
-    """See the module. ``c`` names the QUIC connection, which the owner has begun with :meth:`Engine.connect`."""
+    """See the module. ``connection_id`` is the QUIC connection that the owner has begun with :meth:`Engine.connect`."""
 
     def __init__(
         self,
         owner: SessionOwner,
-        c: int,
+        connection_id: int,
         request: SessionRequest,
         credentials: Credentials,
         near_its_dates: bool = False,
     ) -> None:
-        self.c = c
+        self.connection_id = connection_id
         self.credentials = credentials
         """What it was begun with."""
         self._near_its_dates = near_its_dates
@@ -238,30 +238,30 @@ class Session:
         """Close the QUIC connection; legs that are here are lost. ``on_ended`` follows."""
         if self._phase is not _Phase.ENDED:
             self._failure = self._failure or EndpointClosed(reason)
-            self._engine.close(self.c, code, reason)
+            self._engine.close(self.connection_id, code, reason)
             self._owner.touch()
 
     def break_off(self, reason: str) -> None:
         """A fault of ours: this session is lost, and another is made; its connections go on there."""
         if self._phase is not _Phase.ENDED:
             self._failure = SessionLost(reason)
-            self._engine.close(self.c, Code.INTERNAL, reason)
+            self._engine.close(self.connection_id, Code.INTERNAL, reason)
             self._owner.touch()
 
     def concerned(self, event: EngineEvent) -> Connection | Session:
-        """What an event of ``c`` is about."""
-        return self._by_stream.get(getattr(event, "s", -1), self)
+        """What an event of ``connection_id`` is about."""
+        return self._by_stream.get(getattr(event, "stream_id", -1), self)
 
     def handle(self, event: EngineEvent) -> None:
-        """Take an event of ``c``."""
+        """Take an event of ``connection_id``."""
         match event:
             case _ if self._phase is _Phase.ENDED:
                 return
-            case Readable(s=s) if s != self._control:
-                if (connection := self._by_stream.get(s)) is not None:
+            case Readable(stream_id=stream_id) if stream_id != self._control:
+                if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_readable()
-            case Writable(s=s) if s != self._control:
-                if (connection := self._by_stream.get(s)) is not None:
+            case Writable(stream_id=stream_id) if stream_id != self._control:
+                if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_writable()
             case Connected():
                 self._begin()
@@ -269,22 +269,22 @@ class Session:
                 self._end(event)
             case Available():
                 self._open_waiting()
-            case Opened(s=s):
-                self._opened(s)
+            case Opened(stream_id=stream_id):
+                self._opened(stream_id)
             case Readable():
                 self._read_control()
             case Writable():
                 self._write_control()
-            case Reset(s=s) | Stopped(s=s) if s == self._control:
+            case Reset(stream_id=stream_id) | Stopped(stream_id=stream_id) if stream_id == self._control:
                 self._fail(ProtocolError("the control stream ended before the session"))
-            case Reset(s=s, code=code):
-                if (connection := self._by_stream.get(s)) is not None:
+            case Reset(stream_id=stream_id, code=code):
+                if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_reset(code)
-            case Stopped(s=s, code=code):
-                if (connection := self._by_stream.get(s)) is not None:
+            case Stopped(stream_id=stream_id, code=code):
+                if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_stopped(code)
-            case Suspect() | Answered():
-                self.suspect = isinstance(event, Suspect)
+            case Unresponsive() | Answered():
+                self.suspect = isinstance(event, Unresponsive)
                 self._owner.on_suspect(self)
             case _:
                 return
@@ -292,7 +292,7 @@ class Session:
     def on_deadline(self) -> None:
         """The hub has not answered the request."""
         self._failure = HubUnreachable(f"no session ACK within {ACK_BOUND:g} s")
-        self._engine.close(self.c, Code.TIMEOUT, "no session ACK in time")
+        self._engine.close(self.connection_id, Code.TIMEOUT, "no session ACK in time")
         self._owner.touch()
 
     # ------------------------------------------------------------------------------------------- Home of connections
@@ -312,18 +312,18 @@ class Session:
     def detach(self, connection: Connection) -> None:
         """See :meth:`Home.detach`."""
         self._connections.pop(connection, None)
-        if connection.s is not None:
-            self._by_stream.pop(connection.s, None)
+        if connection.stream_id is not None:
+            self._by_stream.pop(connection.stream_id, None)
         elif connection in self._waiting:
             self._waiting.remove(connection)
 
     def abandon(self, connection: Connection) -> None:
         """Let go of a connection that could not end: its stream is cut, and nothing is kept."""
-        s = connection.s
+        stream_id = connection.stream_id
         self.detach(connection)
-        if s is not None:
-            self._engine.reset(self.c, s, Code.INTERNAL)
-            self._engine.stop(self.c, s, Code.INTERNAL)
+        if stream_id is not None:
+            self._engine.reset(self.connection_id, stream_id, Code.INTERNAL)
+            self._engine.stop(self.connection_id, stream_id, Code.INTERNAL)
 
     def want_stream(self, connection: Connection) -> None:
         """See :meth:`Home.want_stream`."""
@@ -332,30 +332,30 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------------- streams
 
-    def _opened(self, s: int) -> None:
+    def _opened(self, stream_id: int) -> None:
         if self._request.end_point_type is not EndPointType.PROVIDER or not self.established:
-            self._engine.reset(self.c, s, Code.PROTOCOL)
-            self._engine.stop(self.c, s, Code.PROTOCOL)
+            self._engine.reset(self.connection_id, stream_id, Code.PROTOCOL)
+            self._engine.stop(self.connection_id, stream_id, Code.PROTOCOL)
             self._owner.touch()
             return
-        connection = self._by_stream[s] = ProviderConnection(self._owner, self, s)
+        connection = self._by_stream[stream_id] = ProviderConnection(self._owner, self, stream_id)
         connection.on_readable()
 
     def _open_waiting(self) -> None:
         while self._waiting:
-            s = self._engine.open_bidi(self.c)
-            if s is None:
+            stream_id = self._engine.open_bidi(self.connection_id)
+            if stream_id is None:
                 return
             connection = self._waiting.popleft()
-            self._by_stream[s] = connection
-            connection.begin(s)
+            self._by_stream[stream_id] = connection
+            connection.begin(stream_id)
 
     # ------------------------------------------------------------------------------------------------ control stream
 
     def _begin(self) -> None:
         """The QUIC connection is up: the control stream first, the request first on it (R-2.1)."""
         self._phase = _Phase.REQUESTED
-        self._control = self._engine.open_bidi(self.c)
+        self._control = self._engine.open_bidi(self.connection_id)
         if self._control is None:
             self._fail(ProtocolError("the hub allows no stream"))
             return
@@ -367,12 +367,12 @@ class Session:
 
     def _write_control(self) -> None:
         if self._control_out and self._control is not None:
-            del self._control_out[: self._engine.write(self.c, self._control, bytes(self._control_out))]
+            del self._control_out[: self._engine.write(self.connection_id, self._control, bytes(self._control_out))]
 
     def _read_control(self) -> None:
         assert self._control is not None
         while True:
-            answer = self._engine.read(self.c, self._control, _CHUNK)
+            answer = self._engine.read(self.connection_id, self._control, _CHUNK)
             if answer is None or answer == (b"", False):
                 return
             data, fin = answer
@@ -445,7 +445,7 @@ class Session:
 
     def _leg(self, uid: bytes) -> Connection | None:
         connection = self._owner.connection(uid)
-        return connection if connection is not None and connection.home is self else None
+        return connection if connection is not None and connection.session is self else None
 
     def _on_ack(self, packet: SessionAck) -> None:
         if missing := missing_kinds(packet.kinds):
@@ -465,7 +465,7 @@ class Session:
 
     def _fail(self, error: ProtocolError) -> None:
         self._failure = SessionLost(f"the hub broke the rules of the protocol: {error}")
-        self._engine.close(self.c, error.code, str(error))
+        self._engine.close(self.connection_id, error.code, str(error))
         self._owner.touch()
 
     # ----------------------------------------------------------------------------------------------------------- end

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from cryptography import x509
 
-from spnhub.transport.aioquic_engine.connection import Connection
+from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.tls import ServerContext
 from spnhub.transport.aioquic_engine.verify import subject_of
 from spnhub.transport.engine import Address, Closed, CloseKind, HandshakeRefused, Limits, Transmit
 
-__all__ = ["Link", "segment"]
+__all__ = ["ConnectionHandle", "segment"]
 
 _CLOSING_AT_LEAST = 1.0
 """Seconds that a closed connection still answers stragglers with its CONNECTION_CLOSE (RFC 9000 section 10.2.1)."""
@@ -26,14 +26,13 @@ _GSO_SEGMENTS = 64
 _GSO_BYTES = 65_000
 
 
-class Link:
+class ConnectionHandle:
     """What the engine keeps per connection."""
 
     __slots__ = (
         "acknowledged",
         "address",
         "ask_at",
-        "c",
         "checked",
         "cids",
         "close_packets",
@@ -41,6 +40,7 @@ class Link:
         "closing",
         "closing_until",
         "connected",
+        "connection_id",
         "data_at",
         "failed",
         "first_cid",
@@ -67,8 +67,10 @@ class Link:
         "wants_stream",
     )
 
-    def __init__(self, c: int, quic: Connection, address: Address, now: float, limits: Limits) -> None:
-        self.c = c
+    def __init__(
+        self, connection_id: int, quic: EngineConnection, address: Address, now: float, limits: Limits
+    ) -> None:
+        self.connection_id = connection_id
         self.quic = quic
         self.address = address
         self.limits = limits
@@ -264,7 +266,7 @@ class Link:
         """What to say of a handshake that failed."""
         certificates = self.certificates()
         return HandshakeRefused(
-            c=self.c,
+            connection_id=self.connection_id,
             address=self.address,
             server_name=self.server_name(),
             alert=alert,
@@ -276,7 +278,7 @@ class Link:
         """The same, as a client hears it."""
         event = self.quic.close_event
         assert event is not None
-        return Closed(self.c, self.closing_kind(), int(event.error_code), refused.reason)
+        return Closed(self.connection_id, self.closing_kind(), int(event.error_code), refused.reason)
 
     # ---- who -----------------------------------------------------------------------------------------------------
 
