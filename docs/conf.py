@@ -33,6 +33,8 @@ include_patterns = [
 # Folders that would only be searched in vain; src has the others again, as links.
 exclude_patterns = [".*", "build", "src", "tests"]
 
+# Else the dashes of an option become one long dash.
+smartquotes = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["fieldlist"]
 # Diagrams of transport/STATES.md, which browsers of repositories draw; drawing them here would need a program.

@@ -40,6 +40,7 @@ def test_options_are_described(site: Path) -> None:
     row = page[page.index(">--idle-timeout<") :].partition("</tr>")[0]
     assert all(cell in row for cell in ("SECONDS", "SPNHUB_IDLE_TIMEOUT", ">20<", "silent for this long is lost"))
     assert "<h3>Event journal" in page
+    assert "in place of --inventory-token." in page
 
 
 def test_public_names_are_described(site: Path) -> None:
