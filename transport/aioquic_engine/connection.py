@@ -20,6 +20,7 @@ from aioquic.quic.connection import Limit, QuicConnectionError, QuicNetworkPath,
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 
+from spnhub.transport.aioquic_engine.keys import OneRttKeys
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
@@ -184,6 +185,7 @@ class EngineConnection(StreamConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        self._keys = OneRttKeys.adopt(self._cryptos[tls.Epoch.ONE_RTT])
         # aioquic's own hold 16 KiB whatever there is to say, three times a connection.
         self._crypto_buffers = {
             tls.Epoch.INITIAL: Buffer(capacity=_OUR_HELLO),
@@ -238,10 +240,12 @@ class EngineConnection(StreamConnection):
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         """As aioquic's, but without a walk over all streams (0-RTT is never offered, so it is left out)."""
-        crypto = self._cryptos[tls.Epoch.ONE_RTT]
+        crypto = self._keys
         if not crypto.send.is_valid():
             return
         space = self._spaces[tls.Epoch.ONE_RTT]
+        if crypto.is_spent(space.largest_acked_packet):
+            self.request_key_update()
         crypto_sender = self._crypto_streams[tls.Epoch.ONE_RTT].sender
         pacer = self._loss._pacer
         # aioquic lists every stream it makes here, to walk over; this class has its own queue.
