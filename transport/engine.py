@@ -96,12 +96,12 @@ class Limits:
         "Largest UDP payload sent; 1200 to 16383.",
         group="Connections",
         metavar="BYTES",
-        # What every QUIC path carries (RFC 9000 section 14), and what aioquic can send.
+        # What every QUIC path carries (RFC 9000 section 14), and what a varint of two bytes can say.
         at_least=1200,
         at_most=16_383,
         unit="bytes",
     )
-    """Largest UDP payload sent; at most 16,383 (aioquic), and never above the peer's max_udp_payload_size."""
+    """Largest UDP payload sent; at most 16,383, and never above the peer's max_udp_payload_size."""
     streams: int = 4096
     """Bidirectional streams that a peer may have open at once on one connection."""
     stream_window: int = 16 * 1024

@@ -105,7 +105,7 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
-    # What aioquic warns of (refused handshakes, broken packets), our own lines say with who and why.
+    # What the QUIC library warns of (refused handshakes, broken packets), our own lines say with who and why.
     logging.getLogger("quic").setLevel(logging.ERROR)
     # A reader of the log that went away is reported by nobody: there is no place left to report it.
     logging.raiseExceptions = False

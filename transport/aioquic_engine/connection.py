@@ -24,8 +24,8 @@ from spnhub.transport.aioquic_engine.keys import OneRttKeys
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
-from spnhub.transport.aioquic_engine.tls import ClientContext, ParsedIdentity, ServerContext
-from spnhub.transport.aioquic_engine.verify import Anchors
+from spnhub.transport.aioquic_engine.tls import ClientContext, ServerContext
+from spnhub.transport.certificates import Anchors, ParsedIdentity
 from spnhub.transport.engine import Limits
 from spnhub.transport.pem import CHAIN_LIMIT
 

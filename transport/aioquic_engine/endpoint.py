@@ -33,8 +33,7 @@ from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
-from spnhub.transport.aioquic_engine.tls import ParsedIdentity, load_pair, parse_identity
-from spnhub.transport.aioquic_engine.verify import anchors_of
+from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity
 from spnhub.transport.pem import chain_size
 
 __all__ = ["QuicEndpoint"]

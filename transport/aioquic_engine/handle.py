@@ -8,7 +8,7 @@ from cryptography import x509
 
 from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.tls import ServerContext
-from spnhub.transport.aioquic_engine.verify import subject_of
+from spnhub.transport.certificates import subject_of
 from spnhub.transport.engine import Address, Closed, CloseKind, HandshakeRefused, Limits, Transmit
 
 __all__ = ["ConnectionHandle", "segment"]

@@ -1,30 +1,33 @@
-"""Who may connect, judged inside the TLS handshake.
+"""aioquic's TLS with our judgement of certificates inside the handshake.
 
 aioquic's server neither asks for a client certificate nor verifies one, and knows a single server certificate. This
 context does all three: it picks the identity by SNI while it reads the ClientHello (D-19), requires a client
 certificate, and verifies its chain, dates and usage against that identity's CA before the handshake can complete.
 Every refusal is a TLS alert. Tickets are never issued or taken, so no resumption gets around it.
 
-aioquic's client has its own rule for the server's chain; ours is the server's (:mod:`.verify`), by a clock that is
-given.
+aioquic's client has its own rule for the server's chain; ours is the server's (:mod:`spnhub.transport.certificates`),
+by a clock that is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer
-from cryptography import x509
 
-from spnhub.transport.aioquic_engine.verify import Anchors, anchors_of, verify_client, verify_server
-from spnhub.transport.engine import ServerIdentity
-from spnhub.transport.pem import PrivateKey, chain_size, load_key, load_presented
+from spnhub.transport.certificates import (
+    Anchors,
+    CertificateAlert,
+    CertificateRefused,
+    ParsedIdentity,
+    verify_client,
+    verify_server,
+)
 
-__all__ = ["ClientContext", "ParsedIdentity", "ServerContext", "load_pair", "parse_identity"]
+__all__ = ["ClientContext", "ServerContext"]
 
 
 class AlertCertificateRequired(tls.Alert):
@@ -39,50 +42,22 @@ class AlertUnrecognizedName(tls.Alert):
     description = tls.AlertDescription.unrecognized_name
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedIdentity:
-    """A parsed :class:`spnhub.transport.engine.ServerIdentity`."""
+class AlertUnknownCa(tls.Alert):
+    """RFC 8446 section 6.2."""
 
-    certificate: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
-    private_key: PrivateKey = field(repr=False)
-    authorities: Anchors
-    alpn: tuple[str, ...]
-    size: int
-    """Bytes of the chain in a handshake."""
+    description = tls.AlertDescription.unknown_ca
 
 
-@lru_cache(maxsize=16_384)
-def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
-    """Parse the PEM texts, which takes about a millisecond the first time.
-
-    Who sets a policy again with mostly the same identities, beside live traffic, calls this in a thread before.
-
-    :raises ValueError: one that can't be used; the message says which.
-    """
-    chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
-    return ParsedIdentity(
-        chain[0], tuple(chain[1:]), key, anchors_of(identity.client_ca, "client CA"), identity.alpn, chain_size(chain)
-    )
+_ALERTS: Final[Mapping[CertificateAlert, type[tls.Alert]]] = {
+    CertificateAlert.BAD_CERTIFICATE: tls.AlertBadCertificate,
+    CertificateAlert.UNSUPPORTED_CERTIFICATE: tls.AlertUnsupportedCertificate,
+    CertificateAlert.CERTIFICATE_EXPIRED: tls.AlertCertificateExpired,
+    CertificateAlert.UNKNOWN_CA: AlertUnknownCa,
+}
 
 
-def load_pair(
-    certificate_chain: bytes, private_key: bytes, certificate_name: str, key_name: str
-) -> tuple[list[x509.Certificate], PrivateKey]:
-    """A chain that can be presented, and its key.
-
-    :raises ValueError: they can't be used; the message names which, as it was called.
-    """
-    what = certificate_name
-    try:
-        chain = load_presented(certificate_chain)
-        what = key_name
-        key = load_key(private_key)
-    except ValueError as exc:
-        raise ValueError(f"{what} {exc}") from exc
-    if key.public_key() != chain[0].public_key():
-        raise ValueError(f"{key_name} does not belong to the {certificate_name}")
-    return chain, key
+def _alert(refused: CertificateRefused) -> tls.Alert:
+    return _ALERTS[refused.alert](str(refused))
 
 
 class ServerContext(tls.Context):
@@ -126,9 +101,11 @@ class ServerContext(tls.Context):
         if self._peer_certificate is None:
             raise AlertCertificateRequired("no client certificate")
         assert self.identity is not None, "the ClientHello came first"
-        verify_client(
-            self._peer_certificate, list(self._peer_certificate_chain), self.identity.authorities, self.clock()
-        )
+        chain = list(self._peer_certificate_chain)
+        try:
+            verify_client(self._peer_certificate, chain, self.identity.authorities, self.clock())
+        except CertificateRefused as refused:
+            raise _alert(refused) from refused
 
     def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
         try:
@@ -156,4 +133,8 @@ class ClientContext(tls.Context):
     def _client_handle_certificate(self, input_buf: Buffer) -> None:
         super()._client_handle_certificate(input_buf)
         assert self._peer_certificate is not None, "an empty message was refused"
-        verify_server(self._peer_certificate, list(self._peer_certificate_chain), self.anchors, self.name, self.clock())
+        chain = list(self._peer_certificate_chain)
+        try:
+            verify_server(self._peer_certificate, chain, self.anchors, self.name, self.clock())
+        except CertificateRefused as refused:
+            raise _alert(refused) from refused

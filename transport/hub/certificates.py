@@ -2,7 +2,7 @@
 
 A handshake judges once. Here what was presented is kept, and who would not get in any more is named. Judging costs a
 fraction of a millisecond of CPU, so it is done in slices, and equal chains are judged once. Sans-I/O. Counterpart:
-:mod:`spnhub.transport.aioquic_engine.verify`, which judges.
+:mod:`spnhub.transport.certificates`, which judges.
 """
 
 from __future__ import annotations

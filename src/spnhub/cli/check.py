@@ -25,7 +25,7 @@ from spnhub.inventory import Inventory, InventoryFault, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import ConfigurationError
 from spnhub.streams import ReaderLeft
-from spnhub.transport.aioquic_engine.verify import check_chain
+from spnhub.transport.certificates import check_chain
 
 __all__ = ["Cut", "Reload", "compare", "run"]
 

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
-from spnhub.transport.aioquic_engine.tls import parse_identity
+from spnhub.transport.certificates import parse_identity
 from spnhub.transport.engine import Address, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
 from spnhub.transport.udp import UdpEndpoint

@@ -39,8 +39,9 @@ from spnhub.ops import HubMetrics, Ops, OpsServer, Progress, Snapshot
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError, parse_address
-from spnhub.transport.aioquic_engine import AioquicEngine, verify
+from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, EngineEvent
+from spnhub.transport.engines import make_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.udp import UdpEndpoint
@@ -59,10 +60,10 @@ class _Judge:
     """Judges chains as a handshake does."""
 
     def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
-        return verify.check_chain(certificates, client_ca, moment)
+        return check_chain(certificates, client_ca, moment)
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
-        return verify.next_expiry(certificates, client_ca, moment)
+        return next_expiry(certificates, client_ca, moment)
 
 
 class HubProcess:
@@ -131,7 +132,7 @@ class HubProcess:
             _log.error("inventory.fault", **fault.facts())
         inventories.log_warnings(inventory)
 
-        engine = AioquicEngine(settings.limits, reset_key=reset_key, on_fault=self._faults.report)
+        engine = make_engine(settings.limits, reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
             journal,

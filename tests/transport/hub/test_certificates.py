@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.pki import Authority
-from spnhub.transport.aioquic_engine.verify import check_chain, next_expiry
+from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault
 from spnhub.transport.hub import Certificates
 

@@ -30,6 +30,7 @@ from spnhub.transport.endpoint.session.credentials import (
     judge,
 )
 from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
+from spnhub.transport.engines import make_engine
 from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.faults import report_to_loop
 from spnhub.transport.protocol import ALPN
@@ -86,12 +87,11 @@ class Driver(Protocol):
 
 
 def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
-    # Here, so that programs that bring their own engine never load aioquic.
-    from spnhub.transport.aioquic_engine import AioquicEngine  # noqa: PLC0415
+    # Here, so that programs that bring their own engine never load it.
     from spnhub.transport.udp import UdpEndpoint  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
-    engine = AioquicEngine(limits, on_fault=lambda where, fault: report_to_loop(loop, f"a fault in the {where}", fault))
+    engine = make_engine(limits, on_fault=lambda where, fault: report_to_loop(loop, f"a fault in the {where}", fault))
     return engine, UdpEndpoint(engine, on_events)
 
 

@@ -8,28 +8,33 @@ before what time may heal (D-36), with the certificate's dates and the clock tha
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 import service_identity
-from aioquic import tls
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 from service_identity import cryptography as names
 
-from spnhub.transport.engine import ChainFault
-from spnhub.transport.pem import date_text, load_chain
+from spnhub.transport.engine import ChainFault, ServerIdentity
+from spnhub.transport.pem import PrivateKey, chain_size, date_text, load_chain, load_key, load_presented
 
 __all__ = [
     "SUBJECT_LIMIT",
-    "AlertUnknownCa",
     "Anchors",
+    "CertificateAlert",
+    "CertificateRefused",
+    "ParsedIdentity",
     "anchors_of",
     "check_chain",
+    "load_pair",
     "next_expiry",
+    "parse_identity",
     "subject_of",
     "verify_client",
     "verify_server",
@@ -45,10 +50,21 @@ SUBJECT_LIMIT: Final = 2048
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
 
 
-class AlertUnknownCa(tls.Alert):
-    """RFC 8446 section 6.2."""
+class CertificateAlert(enum.IntEnum):
+    """The TLS alerts that a certificate can be refused with (RFC 8446 section 6.2)."""
 
-    description = tls.AlertDescription.unknown_ca
+    BAD_CERTIFICATE = 42
+    UNSUPPORTED_CERTIFICATE = 43
+    CERTIFICATE_EXPIRED = 45
+    UNKNOWN_CA = 48
+
+
+class CertificateRefused(Exception):
+    """A chain isn't to be believed; the message says why. ``alert`` is what an engine tells the peer."""
+
+    def __init__(self, alert: CertificateAlert, reason: str) -> None:
+        super().__init__(reason)
+        self.alert = alert
 
 
 def subject_of(certificate: x509.Certificate) -> str | None:
@@ -71,13 +87,59 @@ def anchors_of(pem: bytes, what: str) -> Anchors:
         raise ValueError(f"{what} {exc}") from exc
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedIdentity:
+    """A parsed :class:`spnhub.transport.engine.ServerIdentity`."""
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    private_key: PrivateKey = field(repr=False)
+    authorities: Anchors
+    alpn: tuple[str, ...]
+    size: int
+    """Bytes of the chain in a handshake."""
+
+
+@lru_cache(maxsize=16_384)
+def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
+    """Parse the PEM texts, which takes about a millisecond the first time.
+
+    Who sets a policy again with mostly the same identities, beside live traffic, calls this in a thread before.
+
+    :raises ValueError: one that can't be used; the message says which.
+    """
+    chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
+    return ParsedIdentity(
+        chain[0], tuple(chain[1:]), key, anchors_of(identity.client_ca, "client CA"), identity.alpn, chain_size(chain)
+    )
+
+
+def load_pair(
+    certificate_chain: bytes, private_key: bytes, certificate_name: str, key_name: str
+) -> tuple[list[x509.Certificate], PrivateKey]:
+    """A chain that can be presented, and its key.
+
+    :raises ValueError: they can't be used; the message names which, as it was called.
+    """
+    what = certificate_name
+    try:
+        chain = load_presented(certificate_chain)
+        what = key_name
+        key = load_key(private_key)
+    except ValueError as exc:
+        raise ValueError(f"{what} {exc}") from exc
+    if key.public_key() != chain[0].public_key():
+        raise ValueError(f"{key_name} does not belong to the {certificate_name}")
+    return chain, key
+
+
 def verify_client(
     certificate: x509.Certificate, chain: Sequence[x509.Certificate], anchors: Anchors, moment: datetime
 ) -> None:
     """Verify a client's chain, as the hub does.
 
     :param moment: aware.
-    :raises aioquic.tls.Alert: the alert to send, with a message that says what is wrong.
+    :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
     _check_subject(certificate)
@@ -96,7 +158,7 @@ def verify_server(
     """Verify a hub's chain and name, as a client does.
 
     :param moment: aware.
-    :raises aioquic.tls.Alert: the alert to send, with a message that says what is wrong.
+    :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
     _check_name(certificate, server_name)
@@ -115,8 +177,8 @@ def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetim
     leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
     try:
         verify_client(leaf, chain, anchors_of(client_ca, "client CA"), moment)
-    except tls.Alert as alert:
-        return ChainFault(str(alert), isinstance(alert, tls.AlertCertificateExpired))
+    except CertificateRefused as refused:
+        return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
     return None
 
 
@@ -138,7 +200,7 @@ def _verify(
     moment: datetime,
     what: str,
     clock: str,
-) -> tls.Alert | None:
+) -> CertificateRefused | None:
     """Verify the chain; what time may heal is given back, to be raised if nothing worse is found."""
     leaf = crypto.X509.from_cryptography(certificate)
     others = [crypto.X509.from_cryptography(one) for one in chain]
@@ -162,8 +224,9 @@ def _verify(
                 at_all = True
                 continue
             text = f"{what}{'' if depth == 0 else ' chain'}: {message}"
-            raise (AlertUnknownCa if code in _ISSUER_ERRORS else tls.AlertBadCertificate)(text) from exc
-        return tls.AlertCertificateExpired(_dates(verified, moment, what, clock))
+            alert = CertificateAlert.UNKNOWN_CA if code in _ISSUER_ERRORS else CertificateAlert.BAD_CERTIFICATE
+            raise CertificateRefused(alert, text) from exc
+        return CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, _dates(verified, moment, what, clock))
 
 
 def _dates(verified: Sequence[crypto.X509], moment: datetime, what: str, clock: str) -> str:
@@ -184,10 +247,11 @@ def _check_name(certificate: x509.Certificate, server_name: str) -> None:
         names.verify_certificate_hostname(certificate, server_name)
     except ValueError as exc:
         # Extensions are parsed when they are looked at.
-        raise tls.AlertBadCertificate("hub certificate: extensions can't be read") from exc
+        raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, "hub certificate: extensions can't be read") from exc
     except (service_identity.CertificateError, service_identity.VerificationError) as exc:
-        raise tls.AlertBadCertificate(
-            f"hub certificate does not cover {server_name}, but {_covered(certificate)}"
+        raise CertificateRefused(
+            CertificateAlert.BAD_CERTIFICATE,
+            f"hub certificate does not cover {server_name}, but {_covered(certificate)}",
         ) from exc
 
 
@@ -204,7 +268,7 @@ def _check_subject(certificate: x509.Certificate) -> None:
     subject = subject_of(certificate)
     if subject is None or len(subject) > SUBJECT_LIMIT:
         fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"
-        raise tls.AlertBadCertificate(f"client certificate: its subject {fault}")
+        raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, f"client certificate: its subject {fault}")
 
 
 def _check_usage(certificate: x509.Certificate) -> None:
@@ -212,12 +276,18 @@ def _check_usage(certificate: x509.Certificate) -> None:
         extended = _extension(certificate, x509.ExtendedKeyUsage)
         usage = _extension(certificate, x509.KeyUsage)
     except ValueError as exc:
-        raise tls.AlertBadCertificate("client certificate: extensions can't be read") from exc
+        raise CertificateRefused(
+            CertificateAlert.BAD_CERTIFICATE, "client certificate: extensions can't be read"
+        ) from exc
     allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     if extended is not None and allowed.isdisjoint(extended):
-        raise tls.AlertUnsupportedCertificate("client certificate: extended key usage does not allow clientAuth")
+        raise CertificateRefused(
+            CertificateAlert.UNSUPPORTED_CERTIFICATE, "client certificate: extended key usage does not allow clientAuth"
+        )
     if usage is not None and not usage.digital_signature:
-        raise tls.AlertUnsupportedCertificate("client certificate: key usage does not allow digitalSignature")
+        raise CertificateRefused(
+            CertificateAlert.UNSUPPORTED_CERTIFICATE, "client certificate: key usage does not allow digitalSignature"
+        )
 
 
 def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
