@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         create_consumer_endpoint,
         create_provider_endpoint,
     )
+    from spnhub.transport.endpoint.options import EndpointOptions
     from spnhub.transport.errors import (
         ConfigurationError,
         ConnectionAborted,
@@ -37,6 +38,7 @@ __all__ = [
     "ConnectionRequest",
     "ConsumerEndpoint",
     "EndpointClosed",
+    "EndpointOptions",
     "HandshakeRejected",
     "HubUnreachable",
     "LocalProtocolError",
@@ -55,6 +57,7 @@ _API = frozenset(
     {
         "ConnectionRequest",
         "ConsumerEndpoint",
+        "EndpointOptions",
         "ProviderEndpoint",
         "create_consumer_endpoint",
         "create_provider_endpoint",

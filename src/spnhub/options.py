@@ -109,7 +109,9 @@ class Field:
     default: Any
     """``dataclasses.MISSING``: it has to be given, or is only known later."""
     required: bool
-    """It has to be given."""
+    """Its class has to be given it."""
+    optional: bool = False
+    """Its class may be left out as a whole."""
 
     @property
     def flag(self) -> str:
@@ -148,9 +150,8 @@ def option_fields(cls: type, defaults: Any = None) -> Iterator[Field]:
     for one in dataclasses.fields(cls):
         default = one.default if defaults is None else getattr(defaults, one.name)
         if (inner := one.metadata.get(_NESTED)) is not None:
-            optional = default is None
             for field in option_fields(inner, default):
-                yield dataclasses.replace(field, required=field.required and not optional)
+                yield dataclasses.replace(field, optional=field.optional or default is None)
         elif (found := one.metadata.get(_OPTION)) is not None:
             yield Field(
                 name=one.name,
@@ -162,7 +163,7 @@ def option_fields(cls: type, defaults: Any = None) -> Iterator[Field]:
 
 
 def build(cls: type[M], values: Mapping[str, Any], defaults: Any = None) -> M | None:
-    """An instance of ``cls`` with ``values``, by names of fields, those of nested ones included.
+    """An instance of ``cls`` with ``values``, by names of fields, nested ones included; other values are ignored.
 
     :param defaults: an instance that the result is like, but for the values.
     :return: None if ``cls`` needs what isn't given.
@@ -172,7 +173,8 @@ def build(cls: type[M], values: Mapping[str, Any], defaults: Any = None) -> M | 
     given: dict[str, Any] = {}
     for one in dataclasses.fields(made):
         if (inner := one.metadata.get(_NESTED)) is not None:
-            given[one.name] = build(inner, values, one.default if defaults is None else getattr(defaults, one.name))
+            before = one.default if defaults is None else getattr(defaults, one.name)
+            given[one.name] = build(inner, values, values.get(one.name, before))
         elif one.name in values:
             given[one.name] = values[one.name]
         elif defaults is None and one.default is MISSING and one.default_factory is MISSING:

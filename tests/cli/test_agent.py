@@ -289,7 +289,7 @@ async def test_unusable_arguments(
     )
     assert await run({}, "consumer", "--no-such") == (2, "spnagent: No such option: --no-such\n")
     status, line = await run({}, "provider", "--weight", "-1")
-    assert (status, line.count("\n"), "'--weight'" in line) == (2, 1, True)
+    assert (status, line.count("\n"), "--weight: -1 is not" in line) == (2, 1, True)
     status, line = await run(given | {"SPN_HUB_URL": "https://127.0.0.1:1"}, "consumer")
     assert (status, line.count("\n"), "names an address" in line) == (2, 1, True)
     older = {

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
+import re
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from spnhub.cli import agent
-from spnhub.cli.agent_settings import AgentSettings, Role, load_settings
+from spnhub.cli.agent_settings import ConsumerSettings, ProviderSettings, older_hub_url
+from spnhub.cli.options import Reader, takes
 from spnhub.events.model import EndPointType
+from spnhub.hub_settings import HubSettings
+from spnhub.options import option_fields
 from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
+from spnhub.transport.agent.health import HealthCheck
 from spnhub.transport.agent.keep_alive import TcpKeepAlive
-from spnhub.transport.endpoint.api.options import read_config
+from spnhub.transport.endpoint.api.config import read_config
 from spnhub.transport.engine import Limits
 from tests.transport.test_chains import padded
 
@@ -24,23 +31,41 @@ AUTHORITY = Authority.create()
 CLIENT = AUTHORITY.client("alice")
 OTHER = AUTHORITY.client("bob")
 GIVEN: dict[str, Any] = {
-    "role": Role.CONSUMER,
     "hub_url": "https://hub.example:4433",
     "service_urn": "urn:x",
     "certificate": CLIENT.certificate.decode(),
     "certificate_key": CLIENT.key.decode(),
     "trust": AUTHORITY.certificate.decode(),
-    "address": "127.0.0.1:8080",
+    "bind_address": "127.0.0.1:8080",
 }
-SETTINGS = AgentSettings(
-    role=Role.CONSUMER,
+SETTINGS = ConsumerSettings(
     hub_url="https://hub.example:4433",
     service_urn="urn:x",
     certificate=CLIENT.certificate.decode(),
     certificate_key=CLIENT.key.decode(),
     trust=AUTHORITY.certificate.decode(),
-    address=("127.0.0.1", 8080),
+    bind_address=("127.0.0.1", 8080),
 )
+
+
+def load_settings(model: type[ConsumerSettings | ProviderSettings] = ConsumerSettings, **given: Any) -> Any:
+    """What flags make of it: those that are None aren't given."""
+    flags = {field.name: f"--{field.flag}" for field in option_fields(model)}
+    words = [f"{flags[name]}={value}" for name, value in given.items() if value is not None]
+    found: list[Any] = []
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.command()
+    @takes(model, "SPN_")
+    def command(_: typer.Context, read: Reader[Any]) -> int:
+        found.append(read(**older_hub_url()))
+        return 0
+
+    typer.main.get_command(app).main(words, standalone_mode=False)
+    return found[0]
+
+
+PROVIDER = {name: value for name, value in GIVEN.items() if name != "bind_address"} | {"forward_address": "tcp:80"}
 
 
 def test_pem_text() -> None:
@@ -95,7 +120,7 @@ def test_pem_pipes() -> None:
 )
 def test_bind_address(text: str, address: tuple[str, int]) -> None:
     """Every form that a consumer can listen on."""
-    assert load_settings(**GIVEN | {"address": text}) == replace(SETTINGS, address=address)
+    assert load_settings(**GIVEN | {"bind_address": text}) == replace(SETTINGS, bind_address=address)
 
 
 def test_older_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +143,9 @@ def test_older_names(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_hub_addresses(text: str | None, addresses: tuple[str, ...] | None) -> None:
     """D-32: a list that is separated by commas; empty is none."""
-    assert load_settings(**GIVEN | {"hub_addresses": text}) == replace(SETTINGS, hub_addresses=addresses)
+    assert load_settings(**GIVEN | {"hub_addresses": text}) == replace(
+        SETTINGS, endpoint=replace(SETTINGS.endpoint, hub_addresses=addresses)
+    )
 
 
 def test_dns_and_resume() -> None:
@@ -129,7 +156,7 @@ def test_dns_and_resume() -> None:
         "resume_timeout": 3.0,
         "replay_budget": 0,
     }
-    assert load_settings(**GIVEN | given) == replace(SETTINGS, **given)
+    assert load_settings(**GIVEN | given) == replace(SETTINGS, endpoint=replace(SETTINGS.endpoint, **given))
     assert load_settings(**GIVEN | {"resolver": ""}) == SETTINGS
 
 
@@ -144,8 +171,8 @@ def test_times_of_noticing() -> None:
     """Each of the four is taken, and reaches the endpoint."""
     given: dict[str, Any] = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
     settings = load_settings(**GIVEN | given)
-    assert settings == replace(SETTINGS, limits=Limits(**given))
-    assert read_config(EndPointType.CONSUMER, **agent._arguments(settings)).limits == Limits(**given)
+    assert settings == replace(SETTINGS, endpoint=replace(SETTINGS.endpoint, limits=Limits(**given)))
+    assert read_config(EndPointType.CONSUMER, **agent._arguments(settings)).options.limits == Limits(**given)
 
 
 @pytest.mark.parametrize(
@@ -166,36 +193,80 @@ def test_times_of_noticing() -> None:
         ({"trust": "/dev/null"}, "--trust: '/dev/null' holds no PEM"),
         ({"certificate_key": "MHcCAQEEI"}, "--certificate-key: the value is neither PEM text nor a readable file"),
         ({"trust": "-----BEGIN CERTIFICATE-----"}, "--trust holds a PEM block that is cut short"),
-        ({"address": None}, r"--bind-address is missing \(environment: BIND_ADDRESS\)"),
-        ({"address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
-        ({"role": Role.PROVIDER, "address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),
-        ({"role": Role.PROVIDER, "address": ":80"}, "--forward-address: ':80' is not HOST:PORT"),
-        ({"drain_timeout": -1.0}, "--drain-timeout: -1.0 is not between 0 and 604800 seconds"),
+        ({"bind_address": None}, r"--bind-address is missing \(environment: BIND_ADDRESS\)"),
+        ({"bind_address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
+        ({"forward_address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),
+        ({"forward_address": ":80"}, "--forward-address: ':80' is not HOST:PORT"),
+        ({"forward_address": "a:0"}, "--forward-address: 'a:0' is not HOST:PORT"),
+        ({"weight": -1}, "--weight: -1 is not between 0 and 1000000"),
+        ({"drain_timeout": -1.0}, "--drain-timeout: -1 is not between 0 and 604800 seconds"),
         ({"drain_timeout": float("nan")}, "--drain-timeout: nan is not between 0 and 604800 seconds"),
         ({"drain_timeout": float("inf")}, "--drain-timeout: inf is not between 0 and 604800 seconds"),
         ({"replay_buffer": 65535}, "--replay-buffer: 65535 is below 65536 bytes"),
         ({"replay_budget": -1}, "--replay-budget: -1 is below 0 bytes"),
-        ({"resume_timeout": 0.0}, "--resume-timeout: 0.0 is not between 0.1 and 604800 seconds"),
+        ({"resume_timeout": 0.0}, "--resume-timeout: 0 is not between 0.1 and 604800 seconds"),
         ({"idle_timeout": 0.0}, "--idle-timeout: 0 is not above 0 and at most 604800 seconds"),
         ({"idle_timeout": 5.0}, r"--keep-alive: 5 is not at least 0 and below --idle-timeout \(5\)"),
         ({"suspect_after": 21.0}, r"--suspect-after: 21 is not above 0 and at most --idle-timeout \(20\)"),
         ({"probe_timeout": 0.0}, r"--probe-timeout: 0 is not above 0 and at most --idle-timeout \(20\)"),
         ({"health_check": "http"}, "--health-check: 'http' is neither tcp nor http:/PATH nor off"),
-        ({"health_interval": 0.0}, "--health-interval: 0.0 is not between 0.1 and 604800 seconds"),
-        ({"health_timeout": 1e9}, "--health-timeout: 1000000000.0 is not between 0.1 and 604800 seconds"),
+        ({"health_interval": 0.0}, "--health-interval: 0 is not between 0.1 and 604800 seconds"),
+        ({"health_timeout": 1e9}, r"--health-timeout: 1e\+09 is not between 0.1 and 604800 seconds"),
         ({"health_fall": 0}, "--health-fall: 0 is below 1"),
         ({"tcp_keepalive": "60"}, "--tcp-keepalive: '60' is neither IDLE,INTERVAL,COUNT \\(as 60,15,4\\) nor off"),
         ({"tcp_keepalive": "0,1,1"}, "--tcp-keepalive: '0,1,1': seconds are between 1 and 32767"),
-        ({"resolve_interval": 0.0}, "--resolve-interval: 0.0 is not between 0.1 and 604800 seconds"),
+        ({"resolve_interval": 0.0}, "--resolve-interval: 0 is not between 0.1 and 604800 seconds"),
         ({"resolver": "dns.example"}, "--resolver: 'dns.example' is not IP, IP:PORT or "),
         ({"hub_addresses": "10.0.0.1,"}, "--hub-addresses: '' is not IP, IP:PORT or "),
         ({"hub_addresses": "10.0.0.1,hub.example"}, "--hub-addresses: 'hub.example' is not IP, IP:PORT or "),
         ({"log_level": "loud"}, "--log-level: 'loud' is none of debug, "),
-        ({"log_format": "xml"}, "--log-format: 'xml' is none of json, console"),
+        ({"log_format": "xml"}, "'xml' is not one of 'json', 'console'"),
     ],
 )
 def test_unusable(given: dict[str, Any], message: str) -> None:
     """Each fault names its option, and the environment where something is missing."""
-    with pytest.raises(ConfigurationError, match=message) as failure:
-        load_settings(**GIVEN | given)
+    model: type[ConsumerSettings | ProviderSettings] = ConsumerSettings
+    base = GIVEN
+    if given.keys() & {field.name for field in fields(ProviderSettings)} - {field.name for field in fields(model)}:
+        model, base = ProviderSettings, PROVIDER
+    with pytest.raises((ConfigurationError, typer.TyperException), match=message) as failure:
+        load_settings(model, **base | given)
     assert "PRIVATE KEY" not in str(failure.value)
+
+
+def test_a_certificate_is_named_by_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of either generation."""
+    monkeypatch.setenv("SPN_AGENT_TRUST_CERTIFICATE_ROOT", "/dev/null")
+    said = r"^--trust \(SPN_AGENT_TRUST_CERTIFICATE_ROOT\): '/dev/null' holds no PEM"
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings(**GIVEN | {"trust": None})
+
+
+def test_the_older_url_stands_between_flag_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a matter of the environment; and named where it can't be used."""
+    path = tmp_path / "agent.toml"
+    path.write_text('hub-url = "https://file.example"\n')
+    monkeypatch.setenv("SPN_CONFIG", str(path))
+    given = GIVEN | {"hub_url": None}
+    assert load_settings(**given).hub_url == "https://file.example"
+    monkeypatch.setenv("SPN_HUB_HOSTNAME", "old.example")
+    assert load_settings(**given).hub_url == "https://old.example:4433"
+    monkeypatch.setenv("SPN_HUB_PORT", "x")
+    with pytest.raises(ConfigurationError, match="SPN_HUB_HOSTNAME, SPN_HUB_PORT: 'https://old"):
+        load_settings(**given)
+
+
+def test_health() -> None:
+    """Numbers and what is checked belong together."""
+    given = {"health_check": "http:/up", "health_interval": 5, "health_fall": 1}
+    assert load_settings(ProviderSettings, **PROVIDER | given).health == HealthCheck(path="/up", interval=5.0, fall=1)
+    assert load_settings(ProviderSettings, **PROVIDER | {"health_check": ""}).health is None
+
+
+def test_the_example_of_the_documents() -> None:
+    """The files in the reference can be read; the agent's as far as its certificates."""
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text()
+    hub, provider = (tomllib.loads(found) for found in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    for model, example in ((HubSettings, hub), (ProviderSettings, provider)):
+        known = {field.flag for field in option_fields(model)} | {"inventory-token-file"}
+        assert example.keys() <= known

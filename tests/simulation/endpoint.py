@@ -15,6 +15,7 @@ from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.core.endpoint import EndpointCore
 from spnhub.transport.endpoint.core.listener import ConnectionChange, CoreSettings
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.engine import Address, ClientPolicy, Engine, EngineEvent
@@ -174,7 +175,13 @@ class SimulatedEndpoint:
         self._on_accepted = on_accepted
         self.core = EndpointCore(
             engine,
-            CoreSettings(Credentials(policy, name), role, SERVICE, name, resume_timeout=resume_timeout),
+            CoreSettings(
+                Credentials(policy, name),
+                role,
+                SERVICE,
+                name,
+                options=EndpointOptions(wait_for_hub=True, resume_timeout=resume_timeout),
+            ),
             self,
             clock=network.clock.now,
             random=source.random,

@@ -31,8 +31,8 @@ from spnhub import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
+from spnhub.transport.endpoint.api.config import Runtime
 from spnhub.transport.endpoint.api.consumer import ConnectionChange, SessionChange
-from spnhub.transport.endpoint.api.options import Runtime
 from spnhub.transport.endpoint.session.states import SessionState
 
 __all__ = ["Churn", "Ledger"]

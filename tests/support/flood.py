@@ -20,7 +20,7 @@ from typing import Any
 
 from spnhub import SpnError, create_consumer_endpoint
 from spnhub.transport.aioquic_engine import AioquicEngine
-from spnhub.transport.endpoint.api.options import Runtime
+from spnhub.transport.endpoint.api.config import Runtime
 from spnhub.transport.engine import Address, ClientPolicy, Limits
 from spnhub.transport.protocol import ALPN
 

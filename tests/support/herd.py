@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from spnhub import create_consumer_endpoint
-from spnhub.transport.endpoint.api.options import Runtime
+from spnhub.transport.endpoint.api.config import Runtime
 
 __all__ = ["Herd"]
 

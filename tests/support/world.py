@@ -28,7 +28,7 @@ from spnhub.events.analysis.source import open_source
 from spnhub.events.analysis.verify import verify
 from spnhub.events.model import Recorded
 from spnhub.pki import Authority, IssuedCredentials
-from spnhub.transport.endpoint.api.options import Runtime
+from spnhub.transport.endpoint.api.config import Runtime
 from tests.support.command import Command, Line
 from tests.support.namespaces import Files, Host
 from tests.support.tcp import TcpPeer, TcpServer

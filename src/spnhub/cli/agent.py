@@ -10,48 +10,28 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Any, Final
 
 import structlog
 import typer
 
 from spnhub import logging, signals
-from spnhub.cli.agent_options import (
-    Certificate,
-    CertificateInterval,
-    CertificateKey,
-    DrainTimeout,
-    Health,
-    HealthFall,
-    HealthInterval,
-    HealthRise,
-    HealthTimeout,
-    HubAddresses,
-    HubUrl,
-    IdleTimeout,
-    InstanceId,
-    KeepAlive,
-    LogFormat,
-    LogLevel,
-    ProbeTimeout,
-    ReplayBudget,
-    ReplayBuffer,
-    ResolveInterval,
-    Resolver,
-    ResumeTimeout,
-    ServiceUrn,
-    SuspectAfter,
-    TcpKeepalive,
-    Trust,
+from spnhub.cli.agent_settings import (
+    OLD_VARIABLES,
+    OPTION_NAMES,
+    AgentSettings,
+    ConsumerSettings,
+    ProviderSettings,
+    older_hub_url,
 )
-from spnhub.cli.agent_settings import DRAIN, KEEPALIVE, OLD_VARIABLES, OPTION_NAMES, AgentSettings, Role, load_settings
 from spnhub.cli.command_line import one_line, run_command_line
+from spnhub.cli.options import GroupedCommand, Reader, takes
 from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
-from spnhub.transport.agent.health import HEALTH_CHECK
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.session_manager import SessionManager
 from spnhub.transport.agent.tcp import address_text, listen
+from spnhub.transport.endpoint.api.config import Runtime
 from spnhub.transport.endpoint.api.consumer import (
     ConnectionChange,
     ConsumerEndpoint,
@@ -60,9 +40,6 @@ from spnhub.transport.endpoint.api.consumer import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.api.options import CREDENTIALS_INTERVAL, ENDPOINT_LIMITS, RESOLVE_INTERVAL, Runtime
-from spnhub.transport.endpoint.connection.replay import REPLAY_BUDGET, REPLAY_MAX
-from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
@@ -71,6 +48,8 @@ from spnhub.transport.system.loop import run as run_loop
 __all__ = ["main"]
 
 _log = structlog.get_logger()
+
+_PREFIX: Final = "SPN_"
 
 app = typer.Typer(
     name="spnagent",
@@ -81,143 +60,20 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def consumer(
-    hub_url: HubUrl = None,
-    service_urn: ServiceUrn = None,
-    certificate: Certificate = None,
-    certificate_key: CertificateKey = None,
-    trust: Trust = None,
-    bind_address: Annotated[
-        str | None,
-        typer.Option(
-            "--bind-address",
-            envvar="BIND_ADDRESS",
-            help="HOST:PORT to listen on, [V6]:PORT, or :PORT for every address. Port 0: a free one.",
-        ),
-    ] = None,
-    instance_id: InstanceId = None,
-    hub_addresses: HubAddresses = None,
-    resolver: Resolver = None,
-    resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
-    resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
-    idle_timeout: IdleTimeout = ENDPOINT_LIMITS.idle_timeout,
-    keep_alive: KeepAlive = ENDPOINT_LIMITS.keep_alive,
-    suspect_after: SuspectAfter = ENDPOINT_LIMITS.suspect_after,
-    probe_timeout: ProbeTimeout = ENDPOINT_LIMITS.probe_timeout,
-    replay_buffer: ReplayBuffer = REPLAY_MAX,
-    replay_budget: ReplayBudget = REPLAY_BUDGET,
-    drain_timeout: DrainTimeout = DRAIN,
-    certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
-    tcp_keepalive: TcpKeepalive = KEEPALIVE,
-    log_level: LogLevel = "info",
-    log_format: LogFormat = None,
-) -> int:
+@app.command(cls=GroupedCommand)
+@takes(ConsumerSettings, _PREFIX)
+def consumer(_: typer.Context, read: Reader[ConsumerSettings]) -> int:
     """Listen on TCP; every connection becomes one to the service."""
-    return _start(
-        load_settings(
-            role=Role.CONSUMER,
-            hub_url=hub_url,
-            service_urn=service_urn,
-            certificate=certificate,
-            certificate_key=certificate_key,
-            trust=trust,
-            address=bind_address,
-            instance_id=instance_id,
-            hub_addresses=hub_addresses,
-            resolver=resolver,
-            resolve_interval=resolve_interval,
-            resume_timeout=resume_timeout,
-            idle_timeout=idle_timeout,
-            keep_alive=keep_alive,
-            suspect_after=suspect_after,
-            probe_timeout=probe_timeout,
-            replay_buffer=replay_buffer,
-            replay_budget=replay_budget,
-            drain_timeout=drain_timeout,
-            certificate_interval=certificate_interval,
-            tcp_keepalive=tcp_keepalive,
-            log_level=log_level,
-            log_format=log_format,
-        )
-    )
+    settings = read(**older_hub_url())
+    return _start(settings, lambda stop: _run_consumer(settings, stop))
 
 
-@app.command()
-def provider(
-    hub_url: HubUrl = None,
-    service_urn: ServiceUrn = None,
-    certificate: Certificate = None,
-    certificate_key: CertificateKey = None,
-    trust: Trust = None,
-    forward_address: Annotated[
-        str | None,
-        typer.Option(
-            "--forward-address",
-            envvar="FORWARD_ADDRESS",
-            help="HOST:PORT of the TCP server. A name is resolved for every connection.",
-        ),
-    ] = None,
-    weight: Annotated[
-        int,
-        typer.Option("--weight", envvar="SPN_WEIGHT", min=0, help="Share of the service's connections; 0: none."),
-    ] = 100,
-    health_check: Health = "off",
-    health_interval: HealthInterval = HEALTH_CHECK.interval,
-    health_timeout: HealthTimeout = HEALTH_CHECK.timeout,
-    health_fall: HealthFall = HEALTH_CHECK.fall,
-    health_rise: HealthRise = HEALTH_CHECK.rise,
-    instance_id: InstanceId = None,
-    hub_addresses: HubAddresses = None,
-    resolver: Resolver = None,
-    resolve_interval: ResolveInterval = RESOLVE_INTERVAL,
-    resume_timeout: ResumeTimeout = RESUME_TIMEOUT,
-    idle_timeout: IdleTimeout = ENDPOINT_LIMITS.idle_timeout,
-    keep_alive: KeepAlive = ENDPOINT_LIMITS.keep_alive,
-    suspect_after: SuspectAfter = ENDPOINT_LIMITS.suspect_after,
-    probe_timeout: ProbeTimeout = ENDPOINT_LIMITS.probe_timeout,
-    replay_buffer: ReplayBuffer = REPLAY_MAX,
-    replay_budget: ReplayBudget = REPLAY_BUDGET,
-    drain_timeout: DrainTimeout = DRAIN,
-    certificate_interval: CertificateInterval = CREDENTIALS_INTERVAL,
-    tcp_keepalive: TcpKeepalive = KEEPALIVE,
-    log_level: LogLevel = "info",
-    log_format: LogFormat = None,
-) -> int:
+@app.command(cls=GroupedCommand)
+@takes(ProviderSettings, _PREFIX)
+def provider(_: typer.Context, read: Reader[ProviderSettings]) -> int:
     """Connect to a TCP server for every connection of the service's consumers."""
-    return _start(
-        load_settings(
-            role=Role.PROVIDER,
-            hub_url=hub_url,
-            service_urn=service_urn,
-            certificate=certificate,
-            certificate_key=certificate_key,
-            trust=trust,
-            address=forward_address,
-            weight=weight,
-            health_check=health_check,
-            health_interval=health_interval,
-            health_timeout=health_timeout,
-            health_fall=health_fall,
-            health_rise=health_rise,
-            instance_id=instance_id,
-            hub_addresses=hub_addresses,
-            resolver=resolver,
-            resolve_interval=resolve_interval,
-            resume_timeout=resume_timeout,
-            idle_timeout=idle_timeout,
-            keep_alive=keep_alive,
-            suspect_after=suspect_after,
-            probe_timeout=probe_timeout,
-            replay_buffer=replay_buffer,
-            replay_budget=replay_budget,
-            drain_timeout=drain_timeout,
-            certificate_interval=certificate_interval,
-            tcp_keepalive=tcp_keepalive,
-            log_level=log_level,
-            log_format=log_format,
-        )
-    )
+    settings = read(**older_hub_url())
+    return _start(settings, lambda stop: _run_provider(settings, stop))
 
 
 def main() -> int:
@@ -225,11 +81,11 @@ def main() -> int:
     return run_command_line(app, "spnagent", variables=OLD_VARIABLES)
 
 
-def _start(settings: AgentSettings) -> int:
+def _start(settings: AgentSettings, role: Callable[[_Stop], Coroutine[Any, Any, int]]) -> int:
     logging.configure(settings.log_level, settings.log_format)
     raise_limit()
     try:
-        return run_loop(_run(settings))
+        return run_loop(_run(role))
     except ValueError as exc:
         # The endpoint's errors name the argument.
         raise ConfigurationError(str(exc)) from exc
@@ -254,16 +110,14 @@ class _Stop:
         self.asked.set()
 
 
-async def _run(settings: AgentSettings) -> int:
+async def _run(role: Callable[[_Stop], Coroutine[Any, Any, int]]) -> int:
     asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
     stop = _Stop()
     with signals.taken(stop.on_signal, stop.reload.set):
-        if settings.role is Role.CONSUMER:
-            return await _run_consumer(settings, stop)
-        return await _run_provider(settings, stop)
+        return await role(stop)
 
 
-async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
+async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
     async def create(
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ConsumerEndpoint:
@@ -271,7 +125,7 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
             **_arguments(settings), **_hooks(keeper), on_session=on_session, on_connection=on_connection
         )
 
-    host, port = settings.address
+    host, port = settings.bind_address
     try:
         listeners = listen(host, port)
     except OSError as exc:
@@ -281,11 +135,11 @@ async def _run_consumer(settings: AgentSettings, stop: _Stop) -> int:
     keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive)
     agent.start()
-    _log.info("agent.ready", role=settings.role.value, addresses=[address_text(*a) for a in agent.addresses])
+    _log.info("agent.ready", role="consumer", addresses=[address_text(*a) for a in agent.addresses])
     return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
 
 
-async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
+async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
     async def create(
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ProviderEndpoint:
@@ -299,13 +153,13 @@ async def _run_provider(settings: AgentSettings, stop: _Stop) -> int:
 
     keeper: SessionManager[ProviderEndpoint] = SessionManager(create)
     agent = ProviderAgent(
-        *settings.address,
+        *settings.forward_address,
         keeper,
         keep_alive=settings.tcp_keepalive,
         weight=settings.weight,
-        health_check=settings.health_check,
+        health_check=settings.health,
     )
-    _log.info("agent.ready", role=settings.role.value, forwardAddress=address_text(*settings.address))
+    _log.info("agent.ready", role="provider", forwardAddress=address_text(*settings.forward_address))
     parts = [keeper.run(), agent.run(), agent.check_health(), _reload(keeper, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
 
@@ -327,19 +181,7 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
         "certificate": settings.certificate,
         "certificate_key": settings.certificate_key,
         "trust": settings.trust,
-        "instance_id": settings.instance_id,
-        "hub_addresses": settings.hub_addresses,
-        "resolver": settings.resolver,
-        "resolve_interval": settings.resolve_interval,
-        "resume_timeout": settings.resume_timeout,
-        "idle_timeout": settings.limits.idle_timeout,
-        "keep_alive": settings.limits.keep_alive,
-        "suspect_after": settings.limits.suspect_after,
-        "probe_timeout": settings.limits.probe_timeout,
-        "replay_buffer": settings.replay_buffer,
-        "replay_budget": settings.replay_budget,
-        "wait_for_hub": True,
-        "credentials_interval": settings.certificate_interval,
+        "options": settings.endpoint,
     }
 
 

@@ -73,7 +73,7 @@ class Reader(Generic[M]):
         """
         given = dict(self._given)
         for name, one in more.items():
-            if name not in given or given[name].source < one.source:
+            if name not in given or given[name].source < one.source or _is_absent(self._fields[name], given[name]):
                 given[name] = one
         if (file := given.pop(_CONFIG, None)) is not None:
             given = self._from_file(ConfigFile(file.value, file.label)) | given
@@ -82,7 +82,7 @@ class Reader(Generic[M]):
             if field.option.from_file:
                 _take_from_file(field, given)
             if field.name in given and not _is_absent(field, given[field.name]):
-                values[field.name] = _parsed(field, given[field.name])
+                values[field.name] = _usable(field, given[field.name])
         try:
             settings = build(self._model, values)
         except UnusableOption as exc:
@@ -90,7 +90,9 @@ class Reader(Generic[M]):
             fault = exc.fault.replace("{other}", f"--{self._flag(exc.other)}")
             raise ConfigurationError(f"{label}{fault}") from exc
         if settings is None:
-            field = next(one for one in self._fields.values() if one.required and one.name not in values)
+            field = next(
+                one for one in self._fields.values() if one.required and not one.optional and one.name not in values
+            )
             variable = _variables(field, self._prefix)[0]
             raise ConfigurationError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
         return settings
@@ -231,17 +233,20 @@ def _from_words(context: typer.Context, arguments: Mapping[str, Any]) -> dict[st
 
 
 def _is_absent(field: Field, given: Given) -> bool:
-    """An empty text is no value where there may be none, as an empty variable is everywhere."""
+    """An empty text is no value where there may be none: it takes back what is said elsewhere."""
     return given.value == "" and (field.default is None or field.required)
 
 
-def _parsed(field: Field, given: Given) -> Any:
-    if field.option.parse is None:
-        return given.value
+def _usable(field: Field, given: Given) -> Any:
+    """The value, of its type and within its bounds; so what is wrong is said before what is missing."""
     try:
-        return field.option.parse(given.value)
+        value = given.value if field.option.parse is None else field.option.parse(given.value)
     except ValueError as exc:
         raise ConfigurationError(f"{given.label}: {exc}") from exc
+    # What belongs to something that may be left out is looked at with it.
+    if value is not None and not field.optional and (fault := field.option.fault(value)) is not None:
+        raise ConfigurationError(f"{given.label}: {fault}")
+    return value
 
 
 def _take_from_file(field: Field, given: dict[str, Given]) -> None:

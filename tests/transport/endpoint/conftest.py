@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
+from spnhub.transport.endpoint.api.config import Driver, Runtime
 from spnhub.transport.endpoint.api.consumer import (
     ConsumerEndpoint,
     ProviderEndpoint,
     create_consumer_endpoint,
     create_provider_endpoint,
 )
-from spnhub.transport.endpoint.api.options import Driver, Runtime
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialNames, Credentials
 from spnhub.transport.endpoint.session.hub_target import SessionChange

@@ -2,7 +2,7 @@
 
 Everything that decides is sans-I/O in :mod:`spnhub.transport.endpoint.core.endpoint`. Counterparts:
 :mod:`spnhub.transport.endpoint.api.consumer` and :mod:`spnhub.transport.endpoint.api.provider` have the roles,
-:mod:`spnhub.transport.endpoint.api.options` reads the arguments, :mod:`spnhub.transport.udp` has the sockets,
+:mod:`spnhub.transport.endpoint.api.config` reads the arguments, :mod:`spnhub.transport.udp` has the sockets,
 :mod:`spnhub.transport.endpoint.session.addresses` looks the hubs up.
 """
 
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.api.options import EndpointConfig, Runtime
+from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime
 from spnhub.transport.endpoint.connection.roles import ProviderConnection
 from spnhub.transport.endpoint.core.endpoint import EndpointCore
 from spnhub.transport.endpoint.core.listener import ConnectionChange
@@ -68,8 +68,10 @@ class Endpoint:
         self._runtime = runtime
         self._observers = observers
         self._loop = asyncio.get_running_loop()
-        self._addresses = Addresses(config.host, config.port, static=config.hub_addresses, resolver=config.resolver)
-        self._engine, self._udp = runtime.build(config.limits, self._on_events)
+        self._addresses = Addresses(
+            config.host, config.port, static=config.options.hub_addresses, resolver=config.options.resolver
+        )
+        self._engine, self._udp = runtime.build(config.options.limits, self._on_events)
         self._core = EndpointCore(
             self._engine, config.core_settings(credentials), self, clock=self._udp.now, random=runtime.random
         )
@@ -187,7 +189,7 @@ class Endpoint:
         """Read certificate, key and trust anew now, and look the hubs up.
 
         If something else is there, sessions are replaced by ones with it, and their connections go on in those. That
-        happens by itself, too, at every :data:`~spnhub.transport.endpoint.api.options.CREDENTIALS_INTERVAL`.
+        happens by itself, too, at every ``credentials_interval``.
         """
         self._check.set()
         await self._credentials.refresh()
@@ -282,7 +284,7 @@ class Endpoint:
                 self._core.set_addresses(book.addresses, now, on_demand=on_demand)
             await asyncio.sleep(LOOKUP_PAUSE)
             # Without any address there is nothing else to do than to ask again.
-            interval = self._config.resolve_interval if book.addresses else 0.0
+            interval = self._config.options.resolve_interval if book.addresses else 0.0
             try:
                 async with asyncio.timeout(max(0.0, interval - LOOKUP_PAUSE)):
                     await self._check.wait()
@@ -326,7 +328,7 @@ class Endpoint:
 
     async def _watch_credentials(self) -> None:
         while True:
-            await asyncio.sleep(self._config.credentials_interval)
+            await asyncio.sleep(self._config.options.credentials_interval)
             await self._credentials.refresh()
 
     def _renew(self, credentials: Credentials) -> None:
@@ -359,7 +361,7 @@ class Endpoint:
         if not linger:
             self._loop.call_later(CLOSE_TIME, self._udp.release, local)
             return
-        limits = self._config.limits
+        limits = self._config.options.limits
         self._lingering[local] = self._loop.call_later(
             limits.keep_alive + limits.idle_timeout, self._release_lingering, local
         )

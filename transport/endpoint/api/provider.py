@@ -12,8 +12,8 @@ from typing import Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.api.asyncio_adapter import open_pair
+from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime, check_weight
 from spnhub.transport.endpoint.api.endpoint import Endpoint, Observers, Pair
-from spnhub.transport.endpoint.api.options import EndpointConfig, Runtime, check_weight
 from spnhub.transport.endpoint.connection.roles import ProviderConnection
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.credentials import Credentials

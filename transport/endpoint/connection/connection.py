@@ -113,7 +113,7 @@ class Connection(Conversation):
         self._endpoint.on_disconnected(self, closed_notice, session)
 
     def _end_resume_timeout(self) -> None:
-        reason = f"it could not be resumed within {self._endpoint.resume_timeout:g} s"
+        reason = f"it could not be resumed within {self._endpoint.options.resume_timeout:g} s"
         self._give_up(ConnectionEvent.RESUME_TIMEOUT, Code.RESUME_TIMEOUT, reason, closed_notice=Code.RESUME_TIMEOUT)
 
     def end_gone(self) -> None:
@@ -290,7 +290,7 @@ class Connection(Conversation):
         self._blocked = True
         if self.paused_at is None:
             self.paused_at = self._endpoint.now()
-            self._resume_by = self.paused_at + self._endpoint.resume_timeout
+            self._resume_by = self.paused_at + self._endpoint.options.resume_timeout
         self._endpoint.arm(self, self._resume_by)
         self._endpoint.on_paused(self, reason)
 

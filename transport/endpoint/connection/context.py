@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.endpoint.kernel.acks import AckBook
 from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.engine import Engine
 from spnhub.transport.protocol import Packet
 
@@ -44,7 +45,7 @@ class EndpointContext(Protocol):
     """What a connection needs of its endpoint."""
 
     engine: Engine
-    resume_timeout: float
+    options: EndpointOptions
 
     def now(self) -> float:
         """Monotonic seconds."""

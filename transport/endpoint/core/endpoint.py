@@ -22,7 +22,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import SessionContext
-from spnhub.transport.endpoint.connection.replay import ReplayBuffer
+from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, ReplayBudget, ReplayBuffer
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.connection.states import ConnectionState
 from spnhub.transport.endpoint.core.containment import FAULT, Containment
@@ -78,8 +78,9 @@ class EndpointCore:
         self.now = clock
         self.random = random
         self.random_bytes = random_bytes
-        self.resume_timeout = settings.resume_timeout
-        self.retries = settings.retries
+        self.options = settings.options
+        budget = settings.options.replay_budget
+        self._replay_budget = PROCESS_BUDGET if budget is None else ReplayBudget(budget)
         self.weight = settings.weight
         self.weight_reason = ""
         self.closing = False
@@ -106,7 +107,7 @@ class EndpointCore:
         self.arm = turns.arm
         self.flush_acks = turns.flush
         self._waiting: dict[OpeningAttempt, None] = {}
-        self._patient = settings.patient
+        self._patient = settings.options.wait_for_hub
         self._resumer = Resumer(self)
         self._closed_notices = Farewells(self, self._resumer)
         self._invitations = Invitations(self, settings.instance_id, self._provider_connection)
@@ -179,7 +180,7 @@ class EndpointCore:
                 self._drop_successor(remote)
                 if target.state is _S.CLOSING:
                     self._leaving.append(target)
-                    self.arm(_Leaving(self, target), now + self.resume_timeout)
+                    self.arm(_Leaving(self, target), now + self.options.resume_timeout)
                     self._move(target)
                     if target.session is not None:
                         self._check_empty(target.session)
@@ -366,7 +367,7 @@ class EndpointCore:
 
     def new_replay(self) -> ReplayBuffer:
         """See :meth:`Host.new_replay`."""
-        return ReplayBuffer(self._settings.replay_budget, self._settings.replay_buffer)
+        return ReplayBuffer(self._replay_budget, self._settings.options.replay_buffer)
 
     def on_paused(self, connection: Connection, reason: str) -> None:
         """See :meth:`Host.on_paused`."""

@@ -6,26 +6,23 @@ on asyncio.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
 from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.engine import Address
 from spnhub.transport.errors import SpnError
 
-__all__ = ["RESUME_TIMEOUT", "ConnectionChange", "CoreListener", "CoreSettings"]
-
-RESUME_TIMEOUT: Final = 60.0
-"""Seconds for which a connection may be without a leg."""
+__all__ = ["ConnectionChange", "CoreListener", "CoreSettings"]
 
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """What an endpoint's core is made from. Times in seconds, sizes in bytes."""
+    """What an endpoint's core is made from."""
 
     credentials: Credentials
     """At first; :meth:`EndpointCore.renew` brings others."""
@@ -34,13 +31,7 @@ class CoreSettings:
     instance_id: str
     weight: int = 100
     software: str = ""
-    resume_timeout: float = RESUME_TIMEOUT
-    retries: int | None = None
-    """How often in a row an address is tried again before its session has Failed."""
-    patient: bool = True
-    """Whether the first session is waited for; else the endpoint fails when no address gives one."""
-    replay_buffer: int = REPLAY_MAX
-    replay_budget: ReplayBudget = field(default=PROCESS_BUDGET)
+    options: EndpointOptions = EndpointOptions(wait_for_hub=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.connection import RESUME_STEP
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.protocol import ResumeAck, ResumeInvite, ResumeRequest
@@ -46,7 +47,7 @@ REMEMBER_LIMIT: Final = 4096
 
 
 class _Host(Protocol):
-    resume_timeout: float
+    options: EndpointOptions
 
     def now(self) -> float: ...
 
@@ -222,7 +223,7 @@ class Farewells:
 
     def _tell(self, closed_notice: Farewell) -> None:
         closed_notice.session = None
-        closed_notice.until = self._endpoint.now() + self._endpoint.resume_timeout
+        closed_notice.until = self._endpoint.now() + self._endpoint.options.resume_timeout
         self._endpoint.arm(closed_notice, closed_notice.until)
         self._resumer.add(closed_notice, None)
 
@@ -295,7 +296,7 @@ class Invitations:
             code,
             connection.read_offset,
             connection.peer_finished,
-            now + self._endpoint.resume_timeout,
+            now + self._endpoint.options.resume_timeout,
         )
         while self._ended and (len(self._ended) > REMEMBER_LIMIT or next(iter(self._ended.values())).until <= now):
             self._ended.popitem(last=False)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
@@ -71,7 +72,7 @@ class Why(enum.Enum):
 class SlotOwner(Protocol):
     """The endpoint's core."""
 
-    retries: int | None
+    options: EndpointOptions
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -208,7 +209,7 @@ class HubTarget:
                 pass
 
     def _on_attempt_failed(self, error: SpnError) -> None:
-        retries = self._owner.retries
+        retries = self._owner.options.retries
         if retries is not None and self.attempts >= retries:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
@@ -224,7 +225,7 @@ class HubTarget:
         self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
 
     def _wait(self, base: float, error: SpnError) -> None:
-        retries = self._owner.retries
+        retries = self._owner.options.retries
         if retries is not None and self.attempts >= retries:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return

@@ -9,16 +9,16 @@ import asyncio
 import ipaddress
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import spnhub
 from spnhub.events.model import EndPointType
-from spnhub.options import UnusableOption
-from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, REPLAY_MAX, ReplayBudget
-from spnhub.transport.endpoint.core.listener import RESUME_TIMEOUT, CoreSettings
+from spnhub.options import UnusableOption, check_options
+from spnhub.transport.endpoint.core.listener import CoreSettings
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.addresses import parse_hub_addresses, parse_resolver
 from spnhub.transport.endpoint.session.credentials import (
     LIBRARY_NAMES,
@@ -37,31 +37,17 @@ from spnhub.transport.protocol import ALPN
 from spnhub.transport.text import oddity, quoted
 
 __all__ = [
-    "CREDENTIALS_INTERVAL",
-    "ENDPOINT_LIMITS",
-    "REPLAY_LEAST",
-    "RESOLVE_INTERVAL",
     "Driver",
     "EndpointConfig",
     "Pem",
     "Runtime",
+    "check_endpoint_options",
     "check_weight",
     "read_config",
 ]
 
-ENDPOINT_LIMITS: Final = Limits(idle_timeout=20.0, keep_alive=5.0, suspect_after=1.5, probe_timeout=0.3)
-"""Of an endpoint that isn't told otherwise. It suspects its hub sooner than a hub its endpoints: it can go on at
-another, and a resume loses nothing (D-20)."""
-RESOLVE_INTERVAL: Final = 30.0
-"""Seconds between two looks at DNS (R-3.3)."""
-CREDENTIALS_INTERVAL: Final = 10.0
-"""Seconds between two looks at the files of certificate, key and trust (D-38)."""
-REPLAY_LEAST: Final = 64 * 1024
-"""Bytes: twice what an acknowledgement waits for."""
-
 WEIGHT_LIMIT: Final = 1_000_000
-INSTANCE_ID_LIMIT: Final = 256
-"""Bytes in UTF-8. Both are the protocol's."""
+"""The protocol's."""
 
 
 class Driver(Protocol):
@@ -121,33 +107,15 @@ class EndpointConfig:
     port: int
     service_urn: str
     source: CredentialsSource = field(repr=False, compare=False)
-    credentials_interval: float
     instance_id: str
     weight: int
-    retries: int | None
-    wait_for_hub: bool
-    limits: Limits
-    hub_addresses: tuple[str, ...] | None
-    resolver: str | None
-    resolve_interval: float
-    resume_timeout: float
-    replay_buffer: int
-    replay_budget: int | None
+    options: EndpointOptions
 
     def core_settings(self, credentials: Credentials) -> CoreSettings:
         """The same for the endpoint's core."""
+        software = f"spnhub-python/{spnhub.__version__}"
         return CoreSettings(
-            credentials,
-            self.end_point_type,
-            self.service_urn,
-            self.instance_id,
-            self.weight,
-            f"spnhub-python/{spnhub.__version__}",
-            self.resume_timeout,
-            self.retries,
-            self.wait_for_hub,
-            self.replay_buffer,
-            PROCESS_BUDGET if self.replay_budget is None else ReplayBudget(self.replay_budget),
+            credentials, self.end_point_type, self.service_urn, self.instance_id, self.weight, software, self.options
         )
 
 
@@ -158,23 +126,9 @@ def read_config(
     certificate: Pem,
     certificate_key: Pem,
     trust: Pem | None,
+    options: EndpointOptions,
     *,
     weight: int = 100,
-    instance_id: str | None = None,
-    retries: int | None = None,
-    wait_for_hub: bool = False,
-    idle_timeout: float = ENDPOINT_LIMITS.idle_timeout,
-    keep_alive: float = ENDPOINT_LIMITS.keep_alive,
-    suspect_after: float = ENDPOINT_LIMITS.suspect_after,
-    probe_timeout: float = ENDPOINT_LIMITS.probe_timeout,
-    limits: Limits = ENDPOINT_LIMITS,
-    hub_addresses: Sequence[str] | None = None,
-    resolver: str | None = None,
-    resolve_interval: float = RESOLVE_INTERVAL,
-    resume_timeout: float = RESUME_TIMEOUT,
-    replay_buffer: int = REPLAY_MAX,
-    replay_budget: int | None = None,
-    credentials_interval: float = CREDENTIALS_INTERVAL,
     names: CredentialNames = LIBRARY_NAMES,
     judge: Judge = judge,
 ) -> EndpointConfig:
@@ -186,57 +140,41 @@ def read_config(
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
     # What doesn't show would be told from the right one by the hub only, whose answer looks as if it were wrong.
-    for name, text in (("service_urn", service_urn), ("instance_id", instance_id or "")):
-        if (odd := oddity(text)) is not None:
-            raise ConfigurationError(f"{name} {odd}: {quoted(text)}")
+    if (odd := oddity(service_urn)) is not None:
+        raise ConfigurationError(f"service_urn {odd}: {quoted(service_urn)}")
     check_weight(weight)
-    if instance_id is not None and len(instance_id.encode()) > INSTANCE_ID_LIMIT:
-        raise ConfigurationError(f"instance_id is longer than {INSTANCE_ID_LIMIT} bytes")
-    if hub_addresses is not None:
-        parse_hub_addresses(hub_addresses, port)
-    if resolver is not None:
-        parse_resolver(resolver)
-    for name, seconds in (
-        ("resolve_interval", resolve_interval),
-        ("resume_timeout", resume_timeout),
-        ("credentials_interval", credentials_interval),
-    ):
-        if not 0 < seconds < float("inf"):
-            raise ConfigurationError(f"{name} is {seconds}; it must be a positive number of seconds")
-    limits = replace(
-        limits,
-        idle_timeout=idle_timeout,
-        keep_alive=keep_alive,
-        suspect_after=suspect_after,
-        probe_timeout=probe_timeout,
-    )
     try:
-        limits.check()
+        check_endpoint_options(options)
     except UnusableOption as exc:
         raise ConfigurationError(str(exc)) from exc
-    if replay_buffer < REPLAY_LEAST:
-        raise ConfigurationError(f"replay_buffer is {replay_buffer}; it must be at least {REPLAY_LEAST} bytes")
-    if replay_budget is not None and replay_budget < 0:
-        raise ConfigurationError(f"replay_budget is {replay_budget}; it must not be negative")
     return EndpointConfig(
         end_point_type,
         host,
         port,
         service_urn,
         CredentialsSource(certificate, certificate_key, trust, host, (ALPN,), names=names, judge=judge),
-        credentials_interval,
-        instance_id or secrets.token_hex(8),
+        options.instance_id or secrets.token_hex(8),
         weight,
-        retries,
-        wait_for_hub,
-        limits,
-        None if hub_addresses is None else tuple(hub_addresses),
-        resolver,
-        resolve_interval,
-        resume_timeout,
-        replay_buffer,
-        replay_budget,
+        options,
     )
+
+
+def check_endpoint_options(options: EndpointOptions) -> None:
+    """Whether an endpoint can be made of them.
+
+    :raises UnusableOption: one can't be used.
+    """
+    check_options(options)
+    options.limits.check()
+    try:
+        name = "hub_addresses"
+        if options.hub_addresses is not None:
+            parse_hub_addresses(options.hub_addresses, 443, "")
+        name = "resolver"
+        if options.resolver is not None:
+            parse_resolver(options.resolver, "")
+    except ConfigurationError as exc:
+        raise UnusableOption(name, str(exc)) from exc
 
 
 def check_weight(weight: int) -> None:
