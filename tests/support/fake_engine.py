@@ -281,7 +281,7 @@ class FakeEngine:
         self._now = now
         size = segment_size or len(data)
         for start in range(0, len(data), size):
-            packet = self._wire.take(data[start : start + size])
+            packet = self._wire.take(data if size == len(data) else data[start : start + size])
             if packet is None:
                 continue
             if packet.sender is None:
@@ -354,18 +354,19 @@ class FakeEngine:
         limits = self.limits
         if k.translated is not False or not limits.port_check or not limits.keep_alive or len(k.streams) < 2:
             return math.inf
-        return max(k.heard + limits.port_check / 2, k.checked + limits.port_check)
+        heard, checked = k.heard + limits.port_check / 2, k.checked + limits.port_check
+        return max(checked, heard)
 
     def transmit(self, now: float) -> list[Transmit]:
         self._now = now
+        if not (self._dirty or self._closing or self._resets or self._checks):
+            return []
         result, self._checks = self._checks, []
         if self._resets:
             for link, address in self._resets.items():
                 packet = _Packet(link, None, 0, 0, [((self._reset_key, link),)])
                 result.append(Transmit(self._wire.put(packet), address, 0))
             self._resets.clear()
-        if not self._dirty and not self._closing:
-            return result
         waiting: dict[int, _Connection] = {}
         while self._dirty:
             batch, self._dirty = self._dirty, {}
@@ -418,7 +419,8 @@ class FakeEngine:
         return False
 
     def events(self) -> list[EngineEvent]:
-        self._told_over, self._over = self._over, {}
+        if self._over or self._told_over:
+            self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
 
@@ -426,21 +428,23 @@ class FakeEngine:
 
     def _suspect_at(self, k: _Connection) -> float:
         since = k.unacked[0][1]
-        return max(since, k.answered) + self.limits.suspect_after
+        return max(k.answered, since) + self.limits.suspect_after
 
     def timer(self) -> float | None:
         limits = self.limits
         soonest = math.inf
+        # Asked for twice in every turn of a simulation.
         for k in self._connections.values():
             if not k.up:
                 when = k.started + limits.handshake_timeout
             else:
                 when = k.heard + limits.idle_timeout
-                if limits.keep_alive and k.active + limits.keep_alive < when:
-                    when = k.active + limits.keep_alive
-                if k.unacked and not k.suspect:
-                    when = min(when, self._suspect_at(k))
-                when = min(when, self._check_at(k))
+                if limits.keep_alive and (active := k.active + limits.keep_alive) < when:
+                    when = active
+                if k.unacked and not k.suspect and (suspect := self._suspect_at(k)) < when:
+                    when = suspect
+                if k.translated is False and (check := self._check_at(k)) < when:
+                    when = check
             if k.probe is not None:
                 when = min(when, k.probe, when if k.probe_again is None else k.probe_again)
             if when < soonest:

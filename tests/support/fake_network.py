@@ -21,6 +21,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -65,15 +66,18 @@ class VirtualClock:
             if not self._heap or self._heap[0][0] > end:
                 raise TimeoutError(f"not within {limit} virtual seconds")
             when, _, function = heapq.heappop(self._heap)
-            self._now = max(self._now, when)
+            if when > self._now:
+                self._now = when
             function()
 
     def run_for(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
         end = self._now + seconds
-        while self._heap and self._heap[0][0] <= end:
-            when, _, function = heapq.heappop(self._heap)
-            self._now = max(self._now, when)
+        heap = self._heap
+        while heap and heap[0][0] <= end:
+            when, _, function = heapq.heappop(heap)
+            if when > self._now:
+                self._now = when
             function()
         self._now = end
 
@@ -106,6 +110,15 @@ class _Flight(NamedTuple):
     segment_size: int
     repeated: bool = False
     """It was lost before; as long as its sender lives and runs it comes again."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What is under way from one address to another, in order."""
+
+    flights: deque[_Flight] = field(default_factory=deque)
+    last: float = 0.0
+    """When the last of them arrives."""
 
 
 class FakeNetwork:
@@ -145,8 +158,7 @@ class FakeNetwork:
         """Who has or last had an address."""
         self._dead: set[SocketAddress] = set()
         """Addresses of hosts that are gone: nobody says so."""
-        self._last: dict[tuple[SocketAddress, SocketAddress], float] = {}
-        self._queues: dict[tuple[SocketAddress, SocketAddress], deque[_Flight]] = {}
+        self._queues: dict[tuple[SocketAddress, SocketAddress], _Queue] = {}
         self._cut: dict[tuple[FakeNode, FakeNode], float] = {}
         """From whom to whom nothing gets through, and until when."""
         self._kept: list[_Flight] = []
@@ -201,6 +213,10 @@ class FakeNetwork:
             self.repeat()
         return bound
 
+    def gone(self) -> set[SocketAddress]:
+        """Addresses that something was sent to, and that no socket has (any more)."""
+        return {target for _, target in self._queues if target not in self._sockets}
+
     def unbind(self, node: FakeNode, address: SocketAddress, *, host_lives: bool = True) -> None:
         if self._sockets.get(address, (None,))[0] is node:
             del self._sockets[address]
@@ -235,16 +251,16 @@ class FakeNetwork:
             clock.call_at(when, partial(self._arrive, flight))
             return
         pair = flight.source, flight.target
-        when = self._last[pair] = max(when, self._last.get(pair, 0.0))
         # A queue per pair, because a loop runs timers of equal times in any order.
         queue = self._queues.get(pair)
         if queue is None:
-            queue = self._queues[pair] = deque()
-        queue.append(flight)
+            queue = self._queues[pair] = _Queue()
+        queue.last = when = max(queue.last, when)
+        queue.flights.append(flight)
         clock.call_at(when, partial(self._next, queue))
 
-    def _next(self, queue: deque[_Flight]) -> None:
-        self._arrive(queue.popleft())
+    def _next(self, queue: _Queue) -> None:
+        self._arrive(queue.flights.popleft())
 
     def _arrive(self, flight: _Flight) -> None:
         sender = flight.sender
@@ -297,10 +313,13 @@ class FakeNode:
         self._own: list[SocketAddress] = []
         self._others: dict[tuple[int, bytes], SocketAddress] = {}
         """All addresses of sockets that have several, by what the engine calls them."""
+        self._names: dict[tuple[int, SocketAddress, SocketAddress], Address] = {}
         self._released: set[int] = set()
         self._inbox: list[tuple[bytes | None, Address, int]] = []
         """What came while it was frozen; None: port unreachable."""
-        self._scheduled = False
+        self._scheduled = self._in_turn = False
+        self._asked = False
+        """The owner wants a turn, whether there are events or not."""
         self._armed: float | None = None
         self._closed = False
 
@@ -310,6 +329,7 @@ class FakeNode:
     def bind(self, address: SocketAddress | None = None, *others: SocketAddress) -> int:
         """A socket at ``address`` (None: any), and at ``others``; its index."""
         index = len(self._own)
+        self._names.clear()
         self._own.append(self.network.bind(self, index, address))
         for each in others:
             self.network.bind(self, index, each)
@@ -319,8 +339,12 @@ class FakeNode:
 
     def address(self, index: int, remote: SocketAddress, own: SocketAddress) -> Address:
         """What the engine is told of a datagram between the two."""
-        name = repr(own).encode()
-        return Address(index, remote, name if (index, name) in self._others else b"")
+        known = self._names.get((index, remote, own))
+        if known is None:
+            name = repr(own).encode()
+            known = Address(index, remote, name if (index, name) in self._others else b"")
+            self._names[index, remote, own] = known
+        return known
 
     def _addresses(self, index: int) -> list[SocketAddress]:
         several = [each for (socket, _), each in self._others.items() if socket == index]
@@ -343,6 +367,12 @@ class FakeNode:
             self.network.unbind(self, each)
 
     def flush(self) -> None:
+        """Something was asked of the engine or of its owner: a turn, unless one is under way."""
+        if not self._in_turn:
+            self._asked = True
+            self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self.network.clock.call_at(self.now(), self.turn)
@@ -352,25 +382,37 @@ class FakeNode:
         self._scheduled = False
         if self._closed or self.frozen:
             return
-        engine, network = self.engine, self.network
-        now = network.clock.now()
-        if self._armed is None or self._armed <= now:
+        self._in_turn = True
+        try:
+            self._work(self.network.clock.now())
+        finally:
+            self._in_turn = False
+        self._arm()
+
+    def _work(self, now: float) -> None:
+        engine = self.engine
+        timely = self._armed is None or self._armed <= now
+        if timely:
             due = engine.timer()
             if due is not None and due <= now:
                 engine.handle_timer(now)
-        self._on_events(engine.events())
+        events = engine.events()
+        # A datagram alone, an acknowledgement say, need not concern the owner.
+        if events or self._asked or timely:
+            self._asked = False
+            self._on_events(events)
         while not self._closed:
-            sent = engine.transmit(now)
-            for data, address, segment_size in sent:
+            for data, address, segment_size in engine.transmit(now):
                 if address.local not in self._released:
-                    source = self._others.get((address.local, address.own), self._own[address.local])
-                    network.send(self, source, address.remote, data, segment_size)
+                    source = self._own[address.local]
+                    if self._others:
+                        source = self._others.get((address.local, address.own), source)
+                    self.network.send(self, source, address.remote, data, segment_size)
+            # Sending makes room, and room may be an event; mostly there is none.
             events = engine.events()
-            if events:
-                self._on_events(events)
-            elif not sent:
+            if not events:
                 break
-        self._arm()
+            self._on_events(events)
 
     def _arm(self) -> None:
         when, extra = self.engine.timer(), self._extra_timer()
@@ -390,14 +432,14 @@ class FakeNode:
             self._inbox.append((data, address, segment_size))
         else:
             self.engine.receive(data, address, segment_size, self.network.clock.now())
-            self.flush()
+            self._schedule()
 
     def on_unreachable(self, address: Address) -> None:
         if self.frozen:
             self._inbox.append((None, address, 0))
         else:
             self.engine.unreachable(address, self.now(), port_closed=True)
-            self.flush()
+            self._schedule()
 
     async def close(self) -> None:
         self.turn()

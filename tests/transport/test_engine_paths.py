@@ -141,7 +141,7 @@ def test_no_single_datagram_of_a_move_is_needed(kit: Kit, nth: int, who: str, di
     pair.run_for(3)
     pair.client.node.rebind()
     node = getattr(pair, who).node
-    old = {address for _, address in pair.network._last if address not in pair.network._sockets}
+    old = pair.network.gone()
     original, count = pair.network.send, 0
 
     def drop(sender: object, source: object, target: object, *rest: object) -> None:
