@@ -11,9 +11,9 @@ from typing import Any
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event, Recorded
-from spnhub.recording.driver import ReplayDifference, Replayer
-from spnhub.recording.form import Header
+from spnhub.recording.format import Header
 from spnhub.recording.reader import Recording
+from spnhub.recording.replayer import ReplayDifference, Replayer
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import DEFAULT_SIZE, RecordingWriter
 from tests.actors import test_histories
@@ -77,13 +77,13 @@ def record(folder: Path, numbers: list[int], *, batch: int = 1, limit: int = DEF
     return writer
 
 
-def drive(path: Path, until: int | None = None) -> tuple[Replayer, ReplayDifference | None]:
-    """Drive a recording; the driver at its end, and the difference."""
-    driver = Replayer(Recording(path))
+def replay(path: Path, until: int | None = None) -> tuple[Replayer, ReplayDifference | None]:
+    """Replay a recording; the replayer at its end, and the difference."""
+    replayer = Replayer(Recording(path))
     difference = None
-    for driven in driver.drive(until):
-        difference = driven.difference
-    return driver, difference
+    for result in replayer.run(until):
+        difference = result.difference
+    return replayer, difference
 
 
 def numbers(seed: int, count: int) -> list[int]:

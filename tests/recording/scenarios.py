@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from spnhub.events.model import Event, Recorded
-from spnhub.recording.form import SUFFIX
+from spnhub.recording.format import SUFFIX
 from spnhub.recording.reader import Recording, find_recordings
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import RecordingWriter

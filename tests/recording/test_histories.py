@@ -18,7 +18,7 @@ import sys
 
 def forbid(event, _):
     if event.startswith("socket."):
-        raise RuntimeError(f"drive wants a network: {event}")
+        raise RuntimeError(f"it wants a network: {event}")
 
 sys.addaudithook(forbid)
 from spnhub.cli.log import main
@@ -47,7 +47,7 @@ def test_they_are_all_there() -> None:
 def test_history(name: str) -> None:
     """Equal, to the last event and command, whatever order sets have in this process."""
     done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_NETWORK, "drive", "--json", str(HISTORIES / name)],
+        [sys.executable, "-c", _WITHOUT_NETWORK, "replay-actors", "--json", str(HISTORIES / name)],
         env=os.environ | {"PYTHONHASHSEED": str(len(name))},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from spnhub.recording import writer as writing
 from spnhub.recording.reader import Recording
 from spnhub.recording.system import Part, Step
 from spnhub.recording.writer import RecordingWriter
-from tests.recording.making import drive, header, lines, numbers, record
+from tests.recording.making import header, lines, numbers, record, replay
 
 
 def step(number: int) -> Step:
@@ -26,9 +26,9 @@ def test_the_bound_ends_it(tmp_path: Path) -> None:
     writer = record(tmp_path, numbers(1, 400), limit=limit)
     assert writer.ended
     assert limit - 10_000 < writer.path.stat().st_size <= limit
-    driver, difference = drive(writer.path)
+    replayer, difference = replay(writer.path)
     assert difference is None
-    assert driver.recording.end == f"the recordings in {tmp_path} have reached {limit} bytes"
+    assert replayer.recording.end == f"the recordings in {tmp_path} have reached {limit} bytes"
     told: list[str] = []
     more = limit + 4000
     again = RecordingWriter(tmp_path, header(started=2), more, told.append)

@@ -18,13 +18,13 @@ import typer
 
 from spnhub import signals
 from spnhub.cli.command_line import run_command_line
-from spnhub.cli.drive import drive
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_state import state
 from spnhub.cli.options import GroupedCommand
+from spnhub.cli.replay_actors import replay_actors
 from spnhub.events.analysis.log_lines import event_line, lifecycle_line
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
 from spnhub.events.analysis.verify import verify as verify_sources
@@ -120,7 +120,9 @@ app.command()(state)
 app.command()(explain)
 app.command()(metrics)
 app.command(cls=GroupedCommand)(serve)
-app.command()(drive)
+app.command()(replay_actors)
+# Its name of before.
+app.command("drive", hidden=True)(replay_actors)
 
 
 def _line(recorded: Recorded, every: bool) -> Line | None:

@@ -12,7 +12,7 @@ from spnhub.events.faults import OnFault
 from spnhub.events.journal.journal import EventJournal
 from spnhub.events.model import Event, Recorded
 from spnhub.hub_settings import HubSettings
-from spnhub.recording.form import Header
+from spnhub.recording.format import Header
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import ConfigurationError

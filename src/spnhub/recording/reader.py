@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spnhub.recording.form import SUFFIX, FormError, Header, decode_input
+from spnhub.recording.format import SUFFIX, FormatError, Header, decode_input
 from spnhub.recording.system import Address, Input
 
 __all__ = ["RecordedPart", "RecordedStep", "Recording", "RecordingError", "find_recordings"]
@@ -53,7 +53,7 @@ class Recording:
         lines = self._lines()
         try:
             self.header = Header.unpack(next(lines, (0, b""))[1])
-        except FormError as exc:
+        except FormatError as exc:
             raise RecordingError(f"{path}: {exc}") from None
         finally:
             lines.close()
@@ -72,7 +72,7 @@ class Recording:
                     self.end = record["end"]
                     return
                 yield RecordedStep(number, record["now"], record["wall"], tuple(map(_part, record["parts"])))
-            except FormError as exc:
+            except FormatError as exc:
                 by = self.header.software
                 raise RecordingError(f"{self.path}, line {number}, by spnhub {by}: {exc}") from None
             except (ValueError, KeyError, TypeError) as exc:

@@ -1,6 +1,6 @@
 """The actors, with a note of every input and of what came of it.
 
-The same class makes a recording in a hub and notes what a recording brings about when it is driven. Counterpart:
+The same class makes a recording in a hub and notes what a recording brings about when it is replayed. Counterpart:
 :mod:`spnhub.actors.system`, which costs nothing more when nobody records.
 """
 

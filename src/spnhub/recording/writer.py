@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from spnhub.events.model import to_datetime
-from spnhub.recording.form import SUFFIX, Header, pack_end, pack_step
+from spnhub.recording.format import SUFFIX, Header, pack_end, pack_step
 from spnhub.recording.system import Step
 
 __all__ = ["DEFAULT_SIZE", "WAITING_LIMIT", "RecordingWriter"]

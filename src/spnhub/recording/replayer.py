@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
-from spnhub.recording.form import plain_parts
+from spnhub.recording.format import plain_parts
 from spnhub.recording.reader import RecordedPart, RecordedStep, Recording
 from spnhub.recording.system import START, TIMERS, Address, Input, RecordingSystem, Step
 
@@ -78,7 +78,7 @@ class Replayer:
     events: int = 0
     commands: int = 0
     last_sequence: int = 0
-    """Of the last event driven; 0 before the first."""
+    """Of the last event replayed; 0 before the first."""
     _system: RecordingSystem = field(init=False)
     _sequences: list[int] = field(init=False, default_factory=list)
     """What the recorded events of this step have, from the end."""
@@ -99,7 +99,7 @@ class Replayer:
         """What the actors hold now."""
         return self._system.state()
 
-    def drive(self, until: int | None = None) -> Iterator[ReplayResult]:
+    def run(self, until: int | None = None) -> Iterator[ReplayResult]:
         """Do step after step, up to the first difference.
 
         :param until: end with the step that holds this sequence, or before the first one beyond it.
@@ -109,12 +109,12 @@ class Replayer:
             sequences = [sequence for part in recorded.parts for sequence, _, _ in part.events]
             if until is not None and sequences and sequences[0] > until:
                 return
-            difference = self._drive(recorded, sequences)
+            difference = self._run(recorded, sequences)
             yield ReplayResult(recorded, difference)
             if difference is not None or (until is not None and sequences and sequences[-1] >= until):
                 return
 
-    def _drive(self, recorded: RecordedStep, sequences: list[int]) -> ReplayDifference | None:
+    def _run(self, recorded: RecordedStep, sequences: list[int]) -> ReplayDifference | None:
         self._sequences[:] = reversed(sequences)
         self._noted.clear()
         for part in recorded.parts:

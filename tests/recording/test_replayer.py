@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.events.state.hub_state import HubState
-from spnhub.recording.driver import changes
-from tests.recording.making import FIRST_SEQUENCE, drive, lines, numbers, record, rewrite
+from spnhub.recording.replayer import changes
+from tests.recording.making import FIRST_SEQUENCE, lines, numbers, record, replay, rewrite
 
 
 @given(chosen=st.lists(st.integers(0, 2**32), max_size=60), batch=st.integers(1, 5))
@@ -22,16 +22,16 @@ def test_a_recording_comes_again(chosen: list[int], batch: int) -> None:
     """Any history, however its inputs were batched: the same events and commands."""
     with tempfile.TemporaryDirectory() as folder:
         path = record(Path(folder), chosen, batch=batch).path
-        driver, difference = drive(path)
+        replayer, difference = replay(path)
         steps = [line for line in lines(path) if "parts" in line]
     assert difference is None
-    assert driver.recording.end == "the hub has stopped"
-    assert driver.steps == len(steps)
+    assert replayer.recording.end == "the hub has stopped"
+    assert replayer.steps == len(steps)
     parts = [part for step in steps for part in step["parts"]]
-    assert driver.events == sum(len(part["events"]) for part in parts) > 0
-    assert driver.inputs == sum(isinstance(part["cause"], list) for part in parts) >= len(chosen) // 2
-    assert driver.last_sequence == max(event[0] for part in parts for event in part["events"])
-    assert (driver.state.sessions, driver.state.connections) == ({}, {})
+    assert replayer.events == sum(len(part["events"]) for part in parts) > 0
+    assert replayer.inputs == sum(isinstance(part["cause"], list) for part in parts) >= len(chosen) // 2
+    assert replayer.last_sequence == max(event[0] for part in parts for event in part["events"])
+    assert (replayer.state.sessions, replayer.state.connections) == ({}, {})
 
 
 def spoil(part: dict[str, Any], rng: random.Random) -> bool:
@@ -68,10 +68,10 @@ def test_a_change_is_found_at_its_place(seed: int, tmp_path: Path) -> None:
         if spoil(part, rng):
             break
     rewrite(path, records)
-    driver, difference = drive(path)
+    replayer, difference = replay(path)
     assert difference is not None
     assert difference.line == line + 1
-    assert driver.steps == line
+    assert replayer.steps == line
     cause = part["cause"]
     assert difference.cause == cause if isinstance(cause, str) else type(difference.cause[1]).__name__ == cause[1]
     assert difference.expected != difference.came
@@ -89,7 +89,7 @@ def test_a_changed_input_shows_in_what_comes_of_it(tmp_path: Path) -> None:
     )
     part["cause"][2]["remote_address"] = "198.51.100.1:1"
     rewrite(path, records)
-    _, difference = drive(path)
+    _, difference = replay(path)
     assert difference is not None
     assert (difference.line, difference.kind, difference.number) == (line, "event", 1)
     assert difference.sequence == part["events"][0][0]
@@ -104,7 +104,7 @@ def test_another_time_is_another_history(tmp_path: Path) -> None:
     at = next(n for n, one in enumerate(records) if "SessionEnded" in str(one.get("parts")))
     records[at]["wall"] += 1_000_000
     rewrite(path, records)
-    _, difference = drive(path)
+    _, difference = replay(path)
     assert difference is not None
     assert difference.line == at + 1
     assert [change.path for change in difference.fields] == ["elapsed_time"]
@@ -116,10 +116,10 @@ def test_until_a_sequence(tmp_path: Path) -> None:
     sequences = [event[0] for step in lines(path)[1:-1] for part in step["parts"] for event in part["events"]]
     assert sequences[0] >= FIRST_SEQUENCE
     middle = sequences[len(sequences) // 2]
-    driver, difference = drive(path, until=middle)
+    replayer, difference = replay(path, until=middle)
     assert difference is None
-    assert middle <= driver.last_sequence < sequences[-1]
-    assert driver.recording.end is None
+    assert middle <= replayer.last_sequence < sequences[-1]
+    assert replayer.recording.end is None
 
 
 def test_fields_that_came_later_are_not_compared(tmp_path: Path) -> None:
@@ -135,14 +135,14 @@ def test_fields_that_came_later_are_not_compared(tmp_path: Path) -> None:
                 removed += fields.pop("reason", None) is not None
     assert removed > 10
     rewrite(path, records)
-    assert drive(path)[1] is None
+    assert replay(path)[1] is None
 
 
 def test_changes_of_the_state(tmp_path: Path) -> None:
     """Each step's changes, by path; nothing else is different."""
     path = record(tmp_path, numbers(1, 100)).path
-    driver, _ = drive(path, until=FIRST_SEQUENCE + 3)
-    found = {change.path: change for change in changes(HubState(), driver.state)}
+    replayer, _ = replay(path, until=FIRST_SEQUENCE + 3)
+    found = {change.path: change for change in changes(HubState(), replayer.state)}
     assert "definitions.realms.acme" in found
     assert found["definitions.realms.acme"].before == "(nothing)"
-    assert changes(driver.state, driver.state.copy()) == []
+    assert changes(replayer.state, replayer.state.copy()) == []

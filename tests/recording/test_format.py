@@ -12,11 +12,11 @@ import pytest
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, LoadInventory, SessionInput
 from spnhub.actors.contract.inventory import Table, plan
 from spnhub.actors.system import ActorOptions
-from spnhub.recording.form import INPUTS, decode_input, pack_step
+from spnhub.recording.format import INPUTS, decode_input, pack_step
 from spnhub.recording.reader import Recording, RecordingError, find_recordings
 from spnhub.recording.system import Part, Step
 from tests.actors.harness import PROVIDER, inventory, open_request, realm, request, service
-from tests.recording.making import drive, header, lines, numbers, record, rewrite
+from tests.recording.making import header, lines, numbers, record, replay, rewrite
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_this_version_does_not_know(change: Any, message: str, tmp_path: Pa
     path = record(tmp_path, numbers(1, 300)).path
     changed(path, change)
     with pytest.raises(RecordingError, match=message):
-        drive(path)
+        replay(path)
 
 
 def test_new_fields_have_their_defaults(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_new_fields_have_their_defaults(tmp_path: Path) -> None:
     assert records[0]["options"].pop("shutdown_timeout") == default
     rewrite(path, records)
     assert Recording(path).header == replace(header(), options=header().options)
-    assert drive(path)[1] is None
+    assert replay(path)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_a_torn_line_is_none(tmp_path: Path) -> None:
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rindex(b"\n")
     path.write_bytes(whole[: last - 5])
-    driver, difference = drive(path)
-    assert (difference, driver.recording.end) == (None, None)
-    assert driver.steps == len(lines_of(whole)) - 3
+    replayer, difference = replay(path)
+    assert (difference, replayer.recording.end) == (None, None)
+    assert replayer.steps == len(lines_of(whole)) - 3
     damaged = lines_of(whole)
     damaged[4] = damaged[4][:50] + b"\n"
     path.write_bytes(b"".join(damaged))
     with pytest.raises(RecordingError, match=r"line 5: damaged \(JSONDecodeError"):
-        drive(path)
+        replay(path)
     path.write_bytes(b"")
     with pytest.raises(RecordingError, match="not JSON"):
         Recording(path)

@@ -1,4 +1,4 @@
-"""``spnlog drive``: what a hub recorded is done again by the same actors, and compared.
+"""``spnlog replay-actors``: what a hub recorded is done again by the same actors, and compared.
 
 Counterparts: :mod:`spnhub.recording`, ``spnhub --record``.
 """
@@ -19,13 +19,13 @@ from spnhub.events.analysis.log_lines import format_time
 from spnhub.settings import ConfigurationError
 
 if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it
-    from spnhub.recording.driver import Cause, ReplayDifference, StateChange
     from spnhub.recording.reader import RecordedStep, Recording
+    from spnhub.recording.replayer import Cause, ReplayDifference, StateChange
 
-__all__ = ["drive"]
+__all__ = ["replay_actors"]
 
 
-def drive(
+def replay_actors(
     recording: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="The folder of spnhub --record, or one file of it.", show_default=False),
@@ -43,61 +43,61 @@ def drive(
 
     logging.configure("warning", stream=sys.stderr)
     try:
-        driven = 0
+        replayed = 0
         for path in find_recordings(recording):
             opened = Recording(path)
             if until is not None and opened.header.first_sequence > until:
                 continue
-            driven += 1
-            if not _drive(opened, step=step, until=until, as_json=as_json):
+            replayed += 1
+            if not _replay(opened, step=step, until=until, as_json=as_json):
                 return FAULTY
     except RecordingError as exc:
         raise ConfigurationError(str(exc)) from exc
     except (KeyboardInterrupt, EOFError):
         return 0
-    if not driven:
+    if not replayed:
         raise ConfigurationError(f"--until: no recording in {recording} begins at or before sequence {until}")
     return 0
 
 
-def _drive(recording: Recording, *, step: bool, until: int | None, as_json: bool) -> bool:
-    """Drive one; whether all came as recorded."""
-    from spnhub.recording.driver import Replayer, changes  # noqa: PLC0415
+def _replay(recording: Recording, *, step: bool, until: int | None, as_json: bool) -> bool:
+    """Replay one; whether everything came as recorded."""
+    from spnhub.recording.replayer import Replayer, changes  # noqa: PLC0415
 
-    driver = Replayer(recording)
+    replayer = Replayer(recording)
     difference = None
-    before = driver.state if step else None
-    for driven in driver.drive(until):
-        difference = driven.difference
+    before = replayer.state if step else None
+    for result in replayer.run(until):
+        difference = result.difference
         if before is not None:
-            after = driver.state
-            _show_step(driven.recorded, changes(before, after), as_json)
+            after = replayer.state
+            _show_step(result.recorded, changes(before, after), as_json)
             before = after
             if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
                 input()
-    state = driver.state
+    state = replayer.state
     if as_json:
-        counts = {name: getattr(driver, name) for name in ("steps", "inputs", "events", "commands")}
+        counts = {name: getattr(replayer, name) for name in ("steps", "inputs", "events", "commands")}
         held = {"sessions": len(state.sessions), "connections": len(state.connections)}
         header = recording.header
-        result = {
+        summary = {
             "recording": str(recording.path),
             "hubId": header.hub_id,
             "journalId": header.journal_id,
             "firstSequence": header.first_sequence,
-            "lastSequence": driver.last_sequence,
+            "lastSequence": replayer.last_sequence,
             "equal": difference is None,
             **counts,
             **held,
             "end": recording.end,
             "difference": None if difference is None else _difference(difference),
         }
-        _print(json.dumps(result))
+        _print(json.dumps(summary))
     elif difference is None:
         _print(
-            f"{recording.path}: equal: {driver.steps:,} steps, {driver.inputs:,} inputs, {driver.events:,} events, "
-            f"{driver.commands:,} commands; then {len(state.sessions):,} sessions and {len(state.connections):,} "
-            f"connections open, last sequence {driver.last_sequence:,}"
+            f"{recording.path}: equal: {replayer.steps:,} steps, {replayer.inputs:,} inputs, "
+            f"{replayer.events:,} events, {replayer.commands:,} commands; then {len(state.sessions):,} sessions and "
+            f"{len(state.connections):,} connections open, last sequence {replayer.last_sequence:,}"
         )
         if until is None:
             _print(f"  end of the recording: {recording.end or 'cut off, as by a kill'}")

@@ -1,4 +1,4 @@
-"""``spnlog drive``: what it says, and its status; and a recording of a real hub from end to end."""
+"""``spnlog replay-actors``: what it says, and its status; and a recording of a real hub from end to end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.world import World
 
 def spnlog(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Status, standard output, standard error."""
-    status = run_command_line(app, "spnlog", ["drive", *arguments])
+    status = run_command_line(app, "spnlog", ["replay-actors", *arguments])
     said = capsys.readouterr()
     return status, said.out, said.err
 

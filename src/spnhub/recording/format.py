@@ -28,7 +28,17 @@ from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, Sessio
 from spnhub.actors.kernel.environment import ActorOptions
 from spnhub.recording.system import Address, Input, Part, Step
 
-__all__ = ["FORMAT", "SUFFIX", "VERSION", "FormError", "Header", "decode_input", "pack_end", "pack_step", "plain_parts"]
+__all__ = [
+    "FORMAT",
+    "SUFFIX",
+    "VERSION",
+    "FormatError",
+    "Header",
+    "decode_input",
+    "pack_end",
+    "pack_step",
+    "plain_parts",
+]
 
 FORMAT: Final = "spnhub-recording"
 VERSION: Final = 1
@@ -42,7 +52,7 @@ INPUTS: Final[dict[str, type[object]]] = {
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 
 
-class FormError(ValueError):
+class FormatError(ValueError):
     """A line that this version can't take; the text says what of it."""
 
 
@@ -68,14 +78,14 @@ class Header:
     def unpack(cls, line: bytes) -> Header:
         """Read its line. Options that the recording doesn't know have their defaults.
 
-        :raises FormError: it isn't one, or of a version to come.
+        :raises FormatError: it isn't one, or of a version to come.
         """
         record = _object(line)
         if record.pop("format", None) != FORMAT:
-            raise FormError("this is no recording of a hub")
+            raise FormatError("this is no recording of a hub")
         version = record.pop("version", None)
         if version != VERSION:
-            raise FormError(f"format version {version!r} is not {VERSION}, which this spnhub reads")
+            raise FormatError(f"format version {version!r} is not {VERSION}, which this spnhub reads")
         header: Header = _validate(cls.__name__, record, "header")
         return header
 
@@ -102,7 +112,7 @@ def plain_parts(step: Step) -> list[dict[str, Any]]:
 def decode_input(value: Any) -> tuple[Address, Input]:
     """An input and who it is for.
 
-    :raises FormError: this version doesn't know it, or one of its fields.
+    :raises FormatError: this version doesn't know it, or one of its fields.
     """
     address: Address
     match value:
@@ -111,9 +121,9 @@ def decode_input(value: Any) -> tuple[Address, Input]:
         case [[int(session), int(stream)], str(name), dict(fields)]:
             address = Key(session, stream)
         case _:
-            raise FormError(f"{json.dumps(value)[:100]} is no input")
+            raise FormatError(f"{json.dumps(value)[:100]} is no input")
     if name not in INPUTS:
-        raise FormError(f"this version has no input {name}")
+        raise FormatError(f"this version has no input {name}")
     message: Input = _validate(name, fields, f"input {name}")
     return address, message
 
@@ -152,7 +162,7 @@ def _validate(name: str, fields: dict[str, Any], what: str) -> Any:
     try:
         return _adapter(name).validate_json(json.dumps([fields]))[0]
     except ValidationError as exc:
-        raise FormError("; ".join(f"{what}: {_fault(dict(error))}" for error in exc.errors())) from None
+        raise FormatError("; ".join(f"{what}: {_fault(dict(error))}" for error in exc.errors())) from None
 
 
 def _fault(error: dict[str, Any]) -> str:
@@ -170,7 +180,7 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as exc:
-        raise FormError(f"not JSON: {exc}") from None
+        raise FormatError(f"not JSON: {exc}") from None
     if not isinstance(value, dict):
-        raise FormError("not a JSON object")
+        raise FormatError("not a JSON object")
     return value
