@@ -43,19 +43,17 @@ class ActorSystem:
         self._env = Environment(record, hub_id, options or ActorOptions(), on_fault, pause=PauseLeg())
         self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
         self._hub = self._env.dispatcher.start(HubActor, self._env)
-        self.ignored = 0
-        """Inputs for sessions and connections that are not there (any more): late ones, as a rule."""
 
     def tell_hub(self, message: HubInput) -> None:
         """An input to the hub; handled by the next :meth:`run`, as the others."""
         self._inputs.append((None, message))
 
     def tell_session(self, session: int, message: SessionInput) -> None:
-        """An input to a session, by the engine's connection number. Ignored and counted if there is none."""
+        """An input to a session, by the engine's connection number. Ignored if there is none: it is late."""
         self._inputs.append((session, message))
 
     def tell_connection(self, key: Key, message: ConnectionInput) -> None:
-        """An input to a connection. Ignored and counted if there is none."""
+        """An input to a connection. Ignored if there is none: it is late."""
         self._inputs.append((key, message))
 
     def run(self, now: float, wall_us: int) -> None:
@@ -77,10 +75,9 @@ class ActorSystem:
         if address is None:
             self._hub.tell(message)
         elif isinstance(address, Key):
-            if not env.directory.tell_connection(address, message):
-                self.ignored += 1
-        elif not env.directory.tell_session(address, message):
-            self.ignored += 1
+            env.directory.tell_connection(address, message)
+        else:
+            env.directory.tell_session(address, message)
         env.dispatcher.run()
 
     def _fire_timers(self) -> None:

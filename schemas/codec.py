@@ -33,7 +33,6 @@ __all__ = [
     "decode_packet",
     "encode_event",
     "encode_packet",
-    "event_schema",
     "event_schema_id",
     "event_schema_text",
     "event_schemas",
@@ -160,15 +159,6 @@ def _published(schema_id: int) -> tuple[str, Any]:
     if (newer := _NEWER.get(schema_id)) is not None:
         return newer
     raise SchemaError(f"unknown event schema id {schema_id}")
-
-
-@cache
-def event_schema(schema_id: int) -> Schema:
-    """The parsed schema with this id.
-
-    :raises SchemaError: no such id.
-    """
-    return fastavro.parse_schema(_published(schema_id)[1])
 
 
 def _without_logical_types(schema: Any) -> Any:

@@ -9,8 +9,7 @@ failure may take the last ``sync_interval`` seconds.
 A segment begins with a snapshot of what is open (D-8): SnapshotStarted is its first event, the rest comes in slices,
 among what else happens. A loss is declared by an event, and then a new segment begins, so that readers know again.
 
-Counterparts: :mod:`spnhub.events.journal.files` (layout), :mod:`spnhub.events.journal.reader`,
-:mod:`spnhub.events.journal.memory` (the same without files, for simulations).
+Counterparts: :mod:`spnhub.events.journal.files` (layout), :mod:`spnhub.events.journal.reader`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import pytest
 
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal, JournalCorrupt, JournalError, JournalLocked
-from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
 from tests.events.samples import (
@@ -25,6 +24,7 @@ from tests.events.samples import (
     session_started,
     write_journal,
 )
+from tests.support.memory_journal import MemoryJournal
 
 
 def read(folder: Path, after: int = 0, limit: int = 256 * 1024) -> list[Recorded]:

@@ -57,7 +57,7 @@ def _forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is learned in a test is gone after it."""
     monkeypatch.setattr(codec, "_NEWER", {})
     yield
-    for cached in (codec._written, codec._head_schema, codec.event_schema):
+    for cached in (codec._written, codec._head_schema):
         cached.cache_clear()
 
 

@@ -21,13 +21,13 @@ from spnhub.events.journal import checkpoint as journal_checkpoint
 from spnhub.events.journal import journal as journal_module
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal
-from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.journal.recovery import recover
 from spnhub.events.model import ConnectionEnded, DisconnectReason, EndPointType, Recorded, TerminateReason
 from spnhub.events.state.hub_state import HubState
 from tests.events import samples
 from tests.events.samples import NOON, day
 from tests.events.test_journal import read
+from tests.support.memory_journal import MemoryJournal
 
 ROOT = Path(__file__).parents[2]
 

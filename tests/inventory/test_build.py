@@ -20,7 +20,7 @@ from spnhub.inventory import Inventory, InventoryFault, ListenAddress, Listening
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
 from spnhub.inventory.server import serving
 from spnhub.inventory.source import RawHub, RawRealm, read_file
-from spnhub.transport.engine import ServerIdentity, ServerPolicy
+from spnhub.transport.engine import ServerIdentity
 from tests.inventory.documents import Object, authority, hub, realm, server_credentials, service, sound, written
 from tests.transport.test_chains import padded
 
@@ -187,23 +187,29 @@ def test_pem_that_went_through_environment_files(tmp_path: Path) -> None:
     assert found[0].realms == found[1].realms
 
 
-def test_policies_are_per_address(tmp_path: Path) -> None:
+def _served(inventory: Inventory) -> dict[ListenAddress, dict[str, ServerIdentity]]:
+    """Who answers to which server name, by address."""
+    served: dict[ListenAddress, dict[str, ServerIdentity]] = {}
+    for one in inventory.listening:
+        served.setdefault(one.address, {})[one.fqdn] = one.identity
+    return served
+
+
+def test_identities_are_per_address(tmp_path: Path) -> None:
     """Hubs of several realms share one address and port; the server name tells them apart."""
-    assert built(sound(), tmp_path).policies == {
-        ListenAddress(None, 443): ServerPolicy(
-            {
-                "tokyo.acme.test": identity("acme", "tokyo.acme.test"),
-                "main.beta.test": identity("beta", "main.beta.test"),
-            }
-        ),
-        ListenAddress("127.0.0.1", 4433): ServerPolicy({"osaka.acme.test": identity("acme", "osaka.acme.test")}),
+    assert _served(built(sound(), tmp_path)) == {
+        ListenAddress(None, 443): {
+            "tokyo.acme.test": identity("acme", "tokyo.acme.test"),
+            "main.beta.test": identity("beta", "main.beta.test"),
+        },
+        ListenAddress("127.0.0.1", 4433): {"osaka.acme.test": identity("acme", "osaka.acme.test")},
     }
 
 
 def test_bind_overrides_every_address(tmp_path: Path) -> None:
     """Several hub processes on one host: --bind wins over serverAddress."""
     inventory = built(sound(), tmp_path, bind="127.0.0.9")
-    assert set(inventory.policies) == {ListenAddress("127.0.0.9", 443), ListenAddress("127.0.0.9", 4433)}
+    assert set(_served(inventory)) == {ListenAddress("127.0.0.9", 443), ListenAddress("127.0.0.9", 4433)}
 
 
 # What is done to acme, and the faults that must be named. beta must work on, whatever it is.

@@ -12,13 +12,13 @@ from typing import Final
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inputs import LoadInventory, StopHub
 from spnhub.actors.system import ActorSystem
-from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.journal.recovery import recover
 from spnhub.transport.engine import ChainFault, Engine, EngineEvent, ServerIdentity, ServerPolicy
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer
 from spnhub.transport.hub.sessions import Network
 from tests.support.fake_network import FakeNetwork, FakeNode
+from tests.support.memory_journal import MemoryJournal
 
 __all__ = ["FQDN", "REALM", "SERVICE", "SimulatedHub"]
 

@@ -19,7 +19,8 @@ import structlog
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.sockets import disarm_reset
-from spnhub.transport.agent.tcp import ConnectError, Connector, address_text
+from spnhub.transport.agent.tcp import ConnectError, Connector
+from spnhub.transport.system.ip import host_port
 
 __all__ = ["HEALTH_CHECK", "HealthCheck", "HealthWatch", "Verdict", "parse_health_check"]
 
@@ -176,7 +177,7 @@ class HealthWatch:
                 raise _NoVerdict(str(exc)) from exc
             return str(exc)
         except OSError as exc:
-            return f"{address_text(self._host, self._port)}: {exc.strerror or exc}"
+            return f"{host_port(self._host, self._port)}: {exc.strerror or exc}"
         finally:
             if sock is not None:
                 sock.close()
@@ -185,7 +186,7 @@ class HealthWatch:
         disarm_reset(sock)
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         headers = [
-            ("Host", address_text(self._host, self._port)),
+            ("Host", host_port(self._host, self._port)),
             ("User-Agent", "spnagent"),
             ("Accept", "*/*"),
             ("Connection", "close"),
@@ -208,7 +209,7 @@ class HealthWatch:
         if not self._verdict.take(failure):
             return
         self._known.set()
-        address = address_text(self._host, self._port)
+        address = host_port(self._host, self._port)
         if self._verdict.healthy:
             _log.info("health.up", address=address, check=self._check.name)
         else:

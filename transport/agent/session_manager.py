@@ -13,12 +13,12 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from spnhub.transport.agent.tcp import address_text
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected
+from spnhub.transport.system.ip import host_port
 
 __all__ = ["Create", "ManagedEndpoint", "SessionManager"]
 
@@ -157,7 +157,7 @@ class SessionManager(Generic[E]):
 
 def _tell_session(change: SessionChange) -> None:
     """Established, closing, closed and lost are told once each; a session that doesn't come up, at each attempt."""
-    address = address_text(*change.address)
+    address = host_port(*change.address)
     reason = {} if change.error is None else {"reason": str(change.error)}
     was_up = change.old in _UP
     ids = {"spnSessionId": change.spn_session_id, "hubId": change.hub_id}

@@ -20,7 +20,7 @@ from spnhub.transport.agent.sockets import keep_urgent_inline, prepare_socket
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.names import LookupFailed, NameCache
 
-__all__ = ["ConnectError", "Connector", "address_text", "listen"]
+__all__ = ["ConnectError", "Connector", "listen"]
 
 
 NEXT_AFTER: Final = 0.25
@@ -40,11 +40,6 @@ class ConnectError(Exception):
     def __init__(self, code: Code, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-
-
-def address_text(host: str, port: int) -> str:
-    """``HOST:PORT``, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

@@ -19,8 +19,9 @@ from spnhub.transport import protocol
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, address_text, plain_host
+from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions
 from spnhub.transport.protocol import ProtocolError
+from spnhub.transport.system.ip import host_port, plain_host
 
 __all__ = ["EVENTS_PER_TURN", "HubServer"]
 
@@ -217,7 +218,7 @@ class HubServer:
                 realm=network.realm if network else None,
                 network_urn=network.urn if network else None,
                 server_name=event.server_name,
-                remote_address=address_text(event.address),
+                remote_address=host_port(*event.address.remote[:2]),
                 alert=event.alert,
                 reason=event.reason,
                 subject=event.subject,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from spnhub.transport import protocol
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
+from spnhub.transport.system.ip import host_port
 
 __all__ = [
     "CONTROL_STREAM",
@@ -28,8 +28,6 @@ __all__ = [
     "HubSession",
     "Network",
     "Sessions",
-    "address_text",
-    "plain_host",
 ]
 
 CONTROL_STREAM: Final = 0
@@ -162,7 +160,7 @@ class Sessions:
             cid=event.cid.hex(),
             subject=certificate.subject.rfc4514_string(),
             common_name=str(names[0].value) if names else "",
-            address=address_text(event.address),
+            address=host_port(*event.address.remote[:2]),
             local=event.address.local,
         )
         self._sessions[event.connection_id] = session
@@ -310,19 +308,3 @@ class Sessions:
 def _check_weight(weight: int) -> None:
     if not 0 <= weight <= _MAX_WEIGHT:
         raise ProtocolError(f"weight {weight} is not within 0 and {_MAX_WEIGHT}")
-
-
-def address_text(address: Address) -> str:
-    """``host:port`` of the peer."""
-    host, port = address.remote[0], address.remote[1]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-
-
-def plain_host(host: str) -> str:
-    """An IP address as it is written without scope, and IPv4's without IPv6 around it; anything else as it is."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)

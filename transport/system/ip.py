@@ -1,4 +1,4 @@
-"""IP addresses as text and for sockets. Nothing here asks anybody, as ``getaddrinfo`` may."""
+"""IP addresses as text and for sockets, and with a port. Nothing here asks anybody, as ``getaddrinfo`` may."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ import re
 import socket
 from typing import Final
 
-__all__ = ["ip_address", "socket_address"]
+__all__ = ["host_port", "ip_address", "plain_host", "socket_address"]
 
 _OLD_FORMS: Final = re.compile(r"[0-9][0-9a-fA-FxX.]*")
+
+
+def host_port(host: str, port: int) -> str:
+    """``HOST:PORT``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """An IP address as it is written without scope, and IPv4's without IPv6 around it; anything else as it is."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def ip_address(host: str) -> str | None:

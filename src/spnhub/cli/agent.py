@@ -30,7 +30,7 @@ from spnhub.settings import ConfigurationError
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.session_manager import SessionManager
-from spnhub.transport.agent.tcp import address_text, listen
+from spnhub.transport.agent.tcp import listen
 from spnhub.transport.endpoint.api.config import Runtime
 from spnhub.transport.endpoint.api.consumer import (
     ConnectionChange,
@@ -43,6 +43,7 @@ from spnhub.transport.endpoint.api.consumer import (
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
+from spnhub.transport.system.ip import host_port
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["main"]
@@ -131,11 +132,11 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
     except OSError as exc:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
-        raise ConfigurationError(f"--bind-address: {address_text(host, port)}: {reason}") from exc
+        raise ConfigurationError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
     keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive)
     agent.start()
-    _log.info("agent.ready", role="consumer", addresses=[address_text(*a) for a in agent.addresses])
+    _log.info("agent.ready", role="consumer", addresses=[host_port(*a) for a in agent.addresses])
     return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
 
 
@@ -159,7 +160,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         weight=settings.weight,
         health_check=settings.health,
     )
-    _log.info("agent.ready", role="provider", forwardAddress=address_text(*settings.forward_address))
+    _log.info("agent.ready", role="provider", forwardAddress=host_port(*settings.forward_address))
     parts = [keeper.run(), agent.run(), agent.check_health(), _reload(keeper, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
 

@@ -4,7 +4,6 @@ Nothing here decides: the service actor does, :class:`Starter` carries out and r
 :mod:`spnhub.actors` (decisions), :mod:`spnhub.inventory` (definitions).
 """
 
-from spnhub.clusters.backoff import Backoff, RateLimit
 from spnhub.clusters.managers import check_urn, load_managers, manager_for
 from spnhub.clusters.schedule import Schedule, ScheduleError, is_on
 from spnhub.clusters.starter import (
@@ -18,11 +17,9 @@ from spnhub.clusters.starter import (
 from spnhub.clusters.task import ClusterError, ClusterManager, MountPoint, ServiceTask, environment, split_command
 
 __all__ = [
-    "Backoff",
     "ClusterError",
     "ClusterManager",
     "MountPoint",
-    "RateLimit",
     "Schedule",
     "ScheduleError",
     "ServiceEnded",

@@ -1,9 +1,8 @@
 """Carries out starts and stops of services, and tells the results back; it decides nothing.
 
 Commands of one service are carried out one after the other, those of several side by side; each is bounded in time and
-answered exactly once. Whether to start, how often and how soon again is the service actor's affair
-(:mod:`spnhub.clusters.backoff` has the rules). Counterparts: the service actor, and
-:mod:`spnhub.clusters.managers`.
+answered exactly once. Whether to start, how often and how soon again is the service actor's affair. Counterparts: the
+service actor, and :mod:`spnhub.clusters.managers`.
 """
 
 from __future__ import annotations

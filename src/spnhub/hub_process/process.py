@@ -44,6 +44,7 @@ from spnhub.transport.engine import ChainFault, EngineEvent
 from spnhub.transport.engines import make_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
+from spnhub.transport.system.ip import host_port
 from spnhub.transport.udp import UdpEndpoint
 
 __all__ = ["HubProcess"]
@@ -161,7 +162,7 @@ class HubProcess:
         except CannotListen as exc:
             raise ConfigurationError(str(exc)) from exc
         self._ready = True
-        addresses = tuple(_text(address) for address in self.addresses)
+        addresses = tuple(host_port(*address) for address in self.addresses)
         self._system.tell_hub(StartHub(spnhub.__version__, addresses, self._orderly))
         self._endpoint.flush()
         # What is here now stays: no later collection has to look through it, which would stop traffic for 0.1 s.
@@ -414,8 +415,3 @@ class HubProcess:
             await self._ops.close()
         if self._shipper is not None:
             await self._shipper.stop()
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,7 +2,7 @@
 
 A fault costs the smallest part that holds it: a service, a hub or a realm; everything else works on. Of two that claim
 the same (a name, or an fqdn on one address) the first keeps it. Counterparts: :mod:`spnhub.inventory.source` gets the
-objects, :mod:`spnhub.actors.contract.definitions` and the engine's policies are what comes out.
+objects, :mod:`spnhub.actors.contract.definitions` and the engine's identities are what comes out.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from spnhub.inventory.source import (
     name_of,
     read_file,
 )
-from spnhub.transport.engine import ServerIdentity, ServerPolicy
+from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.protocol import ALPN
+from spnhub.transport.system.ip import host_port
 
 __all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "load_inventory", "log_warnings"]
 
@@ -58,8 +59,7 @@ class ListenAddress(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        host = self.host or "::"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return host_port(self.host or "::", self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,6 @@ class Inventory:
     """Fields that came over HTTP and nobody here knows, as ``service.availabilityManagement.x``; a hundred at most."""
     tasks: Mapping[str, ServiceTask] = field(default_factory=dict, repr=False)
     """What cluster managers are to know of services, by the fingerprint of their ``Availability``."""
-
-    @property
-    def policies(self) -> Mapping[ListenAddress, ServerPolicy]:
-        """Per address to listen at: who answers to which server name."""
-        identities: dict[ListenAddress, dict[str, ServerIdentity]] = {}
-        for one in self.listening:
-            identities.setdefault(one.address, {})[one.fqdn] = one.identity
-        return {address: ServerPolicy(by_name) for address, by_name in identities.items()}
 
 
 async def load_inventory(

@@ -14,7 +14,6 @@ from typing import TypeVar
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inputs import LoadInventory
 from spnhub.actors.system import ActorOptions, ActorSystem
-from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.model import EndPointType, Event
 from spnhub.pki import Authority
 from spnhub.transport import protocol
@@ -36,6 +35,7 @@ from spnhub.transport.hub import Gate, HubServer, Network
 from spnhub.transport.protocol import Accept, Opening, OpeningKind, Packet, PacketReader
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
+from tests.support.memory_journal import MemoryJournal
 
 REALM = "acme"
 NETWORK = "urn:chip-in:network:acme:main"

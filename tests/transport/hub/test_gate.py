@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.events.journal.memory import MemoryJournal
 from spnhub.events.model import JournalStalled, Recorded
 from spnhub.transport.hub import Gate
 from tests.events.samples import NOON, session_refused
+from tests.support.memory_journal import MemoryJournal
 
 
 class Holds:

@@ -71,7 +71,7 @@ class MemoryJournal:
         self._stalled = False
         self._write()
 
-    def close(self, timeout: float = 5.0) -> bool:  # noqa: ARG002 - the interface
+    def close(self, timeout: float = 5.0) -> bool:
         """Commit. Whether all is written: it isn't while stalled, however long one waits."""
         self.commit()
         return not self._waiting and self.written == self.appended
