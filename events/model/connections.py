@@ -50,7 +50,7 @@ class LegFields(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionStarted(LegEvent):
-    """A leg opened (R-4.4, D-1)."""
+    """A leg of an SPN connection opened towards a provider (R-4.4, D-1)."""
 
     event_type: ClassVar[str] = "startSpnConnection"
 
@@ -60,7 +60,10 @@ class ConnectionStarted(LegEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionProgress(LegEvent):
-    """What an open leg has carried so far; the deltas are what no event has told of before (D-10)."""
+    """What an open leg has carried so far (D-10).
+
+    Written at intervals, if it has changed; the deltas are what no earlier event has reported.
+    """
 
     event_type: ClassVar[str] = "connectionProgress"
 
@@ -75,7 +78,7 @@ class ConnectionProgress(LegEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionPaused(LegEvent):
-    """A leg's bytes have stopped and the conversation may go on in another; its end follows at once (D-1)."""
+    """A leg was suspended, and the connection may go on in another leg; the leg's end event follows at once (D-1)."""
 
     event_type: ClassVar[str] = "connectionPaused"
 
@@ -88,7 +91,7 @@ class ConnectionPaused(LegEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionResumed(LegEvent):
-    """A conversation goes on in this leg, whose start came just before (D-1)."""
+    """A suspended connection goes on in this leg, whose start event came just before (D-1)."""
 
     event_type: ClassVar[str] = "connectionResumed"
 
@@ -98,7 +101,7 @@ class ConnectionResumed(LegEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionEnded(LegEvent):
-    """A leg ended (R-4.4, D-1, D-10)."""
+    """A leg of an SPN connection ended (R-4.4, D-1, D-10)."""
 
     event_type: ClassVar[str] = "endSpnConnection"
 
@@ -119,7 +122,10 @@ class ConnectionEnded(LegEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRefused(Event):
-    """The opening of a connection was refused; what the providers that were asked said stands in their legs' ends."""
+    """A connection was refused before a provider accepted it.
+
+    Providers that were asked have a leg each, whose end holds their answer.
+    """
 
     event_type: ClassVar[str] = "connectionRefused"
 
@@ -133,7 +139,7 @@ class ConnectionRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRefused(Event):
-    """An endpoint wanted to go on with a connection and may not, or not here (R-4.7)."""
+    """An endpoint asked to resume a connection and may not, or not at this hub (R-4.7)."""
 
     event_type: ClassVar[str] = "resumeRefused"
 
@@ -149,7 +155,11 @@ class ResumeRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLost(Event):
-    """A suspended conversation is given up: an endpoint reports that it could not go on (D-1)."""
+    """A suspended connection was given up (D-1).
+
+    An endpoint reports that it could not be resumed in time, or can't go on. The end event of its last leg stays as it
+    is.
+    """
 
     event_type: ClassVar[str] = "connectionLost"
 
@@ -165,7 +175,11 @@ class ConnectionLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFinished(Event):
-    """A conversation has ended in order, as its endpoints tell later: no hub was there to hear it (D-1, D-10)."""
+    """A connection ended in order while no hub could record it (D-1).
+
+    Its endpoints reported later what has arrived. The end event of its last leg stays as it is; these offsets replace
+    that leg's in every sum (D-10).
+    """
 
     event_type: ClassVar[str] = "connectionFinished"
 

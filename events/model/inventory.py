@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryLoaded(Event):
-    """The inventory is applied from now on (R-6.2); an event for each difference follows."""
+    """The inventory was read and applies from now on (R-6.2); an event for each difference follows."""
 
     event_type: ClassVar[str] = "inventoryLoaded"
 
@@ -41,7 +41,7 @@ class InventoryLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryRejected(Event):
-    """A reload found faults and changed nothing."""
+    """A reload found faults in the inventory and changed nothing."""
 
     event_type: ClassVar[str] = "inventoryRejected"
 
@@ -62,7 +62,7 @@ class RealmAdded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealmChanged(Event):
-    """A realm's definition is another from now on."""
+    """A realm's definition has changed; the fields hold the new one."""
 
     event_type: ClassVar[str] = "realmChanged"
 
@@ -74,7 +74,7 @@ class RealmChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealmRemoved(Event):
-    """A realm is no longer served."""
+    """A realm is no longer served: it was removed, disabled or has expired."""
 
     event_type: ClassVar[str] = "realmRemoved"
 
@@ -94,7 +94,7 @@ class RealmSnapshot(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkAdded(Event):
-    """A hub of the inventory is served from now on (D-3)."""
+    """A network (a hub of the inventory) is served from now on (D-3)."""
 
     event_type: ClassVar[str] = "networkAdded"
 
@@ -105,7 +105,7 @@ class NetworkAdded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkChanged(Event):
-    """The definition of a hub of the inventory is another from now on."""
+    """The definition of a network (a hub of the inventory) has changed; the fields hold the new one."""
 
     event_type: ClassVar[str] = "networkChanged"
 
@@ -117,7 +117,7 @@ class NetworkChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRemoved(Event):
-    """A hub of the inventory is no longer served."""
+    """A network (a hub of the inventory) is no longer served."""
 
     event_type: ClassVar[str] = "networkRemoved"
 
@@ -126,7 +126,7 @@ class NetworkRemoved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSnapshot(Event):
-    """A hub of the inventory that is served."""
+    """A network (a hub of the inventory) that is served."""
 
     event_type: ClassVar[str] = "networkSnapshot"
 

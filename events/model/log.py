@@ -21,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStarted(Event):
-    """A hub process has begun to take packets."""
+    """A hub process takes packets from now on."""
 
     event_type: ClassVar[str] = "hubStarted"
 
@@ -32,7 +32,7 @@ class HubStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStopped(Event):
-    """A hub process has ended in order."""
+    """A hub process ended in order: no session is open any more."""
 
     event_type: ClassVar[str] = "hubStopped"
 
@@ -42,7 +42,10 @@ class HubStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAlive(Event):
-    """A sign of life."""
+    """A heartbeat of the hub process, at a settable interval.
+
+    It distinguishes a hub without traffic from one that was killed.
+    """
 
     event_type: ClassVar[str] = "hubAlive"
 
@@ -53,7 +56,7 @@ class HubAlive(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalStalled(Event):
-    """The journal didn't take events in time; traffic went on ungated (D-6)."""
+    """The journal did not write events in time, and traffic went on without waiting for it (D-6)."""
 
     event_type: ClassVar[str] = "journalStalled"
 
@@ -79,7 +82,10 @@ class EventsLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReached(Event):
-    """A bound of the hub bites where nobody is told a refusal."""
+    """A limit of the hub was exceeded where nobody gets a refusal.
+
+    The first time is recorded at once; what follows within a second shares one event.
+    """
 
     event_type: ClassVar[str] = "limitReached"
 
@@ -91,7 +97,9 @@ class LimitReached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotStarted(Event):
-    """A segment of the journal begins; what is open follows (D-8)."""
+    """A segment of the journal begins, and with it a snapshot (D-8): a record for each thing that is open or defined,
+    among other events, up to SnapshotEnded. Snapshot records report nothing that has happened; see "How events relate".
+    """
 
     event_type: ClassVar[str] = "snapshotStarted"
 

@@ -44,7 +44,7 @@ class ServiceAdded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceChanged(Event):
-    """A service's definition is another from now on."""
+    """A service's definition has changed; the fields hold the new one."""
 
     event_type: ClassVar[str] = "serviceChanged"
 
@@ -106,7 +106,10 @@ class ServiceStartRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStarted(Event):
-    """The cluster manager reported that a service was started."""
+    """The cluster manager reported that a service was started.
+
+    Its provider's session follows as an event of its own.
+    """
 
     event_type: ClassVar[str] = "serviceStarted"
 

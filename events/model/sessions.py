@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted(Event):
-    """R-2.5."""
+    """An SPN session was established (R-2.5)."""
 
     event_type: ClassVar[str] = "startSpnSession"
 
@@ -38,7 +38,7 @@ class SessionStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded(Event):
-    """R-2.5."""
+    """An SPN session ended (R-2.5)."""
 
     event_type: ClassVar[str] = "endSpnSession"
 
@@ -56,7 +56,10 @@ class SessionEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRefused(Event):
-    """A handshake or a session request was refused (R-2.2, D-13)."""
+    """A TLS handshake or a session request was refused (R-2.2).
+
+    Identical ones within a second share one event (D-13).
+    """
 
     event_type: ClassVar[str] = "sessionRefused"
 
@@ -73,7 +76,7 @@ class SessionRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightChanged(Event):
-    """A provider changed its weight (R-5.3), or says why it has the one it has."""
+    """A provider changed its weight (R-5.3), or the reason for it."""
 
     event_type: ClassVar[str] = "weightChanged"
 
@@ -86,7 +89,10 @@ class WeightChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSilent(Event):
-    """A provider doesn't acknowledge what the hub sends it; it is suspect (D-20)."""
+    """A provider became unresponsive: it has not acknowledged in time what the hub sent (D-20).
+
+    It gets no new connections, and those that it has may go on elsewhere.
+    """
 
     event_type: ClassVar[str] = "providerSilent"
 
@@ -96,7 +102,7 @@ class ProviderSilent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAnswered(Event):
-    """A silent provider has answered."""
+    """A provider that was unresponsive has answered."""
 
     event_type: ClassVar[str] = "providerAnswered"
 
@@ -106,7 +112,10 @@ class ProviderAnswered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFailed(Event):
-    """A provider didn't take an opening: it is passed over for a while, then tried with one at a time (D-35)."""
+    """A provider did not accept a connection (D-35).
+
+    It is passed over for a while, then tried with one connection at a time.
+    """
 
     event_type: ClassVar[str] = "providerFailed"
 
@@ -120,7 +129,7 @@ class ProviderFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRecovered(Event):
-    """A provider that has failed has taken an opening (D-35)."""
+    """A provider that was passed over has accepted a connection (D-35)."""
 
     event_type: ClassVar[str] = "providerRecovered"
 

@@ -104,6 +104,12 @@ def test_the_catalogue_is_drawn_from_the_schemas() -> None:
     assert render(README.read_text()) == README.read_text()
 
 
+def test_other_words_are_of_fields() -> None:
+    """Each of the plainer texts is for one that some schema has."""
+    texts = "".join(path.read_text() for path in SCHEMAS.glob("*/*.avsc"))
+    assert [text for text in catalogue.PLAINER if json.dumps(text, ensure_ascii=False) not in texts] == []
+
+
 def test_the_catalogue_names_everything() -> None:
     """Each record, each eventType and each field is in it."""
     text = README.read_text()
