@@ -6,7 +6,6 @@ A comment before a fenced block says what a test does with it; a reader of the p
 - ``<!-- test: run -->``: run it with bash, in the same folder; its status has to be 0;
 - ``<!-- test: prints -->``: what the block before has written to standard output;
 - ``<!-- test: start TEXT -->``: run it and leave it running once it has written that;
-- ``<!-- test: settings COMMAND -->``: a configuration file of that command; its keys are checked, it isn't run;
 - ``<!-- test: after PAGE [until TEXT] -->``, without a block: begin with the blocks of that page, up to the one that is
   started until TEXT.
 """
@@ -33,8 +32,6 @@ _MARK: Final = re.compile(
     r"<!-- test: (?P<verb>\w+)(?: (?P<argument>[^\n]+?))? -->\n(?:```\w*\n(?P<text>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
-_CHECKED: Final = {"settings"}
-"""Verbs of blocks that aren't run."""
 _FENCED: Final = re.compile(r"^```(?P<language>[\w{}-]*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -64,14 +61,13 @@ def blocks(page: str) -> list[Block]:
 
 
 def continued() -> dict[str, tuple[str, str]]:
-    """By page that has blocks to be run: which page it goes on from, and until where ("": to its end)."""
+    """By page that has marked blocks: which page it goes on from, and until where ("": to its end)."""
     pages = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        marks = [found for found in _MARK.finditer(text) if found["verb"] not in _CHECKED]
-        if not marks:
+        if _MARK.search(text) is None:
             continue
-        found = [found["argument"] for found in marks if found["verb"] == "after"]
+        found = [found["argument"] for found in _MARK.finditer(text) if found["verb"] == "after"]
         assert len(found) <= 1, page
         before, _, until = "".join(found).partition(" until ")
         pages[name(page)] = (before, until)

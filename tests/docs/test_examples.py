@@ -94,8 +94,6 @@ class Terminal:
                         assert process.returncode is None, f"{where} has ended: {output.read_text()}{errors}"
                         # A file tells nobody that it has grown.
                         await asyncio.sleep(0.05)
-            case "settings":
-                pass  # tests/docs/test_names.py checks it
             case verb:
                 pytest.fail(f"{block.page}: no test knows what {verb} means")
 

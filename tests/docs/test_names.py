@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import typer
 
 from docs.derived import PROGRAMS, metric_names
-from tests.docs.pages import PAGES, ROOT, blocks, fenced, name, spans
+from tests.docs.pages import PAGES, ROOT, fenced, name, spans
 
 COMMANDS: dict[str, Any] = {program: typer.main.get_command(app) for program, app in PROGRAMS.items()}
 FOREIGN = {"--build", "--privileged", "--quick", "--scale", "--step", "--volume"}
@@ -94,20 +93,6 @@ def test_options(page: Path) -> None:
     commands = [*COMMANDS.values(), *(one for group in COMMANDS.values() for one in group.commands.values())]
     known = FOREIGN.union(*map(_options, commands))
     assert {span for span in spans(page) if re.fullmatch(r"--[\w-]+", span)} - known == set()
-
-
-def test_configuration_files() -> None:
-    """Every key of a file that is shown is an option of its command, without the dashes."""
-    shown = [block for page in PAGES for block in blocks(name(page)) if block.verb == "settings"]
-    commands = {"hub": COMMANDS["spnhub"], **COMMANDS["spnagent"].commands, **COMMANDS["spnlog"].commands}
-    unknown = {
-        (block.page, key)
-        for block in shown
-        for key in tomllib.loads(block.text)
-        if f"--{key}" not in _options(commands[block.argument])
-    }
-    assert shown
-    assert unknown == set()
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name)

@@ -1,7 +1,7 @@
 """The generated parts of ``schemas/README.md``: a table for each record, drawn from the schemas.
 
-What an event is about is the docstring of its class, since a published schema never changes, its words included; for the
-same reason :data:`PLAINER` has other words for what some fields say. ``python -m tests.schemas.catalogue`` rewrites the
+What an event is about is the docstring of its class, since a published schema never changes, its words included. For
+the same reason :data:`PLAINER` has other words for some fields. ``python -m tests.schemas.catalogue`` rewrites the
 parts; a test says when that is due.
 """
 
