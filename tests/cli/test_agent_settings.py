@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from spnhub.cli import agent
 from spnhub.cli.agent_settings import ConsumerSettings, ProviderSettings, older_hub_url
 from spnhub.cli.options import Reader, takes
 from spnhub.events.model import EndPointType
-from spnhub.hub_settings import HubSettings
 from spnhub.options import option_fields
 from spnhub.pki import Authority
 from spnhub.settings import ConfigurationError
@@ -261,12 +258,3 @@ def test_health() -> None:
     given = {"health_check": "http:/up", "health_interval": 5, "health_fall": 1}
     assert load_settings(ProviderSettings, **PROVIDER | given).health == HealthCheck(path="/up", interval=5.0, fall=1)
     assert load_settings(ProviderSettings, **PROVIDER | {"health_check": ""}).health is None
-
-
-def test_the_example_of_the_documents() -> None:
-    """The files in the reference can be read; the agent's as far as its certificates."""
-    text = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text()
-    hub, provider = (tomllib.loads(found) for found in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
-    for model, example in ((HubSettings, hub), (ProviderSettings, provider)):
-        known = {field.flag for field in option_fields(model)} | {"inventory-token-file"}
-        assert example.keys() <= known
