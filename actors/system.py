@@ -15,8 +15,9 @@ from spnhub.actors.connection.state import PauseLeg
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.contract.inventory import Table
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.hub.actor import HubActor
-from spnhub.actors.kernel.environment import ActorOptions, Environment
+from spnhub.actors.kernel.environment import Environment
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState

@@ -205,7 +205,7 @@ class StartService:
 
     To start what runs already is a success. The commands of one service are to be carried out in order: a stop may come
     before the start is answered, a start never before the stop is. Each is answered, within
-    :attr:`spnhub.actors.kernel.environment.ActorOptions.cluster_timeout`, or counts as failed.
+    :attr:`spnhub.actors.contract.options.ActorOptions.cluster_timeout`, or counts as failed.
     """
 
     service_urn: str

@@ -82,6 +82,6 @@ class RealmDefinition:
     expired_at: int | None = None
     """Microseconds since 1970, UTC: from then on it isn't served any more. None: never."""
     max_sessions: int | None = None
-    """Sessions open at once; None: :attr:`spnhub.actors.kernel.environment.ActorOptions.realm_sessions`."""
+    """Sessions open at once; None: :attr:`spnhub.actors.contract.options.ActorOptions.realm_sessions`."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

@@ -23,7 +23,8 @@ from typing import Any
 from spnhub.actors.contract.commands import StartService, StopService
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inventory import ServiceKey
-from spnhub.actors.kernel.environment import ActorOptions, Decision
+from spnhub.actors.contract.options import ActorOptions
+from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import (
     ServiceStarted,
     ServiceStartFailed,

@@ -16,7 +16,7 @@ from typing import Final
 
 import platformdirs
 
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.events.kafka.settings import KafkaSettings as ShippingSettings
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.options import UnusableOption, check_options, nested, option

@@ -19,7 +19,7 @@ import typer
 
 import spnhub
 from spnhub import logging
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.cli import hub
 from spnhub.hub_settings import HubSettings, KafkaSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 import spnhub
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.cli import agent, hub, log
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.provider import ProviderLimits

@@ -25,7 +25,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.recording.system import Address, Input, Part, Step
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Final
 
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.kernel.environment import ActorOptions
+from spnhub.actors.contract.options import ActorOptions
 from spnhub.transport.agent.consumer import ConsumerAgent, ConsumerLimits
 from spnhub.transport.agent.tcp import listen
 from spnhub.transport.errors import ConnectionRefused, SessionLost
