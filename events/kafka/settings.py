@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
+
+from spnhub.options import UnusableOption, check_options, option, option_fields, parse_addresses, parse_age
 
 __all__ = [
     "KafkaSettings",
@@ -25,8 +28,6 @@ __all__ = [
 
 ShipperState = str
 
-_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SCHEME: Final = "kafka://"
 
@@ -35,75 +36,132 @@ class KafkaSettingsError(ValueError):
     """A setting that cannot be right; the message names it and says why. A retry doesn't help."""
 
 
+def _check_topic(name: str) -> None:
+    if not _TOPIC.fullmatch(name) or name in {".", ".."}:
+        raise ValueError(f"{name!r} is no Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'")
+
+
+def _check_registry(url: str) -> None:
+    # Not shown: a password may be in it.
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("that is not an http or https URL")
+
+
+def _parse_retention(text: str) -> float:
+    """Kafka's own word for "for ever" is a number below 0."""
+    return parse_age(text) or -1
+
+
+def _joined(text: str) -> str:
+    """The addresses of a list without blanks around them."""
+    return ",".join(parse_addresses(text))
+
+
+_kafka = partial(option, group="Kafka")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Where the log is in Kafka, and how to get in. Names as in aiokafka.
+    """Where the log is in Kafka, and how to get in. Names are aiokafka's (``create_ssl_context`` for ``ssl_…``).
 
-    :raises KafkaSettingsError: something in it cannot be right.
+    :raises UnusableOption: settings that can't be used, or don't fit together.
     """
 
-    bootstrap_servers: str
+    bootstrap_servers: str = _kafka(
+        help="Brokers to ship events to.",
+        flag="kafka",
+        metavar="HOST:PORT,...",
+        parse=_joined,
+        default_text="none, journal only",
+        check=parse_addresses,
+    )
     """``host:port``, several separated by commas."""
-    topic: str = "spn.events"
-    partitions: int = 6
-    """Of the topic, if the shipper is the one who creates it; as the three that follow."""
-    replication: int | None = None
-    """Copies of each partition; None: as many as there are brokers, three at most."""
-    min_insync: int | None = None
-    """Copies that must have a record before it counts (``min.insync.replicas``); None: the brokers' default."""
-    retention: float | None = None
-    """Seconds that records are kept (``retention.ms``); None: the brokers' default, below 0: for ever."""
-    schema_registry: str | None = field(default=None, repr=False)
-    """URL of a registry whose schema ids are in the topic; None: the repository's own are."""
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: str | None = field(default=None, repr=False)
-    ssl_cafile: str | None = None
-    """PEM file; None: the system's roots."""
-    ssl_capath: str | None = None
-    """Folder of PEM files, hashed as OpenSSL wants it."""
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_password: str | None = field(default=None, repr=False)
+    topic: str = _kafka("spn.events", "Kafka topic.", check=_check_topic)
+    partitions: int = _kafka(
+        6, "Of a topic that the hub makes, as the next three.", flag="topic-partitions", at_least=1, at_most=10_000
+    )
+    replication: int | None = _kafka(
+        None,
+        "Copies of each partition.",
+        flag="topic-replication",
+        at_least=1,
+        at_most=10_000,
+        default_text="3, or as many as there are brokers",
+    )
+    min_insync: int | None = _kafka(
+        None,
+        "Copies that must have an event before it counts (min.insync.replicas).",
+        flag="topic-min-insync",
+        at_least=1,
+        at_most=10_000,
+        default_text="the brokers'",
+    )
+    retention: float | None = _kafka(
+        None,
+        "How long Kafka keeps events: 12h, 30d; 0: for ever.",
+        flag="topic-retention",
+        metavar="TIME",
+        parse=_parse_retention,
+        default_text="the brokers'",
+    )
+    schema_registry: str | None = _kafka(
+        None,
+        "Registry (Confluent's API) to register the events' schemas at; its ids are shipped.",
+        metavar="URL",
+        check=_check_registry,
+        default_text="none, the hub's own ids",
+        secret=True,
+        from_file=True,
+    )
+    security_protocol: str = _kafka(
+        "PLAINTEXT",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+        flag="kafka-security-protocol",
+        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    )
+    sasl_mechanism: str | None = _kafka(
+        None,
+        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+        flag="kafka-sasl-mechanism",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    )
+    """None: PLAIN."""
+    sasl_username: str | None = _kafka(None, "For SASL.", flag="kafka-sasl-username")
+    sasl_password: str | None = _kafka(None, "For SASL.", flag="kafka-sasl-password", secret=True, from_file=True)
+    ssl_cafile: Path | None = _kafka(
+        None, "CA certificates, PEM.", flag="kafka-ssl-cafile", default_text="the system's"
+    )
+    ssl_capath: Path | None = _kafka(None, "Folder of CA certificates.", flag="kafka-ssl-capath")
+    ssl_certfile: Path | None = _kafka(None, "Client certificate, PEM.", flag="kafka-ssl-certfile")
+    ssl_keyfile: Path | None = _kafka(None, "Its key, PEM.", flag="kafka-ssl-keyfile")
+    ssl_password: str | None = _kafka(None, "Of the key.", flag="kafka-ssl-password", secret=True, from_file=True)
 
     def __post_init__(self) -> None:
-        _check_servers(self.bootstrap_servers)
-        _check_topic(self.topic)
-        if self.partitions < 1:
-            raise KafkaSettingsError(f"a topic has at least one partition, not {self.partitions}")
-        if self.replication is not None and self.replication < 1:
-            raise KafkaSettingsError(f"a partition has at least one copy, not {self.replication}")
-        if self.min_insync is not None and not 1 <= self.min_insync <= (self.replication or self.min_insync):
-            raise KafkaSettingsError(
-                f"min.insync.replicas is between 1 and the copies of a partition, not {self.min_insync}"
-            )
-        if self.schema_registry is not None and not self.schema_registry.startswith(("http://", "https://")):
-            raise KafkaSettingsError("the schema registry is not an http or https URL")
-        if self.security_protocol not in _PROTOCOLS:
-            raise KafkaSettingsError(f"security protocol {self.security_protocol!r} is none of {', '.join(_PROTOCOLS)}")
-        if self.security_protocol.startswith("SASL"):
-            if self.sasl_mechanism not in _MECHANISMS:
-                raise KafkaSettingsError(f"SASL mechanism {self.sasl_mechanism!r} is none of {', '.join(_MECHANISMS)}")
-            if self.sasl_username is None or self.sasl_password is None:
-                raise KafkaSettingsError(f"{self.security_protocol} needs a user name and a password")
+        check_options(self)
+        if self.min_insync is not None and self.replication is not None and self.min_insync > self.replication:
+            above = f": {self.min_insync} is above --topic-replication ({self.replication})"
+            raise UnusableOption("min_insync", above)
+        if self.security_protocol.startswith("SASL_"):
+            for name in ("sasl_username", "sasl_password"):
+                if not getattr(self, name):
+                    raise UnusableOption(name, f" is missing ({self.security_protocol} needs it)")
 
     @staticmethod
-    def security_from(environment: Mapping[str, str]) -> dict[str, str]:
-        """The security settings that are in an environment, each as ``SPNHUB_KAFKA_`` and its name in capitals, and
-        the schema registry, as ``SPNHUB_SCHEMA_REGISTRY``."""
-        known = KafkaSettings.security_variables().items()
-        return {name: value for variable, name in known if (value := environment.get(variable))}
+    def security_from(environment: Mapping[str, str]) -> dict[str, Any]:
+        """The security settings, and the schema registry, that are in an environment."""
+        known = KafkaSettings.security_variables()
+        return {name: _of_type(name, value) for variable, name in known.items() if (value := environment.get(variable))}
 
     @staticmethod
     def security_variables() -> dict[str, str]:
-        """The environment variables of those settings, with the settings' names."""
-        names = [f.name for f in fields(KafkaSettings) if f.name.startswith(("security_", "sasl_", "ssl_"))]
-        return {f"SPNHUB_KAFKA_{name.upper()}": name for name in names} | {"SPNHUB_SCHEMA_REGISTRY": "schema_registry"}
+        """The environment variables of those settings, as the hub has them, with the settings' names."""
+        others = ("bootstrap_servers", "topic", "partitions", "replication", "min_insync", "retention")
+        known = (one for one in option_fields(KafkaSettings) if one.name not in others)
+        return {f"SPNHUB_{one.flag.upper().replace('-', '_')}": one.name for one in known}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the passwords among them: for a pipe, not for a log."""
-        return asdict(self)
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -112,29 +170,24 @@ class KafkaSettings:
         :raises KafkaSettingsError: a name that isn't known, or a value that cannot be right.
         """
         _check_names(cls, values)
-        return cls(**values)
+        try:
+            return cls(**{name: _of_type(name, value) for name, value in values.items()})
+        except UnusableOption as exc:
+            raise KafkaSettingsError(str(exc)) from exc
+
+
+def _of_type(name: str, value: Any) -> Any:
+    """A path of a text."""
+    return Path(value) if isinstance(value, str) and name in _PATHS else value
+
+
+_PATHS: Final = frozenset(one.name for one in option_fields(KafkaSettings) if one.type is Path)
 
 
 def _check_names(cls: type, values: dict[str, Any]) -> None:
     unknown = set(values) - {f.name for f in fields(cls)}
     if unknown:
         raise KafkaSettingsError(f"unknown setting {', '.join(sorted(unknown))}")
-
-
-def _check_servers(text: str) -> None:
-    for server in text.split(","):
-        host, colon, port = server.strip().rpartition(":")
-        if not colon or not host:
-            raise KafkaSettingsError(f"a Kafka server is host:port, not {server.strip()!r}")
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise KafkaSettingsError(f"{port!r} in {server.strip()!r} is not a port")
-        if "/" in host or "@" in host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
-            raise KafkaSettingsError(f"{host!r} in {server.strip()!r} is not a host")
-
-
-def _check_topic(topic: str) -> None:
-    if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
-        raise KafkaSettingsError(f"{topic!r} is not a topic name: 1 to 249 letters, digits, '.', '_' or '-'")
 
 
 def parse_kafka_url(url: str, **other: Any) -> KafkaSettings:
@@ -152,7 +205,13 @@ def parse_kafka_url(url: str, **other: Any) -> KafkaSettings:
         raise KafkaSettingsError("user names and passwords have no place in a kafka:// address; use the settings")
     if not slash or not topic:
         raise KafkaSettingsError(f"{url!r} names no topic: kafka://host:port/topic")
-    return KafkaSettings(bootstrap_servers=servers, topic=topic, **other)
+    try:
+        return KafkaSettings(bootstrap_servers=servers, topic=topic, **other)
+    except UnusableOption as exc:
+        # What isn't of the address is of the environment.
+        variables = {name: variable for variable, name in KafkaSettings.security_variables().items()}
+        label = variables.get(exc.name, "")
+        raise KafkaSettingsError((label + exc.fault).removeprefix(": ")) from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,7 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
         except (OSError, ssl.SSLError) as exc:
             raise KafkaSettingsError(f"the TLS files for Kafka cannot be used: {exc}") from exc
     if settings.security_protocol.startswith("SASL"):
-        arguments["sasl_mechanism"] = settings.sasl_mechanism
+        arguments["sasl_mechanism"] = settings.sasl_mechanism or "PLAIN"
         arguments["sasl_plain_username"] = settings.sasl_username
         arguments["sasl_plain_password"] = settings.sasl_password
     return arguments

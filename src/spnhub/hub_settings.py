@@ -6,42 +6,30 @@ process does as it was told.
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import platformdirs
 
 from spnhub.actors.contract.options import ActorOptions
-from spnhub.events.kafka.settings import KafkaSettings as ShippingSettings
+from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.logging import LEVELS, LogFormat
-from spnhub.options import UnusableOption, check_options, nested, option
-from spnhub.settings import check_inventory_url, parse_address, parse_addresses, parse_age, parse_size
+from spnhub.options import (
+    UnusableOption,
+    check_options,
+    nested,
+    option,
+    parse_address,
+    parse_age,
+    parse_size,
+)
+from spnhub.settings import check_inventory_url
 from spnhub.transport.engine import Limits
 
-__all__ = ["HubSettings", "KafkaSettings", "default_hub_id", "default_journal"]
-
-_TOPIC_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-
-
-def _check_topic(name: str) -> None:
-    if not name or len(name) > 249 or not set(name) <= _TOPIC_CHARACTERS:
-        raise ValueError(f"{name!r} is no Kafka topic name")
-
-
-def _check_registry(url: str) -> None:
-    # Not shown: a password may be in it.
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("that is not an http or https URL")
-
-
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ValueError(f"{path} does not exist")
+__all__ = ["HubSettings", "default_hub_id", "default_journal"]
 
 
 def _check_folder(path: Path) -> None:
@@ -66,120 +54,28 @@ def _check_journal_size(size: int) -> None:
         raise ValueError(f"{size} is below 1M")
 
 
-def _parse_retention(text: str) -> float:
-    """Kafka's own word for "for ever" is a number below 0."""
-    return parse_age(text) or -1
-
-
 _inventory = partial(option, group="Inventory")
 _journal = partial(option, group="Event journal")
-_kafka = partial(option, group="Kafka")
 _operations = partial(option, group="Operations")
 _logging = partial(option, group="Logging")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaSettings:
-    """Where events are shipped to, and how to get in. Names are aiokafka's (``create_ssl_context`` for ``ssl_…``).
-
-    :raises UnusableOption: settings that can't be used, or don't fit together.
-    """
-
-    bootstrap_servers: tuple[str, ...] = _kafka(
-        help="Brokers to ship events to.",
-        flag="kafka",
-        metavar="HOST:PORT,...",
-        parse=parse_addresses,
-        default_text="none, journal only",
-    )
-    topic: str = _kafka("spn.events", "Kafka topic.", check=_check_topic)
-    partitions: int = _kafka(
-        6, "Of a topic that the hub makes, as the next three.", flag="topic-partitions", at_least=1, at_most=10_000
-    )
-    replication: int | None = _kafka(
-        None,
-        "Copies of each partition.",
-        flag="topic-replication",
-        at_least=1,
-        at_most=10_000,
-        default_text="3, or as many as there are brokers",
-    )
-    min_insync: int | None = _kafka(
-        None,
-        "Copies that must have an event before it counts (min.insync.replicas).",
-        flag="topic-min-insync",
-        at_least=1,
-        at_most=10_000,
-        default_text="the brokers'",
-    )
-    retention: float | None = _kafka(
-        None,
-        "How long Kafka keeps events: 12h, 30d; 0: for ever.",
-        flag="topic-retention",
-        metavar="TIME",
-        parse=_parse_retention,
-        default_text="the brokers'",
-    )
-    schema_registry: str | None = _kafka(
-        None,
-        "Registry (Confluent's API) to register the events' schemas at; its ids are shipped.",
-        metavar="URL",
-        check=_check_registry,
-        default_text="none, the hub's own ids",
-        secret=True,
-        from_file=True,
-    )
-    security_protocol: str = _kafka(
-        "PLAINTEXT",
-        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
-        flag="kafka-security-protocol",
-        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-    )
-    sasl_mechanism: str | None = _kafka(
-        None,
-        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
-        flag="kafka-sasl-mechanism",
-        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-    )
-    sasl_username: str | None = _kafka(None, "For SASL.", flag="kafka-sasl-username")
-    sasl_password: str | None = _kafka(None, "For SASL.", flag="kafka-sasl-password", secret=True, from_file=True)
-    ssl_cafile: Path | None = _kafka(
-        None, "CA certificates, PEM.", flag="kafka-ssl-cafile", default_text="the system's", check=_check_file
-    )
-    ssl_capath: Path | None = _kafka(None, "Folder of CA certificates.", flag="kafka-ssl-capath", check=_check_file)
-    ssl_certfile: Path | None = _kafka(None, "Client certificate, PEM.", flag="kafka-ssl-certfile", check=_check_file)
-    ssl_keyfile: Path | None = _kafka(None, "Its key, PEM.", flag="kafka-ssl-keyfile", check=_check_file)
-    ssl_password: str | None = _kafka(None, "Of the key.", flag="kafka-ssl-password", secret=True, from_file=True)
-
-    def __post_init__(self) -> None:
-        protocol, mechanism = self.security_protocol, self.sasl_mechanism
-        if "SSL" not in protocol:
-            for name in ("ssl_cafile", "ssl_capath", "ssl_certfile", "ssl_keyfile"):
-                if getattr(self, name) is not None:
-                    needed = f" needs --kafka-security-protocol SSL or SASL_SSL, not {protocol}"
-                    raise UnusableOption(name, needed)
-        check_options(self)
-        if self.min_insync is not None and self.replication is not None and self.min_insync > self.replication:
-            above = f": {self.min_insync} is above --topic-replication ({self.replication})"
-            raise UnusableOption("min_insync", above)
-        if protocol.startswith("SASL_"):
-            if mechanism is None:
-                raise UnusableOption("sasl_mechanism", f" is missing ({protocol} needs it)")
-            for name in ("sasl_username", "sasl_password"):
-                if not getattr(self, name):
-                    raise UnusableOption(name, f" is missing ({mechanism} needs it)")
-        elif mechanism is not None:
-            needed = f" needs --kafka-security-protocol SASL_SSL or SASL_PLAINTEXT, not {protocol}"
-            raise UnusableOption("sasl_mechanism", needed)
-        if self.ssl_keyfile is not None and self.ssl_certfile is None:
-            raise UnusableOption("ssl_certfile", " is missing (--kafka-ssl-keyfile needs it)")
-
-    def shipping(self) -> ShippingSettings:
-        """The same, as the shipper wants it."""
-        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
-        more = {"bootstrap_servers": ",".join(self.bootstrap_servers), "sasl_mechanism": self.sasl_mechanism or "PLAIN"}
-        return ShippingSettings(**values | paths | more)
+def _check_access(kafka: KafkaSettings) -> None:
+    """Whether what is given to get in is all that is needed, and nothing of it is idle."""
+    protocol, mechanism = kafka.security_protocol, kafka.sasl_mechanism
+    if mechanism is None and protocol.startswith("SASL_"):
+        raise UnusableOption("sasl_mechanism", f" is missing ({protocol} needs it)")
+    if mechanism is not None and not protocol.startswith("SASL_"):
+        needed = f" needs --kafka-security-protocol SASL_SSL or SASL_PLAINTEXT, not {protocol}"
+        raise UnusableOption("sasl_mechanism", needed)
+    for name in ("ssl_cafile", "ssl_capath", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(kafka, name)
+        if path is not None and "SSL" not in protocol:
+            raise UnusableOption(name, f" needs --kafka-security-protocol SSL or SASL_SSL, not {protocol}")
+        if path is not None and not path.exists():
+            raise UnusableOption(name, f": {path} does not exist")
+    if kafka.ssl_keyfile is not None and kafka.ssl_certfile is None:
+        raise UnusableOption("ssl_certfile", " is missing (--kafka-ssl-keyfile needs it)")
 
 
 def default_hub_id() -> str:
@@ -295,6 +191,8 @@ class HubSettings:
         object.__setattr__(self, "journal", self.journal or default_journal(self.hub_id))
         check_options(self)
         self.limits.check()
+        if self.kafka is not None:
+            _check_access(self.kafka)
 
 
 def default_journal(hub_id: str) -> Path:

@@ -21,7 +21,8 @@ import spnhub
 from spnhub import logging
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.cli import hub
-from spnhub.hub_settings import HubSettings, KafkaSettings, default_hub_id, default_journal
+from spnhub.events.kafka.settings import KafkaSettings
+from spnhub.hub_settings import HubSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits
 from tests.inventory.documents import sound, written
 
@@ -220,7 +221,7 @@ SETTINGS = HubSettings(
     journal_sync=0,
     actors=ActorOptions(alive_interval=7.5, progress_interval=12, gone_timeout=2.5, resume_timeout=90),
     kafka=KafkaSettings(
-        bootstrap_servers=("a:1", "[::1]:2"),
+        bootstrap_servers="a:1,[::1]:2",
         topic="other",
         partitions=12,
         replication=3,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from spnhub import settings
-from spnhub.hub_settings import HubSettings, KafkaSettings, default_journal
+from spnhub import options
+from spnhub.events.kafka.settings import KafkaSettings
+from spnhub.hub_settings import HubSettings, default_journal
 from spnhub.options import UnusableOption, build, option_fields
 from spnhub.transport.engine import Limits
 
@@ -74,15 +75,18 @@ def test_the_bounds_are_in_range(datagram_size: int, tmp_path: Path) -> None:
         ({"partitions": 0}, "--topic-partitions: 0 is not between 1 and 10000"),
         ({"replication": 2, "min_insync": 3}, "--topic-min-insync: 3 is above --topic-replication (2)"),
         ({"schema_registry": "registry:8081"}, "--schema-registry: that is not an http or https URL"),
-        ({"topic": "a b"}, "--topic: 'a b' is no Kafka topic name"),
-        ({"security_protocol": "SASL_SSL"}, "--kafka-sasl-mechanism is missing (SASL_SSL needs it)"),
+        ({"topic": "a b"}, "--topic: 'a b' is no Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_username": "me", "sasl_password": "x"},
+            "--kafka-sasl-mechanism is missing (SASL_SSL needs it)",
+        ),
         (
             {"security_protocol": "SASL_SSL", "sasl_mechanism": "MAGIC"},
             "--kafka-sasl-mechanism: 'MAGIC' is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
         ),
         (
             {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me"},
-            "--kafka-sasl-password is missing (PLAIN needs it)",
+            "--kafka-sasl-password is missing (SASL_SSL needs it)",
         ),
         (
             {"sasl_mechanism": "PLAIN"},
@@ -104,13 +108,13 @@ def test_the_bounds_are_in_range(datagram_size: int, tmp_path: Path) -> None:
 )
 def test_kafka_settings_that_do_not_fit(given: dict[str, Any], message: str) -> None:
     """Refused before anything is connected, with the option's name."""
-    assert refusal(bootstrap_servers=("localhost:9092",), **given) == message
+    assert refusal(bootstrap_servers="localhost:9092", **given) == message
 
 
 def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
     """Neither the token nor a password."""
     kafka = KafkaSettings(
-        bootstrap_servers=("k:1",),
+        bootstrap_servers="k:1",
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
         sasl_username="me",
@@ -123,8 +127,8 @@ def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
 def test_lists_of_addresses() -> None:
     """HOST:PORT, IPv6 in brackets, at commas."""
     given = "a:1, [::1]:65535,10.0.0.1:9092"
-    assert settings.parse_addresses(given) == ("a:1", "[::1]:65535", "10.0.0.1:9092")
-    assert settings.parse_address("[::1]:0") == ("::1", 0)
+    assert options.parse_addresses(given) == ("a:1", "[::1]:65535", "10.0.0.1:9092")
+    assert options.parse_address("[::1]:0") == ("::1", 0)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +137,13 @@ def test_lists_of_addresses() -> None:
 def test_what_is_no_list_of_addresses(text: str) -> None:
     """Refused, naming the piece."""
     with pytest.raises(ValueError, match=r"^'.*' is not HOST:PORT$"):
-        settings.parse_addresses(text)
+        options.parse_addresses(text)
 
 
 def test_a_port_above_65535() -> None:
     """Says what is wrong with it."""
     with pytest.raises(ValueError, match=r"^port 65536 of 'a:65536' is above 65535$"):
-        settings.parse_addresses("a:65536")
+        options.parse_addresses("a:65536")
 
 
 def test_each_hub_id_has_its_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,12 +160,12 @@ def test_each_hub_id_has_its_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 )
 def test_times_and_sizes(text: str, seconds: int | None, size: int | None) -> None:
     """Plain numbers are seconds and bytes; units of the other kind are named as wrong."""
-    assert settings.parse_age(text) == seconds
+    assert options.parse_age(text) == seconds
     if text.isdigit():
-        assert settings.parse_size(text) == size
+        assert options.parse_size(text) == size
     else:
         with pytest.raises(ValueError, match="is not a size") as caught:
-            settings.parse_size(text)
+            options.parse_size(text)
         assert str(caught.value) == f"{text!r} is not a size: bytes, or a number with K, M, G or T"
 
 
@@ -169,5 +173,5 @@ def test_times_and_sizes(text: str, seconds: int | None, size: int | None) -> No
 def test_what_is_no_size(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(ValueError, match="is not a size"):
-        settings.parse_size(text)
-    assert settings.parse_size("4G") == 4 << 30
+        options.parse_size(text)
+    assert options.parse_size("4G") == 4 << 30

@@ -18,8 +18,16 @@ from spnhub.cli import agent, hub, log
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.config_file import SIZE_LIMIT
 from spnhub.cli.options import GroupedCommand, Reader, takes
-from spnhub.options import UnusableOption, build, check_options, nested, option, option_fields
-from spnhub.settings import parse_addresses, parse_size
+from spnhub.options import (
+    UnusableOption,
+    build,
+    check_options,
+    nested,
+    option,
+    option_fields,
+    parse_addresses,
+    parse_size,
+)
 from tests.inventory.documents import sound, written
 
 _basic = partial(option, group="Basic")
@@ -385,7 +393,7 @@ def test_check_reads_the_hubs_file(
         "",
     )
     kafka = 'kafka = ["a:1"]\nkafka-security-protocol = "SASL_SSL"\nkafka-sasl-mechanism = "PLAIN"\n'
-    missing = "spnhub: --kafka-sasl-username is missing (PLAIN needs it)\n"
+    missing = "spnhub: --kafka-sasl-username is missing (SASL_SSL needs it)\n"
     assert check(f'inventory = "{url}"\n{kafka}') == (2, "", missing)
     wrong = f"spnhub: {path}:2: probe-timeout: 30 is not above 0 and at most --idle-timeout (20)\n"
     assert check(f'inventory = "{url}"\nprobe-timeout = 30\n') == (2, "", wrong)

@@ -37,13 +37,13 @@ def test_url(url: str, servers: str, topic: str) -> None:
         ("kafka:///t", "'kafka:///t' names no server: kafka://host:port/topic"),
         ("kafka://localhost:9092", "'kafka://localhost:9092' names no topic: kafka://host:port/topic"),
         ("kafka://localhost:9092/", "'kafka://localhost:9092/' names no topic: kafka://host:port/topic"),
-        ("kafka://localhost/t", "a Kafka server is host:port, not 'localhost'"),
-        ("kafka://localhost:port/t", "'port' in 'localhost:port' is not a port"),
-        ("kafka://localhost:70000/t", "'70000' in 'localhost:70000' is not a port"),
-        ("kafka://a:1,/t", "a Kafka server is host:port, not ''"),
-        ("kafka://::1:9092/t", "'::1' in '::1:9092' is not a host"),
-        ("kafka://a:1/t/u", "'t/u' is not a topic name: 1 to 249 letters, digits, '.', '_' or '-'"),
-        ("kafka://a:1/..", "'..' is not a topic name: 1 to 249 letters, digits, '.', '_' or '-'"),
+        ("kafka://localhost/t", "'localhost' is not HOST:PORT"),
+        ("kafka://localhost:port/t", "'localhost:port' is not HOST:PORT"),
+        ("kafka://localhost:70000/t", "port 70000 of 'localhost:70000' is above 65535"),
+        ("kafka://a:1,/t", "'' is not HOST:PORT"),
+        ("kafka://::1:9092/t", "'::1:9092' is not HOST:PORT"),
+        ("kafka://a:1/t/u", "'t/u' is no Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"),
+        ("kafka://a:1/..", "'..' is no Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"),
         (
             "kafka://me:secret@a:1/t",
             "user names and passwords have no place in a kafka:// address; use the settings",
@@ -60,13 +60,13 @@ def test_wrong_url(url: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"security_protocol": "TLS"}, "security protocol 'TLS' is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
-        ({"security_protocol": "SASL_SSL"}, "SASL_SSL needs a user name and a password"),
+        ({"security_protocol": "TLS"}, "security_protocol: 'TLS' is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
+        ({"security_protocol": "SASL_SSL"}, "sasl_username is missing (SASL_SSL needs it)"),
         (
             {"security_protocol": "SASL_SSL", "sasl_mechanism": "GSSAPI"},
-            "SASL mechanism 'GSSAPI' is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+            "sasl_mechanism: 'GSSAPI' is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
         ),
-        ({"partitions": 0}, "a topic has at least one partition, not 0"),
+        ({"partitions": 0}, "partitions: 0 is not between 1 and 10000"),
         ({"color": "red"}, "unknown setting color"),
     ],
 )
@@ -111,7 +111,7 @@ def test_status_travels() -> None:
 def test_security_from_environment() -> None:
     """Security settings have environment variables named as the hub's."""
     environment = {"SPNHUB_KAFKA_SECURITY_PROTOCOL": "SSL", "SPNHUB_KAFKA_SSL_CAFILE": "/ca", "SPNHUB_KAFKA": "a:1"}
-    assert KafkaSettings.security_from(environment) == {"security_protocol": "SSL", "ssl_cafile": "/ca"}
+    assert KafkaSettings.security_from(environment) == {"security_protocol": "SSL", "ssl_cafile": Path("/ca")}
 
 
 def test_hub_loads_no_kafka() -> None:

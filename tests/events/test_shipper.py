@@ -134,7 +134,7 @@ async def test_waits_for_the_journal(kafka: KafkaBroker, topic: str, tmp_path: P
 
 async def test_unusable_settings(journal: Journal, settings: ShipperSettings) -> None:
     """A TLS file that isn't there ends the shipper with status 2 and a line that says why; it is tried again."""
-    wrong = replace(settings.kafka, security_protocol="SSL", ssl_cafile="/nonexistent/ca.pem")
+    wrong = replace(settings.kafka, security_protocol="SSL", ssl_cafile=Path("/nonexistent/ca.pem"))
     async with shipping(replace(settings, kafka=wrong)) as (_, statuses):
         died = await statuses.state("died")
         await statuses.wait(lambda status: status.state == "died" and status is not died)

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from spnhub.cli.options import Given, Source
 from spnhub.logging import LEVELS, LogFormat
-from spnhub.options import UnusableOption, check_options, nested, option
-from spnhub.settings import parse_address
+from spnhub.options import UnusableOption, check_options, nested, option, parse_address
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
 from spnhub.transport.endpoint.api.config import WEIGHT_LIMIT, check_endpoint_options

@@ -18,8 +18,8 @@ from spnhub import logging, signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
-from spnhub.options import option
-from spnhub.settings import ConfigurationError, parse_address
+from spnhub.options import option, parse_address
+from spnhub.settings import ConfigurationError
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["app", "main"]

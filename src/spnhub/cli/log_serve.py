@@ -9,8 +9,7 @@ import typer
 
 from spnhub.cli.log_reading import Json, Sources, run
 from spnhub.cli.options import Reader, takes
-from spnhub.options import UnusableOption, option
-from spnhub.settings import parse_address
+from spnhub.options import UnusableOption, option, parse_address
 
 __all__ = ["serve"]
 

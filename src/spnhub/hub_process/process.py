@@ -36,9 +36,10 @@ from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
 from spnhub.ops import HubMetrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
-from spnhub.settings import ConfigurationError, parse_address
+from spnhub.settings import ConfigurationError
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, EngineEvent
 from spnhub.transport.engines import make_engine
@@ -125,7 +126,7 @@ class HubProcess:
         reset_key = load_reset_key(settings.journal)
         await self._start_ops()
         if settings.kafka is not None:
-            shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka.shipping())
+            shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka)
             self._shipper = ShipperProcess(shipping, self._on_shipper)
             self._shipper.start()
         inventory = await self._load(None)
