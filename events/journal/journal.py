@@ -4,7 +4,7 @@
 :meth:`~Journal.commit` hands what was appended to a thread that writes it, one write for each batch; then
 :attr:`~Journal.written` moves and ``on_written`` is called, in the loop's thread again. Written means in the page
 cache: that survives the death of the process by any signal. It reaches the disk with the next fdatasync, so a power
-failure may take the last ``sync_interval`` seconds.
+failure may take the last :attr:`JournalOptions.sync_interval` seconds.
 
 A segment begins with a snapshot of what is open (D-8): SnapshotStarted is its first event, the rest comes in slices,
 among what else happens. A loss is declared by an event, and then a new segment begins, so that readers know again.
@@ -35,7 +35,8 @@ from spnhub.events.journal.files import (
     open_identity,
     pack_frame,
 )
-from spnhub.events.journal.retention import Bounds, Expired
+from spnhub.events.journal.options import JournalOptions
+from spnhub.events.journal.retention import Expired
 from spnhub.events.journal.segment_writer import SegmentWriter
 from spnhub.events.journal.segments import SEGMENT_SIZE, Segments
 from spnhub.events.journal.sequences import Sequences
@@ -100,10 +101,9 @@ class Journal:
         position: tuple[Path, int] | None,
         *,
         segment_size: int,
-        bounds: Bounds,
+        options: JournalOptions,
         on_written: Callable[[Sequence[Recorded]], None] | None,
         notify: Callable[[Callable[[], None]], object] | None,
-        sync_interval: float | None,
         memory_limit: int,
         clock: Callable[[], int],
         on_fault: OnFault,
@@ -127,7 +127,7 @@ class Journal:
         self._gap: EventsLost | None = None
         self._declared = False
         self._closed = False
-        self._segments = Segments(state, position, size=segment_size, bounds=bounds, clock=clock)
+        self._segments = Segments(state, position, size=segment_size, options=options, clock=clock)
         self._fresh = False
         self._expired: Expired | None = None
         self._thread = WriterThread(
@@ -137,8 +137,7 @@ class Journal:
             sequences,
             notify,
             self._drain,
-            sync_interval=sync_interval,
-            bounds=bounds,
+            options=options,
             keep_from=0 if state.in_snapshot else self._segments.first,
             clock=clock,
             on_fault=on_fault,
@@ -151,24 +150,21 @@ class Journal:
         cls,
         folder: Path,
         hub_id: str,
+        options: JournalOptions | None = None,
         *,
         segment_size: int = SEGMENT_SIZE,
-        bounds: Bounds | None = None,
         on_written: Callable[[Sequence[Recorded]], None] | None = None,
         notify: Callable[[Callable[[], None]], object] | None = None,
-        sync_interval: float | None = 1.0,
         memory_limit: int = MEMORY_LIMIT,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
         on_fault: OnFault = log_fault,
     ) -> Journal:
         """Open or make the journal in ``folder``, drop an unfinished tail, and fold what it holds.
 
-        :param bounds: what may be deleted; None: nothing ever.
+        :param options: None: nothing is ever deleted.
         :param on_written: told of each batch when it is written, in order.
         :param notify: brings a call into this thread from another, like ``loop.call_soon_threadsafe``; without it
             only :meth:`flush` and :meth:`close` learn of what is written.
-        :param sync_interval: seconds between fdatasyncs while there is something to sync; 0: each batch is synced
-            before it counts as written; None: never but at the end.
         :param memory_limit: bytes of events that wait for the disk, beyond which the newest are dropped and declared.
         :param clock: microseconds since 1970, for the one event that the journal writes of itself (EventsLost).
         :param on_fault: is told, in the writing thread, of faults there; it goes on.
@@ -193,10 +189,9 @@ class Journal:
                 state,
                 position,
                 segment_size=segment_size,
-                bounds=bounds or Bounds(),
+                options=options or JournalOptions(),
                 on_written=on_written,
                 notify=notify,
-                sync_interval=sync_interval,
                 memory_limit=memory_limit,
                 clock=clock,
                 on_fault=on_fault,

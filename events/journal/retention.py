@@ -14,26 +14,15 @@ from typing import Final
 
 from spnhub.events import model
 from spnhub.events.journal.files import HEADER_READ, JournalError, SegmentHeader, next_frame, segments
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.shipped_position import shipped_sequence
 from spnhub.events.model import EventsLost
 from spnhub.schemas.codec import SchemaError
 
-__all__ = ["Bounds", "Expired", "expired", "journal_size"]
+__all__ = ["Expired", "expired", "journal_size"]
 
 _FIRST_FRAME: Final = 64 * 1024
 """Bytes in which a segment's first event is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Of a journal folder."""
-
-    size: int | None = None
-    """Bytes of all segments; the current one and the one with the last snapshot stay whatever it says."""
-    age: float | None = None
-    """Seconds since a segment's last event."""
-    topic: str | None = None
-    """What isn't shipped to this topic stays until the size bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ class Expired:
                 return
 
 
-def expired(folder: Path, bounds: Bounds, keep_from: int, now: float) -> Expired | None:
+def expired(folder: Path, options: JournalOptions, keep_from: int, now: float) -> Expired | None:
     """What has to go now; None: nothing.
 
     :param keep_from: first sequence of the last segment with a whole snapshot: it and what follows stay.
@@ -63,7 +52,7 @@ def expired(folder: Path, bounds: Bounds, keep_from: int, now: float) -> Expired
     known = segments(folder)
     stats = [path.stat() for _, path in known]
     total = sum(stat.st_size for stat in stats)
-    shipped = None if bounds.topic is None else shipped_sequence(folder, bounds.topic) or 0
+    shipped = None if options.topic is None else shipped_sequence(folder, options.topic) or 0
     gone: list[Path] = []
     unshipped: list[Path] = []
     first_lost = last_lost = 0
@@ -71,8 +60,8 @@ def expired(folder: Path, bounds: Bounds, keep_from: int, now: float) -> Expired
         if first >= keep_from:
             break
         seen = shipped is None or shipped >= following - 1
-        too_large = bounds.size is not None and total > bounds.size
-        too_old = bounds.age is not None and stat.st_mtime < now - bounds.age
+        too_large = options.size is not None and total > options.size
+        too_old = options.age is not None and stat.st_mtime < now - options.age
         if not too_large and not (too_old and seen):
             break
         gone.append(path)
@@ -94,7 +83,7 @@ def expired(folder: Path, bounds: Bounds, keep_from: int, now: float) -> Expired
         count=last_lost - first_lost + 1,
         first_timestamp=begun,
         last_timestamp=max(begun, ended),
-        reason=f"the journal is full and they are not shipped to {bounds.topic}",
+        reason=f"the journal is full and they are not shipped to {options.topic}",
     )
     return Expired(tuple(gone), lost)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from spnhub.events.journal.retention import Bounds
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.model import Event
 from spnhub.events.state.hub_state import HubState
 from spnhub.events.state.snapshot import snapshot
@@ -45,7 +45,7 @@ class Segments:
         position: tuple[Path, int] | None,
         *,
         size: int,
-        bounds: Bounds,
+        options: JournalOptions,
         clock: Callable[[], int],
     ) -> None:
         self.first = 1 if position is None else int(position[0].stem)
@@ -55,8 +55,8 @@ class Segments:
         self._filled = 0 if position is None else position[1]
         self._state = state
         self._size = size
-        self._limit = math.inf if bounds.size is None else bounds.size // _LEAST
-        self._age = None if bounds.age is None else round(bounds.age * 1_000_000 / _LEAST)
+        self._limit = math.inf if options.size is None else options.size // _LEAST
+        self._age = None if options.age is None else round(options.age * 1_000_000 / _LEAST)
         self._clock = clock
         self._begun = clock()
         self._snapshot: Iterator[Event] | None = None

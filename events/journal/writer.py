@@ -24,7 +24,8 @@ from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.journal import checkpoint as journal_checkpoint
 from spnhub.events.journal.checkpoint import Checkpoint
 from spnhub.events.journal.files import JournalIdentity
-from spnhub.events.journal.retention import Bounds, Expired, expired, journal_size
+from spnhub.events.journal.options import JournalOptions
+from spnhub.events.journal.retention import Expired, expired, journal_size
 from spnhub.events.journal.segment_writer import Descriptor, SegmentWriter
 from spnhub.events.journal.sequences import BLOCK, Sequences
 from spnhub.events.model import Recorded
@@ -79,7 +80,6 @@ class WriterThread:
 
     :param notify: called in this thread to have ``drain`` called in the loop's; ``RuntimeError`` from it means that
         the loop is gone.
-    :param sync_interval: seconds; 0: each batch is synced before it counts as written; None: never but at the end.
     :param keep_from: first sequence of the last segment with a whole snapshot; 0: there is none.
     :param clock: microseconds since 1970.
     :param on_fault: is told, in this thread, what was raised that isn't the disk's.
@@ -94,8 +94,7 @@ class WriterThread:
         notify: Callable[[Callable[[], None]], object] | None,
         drain: Callable[[], None],
         *,
-        sync_interval: float | None,
-        bounds: Bounds,
+        options: JournalOptions,
         keep_from: int,
         clock: Callable[[], int],
         on_fault: OnFault = log_fault,
@@ -122,8 +121,8 @@ class WriterThread:
         self._sequences = sequences
         self._notify = notify
         self._drain = drain
-        self._sync_interval = sync_interval
-        self._bounds = bounds
+        self._sync_interval = options.sync_interval
+        self._options = options
         self._keep_from = keep_from
         self._clock = clock
         self._on_fault = on_fault
@@ -328,7 +327,7 @@ class WriterThread:
         self._next_look = time.monotonic() + _LOOK
         with contextlib.suppress(OSError):
             self.size = journal_size(self._folder)
-            found = expired(self._folder, self._bounds, self._keep_from, self._clock() / 1_000_000)
+            found = expired(self._folder, self._options, self._keep_from, self._clock() / 1_000_000)
             if found is None:
                 return
             if found.lost is None:

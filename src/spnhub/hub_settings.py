@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from spnhub.actors.contract.options import ActorOptions
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.options import (
@@ -23,8 +24,6 @@ from spnhub.options import (
     nested,
     option,
     parse_address,
-    parse_age,
-    parse_size,
 )
 from spnhub.settings import check_inventory_url
 from spnhub.transport.engine import Limits
@@ -47,11 +46,6 @@ def _check_ip_address(text: str) -> None:
 def _check_hub_id(name: str) -> None:
     if not name or not name.isprintable():
         raise ValueError(f"{name!r} can't name a hub")
-
-
-def _check_journal_size(size: int) -> None:
-    if size < 1 << 20:
-        raise ValueError(f"{size} is below 1M")
 
 
 _inventory = partial(option, group="Inventory")
@@ -121,31 +115,7 @@ class HubSettings:
         default_text="the hub id's in the platform's state folder",
         check=_check_folder,
     )
-    journal_size: int | None = _journal(
-        4 << 30,
-        "Beyond it the oldest events go; unshipped ones are declared as lost first. 512M, 4G; 0: no bound.",
-        metavar="BYTES",
-        parse=parse_size,
-        default_text="4G",
-        check=_check_journal_size,
-    )
-    journal_age: float | None = _journal(
-        None,
-        "Older events go once they are shipped. 12h, 30d; 0: no bound.",
-        metavar="TIME",
-        parse=parse_age,
-        default_text="no bound",
-        at_least=60,
-        unit="seconds",
-    )
-    journal_sync: float = _journal(
-        1.0,
-        "Seconds of events that a power failure may take; 0: none, each event is on the disk before it shows.",
-        metavar="SECONDS",
-        at_least=0,
-        at_most=3600,
-        unit="seconds",
-    )
+    journal_options: JournalOptions = nested(JournalOptions, JournalOptions(size=4 << 30))
     kafka: KafkaSettings | None = nested(KafkaSettings, None)
     """None: journal only."""
     actors: ActorOptions = nested(ActorOptions)

@@ -178,8 +178,9 @@ def option_fields(cls: type, defaults: Any = None) -> Iterator[Field]:
 
 
 def build(cls: type[M], values: Mapping[str, Any], defaults: Any = None) -> M | None:
-    """An instance of ``cls`` with ``values``, by names of fields, nested ones included; other values are ignored.
+    """An instance of ``cls`` with ``values``, by names of fields, options of nested classes included.
 
+    :param values: others are ignored.
     :param defaults: an instance that the result is like, but for the values.
     :return: None if ``cls`` needs what isn't given.
     :raises UnusableOption: a value can't be used.
@@ -189,7 +190,10 @@ def build(cls: type[M], values: Mapping[str, Any], defaults: Any = None) -> M | 
     for one in dataclasses.fields(made):
         if (inner := one.metadata.get(_NESTED)) is not None:
             before = one.default if defaults is None else getattr(defaults, one.name)
-            given[one.name] = build(inner, values, values.get(one.name, before))
+            # What is no option of a nested class may have the name of an option elsewhere.
+            options = {field.name for field in option_fields(inner)}
+            of_inner = {name: value for name, value in values.items() if name in options}
+            given[one.name] = build(inner, of_inner, values.get(one.name, before))
         elif one.name in values:
             given[one.name] = values[one.name]
         elif defaults is None and one.default is MISSING and one.default_factory is MISSING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
 from tests.bench.harness import Result, broker
 from tests.bench.processes import cpu
@@ -37,7 +38,7 @@ class Run:
 
 def write(folder: Path, count: int) -> int:
     """A journal with so many events, snapshots of its segments besides; its last sequence."""
-    with Journal.open(folder, "hub-1", sync_interval=None) as journal:
+    with Journal.open(folder, "hub-1", options=JournalOptions(sync_interval=None)) as journal:
         moment = time.time_ns() // 1000
         for place, event in enumerate(events(count)):
             journal.append(event, moment + place)

@@ -21,6 +21,7 @@ import spnhub
 from spnhub import logging
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.cli import hub
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.hub_settings import HubSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits
@@ -216,9 +217,7 @@ SETTINGS = HubSettings(
     bind="127.0.0.5",
     hub_id="hub-5",
     journal=Path("/tmp/spnhub-journal"),
-    journal_size=512 << 20,
-    journal_age=30 * 86_400,
-    journal_sync=0,
+    journal_options=JournalOptions(size=512 << 20, age=30 * 86_400, sync_interval=0),
     actors=ActorOptions(alive_interval=7.5, progress_interval=12, gone_timeout=2.5, resume_timeout=90),
     kafka=KafkaSettings(
         bootstrap_servers="a:1,[::1]:2",

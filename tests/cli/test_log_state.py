@@ -19,6 +19,7 @@ from spnhub.cli.log import app
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import Moment, MomentError, States
 from spnhub.events.journal.journal import SEGMENT_SIZE, Journal
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.model import Recorded
 from spnhub.events.state.hub_state import HubState
 from tests.events.histories import History
@@ -31,7 +32,11 @@ def journal(folder: Path, count: int, *, segment_size: int, seed: int = 1) -> li
     made = History(random.Random(seed), hubs=1, services=5).run(int(2.6 * count) + 100).events[:count]
     written: list[Recorded] = []
     with Journal.open(
-        folder, "hub-0", sync_interval=None, segment_size=segment_size, on_written=written.extend
+        folder,
+        "hub-0",
+        options=JournalOptions(sync_interval=None),
+        segment_size=segment_size,
+        on_written=written.extend,
     ) as opened:
         assert len(made) == count
         for place, recorded in enumerate(made):

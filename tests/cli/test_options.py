@@ -15,9 +15,11 @@ import typer
 
 from spnhub import logging
 from spnhub.cli import agent, hub, log
+from spnhub.cli.agent_settings import ConsumerSettings, ProviderSettings
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.config_file import SIZE_LIMIT
 from spnhub.cli.options import GroupedCommand, Reader, takes
+from spnhub.hub_settings import HubSettings
 from spnhub.options import (
     UnusableOption,
     build,
@@ -46,6 +48,9 @@ class Sizes:
     """The same, with defaults of the whole's own."""
 
     speed: float = _basic(1.0, "Of all.", above=0, unit="knots")
+
+    name: str = "fast"
+    """No option, though another class has one of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +361,13 @@ def test_a_field_that_no_text_can_be_made_of_is_kept() -> None:
 
 
 # ---- the programs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [HubSettings, ConsumerSettings, ProviderSettings])
+def test_each_option_has_its_own_name(model: type) -> None:
+    """Of the field, by which it is found, and on the command line."""
+    fields = list(option_fields(model))
+    assert len({field.name for field in fields}) == len({field.flag for field in fields}) == len(fields)
 
 
 def test_nothing_that_people_script_against_is_gone() -> None:

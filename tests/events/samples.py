@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -481,7 +482,7 @@ def write_journal(
     """A journal folder that holds these events, each committed by itself; what is in it."""
     written: list[Recorded] = []
     with Journal.open(
-        folder, hub_id, sync_interval=None, segment_size=segment_size, on_written=written.extend
+        folder, hub_id, options=JournalOptions(sync_interval=None), segment_size=segment_size, on_written=written.extend
     ) as journal:
         for place, event in enumerate(events):
             journal.append(event, start + place * 1000)

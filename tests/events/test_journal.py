@@ -11,6 +11,7 @@ import pytest
 
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal, JournalCorrupt, JournalError, JournalLocked
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
 from tests.events.samples import (
@@ -118,7 +119,7 @@ def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
         killed(folder)
         kept = sum(1 for end in ends if end <= size)
         assert read(folder) == written[:kept]
-        with Journal.open(folder, "hub-1", sync_interval=None) as journal:
+        with Journal.open(folder, "hub-1", options=JournalOptions(sync_interval=None)) as journal:
             assert journal.appended == kept
             again = journal.append(session_refused(), NOON)
         assert read(folder) == [*written[:kept], again]
@@ -260,7 +261,7 @@ def test_readers_beside_a_busy_writer(tmp_path: Path) -> None:
                 seen += [recorded.sequence for _, recorded in reader.read(size)]
         results.append(seen)
 
-    with Journal.open(tmp_path, "hub-1", segment_size=20_000, sync_interval=0.01) as journal:
+    with Journal.open(tmp_path, "hub-1", segment_size=20_000, options=JournalOptions(sync_interval=0.01)) as journal:
         readers = [threading.Thread(target=follow, args=(size,), daemon=True) for size in (100, 100_000)]
         for reader in readers:
             reader.start()

@@ -15,6 +15,7 @@ from spnhub.events.journal import sequences as journal_sequences
 from spnhub.events.journal import writer as journal_writer
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal, JournalError
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.writer import WriterThread
 from spnhub.events.model import EventsLost, Recorded
 from tests.events.samples import NOON, day, happened, session_refused
@@ -164,7 +165,7 @@ def test_the_disk_is_synced_on_an_interval(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(sync_interval=0.01)) as journal:
         journal.append(session_refused(), NOON)
         journal.commit()
         assert synced.wait(10)
@@ -183,7 +184,7 @@ def test_a_slow_sync_holds_up_no_write(tmp_path: Path, monkeypatch: pytest.Monke
         assert go_on.wait(30)
 
     monkeypatch.setattr(os, "fdatasync", slow)
-    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(sync_interval=0.01)) as journal:
         journal.append(session_refused(), NOON)
         journal.commit()
         assert begun.wait(10)
@@ -203,7 +204,7 @@ def test_a_process_without_descriptors_goes_on_writing(tmp_path: Path, monkeypat
         tmp_path,
         "hub-1",
         segment_size=4000,
-        sync_interval=0,
+        options=JournalOptions(sync_interval=0),
         on_fault=lambda _, fault: raised.append(fault),
     ) as journal:
         batch = [journal.append(session_refused(), NOON)]
@@ -220,7 +221,7 @@ def test_a_process_without_descriptors_goes_on_writing(tmp_path: Path, monkeypat
 
 def test_a_syncing_interval_without_descriptors(tmp_path: Path) -> None:
     """The writer's thread used to end at this, silently and for good."""
-    with Journal.open(tmp_path, "hub-1", sync_interval=0.01) as journal, no_descriptors():
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(sync_interval=0.01)) as journal, no_descriptors():
         for _ in range(20):
             journal.append(session_refused(), NOON)
             assert journal.flush(10)
@@ -249,7 +250,7 @@ def test_a_fault_in_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     with Journal.open(
         tmp_path,
         "hub-1",
-        sync_interval=0,
+        options=JournalOptions(sync_interval=0),
         on_written=told.extend,
         on_fault=lambda where, fault: raised.append((where, fault)),
     ) as opened:

@@ -15,7 +15,7 @@ from spnhub.events.analysis.verify import VerifyResult, verify
 from spnhub.events.journal import sequences as journal_sequences
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal
-from spnhub.events.journal.retention import Bounds
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.segments import SLICE
 from spnhub.events.journal.shipped_position import Position, PositionFile
 from spnhub.events.model import EndPointType, EventsLost, Recorded, SnapshotStarted
@@ -123,7 +123,7 @@ def test_a_snapshot_that_broke_off_begins_anew(tmp_path: Path) -> None:
         journal.commit()
         journal.close()  # whatever was under way, no slice comes any more
         assert journal.state.in_snapshot
-    with Journal.open(tmp_path, "hub-1", bounds=Bounds(size=1)) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(size=1)) as journal:
         assert in_snapshot(journal)
         fill(journal, 2)
         assert not in_snapshot(journal)
@@ -136,7 +136,7 @@ def test_a_snapshot_that_broke_off_begins_anew(tmp_path: Path) -> None:
 
 async def test_the_size_bound(tmp_path: Path) -> None:
     """Without a topic old segments just go, and what is left is a whole log with a missing head."""
-    with Journal.open(tmp_path, "hub-1", bounds=Bounds(size=40_000)) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(size=40_000)) as journal:
         open_things(journal, 5)
         for _ in range(400):
             fill(journal, 1)
@@ -160,7 +160,7 @@ def test_the_age_bound(tmp_path: Path) -> None:
     def clock() -> int:
         return now
 
-    with Journal.open(tmp_path, "hub-1", bounds=Bounds(age=800.0), clock=clock) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(age=800.0), clock=clock) as journal:
         for _ in range(20):
             now += 101_000_000
             fill(journal, 2)
@@ -182,9 +182,9 @@ async def test_what_is_not_shipped_stays_until_the_size_bound(tmp_path: Path) ->
     def clock() -> int:
         return time.time_ns() // 1000 + 10_000_000_000
 
-    bounds = Bounds(size=40_000, age=1000.0, topic=TOPIC)
+    bounds = JournalOptions(size=40_000, age=1000.0, topic=TOPIC)
     seen: list[Recorded] = []
-    with Journal.open(tmp_path, "hub-1", bounds=bounds, clock=clock, on_written=seen.extend) as journal:
+    with Journal.open(tmp_path, "hub-1", options=bounds, clock=clock, on_written=seen.extend) as journal:
         ship(tmp_path, journal, 20)
         fill(journal, 100)
         assert segments(tmp_path)[0][0] == 1
@@ -253,7 +253,7 @@ def test_a_batch_may_have_to_be_on_the_disk(tmp_path: Path, monkeypatch: pytest.
         assert go_on.wait(30)
 
     monkeypatch.setattr(os, "fdatasync", slow)
-    with Journal.open(tmp_path, "hub-1", sync_interval=0) as journal:
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(sync_interval=0)) as journal:
         journal.append(session_refused(), NOON)
         journal.commit()
         assert begun.wait(10)

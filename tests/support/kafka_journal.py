@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
 from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import (
@@ -100,7 +101,7 @@ def write(journal: Journal, made: list[Event]) -> list[Recorded]:
 
 def open_journal(folder: Path, hub_id: str = "hub-1") -> Journal:
     """A journal without timers."""
-    return Journal.open(folder, hub_id, sync_interval=None)
+    return Journal.open(folder, hub_id, options=JournalOptions(sync_interval=None))
 
 
 async def read_topic(settings: KafkaSettings) -> list[tuple[bytes, Recorded]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -22,7 +23,6 @@ from spnhub.actors.contract.inputs import LimitBitten, LoadInventory, RejectInve
 from spnhub.actors.system import ActorSystem
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
-from spnhub.events.journal.retention import Bounds
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
 from spnhub.events.shipper.process import ShipperProcess
@@ -186,12 +186,9 @@ class HubProcess:
         self._journal = journal = Journal.open(
             settings.journal,
             settings.hub_id,
-            bounds=Bounds(
-                settings.journal_size, settings.journal_age, None if settings.kafka is None else settings.kafka.topic
-            ),
+            replace(settings.journal_options, topic=None if settings.kafka is None else settings.kafka.topic),
             on_written=self._on_written,
             notify=self._notify,
-            sync_interval=settings.journal_sync,
             clock=self._wall,
             on_fault=self._faults.report,
         )
