@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -368,6 +370,16 @@ def test_each_option_has_its_own_name(model: type) -> None:
     """Of the field, by which it is found, and on the command line."""
     fields = list(option_fields(model))
     assert len({field.name for field in fields}) == len({field.flag for field in fields}) == len(fields)
+
+
+def test_the_examples_of_the_documents() -> None:
+    """Every key of the two files in the reference is an option of its program."""
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    examples = [tomllib.loads(found) for found in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    for model, example in zip((HubSettings, ProviderSettings), examples, strict=True):
+        known = {field.flag for field in option_fields(model)}
+        known |= {f"{field.flag}-file" for field in option_fields(model) if field.option.from_file}
+        assert example.keys() - known == set()
 
 
 def test_nothing_that_people_script_against_is_gone() -> None:
