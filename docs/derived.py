@@ -24,11 +24,12 @@ from sphinx.util.typing import ExtensionMetadata
 from starlette.testclient import TestClient
 
 from spnhub.actors.contract.codes import Code, is_providers_own, is_retryable
-from spnhub.analytics import exposition
+from spnhub.analytics import totals
 from spnhub.cli import agent, hub, log
 from spnhub.cli.options import GENERAL
 from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, HubFacts
 from spnhub.events.kafka.settings import ShipperStatus
+from spnhub.exposition import text
 from spnhub.inventory import model
 from spnhub.ops import metrics as hub_metrics
 from spnhub.ops.metrics import HubMetrics
@@ -147,7 +148,7 @@ class Metrics(Derived):
         for family in text_string_to_metric_families(exposed()):
             labels: Iterable[str] = {label: None for sample in family.samples for label in sample.labels}
             if (found := known.get(family.name.removeprefix(prefix))) is not None:
-                labels = found.labels if prefix == exposition.PREFIX else found.labels[1:]
+                labels = found.labels if prefix == totals.PREFIX else found.labels[1:]
             yield f"| `{_name(family)}` | {family.type} | {', '.join(labels)} | {family.documentation} |"
 
 
@@ -175,13 +176,13 @@ def _no_snapshot() -> Any:
 
 def _serve_exposed() -> str:
     """``/metrics`` of ``spnlog serve`` with one hub and one partition."""
-    place = exposition.Place("0", ready=True, position=0, lag=0, delay=0.0, redelivered=0, unreadable=0)
-    total = exposition.Total([], [place])
+    place = totals.Place("0", ready=True, position=0, lag=0, delay=0.0, redelivered=0, unreadable=0)
+    total = totals.Total([], [place])
     total.hubs["hub-1"] = HubFacts()
-    return exposition.text(total).decode()
+    return text(total.metrics()).decode()
 
 
-_EXPOSED: Final = {"spnhub": (hub_metrics.PREFIX, _hub_exposed), "spnlog": (exposition.PREFIX, _serve_exposed)}
+_EXPOSED: Final = {"spnhub": (hub_metrics.PREFIX, _hub_exposed), "spnlog": (totals.PREFIX, _serve_exposed)}
 
 
 class Inventory(Derived):

@@ -1,6 +1,7 @@
 """An HTTP server in the running loop, which leaves signals to the program around it, and descriptors to the rest of it.
 
-Counterparts: :mod:`spnhub.ops.server` (of a hub), :mod:`spnhub.analytics.serve` (of ``spnlog serve``).
+Counterparts: :mod:`spnhub.ops.server` (of a hub), :mod:`spnhub.analytics.serve` (of ``spnlog serve``),
+:mod:`spnhub.inventory.server` (of ``spnhub inventory``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.applications import Starlette
 
 from spnhub.settings import ConfigurationError
 from spnhub.transport.system.descriptors import room
+from spnhub.transport.system.ip import host_port
 
 __all__ = ["CONNECTIONS", "HttpServer"]
 
@@ -127,7 +129,6 @@ class HttpServer:
 
         :raises ConfigurationError: the address can't be had.
         """
-        shown = f"[{host}]" if ":" in host else host
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -140,12 +141,14 @@ class HttpServer:
             sock.setblocking(False)
         except OSError as exc:
             await self.close()
-            raise ConfigurationError(f"{self._option}: can't listen at {shown}:{port}: {exc.strerror or exc}") from exc
+            raise ConfigurationError(
+                f"{self._option}: can't listen at {host_port(host, port)}: {exc.strerror or exc}"
+            ) from exc
         # Its asyncio part is loaded at first use, which takes a while: not beside traffic.
         await anyio.lowlevel.checkpoint()
         self._server = _Embedded(self._config, sock)
         self._task = asyncio.create_task(self._server.serve(), name=f"http {self._option}")
-        return f"http://{shown or 'localhost'}:{sock.getsockname()[1]}"
+        return f"http://{host_port(host or 'localhost', sock.getsockname()[1])}"
 
     async def close(self) -> None:
         """Answer what was asked, for a second at most, and stop."""

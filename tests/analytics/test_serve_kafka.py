@@ -12,9 +12,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spnhub.analytics.exposition import Total, text
+from spnhub.analytics.totals import Total
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.model import Recorded
+from spnhub.exposition import text
 from tests.events.histories import History
 from tests.support.command import Command
 from tests.support.kafka import KafkaBroker
@@ -50,7 +51,7 @@ def expected(events: list[Recorded]) -> Samples:
     """As one process tells it that read everything."""
     metrics = LogMetrics(since_start=True)
     metrics.apply_all(events)
-    return samples(text(Total([metrics], ())).decode())
+    return samples(text(Total([metrics], ()).metrics()).decode())
 
 
 def ready(exposition: str) -> list[str]:

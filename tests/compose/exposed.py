@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from spnhub.analytics.exposition import Place, Total, text
+from spnhub.analytics.totals import Place, Total
 from spnhub.events.analysis.metrics import LogMetrics as Folded
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import (
@@ -20,6 +20,7 @@ from spnhub.events.model import (
     Event,
     ResumeRefused,
 )
+from spnhub.exposition import text
 from spnhub.ops import HubMetrics, Ops, Progress
 from tests.events.samples import (
     EACH,
@@ -110,7 +111,7 @@ def exposed() -> list[str]:
 
     ops = Ops(lambda: True, nothing, progress, metrics, lambda: 0)  # type: ignore[arg-type] # never called
     place = Place("0", ready=True, position=1, lag=0, delay=0.0, redelivered=0, unreadable=0)
-    return [_get(ops), text(Total([folded], [place])).decode()]
+    return [_get(ops), text(Total([folded], [place]).metrics()).decode()]
 
 
 def _get(ops: Ops) -> str:

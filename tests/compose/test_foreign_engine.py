@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, Recorded
-from spnhub.ops import HubMetrics, Ops, OpsServer, Progress
+from spnhub.http_server import HttpServer
+from spnhub.ops import HubMetrics, Ops, Progress
 from tests.compose.test_queries import QUERIES, Engine
 from tests.events.histories import History
 from tests.support.command import run
@@ -64,14 +65,15 @@ async def test_bytes_by_service_and_hour(kafka: KafkaBroker, topic: str, tmp_pat
     finished = [one for one in made if isinstance(one.event, ConnectionFinished)]
     assert len(resumed) > 20 and len(finished) > 5
     await ship(kafka, topic, tmp_path, made)
-    ops = OpsServer(Ops(lambda: True, never, lambda: Progress(0, 0, None), HubMetrics(), lambda: 0))
-    registry = await ops.start("127.0.0.1", 0)
+    ops = Ops(lambda: True, never, lambda: Progress(0, 0, None), HubMetrics(), lambda: 0)
+    server = HttpServer(ops.application(), "--ops")
+    registry = await server.start("127.0.0.1", 0)
     try:
         frames = [value for *_, value, _ in await read_raw(settings_for(kafka, topic, tmp_path).kafka)]
         assert len(frames) > len(made)
         rows = await asyncio.to_thread(engine_rows, tmp_path, frames, registry)
     finally:
-        await ops.close()
+        await server.close()
     found = [
         {
             "hour": row["hour"].replace(" ", "T") + ".000000Z",

@@ -14,7 +14,8 @@ import pytest
 
 from spnhub.events.analysis.metrics import HOUR, LogMetrics
 from spnhub.events.model import Recorded, encode
-from spnhub.ops import HubMetrics, Ops, OpsServer, Progress
+from spnhub.http_server import HttpServer
+from spnhub.ops import HubMetrics, Ops, Progress
 from spnhub.schemas.codec import EVENT_IDS, event_schema_text
 from tests.compose.exposed import history, resumption
 from tests.compose.files import COMPOSE, SERVICES
@@ -140,14 +141,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """It has read the log, with the schemas that a hub's ``--ops`` serves."""
 
     async def read() -> Engine:
-        ops = OpsServer(
-            Ops(lambda: True, _never, lambda: Progress(0, 0, None), HubMetrics(), lambda: 0)  # type: ignore[arg-type]
-        )
-        registry = await ops.start("127.0.0.1", 0)
+        ops = Ops(lambda: True, _never, lambda: Progress(0, 0, None), HubMetrics(), lambda: 0)  # type: ignore[arg-type]
+        server = HttpServer(ops.application(), "--ops")
+        registry = await server.start("127.0.0.1", 0)
         try:
             return await asyncio.to_thread(Engine, tmp_path_factory.mktemp("chdb"), map(encode, _log()), registry)
         finally:
-            await ops.close()
+            await server.close()
 
     found = asyncio.run(read())
     yield found

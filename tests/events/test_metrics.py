@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.codes import Code
-from spnhub.analytics.exposition import Total
+from spnhub.analytics.totals import Total
 from spnhub.events.analysis.metrics import (
     BOUNDS,
     CORRECTIONS,

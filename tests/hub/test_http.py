@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import resource
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +18,7 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from spnhub import http_server
+from spnhub.exposition import text
 from spnhub.http_server import HttpServer
 from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from tests.support.tcp import TcpPeer, no_descriptors
@@ -95,3 +100,14 @@ async def test_faults_and_a_journal_that_fails_are_seen() -> None:
     assert "spnhub_journal_failing 1.0" in lines
     assert 'spnhub_faults_total{where="HubActor"} 3.0' in lines
     assert 'spnhub_faults_total{where="journal"} 1.0' in lines
+
+
+def test_the_process_is_in_the_metrics() -> None:
+    """Memory, processor time and descriptors, by the names that every Prometheus client gives them."""
+    shown = text([]).decode()
+    numbers = {name: float(value) for name, value in re.findall(r"^(process_\w+) (\S+)$", shown, re.MULTILINE)}
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    assert numbers["process_resident_memory_bytes"] == pytest.approx(pages * resource.getpagesize(), rel=0.2)
+    assert numbers["process_open_fds"] == pytest.approx(len(list(Path("/proc/self/fd").iterdir())), abs=3)
+    assert numbers["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert 0 < numbers["process_cpu_seconds_total"] <= time.process_time() + 1

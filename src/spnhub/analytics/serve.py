@@ -1,7 +1,7 @@
 """Follows the event log and answers over HTTP: ``/metrics``, ``/healthz`` and ``/readyz``.
 
 A Kafka topic is followed as a member of a consumer group; journals are followed together, as one log, by one process.
-Counterparts: :mod:`spnhub.cli.log_serve` (the command), :mod:`spnhub.analytics.exposition`.
+Counterparts: :mod:`spnhub.cli.log_serve` (the command), :mod:`spnhub.analytics.totals`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from spnhub.analytics.exposition import CONTENT_TYPE, Place, Total, text
+from spnhub.analytics.totals import Place, Total
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.source import open_source
 from spnhub.events.kafka.group import KafkaGroup
 from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
+from spnhub.exposition import CONTENT_TYPE, text
 from spnhub.http_server import HttpServer
 from spnhub.settings import ConfigurationError
 
@@ -165,6 +166,6 @@ def _application(follows: Follower) -> Starlette:
         return PlainTextResponse("still reading what is there\n", 503)
 
     async def metrics(_request: Request) -> Response:
-        return Response(await asyncio.to_thread(text, follows.total()), media_type=CONTENT_TYPE)
+        return Response(await asyncio.to_thread(text, follows.total().metrics()), media_type=CONTENT_TYPE)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

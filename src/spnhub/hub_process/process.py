@@ -26,6 +26,7 @@ from spnhub.events.journal.recovery import recover
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
 from spnhub.events.shipper.process import ShipperProcess
+from spnhub.http_server import HttpServer
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
 from spnhub.hub_process.printing import OUTPUT_LIMIT, Printer
@@ -35,7 +36,7 @@ from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
-from spnhub.ops import HubMetrics, Ops, OpsServer, Progress, Snapshot
+from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
@@ -108,7 +109,7 @@ class HubProcess:
         self._services: Services | None = None
         self._listeners: Listeners | None = None
         self._reloader: Reloader | None = None
-        self._ops: OpsServer | None = None
+        self._ops: HttpServer | None = None
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -205,16 +206,15 @@ class HubProcess:
         if self.settings.ops is None:
             return
         host, port = parse_address(self.settings.ops)
-        self._ops = OpsServer(
-            Ops(
-                lambda: self._ready and not self._stopping,
-                self._snapshot,
-                self._progress,
-                self._metrics,
-                logging.dropped,
-                lambda: self._faults.counts,
-            )
+        answers = Ops(
+            lambda: self._ready and not self._stopping,
+            self._snapshot,
+            self._progress,
+            self._metrics,
+            logging.dropped,
+            lambda: self._faults.counts,
         )
+        self._ops = HttpServer(answers.application(), "--ops")
         url = await self._ops.start(host, port)
         _log.info("ops.ready", url=url)
 

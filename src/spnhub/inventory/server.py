@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvicorn
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,12 +24,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from spnhub import signals
+from spnhub.http_server import HttpServer
 from spnhub.inventory.build import build, faults_of
 from spnhub.inventory.model import Hub, Realm, Service
 from spnhub.inventory.source import InventoryError, load_document, name_of, of_document
-from spnhub.settings import ConfigurationError
 
-__all__ = ["create_app", "listening_socket", "serve_until_signalled", "serving"]
+__all__ = ["create_app", "serve_until_signalled", "serving"]
 
 _log = structlog.get_logger(__name__)
 
@@ -217,59 +215,18 @@ def create_app(path: Path, token: str | None = None) -> Starlette:
     return Starlette(routes=_Api(path, token).routes(), exception_handlers={HTTPException: _answer_error})
 
 
-def listening_socket(host: str, port: int) -> tuple[socket.socket, str]:
-    """Listen at an address (port 0: any that is free); returns the socket and the URL that reaches it.
-
-    :raises ConfigurationError: the address can't be had.
-    """
-    shown = f"[{host}]" if ":" in host else host
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigurationError(f"can't listen at {shown}:{port}: {error.strerror}") from error
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(128)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise ConfigurationError(f"can't listen at {shown}:{port}: {error.strerror}") from error
-    return sock, f"http://{shown or 'localhost'}:{sock.getsockname()[1]}"
-
-
-class _Embedded(uvicorn.Server):
-    """A server that leaves signals to the program around it."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override] # the base makes a generator
-        return nullcontext()
-
-
 @asynccontextmanager
 async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve in the running event loop; yields the URL, which answers from then on.
 
     :raises ConfigurationError: the file or the address can't be used.
     """
-    app = create_app(path, token)
-    sock, url = listening_socket(host, port)
-    # Without a log configuration of its own uvicorn speaks through the program's logging.
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
-    )
-    server = _Embedded(config)
-    task = asyncio.create_task(server.serve(sockets=[sock]))
+    server = HttpServer(create_app(path, token), "--listen")
+    url = await server.start(host, port)
     try:
         yield url
     finally:
-        server.should_exit = True
-        try:
-            await task
-        finally:
-            sock.close()
+        await server.close()
 
 
 async def serve_until_signalled(path: Path, token: str | None, host: str, port: int) -> None:

@@ -5,7 +5,7 @@ loop it runs in; :mod:`spnhub.cli.check`, which reads ``/state``.
 """
 
 from spnhub.ops.metrics import HubMetrics
-from spnhub.ops.server import Ops, OpsServer
+from spnhub.ops.server import Ops
 from spnhub.ops.state import Progress, Snapshot
 
-__all__ = ["HubMetrics", "Ops", "OpsServer", "Progress", "Snapshot"]
+__all__ = ["HubMetrics", "Ops", "Progress", "Snapshot"]

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from spnhub.http_server import HttpServer
-from spnhub.ops.metrics import CONTENT_TYPE, HubMetrics, text
+from spnhub.exposition import CONTENT_TYPE, text
+from spnhub.ops.metrics import HubMetrics
 from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
 
-__all__ = ["Ops", "OpsServer"]
+__all__ = ["Ops"]
 
 
 class Ops:
@@ -103,10 +103,3 @@ class Ops:
     async def _state(self, request: Request) -> Response:
         certificates = request.query_params.get("certificates") in {"1", "true"}
         return StreamingResponse(stream(self._snapshot(), certificates=certificates), media_type="application/json")
-
-
-class OpsServer(HttpServer):
-    """Serves them in the running loop."""
-
-    def __init__(self, ops: Ops) -> None:
-        super().__init__(ops.application(), "--ops")

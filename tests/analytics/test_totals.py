@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from spnhub.analytics.exposition import PREFIX, Place, Total, text
+from spnhub.analytics.totals import PREFIX, Place, Total
 from spnhub.events.analysis.metrics import CORRECTIONS, COUNTERS, GAUGES, HISTOGRAMS, LogMetrics
+from spnhub.exposition import text
 from tests.compose.exposed import exposed
 from tests.events import samples
 
@@ -15,7 +16,7 @@ def test_the_text() -> None:
     metrics = LogMetrics()
     metrics.apply_all(samples.record(samples.day()))
     place = Place("3", ready=True, position=9, lag=2, delay=0.5, redelivered=1, unreadable=0)
-    shown = text(Total([metrics], [place])).decode()
+    shown = text(Total([metrics], [place]).metrics()).decode()
     families = {family.name: family for family in text_string_to_metric_families(shown)}
     assert {f"{PREFIX}{name}" for name in GAUGES | COUNTERS | CORRECTIONS | HISTOGRAMS} <= families.keys()
     buckets = [
