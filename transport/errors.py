@@ -85,9 +85,16 @@ class SessionRefused(SpnError):
 
 
 class SessionLost(SpnError, ConnectionError):
-    """The session ended or could not be used; the endpoint goes on trying, or has given up."""
+    """The session ended or could not be used; the endpoint goes on trying, or has given up.
+
+    ``code``: with which the hub closed it, a :class:`~spnhub.actors.contract.codes.Code`; None: it did not.
+    """
 
     retryable = True
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class EndpointClosed(SpnError):

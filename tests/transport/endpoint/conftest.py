@@ -100,7 +100,13 @@ class World:
         return Runtime(build, resolve, self._random.random, fake_judge)
 
     async def consumer(
-        self, *, certificate: bytes = CONSUMER, url: str = URL, retries: int | None = None, wait_for_hub: bool = False
+        self,
+        *,
+        certificate: bytes = CONSUMER,
+        url: str = URL,
+        retries: int | None = None,
+        wait_for_hub: bool = False,
+        instance_id: str | None = None,
     ) -> ConsumerEndpoint:
         """A consumer with its session."""
         endpoint = await create_consumer_endpoint(
@@ -111,6 +117,7 @@ class World:
             TRUST,
             retries=retries,
             wait_for_hub=wait_for_hub,
+            instance_id=instance_id,
             resume_timeout=self.resume_timeout,
             on_session=self.on_session,
             on_connection=self.on_connection,

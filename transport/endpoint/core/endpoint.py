@@ -58,6 +58,8 @@ HAND_OVER_PAUSE: Final = 1.0
 """Seconds between two looks at what still goes on in a session whose place another has taken."""
 
 _S = SessionState
+ANOTHER_WAY: Final = 1.0
+"""Seconds for which an address whose session is lost may have it again, before another one of the same hub is tried."""
 _BUSY: Final = (_S.IP_FOUND, _S.SESSION_CONNECTING)
 
 
@@ -184,6 +186,7 @@ class EndpointCore:
                     self._move(target)
                     if target.session is not None:
                         self._check_empty(target.session)
+                self._wake_others(target)
         for remote in addresses:
             slot_or_none = self._targets.get(remote)
             if slot_or_none is None:
@@ -494,6 +497,7 @@ class EndpointCore:
         if session.suspect:
             target, _ = self._by_connection_id[session.connection_id]
             self._move(target)
+            self._wake_others(target)
         else:
             self._on_usable()
 
@@ -515,6 +519,17 @@ class EndpointCore:
     def has_paused(self) -> bool:
         """See :meth:`SlotOwner.has_paused`."""
         return bool(self._paused)
+
+    def is_reached(self, target: HubTarget) -> bool:
+        """See :meth:`SlotOwner.is_reached`."""
+        others = (one for one in self._targets.values() if one is not target and one.hub_id == target.hub_id)
+        return any(one.takes_new and not one.suspect for one in others)
+
+    def _wake_others(self, target: HubTarget, after: float = 0.0) -> None:
+        """Addresses of the same hub wait as long as this one leads to it."""
+        for one in self._targets.values():
+            if one is not target and one.hub_id == target.hub_id:
+                one.wake(after)
 
     def on_change(self, change: SessionChange) -> None:
         """See :meth:`SlotOwner.on_change`."""
@@ -636,6 +651,7 @@ class EndpointCore:
             target.connect(target.return_after)
         if target.state is _S.WAITING:
             self.call(self._listener.check_addresses)
+        self._wake_others(target, ANOTHER_WAY)
         self._check_hopeless()
         if not self.about_to_be:
             self._advance_waiting()

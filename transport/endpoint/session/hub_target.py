@@ -16,7 +16,7 @@ from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
-from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionRefused, SpnError
+from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionLost, SessionRefused, SpnError
 
 __all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "HubTarget", "IpAddress", "SessionChange", "SlotOwner", "Why"]
 
@@ -33,6 +33,11 @@ BACKOFF_CAP: Final = 8.0
 TIME_CAP: Final = 30.0
 """For who is refused because of a date. It may last, a whole fleet is in it, and each attempt costs the hub a
 handshake; renewed files are tried at once."""
+
+CONTEST_CAP: Final = 30.0
+"""For who is superseded by another process with the same instance id: each attempt ends the session of the other."""
+_CONTEST_OVER: Final = 60.0
+"""Seconds that a session lasts when there is no such process any more."""
 
 LAST_PACKETS: Final = 0.5
 """Seconds between the last connection's end and that of a session that is Closing: a QUIC connection that is closed
@@ -89,6 +94,9 @@ class SlotOwner(Protocol):
     def has_paused(self) -> bool:
         """Whether connections wait to be resumed."""
 
+    def is_reached(self, target: HubTarget) -> bool:
+        """Whether a session is up, over another address, with the hub that the last one of ``target`` was with."""
+
     def on_change(self, change: SessionChange) -> None:
         """Its state has changed."""
 
@@ -114,6 +122,11 @@ class HubTarget:
         self.spn_session_id = ""
         self.hub_id = ""
         self._answered = False
+        self._superseded = False
+        """The hub has ended the last session for another of the same instance."""
+        self._contests = 0
+        """Sessions in a row that ended so, for one that is none of this endpoint's."""
+        self._established_at = 0.0
         self._owner = owner
         self._machine = session_machine()
 
@@ -180,12 +193,33 @@ class HubTarget:
             if self.session is not None and not self.connections:
                 self.session.close(Code.OK, "no connections are left")
             return
+        if self._superseded and self.state is _S.WAITING and not self._may_return():
+            return
         self.fire(SessionEvent.RETRY if self.state is _S.WAITING else SessionEvent.CONNECT)
         self._owner.dial(self)
+
+    def _may_return(self) -> bool:
+        """Two addresses may lead to one hub, which takes one session of an instance: the one that came later stays, and
+        this address waits for :meth:`wake`. If it is none of ours, another process has the same instance id."""
+        if self._owner.is_reached(self):
+            self._contests = 0
+            return False
+        self._superseded = False
+        if self._contests > 1:
+            self._owner.arm(self, self._owner.now() + min(CONTEST_CAP, 2.0**self._contests))
+            return False
+        return True
+
+    def wake(self, after: float = 0.0) -> None:
+        """What this address has waited for isn't so any more."""
+        if self.state is _S.WAITING and self._superseded:
+            self._owner.arm(self, self._owner.now() + after)
 
     def on_established(self) -> None:
         """The session ACK is there."""
         self.attempts = self._backoff = 0
+        self._superseded = False
+        self._established_at = self._owner.now()
         self._answered = False
         self.fire(SessionEvent.ESTABLISHED)
 
@@ -198,6 +232,8 @@ class HubTarget:
                 closed = isinstance(error, EndpointClosed)
                 self.fire(SessionEvent.EMPTY if closed else SessionEvent.LOST, None if closed else error)
             case _S.ESTABLISHED if error.retryable:
+                if isinstance(error, SessionLost) and error.code == Code.SUPERSEDED:
+                    error = self._on_superseded(error)
                 self.fire(SessionEvent.LOST, error)
                 self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
             case _S.SESSION_CONNECTING if error.retryable:
@@ -207,6 +243,14 @@ class HubTarget:
             case _:
                 # Given up already: an address that vanished, or the endpoint was closed.
                 pass
+
+    def _on_superseded(self, error: SessionLost) -> SessionLost:
+        lasted = self._owner.now() - self._established_at
+        self._superseded = True
+        self._contests = 1 if lasted > _CONTEST_OVER else self._contests + 1
+        if self._contests == 1:
+            return error
+        return SessionLost(f"{error}; another process has this instance id, and each needs one of its own", error.code)
 
     def _on_attempt_failed(self, error: SpnError) -> None:
         retries = self._owner.options.retries

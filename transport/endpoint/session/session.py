@@ -503,7 +503,7 @@ class Session:
         if event.kind is CloseKind.PEER:
             if not self.established or not (event.code == Code.OK or can_retry(event.code)):
                 return SessionRefused(event.code, event.reason, can_retry(event.code))
-            return SessionLost(f"the hub closed the session, {code_name(event.code)}: {event.reason}")
+            return SessionLost(f"the hub closed the session, {code_name(event.code)}: {event.reason}", event.code)
         if self.established:
             return SessionLost(text)
         if event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION) and event.code >> 8 == _TLS_ALERT >> 8:
