@@ -134,7 +134,7 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
         raise ConfigurationError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
     keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
-    agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive)
+    agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()
     _log.info("agent.ready", role="consumer", addresses=[host_port(*a) for a in agent.addresses])
     return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
@@ -158,6 +158,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         keeper,
         keep_alive=settings.tcp_keepalive,
         weight=settings.weight,
+        limits=settings.limits,
         health_check=settings.health,
     )
     _log.info("agent.ready", role="provider", forwardAddress=host_port(*settings.forward_address))

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from spnhub.cli.options import Given, Source
 from spnhub.logging import LEVELS, LogFormat
 from spnhub.options import UnusableOption, check_options, nested, option, parse_address
+from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
+from spnhub.transport.agent.provider import ProviderLimits
 from spnhub.transport.endpoint.api.config import WEIGHT_LIMIT, check_endpoint_options
 from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import CredentialNames, CredentialsSource, is_read_once, read_pem
@@ -145,6 +147,7 @@ class ConsumerSettings(AgentSettings):
         variables=("BIND_ADDRESS",),
         parse=parse_address,
     )
+    limits: ConsumerLimits = nested(ConsumerLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +187,8 @@ class ProviderSettings(AgentSettings):
     )
     health_fall: int = _health(HEALTH_CHECK.fall, "Failed checks in a row: weight 0.", at_least=1)
     health_rise: int = _health(HEALTH_CHECK.rise, "Passed checks in a row: the weight again.", at_least=1)
+
+    limits: ProviderLimits = nested(ProviderLimits)
 
     @property
     def health(self) -> HealthCheck | None:

@@ -12,16 +12,18 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from spnhub.cli.config_file import ConfigFile, read_text
 from spnhub.cli.variables import cleaned
 from spnhub.options import Field, Option, UnusableOption, build, option_fields
 from spnhub.settings import ConfigurationError
 from spnhub.transport.text import quoted
+
+if TYPE_CHECKING:  # what it imports takes a while to load
+    from spnhub.cli.config_file import ConfigFile
 
 __all__ = ["GENERAL", "Given", "GroupedCommand", "GroupedGroup", "Reader", "Source", "takes"]
 
@@ -76,6 +78,9 @@ class Reader(Generic[M]):
             if name not in given or given[name].source < one.source or _is_absent(self._fields[name], given[name]):
                 given[name] = one
         if (file := given.pop(_CONFIG, None)) is not None:
+            # Late, as below: most commands are given no file, and an agent has to start quickly.
+            from spnhub.cli.config_file import ConfigFile  # noqa: PLC0415
+
             given = self._from_file(ConfigFile(file.value, file.label)) | given
         values = {}
         for field in self._fields.values():
@@ -257,6 +262,8 @@ def _take_from_file(field: Field, given: dict[str, Given]) -> None:
         return
     if plain is not None and plain.source is file.source:
         raise ConfigurationError(f"{plain.label} and {file.label} are both given")
+    from spnhub.cli.config_file import read_text  # noqa: PLC0415
+
     text = read_text(file.value, file.label).removesuffix("\n").removesuffix("\r")
     if not text:
         raise ConfigurationError(f"{file.label}: {file.value} is empty")
