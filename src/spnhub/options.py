@@ -4,8 +4,8 @@ Everything else follows from that field: the flag, the environment variable, the
 the help and the documentation (:mod:`spnhub.cli.options` makes them). This module imports nothing of ours, so every
 room declares its own options, and a program's settings are put together of them.
 
-Plain dataclasses, because the agent has to start quickly: pydantic-settings takes it 0.24 s of CPU and 26 MiB, a third
-of what it needs in all. Words and variables become values in typer.
+Plain dataclasses, because an agent has to start quickly, and recordings are made of such: to import pydantic-settings
+takes 0.24 s of CPU, a third of what an agent's start takes in all. Words and variables become values in typer.
 """
 
 from __future__ import annotations
