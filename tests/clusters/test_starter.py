@@ -9,19 +9,17 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from spnhub.clusters import (
-    ClusterError,
-    ClusterManager,
-    ServiceEnded,
-    ServiceStartResult,
-    ServiceStopResult,
-    ServiceTask,
-    Starter,
-    StartTask,
-    StopTask,
-    manager_for,
+from spnhub.actors.contract.commands import StartService, StopService
+from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.inputs import (
+    ServiceExited,
+    ServiceInput,
+    StartFailed,
+    StartSucceeded,
+    StopFailed,
+    StopSucceeded,
 )
-from spnhub.clusters.starter import Report
+from spnhub.clusters import ClusterError, ClusterManager, ServiceTask, Starter, manager_for
 from spnhub.clusters.task import OnExit
 
 WEB = "urn:chip-in:service:acme:east:web"
@@ -32,12 +30,12 @@ class Reports:
     """What the starter told, in order; a test awaits as many as it expects."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Report] = asyncio.Queue()
+        self._queue: asyncio.Queue[ServiceInput] = asyncio.Queue()
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ServiceInput) -> None:
         self._queue.put_nowait(report)
 
-    async def take(self, count: int) -> list[Report]:
+    async def take(self, count: int) -> list[ServiceInput]:
         async with asyncio.timeout(20):
             return [await self._queue.get() for _ in range(count)]
 
@@ -81,8 +79,19 @@ class Scripted:
             raise self.failures.pop(0)
 
 
+def start(urn: str = WEB) -> StartService:
+    return StartService(urn, "load", Availability("process:", "web"))
+
+
+def stop(urn: str = WEB) -> StopService:
+    return StopService(urn, "idle", Availability("process:", "web"))
+
+
 def task(urn: str, service_id: str, command: tuple[str, ...] = ()) -> ServiceTask:
     return ServiceTask(urn, "process:", service_id, command=command)
+
+
+TASK, MAIL_TASK = task(WEB, "web"), task(MAIL, "mail")
 
 
 @pytest.fixture
@@ -98,16 +107,15 @@ async def manager() -> Scripted:
 @pytest.fixture
 async def starter(reports: Reports, manager: Scripted) -> AsyncIterator[Starter]:
     starter = Starter(reports, managers=manager, start_timeout=10)
-    starter.define([task(WEB, "web"), task(MAIL, "mail")])
     yield starter
     await starter.close()
 
 
 async def test_results(starter: Starter, reports: Reports, manager: Scripted) -> None:
-    """A start and a stop are carried out in order, each answered once, a start with its attempt."""
-    starter.submit(StartTask(WEB, attempt=3))
-    starter.submit(StopTask(WEB))
-    assert await reports.take(2) == [ServiceStartResult(WEB, 3, ok=True), ServiceStopResult(WEB, ok=True)]
+    """A start and a stop are carried out in order, each answered once."""
+    starter.submit(start(), TASK)
+    starter.submit(stop(), TASK)
+    assert await reports.take(2) == [StartSucceeded(WEB), StopSucceeded(WEB)]
     assert manager.log == ["start web", "start web done", "stop web", "stop web done"]
     assert manager.made == ["process:"]
 
@@ -115,13 +123,13 @@ async def test_results(starter: Starter, reports: Reports, manager: Scripted) ->
 async def test_failures(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """A failure is told with its reason and whether another attempt may help; the next command is carried out."""
     manager.failures = [ClusterError("no room", retryable=True), ClusterError("no image", retryable=False)]
-    starter.submit(StartTask(WEB))
-    starter.submit(StopTask(WEB))
-    starter.submit(StartTask(WEB, attempt=2))
+    starter.submit(start(), TASK)
+    starter.submit(stop(), TASK)
+    starter.submit(start(), TASK)
     assert await reports.take(3) == [
-        ServiceStartResult(WEB, 1, ok=False, reason="no room", retryable=True),
-        ServiceStopResult(WEB, ok=False, reason="no image", retryable=False),
-        ServiceStartResult(WEB, 2, ok=True),
+        StartFailed(WEB, "no room", retryable=True),
+        StopFailed(WEB, "no image"),
+        StartSucceeded(WEB),
     ]
 
 
@@ -129,20 +137,20 @@ async def test_a_fault_of_a_library(starter: Starter, reports: Reports, manager:
     """Whatever a client library raises is an answer too, and logged with its traceback."""
     manager.failures = [LookupError("surprise")]
     with structlog.testing.capture_logs() as logs:
-        starter.submit(StartTask(WEB))
+        starter.submit(start(), TASK)
         told = await reports.take(1)
-    assert told == [ServiceStartResult(WEB, 1, ok=False, reason="process:: LookupError: surprise", retryable=True)]
+    assert told == [StartFailed(WEB, "process:: LookupError: surprise", retryable=True)]
     assert [entry["event"] for entry in logs] == ["service.manager_fault"]
 
 
 async def test_services_do_not_wait_for_each_other(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Commands of one service wait for each other, those of another service don't."""
     manager.gate.clear()
-    starter.submit(StartTask(WEB))
-    starter.submit(StopTask(WEB))
+    starter.submit(start(), TASK)
+    starter.submit(stop(), TASK)
     await manager.entered.wait()
     manager.entered.clear()
-    starter.submit(StartTask(MAIL))
+    starter.submit(start(MAIL), MAIL_TASK)
     await manager.entered.wait()
     assert manager.log == ["start web", "start mail"]
     manager.gate.set()
@@ -153,38 +161,19 @@ async def test_services_do_not_wait_for_each_other(starter: Starter, reports: Re
 async def test_a_manager_that_hangs(reports: Reports, manager: Scripted) -> None:
     """A manager that doesn't come back costs the bound, and the service's next command gets its turn."""
     starter = Starter(reports, managers=manager, start_timeout=0.1)
-    starter.define([task(WEB, "web")])
     manager.gate.clear()
-    starter.submit(StartTask(WEB))
-    assert await reports.take(1) == [
-        ServiceStartResult(WEB, 1, ok=False, reason="process: took longer than 0.1 s", retryable=True)
-    ]
+    starter.submit(start(), TASK)
+    assert await reports.take(1) == [StartFailed(WEB, "process: took longer than 0.1 s", retryable=True)]
     manager.gate.set()
-    starter.submit(StopTask(WEB))
-    assert await reports.take(1) == [ServiceStopResult(WEB, ok=True)]
+    starter.submit(stop(), TASK)
+    assert await reports.take(1) == [StopSucceeded(WEB)]
     await starter.close()
 
 
-async def test_unknown_service(starter: Starter, reports: Reports, manager: Scripted) -> None:
-    """A command for what is not defined, or no longer, is answered too, but not from within submit."""
-    starter.forget(MAIL)
-    starter.submit(StartTask(MAIL))
-    starter.submit(StopTask("urn:x"))
-    assert reports.none_left()
-    reason = "the service has no availabilityManagement"
-    assert await reports.take(2) == [
-        ServiceStartResult(MAIL, 1, ok=False, reason=reason),
-        ServiceStopResult("urn:x", ok=False, reason=reason),
-    ]
-    assert manager.made == []
-
-
-async def test_definition_in_force_when_given(starter: Starter, reports: Reports, manager: Scripted) -> None:
-    """A command is carried out by the definition of the time when it was given."""
-    starter.submit(StopTask(WEB))
-    starter.define([task(WEB, "renamed")])
-    starter.submit(StartTask(WEB))
-    starter.forget(WEB)
+async def test_definition_given(starter: Starter, reports: Reports, manager: Scripted) -> None:
+    """A command is carried out by the definition that was given with it."""
+    starter.submit(stop(), TASK)
+    starter.submit(start(), task(WEB, "renamed"))
     await reports.take(2)
     assert manager.log == ["stop web", "stop web done", "start renamed", "start renamed done"]
 
@@ -192,54 +181,40 @@ async def test_definition_in_force_when_given(starter: Starter, reports: Reports
 async def test_unusable_manager(reports: Reports) -> None:
     """A clusterManagerUrn that names no manager fails the start, naming it."""
     starter = Starter(reports)
-    starter.define([ServiceTask(WEB, "podman:", "web")])
-    starter.submit(StartTask(WEB))
+    starter.submit(start(), ServiceTask(WEB, "podman:", "web"))
     (told,) = await reports.take(1)
-    assert isinstance(told, ServiceStartResult)
-    assert (told.ok, told.retryable, "'podman' is none of" in told.reason) == (False, False, True)
+    assert isinstance(told, StartFailed)
+    assert (told.retryable, "'podman' is none of" in told.reason) == (False, True)
     await starter.close()
-
-
-async def test_prepare(starter: Starter, reports: Reports, manager: Scripted) -> None:
-    """Preparing makes each manager once, before the first command, and leaves unusable ones to the commands."""
-    await starter.prepare()
-    starter.submit(StartTask(WEB))
-    await reports.take(1)
-    assert manager.made == ["process:"]
-    other = Starter(reports)
-    other.define([ServiceTask(WEB, "podman:", "web")])
-    await other.prepare()
-    await other.close()
 
 
 async def test_close(starter: Starter, reports: Reports, manager: Scripted) -> None:
     """Closing gives up what is under way, without an answer, and closes each manager once."""
     manager.gate.clear()
-    starter.submit(StartTask(WEB))
-    starter.submit(StopTask(WEB))
+    starter.submit(start(), TASK)
+    starter.submit(stop(), TASK)
     await manager.entered.wait()
     await starter.close()
-    starter.submit(StartTask(MAIL))
+    starter.submit(start(MAIL), MAIL_TASK)
     await starter.close()
     assert (reports.none_left(), manager.closed, manager.log) == (True, 1, ["start web"])
 
 
 async def test_a_faulty_receiver(manager: Scripted) -> None:
     """A receiver that fails is logged, and doesn't end the work on a service's next commands."""
-    told: asyncio.Queue[Report] = asyncio.Queue()
+    told: asyncio.Queue[ServiceInput] = asyncio.Queue()
 
-    def receive(report: Report) -> None:
+    def receive(report: ServiceInput) -> None:
         told.put_nowait(report)
         raise LookupError("receiver")
 
     starter = Starter(receive, managers=manager)
-    starter.define([task(WEB, "web")])
     with structlog.testing.capture_logs() as logs:
-        starter.submit(StartTask(WEB))
-        starter.submit(StopTask(WEB))
+        starter.submit(start(), TASK)
+        starter.submit(stop(), TASK)
         async with asyncio.timeout(20):
             results = [await told.get(), await told.get()]
-    assert results == [ServiceStartResult(WEB, 1, ok=True), ServiceStopResult(WEB, ok=True)]
+    assert results == [StartSucceeded(WEB), StopSucceeded(WEB)]
     assert [entry["event"] for entry in logs] == ["service.report_failed"] * 2
     await starter.close()
 
@@ -247,24 +222,20 @@ async def test_a_faulty_receiver(manager: Scripted) -> None:
 async def test_for_real(reports: Reports) -> None:
     """With real processes: started, ended by itself and told so, started again, stopped, and none left at the close."""
     starter = Starter(reports, managers=manager_for)
-    starter.define(
-        [
-            task(WEB, "web", (sys.executable, "-I", "-S", "-c", "raise SystemExit(7)")),
-            task(MAIL, "mail", ("sleep", "60")),
-        ]
-    )
-    starter.submit(StartTask(WEB))
+    web = task(WEB, "web", (sys.executable, "-I", "-S", "-c", "raise SystemExit(7)"))
+    mail = task(MAIL, "mail", ("sleep", "60"))
+    starter.submit(start(), web)
     assert await reports.take(2) == [
-        ServiceStartResult(WEB, 1, ok=True),
-        ServiceEnded(WEB, "exited with status 7"),
+        StartSucceeded(WEB),
+        ServiceExited(WEB, "exited with status 7"),
     ]
-    starter.submit(StartTask(MAIL))
-    starter.submit(StopTask(MAIL))
-    starter.submit(StartTask(MAIL, attempt=2))
+    starter.submit(start(MAIL), mail)
+    starter.submit(stop(MAIL), mail)
+    starter.submit(start(MAIL), mail)
     assert await reports.take(3) == [
-        ServiceStartResult(MAIL, 1, ok=True),
-        ServiceStopResult(MAIL, ok=True),
-        ServiceStartResult(MAIL, 2, ok=True),
+        StartSucceeded(MAIL),
+        StopSucceeded(MAIL),
+        StartSucceeded(MAIL),
     ]
     await starter.close()
     assert reports.none_left()

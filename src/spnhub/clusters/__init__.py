@@ -6,14 +6,7 @@ Nothing here decides: the service actor does, :class:`Starter` carries out and r
 
 from spnhub.clusters.managers import check_urn, load_managers, manager_for
 from spnhub.clusters.schedule import Schedule, ScheduleError, is_on
-from spnhub.clusters.starter import (
-    ServiceEnded,
-    ServiceStartResult,
-    ServiceStopResult,
-    Starter,
-    StartTask,
-    StopTask,
-)
+from spnhub.clusters.starter import Starter
 from spnhub.clusters.task import ClusterError, ClusterManager, MountPoint, ServiceTask, environment, split_command
 
 __all__ = [
@@ -22,13 +15,8 @@ __all__ = [
     "MountPoint",
     "Schedule",
     "ScheduleError",
-    "ServiceEnded",
-    "ServiceStartResult",
-    "ServiceStopResult",
     "ServiceTask",
-    "StartTask",
     "Starter",
-    "StopTask",
     "check_urn",
     "environment",
     "is_on",

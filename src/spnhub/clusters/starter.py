@@ -8,79 +8,30 @@ service actor, and :mod:`spnhub.clusters.managers`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
+from spnhub.actors.contract.commands import StartService, StopService
+from spnhub.actors.contract.inputs import (
+    ServiceExited,
+    ServiceInput,
+    StartFailed,
+    StartSucceeded,
+    StopFailed,
+    StopSucceeded,
+)
 from spnhub.clusters.managers import manager_for
 from spnhub.clusters.task import ClusterError, ClusterManager, OnExit, ServiceTask
 
-__all__ = [
-    "Report",
-    "ServiceEnded",
-    "ServiceStartResult",
-    "ServiceStopResult",
-    "StartTask",
-    "Starter",
-    "StopTask",
-]
+__all__ = ["Starter"]
 
 _log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class StartTask:
-    """Start a service; ServiceStartResult comes back."""
-
-    urn: str
-    attempt: int = 1
-    """Told back in the result, so that a late one is known as such."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopTask:
-    """Stop a service; ServiceStopResult comes back."""
-
-    urn: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStartResult:
-    """A start was carried out: the cluster manager has taken it on, or has not."""
-
-    urn: str
-    attempt: int
-    ok: bool
-    reason: str = ""
-    """Why not; empty if ok."""
-    retryable: bool = False
-    """Whether another attempt may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStopResult:
-    """A stop was carried out."""
-
-    urn: str
-    ok: bool
-    reason: str = ""
-    retryable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceEnded:
-    """A service ended without having been stopped; only some managers can tell."""
-
-    urn: str
-    reason: str
-
-
-Command = StartTask | StopTask
-Report = ServiceStartResult | ServiceStopResult | ServiceEnded
+_Command = StartService | StopService
 
 
 class ManagerFor(Protocol):
@@ -93,7 +44,7 @@ class ManagerFor(Protocol):
 class _Lane:
     """The commands of one service, with the definition each was given under."""
 
-    waiting: deque[tuple[Command, ServiceTask]] = field(default_factory=deque)
+    waiting: deque[tuple[_Command, ServiceTask]] = field(default_factory=deque)
     worker: asyncio.Task[None] | None = None
 
 
@@ -105,7 +56,7 @@ class Starter:
 
     def __init__(
         self,
-        report: Callable[[Report], None],
+        report: Callable[[ServiceInput], None],
         *,
         start_timeout: float = 60.0,
         stop_timeout: float = 60.0,
@@ -117,48 +68,23 @@ class Starter:
         :param start_timeout: seconds, whatever the manager's own bounds; likewise ``stop_timeout``.
         """
         self._report = report
-        self._timeouts = {StartTask: start_timeout, StopTask: stop_timeout}
+        self._timeouts = {StartService: start_timeout, StopService: stop_timeout}
         self._manager_for = managers
-        self._tasks: dict[str, ServiceTask] = {}
         self._managers: dict[str, ClusterManager] = {}
         self._lanes: dict[str, _Lane] = {}
         self._closed = False
 
-    def define(self, tasks: Iterable[ServiceTask]) -> None:
-        """Add or replace the definitions of services.
+    def submit(self, command: StartService | StopService, task: ServiceTask) -> None:
+        """Carry out ``command`` after those given before for the same service; its result is reported later.
 
-        A command is carried out by the definition that was in force when it was given: to move a service to another
-        manager, stop it first.
+        :param task: the definition to carry it out by. To move a service to another manager, stop it first.
         """
-        self._tasks |= {task.urn: task for task in tasks}
-
-    async def prepare(self) -> None:
-        """Load what the defined services' managers need.
-
-        The import of a client library takes up to a second and holds up the loop for some 0.1 s, so this is better
-        done before anything is served. What cannot be had is told when it is asked for.
-        """
-        for urn in {task.cluster_manager_urn for task in self._tasks.values()}:
-            with contextlib.suppress(ClusterError):
-                await self._manager(urn)
-
-    def forget(self, urn: str) -> None:
-        """Drop a definition; commands already given are still carried out, a running service is left as it is."""
-        self._tasks.pop(urn, None)
-
-    def submit(self, command: Command) -> None:
-        """Carry out ``command`` after those given before for the same service; its result is reported later."""
         if self._closed:
             return
-        task = self._tasks.get(command.urn)
-        if task is None:
-            error = ClusterError("the service has no availabilityManagement", retryable=False)
-            asyncio.get_running_loop().call_soon(self._answer, command, error)
-            return
-        lane = self._lanes.setdefault(command.urn, _Lane())
+        lane = self._lanes.setdefault(task.urn, _Lane())
         lane.waiting.append((command, task))
         if lane.worker is None:
-            lane.worker = asyncio.create_task(self._work(command.urn, lane), name=f"starter {command.urn}")
+            lane.worker = asyncio.create_task(self._work(task.urn, lane), name=f"starter {task.urn}")
 
     async def close(self) -> None:
         """Give up what is being carried out, without reports, and close the managers."""
@@ -186,12 +112,12 @@ class Starter:
         lane.worker = None
         self._lanes.pop(urn, None)
 
-    async def _carry_out(self, command: Command, task: ServiceTask) -> ClusterError | None:
+    async def _carry_out(self, command: _Command, task: ServiceTask) -> ClusterError | None:
         timeout = self._timeouts[type(command)]
         try:
             async with asyncio.timeout(timeout):
                 manager = await self._manager(task.cluster_manager_urn)
-                if isinstance(command, StartTask):
+                if isinstance(command, StartService):
                     await manager.start(task)
                 else:
                     await manager.stop(task)
@@ -215,18 +141,18 @@ class Starter:
 
     def _ended(self, urn: str, reason: str) -> None:
         if not self._closed:
-            self._tell(ServiceEnded(urn, reason))
+            self._tell(ServiceExited(urn, reason))
 
-    def _answer(self, command: Command, error: ClusterError | None) -> None:
+    def _answer(self, command: _Command, error: ClusterError | None) -> None:
         if self._closed:
             return
-        ok, reason, retryable = (True, "", False) if error is None else (False, error.message, error.retryable)
-        if isinstance(command, StartTask):
-            self._tell(ServiceStartResult(command.urn, command.attempt, ok, reason, retryable))
+        urn = command.service_urn
+        if isinstance(command, StartService):
+            self._tell(StartSucceeded(urn) if error is None else StartFailed(urn, error.message, error.retryable))
         else:
-            self._tell(ServiceStopResult(command.urn, ok, reason, retryable))
+            self._tell(StopSucceeded(urn) if error is None else StopFailed(urn, error.message))
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: ServiceInput) -> None:
         try:
             self._report(report)
         # A fault of the receiver must not end the work on this service's next commands.

@@ -14,11 +14,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from spnhub import clusters
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.clusters import Schedule, ServiceTask, Starter, is_on
-from spnhub.clusters.starter import Report
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.inventory import Inventory
 
@@ -136,14 +134,9 @@ class Services:
             )
             asyncio.get_running_loop().call_soon(self._tell, failed)
             return
+        (self._in_use if starting else self._stopping)[urn] = name
         # The same service may be stopped by its old definition and started by its new one.
-        self._starter.define([task])
-        if starting:
-            self._in_use[urn] = name
-            self._starter.submit(clusters.StartTask(urn))
-        else:
-            self._stopping[urn] = name
-            self._starter.submit(clusters.StopTask(urn))
+        self._starter.submit(command, task)
 
     async def close(self) -> None:
         """Give up what is under way; only services that live inside the hub end with it."""
@@ -152,22 +145,15 @@ class Services:
             self._timer = None
         await self._starter.close()
 
-    def _report(self, report: Report) -> None:
-        if isinstance(report, clusters.ServiceEnded):
-            _log.warning("service.ended", service=report.urn, reason=report.reason)
-            self._tell(inputs.ServiceExited(report.urn, report.reason))
-        elif isinstance(report, clusters.ServiceStartResult):
-            if report.ok:
-                self._tell(inputs.StartSucceeded(report.urn))
-            else:
-                self._tell(inputs.StartFailed(report.urn, report.reason, report.retryable))
-        elif report.ok:
-            name = self._stopping.pop(report.urn, None)
-            if name is not None and self._in_use.get(report.urn) == name:
-                del self._in_use[report.urn]
-            self._tell(inputs.StopSucceeded(report.urn))
-        else:
-            self._tell(inputs.StopFailed(report.urn, report.reason))
+    def _report(self, report: inputs.ServiceInput) -> None:
+        match report:
+            case inputs.ServiceExited(urn, reason):
+                _log.warning("service.ended", service=urn, reason=reason)
+            case inputs.StopSucceeded(urn):
+                name = self._stopping.pop(urn, None)
+                if name is not None and self._in_use.get(urn) == name:
+                    del self._in_use[urn]
+        self._tell(report)
 
     # ---- the clock ---------------------------------------------------------------------------------------------
 
