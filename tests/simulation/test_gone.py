@@ -130,7 +130,7 @@ def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str
     target = next(target for target in endpoint.core.slots() if target.remote == talk.old.address)
     assert target.local is not None
     talk.simulation.network.cut(endpoint.node, talk.old.node, seconds=1.9)
-    endpoint.core.engine.unreachable(Address(target.local.local, target.remote), talk.clock.now())
+    endpoint.core.context.engine.unreachable(Address(target.local.local, target.remote), talk.clock.now())
     endpoint.node.flush()
     talk.clock.run_for(1.0)
     talk.say(left, 1000)

@@ -6,7 +6,6 @@ The consumer's resume secret passes through here from one header to the other an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.codes import Code
@@ -15,20 +14,11 @@ from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
-from spnhub.transport.hub.resumes import Resumes
+from spnhub.transport.hub.resumes import HubStream, Resumes
 from spnhub.transport.hub.sessions import REASON_LIMIT, HubSession, Sessions
 from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
 
-__all__ = ["Connections", "HubStream"]
-
-
-class HubStream(NamedTuple):
-    """A data stream whose header has been read, or that is ours."""
-
-    connection_id: int
-    stream_id: int
-    ended: bool = False
-    """Its FIN came with its header: it sends nothing."""
+__all__ = ["Connections"]
 
 
 @dataclass(slots=True)
@@ -58,7 +48,7 @@ class Connections:
         self._connections: dict[Key, _Connection] = {}
         self._streams: dict[tuple[int, int], _Connection] = {}
         self._splices: dict[int, Key] = {}
-        self.resumes = Resumes(system, sessions, self)
+        self.resumes = Resumes(system, sessions, self.has, self.attach)
         """Those under way."""
         self.acks = AckRelay(sessions)
         """What endpoints acknowledge to each other."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hmac
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.codes import Code
@@ -22,10 +23,16 @@ from spnhub.transport import protocol
 from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import ProtocolError
 
-if TYPE_CHECKING:
-    from spnhub.transport.hub.connections import Connections, HubStream
+__all__ = ["HubStream", "Resumes"]
 
-__all__ = ["Resumes"]
+
+class HubStream(NamedTuple):
+    """A data stream whose header has been read, or that is ours."""
+
+    connection_id: int
+    stream_id: int
+    ended: bool = False
+    """Its FIN came with its header: it sends nothing."""
 
 
 @dataclass(slots=True)
@@ -42,13 +49,21 @@ class _Resume:
 class Resumes:
     """The resumes of a hub process that are under way.
 
-    :param connections: takes over when both streams are there.
+    :param has: whether a connection has a stream of that QUIC connection already.
+    :param attach: takes an endpoint's stream; both stream ids, the consumer's first, when both are there.
     """
 
-    def __init__(self, system: ActorSystem, sessions: Sessions, connections: Connections) -> None:
+    def __init__(
+        self,
+        system: ActorSystem,
+        sessions: Sessions,
+        has: Callable[[Key, int], bool],
+        attach: Callable[[Key, protocol.Opening, HubStream], tuple[int, int] | None],
+    ) -> None:
         self._system = system
         self._sessions = sessions
-        self._connections = connections
+        self._has = has
+        self._attach = attach
         self._resumes: dict[int, dict[Key, _Resume]] = {}
         """By the consumer's session."""
         self._names: dict[tuple[int, bytes, int], Key] = {}
@@ -132,16 +147,14 @@ class Resumes:
         code: Code | None = None
         if not _same(opening, resume.request):
             code = Code.NOT_ALLOWED
-        elif (opening.sent_offset, opening.receive_offset) != start or self._connections.has(
-            resume.key, stream.connection_id
-        ):
+        elif (opening.sent_offset, opening.receive_offset) != start or self._has(resume.key, stream.connection_id):
             code = Code.PROTOCOL
         if code is not None:
             of_consumer = stream.connection_id == resume.key.session
             rejected = inputs.ProviderRejected(code, "the provider's stream is not what was agreed")
             self._system.tell_connection(resume.key, inputs.ConsumerAborted(code) if of_consumer else rejected)
             return code
-        streams = self._connections.attach(resume.key, opening, stream)
+        streams = self._attach(resume.key, opening, stream)
         if streams is not None:
             self._system.tell_connection(resume.key, inputs.ResumeOpened(*streams))
         return None

@@ -104,7 +104,7 @@ async def test_a_session_fails(world: World, monkeypatch: pytest.MonkeyPatch, me
     elif method == "_end":
         world.hub.close(world.hub.session(EndPointType.CONSUMER), Code.SHUTDOWN, "going")
     else:
-        core._core.arm(session, asyncio.get_running_loop().time())
+        core._core.context.arm(session, asyncio.get_running_loop().time())
     async with asyncio.timeout(120):
         while not rig.told:
             await asyncio.sleep(0.1)
@@ -120,7 +120,7 @@ async def test_a_slot_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     core: Any = rig.consumer
     (target,) = core._core.slots()
     fail_once(monkeypatch, HubTarget, "on_deadline")
-    core._core.arm(target, asyncio.get_running_loop().time())
+    core._core.context.arm(target, asyncio.get_running_loop().time())
     while not rig.told:
         await asyncio.sleep(0.1)
     await talks(bystander, other)

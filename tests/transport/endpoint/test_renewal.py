@@ -10,6 +10,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.session.credentials import LIBRARY_NAMES, Credentials
+from spnhub.transport.endpoint.session.failures import rejected
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected, SessionRefused
@@ -241,14 +242,9 @@ async def test_who_waits_tries_again_at_once(world: World) -> None:
         (112, True, "unknown server name", True, False),
     ],
 )
-async def test_what_is_about_time(
-    world: World, alert: int, by_hub: bool, reason: str, near: bool, about_time: bool
-) -> None:
+def test_what_is_about_time(alert: int, by_hub: bool, reason: str, near: bool, about_time: bool) -> None:
     """certificate_expired always; what other stacks say instead, where it may be; names, CAs and rights never."""
-    consumer = await world.consumer()
-    (session,) = (session for _, session in consumer._core._by_connection_id.values())
-    session._near_its_dates = near
-    error = session._rejected(alert, reason, by_hub)
+    error = rejected(alert, reason, "valid from …", near, by_hub=by_hub)
     assert (error.retryable, error.alert, error.by_hub) == (about_time, alert, by_hub)
 
 

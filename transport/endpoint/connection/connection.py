@@ -1,9 +1,7 @@
 """One SPN connection at its endpoint, sans-I/O: a conversation that has one leg after the other, pause and resume.
 
-A connection belongs to its endpoint (:class:`~spnhub.transport.endpoint.connection.context.EndpointContext`, which is
-:class:`spnhub.transport.endpoint.core.endpoint.EndpointCore`) and outlives its legs
-(:mod:`spnhub.transport.endpoint.connection.leg`), each on a session
-(:class:`~spnhub.transport.endpoint.connection.context.SessionContext`). The two roles are in
+A connection belongs to its endpoint and outlives its legs (:mod:`spnhub.transport.endpoint.connection.leg`), each on a
+session. What happens to it is reported (:mod:`spnhub.transport.endpoint.connection.reports`). The two roles are in
 :mod:`spnhub.transport.endpoint.connection.roles`; what is said, and its end, in
 :mod:`spnhub.transport.endpoint.connection.conversation`.
 
@@ -15,13 +13,15 @@ is asked for the connection later.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND, Conversation
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
+from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Resumed
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import can_retry, code_name
@@ -37,7 +37,7 @@ from spnhub.transport.protocol import (
     ResumeRequest,
 )
 
-__all__ = ["PAUSE_BOUND", "RESUME_STEP", "SHRINK_AFTER", "Connection"]
+__all__ = ["PAUSE_BOUND", "RESUME_STEP", "SHRINK_AFTER", "Connection", "Report"]
 
 PAUSE_BOUND: Final = 10.0
 """Seconds that the hub has to end the stream after our PauseAck."""
@@ -54,23 +54,29 @@ class Connection(Conversation):
     """What both roles have in common."""
 
     def __init__(
-        self, endpoint: EndpointContext, session: SessionContext, uid: bytes = b"", secret: bytes = b""
+        self,
+        endpoint: EndpointContext,
+        session: SessionStreams[Connection],
+        report: Report,
+        uid: bytes = b"",
+        secret: bytes = b"",
     ) -> None:
         super().__init__(endpoint, uid, secret)
+        self._report = report
         self.established = False
         """Whether it has ever been Connected."""
         self.paused_at: float | None = None
         """Since when it has not been Connected."""
-        self.left: SessionContext | None = None
+        self.left: SessionStreams[Connection] | None = None
         """Where the last leg was."""
-        self.peer_gone: SessionContext | None = None
+        self.peer_gone: SessionStreams[Connection] | None = None
         """Where it was said that the process of the other end is gone, since it was Connected."""
         self._resume_by = 0.0
         self._stopped: int | None = None
         """The peer wants no more, and how its own direction ends is still to come."""
         self._attach(session)
 
-    def _attach(self, session: SessionContext) -> EndpointLeg:
+    def _attach(self, session: SessionStreams[Connection]) -> EndpointLeg[Connection]:
         """A new leg, of which there is nothing yet."""
         leg = self._leg = EndpointLeg(self._endpoint.engine, session, self.replay)
         self._stopped = None
@@ -82,7 +88,7 @@ class Connection(Conversation):
         leg = self._leg
         if leg is not None:
             leg.session.acks.forget(self)
-            leg.session.detach(self)
+            leg.session.detach(self, leg.stream_id)
             # Whoever is in the middle of something with it finds no stream.
             self._leg = leg.stream_id = None
         self._endpoint.arm(self, None)
@@ -110,7 +116,7 @@ class Connection(Conversation):
         self.replay.close()
         if self._shrink is not None:
             self._endpoint.arm(self._shrink, None)
-        self._endpoint.on_disconnected(self, closed_notice, session)
+        self._report(self, Disconnected(closed_notice, None if session is None else session.connection_id))
 
     def _end_resume_timeout(self) -> None:
         reason = f"it could not be resumed within {self._endpoint.options.resume_timeout:g} s"
@@ -203,7 +209,7 @@ class Connection(Conversation):
             self._absorb()
             self._end_aborted(Code.PEER_LOST if code == LOST_CODE else code, text)
 
-    def _read_head(self, leg: EndpointLeg) -> None:
+    def _read_head(self, leg: EndpointLeg[Connection]) -> None:
         try:
             packet = leg.read_head()
             if packet is not None:
@@ -211,18 +217,18 @@ class Connection(Conversation):
         except ProtocolError as exc:
             self._end_aborted(exc.code, str(exc), closed_notice=exc.code)
 
-    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg[Connection], packet: Packet) -> None:
         """The peer's header is there.
 
         :raises ProtocolError: it isn't the one that had to come.
         """
         raise NotImplementedError
 
-    def _read_fin_again(self, leg: EndpointLeg) -> None:
+    def _read_fin_again(self, leg: EndpointLeg[Connection]) -> None:
         if not leg.is_silent_after_fin():
             self._end_aborted(Code.PROTOCOL, "bytes after the FIN", closed_notice=Code.PROTOCOL)
 
-    def _opened(self, leg: EndpointLeg) -> None:
+    def _opened(self, leg: EndpointLeg[Connection]) -> None:
         """Connected, for the first time or again: application bytes may pass."""
         self.established = self._open = self._may_read = True
         self._endpoint.arm(self, None)
@@ -292,7 +298,7 @@ class Connection(Conversation):
             self.paused_at = self._endpoint.now()
             self._resume_by = self.paused_at + self._endpoint.options.resume_timeout
         self._endpoint.arm(self, self._resume_by)
-        self._endpoint.on_paused(self, reason)
+        self._report(self, Paused(reason))
 
     # ----------------------------------------------------------------------------------------------------------- resume
 
@@ -312,7 +318,7 @@ class Connection(Conversation):
             self.instance_id if instance_id is None else instance_id,
         )
 
-    def _resume_at(self, session: SessionContext, epoch: int) -> None:
+    def _resume_at(self, session: SessionStreams[Connection], epoch: int) -> None:
         """A session was found: there the next leg shall be."""
         self._machine.fire(ConnectionEvent.FOUND_SESSION)
         self.epoch = epoch
@@ -336,7 +342,7 @@ class Connection(Conversation):
             return
         leg.granted = True
         self._acknowledge(offset)
-        leg.session.want_stream(self)
+        leg.session.want_stream(self, self.begin)
 
     def _refused(self, code: int, reason: str, retryable: bool) -> None:
         """The resume was refused, or the other end has said how it ended."""
@@ -355,13 +361,13 @@ class Connection(Conversation):
             text = f"the other end can't go on, {code_name(code)}: {reason}" if reason else "the other end can't go on"
             self._end_aborted(code, text, event=ConnectionEvent.ENDED_ELSEWHERE)
 
-    def _on_resumed(self, leg: EndpointLeg, packet: Accept) -> None:
+    def _on_resumed(self, leg: EndpointLeg[Connection], packet: Accept) -> None:
         """The Accept of a leg after the first: Connected again."""
         if packet.code != Code.OK:
             self._refused(packet.code, packet.reason, can_retry(packet.code))
             return
         self._machine.fire(ConnectionEvent.RESUMED)
-        self._endpoint.on_resumed(self)
+        self._report(self, Resumed())
         self.paused_at = self.peer_gone = None
         self._opened(leg)
         if self._peer_finished:
@@ -397,3 +403,7 @@ class Connection(Conversation):
         if replay.grown and not replay.held:
             self._shrink = self._shrink or Shrink(replay)
             self._endpoint.arm(self._shrink, now + SHRINK_AFTER)
+
+
+Report = Callable[[Connection, ConnectionReport], None]
+"""Who is told what becomes of a connection."""

@@ -17,10 +17,10 @@ written before, too, is left to QUIC, and the stop alone tells of the failure.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
 from spnhub.transport.endpoint.connection.rest import Rest
@@ -70,7 +70,7 @@ class Conversation:
         self.ack_time = float("-inf")
         self.replay = endpoint.new_replay()
         self.error: ConnectionAborted | ConnectionRefused | None = None
-        self._leg: EndpointLeg | None = None
+        self._leg: EndpointLeg[Any] | None = None
         self._open = False
         """The leg passes application bytes on."""
         self._listener: StreamListener | None = None
@@ -94,8 +94,8 @@ class Conversation:
         return self._machine.state
 
     @property
-    def session(self) -> SessionContext | None:
-        """The session that has the leg; None: there is no leg."""
+    def session(self) -> SessionStreams[Any] | None:
+        """Where the leg is; None: there is no leg."""
         return None if self._leg is None else self._leg.session
 
     @property
@@ -260,7 +260,7 @@ class Conversation:
             self._listener = None
             self.fail(Code.CLOSE_REQUESTED)
 
-    def _send_request(self, leg: EndpointLeg, *, finished: bool) -> None:
+    def _send_request(self, leg: EndpointLeg[Any], *, finished: bool) -> None:
         sent, received = self.written_offset, self.read_offset
         if not self.consumer:
             sent, received = received, sent
@@ -317,7 +317,7 @@ class Conversation:
         else:
             self._end_aborted(Code.CLOSE_REQUESTED, "closed here", closed_notice=Code.CLOSE_REQUESTED)
 
-    def _keep_early(self, leg: EndpointLeg, packet: CloseRequest | PauseRequest) -> None:
+    def _keep_early(self, leg: EndpointLeg[Any], packet: CloseRequest | PauseRequest) -> None:
         if self.state in (_State.CONNECTING, _State.RESUMING):
             leg.keep_early(packet)
 
@@ -410,7 +410,7 @@ class Conversation:
         self._tell_closed()
 
     def _end(self, closed_notice: int | None) -> None:
-        """It is over: nothing is kept. ``closed_notice``: see :meth:`EndpointContext.on_disconnected`."""
+        """It is over: nothing is kept. ``closed_notice``: see :class:`Disconnected`."""
         raise NotImplementedError
 
     def _on_failed(self) -> None:

@@ -6,10 +6,10 @@ A leg knows bytes and offsets and decides nothing: whether it goes on, ends or l
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.context import SessionContext
+from spnhub.transport.endpoint.connection.context import SessionStreams
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.engine import LOST_CODE, Engine
 from spnhub.transport.protocol import CloseRequest, Packet, PacketReader, PauseRequest, ProtocolError, encode
@@ -22,10 +22,13 @@ _EARLY: Final = 4
 """Control packets kept that came before the Accept that they follow."""
 
 
-class EndpointLeg:
+C = TypeVar("C")
+
+
+class EndpointLeg(Generic[C]):
     """A leg at ``session``. ``replay`` has what was written in this leg and before it, until it is acknowledged."""
 
-    def __init__(self, engine: Engine, session: SessionContext, replay: ReplayBuffer) -> None:
+    def __init__(self, engine: Engine, session: SessionStreams[C], replay: ReplayBuffer) -> None:
         self.session = session
         self.stream_id: int | None = None
         """The stream; None: it isn't there yet, or no longer."""

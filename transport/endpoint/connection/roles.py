@@ -7,12 +7,13 @@ Counterparts: :mod:`spnhub.transport.endpoint.connection.connection` has what th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.context import EndpointContext, SessionContext
+from spnhub.transport.endpoint.connection.connection import Connection, Report
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
+from spnhub.transport.endpoint.connection.reports import Requested
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
 from spnhub.transport.protocol import (
@@ -24,7 +25,7 @@ from spnhub.transport.protocol import (
     ResumeInvite,
 )
 
-__all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection", "ProviderContext"]
+__all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection"]
 
 HEADER_BOUND: Final = 10.0
 """Seconds that the hub has for the Opening on a stream that it opened."""
@@ -38,7 +39,8 @@ class ConsumerConnection(Connection):
     def __init__(
         self,
         endpoint: EndpointContext,
-        session: SessionContext,
+        session: SessionStreams[Connection],
+        report: Report,
         uid: bytes,
         secret: bytes,
         on_connected: Callable[[], None],
@@ -46,19 +48,19 @@ class ConsumerConnection(Connection):
         until: float,
     ) -> None:
         """:param until: when it has failed without an Accept."""
-        super().__init__(endpoint, session, uid, secret)
+        super().__init__(endpoint, session, report, uid, secret)
         self._connected = on_connected
         self._failed = on_failed
         endpoint.arm(self, until)
         # The Opening leaves at once, so that servers that speak first work (D-29).
-        session.want_stream(self)
+        session.want_stream(self, self.begin)
 
-    def resume(self, session: SessionContext) -> None:
+    def resume(self, session: SessionStreams[Connection]) -> None:
         """Ask for the next leg at ``session``. Each attempt takes a new epoch."""
         self._resume_at(session, self.epoch + 1)
         session.send(self.resume_request(self.epoch))
 
-    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg[Connection], packet: Packet) -> None:
         resuming = self.state is ConnectionState.RESUMING
         kind = OpeningKind.RESUME if resuming else OpeningKind.OPEN
         if (
@@ -103,25 +105,19 @@ class ConsumerConnection(Connection):
         self._endpoint.call(lambda: self._failed(error))
 
 
-class ProviderContext(EndpointContext, Protocol):
-    """What a provider's connection needs of its endpoint."""
-
-    def requested(self, connection: ProviderConnection) -> None:
-        """Its Opening is there: ask the application."""
-
-
 class ProviderConnection(Connection):
     """The side that is asked: it says :meth:`accept` or :meth:`reject`."""
 
-    def __init__(self, endpoint: ProviderContext, session: SessionContext, stream_id: int) -> None:
+    def __init__(
+        self, endpoint: EndpointContext, session: SessionStreams[Connection], report: Report, stream_id: int
+    ) -> None:
         """The hub opened stream ``stream_id``; its Opening is on the way."""
-        super().__init__(endpoint, session)
-        self._provider_host = endpoint
+        super().__init__(endpoint, session, report)
         assert self._leg is not None
         self._leg.stream_id = stream_id
         endpoint.arm(self, endpoint.now() + HEADER_BOUND)
 
-    def _on_head(self, leg: EndpointLeg, packet: Packet) -> None:
+    def _on_head(self, leg: EndpointLeg[Connection], packet: Packet) -> None:
         if self.state is ConnectionState.RESUMING:
             if not isinstance(packet, Accept) or packet.kind is not OpeningKind.RESUME or packet.epoch != self.epoch:
                 raise ProtocolError("the answer to an Opening is its Accept")
@@ -134,7 +130,7 @@ class ProviderConnection(Connection):
         self.secret = packet.resume_secret
         self.peer = packet.peer
         self.instance_id = packet.instance_id
-        self._provider_host.requested(self)
+        self._report(self, Requested())
 
     def accept(self) -> None:
         """Say yes: it is Connected now (D-16).
@@ -167,7 +163,7 @@ class ProviderConnection(Connection):
         # No stop: it could overtake the Accept. The hub ends its half when it has read it.
         self._end(None)
 
-    def accept_invite(self, session: SessionContext, invite: ResumeInvite, instance_id: str) -> None:
+    def accept_invite(self, session: SessionStreams[Connection], invite: ResumeInvite, instance_id: str) -> None:
         """Go on at ``session``, in a leg of a higher epoch; the leg that there is, is left."""
         self.leave(Code.LEFT, "invited to another leg")
         self._resume_at(session, invite.epoch)

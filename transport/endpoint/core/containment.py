@@ -50,7 +50,7 @@ class Containment:
                 owner.break_off(FAULT)
             elif isinstance(owner, AckBook):
                 for session in self._sessions():
-                    if session.acks is owner:
+                    if session.streams.acks is owner:
                         session.break_off(FAULT)
         except Exception as another:
             self._report(another)

@@ -21,20 +21,22 @@ from typing import Final, Literal
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.context import SessionContext
-from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, ReplayBudget, ReplayBuffer
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
+from spnhub.transport.endpoint.connection.registry import Connections
+from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.connection.states import ConnectionState
+from spnhub.transport.endpoint.core.closed_notices import ClosedNotices
 from spnhub.transport.endpoint.core.containment import FAULT, Containment
+from spnhub.transport.endpoint.core.invitations import Invitations
 from spnhub.transport.endpoint.core.listener import ConnectionChange, CoreListener, CoreSettings
-from spnhub.transport.endpoint.core.opening import OpeningAttempt
-from spnhub.transport.endpoint.core.resume import Farewells, Invitations, Resumer
-from spnhub.transport.endpoint.kernel.turns import Turns
+from spnhub.transport.endpoint.core.opening import OpeningAttempt, Openings
+from spnhub.transport.endpoint.core.resume import Resumer
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import HubTarget, IpAddress, SessionChange, Why
-from spnhub.transport.endpoint.session.session import Session
+from spnhub.transport.endpoint.session.session import Ended, Established, Session, SessionReport
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState
-from spnhub.transport.engine import Address, Closed, Engine, EngineEvent
+from spnhub.transport.engine import Address, Answered, Closed, Engine, EngineEvent, Unresponsive
 from spnhub.transport.errors import (
     ConfigurationError,
     HandshakeRejected,
@@ -43,6 +45,7 @@ from spnhub.transport.errors import (
     SpnError,
 )
 from spnhub.transport.protocol import (
+    AllConnectionsClosed,
     LocalAddress,
     PeerGone,
     ResumeAck,
@@ -64,7 +67,7 @@ _BUSY: Final = (_S.IP_FOUND, _S.SESSION_CONNECTING)
 
 
 class EndpointCore:
-    """See the module. A :class:`~spnhub.transport.endpoint.session.session.SessionOwner`."""
+    """See the module."""
 
     def __init__(
         self,
@@ -76,13 +79,6 @@ class EndpointCore:
         random: Callable[[], float],
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self.engine = engine
-        self.now = clock
-        self.random = random
-        self.random_bytes = random_bytes
-        self.options = settings.options
-        budget = settings.options.replay_budget
-        self._replay_budget = PROCESS_BUDGET if budget is None else ReplayBudget(budget)
         self.weight = settings.weight
         self.weight_reason = ""
         self.closing = False
@@ -97,22 +93,25 @@ class EndpointCore:
         """On their way to take the place of a session with other credentials (D-38)."""
         self._addresses: set[IpAddress] = set()
         self._by_connection_id: dict[int, tuple[HubTarget, Session]] = {}
-        self._by_uid: dict[bytes, Connection] = {}
-        self._paused: dict[Connection, None] = {}
-        self.on_fault = Containment(
+        self._on_fault = Containment(
             listener.on_fault, lambda: (session for _, session in list(self._by_connection_id.values())), self._forget
         )
-        self._turns = turns = Turns(listener.wake, self.on_fault)
-        # As hosts of connections and owners of sessions have them:
-        self.touch = turns.touch
-        self.call = turns.call
-        self.arm = turns.arm
-        self.flush_acks = turns.flush
-        self._waiting: dict[OpeningAttempt, None] = {}
+        self.context = context = EndpointContext(
+            engine,
+            now=clock,
+            random=random,
+            random_bytes=random_bytes,
+            wake=listener.wake,
+            on_fault=self._on_fault,
+            options=settings.options,
+        )
+        self._turns = context.turns
+        self._connections = Connections(context, self._on_connection)
+        self._openings = Openings(context, self._choose, lambda: self.takes_new, self._may_come)
         self._patient = settings.options.wait_for_hub
-        self._resumer = Resumer(self)
-        self._closed_notices = Farewells(self, self._resumer)
-        self._invitations = Invitations(self, settings.instance_id, self._provider_connection)
+        self._resumer = Resumer(context, self.slots)
+        self._closed_notices = ClosedNotices(context, self._resumer)
+        self._invitations = Invitations(context, settings.instance_id, self._connections.provider)
 
     # --------------------------------------------------------------------------------------------------- for the owner
 
@@ -124,13 +123,13 @@ class EndpointCore:
     @property
     def connections(self) -> int:
         """Connections that have not ended, those included whose last packets are still on their way."""
-        unattached = sum(one.session is None for one in self._paused)
+        unattached = sum(one.session is None for one in self._connections.paused)
         return sum(target.connections for target in self.slots()) + unattached
 
     @property
     def paused(self) -> int:
         """Of these, how many have been Connected and are not now."""
-        return len(self._paused)
+        return len(self._connections.paused)
 
     @property
     def established(self) -> list[Session]:
@@ -151,7 +150,7 @@ class EndpointCore:
     def all_connections_closed(self) -> bool:
         """A provider's: every hub has said so, and no connection may come to be resumed."""
         sessions = self.established
-        return bool(sessions) and not self._paused and all(one.all_connections_closed for one in sessions)
+        return bool(sessions) and not self._connections.paused and all(one.all_connections_closed for one in sessions)
 
     @property
     def state(self) -> SessionState:
@@ -182,16 +181,16 @@ class EndpointCore:
                 self._drop_successor(remote)
                 if target.state is _S.CLOSING:
                     self._leaving.append(target)
-                    self.arm(_Leaving(self, target), now + self.options.resume_timeout)
+                    self.context.arm(_Leaving(self, target), now + self.context.options.resume_timeout)
                     self._move(target)
                     if target.session is not None:
-                        self._check_empty(target.session)
+                        self._check_empty(target.session.streams)
                 self._wake_others(target)
         for remote in addresses:
             slot_or_none = self._targets.get(remote)
             if slot_or_none is None:
                 if self.failed is None and not self._done:
-                    target = self._targets[remote] = HubTarget(self, remote)
+                    target = self._targets[remote] = self._new_target(remote)
                     target.connect()
             elif slot_or_none.state is _S.FAILED and self.failed is None and not self._done:
                 slot_or_none.connect()
@@ -215,7 +214,7 @@ class EndpointCore:
             if session is None or session.credentials == self._credentials:
                 self._drop_successor(target.remote)
             elif successor is None:
-                successor = self._successors[target.remote] = HubTarget(self, target.remote)
+                successor = self._successors[target.remote] = self._new_target(target.remote)
                 successor.connect()
             else:
                 successor.hurry()
@@ -248,7 +247,7 @@ class EndpointCore:
             if connection.state is not ConnectionState.CONNECTING:
                 connection.leave(Code.MOVED, "moved to a session with a renewed certificate")
         if session.connections:
-            self.arm(_Leaving(self, target), self.now() + HAND_OVER_PAUSE)
+            self.context.arm(_Leaving(self, target), self.context.now() + HAND_OVER_PAUSE)
 
     def _dialing(self, remote: IpAddress) -> HubTarget | None:
         """Who waits for a socket to there."""
@@ -267,7 +266,7 @@ class EndpointCore:
             self._listener.release(local)
             return
         try:
-            connection_id = self.engine.connect(local, self._credentials.policy, self.now())
+            connection_id = self.context.engine.connect(local, self._credentials.policy, self.context.now())
         except ValueError as exc:
             self._listener.release(local)
             self.fail(ConfigurationError(f"certificate and certificate_key can't be used: {exc}"))
@@ -277,11 +276,17 @@ class EndpointCore:
         if renews:
             self._announce(self._targets[remote])
         target.session = session = Session(
-            self, connection_id, self._request(renews=renews), self._credentials, near_its_dates
+            self.context,
+            self._connections,
+            self._on_session,
+            connection_id,
+            self._request(renews=renews),
+            self._credentials,
+            near_its_dates,
         )
         session.set_weight(self.weight, self.weight_reason)
         self._by_connection_id[connection_id] = (target, target.session)
-        self.touch()
+        self.context.touch()
 
     def dial_failed(self, remote: IpAddress, error: SpnError) -> None:
         """There is no such socket."""
@@ -297,9 +302,7 @@ class EndpointCore:
         timeout: float,
     ) -> OpeningAttempt:
         """Begin a connection; one of the two functions is called, later."""
-        attempt = OpeningAttempt(self, on_connected, on_failed, self.now() + timeout)
-        attempt.advance()
-        return attempt
+        return self._openings.open(on_connected, on_failed, timeout)
 
     def set_weight(self, weight: int, reason: str = "") -> None:
         """The provider's weight and why it has it, in every session that there is and will be."""
@@ -307,21 +310,21 @@ class EndpointCore:
         for target, session in list(self._by_connection_id.values()):
             if target.why is not Why.RENEWED:
                 session.set_weight(weight, reason)
-        self.touch()
+        self.context.touch()
 
     def close(self) -> None:
         """Begin the end: no new connections; sessions stay as long as connections need one."""
         if not self.closing:
             self.closing = True
             for target in self.slots():
-                if target.established or not self._paused:
+                if target.established or not self._connections.paused:
                     target.signal()
-            self._advance_waiting()
+            self._openings.advance()
             self._turns.settle()
 
     def cut(self, code: int, reason: str) -> None:
         """End every connection with an error, for both sides; the local listeners are told."""
-        everything = {*self._paused, *(leg for session in self.established for leg in session.legs())}
+        everything = {*self._connections.paused, *(leg for session in self.established for leg in session.legs())}
         for connection in everything:
             connection.cut(code, reason)
         self._turns.settle()
@@ -348,7 +351,7 @@ class EndpointCore:
                 try:
                     session.handle(event)
                 except Exception as fault:
-                    self.on_fault(session.concerned(event), fault)
+                    self._on_fault(session.concerned(event), fault)
                     if isinstance(event, Closed) and session.connection_id in self._by_connection_id:
                         session.lose(SessionLost(FAULT))
         finally:
@@ -366,59 +369,58 @@ class EndpointCore:
         finally:
             self._turns.settle()
 
-    # ------------------------------------------------------------------------------------------- Host of connections
+    # --------------------------------------------------------------------------------------- what connections report
 
-    def new_replay(self) -> ReplayBuffer:
-        """See :meth:`Host.new_replay`."""
-        return ReplayBuffer(self._replay_budget, self._settings.options.replay_buffer)
+    def _on_connection(self, connection: Connection, report: ConnectionReport) -> None:
+        match report:
+            case Requested():
+                assert isinstance(connection, ProviderConnection)
+                self._on_requested(connection)
+            case Paused(reason=reason):
+                self._on_paused(connection, reason)
+            case Resumed():
+                self._forget_paused(connection)
+                self._tell(connection, "resumed", "")
+            case Disconnected():
+                self._on_disconnected(connection, report)
 
-    def on_paused(self, connection: Connection, reason: str) -> None:
-        """See :meth:`Host.on_paused`."""
-        if connection not in self._paused:
-            self._paused[connection] = None
+    def _on_paused(self, connection: Connection, reason: str) -> None:
+        if connection not in self._connections.paused:
+            self._connections.paused[connection] = None
             self._tell(connection, "paused", reason)
         if isinstance(connection, ConsumerConnection):
-            left = next((target for target in self.slots() if target.session is connection.left), None)
+            left = next((target for target in self.slots() if _streams(target) is connection.left), None)
             self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
         elif connection.peer_gone is not None:
             connection.end_gone()
         if connection.left is not None:
             self._check_empty(connection.left)
 
-    def on_resumed(self, connection: Connection) -> None:
-        """See :meth:`Host.on_resumed`."""
-        self._forget_paused(connection)
-        self._tell(connection, "resumed", "")
-
-    def on_disconnected(
-        self, connection: Connection, closed_notice: int | None, session: SessionContext | None
-    ) -> None:
-        """See :meth:`Host.on_disconnected`."""
+    def _on_disconnected(self, connection: Connection, report: Disconnected) -> None:
         lost = connection.paused_at is not None and connection.error is not None
         self._forget_paused(connection)
-        if self._by_uid.get(connection.connection_uid) is connection:
-            del self._by_uid[connection.connection_uid]
+        if self._connections.by_uid.get(connection.connection_uid) is connection:
+            del self._connections.by_uid[connection.connection_uid]
         if connection.established:
             if isinstance(connection, ProviderConnection):
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
-            elif isinstance(connection, ConsumerConnection) and closed_notice is not None:
-                found = None if session is None else self._by_connection_id.get(session.connection_id)
-                self._closed_notices.add(connection, closed_notice, None if found is None else found[1])
+            elif isinstance(connection, ConsumerConnection) and report.closed_notice is not None:
+                found = None if report.told_in is None else self._by_connection_id.get(report.told_in)
+                self._closed_notices.add(connection, report.closed_notice, None if found is None else found[1])
             if lost:
                 self._tell(connection, "lost", str(connection.error))
         for target in self.slots():
             if target.state is _S.CLOSING and target.session is not None:
-                self._check_empty(target.session)
+                self._check_empty(target.session.streams)
         self._changed()
 
-    def requested(self, connection: ProviderConnection) -> None:
-        """See :meth:`ProviderHost.requested`."""
-        if connection.connection_uid in self._by_uid:
+    def _on_requested(self, connection: ProviderConnection) -> None:
+        if connection.connection_uid in self._connections.by_uid:
             connection.reject(Code.PROTOCOL, "a connection with this uid is open")
             return
-        self._by_uid[connection.connection_uid] = connection
-        self.call(lambda: self._request_connection(connection))
+        self._connections.by_uid[connection.connection_uid] = connection
+        self.context.call(lambda: self._request_connection(connection))
 
     def _request_connection(self, connection: ProviderConnection) -> None:
         if connection.state is ConnectionState.DISCONNECTED:
@@ -427,20 +429,34 @@ class EndpointCore:
         try:
             self._listener.on_request(connection)
         except Exception as fault:
-            self.on_fault(connection, fault)
+            self._on_fault(connection, fault)
 
-    # --------------------------------------------------------------------------------------------- owner of sessions
+    # ------------------------------------------------------------------------------------------ what sessions report
 
-    def connection(self, uid: bytes) -> Connection | None:
-        """See :meth:`SessionOwner.connection`."""
-        return self._by_uid.get(uid)
+    def _on_session(self, session: Session, report: SessionReport) -> None:
+        match report:
+            case Established():
+                self._on_established(session)
+            case Unresponsive():
+                target, _ = self._by_connection_id[session.connection_id]
+                self._move(target)
+                self._wake_others(target)
+            case Answered():
+                self._on_usable()
+            case AllConnectionsClosed():
+                self._on_all_connections_closed(session)
+            case ShutdownRequest():
+                self._on_shutdown_request(session, report)
+            case ResumeInvite():
+                self._invitations.answer(session, report)
+            case ResumeAck():
+                self._on_resume_ack(session, report)
+            case PeerGone():
+                self._on_peer_gone(session, report)
+            case Ended(error=error):
+                self._on_ended(session, error)
 
-    def register(self, connection: ConsumerConnection) -> None:
-        """See :meth:`SessionOwner.register`."""
-        self._by_uid[connection.connection_uid] = connection
-
-    def on_established(self, session: Session) -> None:
-        """See :meth:`SessionOwner.on_established`."""
+    def _on_established(self, session: Session) -> None:
         target, _ = self._by_connection_id[session.connection_id]
         self._patient = True
         old = self._targets.get(target.remote)
@@ -456,53 +472,36 @@ class EndpointCore:
         self._on_usable()
         if old is not None and old.why is Why.RENEWED and old.session is not None:
             self._hand_over(old, old.session)
-            self._check_empty(old.session)
+            self._check_empty(old.session.streams)
 
-    def on_all_connections_closed(self, session: Session) -> None:
-        """See :meth:`SessionOwner.on_all_connections_closed`."""
+    def _on_all_connections_closed(self, session: Session) -> None:
         target, _ = self._by_connection_id[session.connection_id]
         if target.state is _S.CLOSING and target.why is not Why.SIGNAL:
             session.close(Code.OK, "all connections are closed")
         self._changed()
 
-    def on_shutdown_request(self, session: Session, packet: ShutdownRequest) -> None:
-        """See :meth:`SessionOwner.on_shutdown_request`."""
+    def _on_shutdown_request(self, session: Session, packet: ShutdownRequest) -> None:
         target, _ = self._by_connection_id[session.connection_id]
-        target.return_after = self.random() * max(0, packet.spread_milliseconds) / 1000
+        target.return_after = self.context.random() * max(0, packet.spread_milliseconds) / 1000
         target.shut_down()
-        self._check_empty(session)
+        self._check_empty(session.streams)
 
-    def on_resume_invite(self, session: Session, packet: ResumeInvite) -> None:
-        """See :meth:`SessionOwner.on_resume_invite`."""
-        self._invitations.answer(session, packet)
-
-    def on_resume_ack(self, session: Session, packet: ResumeAck) -> None:
-        """See :meth:`SessionOwner.on_resume_ack`."""
-        connection = self._by_uid.get(packet.connection_uid)
+    def _on_resume_ack(self, session: Session, packet: ResumeAck) -> None:
+        connection = self._connections.by_uid.get(packet.connection_uid)
         if connection is None:
             self._closed_notices.on_ack(packet)
-        elif connection.session is session:
+        elif connection.session is session.streams:
             connection.on_resume_ack(packet)
 
-    def on_peer_gone(self, session: Session, packet: PeerGone) -> None:
-        """See :meth:`SessionOwner.on_peer_gone`. What is Connected is with an instance that its own hub hears."""
-        for connection in list(self._paused):
+    def _on_peer_gone(self, session: Session, packet: PeerGone) -> None:
+        """What is Connected is with an instance that its own hub hears."""
+        for connection in list(self._connections.paused):
             if packet.instance_id and (connection.peer, connection.instance_id) == (packet.peer, packet.instance_id):
-                connection.peer_gone = session
+                connection.peer_gone = session.streams
                 if connection.state is ConnectionState.PAUSED:
-                    self.on_paused(connection, "")
+                    self._on_paused(connection, "")
 
-    def on_suspect(self, session: Session) -> None:
-        """See :meth:`SessionOwner.on_suspect`."""
-        if session.suspect:
-            target, _ = self._by_connection_id[session.connection_id]
-            self._move(target)
-            self._wake_others(target)
-        else:
-            self._on_usable()
-
-    def on_ended(self, session: Session, error: SpnError) -> None:
-        """See :meth:`SessionOwner.on_ended`."""
+    def _on_ended(self, session: Session, error: SpnError) -> None:
         target, _ = self._by_connection_id.pop(session.connection_id)
         assert target.local is not None
         # The hub may not know, and take a closed port for the end of this process.
@@ -510,18 +509,14 @@ class EndpointCore:
         self._closed_notices.on_session_lost(session)
         self._on_slot_failed(target, error)
 
-    # ----------------------------------------------------------------------------------------------- owner of slots
+    # ------------------------------------------------------------------------------------------------- hub targets
 
-    def dial(self, target: HubTarget) -> None:
-        """See :meth:`SlotOwner.dial`."""
-        self._listener.dial(target.remote)
+    def _new_target(self, remote: IpAddress) -> HubTarget:
+        return HubTarget(
+            self.context, self._connections, remote, self._listener.dial, self._is_reached, self._on_change
+        )
 
-    def has_paused(self) -> bool:
-        """See :meth:`SlotOwner.has_paused`."""
-        return bool(self._paused)
-
-    def is_reached(self, target: HubTarget) -> bool:
-        """See :meth:`SlotOwner.is_reached`."""
+    def _is_reached(self, target: HubTarget) -> bool:
         others = (one for one in self._targets.values() if one is not target and one.hub_id == target.hub_id)
         return any(one.takes_new and not one.suspect for one in others)
 
@@ -531,14 +526,13 @@ class EndpointCore:
             if one is not target and one.hub_id == target.hub_id:
                 one.wake(after)
 
-    def on_change(self, change: SessionChange) -> None:
-        """See :meth:`SlotOwner.on_change`."""
-        self.call(lambda: self._listener.on_session(change))
+    def _on_change(self, change: SessionChange) -> None:
+        self.context.call(lambda: self._listener.on_session(change))
         self._changed()
 
-    # ----------------------------------------------------------------------------------------- host of new connections
+    # ------------------------------------------------------------------------------------------------ new connections
 
-    def choose(self, tried: set[HubTarget]) -> HubTarget | None:
+    def _choose(self, tried: set[HubTarget]) -> HubTarget | None:
         """The session for a new connection: of those that are up, the one with the fewest of this endpoint's.
 
         R-3.4 lets an endpoint pick any. With the fewest, its connections, and so what a lost hub interrupts, are spread
@@ -547,22 +541,17 @@ class EndpointCore:
         failing at once would help nobody.
         """
         choice = [target for target in self._targets.values() if target.takes_new and target not in tried]
-        return min(choice, key=lambda one: (one.suspect, one.connections, self.random()), default=None)
+        return min(choice, key=lambda one: (one.suspect, one.connections, self.context.random()), default=None)
 
-    def wait_for_session(self, attempt: OpeningAttempt) -> bool:
-        """See :meth:`OpeningHost.wait_for_session`."""
-        if self.closing or self.failed is not None or not self.about_to_be:
-            self._waiting.pop(attempt, None)
-            return False
-        self._waiting[attempt] = None
-        return True
+    def _may_come(self) -> bool:
+        return not self.closing and self.failed is None and self.about_to_be
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
     @property
     def _done(self) -> bool:
         """Being closed, and no session is needed any more."""
-        return self.closing and not self._paused
+        return self.closing and not self._connections.paused
 
     def _announce(self, old: HubTarget) -> None:
         """Say that a session is about to have a successor, so that the hub lets its connections leave in order."""
@@ -577,13 +566,9 @@ class EndpointCore:
             settings.service_urn,
             settings.instance_id,
             self.weight,
-            renews or bool(self._paused),
+            renews or bool(self._connections.paused),
             settings.software,
         )
-
-    def _provider_connection(self, uid: bytes) -> ProviderConnection | None:
-        connection = self._by_uid.get(uid)
-        return connection if isinstance(connection, ProviderConnection) else None
 
     def _on_usable(self) -> None:
         """A session has come up, or answers again: what is to be resumed first, then what is new."""
@@ -591,7 +576,7 @@ class EndpointCore:
             if target.suspect or target.why is Why.IP_LOST:
                 self._move(target)
         self._resumer.usable()
-        self._advance_waiting()
+        self._openings.advance()
 
     def _move(self, target: HubTarget) -> None:
         """A consumer's connections leave a session that is suspect, or whose address is gone, if there is another."""
@@ -620,9 +605,9 @@ class EndpointCore:
         else:
             self._leave(target, target.session)
 
-    def _check_empty(self, session: SessionContext) -> None:
+    def _check_empty(self, streams: SessionStreams[Connection]) -> None:
         """A session that is Closing for the hub's or the address's sake ends with its last connection."""
-        found = self._by_connection_id.get(session.connection_id)
+        found = self._by_connection_id.get(streams.connection_id)
         if found is None:
             return
         target, session = found
@@ -645,16 +630,16 @@ class EndpointCore:
         if target in self._leaving and target.state in (_S.CLOSED, _S.FAILED):
             self._leaving.remove(target)
             if target.remote in self._addresses and target.remote not in self._targets and not self._done:
-                self._targets[target.remote] = HubTarget(self, target.remote)
+                self._targets[target.remote] = self._new_target(target.remote)
                 self._targets[target.remote].connect()
         elif target.state is _S.CLOSED and not self._done and self._targets.get(target.remote) is target:
             target.connect(target.return_after)
         if target.state is _S.WAITING:
-            self.call(self._listener.check_addresses)
+            self.context.call(self._listener.check_addresses)
         self._wake_others(target, ANOTHER_WAY)
         self._check_hopeless()
         if not self.about_to_be:
-            self._advance_waiting()
+            self._openings.advance()
 
     def _check_hopeless(self) -> None:
         """Every address refuses for good; or, without patience, none has given a session."""
@@ -672,31 +657,24 @@ class EndpointCore:
         self.failed = error
         # Nowhere can anything go on.
         code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
-        for connection in list(self._paused):
+        for connection in list(self._connections.paused):
             connection.cut(code, str(error))
         for target in self.slots():
             if target.state is _S.WAITING:
-                self.arm(target, None)
+                self.context.arm(target, None)
                 target.fire(SessionEvent.RETRIES_EXCEEDED, error)
             elif target.state is not _S.FAILED:
                 target.signal()
                 if target.session is not None:
                     target.session.close(Code.OK, "shutdown")
         self._successors.clear()
-        self.call(lambda: self._listener.on_failed(error))
-        self._advance_waiting()
+        self.context.call(lambda: self._listener.on_failed(error))
+        self._openings.advance()
         self._changed()
-
-    def _advance_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for attempt in waiting:
-            attempt.advance()
 
     def _forget(self, connection: Connection) -> None:
         """It could not be ended in order: nothing here knows it any more."""
-        self._paused.pop(connection, None)
-        if self._by_uid.get(connection.connection_uid) is connection:
-            del self._by_uid[connection.connection_uid]
+        self._connections.forget(connection)
         if isinstance(connection, ConsumerConnection):
             self._resumer.remove(connection)
         for _, session in list(self._by_connection_id.values()):
@@ -705,7 +683,7 @@ class EndpointCore:
         self._changed()
 
     def _forget_paused(self, connection: Connection) -> None:
-        self._paused.pop(connection, None)
+        self._connections.paused.pop(connection, None)
         if isinstance(connection, ConsumerConnection):
             self._resumer.remove(connection)
         if self._done:
@@ -714,12 +692,16 @@ class EndpointCore:
 
     def _tell(self, connection: Connection, kind: Literal["paused", "resumed", "lost"], reason: str) -> None:
         since = connection.paused_at
-        seconds = 0.0 if since is None else self.now() - since
+        seconds = 0.0 if since is None else self.context.now() - since
         change = ConnectionChange(connection.connection_uid, connection.epoch, kind, seconds, reason)
-        self.call(lambda: self._listener.on_connection(change))
+        self.context.call(lambda: self._listener.on_connection(change))
 
     def _changed(self) -> None:
-        self.call(self._listener.on_changed)
+        self.context.call(self._listener.on_changed)
+
+
+def _streams(target: HubTarget) -> SessionStreams[Connection] | None:
+    return None if target.session is None else target.session.streams
 
 
 class _Leaving:

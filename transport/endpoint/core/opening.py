@@ -7,15 +7,15 @@ Counterpart: :mod:`spnhub.transport.endpoint.core.endpoint` chooses the session.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection
-from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, SessionLost, SpnError, can_retry
 
-__all__ = ["OpeningAttempt", "OpeningHost"]
+__all__ = ["OpeningAttempt", "Openings"]
 
 _ELSEWHERE: Final = frozenset({Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT})
 """All providers at that hub have failed; another hub may have one that works (D-35)."""
@@ -23,27 +23,54 @@ _SESSION_GONE: Final = frozenset({Code.SHUTDOWN, Code.PAUSED, Code.MOVED, Code.L
 """It was the session that failed, not the service: the next session may be waited for."""
 
 
-class OpeningHost(Protocol):
-    """What an attempt needs of its endpoint."""
+class Openings:
+    """The attempts of an endpoint.
 
-    def now(self) -> float:
-        """Monotonic seconds."""
+    :param choose: the session for a new connection, none of those given; None: there is none.
+    :param takes_new: whether a session is up that takes new connections.
+    :param may_come: whether one that does is on its way.
+    """
 
-    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
-        """One deadline per owner; None: none."""
+    def __init__(
+        self,
+        endpoint: EndpointContext,
+        choose: Callable[[set[HubTarget]], HubTarget | None],
+        takes_new: Callable[[], bool],
+        may_come: Callable[[], bool],
+    ) -> None:
+        self.endpoint = endpoint
+        self.choose = choose
+        self.takes_new = takes_new
+        self._may_come = may_come
+        self._waiting: dict[OpeningAttempt, None] = {}
 
-    @property
-    def takes_new(self) -> bool:
-        """Whether a session is up that takes new connections."""
+    def open(
+        self,
+        on_connected: Callable[[ConsumerConnection], None],
+        on_failed: Callable[[SpnError], None],
+        timeout: float,
+    ) -> OpeningAttempt:
+        """Begin a connection; one of the two functions is called, later.
 
-    def choose(self, tried: set[HubTarget]) -> HubTarget | None:
-        """The session for a new connection, none of ``tried``."""
+        :param timeout: seconds.
+        """
+        attempt = OpeningAttempt(self, on_connected, on_failed, self.endpoint.now() + timeout)
+        attempt.advance()
+        return attempt
 
-    def wait_for_session(self, attempt: OpeningAttempt) -> bool:
-        """Call :meth:`OpeningAttempt.advance` when a session has come or can't come any more. False: none can."""
+    def wait(self, attempt: OpeningAttempt) -> bool:
+        """Whether the attempt may wait: it goes on when a session has come or can't come any more."""
+        if not self._may_come():
+            self._waiting.pop(attempt, None)
+            return False
+        self._waiting[attempt] = None
+        return True
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Call later in this turn."""
+    def advance(self) -> None:
+        """A session has come, or can't come any more: those that wait go on."""
+        waiting, self._waiting = self._waiting, {}
+        for attempt in waiting:
+            attempt.advance()
 
 
 class OpeningAttempt:
@@ -51,13 +78,14 @@ class OpeningAttempt:
 
     def __init__(
         self,
-        endpoint: OpeningHost,
+        openings: Openings,
         on_connected: Callable[[ConsumerConnection], None],
         on_failed: Callable[[SpnError], None],
         until: float,
     ) -> None:
         """:param until: when it has failed. One of the two functions is called, once, unless it is cancelled."""
-        self._endpoint = endpoint
+        self._openings = openings
+        self._endpoint = openings.endpoint
         self._connected = on_connected
         self._failed = on_failed
         self._until = until
@@ -70,15 +98,15 @@ class OpeningAttempt:
         """Try the next session."""
         if self._over:
             return
-        target = self._endpoint.choose(self._tried)
+        target = self._openings.choose(self._tried)
         if target is None:
             gone = self._error is None or (
                 isinstance(self._error, ConnectionAborted | ConnectionRefused) and self._error.code in _SESSION_GONE
             )
-            if gone and self._endpoint.wait_for_session(self):
+            if gone and self._openings.wait(self):
                 self._tried.clear()
                 self._endpoint.arm(self, self._until)
-            elif gone and not self._endpoint.takes_new:
+            elif gone and not self._openings.takes_new():
                 self._fail(SessionLost(str(self._error or "no session is established")))
             else:
                 # With a session that is up, it was the provider that is being stopped.

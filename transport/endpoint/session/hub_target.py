@@ -7,18 +7,19 @@ Counterparts: :mod:`spnhub.transport.endpoint.core.endpoint` has one for every a
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
-from spnhub.transport.endpoint.options import EndpointOptions
+from spnhub.transport.endpoint.connection.context import EndpointContext
+from spnhub.transport.endpoint.connection.registry import Connections
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
 from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionLost, SessionRefused, SpnError
 
-__all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "HubTarget", "IpAddress", "SessionChange", "SlotOwner", "Why"]
+__all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "HubTarget", "IpAddress", "SessionChange", "Why"]
 
 BACKOFF_BASE: Final = 0.25
 """Seconds before the first retry, doubled for each that follows, less up to half of it at random: a restarted hub meets
@@ -74,37 +75,24 @@ class Why(enum.Enum):
     RENEWED = "renewed with other credentials"
 
 
-class SlotOwner(Protocol):
-    """The endpoint's core."""
-
-    options: EndpointOptions
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-
-    def random(self) -> float:
-        """In [0, 1)."""
-
-    def arm(self, owner: DeadlineOwner, when: float | None) -> None:
-        """One deadline per owner; None: none."""
-
-    def dial(self, target: HubTarget) -> None:
-        """Begin a QUIC connection; :attr:`HubTarget.session` is set as soon as there is one."""
-
-    def has_paused(self) -> bool:
-        """Whether connections wait to be resumed."""
-
-    def is_reached(self, target: HubTarget) -> bool:
-        """Whether a session is up, over another address, with the hub that the last one of ``target`` was with."""
-
-    def on_change(self, change: SessionChange) -> None:
-        """Its state has changed."""
-
-
 class HubTarget:
-    """See the module. A :class:`DeadlineOwner`: its deadline is the next attempt."""
+    """See the module. A :class:`DeadlineOwner`: its deadline is the next attempt.
 
-    def __init__(self, owner: SlotOwner, remote: IpAddress) -> None:
+    :param connections: those that may wait to be resumed.
+    :param dial: begins a QUIC connection; :attr:`session` is set as soon as there is one.
+    :param is_reached: whether a session is up, over another address, with the hub that the last one of this was with.
+    :param on_change: is told of each change of the state.
+    """
+
+    def __init__(
+        self,
+        endpoint: EndpointContext,
+        connections: Connections,
+        remote: IpAddress,
+        dial: Callable[[IpAddress], None],
+        is_reached: Callable[[HubTarget], bool],
+        on_change: Callable[[SessionChange], None],
+    ) -> None:
         self.remote = remote
         self.session: Session | None = None
         """From the beginning of an attempt to the end of the session."""
@@ -127,7 +115,11 @@ class HubTarget:
         self._contests = 0
         """Sessions in a row that ended so, for one that is none of this endpoint's."""
         self._established_at = 0.0
-        self._owner = owner
+        self._endpoint = endpoint
+        self._all = connections
+        self._dial = dial
+        self._is_reached = is_reached
+        self._on_change = on_change
         self._machine = session_machine()
 
     @property
@@ -174,7 +166,7 @@ class HubTarget:
         new = self._machine.fire(event)
         if self.session is not None and self.session.spn_session_id:
             self.spn_session_id, self.hub_id = self.session.spn_session_id, self.session.hub_id
-        self._owner.on_change(SessionChange(self.remote, old, new, self.spn_session_id, self.hub_id, error))
+        self._on_change(SessionChange(self.remote, old, new, self.spn_session_id, self.hub_id, error))
 
     def connect(self, after: float = 0.0) -> None:
         """Begin (again): its address is known, there is no session. ``after``: seconds to wait before."""
@@ -183,7 +175,7 @@ class HubTarget:
             self.why = None
             self.attempts = self._backoff = 0
         if after > 0:
-            self._owner.arm(self, self._owner.now() + after)
+            self._endpoint.arm(self, self._endpoint.now() + after)
         else:
             self.on_deadline()
 
@@ -196,37 +188,37 @@ class HubTarget:
         if self._superseded and self.state is _S.WAITING and not self._may_return():
             return
         self.fire(SessionEvent.RETRY if self.state is _S.WAITING else SessionEvent.CONNECT)
-        self._owner.dial(self)
+        self._dial(self.remote)
 
     def _may_return(self) -> bool:
         """Two addresses may lead to one hub, which takes one session of an instance: the one that came later stays, and
         this address waits for :meth:`wake`. If it is none of ours, another process has the same instance id."""
-        if self._owner.is_reached(self):
+        if self._is_reached(self):
             self._contests = 0
             return False
         self._superseded = False
         if self._contests > 1:
-            self._owner.arm(self, self._owner.now() + min(CONTEST_CAP, 2.0**self._contests))
+            self._endpoint.arm(self, self._endpoint.now() + min(CONTEST_CAP, 2.0**self._contests))
             return False
         return True
 
     def wake(self, after: float = 0.0) -> None:
         """What this address has waited for isn't so any more."""
         if self.state is _S.WAITING and self._superseded:
-            self._owner.arm(self, self._owner.now() + after)
+            self._endpoint.arm(self, self._endpoint.now() + after)
 
     def on_established(self) -> None:
         """The session ACK is there."""
         self.attempts = self._backoff = 0
         self._superseded = False
-        self._established_at = self._owner.now()
+        self._established_at = self._endpoint.now()
         self._answered = False
         self.fire(SessionEvent.ESTABLISHED)
 
     def on_failed(self, error: SpnError) -> None:
         """The attempt has failed, or the session is over. ``session`` is None by now."""
         self.error = error
-        self._owner.arm(self, None)
+        self._endpoint.arm(self, None)
         match self.state:
             case _S.CLOSING:
                 closed = isinstance(error, EndpointClosed)
@@ -235,7 +227,7 @@ class HubTarget:
                 if isinstance(error, SessionLost) and error.code == Code.SUPERSEDED:
                     error = self._on_superseded(error)
                 self.fire(SessionEvent.LOST, error)
-                self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
+                self._wait(RETURN_BASE if self._all.paused else BACKOFF_BASE, error)
             case _S.SESSION_CONNECTING if error.retryable:
                 self._on_attempt_failed(error)
             case _S.ESTABLISHED | _S.SESSION_CONNECTING:
@@ -245,7 +237,7 @@ class HubTarget:
                 pass
 
     def _on_superseded(self, error: SessionLost) -> SessionLost:
-        lasted = self._owner.now() - self._established_at
+        lasted = self._endpoint.now() - self._established_at
         self._superseded = True
         self._contests = 1 if lasted > _CONTEST_OVER else self._contests + 1
         if self._contests == 1:
@@ -253,7 +245,7 @@ class HubTarget:
         return SessionLost(f"{error}; another process has this instance id, and each needs one of its own", error.code)
 
     def _on_attempt_failed(self, error: SpnError) -> None:
-        retries = self._owner.options.retries
+        retries = self._endpoint.options.retries
         if retries is not None and self.attempts >= retries:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
@@ -266,10 +258,10 @@ class HubTarget:
             self.fire(SessionEvent.PROVIDER_NOT_FOUND, error)
         else:
             self.fire(SessionEvent.REFUSED if refused else SessionEvent.CONNECT_FAILED, error)
-        self._wait(RETURN_BASE if self._owner.has_paused() else BACKOFF_BASE, error)
+        self._wait(RETURN_BASE if self._all.paused else BACKOFF_BASE, error)
 
     def _wait(self, base: float, error: SpnError) -> None:
-        retries = self._owner.options.retries
+        retries = self._endpoint.options.retries
         if retries is not None and self.attempts >= retries:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
@@ -279,12 +271,12 @@ class HubTarget:
         delay = min(cap, base * 2.0 ** min(self._backoff, 16))
         self.attempts += 1
         self._backoff += 1
-        self._owner.arm(self, self._owner.now() + delay * (1 - self._owner.random() / 2))
+        self._endpoint.arm(self, self._endpoint.now() + delay * (1 - self._endpoint.random() / 2))
 
     def on_empty(self) -> None:
         """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
         if self.state is _S.CLOSING and self.why is not Why.SIGNAL:
-            self._owner.arm(self, self._owner.now() + LAST_PACKETS)
+            self._endpoint.arm(self, self._endpoint.now() + LAST_PACKETS)
 
     def lose_address(self, *, on_demand: bool) -> None:
         """The address has vanished from DNS. ``on_demand``: it was asked for because the hub can't be reached."""
@@ -299,7 +291,7 @@ class HubTarget:
         """Try again now: what it was refused for may be over."""
         if self.state is _S.WAITING:
             self._backoff = 0
-            self._owner.arm(self, self._owner.now())
+            self._endpoint.arm(self, self._endpoint.now())
 
     def give_way(self) -> None:
         """Another session takes its place."""
@@ -307,7 +299,7 @@ class HubTarget:
             self.why = Why.RENEWED
             self.fire(SessionEvent.RENEWED)
         elif self.state in _UNBORN:
-            self._owner.arm(self, None)
+            self._endpoint.arm(self, None)
 
     def shut_down(self) -> None:
         """The hub asks for the end (R-4.8)."""
@@ -324,7 +316,7 @@ class HubTarget:
             self._give_up(SessionEvent.SHUTDOWN_SIGNAL)
 
     def _give_up(self, event: SessionEvent) -> None:
-        self._owner.arm(self, None)
+        self._endpoint.arm(self, None)
         self.fire(event)
         if self.session is not None:
             self.session.close(Code.OK, "shutdown")

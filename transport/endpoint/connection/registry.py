@@ -1,0 +1,57 @@
+"""The connections of an endpoint, whichever session has their leg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spnhub.transport.endpoint.connection.connection import Connection, Report
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
+from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
+from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
+
+__all__ = ["Connections"]
+
+
+class Connections:
+    """Makes connections, and knows those that have not ended by their id.
+
+    :param report: is told what becomes of each, and keeps :attr:`by_uid` and :attr:`paused`.
+    """
+
+    def __init__(self, endpoint: EndpointContext, report: Report) -> None:
+        self.by_uid: dict[bytes, Connection] = {}
+        self.paused: dict[Connection, None] = {}
+        """Those that wait to be resumed, or are being resumed."""
+        self._endpoint = endpoint
+        self._report = report
+
+    def open(
+        self,
+        session: SessionStreams[Connection],
+        on_connected: Callable[[], None],
+        on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],
+        until: float,
+    ) -> ConsumerConnection:
+        """A consumer's new connection, with an identity and a secret of its own (D-1)."""
+        endpoint = self._endpoint
+        uid, secret = endpoint.random_bytes(16), endpoint.random_bytes(16)
+        connection = ConsumerConnection(endpoint, session, self._report, uid, secret, on_connected, on_failed, until)
+        self.by_uid[uid] = connection
+        return connection
+
+    def offered(self, session: SessionStreams[Connection], stream_id: int) -> ProviderConnection:
+        """A provider's new connection, on a stream that the hub has opened."""
+        connection = ProviderConnection(self._endpoint, session, self._report, stream_id)
+        session.by_stream[stream_id] = connection
+        return connection
+
+    def provider(self, uid: bytes) -> ProviderConnection | None:
+        """The provider's connection of that id."""
+        connection = self.by_uid.get(uid)
+        return connection if isinstance(connection, ProviderConnection) else None
+
+    def forget(self, connection: Connection) -> None:
+        """It has ended: its id is nobody's."""
+        self.paused.pop(connection, None)
+        if self.by_uid.get(connection.connection_uid) is connection:
+            del self.by_uid[connection.connection_uid]

@@ -1,0 +1,37 @@
+"""What a connection reports to its endpoint, beside what its program is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ConnectionReport", "Disconnected", "Paused", "Requested", "Resumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A provider's: its Opening is there, and the program is to be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """For the first time, or again after an attempt to resume it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It is Connected again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """It is over."""
+
+    closed_notice: int | None
+    """How, where the other end doesn't know it but from us."""
+    told_in: int | None
+    """The QUIC connection in which it was told so on the stream; None: it was not."""
+
+
+ConnectionReport = Requested | Paused | Resumed | Disconnected

@@ -1,0 +1,56 @@
+"""What the end of a QUIC connection means for the session on it. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from spnhub.actors.contract.codes import Code
+from spnhub.transport.engine import Closed, CloseKind
+from spnhub.transport.errors import (
+    HandshakeRejected,
+    HubUnreachable,
+    SessionLost,
+    SessionRefused,
+    SpnError,
+    can_retry,
+    code_name,
+)
+
+__all__ = ["rejected", "why_closed"]
+
+_TLS_ALERT: Final = 0x100
+_CERTIFICATE_EXPIRED: Final = 45
+_PERHAPS_TIME: Final = frozenset({42, 46})  # bad_certificate, certificate_unknown
+_ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
+
+
+def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: bool) -> SpnError:
+    """The error of a session that was neither refused nor closed from here.
+
+    :param dates: what was presented, see :attr:`Credentials.dates`.
+    :param near_its_dates: see :meth:`Credentials.near_its_dates`.
+    :param established: whether there was a session ACK.
+    """
+    if event.kind is CloseKind.PEER:
+        if not established or not (event.code == Code.OK or can_retry(event.code)):
+            return SessionRefused(event.code, event.reason, can_retry(event.code))
+        return SessionLost(f"the hub closed the session, {code_name(event.code)}: {event.reason}", event.code)
+    text = f"{event.kind.value}, code {event.code}: {event.reason}"
+    if established:
+        return SessionLost(text)
+    if event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION) and event.code >> 8 == _TLS_ALERT >> 8:
+        by_hub = event.kind is CloseKind.PEER_TRANSPORT
+        return rejected(event.code - _TLS_ALERT, event.reason, dates, near_its_dates, by_hub=by_hub)
+    return HubUnreachable(text)
+
+
+def rejected(alert: int, reason: str, dates: str, near_its_dates: bool, *, by_hub: bool) -> HandshakeRejected:
+    """A TLS alert, the hub's or ours, and whether it is about time."""
+    about_time = alert == _CERTIFICATE_EXPIRED
+    if by_hub and alert in _PERHAPS_TIME:
+        # Other TLS stacks say no more than this of a date.
+        about_time = near_its_dates or _ABOUT_TIME.search(reason) is not None
+    if by_hub and about_time:
+        reason = f"{reason}; what was presented: {dates}"
+    return HandshakeRejected(alert, reason, by_hub=by_hub, about_time=about_time)
