@@ -33,6 +33,7 @@ __all__ = [
     "decode_packet",
     "encode_event",
     "encode_packet",
+    "event_fields",
     "event_schema_id",
     "event_schema_text",
     "event_schemas",
@@ -147,6 +148,11 @@ def event_schemas() -> dict[int, str]:
     """Record name by schema id, of all that are known, those of newer versions included; old ones first."""
     newer = {number: name for number, (name, _) in sorted(_NEWER.items())}
     return {number: name for number, (name, _) in sorted(_EVENT_BY_ID.items())} | newer
+
+
+def event_fields(name: str) -> tuple[str, ...]:
+    """Field names of an event of this version, in the order of its newest schema."""
+    return tuple(field["name"] for field in _PUBLISHED[EVENT_IDS[name][_LATEST[name]]]["fields"])
 
 
 def _published(schema_id: int) -> tuple[str, Any]:

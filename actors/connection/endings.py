@@ -30,9 +30,14 @@ from spnhub.events.model import (
     DisconnectReason,
     EndPointType,
     Event,
+    LegEvent,
+    LegStartEvent,
+    OpeningEvent,
     ResumeRefused,
+    ServiceEvent,
+    shared,
 )
-from spnhub.events.state.entities import OpenConnection, leg_fields
+from spnhub.events.state.entities import OpenConnection
 
 __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "progress", "refused"]
 
@@ -57,27 +62,16 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
     code = ending.code or Code.PEER_LOST
     if leg.resume is not None:
         return ResumeRefused(
-            realm=facts.realm,
-            network_urn=facts.network_urn,
+            **shared(ServiceEvent, facts),
             spn_session_id=facts.consumer_side_spn_session_id,
             spn_end_point=facts.consumer_peer,
             end_point_type=EndPointType.CONSUMER,
-            service_urn=facts.service_urn,
             connection_uid=facts.connection_uid,
             epoch=facts.epoch,
             code=code,
             reason=ending.reason,
         )
-    return ConnectionRefused(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
-        code=code,
-        reason=ending.reason,
-    )
+    return ConnectionRefused(**shared(OpeningEvent, facts), code=code, reason=ending.reason)
 
 
 def progress(message: BytesCarried, state: OpenConnection, wall_us: int) -> tuple[Event, ...]:
@@ -86,9 +80,7 @@ def progress(message: BytesCarried, state: OpenConnection, wall_us: int) -> tupl
     if not counts["delta_sent_bytes"] and not counts["delta_receive_bytes"]:
         return ()
     event = ConnectionProgress(
-        **leg_fields(state),
-        start_sent_offset=state.start_sent_offset,
-        start_receive_offset=state.start_receive_offset,
+        **shared(LegStartEvent, state),
         **counts,
         elapsed_time=state.elapsed(wall_us),
     )
@@ -156,7 +148,7 @@ def _suspended(leg: Leg, ending: Ending, state: OpenConnection, wall_us: int) ->
         told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
         paused = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
     event = ConnectionPaused(
-        **leg_fields(state),
+        **shared(LegEvent, state),
         sent_offset=start[0] + paused[0],
         receive_offset=start[1] + paused[1],
         planned=planned,
@@ -195,9 +187,7 @@ def _ended(
     ending: Ending, state: OpenConnection, carried: tuple[int, int], wall_us: int, *, rejected: bool = False
 ) -> ConnectionEnded:
     return ConnectionEnded(
-        **leg_fields(state),
-        start_sent_offset=state.start_sent_offset,
-        start_receive_offset=state.start_receive_offset,
+        **shared(LegStartEvent, state),
         **_counts(carried, state),
         elapsed_time=state.elapsed(wall_us),
         disconnect_reason=ending.disconnect_reason,

@@ -44,8 +44,11 @@ from spnhub.events.model import (
     ConnectionLost,
     ConnectionResumed,
     ConnectionStarted,
+    ConversationEvent,
     DisconnectReason,
     Event,
+    ServiceEvent,
+    shared,
 )
 
 __all__ = ["decide", "invitation", "is_lost"]
@@ -135,10 +138,10 @@ def _in_order(asked: Resume, answer: Resume) -> bool:
 def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{message.consumer_stream}-{message.provider_stream}"
-    fields = facts.fields(spn_connection_id)
+    leg_fields = shared(ConversationEvent, facts) | {"spn_connection_id": spn_connection_id}
     sent, received = leg.start
-    started = ConnectionStarted(**fields, start_sent_offset=sent, start_receive_offset=received)
-    resumed = ConnectionResumed(**fields, sent_offset=sent, receive_offset=received)
+    started = ConnectionStarted(**leg_fields, start_sent_offset=sent, start_receive_offset=received)
+    resumed = ConnectionResumed(**leg_fields, sent_offset=sent, receive_offset=received)
     join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
     joined = replace(leg, phase=LegPhase.JOINED, spn_connection_id=spn_connection_id)
     return joined, Decision((started, resumed), (join,))
@@ -176,15 +179,8 @@ def _ack(leg: Leg, side: Side, code: int, reason: str, other: Resume | None = No
 
 
 def _finished(leg: Leg, asked: Resume, answer: Resume) -> ConnectionFinished:
-    facts = leg.facts
     return ConnectionFinished(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
-        consumer_side_spn_session_id=facts.consumer_side_spn_session_id,
-        provider_side_spn_session_id=facts.provider_side_spn_session_id,
-        service_urn=facts.service_urn,
-        connection_uid=facts.connection_uid,
-        epoch=facts.epoch,
+        **shared(ConversationEvent, leg.facts),
         sent_offset=answer.received_offset,
         receive_offset=asked.received_offset,
     )
@@ -194,10 +190,8 @@ def _lost(leg: Leg, side: Side, code: int, asked: Resume, answer: Resume, reason
     facts = leg.facts
     session = facts.consumer_side_spn_session_id if side is Side.CONSUMER else facts.provider_side_spn_session_id
     return ConnectionLost(
-        realm=facts.realm,
-        network_urn=facts.network_urn,
+        **shared(ServiceEvent, facts),
         spn_session_id=session,
-        service_urn=facts.service_urn,
         connection_uid=facts.connection_uid,
         epoch=facts.epoch,
         sent_offset=answer.received_offset,

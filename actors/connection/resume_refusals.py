@@ -11,7 +11,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import ForgetConnection, SendResumeAck
 from spnhub.actors.contract.inputs import Key, ResumeAnswered, ResumeRequested, SessionRequested
 from spnhub.actors.kernel.environment import Decision
-from spnhub.events.model import ConnectionLost, Event, ResumeRefused
+from spnhub.events.model import ConnectionLost, EndPointEvent, Event, ResumeRefused, SessionEvent, shared
 
 __all__ = ["LegNames", "refuse_answer", "refuse_resume", "report_gone"]
 
@@ -48,10 +48,7 @@ def _lost(
     receive_offset: int = 0,
 ) -> ConnectionLost:
     return ConnectionLost(
-        realm=session.realm,
-        network_urn=session.network_urn,
-        spn_session_id=session.spn_session_id,
-        service_urn=session.service_urn,
+        **shared(SessionEvent, session),
         connection_uid=told.connection_uid,
         epoch=told.epoch,
         sent_offset=sent_offset,
@@ -63,12 +60,7 @@ def _lost(
 
 def _refused(session: SessionRequested, connection_uid: str, epoch: int, code: Code, reason: str) -> ResumeRefused:
     return ResumeRefused(
-        realm=session.realm,
-        network_urn=session.network_urn,
-        spn_session_id=session.spn_session_id,
-        spn_end_point=session.spn_end_point,
-        end_point_type=session.end_point_type,
-        service_urn=session.service_urn,
+        **shared(EndPointEvent, session),
         connection_uid=connection_uid,
         epoch=epoch,
         code=code,

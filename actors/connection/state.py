@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.actors.contract.inputs import ConnectionInput, Key, ProviderBusy, ProviderRejected
-from spnhub.events.model import DisconnectReason, LegFields
+from spnhub.events.model import DisconnectReason
 from spnhub.events.state.entities import ConnectionKey
 
 __all__ = [
@@ -118,19 +118,6 @@ class LegFacts:
     provider_peer: str = ""
     """Verified Subject of the provider."""
     provider_instance: str = ""
-
-    def fields(self, spn_connection_id: str) -> LegFields:
-        """What the events of its leg have in common; only after the provider was chosen."""
-        return LegFields(
-            realm=self.realm,
-            network_urn=self.network_urn,
-            spn_connection_id=spn_connection_id,
-            consumer_side_spn_session_id=self.consumer_side_spn_session_id,
-            provider_side_spn_session_id=self.provider_side_spn_session_id,
-            service_urn=self.service_urn,
-            connection_uid=self.connection_uid,
-            epoch=self.epoch,
-        )
 
     def session(self, side: Side) -> int:
         """The session on this side; the provider's only after it was chosen."""

@@ -78,7 +78,7 @@ from spnhub.actors.contract.inputs import (
     SpliceEnded,
 )
 from spnhub.actors.kernel.environment import Decision
-from spnhub.events.model import ConnectionStarted, DisconnectReason
+from spnhub.events.model import ConnectionStarted, ConversationEvent, DisconnectReason, shared
 from spnhub.events.state.entities import OpenConnection
 
 __all__ = ["chosen", "decide", "failure", "opening"]
@@ -272,7 +272,7 @@ def _refuse(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int
 def _started(leg: Leg, stream: int) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{facts.key.stream}-{stream}"
-    event = ConnectionStarted(**facts.fields(spn_connection_id))
+    event = ConnectionStarted(**shared(ConversationEvent, facts), spn_connection_id=spn_connection_id)
     return replace(leg, phase=LegPhase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
 
 

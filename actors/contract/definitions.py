@@ -22,9 +22,9 @@ class Availability:
     service_id: str
     start_on_load: bool = False
     """No on-demand start: started when it is loaded."""
-    on_consumer: bool = False
+    start_on_consumer: bool = False
     """Started when a consumer's session is ready."""
-    on_payload: bool = False
+    start_on_payload: bool = False
     """Started at a consumer's first payload (D-29)."""
     idle_timeout: float | None = None
     """Seconds without traffic after which it is stopped; only with on-demand start. None or 0: never."""
@@ -38,7 +38,7 @@ class Availability:
     @property
     def on_demand(self) -> bool:
         """Whether somebody's wish starts it."""
-        return self.on_consumer or self.on_payload
+        return self.start_on_consumer or self.start_on_payload
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, NamedTuple, TypeVar
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.model import (
@@ -19,12 +19,16 @@ from spnhub.events.model import (
     InventoryLoaded,
     NetworkAdded,
     NetworkChanged,
+    NetworkDefined,
     NetworkRemoved,
     RealmAdded,
     RealmChanged,
+    RealmDefined,
     RealmRemoved,
     ServiceAdded,
     ServiceChanged,
+    ServiceDefined,
+    ServiceEvent,
     ServiceRemoved,
 )
 
@@ -152,11 +156,11 @@ class Plan:
             removed = RealmRemoved if network_urn is None else NetworkRemoved
             return removed(**where, reason=self.after.absence(realm))
         if network_urn is None:
-            values = _realm_values(self.after.realms[realm])
+            values = _values(self.after.realms[realm], _OF_REALM)
             if difference.change is DefinitionChange.ADDED:
                 return RealmAdded(**where, **values)
             return RealmChanged(**where, **values, changed=difference.changed)
-        values = _network_values(self.after.networks[network_urn][1])
+        values = _values(self.after.networks[network_urn][1], _OF_NETWORK)
         if difference.change is DefinitionChange.ADDED:
             return NetworkAdded(**where, **values)
         return NetworkChanged(**where, **values, changed=difference.changed)
@@ -188,14 +192,14 @@ def plan(before: Table, after: Table) -> Plan:
     notes: list[DefinitionDifference] = []
     for name in sorted(before.realms.keys() | after.realms.keys()):
         old_realm, new_realm = before.realms.get(name), after.realms.get(name)
-        old = None if old_realm is None else _realm_values(old_realm)
-        new = None if new_realm is None else _realm_values(new_realm)
+        old = None if old_realm is None else _values(old_realm, _OF_REALM)
+        new = None if new_realm is None else _values(new_realm, _OF_REALM)
         _note(notes, DefinitionDifference(DefinitionChange.CHANGED, "realm", name), old, new)
     for urn in sorted(before.networks.keys() | after.networks.keys()):
         was, now = before.networks.get(urn), after.networks.get(urn)
         realm = (now or was or ("",))[0]
-        old = None if was is None else _network_values(was[1])
-        new = None if now is None else _network_values(now[1])
+        old = None if was is None else _values(was[1], _OF_NETWORK)
+        new = None if now is None else _values(now[1], _OF_NETWORK)
         _note(notes, DefinitionDifference(DefinitionChange.CHANGED, "network", realm, urn), old, new)
     for key, definition in after.services.items():
         known = before.services.get(key)
@@ -260,34 +264,31 @@ def surplus(definition: ServiceDefinition, providers: Iterable[_Name]) -> dict[_
     return dict.fromkeys(list(providers)[1:], reason)
 
 
-def _realm_values(realm: RealmDefinition) -> dict[str, Any]:
-    return {"expired_at": realm.expired_at, "client_ca": realm.client_ca, "max_sessions": realm.max_sessions}
+def _own(group: type[Event], identity: type[Event]) -> tuple[str, ...]:
+    """What the events of a definition say of it, beside what it is called."""
+    return tuple(one.name for one in fields(group) if one.name not in {known.name for known in fields(identity)})
 
 
-def _network_values(network: NetworkDefinition) -> dict[str, Any]:
-    return {"fqdn": network.fqdn, "address": network.address, "certificate": network.certificate}
+_OF_REALM: Final = _own(RealmDefined, Event)
+_OF_NETWORK: Final = _own(NetworkDefined, Event)
+_OF_SERVICE: Final = tuple(
+    name for name in _own(ServiceDefined, ServiceEvent) if name in ServiceDefinition.__dataclass_fields__
+)
+_OF_AVAILABILITY: Final = tuple(name for name in _own(ServiceDefined, ServiceEvent) if name not in _OF_SERVICE)
+
+
+def _values(definition: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of a definition as its events have them, under the same names."""
+    values = {name: getattr(definition, name) for name in names}
+    return {name: tuple(sorted(one)) if isinstance(one, frozenset) else one for name, one in values.items()}
 
 
 def _service_values(service: ServiceDefinition) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "provider": service.provider,
-        "consumers": tuple(sorted(service.consumers)),
-        "singleton": service.singleton,
-        "availability": None,
-    }
+    """Those of the events, and ``availability`` for what only the cluster manager reads."""
     availability = service.availability
+    values = _values(service, _OF_SERVICE) | {"availability": None}
     if availability is not None:
-        values |= {
-            "cluster_manager_urn": availability.cluster_manager_urn,
-            "service_id": availability.service_id,
-            "start_on_load": availability.start_on_load,
-            "start_on_consumer": availability.on_consumer,
-            "start_on_payload": availability.on_payload,
-            "idle_timeout": availability.idle_timeout,
-            "start_at": availability.start_at,
-            "stop_at": availability.stop_at,
-            "availability": availability.fingerprint,
-        }
+        values |= _values(availability, _OF_AVAILABILITY) | {"availability": availability.fingerprint}
     return values
 
 

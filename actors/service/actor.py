@@ -456,7 +456,7 @@ class ServiceActor(EventLoopActor):
 
     @property
     def _starts_on_consumer(self) -> bool:
-        return self._availability is not None and self._availability.on_consumer
+        return self._availability is not None and self._availability.start_on_consumer
 
     def _situation(self) -> Situation:
         return Situation(

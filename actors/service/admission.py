@@ -8,7 +8,7 @@ from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import not_allowed
 from spnhub.actors.kernel.environment import Decision
-from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
+from spnhub.events.model import EndPointEvent, EndPointType, ServiceEvent, SessionRefused, SessionStarted, shared
 
 __all__ = ["Identity", "Refusal", "accept_session", "identity", "refuse_session", "role_fault"]
 
@@ -27,11 +27,9 @@ def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refu
 def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decision:
     """No to a session, with its reason (R-2.2)."""
     event = SessionRefused(
-        realm=request.realm,
-        network_urn=request.network_urn,
+        **shared(ServiceEvent, request),
         spn_end_point=request.spn_end_point,
         end_point_type=request.end_point_type,
-        service_urn=request.service_urn,
         remote_address=request.remote_address,
         code=code,
         reason=reason,
@@ -42,12 +40,7 @@ def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decisi
 def accept_session(request: SessionRequested) -> Decision:
     """Yes to a session: its start."""
     event = SessionStarted(
-        realm=request.realm,
-        network_urn=request.network_urn,
-        spn_session_id=request.spn_session_id,
-        spn_end_point=request.spn_end_point,
-        end_point_type=request.end_point_type,
-        service_urn=request.service_urn,
+        **shared(EndPointEvent, request),
         instance_id=request.instance_id,
         weight=request.weight,
         protocol=request.protocol,

@@ -274,7 +274,7 @@ def _wanted(instance: Instance, situation: Situation) -> bool:
         return False
     if instance.reason in {LOAD, SCHEDULE} or situation.waiting:
         return True
-    return availability.on_consumer and situation.consumers > 0
+    return availability.start_on_consumer and situation.consumers > 0
 
 
 def _backoff(instance: Instance, situation: Situation) -> float:
@@ -410,7 +410,7 @@ def redefined(instance: Instance, situation: Situation, before: Availability | N
         return replace(instance, afterwards=again), decision
     if availability.start_on_load and not (before is not None and before.start_on_load):
         return need(instance, situation, LOAD)
-    if availability.on_consumer and situation.consumers:
+    if availability.start_on_consumer and situation.consumers:
         return need(instance, situation, CONSUMER)
     return instance, Decision()
 

@@ -32,7 +32,7 @@ from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeReques
 from spnhub.actors.kernel.environment import ConnectionEntry, Decision, Environment
 from spnhub.actors.service.balancing import Choice
 from spnhub.actors.service.registry import SessionRegistry
-from spnhub.events.model import ProviderFailed, ProviderRecovered
+from spnhub.events.model import ProviderFailed, ProviderRecovered, ServiceEvent, SessionEvent, shared
 
 __all__ = ["PendingConnections"]
 
@@ -143,12 +143,7 @@ class PendingConnections:
         entry.on_trial = False
         if self._registry.choice.succeed(entry.provider):
             request = self._registry.sessions[entry.provider]
-            event = ProviderRecovered(
-                realm=request.realm,
-                network_urn=request.network_urn,
-                spn_session_id=request.spn_session_id,
-                service_urn=request.service_urn,
-            )
+            event = ProviderRecovered(**shared(SessionEvent, request))
             self._env.carry_out(Decision((event,)))
 
     def _another(self, entry: ConnectionEntry, *, sound: bool) -> Choice | None:
@@ -166,10 +161,7 @@ class PendingConnections:
         failures, seconds = told
         request = self._registry.sessions[provider]
         event = ProviderFailed(
-            realm=request.realm,
-            network_urn=request.network_urn,
-            spn_session_id=request.spn_session_id,
-            service_urn=request.service_urn,
+            **shared(SessionEvent, request),
             failures=failures,
             passed_over_until=self._env.wall_us + round(seconds * 1_000_000),
             code=code,
@@ -221,9 +213,7 @@ class PendingConnections:
 def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
     facts = LegFacts(
         key=key,
-        realm=consumer.realm,
-        network_urn=consumer.network_urn,
-        service_urn=consumer.service_urn,
+        **shared(ServiceEvent, consumer),
         consumer_side_spn_session_id=consumer.spn_session_id,
         consumer_peer=consumer.spn_end_point,
         connection_uid=request.connection_uid,

@@ -54,12 +54,16 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.events.model import (
     ConnectionRefused,
     DisconnectReason,
+    EndPointEvent,
     EndPointType,
     ProviderAnswered,
     ProviderSilent,
+    ServiceEvent,
     SessionEnded,
+    SessionEvent,
     TerminateReason,
     WeightChanged,
+    shared,
 )
 from spnhub.events.state.entities import OpenSession
 
@@ -236,12 +240,7 @@ def _by_close(message: SessionClosed) -> SessionEnding:
 def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us: int) -> Decision:
     """The last event of a session (R-2.5), and the close where it is due. ``wall_us``: microseconds since 1970."""
     event = SessionEnded(
-        realm=state.realm,
-        network_urn=state.network_urn,
-        spn_session_id=state.spn_session_id,
-        spn_end_point=state.spn_end_point,
-        end_point_type=state.end_point_type,
-        service_urn=state.service_urn,
+        **shared(EndPointEvent, state),
         total_connection_count=state.total_connection_count,
         elapsed_time=state.elapsed(wall_us),
         terminate_reason=ending.terminate_reason,
@@ -255,10 +254,8 @@ def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us:
 def refuse_connection(session: SessionRequested, request: ConnectionRequested, code: Code, reason: str) -> Decision:
     """No to a connection before a provider was chosen."""
     event = ConnectionRefused(
-        realm=session.realm,
-        network_urn=session.network_urn,
+        **shared(ServiceEvent, session),
         consumer_side_spn_session_id=session.spn_session_id,
-        service_urn=session.service_urn,
         connection_uid=request.connection_uid,
         epoch=request.epoch,
         code=code,
@@ -361,13 +358,7 @@ class SessionActor(EventLoopActor):
             return
         unresponsive = isinstance(message, SessionUnresponsive)
         kind = ProviderSilent if unresponsive else ProviderAnswered
-        event = kind(
-            realm=state.realm,
-            network_urn=state.network_urn,
-            spn_session_id=state.spn_session_id,
-            service_urn=state.service_urn,
-        )
-        self._env.carry_out(Decision((event,)))
+        self._env.carry_out(Decision((kind(**shared(SessionEvent, state)),)))
         self._parent.tell(ResponsivenessChanged(self._session, unresponsive))
         if unresponsive and self._ending is None:
             directory = self._env.directory
@@ -466,10 +457,7 @@ class SessionActor(EventLoopActor):
         state = self._env.state.sessions[self._request.spn_session_id]
         if (message.weight, message.reason) != (state.weight, state.weight_reason):
             event = WeightChanged(
-                realm=state.realm,
-                network_urn=state.network_urn,
-                spn_session_id=state.spn_session_id,
-                service_urn=state.service_urn,
+                **shared(SessionEvent, state),
                 old_weight=state.weight,
                 new_weight=message.weight,
                 reason=message.reason,

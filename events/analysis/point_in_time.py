@@ -24,6 +24,8 @@ __all__ = ["HubAt", "Moment", "MomentError", "States"]
 
 _LOOK: Final = 4096
 """Bytes read to see when a segment begins."""
+_WHERE: Final = ("realm", "network_urn")
+"""What an event says of itself; what is defined has its name instead."""
 
 
 class MomentError(ValueError):
@@ -97,9 +99,16 @@ class HubAt:
             "sequence": state.last_sequence,
             "timestamp": format_time(state.last_timestamp) if state.last_sequence else None,
             "run": None if state.run is None else serialize(state.run),
-            "realms": [serialize(one) for one in definitions.realms.values()],
-            "networks": [serialize(one) for one in definitions.networks.values()],
-            "services": [serialize(one) for one in definitions.services.values()],
+            "realms": [{"name": name} | serialize(one, without=_WHERE) for name, one in definitions.realms.items()],
+            "networks": [
+                {"realm": one.realm, "urn": urn} | serialize(one, without=_WHERE)
+                for urn, one in definitions.networks.items()
+            ],
+            "services": [
+                {"realm": one.realm, "networkUrn": one.network_urn, "urn": urn}
+                | serialize(one, without=(*_WHERE, "service_urn"))
+                for urn, one in definitions.services.items()
+            ],
             "sessions": [serialize(one) for one in state.sessions.values()],
             "connections": [serialize(one) for one in state.connections.values()],
             "instances": [serialize(one) for one in definitions.instances.values()],

@@ -12,36 +12,26 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from spnhub.events.journal.files import JournalIdentity, check_frames
 from spnhub.events.journal.reader import JournalReader
-from spnhub.events.model import EndPointType
-from spnhub.events.state.definitions import (
-    Definitions,
-    DefinitionState,
-    InstancePhase,
-    InstanceState,
-    NetworkState,
-    RealmState,
-    ServiceState,
-)
+from spnhub.events.model import EndPointType, InstancePhase
+from spnhub.events.state.definitions import Definition
 from spnhub.events.state.entities import OpenConnection, OpenSession
 from spnhub.events.state.hub_state import HubState, RunState
 
 __all__ = ["Checkpoint", "fold", "save"]
 
 _NAME: Final = "checkpoint.json"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _COMPARED: Final = 256
 """Bytes of the log that must be the same, in front of a checkpoint's position."""
 
-_Thing = OpenSession | OpenConnection | DefinitionState
+_Thing = OpenSession | OpenConnection | Definition
 
-_KINDS: Final[dict[str, type[_Thing]]] = {
-    kind.__name__: kind for kind in (OpenSession, OpenConnection, RealmState, NetworkState, ServiceState, InstanceState)
-}
+_KINDS: Final[dict[str, type[_Thing]]] = {kind.__name__: kind for kind in get_args(_Thing)}
 _CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
     "end_point_type": EndPointType,
     "phase": InstancePhase,
@@ -75,21 +65,14 @@ class Checkpoint:
     def to_state(self) -> HubState:
         """The state as it was."""
         state = HubState(last_sequence=self.sequence, last_timestamp=self.timestamp, lost=self.lost, run=self.run)
-        known: Definitions = state.definitions
         for thing in self.things:
             match thing:
                 case OpenSession():
                     state.sessions[thing.spn_session_id] = thing
                 case OpenConnection():
                     state.connections[thing.key] = thing
-                case RealmState():
-                    known.realms[thing.name] = thing
-                case NetworkState():
-                    known.networks[thing.urn] = thing
-                case ServiceState():
-                    known.services[thing.urn] = thing
-                case InstanceState():
-                    known.instances[thing.service_urn] = thing
+                case _:
+                    state.definitions.put(thing)
         return state
 
 

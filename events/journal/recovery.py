@@ -7,8 +7,17 @@ recorded.
 from __future__ import annotations
 
 from spnhub.events.journal.journal import EventJournal
-from spnhub.events.model import ConnectionEnded, DisconnectReason, Event, Recorded, SessionEnded, TerminateReason
-from spnhub.events.state.entities import leg_fields
+from spnhub.events.model import (
+    ConnectionEnded,
+    DisconnectReason,
+    EndPointEvent,
+    Event,
+    LegStartEvent,
+    Recorded,
+    SessionEnded,
+    TerminateReason,
+    shared,
+)
 
 __all__ = ["recover"]
 
@@ -25,9 +34,7 @@ def recover(journal: EventJournal) -> list[Recorded]:
     ended: list[Recorded] = []
     for leg in list(state.connections.values()):
         event: Event = ConnectionEnded(
-            **leg_fields(leg),
-            start_sent_offset=leg.start_sent_offset,
-            start_receive_offset=leg.start_receive_offset,
+            **shared(LegStartEvent, leg),
             total_sent_bytes=leg.total_sent_bytes,
             total_receive_bytes=leg.total_receive_bytes,
             elapsed_time=leg.elapsed(moment),
@@ -39,12 +46,7 @@ def recover(journal: EventJournal) -> list[Recorded]:
         ended.append(journal.append(event, moment))
     for session in list(state.sessions.values()):
         event = SessionEnded(
-            realm=session.realm,
-            network_urn=session.network_urn,
-            spn_session_id=session.spn_session_id,
-            spn_end_point=session.spn_end_point,
-            end_point_type=session.end_point_type,
-            service_urn=session.service_urn,
+            **shared(EndPointEvent, session),
             total_connection_count=session.total_connection_count,
             elapsed_time=session.elapsed(moment),
             terminate_reason=TerminateReason.ERROR,

@@ -1,8 +1,10 @@
 """What can happen: the event classes, and the envelope that a journal puts around them.
 
-Events are facts in the past tense, frozen, without clock or identity; :class:`Recorded` adds both. Attribute names are
-the Avro names in snake case (``spnSessionId`` is ``spn_session_id``), so the catalogue in ``schemas/README.md`` is the
-one place that explains fields. Others import from here, not from the modules behind it. Counterparts:
+Events are facts in the past tense, frozen, without clock or identity; :class:`Recorded` adds both. Fields that several
+events share are declared once, in a group that they derive from (:class:`SessionEvent`, :class:`LegEvent`,
+:class:`ServiceDefined`); :func:`shared` takes them over from one to another. Attribute names are the Avro names in
+snake case (``spnSessionId`` is ``spn_session_id``), so the catalogue in ``schemas/README.md`` is the one place that
+explains fields. Others import from here, not from the modules behind it. Counterparts:
 ``schemas/events/*.avsc`` and :mod:`spnhub.schemas.codec`.
 """
 
@@ -18,27 +20,35 @@ from spnhub.events.model.connections import (
     ConnectionResumed,
     ConnectionSnapshot,
     ConnectionStarted,
+    ConversationEvent,
     LegEvent,
-    LegFields,
+    LegStartEvent,
+    OpeningEvent,
     ResumeRefused,
 )
 from spnhub.events.model.event import (
     DisconnectReason,
+    EndPointEvent,
     EndPointType,
     Event,
     InstancePhase,
+    ServiceEvent,
+    SessionEvent,
     TerminateReason,
     Unknown,
+    shared,
 )
 from spnhub.events.model.inventory import (
     InventoryLoaded,
     InventoryRejected,
     NetworkAdded,
     NetworkChanged,
+    NetworkDefined,
     NetworkRemoved,
     NetworkSnapshot,
     RealmAdded,
     RealmChanged,
+    RealmDefined,
     RealmRemoved,
     RealmSnapshot,
 )
@@ -66,6 +76,7 @@ from spnhub.events.model.services import (
     InstanceSnapshot,
     ServiceAdded,
     ServiceChanged,
+    ServiceDefined,
     ServiceRemoved,
     ServiceSnapshot,
     ServiceStarted,
@@ -98,7 +109,9 @@ __all__ = [
     "ConnectionResumed",
     "ConnectionSnapshot",
     "ConnectionStarted",
+    "ConversationEvent",
     "DisconnectReason",
+    "EndPointEvent",
     "EndPointType",
     "Event",
     "EventsLost",
@@ -111,24 +124,29 @@ __all__ = [
     "InventoryRejected",
     "JournalStalled",
     "LegEvent",
-    "LegFields",
+    "LegStartEvent",
     "LimitReached",
     "NetworkAdded",
     "NetworkChanged",
+    "NetworkDefined",
     "NetworkRemoved",
     "NetworkSnapshot",
+    "OpeningEvent",
     "ProviderAnswered",
     "ProviderFailed",
     "ProviderRecovered",
     "ProviderSilent",
     "RealmAdded",
     "RealmChanged",
+    "RealmDefined",
     "RealmRemoved",
     "RealmSnapshot",
     "Recorded",
     "ResumeRefused",
     "ServiceAdded",
     "ServiceChanged",
+    "ServiceDefined",
+    "ServiceEvent",
     "ServiceRemoved",
     "ServiceSnapshot",
     "ServiceStartFailed",
@@ -138,6 +156,7 @@ __all__ = [
     "ServiceStopRequested",
     "ServiceStopped",
     "SessionEnded",
+    "SessionEvent",
     "SessionRefused",
     "SessionSnapshot",
     "SessionStarted",
@@ -150,6 +169,7 @@ __all__ = [
     "encode",
     "event_id",
     "from_datetime",
+    "shared",
     "to_datetime",
     "to_record",
 ]

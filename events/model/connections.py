@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
-from spnhub.events.model.event import DisconnectReason, EndPointType, Event
+from spnhub.events.model.event import DisconnectReason, EndPointEvent, ServiceEvent, SessionEvent
 
 __all__ = [
     "ConnectionEnded",
@@ -17,49 +17,54 @@ __all__ = [
     "ConnectionResumed",
     "ConnectionSnapshot",
     "ConnectionStarted",
+    "ConversationEvent",
     "LegEvent",
-    "LegFields",
+    "LegStartEvent",
+    "OpeningEvent",
     "ResumeRefused",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LegEvent(Event):
-    """A fact about one leg of a connection (R-4.3, D-1). Counterpart: :class:`LegFields`, the same as arguments."""
+class OpeningEvent(ServiceEvent):
+    """A fact about a connection that its consumer has, or wants."""
 
-    spn_connection_id: str
     consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
     connection_uid: str
     epoch: int = 0
 
 
-class LegFields(TypedDict):
-    """What the events of one leg have in common, as keyword arguments."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationEvent(OpeningEvent):
+    """A fact about a connection between two sessions."""
 
-    realm: str | None
-    network_urn: str | None
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
     provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStarted(LegEvent):
-    """A leg of an SPN connection opened towards a provider (R-4.4, D-1)."""
+class LegEvent(ConversationEvent):
+    """A fact about one leg of a connection (R-4.3, D-1). Counterpart: :class:`LegFields`, the same as arguments."""
 
-    event_type: ClassVar[str] = "startSpnConnection"
+    spn_connection_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegStartEvent(LegEvent):
+    """A fact about a leg that says where in its connection it begins (D-10)."""
 
     start_sent_offset: int = 0
     start_receive_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionProgress(LegEvent):
+class ConnectionStarted(LegStartEvent):
+    """A leg of an SPN connection opened towards a provider (R-4.4, D-1)."""
+
+    event_type: ClassVar[str] = "startSpnConnection"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionProgress(LegStartEvent):
     """What an open leg has carried so far (D-10).
 
     Written at intervals, if it has changed; the deltas are what no earlier event has reported.
@@ -67,8 +72,6 @@ class ConnectionProgress(LegEvent):
 
     event_type: ClassVar[str] = "connectionProgress"
 
-    start_sent_offset: int = 0
-    start_receive_offset: int = 0
     total_sent_bytes: int
     total_receive_bytes: int
     delta_sent_bytes: int
@@ -100,13 +103,11 @@ class ConnectionResumed(LegEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionEnded(LegEvent):
+class ConnectionEnded(LegStartEvent):
     """A leg of an SPN connection ended (R-4.4, D-1, D-10)."""
 
     event_type: ClassVar[str] = "endSpnConnection"
 
-    start_sent_offset: int = 0
-    start_receive_offset: int = 0
     total_sent_bytes: int
     total_receive_bytes: int
     delta_sent_bytes: int = 0
@@ -121,7 +122,7 @@ class ConnectionEnded(LegEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRefused(Event):
+class ConnectionRefused(OpeningEvent):
     """A connection was refused before a provider accepted it.
 
     Providers that were asked have a leg each, whose end holds their answer.
@@ -129,24 +130,16 @@ class ConnectionRefused(Event):
 
     event_type: ClassVar[str] = "connectionRefused"
 
-    consumer_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     code: int
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeRefused(Event):
+class ResumeRefused(EndPointEvent):
     """An endpoint asked to resume a connection and may not, or not at this hub (R-4.7)."""
 
     event_type: ClassVar[str] = "resumeRefused"
 
-    spn_session_id: str
-    spn_end_point: str
-    end_point_type: EndPointType
-    service_urn: str
     connection_uid: str
     epoch: int = 0
     code: int
@@ -154,7 +147,7 @@ class ResumeRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLost(Event):
+class ConnectionLost(SessionEvent):
     """A suspended connection was given up (D-1).
 
     An endpoint reports that it could not be resumed in time, or can't go on. The end event of its last leg stays as it
@@ -163,8 +156,6 @@ class ConnectionLost(Event):
 
     event_type: ClassVar[str] = "connectionLost"
 
-    spn_session_id: str
-    service_urn: str
     connection_uid: str
     epoch: int = 0
     sent_offset: int = 0
@@ -174,7 +165,7 @@ class ConnectionLost(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionFinished(Event):
+class ConnectionFinished(ConversationEvent):
     """A connection ended in order while no hub could record it (D-1).
 
     Its endpoints reported later what has arrived. The end event of its last leg stays as it is; these offsets replace
@@ -183,23 +174,16 @@ class ConnectionFinished(Event):
 
     event_type: ClassVar[str] = "connectionFinished"
 
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int = 0
     sent_offset: int = 0
     receive_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionSnapshot(LegEvent):
+class ConnectionSnapshot(LegStartEvent):
     """A leg that is open."""
 
     event_type: ClassVar[str] = "connectionSnapshot"
 
-    start_sent_offset: int = 0
-    start_receive_offset: int = 0
     start_at: int
     total_sent_bytes: int = 0
     total_receive_bytes: int = 0

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final
 
 __all__ = [
     "DisconnectReason",
+    "EndPointEvent",
     "EndPointType",
     "Event",
     "InstancePhase",
+    "ServiceEvent",
+    "SessionEvent",
     "TerminateReason",
     "Unknown",
+    "shared",
 ]
 
 
@@ -56,6 +60,43 @@ class Event:
 
     realm: str | None
     network_urn: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEvent(Event):
+    """A fact about a service, or something of one."""
+
+    service_urn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvent(ServiceEvent):
+    """A fact about a session, or something of one (R-2.4)."""
+
+    spn_session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndPointEvent(SessionEvent):
+    """A fact about a session that says whose it is."""
+
+    spn_end_point: str
+    end_point_type: EndPointType
+
+
+def shared(group: type[Event], source: object) -> dict[str, Any]:
+    """What ``source`` has of the fields of ``group``, as keyword arguments for another event about the same.
+
+    :param source: an event, a state or an input that has all of them, named as they are.
+    """
+    names = _NAMES.get(group)
+    if names is None:
+        names = _NAMES[group] = tuple(one.name for one in fields(group))
+    return {name: getattr(source, name) for name in names}
+
+
+_NAMES: Final[dict[type[Event], tuple[str, ...]]] = {}
+"""Fields of the groups that have been asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,12 @@ __all__ = [
     "InventoryRejected",
     "NetworkAdded",
     "NetworkChanged",
+    "NetworkDefined",
     "NetworkRemoved",
     "NetworkSnapshot",
     "RealmAdded",
     "RealmChanged",
+    "RealmDefined",
     "RealmRemoved",
     "RealmSnapshot",
 ]
@@ -50,10 +52,8 @@ class InventoryRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealmAdded(Event):
-    """A realm is served from now on."""
-
-    event_type: ClassVar[str] = "realmAdded"
+class RealmDefined(Event):
+    """How a realm is defined: what a plan compares, the state holds and a snapshot says."""
 
     expired_at: int | None = None
     client_ca: str = ""
@@ -61,14 +61,18 @@ class RealmAdded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealmChanged(Event):
+class RealmAdded(RealmDefined):
+    """A realm is served from now on."""
+
+    event_type: ClassVar[str] = "realmAdded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmChanged(RealmDefined):
     """A realm's definition has changed; the fields hold the new one."""
 
     event_type: ClassVar[str] = "realmChanged"
 
-    expired_at: int | None = None
-    client_ca: str = ""
-    max_sessions: int | None = None
     changed: tuple[str, ...]
 
 
@@ -82,36 +86,34 @@ class RealmRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealmSnapshot(Event):
+class RealmSnapshot(RealmDefined):
     """A realm that is served."""
 
     event_type: ClassVar[str] = "realmSnapshot"
 
-    expired_at: int | None = None
-    client_ca: str = ""
-    max_sessions: int | None = None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDefined(Event):
+    """How a hub of the inventory is defined, likewise."""
+
+    fqdn: str
+    address: str = ""
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkAdded(Event):
+class NetworkAdded(NetworkDefined):
     """A network (a hub of the inventory) is served from now on (D-3)."""
 
     event_type: ClassVar[str] = "networkAdded"
 
-    fqdn: str
-    address: str = ""
-    certificate: str = ""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkChanged(Event):
+class NetworkChanged(NetworkDefined):
     """The definition of a network (a hub of the inventory) has changed; the fields hold the new one."""
 
     event_type: ClassVar[str] = "networkChanged"
 
-    fqdn: str
-    address: str = ""
-    certificate: str = ""
     changed: tuple[str, ...]
 
 
@@ -125,11 +127,7 @@ class NetworkRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSnapshot(Event):
+class NetworkSnapshot(NetworkDefined):
     """A network (a hub of the inventory) that is served."""
 
     event_type: ClassVar[str] = "networkSnapshot"
-
-    fqdn: str
-    address: str = ""
-    certificate: str = ""

@@ -118,10 +118,15 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "faults": tuple,
 }
 
-_FIELDS: Final = {
-    cls: tuple((f.name, _camel(f.name), _FROM_AVRO.get(f.name)) for f in dataclasses.fields(cls))
-    for cls in EVENT_CLASSES.values()
-}
+
+def _avro_fields(cls: type[Event]) -> tuple[tuple[str, str, Callable[[Any], Any] | None], ...]:
+    """In the order of the schema: groups declare what several events share, and come first in a class."""
+    order = {name: place for place, name in enumerate(codec.event_fields(cls.__name__))}
+    named = ((one.name, _camel(one.name), _FROM_AVRO.get(one.name)) for one in dataclasses.fields(cls))
+    return tuple(sorted(named, key=lambda one: order.get(one[1], len(order))))
+
+
+_FIELDS: Final = {cls: _avro_fields(cls) for cls in EVENT_CLASSES.values()}
 """Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
 
 _CONVERTED: Final = {

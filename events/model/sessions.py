@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spnhub.events.model.event import EndPointType, Event, TerminateReason
+from spnhub.events.model.event import EndPointEvent, EndPointType, Event, SessionEvent, TerminateReason
 
 __all__ = [
     "ProviderAnswered",
@@ -21,15 +21,11 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionStarted(Event):
+class SessionStarted(EndPointEvent):
     """An SPN session was established (R-2.5)."""
 
     event_type: ClassVar[str] = "startSpnSession"
 
-    spn_session_id: str
-    spn_end_point: str
-    end_point_type: EndPointType
-    service_urn: str
     instance_id: str = ""
     weight: int = 100
     protocol: str = ""
@@ -37,15 +33,11 @@ class SessionStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEnded(Event):
+class SessionEnded(EndPointEvent):
     """An SPN session ended (R-2.5)."""
 
     event_type: ClassVar[str] = "endSpnSession"
 
-    spn_session_id: str
-    spn_end_point: str
-    end_point_type: EndPointType
-    service_urn: str
     total_connection_count: int
     elapsed_time: float
     terminate_reason: TerminateReason
@@ -75,20 +67,18 @@ class SessionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightChanged(Event):
+class WeightChanged(SessionEvent):
     """A provider changed its weight (R-5.3), or the reason for it."""
 
     event_type: ClassVar[str] = "weightChanged"
 
-    spn_session_id: str
-    service_urn: str
     old_weight: int
     new_weight: int
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSilent(Event):
+class ProviderSilent(SessionEvent):
     """A provider became unresponsive: it has not acknowledged in time what the hub sent (D-20).
 
     It gets no new connections, and those that it has may go on elsewhere.
@@ -96,22 +86,16 @@ class ProviderSilent(Event):
 
     event_type: ClassVar[str] = "providerSilent"
 
-    spn_session_id: str
-    service_urn: str
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderAnswered(Event):
+class ProviderAnswered(SessionEvent):
     """A provider that was unresponsive has answered."""
 
     event_type: ClassVar[str] = "providerAnswered"
 
-    spn_session_id: str
-    service_urn: str
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderFailed(Event):
+class ProviderFailed(SessionEvent):
     """A provider did not accept a connection (D-35).
 
     It is passed over for a while, then tried with one connection at a time.
@@ -119,8 +103,6 @@ class ProviderFailed(Event):
 
     event_type: ClassVar[str] = "providerFailed"
 
-    spn_session_id: str
-    service_urn: str
     failures: int
     passed_over_until: int
     code: int
@@ -128,25 +110,18 @@ class ProviderFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderRecovered(Event):
+class ProviderRecovered(SessionEvent):
     """A provider that was passed over has accepted a connection (D-35)."""
 
     event_type: ClassVar[str] = "providerRecovered"
 
-    spn_session_id: str
-    service_urn: str
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSnapshot(Event):
+class SessionSnapshot(EndPointEvent):
     """A session that is open."""
 
     event_type: ClassVar[str] = "sessionSnapshot"
 
-    spn_session_id: str
-    spn_end_point: str
-    end_point_type: EndPointType
-    service_urn: str
     instance_id: str = ""
     weight: int = 100
     start_at: int

@@ -15,10 +15,10 @@ from spnhub.events.model import (
     ConnectionSnapshot,
     ConnectionStarted,
     DisconnectReason,
-    EndPointType,
+    EndPointEvent,
     Event,
     LegEvent,
-    LegFields,
+    LegStartEvent,
     ProviderAnswered,
     ProviderFailed,
     ProviderRecovered,
@@ -28,6 +28,7 @@ from spnhub.events.model import (
     SessionStarted,
     TerminateReason,
     WeightChanged,
+    shared,
 )
 
 __all__ = [
@@ -38,34 +39,14 @@ __all__ = [
     "apply_session",
     "connection_key",
     "connection_started",
-    "leg_fields",
     "session_started",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
-    """A session (R-2.4). Times are microseconds since 1970, UTC."""
+class OpenSession(SessionSnapshot):
+    """A session (R-2.4), as its snapshot says it, and how it ended. Times are microseconds since 1970, UTC."""
 
-    realm: str | None
-    network_urn: str | None
-    spn_session_id: str
-    spn_end_point: str
-    end_point_type: EndPointType
-    service_urn: str
-    instance_id: str
-    weight: int
-    start_at: int
-    total_connection_count: int = 0
-    """Legs that named this session so far, on either side (D-2)."""
-    suspect: bool = False
-    """A provider that is silent now (D-20)."""
-    failures: int = 0
-    """Openings in a row that a provider didn't take; above 0: it is passed over, or to be tried again (D-35)."""
-    passed_over_until: int | None = None
-    """When a provider that has failed may be tried again; None: it hasn't."""
-    weight_reason: str = ""
-    """Why it has this weight, if its endpoint has said so."""
     terminate_reason: TerminateReason | None = None
     """None while it is open."""
 
@@ -83,24 +64,10 @@ class ConnectionKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenConnection:
-    """A leg of a connection (R-4.3, D-1). Times are microseconds since 1970, UTC."""
+class OpenConnection(ConnectionSnapshot):
+    """A leg of a connection (R-4.3, D-1), as its snapshot says it, and how it ended. Its bytes are as far as events
+    have told (D-10); live counters are the splice's. Times are microseconds since 1970, UTC."""
 
-    realm: str | None
-    network_urn: str | None
-    spn_connection_id: str
-    consumer_side_spn_session_id: str
-    provider_side_spn_session_id: str
-    service_urn: str
-    connection_uid: str
-    epoch: int
-    start_sent_offset: int
-    start_receive_offset: int
-    start_at: int
-    total_sent_bytes: int = 0
-    """Bytes consumer to provider in this leg, as far as events have told (D-10); live counters are the splice's."""
-    total_receive_bytes: int = 0
-    """Bytes provider to consumer in this leg, likewise."""
     disconnect_reason: DisconnectReason | None = None
     """None while it is open."""
 
@@ -117,17 +84,11 @@ class OpenConnection:
 
 
 def session_started(event: SessionStarted | SessionSnapshot, timestamp: int) -> OpenSession:
-    """The session that ``event`` begins, or has begun at ``timestamp``, without the legs that it has had since."""
+    """The session that ``event`` begins at ``timestamp``, or that a snapshot says there is."""
+    if isinstance(event, SessionSnapshot):
+        return OpenSession(**shared(SessionSnapshot, event))
     return OpenSession(
-        realm=event.realm,
-        network_urn=event.network_urn,
-        spn_session_id=event.spn_session_id,
-        spn_end_point=event.spn_end_point,
-        end_point_type=event.end_point_type,
-        service_urn=event.service_urn,
-        instance_id=event.instance_id,
-        weight=event.weight,
-        start_at=timestamp,
+        **shared(EndPointEvent, event), instance_id=event.instance_id, weight=event.weight, start_at=timestamp
     )
 
 
@@ -160,28 +121,11 @@ def connection_key(event: LegEvent) -> ConnectionKey:
     )
 
 
-def leg_fields(leg: LegEvent | OpenConnection) -> LegFields:
-    """What another event about the same leg has in common with ``leg``."""
-    return LegFields(
-        realm=leg.realm,
-        network_urn=leg.network_urn,
-        spn_connection_id=leg.spn_connection_id,
-        consumer_side_spn_session_id=leg.consumer_side_spn_session_id,
-        provider_side_spn_session_id=leg.provider_side_spn_session_id,
-        service_urn=leg.service_urn,
-        connection_uid=leg.connection_uid,
-        epoch=leg.epoch,
-    )
-
-
 def connection_started(event: ConnectionStarted | ConnectionSnapshot, timestamp: int) -> OpenConnection:
-    """The leg that ``event`` begins, or has begun at ``timestamp``, without what it has carried since."""
-    return OpenConnection(
-        **leg_fields(event),
-        start_sent_offset=event.start_sent_offset,
-        start_receive_offset=event.start_receive_offset,
-        start_at=timestamp,
-    )
+    """The leg that ``event`` begins at ``timestamp``, or that a snapshot says there is."""
+    if isinstance(event, ConnectionSnapshot):
+        return OpenConnection(**shared(ConnectionSnapshot, event))
+    return OpenConnection(**shared(LegStartEvent, event), start_at=timestamp)
 
 
 def apply_connection(state: OpenConnection, event: Event) -> OpenConnection:

@@ -42,7 +42,7 @@ from spnhub.events.model import (
     SnapshotStarted,
     WeightChanged,
 )
-from spnhub.events.state.definitions import DefinitionName, Definitions, DefinitionSnapshot, name_in_snapshot
+from spnhub.events.state.definitions import Definition, DefinitionName, Definitions, name_in_snapshot
 from spnhub.events.state.entities import (
     ConnectionKey,
     OpenConnection,
@@ -238,29 +238,20 @@ class HubState:
         self, event: SessionSnapshot | ConnectionSnapshot, recorded: Recorded
     ) -> tuple[LogFault, ...]:
         if isinstance(event, SessionSnapshot):
-            session = session_started(event, event.start_at)
-            session = replace(
-                session,
-                total_connection_count=event.total_connection_count,
-                suspect=event.suspect,
-                failures=event.failures,
-                passed_over_until=event.passed_over_until,
-                weight_reason=event.weight_reason,
-            )
+            session = session_started(event, recorded.timestamp)
             before = self.sessions.get(session.spn_session_id)
             self.sessions[session.spn_session_id] = session
             if self._unseen is not None:
                 self._unseen.sessions.discard(session.spn_session_id)
             return self._differs(recorded, f"session {session.spn_session_id}", before, session)
-        leg = connection_started(event, event.start_at)
-        leg = replace(leg, total_sent_bytes=event.total_sent_bytes, total_receive_bytes=event.total_receive_bytes)
+        leg = connection_started(event, recorded.timestamp)
         known = self.connections.get(leg.key)
         self.connections[leg.key] = leg
         if self._unseen is not None:
             self._unseen.connections.discard(leg.key)
         return self._differs(recorded, f"connection {' '.join(leg.key)}", known, leg)
 
-    def _defined_in_snapshot(self, event: DefinitionSnapshot, recorded: Recorded) -> tuple[LogFault, ...]:
+    def _defined_in_snapshot(self, event: Definition, recorded: Recorded) -> tuple[LogFault, ...]:
         name = name_in_snapshot(event)
         before = self.definitions.get(name)
         self.definitions.apply(event, recorded.timestamp)

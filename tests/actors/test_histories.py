@@ -185,8 +185,8 @@ class History:
             [
                 None,
                 Availability(manager, "web", start_on_load=True),
-                Availability(manager, "web", on_consumer=True, idle_timeout=3.0),
-                Availability(manager, "web", on_payload=True, idle_timeout=rng.choice([None, 1.0])),
+                Availability(manager, "web", start_on_consumer=True, idle_timeout=3.0),
+                Availability(manager, "web", start_on_payload=True, idle_timeout=rng.choice([None, 1.0])),
             ]
         )
 

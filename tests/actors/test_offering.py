@@ -327,7 +327,7 @@ def test_a_singleton() -> None:
 
 def test_a_service_on_demand_waits_for_the_next_start() -> None:
     """Its provider dies with an opening: that waits for the next one, once."""
-    availability = Availability("docker:", "web", on_payload=True)
+    availability = Availability("docker:", "web", start_on_payload=True)
     bench = Bench(services=(service(availability=availability),))
     bench.provider(1)
     bench.consumer(9)

@@ -420,7 +420,7 @@ SERVICES = st.builds(
     NAMES,
     st.frozensets(NAMES),
     st.booleans(),
-    st.sampled_from([None, Availability("docker:", "x"), Availability("docker:", "x", on_payload=True)]),
+    st.sampled_from([None, Availability("docker:", "x"), Availability("docker:", "x", start_on_payload=True)]),
 )
 INVENTORIES = st.dictionaries(
     st.sampled_from(["r", "s"]),
@@ -493,7 +493,7 @@ def test_the_plan_is_what_happens(before: dict[str, Any], after: dict[str, Any],
     definitions = bench.fold.definitions
     assert set(definitions.realms) == set(made.after.realms)
     assert set(definitions.networks) == set(made.after.networks)
-    assert {state.urn: state.consumers for state in definitions.services.values()} == {
+    assert {state.service_urn: state.consumers for state in definitions.services.values()} == {
         one.urn: tuple(sorted(one.consumers)) for one in made.after.services.values()
     }
     bench.hub(StopHub())

@@ -63,8 +63,8 @@ from tests.actors.harness import (
 
 WHERE: dict[str, Any] = {"realm": REALM, "network_urn": NETWORK, "service_urn": SERVICE}
 ON_LOAD = Availability("docker:", "web", start_on_load=True)
-ON_CONSUMER = Availability("docker:", "web", on_consumer=True, idle_timeout=60.0)
-ON_PAYLOAD = Availability("docker:", "web", on_payload=True, idle_timeout=60.0)
+ON_CONSUMER = Availability("docker:", "web", start_on_consumer=True, idle_timeout=60.0)
+ON_PAYLOAD = Availability("docker:", "web", start_on_payload=True, idle_timeout=60.0)
 KEY = Key(2, 0)
 
 
@@ -565,7 +565,7 @@ def test_other_cluster_manager(bench: Bench) -> None:
     assert StartService(SERVICE, "payload", moved) in bench.hub(StopSucceeded(SERVICE))[1]
 
 
-@pytest.mark.parametrize("change", [{"idle_timeout": 5.0}, {"fingerprint": "ab"}, {"on_consumer": True}])
+@pytest.mark.parametrize("change", [{"idle_timeout": 5.0}, {"fingerprint": "ab"}, {"start_on_consumer": True}])
 def test_other_switches(bench: Bench, change: dict[str, Any]) -> None:
     """They count from now on; what runs goes on."""
     running(bench)

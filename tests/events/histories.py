@@ -22,6 +22,7 @@ from spnhub.events.model import (
     Event,
     HubStarted,
     InventoryLoaded,
+    LegEvent,
     Recorded,
     ResumeRefused,
     ServiceStarted,
@@ -30,8 +31,8 @@ from spnhub.events.model import (
     SessionRefused,
     SessionStarted,
     TerminateReason,
+    shared,
 )
-from spnhub.events.state.entities import leg_fields
 from tests.events.samples import NOON
 
 __all__ = ["Conversation", "History", "in_partitions"]
@@ -217,7 +218,7 @@ class History:
         self._record(
             hub,
             ConnectionProgress(
-                **leg_fields(leg),
+                **shared(LegEvent, leg),
                 start_sent_offset=leg.start_sent_offset,
                 start_receive_offset=leg.start_receive_offset,
                 total_sent_bytes=conversation.told[0],
@@ -246,7 +247,7 @@ class History:
             self._record(
                 hub,
                 ConnectionPaused(
-                    **leg_fields(leg),
+                    **shared(LegEvent, leg),
                     planned=planned,
                 ),
             )
@@ -276,7 +277,7 @@ class History:
         self._record(
             hub,
             ConnectionEnded(
-                **leg_fields(leg),
+                **shared(LegEvent, leg),
                 start_sent_offset=leg.start_sent_offset,
                 start_receive_offset=leg.start_receive_offset,
                 total_sent_bytes=conversation.told[0] + delta[0],
@@ -310,7 +311,7 @@ class History:
             self._record(
                 hub,
                 ConnectionResumed(
-                    **leg_fields(leg),
+                    **shared(LegEvent, leg),
                     sent_offset=leg.start_sent_offset,
                     receive_offset=leg.start_receive_offset,
                 ),

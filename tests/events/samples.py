@@ -31,7 +31,6 @@ from spnhub.events.model import (
     InventoryLoaded,
     InventoryRejected,
     JournalStalled,
-    LegFields,
     LimitReached,
     NetworkAdded,
     NetworkChanged,
@@ -107,17 +106,17 @@ def session_ended(
 
 def leg_fields(
     uid: str = "ab" * 16, ident: str = "4-1", consumer: str = "c1", provider: str = "p1", epoch: int = 0
-) -> LegFields:
-    return LegFields(
-        realm="acme",
-        network_urn=NETWORK,
-        spn_connection_id=ident,
-        consumer_side_spn_session_id=consumer,
-        provider_side_spn_session_id=provider,
-        service_urn=SERVICE,
-        connection_uid=uid,
-        epoch=epoch,
-    )
+) -> dict[str, Any]:
+    return {
+        "realm": "acme",
+        "network_urn": NETWORK,
+        "spn_connection_id": ident,
+        "consumer_side_spn_session_id": consumer,
+        "provider_side_spn_session_id": provider,
+        "service_urn": SERVICE,
+        "connection_uid": uid,
+        "epoch": epoch,
+    }
 
 
 def connection_started(

@@ -457,6 +457,16 @@ def test_a_realm_works_until_it_expires(tmp_path: Path) -> None:
     assert built(document, tmp_path) == Inventory(realms=(expiring,), listening=(listening_beta(),))
 
 
+def test_a_realm_has_a_limit_of_sessions(tmp_path: Path) -> None:
+    """maxSessions reaches the actors' definition; 0 and anything but a number are faults that name the field."""
+    document = {"realms": [sound()["realms"][1] | {"maxSessions": 7}]}
+    assert built(document, tmp_path).realms == (replace(BETA, max_sessions=7),)
+    for wrong in (0, "7", 1.5):
+        document = {"realms": [sound()["realms"][1] | {"maxSessions": wrong}]}
+        (fault,) = built(document, tmp_path).faults
+        assert (fault.where, fault.field) == ("realm beta", "maxSessions")
+
+
 def test_one_fqdn_on_two_addresses_is_no_fault(tmp_path: Path) -> None:
     """Only where both would be asked for the same name."""
     fqdn = "tokyo.acme.test"

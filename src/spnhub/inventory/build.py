@@ -20,7 +20,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.clusters import ServiceTask
-from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
 from spnhub.inventory.judge import document_faults, judged, null_fields, unknown_fields
 from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service
@@ -209,12 +208,7 @@ class _Builder:
                 networks.append(network)
         if usable is None:
             return None
-        return RealmDefinition(
-            name=usable.name,
-            networks=tuple(networks),
-            expired_at=None if usable.expired_at is None else from_datetime(usable.expired_at),
-            client_ca=pem.fingerprint(usable.cacert),
-        )
+        return usable.definition(tuple(networks))
 
     def _judged(self, kind: type[_Model], data: Any, where: str) -> _Model | None:
         for path in unknown_fields(kind, data):
@@ -245,7 +239,8 @@ class _Builder:
                 continue
             service = self._allowed(self._judged(Service, data, service_label), service_label)
             if service is not None and hub is not None and realm is not None:
-                services.append((_service(service, service.urn(realm.name, hub.name)), service.availability_management))
+                urn = service.urn(realm.name, hub.name)
+                services.append((service.definition(urn), service.availability_management))
         if hub is None or realm is None or not self._listen(hub, where, realm):
             return None
         for reason in pem.doubts(hub.server_cert, hub.fqdn, self._now):
@@ -298,18 +293,6 @@ class _Builder:
         if name is not None:
             names.add(name)
         return False
-
-
-def _service(service: Service, urn: str) -> ServiceDefinition:
-    management = service.availability_management
-    return ServiceDefinition(
-        urn=urn,
-        name=service.name,
-        provider=service.provider,
-        consumers=frozenset(service.consumers),
-        singleton=service.singleton,
-        availability=None if management is None else management.definition(urn),
-    )
 
 
 def _follows(where: str) -> dict[str, str]:

@@ -19,9 +19,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validates_model
 from pydantic.alias_generators import to_camel
 
-from spnhub.actors.contract.definitions import Availability
+from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.clusters import MountPoint as TaskMountPoint
 from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
+from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
 from spnhub.transport.text import oddity, quoted
 
@@ -117,6 +118,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Cron = Annotated[Text, AfterValidator(_cron)]
 Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
+Count = Annotated[int, Field(strict=True, ge=1)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
@@ -163,11 +165,23 @@ class Realm(_Object):
     """Not used by the hub."""
     expired_at: Moment | None = None
     """Past it the realm counts as disabled. Without an offset it is UTC."""
+    max_sessions: Count | None = None
+    """Sessions that may be open at once; the next is refused (LIMIT). Without it: 20,000."""
 
     @property
     def urn(self) -> str:
         """``urn:chip-in:realm:{name}``."""
         return f"urn:chip-in:realm:{self.name}"
+
+    def definition(self, networks: tuple[NetworkDefinition, ...]) -> RealmDefinition:
+        """What the actors are to know of it."""
+        return RealmDefinition(
+            name=self.name,
+            networks=networks,
+            expired_at=None if self.expired_at is None else from_datetime(self.expired_at),
+            max_sessions=self.max_sessions,
+            client_ca=pem.fingerprint(self.cacert),
+        )
 
 
 class Hub(_Object):
@@ -262,8 +276,8 @@ class AvailabilityManagement(_Object):
             service_id=self.service_id,
             # One with a startAt is started when that comes, or has come last.
             start_on_load=not (self.on_payload or self.ondemand_start_on_consumer) and self.start_at is None,
-            on_consumer=self.ondemand_start_on_consumer,
-            on_payload=self.on_payload,
+            start_on_consumer=self.ondemand_start_on_consumer,
+            start_on_payload=self.on_payload,
             idle_timeout=self.idle_timeout,
             start_at=self.start_at,
             stop_at=self.stop_at,
@@ -292,3 +306,15 @@ class Service(_Object):
     def urn(self, realm: str, hub: str) -> str:
         """``urn:chip-in:service:{realm}:{hub}:{name}``."""
         return f"urn:chip-in:service:{realm}:{hub}:{self.name}"
+
+    def definition(self, urn: str) -> ServiceDefinition:
+        """What the actors are to know of the service ``urn``."""
+        management = self.availability_management
+        return ServiceDefinition(
+            urn=urn,
+            name=self.name,
+            provider=self.provider,
+            consumers=frozenset(self.consumers),
+            singleton=self.singleton,
+            availability=None if management is None else management.definition(urn),
+        )
