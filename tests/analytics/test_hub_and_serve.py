@@ -57,6 +57,9 @@ def parsed(exposition: str, prefix: str) -> Samples:
     """Families, without the prefix of their names and the label of the one hub there is."""
     found: Samples = {}
     for family in text_string_to_metric_families(exposition):
+        # Those of the process itself, which every Prometheus client has.
+        if family.name.startswith("process_"):
+            continue
         assert family.name.startswith(prefix)
         values = found[family.name.removeprefix(prefix)] = {}
         for sample in family.samples:

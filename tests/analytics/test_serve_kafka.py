@@ -30,6 +30,8 @@ def samples(exposition: str) -> Samples:
     """What is told of the log, by name and labels; not how far a process is."""
     found: Samples = {}
     for family in text_string_to_metric_families(exposition):
+        if family.name.startswith("process_"):
+            continue
         if "partition" in str(family.samples[:1]) or family.name.endswith(("_timestamp_seconds", "_journal_sequence")):
             continue
         for sample in family.samples:

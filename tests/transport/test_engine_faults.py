@@ -38,7 +38,7 @@ class Faulty:
         self.other = self.pair.server.connection_id, self.pair.client.connection_id
         engine: Any = self.pair.server.engine
         self.engine = engine
-        self.link = engine._links[self.faulty[0]]
+        self.link = engine._handles[self.faulty[0]]
 
     def untouched(self) -> None:
         """The other connection carries bytes."""
@@ -90,7 +90,7 @@ def test_a_connection_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, whe
     faulty.untouched()
     pair.run_until(lambda: bool(pair.client.of(Closed)), 120.0)
     pair.run_for(120.0)
-    assert faulty.faulty[0] not in faulty.engine._links
+    assert faulty.faulty[0] not in faulty.engine._handles
     assert len(pair.server.of(Closed)) <= 2
 
 
