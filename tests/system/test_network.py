@@ -31,7 +31,7 @@ INTERVAL = 0.1
 async def test_bad_network(world: World, conversations: int, seconds: float) -> None:
     """5 % loss, 50 ms each way, reordering; a partition of some seconds; a new address of an endpoint: all is well."""
     server = world.serve()
-    hub = await start_hub(world, 0)
+    await start_hub(world, 0)
     async with Path(("127.0.0.1", world.port)) as path:
         env = {"SPN_HUB_ADDRESSES": path.address}
         provider, consumer = await asyncio.gather(
@@ -220,7 +220,7 @@ async def test_a_hub_with_several_addresses(world: World, conversations: int) ->
             pytest.skip(f"network namespaces: {missing}")
         # The second address of each wire, and one that the kernel would answer from another wire's.
         called = near.gateways[0], near.gateways[1], far.gateways[1]
-        hub = await world.start_hub(host="::")
+        await world.start_hub(host="::")
         provider = await world.start_provider(server.address, env={"SPN_HUB_ADDRESSES": "127.0.0.2"})
         consumers = await asyncio.gather(
             *(world.start_consumer(env={"SPN_HUB_ADDRESSES": address}, host=near) for address in called)
