@@ -30,8 +30,8 @@ class ActorSystem:
 
     :param record: gives an event its sequence in the log; the int is its time, microseconds since 1970. Must not raise.
     :param hub_id: the process (D-3).
-    :param on_fault: is told of every exception that a handler raises, also where its actor lives on. What is decided
-        doesn't depend on it.
+    :param on_fault: called with every exception that a handler raises, also where the actor survives it. No decision
+        depends on it.
     """
 
     def __init__(
@@ -46,22 +46,24 @@ class ActorSystem:
         self._hub = self._env.dispatcher.start(HubActor, self._env)
 
     def tell_hub(self, message: HubInput) -> None:
-        """An input to the hub; handled by the next :meth:`run`, as the others."""
+        """Queue an input for the hub's actor; the next :meth:`run` handles it, in order with the others."""
         self._inputs.append((None, message))
 
     def tell_session(self, session: int, message: SessionInput) -> None:
-        """An input to a session, by the engine's connection number. Ignored if there is none: it is late."""
+        """Queue an input for a session, by the engine's connection number. An input for an unknown session is late: it
+        is ignored."""
         self._inputs.append((session, message))
 
     def tell_connection(self, key: Key, message: ConnectionInput) -> None:
-        """An input to a connection. Ignored if there is none: it is late."""
+        """Queue an input for a connection. An input for an unknown connection is late: it is ignored."""
         self._inputs.append((key, message))
 
     def run(self, now: float, wall_us: int) -> None:
         """Handle all inputs, then all timers that are due.
 
         :param now: monotonic seconds.
-        :param wall_us: microseconds since 1970: the time of the events decided here; never taken back (D-11).
+        :param wall_us: microseconds since 1970: the time of the events decided here. A clock that was set back is
+            ignored until it has caught up, so that times in the log never decrease (D-11).
         """
         env = self._env
         env.now = max(env.now, now)
@@ -87,22 +89,22 @@ class ActorSystem:
             try:
                 if not env.timers.fire(env.now):
                     return
-            except Exception as fault:  # that timer has had its moment; the others have theirs
+            except Exception as fault:  # a failed timer must not keep the other timers from firing
                 env.on_fault("timers", fault)
             env.dispatcher.run()
 
     @property
     def table(self) -> Table:
-        """The inventory by which the actors decide now; it is never changed, only replaced."""
+        """The inventory that the actors decide by now. A table is never changed, only replaced as a whole."""
         return self._env.table
 
     def take_commands(self) -> list[Command]:
-        """What the transport must do, in order; each command is given once."""
+        """Remove and return the commands that the transport must carry out, in order."""
         commands, self._env.commands = self._env.commands, []
         return commands
 
     def timer(self) -> float | None:
-        """When :meth:`run` wants to be called without inputs, monotonic seconds; None: not at all."""
+        """When :meth:`run` must be called even without inputs, monotonic seconds; None: no timer is set."""
         return self._env.timers.next()
 
     def state(self) -> HubState:
@@ -110,6 +112,6 @@ class ActorSystem:
         return self._env.state.copy()
 
     def residents(self) -> tuple[set[int], set[Key]]:
-        """The sessions and connections that have an actor, connections whose start isn't logged yet included."""
+        """The sessions and connections that have an actor, including connections whose start isn't logged yet."""
         directory = self._env.directory
         return set(directory.sessions), set(directory.connections)

@@ -1,5 +1,5 @@
 """The actor of one leg of a connection: a pure decider, and an actor that carries out what it decides.
 
-``state`` is the data, ``transitions`` decides, ``resume`` how a leg begins that continues another, ``endings`` what
-every end consists of. Imports ``kernel`` and ``contract``.
+``state`` has the data, ``transitions`` all decisions but those of a resume's start, which ``resume`` has; ``endings``
+has the events and commands of every end. Imports ``kernel`` and ``contract``.
 """

@@ -12,7 +12,7 @@ from spnhub.options import option
 
 __all__ = ["ActorOptions"]
 
-# An hour at most, and a day: anything above is a wrong unit, not a wish.
+# At most an hour and a day: a larger value is more likely given in the wrong unit than meant.
 _times = partial(option, group="Connections", metavar="SECONDS", unit="seconds")
 _intervals = partial(option, group="Event journal", metavar="SECONDS", unit="seconds", above=0, at_most=86_400)
 
@@ -22,21 +22,22 @@ class ActorOptions:
     """Bounds (seconds, counts) of the actors."""
 
     accept_timeout: float = 15.0
-    """From the opening of a connection until its provider has accepted."""
+    """From the opening of a connection until a provider must have accepted it."""
     answer_timeout: float = 6.0
-    """Of that, for one provider to answer while another one is sound (D-35); an agent answers within 5 s."""
+    """How much of ``accept_timeout`` one provider gets to answer while another provider is available (D-35). An agent
+    answers within 5 s."""
     opening_attempts: int = 16
-    """Providers that one opening is offered to, at most, one after the other (D-35)."""
+    """The most providers that one opening is offered to, one after the other (D-35)."""
     last_resorts: int = 3
-    """Of them, those that are passed over, and asked for want of another."""
+    """How many of these may be providers that are being passed over, and are asked because no other is left."""
     failure_base: float = 1.0
-    """For which a provider that fails for the first time is passed over; doubled each time (D-35)."""
+    """How long a provider is passed over after its first failure; doubled with each further failure (D-35)."""
     failure_limit: float = 30.0
-    """For which one is passed over at most."""
+    """The longest time that a provider is passed over."""
     close_timeout: float = 10.0
     """For the Close exchange: after both FINs, or after a Close Request that doesn't wait for them (R-4.5)."""
     abort_timeout: float = 2.0
-    """For the transport to say how many bytes an aborted connection has carried."""
+    """For the transport to report how many bytes an aborted connection has carried."""
     step_timeout: float = 5.0
     """For each step of a pause and of a resume that an endpoint has to take, and for it to close an empty session."""
     resume_timeout: float = _times(
@@ -45,55 +46,55 @@ class ActorOptions:
         at_least=0,
         at_most=3600,
     )
-    """For which a suspended connection counts in its provider's load."""
+    """How long a suspended connection counts in its provider's load."""
     gone_timeout: float = _times(
         1.0,
         "An endpoint whose port is closed may come back for this long; then its connections end with an error.",
         above=0,
         at_most=3600,
     )
-    """For an instance whose port is closed to come back in another session; then its connections are over (D-20)."""
+    """For an instance whose port is closed to open another session; after that its connections are ended (D-20)."""
     suspended_connections: int = 65_536
-    """Of one service that count like that."""
+    """The most suspended connections of one service that count in the load of its providers."""
     shutdown_timeout: float = 20.0
-    """For a resumable shutdown; then what is left is stopped as planned."""
+    """For a resumable shutdown; sessions that are left then are ended by a planned stop."""
     stop_timeout: float = 15.0
-    """For each half of a planned stop, consumers and providers; more than the other bounds need."""
+    """For each half of a planned stop (consumers, providers); longer than all bounds of a connection together."""
     session_connections: int = 4096
     """Connections open at once on one consumer's session."""
     realm_sessions: int = 20_000
-    """Sessions open at once in a realm whose definition doesn't say."""
+    """Sessions open at once in a realm whose definition has no limit of its own."""
     start_timeout: float = 30.0
-    """For an opening to wait for a provider of a service that is started on demand (D-29)."""
+    """How long an opening waits for a provider of a service that is started on demand (D-29)."""
     waiting_openings: int = 1024
-    """Openings of one service that wait like that."""
+    """The most openings of one service that wait for it to be started."""
     start_interval: float = 10.0
-    """Between two starts of one service, at least."""
+    """The least time between two starts of one service."""
     retry_base: float = 1.0
-    """Before the first retry of a start or stop that failed; doubled each time."""
+    """Delay before the first retry of a start or stop that failed; doubled with each retry."""
     retry_limit: float = 300.0
-    """Between two retries, at most."""
+    """The longest delay before a retry."""
     cluster_timeout: float = 120.0
-    """For a cluster manager to report; then the command counts as failed."""
+    """For a cluster manager to report; after that the command counts as failed."""
     stop_attempts: int = 3
-    """To stop a service; then it counts as running."""
+    """Attempts to stop a service; if all fail, it counts as running."""
     slice_size: int = 64
-    """Pieces of a reload, of a session's end, or of a look at all connections, at one moment (D-31)."""
+    """Pieces of work (of a reload, a session's end, a round over all connections) that are done in one turn (D-31)."""
     slice_pause: float = 0.004
-    """Before the next such slice."""
+    """Pause before the next slice of such work."""
     pauses_at_once: int = 4
-    """Connections that a resumable shutdown pauses at a time, at least; more if that would take more than 64 rounds."""
+    """Connections that a resumable shutdown pauses at a time; more than this if it would take over 64 rounds."""
     pause_patience: float = 0.1
-    """For which one of them may hold up the next."""
+    """How long a connection that is being paused may delay the next one."""
     expiry_check: float = 60.0
-    """Between two looks at the wall clock, which may be set, while a realm's expiry is ahead."""
+    """Interval at which the wall clock is checked while a realm is going to expire: the clock may be set meanwhile."""
     alive_interval: float = _intervals(60.0, "Between two heartbeats in the events.")
-    """Between two signs of life in the log."""
+    """Between two heartbeats in the log."""
     progress_interval: float = _intervals(
         60.0, "Between two events in which an open connection reports what it has carried."
     )
-    """From one look at the bytes of open connections to the next; what has moved is told (D-10)."""
+    """Interval at which open connections are asked for their byte counts; those that have moved are logged (D-10)."""
     refusal_window: float = 1.0
-    """Identical refused handshakes within it share an event (D-13)."""
+    """Identical refused handshakes within this time share an event (D-13)."""
     refusal_kinds: int = 64
-    """Different ones told apart within a window; what comes beyond shares one event."""
+    """The most kinds of refused handshakes that are told apart within a window; all further kinds share one event."""

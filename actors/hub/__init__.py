@@ -1,4 +1,4 @@
-"""The hub's own actor: it passes inputs on, starts and stops everything, and logs the life of its process.
+"""The hub's own actor: it forwards inputs to realms, carries out reloads and the stop, and logs the process lifecycle.
 
 Imports every other room of the actors; nothing but :mod:`spnhub.actors.system` imports it.
 """

@@ -1,7 +1,8 @@
 """The root actor, one for the process: the inventory, refused handshakes, and the stop (R-4.8, R-4.10).
 
-A reload is decided in one step: the new table replaces the old one, and every decision from then on is made by it. What
-follows, an event for each difference and the end of sessions that aren't allowed any more, comes in slices (D-31).
+A reload is decided in one step: the new table replaces the old one, and every later decision is made by the new one.
+The consequences (an event for each difference, and the end of sessions that are no longer allowed) are carried out in
+slices (D-31).
 """
 
 from __future__ import annotations
@@ -51,32 +52,32 @@ __all__ = ["HubActor"]
 _PLANNED: Final = (StopSessions((EndPointType.CONSUMER,)), StopSessions((EndPointType.PROVIDER,)))
 """The stages of a planned stop (R-4.10)."""
 _FAULT_LIMIT: Final = 1000
-"""Faults of a rejected inventory that its event names."""
+"""The most faults of a rejected inventory that its event names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiryDue:
-    """A realm may have expired."""
+    """Timer: a realm may have expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowOver:
-    """Some refusals' second may be over (D-13)."""
+    """Timer: the window of some refusals or limits may be over (D-13)."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignDue:
-    """It is time for a sign of life."""
+class HeartbeatDue:
+    """Timer: the next heartbeat is due."""
 
 
 @dataclass(frozen=True, slots=True)
-class RoundDue:
-    """It is time to ask connections for their bytes, or to go on with it."""
+class ProgressRoundDue:
+    """Timer: connections are to be asked for their byte counts, or a round that has begun is to be continued."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopTimedOut:
-    """The sessions have had the time that they get."""
+    """Timer: the present stage of the stop has taken as long as it may."""
 
 
 class HubActor(EventLoopActor):
@@ -86,63 +87,63 @@ class HubActor(EventLoopActor):
         super().__init__()
         self._env = env
         self._realms: dict[str, ActorRef[Any]] = {}
-        """Those that the inventory has, and others as long as something of them is left."""
+        """The realms of the inventory, and removed ones as long as they have services."""
         self._loaded = False
-        self._run = ProcessLifecycle(env)
-        self._sign_timer: Timer | None = None
-        self._rounds = ProgressRounds(env)
-        self._round_timer: Timer | None = None
+        self._lifecycle = ProcessLifecycle(env)
+        self._heartbeat_timer: Timer | None = None
+        self._progress_rounds = ProgressRounds(env)
+        self._progress_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
-        self._limit_counter: dict[tuple[str, int | None], RateLimitedCounter] = {}
-        """Of each limit and bound that the transport has named: it has a few."""
-        self._refusals_timer: Timer | None = None
+        self._limit_counters: dict[tuple[str, int | None], RateLimitedCounter] = {}
+        """By limit and bound, as the transport names them: there are only a few."""
+        self._window_timer: Timer | None = None
         self._stop_asked = False
         self._resumable = False
-        """The stop is one after which connections go on elsewhere, so far."""
-        self._stages: deque[StopSessions] = deque()
-        """Of the stop that are still to come."""
+        """The hub is in a resumable shutdown, which a planned stop may still replace."""
+        self._stages_left: deque[StopSessions] = deque()
+        """The stages of the stop that are still to come."""
         self._stop_timer: Timer | None = None
         self._waiting: set[tuple[ActorRef[Any], EndPointType]] = set()
-        """Who hasn't reported yet that none of these is left."""
+        """The realms that still have sessions of these roles, as far as they have reported."""
 
     def on_receive(self, message: object) -> None:
-        """Each kind has its handler."""
+        """Call the handler of the message's class."""
         _HANDLERS[type(message)](self, message)
 
     def recover(self, message: object) -> bool:
-        """Everything depends on this actor, so it lives on, and who asked gets an answer."""
+        """Stay alive, since everything depends on this actor, and answer a request for a session."""
         if isinstance(message, SessionRequested):
             self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
         return True
 
-    # The run
+    # The process lifecycle
 
     def _start_hub(self, message: StartHub) -> None:
-        if self._sign_timer is None and not self._stop_asked:
-            self._env.carry_out(Decision(self._run.start(message)))
-            self._sign_later()
-            self._round_later(self._env.options.progress_interval)
+        if self._heartbeat_timer is None and not self._stop_asked:
+            self._env.carry_out(Decision(self._lifecycle.start(message)))
+            self._schedule_heartbeat()
+            self._schedule_progress_round(self._env.options.progress_interval)
 
-    def _sign_due(self, _: SignDue) -> None:
-        self._env.carry_out(Decision(self._run.alive()))
-        self._sign_later()
+    def _heartbeat_due(self, _: HeartbeatDue) -> None:
+        self._env.carry_out(Decision(self._lifecycle.alive()))
+        self._schedule_heartbeat()
 
-    def _sign_later(self) -> None:
-        self._sign_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, SignDue())
+    def _schedule_heartbeat(self) -> None:
+        self._heartbeat_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, HeartbeatDue())
 
-    def _round_due(self, _: RoundDue) -> None:
-        self._round_later(self._rounds.go_on())
+    def _progress_round_due(self, _: ProgressRoundDue) -> None:
+        self._schedule_progress_round(self._progress_rounds.go_on())
 
-    def _round_later(self, seconds: float) -> None:
-        self._round_timer = self._env.after(seconds, self.actor_ref, RoundDue())
+    def _schedule_progress_round(self, seconds: float) -> None:
+        self._progress_timer = self._env.after(seconds, self.actor_ref, ProgressRoundDue())
 
     # The inventory
 
     def _load_inventory(self, message: LoadInventory) -> None:
         if not self._stop_asked:
             made = message.plan
-            if made is None or not self._counts(made):
+            if made is None or not self._is_current(made):
                 made = self._plan(message.realms)
             self._env.carry_out(Decision((made.loaded(initial=not self._loaded),)))
             self._loaded = True
@@ -159,19 +160,19 @@ class HubActor(EventLoopActor):
         before = self._env.table
         return plan(before, Table.of(realms, self._env.wall_us, before))
 
-    def _counts(self, made: Plan) -> bool:
-        """Whether it is what :meth:`_plan` would make now."""
+    def _is_current(self, made: Plan) -> bool:
+        """Whether a plan that was made before is the one that :meth:`_plan` would make now."""
         expiry = made.after.next_expiry
         return made.before is self._env.table and (expiry is None or expiry > self._env.wall_us)
 
     def _apply(self, made: Plan) -> None:
-        """From here on the new table counts; the rest only follows."""
+        """Put the new table in force, and queue the consequences."""
         self._env.table = made.after
         for difference in made.differences:
-            self._env.work_queue.add(partial(self._follow, made, difference))
-        self._watch_expiry()
+            self._env.work_queue.add(partial(self._apply_difference, made, difference))
+        self._arm_expiry_timer()
 
-    def _follow(self, made: Plan, difference: DefinitionDifference) -> None:
+    def _apply_difference(self, made: Plan, difference: DefinitionDifference) -> None:
         network_urn, service_urn = difference.network_urn, difference.service_urn
         if network_urn is not None and service_urn is not None:
             if difference.realm in self._realms or difference.realm in self._env.table.realms:
@@ -191,7 +192,7 @@ class HubActor(EventLoopActor):
         if message.name in self._realms and message.name not in self._env.table.realms and not self._stop_asked:
             self._realms.pop(message.name).tell(Leave())
 
-    def _watch_expiry(self) -> None:
+    def _arm_expiry_timer(self) -> None:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None
@@ -207,9 +208,9 @@ class HubActor(EventLoopActor):
         if moment is not None and moment <= self._env.wall_us:
             self._apply(self._plan(self._env.table.realms.values()))
         else:
-            self._watch_expiry()
+            self._arm_expiry_timer()
 
-    def _service_told(self, message: ServiceInput) -> None:
+    def _service_reported(self, message: ServiceInput) -> None:
         if not self._stop_asked:
             self._env.directory.tell_service(message.service_urn, message)
 
@@ -232,28 +233,28 @@ class HubActor(EventLoopActor):
 
     def _handshake_refused(self, message: HandshakeRefusal) -> None:
         self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
-        self._watch_refusals()
+        self._arm_window_timer()
 
-    def _limit_bitten(self, message: LimitBitten) -> None:
+    def _limit_exceeded(self, message: LimitBitten) -> None:
         limit = message.limit, message.bound
-        limit_counter = self._limit_counter.setdefault(limit, RateLimitedCounter(self._env.options.refusal_window))
-        self._env.carry_out(Decision(_reached(*limit, limit_counter.add(message.count, self._env.now))))
-        self._watch_refusals()
+        limit_counter = self._limit_counters.setdefault(limit, RateLimitedCounter(self._env.options.refusal_window))
+        self._env.carry_out(Decision(_limit_reached(*limit, limit_counter.add(message.count, self._env.now))))
+        self._arm_window_timer()
 
     def _window_over(self, _: WindowOver) -> None:
-        self._refusals_timer = None
+        self._window_timer = None
         now = self._env.now
         events = [*self._refusals.expire(now)]
-        for limit, limit_counter in self._limit_counter.items():
-            events += _reached(*limit, limit_counter.expire(now))
+        for limit, limit_counter in self._limit_counters.items():
+            events += _limit_reached(*limit, limit_counter.expire(now))
         self._env.carry_out(Decision(tuple(events)))
-        self._watch_refusals()
+        self._arm_window_timer()
 
-    def _watch_refusals(self) -> None:
-        times = (self._refusals.due(), *(limit_counter.due for limit_counter in self._limit_counter.values()))
+    def _arm_window_timer(self) -> None:
+        times = (self._refusals.due(), *(limit_counter.due for limit_counter in self._limit_counters.values()))
         due = min((at for at in times if at is not None), default=None)
-        if due is not None and self._refusals_timer is None:
-            self._refusals_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
+        if due is not None and self._window_timer is None:
+            self._window_timer = self._env.after(max(0.0, due - self._env.now), self.actor_ref, WindowOver())
 
     # The stop
 
@@ -262,10 +263,10 @@ class HubActor(EventLoopActor):
             return
         self._stop_asked = True
         self._resumable = message.resumable
-        self._watch_expiry()
-        self._stages = deque(_PLANNED)
+        self._arm_expiry_timer()
+        self._stages_left = deque(_PLANNED)
         if message.resumable:
-            self._stages.appendleft(StopSessions(tuple(EndPointType), message.spread))
+            self._stages_left.appendleft(StopSessions(tuple(EndPointType), message.spread))
         # A reload that is under way is applied first: nothing is defined, and started, behind the stop.
         self._env.work_queue.finish(for_good=not message.resumable)
         self._next_stage()
@@ -273,10 +274,10 @@ class HubActor(EventLoopActor):
     def _next_stage(self) -> None:
         self._cancel_stop_timer()
         self._env.pauses.clear()
-        if not self._stages:
+        if not self._stages_left:
             self._finish_stop()
             return
-        stage = self._stages.popleft()
+        stage = self._stages_left.popleft()
         options = self._env.options
         seconds = options.stop_timeout if stage.spread is None else options.shutdown_timeout
         self._stop_timer = self._env.after(seconds, self.actor_ref, StopTimedOut())
@@ -305,17 +306,17 @@ class HubActor(EventLoopActor):
     def _finish_stop(self) -> None:
         how = "after a resumable shutdown" if self._resumable else "as planned"
         self._resumable = False
-        for timer in (self._refusals_timer, self._sign_timer, self._round_timer):
+        for timer in (self._window_timer, self._heartbeat_timer, self._progress_timer):
             if timer is not None:
                 timer.cancel()
-        self._refusals_timer = self._sign_timer = self._round_timer = None
+        self._window_timer = self._heartbeat_timer = self._progress_timer = None
         events = [*self._refusals.flush()]
-        for limit, limit_counter in self._limit_counter.items():
-            events += _reached(*limit, limit_counter.flush())
-        self._env.carry_out(Decision((*events, *self._run.stop(how)), (ReportHubStopped(),)))
+        for limit, limit_counter in self._limit_counters.items():
+            events += _limit_reached(*limit, limit_counter.flush())
+        self._env.carry_out(Decision((*events, *self._lifecycle.stop(how)), (ReportHubStopped(),)))
 
 
-def _reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
+def _limit_reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
     return (LimitReached(realm=None, network_urn=None, limit=limit, bound=bound, count=count),) if count else ()
 
 
@@ -324,19 +325,19 @@ _HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
     RejectInventory: HubActor._reject_inventory,
     ExpiryDue: HubActor._expiry_due,
     RealmEmpty: HubActor._realm_empty,
-    StartSucceeded: HubActor._service_told,
-    StartFailed: HubActor._service_told,
-    StopSucceeded: HubActor._service_told,
-    StopFailed: HubActor._service_told,
-    ServiceExited: HubActor._service_told,
-    ScheduleDue: HubActor._service_told,
+    StartSucceeded: HubActor._service_reported,
+    StartFailed: HubActor._service_reported,
+    StopSucceeded: HubActor._service_reported,
+    StopFailed: HubActor._service_reported,
+    ServiceExited: HubActor._service_reported,
+    ScheduleDue: HubActor._service_reported,
     SessionRequested: HubActor._session_requested,
     HandshakeRefusal: HubActor._handshake_refused,
-    LimitBitten: HubActor._limit_bitten,
+    LimitBitten: HubActor._limit_exceeded,
     WindowOver: HubActor._window_over,
     StartHub: HubActor._start_hub,
-    SignDue: HubActor._sign_due,
-    RoundDue: HubActor._round_due,
+    HeartbeatDue: HubActor._heartbeat_due,
+    ProgressRoundDue: HubActor._progress_round_due,
     StopHub: HubActor._stop_hub,
     SessionsStopped: HubActor._sessions_stopped,
     StopTimedOut: HubActor._stop_timed_out,

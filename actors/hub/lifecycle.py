@@ -1,8 +1,8 @@
-"""The life of the hub's process in its log: its start, its signs of life, its end in order.
+"""The lifecycle of the hub's process in its log: its start, its heartbeats, its orderly end.
 
-A log that goes silent without HubStopped is that of a hub that has died or lost its disk: the last HubAlive says since
-when. Counterpart: :mod:`spnhub.actors.hub.actor` asks, :class:`spnhub.events.state.hub_state.RunState` is what a reader
-knows of it.
+A log that stops without HubStopped is that of a hub that has died or lost its disk; the last HubAlive shows when.
+Counterparts: :mod:`spnhub.actors.hub.actor` calls this, :class:`spnhub.events.state.hub_state.RunState` is what a
+reader of the log knows of the process.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ __all__ = ["ProcessLifecycle"]
 
 
 class ProcessLifecycle:
-    """One process's."""
+    """The lifecycle events of one process."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._since: float | None = None
+        self._started_at: float | None = None
         """Monotonic seconds; None before the start and after the end."""
 
     def start(self, message: StartHub) -> tuple[Event, ...]:
-        """Once."""
-        if self._since is not None:
+        """The event of the start; none if the process has been started already."""
+        if self._started_at is not None:
             return ()
-        self._since = self._env.now
+        self._started_at = self._env.now
         started = HubStarted(
             realm=None,
             network_urn=None,
@@ -37,23 +37,23 @@ class ProcessLifecycle:
         return (started,)
 
     def alive(self) -> tuple[Event, ...]:
-        """A sign of life."""
-        if self._since is None:
+        """A heartbeat; none before the start and after the end."""
+        if self._started_at is None:
             return ()
         state = self._env.state
-        sign = HubAlive(
+        heartbeat = HubAlive(
             realm=None,
             network_urn=None,
             sessions=len(state.sessions),
             connections=len(state.connections),
-            elapsed_time=self._env.now - self._since,
+            elapsed_time=self._env.now - self._started_at,
         )
-        return (sign,)
+        return (heartbeat,)
 
     def stop(self, reason: str) -> tuple[Event, ...]:
-        """The end, if there was a start."""
-        if self._since is None:
+        """The event of the end; none without a start."""
+        if self._started_at is None:
             return ()
-        stopped = HubStopped(realm=None, network_urn=None, reason=reason, elapsed_time=self._env.now - self._since)
-        self._since = None
+        stopped = HubStopped(realm=None, network_urn=None, reason=reason, elapsed_time=self._env.now - self._started_at)
+        self._started_at = None
         return (stopped,)

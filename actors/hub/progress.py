@@ -1,7 +1,7 @@
-"""The bytes of open connections, asked for at intervals (D-10): one timer for all of them, a slice at a moment (D-31).
+"""The byte counts of open connections, asked for at intervals (D-10): one timer for all, in slices (D-31).
 
-Each connection's actor decides whether there is anything to tell (:mod:`spnhub.actors.connection.transitions`); an idle
-one costs a message and a command in each round, and no event.
+Each connection's actor decides whether there is progress to log (:mod:`spnhub.actors.connection.transitions`). An idle
+connection costs a message and a command in each round, and no event.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["ProgressRounds"]
 
 
 class ProgressRounds:
-    """One process's rounds over the connections that are open when a round begins."""
+    """Rounds over all connections of the hub that are open when the round begins."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._left: Iterator[Key] | None = None
-        """Of the round that is under way."""
+        """The connections that are left in this round; None: no round has begun."""
 
     def go_on(self) -> float:
-        """The next slice of this round, or the first of a new one. Seconds until the next call is due."""
+        """Do the next slice of this round, or the first of a new round; returns seconds until the next call is due."""
         options, directory = self._env.options, self._env.directory
         if self._left is None:
             self._left = iter(tuple(directory.connections))

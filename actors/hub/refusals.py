@@ -1,7 +1,8 @@
-"""Refused handshakes, told so that nobody without a certificate can flood the log (D-13).
+"""Refused handshakes, logged in such a way that a peer without a certificate cannot flood the log (D-13).
 
-The first of a kind is an event at once; those that follow within a window (a second) share one event at its end. Only
-so many kinds are told apart; what goes beyond shares one event too. Sans-I/O and pure but for the counts it keeps.
+The first refusal of a kind is logged at once; those that follow within a window (1 s) share one event at its end. Only
+a bounded number of kinds is told apart; all further kinds share one event. Sans-I/O and pure but for the counts it
+keeps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["Refusals"]
 
 
 class _Kind(NamedTuple):
-    """What makes two refusals the same: everything but the port it came from."""
+    """What two refusals of the same kind have in common: everything but the peer's port."""
 
     realm: str | None
     network_urn: str | None
@@ -63,7 +64,7 @@ def _event(refusal: HandshakeRefusal, count: int) -> SessionRefused:
 
 
 class Refusals:
-    """Those of the last window.
+    """The refusals of the last window.
 
     :param window: seconds.
     :param kinds: how many kinds are told apart at once.
@@ -76,7 +77,7 @@ class Refusals:
         """Oldest first, since all windows are equally long."""
 
     def add(self, refusal: HandshakeRefusal, now: float) -> tuple[Event, ...]:
-        """Another one, at ``now`` (monotonic seconds): the events that are due now."""
+        """Add a refusal at ``now`` (monotonic seconds); returns the events that are due now."""
         events = self.expire(now)
         kind = _kind(refusal)
         window = self._windows.get(kind)
@@ -91,11 +92,11 @@ class Refusals:
         return events
 
     def due(self) -> float | None:
-        """When :meth:`expire` has something to do; None: never."""
+        """When :meth:`expire` is to be called next, monotonic seconds; None: no window is open."""
         return next((window.ends for window in self._windows.values()), None)
 
     def expire(self, now: float) -> tuple[Event, ...]:
-        """The events of the windows that are over."""
+        """The events of the windows that are over at ``now`` (monotonic seconds)."""
         over = []
         for kind, window in self._windows.items():
             if window.ends > now:

@@ -1,5 +1,5 @@
-"""What every actor stands on: its mailbox, timers, the shared environment, work in slices, rate-limited counters.
+"""What every actor is built on: mailbox, timers, the shared environment, the work queue, rate-limited counters.
 
 pykka is used in ``runtime`` alone. ``environment`` applies what actors decide; nothing else changes the state. Imports
-``contract`` and the fold of the events; knows no actor.
+``contract`` and the fold of the events, but no actor.
 """

@@ -1,9 +1,9 @@
 """What all actors of one hub share: time, the log and the state folded from it, commands, timers and addresses.
 
-An actor decides (a pure function returns a :class:`Decision`), then applies: :meth:`Environment.carry_out` records the
-events, folds them into :attr:`Environment.state` with the function that a replay uses
-(:class:`spnhub.events.state.hub_state.HubState`), and queues the commands. So the state cannot differ from the log, and
-what happened survives the failure of the actor it happened to.
+An actor first decides (a pure function returns a :class:`Decision`), then applies the decision:
+:meth:`Environment.carry_out` records the events, folds them into :attr:`Environment.state` with the function that a
+replay uses (:class:`spnhub.events.state.hub_state.HubState`), and queues the commands. So the state cannot differ from
+the log, and it survives the failure of an actor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger("spnhub.actors")
 
 
 class Decision(NamedTuple):
-    """What an actor has decided: facts for the log, and what the transport shall do, each in order."""
+    """What an actor has decided: events for the log and commands for the transport, each in order."""
 
     events: tuple[Event, ...] = ()
     commands: tuple[Command, ...] = ()
@@ -42,42 +42,43 @@ class Decision(NamedTuple):
 
 @dataclass(slots=True)
 class SessionEntry:
-    """A live session: where its mail goes, and its open legs by connection uid and epoch, on either side."""
+    """A live session: its actor, and its open legs (as consumer or provider) by connection uid and epoch."""
 
     ref: ActorRef[Any]
     spn_session_id: str
     legs: dict[tuple[str, int], Key] = field(default_factory=dict)
     ending: bool = False
-    """No new legs; it waits for the end of those it has."""
+    """The session takes no new legs and waits for the end of its open ones."""
     renewing_until: float | None = None
-    """Its endpoint has said that another takes its place in order; monotonic seconds until which that counts."""
+    """Until when (monotonic seconds) the endpoint's SessionRenewal counts: its next session supersedes this one, and
+    connections leave this one in order. None: none was sent."""
 
 
 @dataclass(slots=True)
 class ConnectionEntry:
-    """A live connection: where its mail goes, and the sessions it hangs on."""
+    """A live connection: its actor, and the sessions that it belongs to."""
 
     ref: ActorRef[Any]
     provider: int | None
-    """None while the opening waits for one."""
+    """The provider's session; None while the opening waits for one."""
     name: tuple[str, int]
     """connectionUid and epoch."""
     asked: tuple[int, ...] = ()
-    """The providers that an opening was offered to, the present one included."""
+    """The providers that the opening was offered to, including the present one."""
     last_resorts: int = 0
-    """How many of them are passed over, and were asked for want of another."""
+    """How many of these are being passed over, and were asked because no other was left."""
     on_trial: bool = False
-    """The present one is on trial: the choice wants to hear what becomes of this opening (D-35)."""
+    """The present provider is on trial: the outcome of this opening decides whether it is passed over (D-35)."""
     waited: bool = False
-    """It waits for a provider, or has; an opening does so once (D-29)."""
+    """The opening waits for a provider, or has done so; an opening waits at most once (D-29)."""
     left: int | None = None
-    """A provider that didn't take it, until the end of its leg there is logged."""
+    """The provider that didn't take the opening, until the end of the leg there is logged."""
 
 
 class Directory:
-    """Addresses: which actor is meant by a session's number, a connection's key or a service's URN.
+    """The actors by address: a session's number, a connection's key or a service's URN.
 
-    Service actors keep the first two, realm actors the third.
+    Service actors maintain the first two, realm actors the third.
     """
 
     def __init__(self) -> None:
@@ -85,33 +86,33 @@ class Directory:
         self.connections: dict[Key, ConnectionEntry] = {}
         self.services: dict[str, ActorRef[Any]] = {}
         self.realm_sessions: Counter[str] = Counter()
-        """How many sessions each realm has, ending ones included."""
+        """How many sessions each realm has, including those that are ending."""
 
     def tell_service(self, service_urn: str, message: object) -> bool:
-        """Mail for a service; False: there is no such service."""
+        """Send a message to a service's actor; False: there is no such service."""
         ref = self.services.get(service_urn)
-        return ref is not None and _tell(ref, message)
+        return ref is not None and _send(ref, message)
 
     def tell_session(self, session: int, message: object) -> bool:
-        """Mail for a session; False: there is no such session."""
+        """Send a message to a session's actor; False: there is no such session."""
         entry = self.sessions.get(session)
-        return entry is not None and _tell(entry.ref, message)
+        return entry is not None and _send(entry.ref, message)
 
     def tell_connection(self, key: Key, message: object) -> bool:
-        """Mail for a connection; False: there is no such connection."""
+        """Send a message to a connection's actor; False: there is no such connection."""
         entry = self.connections.get(key)
-        return entry is not None and _tell(entry.ref, message)
+        return entry is not None and _send(entry.ref, message)
 
 
-def _tell(ref: ActorRef[Any], message: object) -> bool:
-    if not ref.is_alive():  # it has failed just now; its parent deals with what is left of it
+def _send(ref: ActorRef[Any], message: object) -> bool:
+    if not ref.is_alive():  # it has just failed, and its parent will clean up after it
         return False
     ref.tell(message)
     return True
 
 
 class Environment:
-    """One hub's. Its actors run one at a time, so nothing here needs a lock."""
+    """The environment of one hub's actors. They run one at a time, so nothing here needs a lock."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Environment:
         *,
         pause: object,
     ) -> None:
-        """:param pause: the message by which a connection is paused."""
+        """:param pause: the message that makes a connection's actor pause it."""
         self.hub_id = hub_id
         self.options = options
         self.on_fault = on_fault
@@ -131,12 +132,12 @@ class Environment:
         self.timers = Timers()
         self.state = HubState()
         self.table = Table()
-        """The inventory as it counts now; replaced as a whole (D-31)."""
+        """The inventory in force; replaced as a whole (D-31)."""
         self.commands: list[Command] = []
         self.now = 0.0
         """Monotonic seconds."""
         self.wall_us = 0
-        """Microseconds since 1970; never runs backwards (D-11)."""
+        """Microseconds since 1970; never decreases (D-11)."""
         self.work_queue = WorkQueue(options.slice_size, options.slice_pause, self.timers, lambda: self.now, on_fault)
         self.pauses = Pauses(
             options.pauses_at_once,
@@ -155,9 +156,9 @@ class Environment:
         self.commands.extend(decision.commands)
 
     def after(self, seconds: float, ref: ActorRef[Any], message: object) -> Timer:
-        """Tell an actor something when ``seconds`` have passed, if it still lives then."""
+        """Send ``message`` to an actor when ``seconds`` have passed, if the actor is still alive then."""
 
-        def tell() -> None:
-            _tell(ref, message)
+        def send() -> None:
+            _send(ref, message)
 
-        return self.timers.set(self.now + seconds, tell)
+        return self.timers.set(self.now + seconds, send)

@@ -1,8 +1,9 @@
-"""Which connections a resumable shutdown pauses now, and which in a moment (R-4.8).
+"""Which connections a resumable shutdown pauses now, and which ones later (R-4.8).
 
-A connection that is paused waits for everything that its endpoints have to do before they come to it: paused all at
-once, each would wait for all. So few are on their way at a time, and the next one goes when one has left. One
-that doesn't leave soon (its endpoint is silent) doesn't hold up the others.
+An endpoint works through pause requests one after the other, and a connection stands still until its own is done. If
+all were paused at once, each would stand still for as long as all of them take. So only a few are being paused at a
+time, and the next one follows when one has ended. A connection that takes longer (its endpoint is unresponsive) is no
+longer counted, so that it doesn't delay the others.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _ROUNDS: Final = 64
 class Pauses:
     """The connections of one hub that are to be paused, in order.
 
-    :param at_once: connections on their way, at least; more where others would wait for more than 64 rounds.
-    :param patience: seconds after which one that is still here counts no more. If nobody answers, all have been told
-        after 64 times that.
+    :param at_once: how many may be in the process of pausing; more if the queue would otherwise take over 64 rounds.
+    :param patience: seconds after which a connection that hasn't ended is no longer counted. So even if no endpoint
+        answers, every connection has been asked to pause after 64 times this time.
     :param clock: monotonic seconds; it stands still while actors run.
-    :param pause: tells a connection to pause; False: it has ended meanwhile.
+    :param pause: asks a connection to pause; False: it has ended meanwhile.
     """
 
     def __init__(
@@ -44,33 +45,33 @@ class Pauses:
         self._pause = pause
         self._queue: deque[Key] = deque()
         self._peak = 0
-        """The most that have waited since nothing did."""
+        """The longest that the queue has been since it was last empty."""
         self._under_way: OrderedDict[Key, float] = OrderedDict()
-        """Until when it counts; that told first first."""
+        """The connections that are being paused and until when each counts, oldest first."""
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
-        """Connections that wait to be told."""
+        """Connections that haven't been asked to pause yet."""
         return len(self._queue)
 
     def add(self, key: Key) -> None:
-        """Pause it when its turn comes; now, if few are on their way."""
+        """Pause a connection when its turn comes; at once if few are being paused."""
         self._queue.append(key)
         self._peak = max(self._peak, len(self._queue))
-        self._go_on()
+        self._pause_next()
 
     def gone(self, key: Key) -> None:
-        """It has ended; without effect on one that is not on its way."""
+        """A connection has ended; no effect on one that isn't being paused."""
         if self._under_way.pop(key, None) is not None:
-            self._go_on()
+            self._pause_next()
 
     def clear(self) -> None:
-        """Pause nothing any more: what is left ends in another way."""
+        """Pause nothing more: the connections that are left end in another way."""
         self._queue.clear()
         self._under_way.clear()
-        self._go_on()
+        self._pause_next()
 
-    def _go_on(self) -> None:
+    def _pause_next(self) -> None:
         now = self._clock()
         limit = max(self._at_once, -(-self._peak // _ROUNDS))
         while self._queue and len(self._under_way) < limit:
@@ -82,7 +83,7 @@ class Pauses:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer, for the oldest, as long as others wait for it."""
+        """Set one timer, for the oldest connection being paused, as long as others are queued behind it."""
         if self._queue and self._timer is None:
             self._timer = self._timers.set(next(iter(self._under_way.values())), self._on_time)
         elif not self._queue and self._timer is not None:
@@ -93,4 +94,4 @@ class Pauses:
         self._timer = None
         while self._under_way and next(iter(self._under_way.values())) <= self._clock():
             self._under_way.popitem(last=False)
-        self._go_on()
+        self._pause_next()

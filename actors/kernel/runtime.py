@@ -1,14 +1,15 @@
 """A runtime for pykka without threads: actors with synchronous handlers, driven by a :class:`Dispatcher`.
 
-The dispatcher keeps the actors that have mail, first come first served, and :meth:`Dispatcher.run` delivers it. No
-event loop is needed: whoever owns the dispatcher calls ``run``, on a socket's wake-up or by hand in a test; ``wake``
-tells the owner of mail that arrives at another time or from another thread. One actor costs about 1 kB and no thread.
+The dispatcher queues the actors that have messages, first come first served, and :meth:`Dispatcher.run` delivers them.
+No event loop is needed: the dispatcher's owner calls ``run``, on a socket's wake-up or by hand in a test, and ``wake``
+notifies the owner of a message that was sent outside of ``run`` or from another thread. One actor costs about 1 kB and
+no thread.
 
 What differs from pykka's own runtimes: actors are not entered in ``pykka.ActorRegistry`` (a list, searched in full),
-``CancelledError`` fails the one actor whose handler let it out, a future that isn't set raises instead of blocking
-the only thread there is, and an actor may survive a failure (:meth:`EventLoopActor.recover`). Each failure, survived
-or not, is reported to whoever made the dispatcher. Supervision is the actors' own: a child tells its parent from
-``on_stop`` and from ``on_failed``.
+a ``CancelledError`` that a handler lets out fails that actor only, a future without a value raises instead of blocking
+the only thread, and an actor may survive a failure (:meth:`EventLoopActor.recover`). Each failure, survived or not, is
+reported to the dispatcher's ``on_fault``. Supervision is left to the actors: a child notifies its parent from
+``on_stop`` and ``on_failed``.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ __all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError"]
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _BATCH: Final = 32
-"""Messages of one actor before it is another's turn."""
+"""The most messages of one actor that are handled before the next actor's turn."""
 
 _current: contextvars.ContextVar[Dispatcher] = contextvars.ContextVar("spnhub_dispatcher")
 """Pykka creates inboxes in a static method, so the dispatcher they belong to comes from the context."""
 
 
 class UnfinishedError(RuntimeError):
-    """The value of a future was asked for before there was one. Waiting would be for ever: await it instead."""
+    """The value of a future was asked for before there was one. Blocking would never end; await the future instead."""
 
 
 class EventLoopFuture(pykka.Future[_T], Generic[_T]):
-    """A pykka future for one thread: :meth:`get` never blocks, ``await`` waits on whichever asyncio loop runs."""
+    """A pykka future for one thread: :meth:`get` never blocks, ``await`` waits on the running asyncio loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class EventLoopFuture(pykka.Future[_T], Generic[_T]):
 
     def _finish(self, value: _T | None, error: BaseException | None) -> None:
         if self._done or self._get_hook is not None:
-            raise RuntimeError("a future is set once")
+            raise RuntimeError("the future has been set already")
         self._value, self._error, self._done = value, error, True
         waiters, self._waiters = self._waiters, []
         for loop, waiter in waiters:
@@ -111,7 +112,7 @@ def _release(waiter: asyncio.Future[None]) -> None:
 
 
 class _Flag:
-    """As much of ``threading.Event`` as pykka uses of ``actor_stopped``; 40 bytes instead of about 700."""
+    """The part of ``threading.Event`` that pykka uses of ``actor_stopped``; 40 bytes instead of about 700."""
 
     __slots__ = ("_value",)
 
@@ -126,7 +127,7 @@ class _Flag:
 
 
 class _Inbox:
-    """An actor's mail. Any thread may put; only the dispatcher gets."""
+    """An actor's mailbox. Any thread may put; only the dispatcher gets."""
 
     __slots__ = ("_queue", "actor", "dispatcher", "scheduled")
 
@@ -149,11 +150,11 @@ class _Inbox:
 
 
 class Dispatcher:
-    """Delivers mail to actors, in one thread at a time.
+    """Delivers messages to actors, in one thread at a time.
 
-    :param wake: called, from any thread, when mail arrives outside of :meth:`run`: at most once between two runs. An
-        asyncio owner passes something around ``loop.call_soon_threadsafe``.
-    :param on_fault: is told what handlers raise, by the actor's class.
+    :param wake: called, from any thread, when a message arrives outside of :meth:`run`: at most once between two runs.
+        An asyncio owner passes a wrapper of ``loop.call_soon_threadsafe``.
+    :param on_fault: called with the actor's class name and the exception when a handler raises.
     """
 
     def __init__(self, wake: Callable[[], None] | None = None, on_fault: OnFault = log_fault) -> None:
@@ -171,12 +172,12 @@ class Dispatcher:
 
     @property
     def quiescent(self) -> bool:
-        """Whether nobody has mail."""
+        """Whether no actor has a message."""
         return not self._ready
 
     @contextlib.contextmanager
     def current(self) -> Iterator[Self]:
-        """Actors and futures made inside belong to this dispatcher; within a handler that is so anyway."""
+        """Actors and futures created inside belong to this dispatcher; within a handler they do without this."""
         token = _current.set(self)
         try:
             yield self
@@ -184,7 +185,7 @@ class Dispatcher:
             _current.reset(token)
 
     def start(self, actor: Callable[_P, _A], /, *args: _P.args, **kwargs: _P.kwargs) -> pykka.ActorRef[_A]:
-        """Make an actor of this class and let it run; ``on_start`` is called when it is its turn."""
+        """Create an actor of this class and start it; ``on_start`` is called at its first turn."""
         token = _current.set(self)
         try:
             return _start(actor(*args, **kwargs))
@@ -192,12 +193,12 @@ class Dispatcher:
             _current.reset(token)
 
     def run(self, limit: int | None = None) -> bool:
-        """Deliver mail until nobody has any, or until about ``limit`` messages were handled.
+        """Deliver messages until there are none, or until about ``limit`` messages were handled.
 
-        :returns: whether nobody has mail.
+        :returns: whether no message is left.
         :raises RuntimeError: called from a handler or while another thread is running it.
-        :raises BaseException: what a handler raised that is neither an ``Exception`` nor ``CancelledError``
-            (``KeyboardInterrupt``); the run can go on with another call.
+        :raises BaseException: an exception of a handler that is neither an ``Exception`` nor ``CancelledError``
+            (``KeyboardInterrupt``); another call continues with the remaining messages.
         """
         if self._thread is not None:
             raise RuntimeError("the dispatcher is running already")
@@ -219,9 +220,9 @@ class Dispatcher:
             self._thread = None
 
     def _turn(self, inbox: _Inbox, batch: int) -> int:
-        """Let one actor handle up to ``batch`` messages; returns how many it were, at least 1."""
+        """Let one actor handle up to ``batch`` messages; returns how many it handled, at least 1."""
         actor = inbox.actor
-        if actor is None:  # not started yet, or ended: what it still has was answered or will wait for its start
+        if actor is None:  # ended, and its last messages were answered; or not started, and its messages wait for that
             inbox.scheduled = False
             return 1
         handled = 0
@@ -237,7 +238,8 @@ class Dispatcher:
                 inbox.actor = None
                 self._alive.discard(actor)
                 actor._actor_loop_teardown()
-            # The order matters: a thread that puts mail between the two lines schedules it, or is seen.
+            # The order matters: a message put by another thread between these lines is either scheduled by that thread,
+            # which sees False, or seen here.
             inbox.scheduled = False
             if inbox.actor is not None and not inbox.empty():
                 self._schedule(inbox)
@@ -259,7 +261,7 @@ class Dispatcher:
 
 
 class EventLoopActor(pykka.Actor):
-    """An actor with synchronous handlers that a :class:`Dispatcher` drives. Begin it with :meth:`Dispatcher.start`,
+    """An actor with synchronous handlers that a :class:`Dispatcher` drives. Start it with :meth:`Dispatcher.start`,
     or with ``start`` inside of a handler."""
 
     actor_inbox: _Inbox
@@ -267,16 +269,16 @@ class EventLoopActor(pykka.Actor):
     """Whether ``on_start`` has been called."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        # In place of pykka's own: a random URN and a threading.Event per actor cost more than all the rest of it.
+        # Replaces pykka's own, whose random URN and threading.Event per actor cost more than the rest of the actor.
         self.actor_inbox = self._create_actor_inbox()
         self.actor_urn = f"urn:spnhub:actor:{next(self.actor_inbox.dispatcher._numbers)}"
-        self.actor_stopped = _Flag()  # type: ignore[assignment] # has what pykka calls
+        self.actor_stopped = _Flag()  # type: ignore[assignment] # has the methods that pykka calls
         self._actor_ref = pykka.ActorRef(self)
         self._stopped: EventLoopFuture[None] | None = None
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
-        """Begin an actor on the dispatcher of the context, without pykka's registry."""
+        """Start an actor on the current context's dispatcher, without entering it in pykka's registry."""
         return _start(cls(*args, **kwargs))
 
     @staticmethod
@@ -292,7 +294,7 @@ class EventLoopActor(pykka.Actor):
 
     @property
     def stopped(self) -> EventLoopFuture[None]:
-        """Set when the actor has ended, by itself or by a failure, and its last mail was answered."""
+        """A future, set when the actor has ended, by itself or by a failure, and its last messages were answered."""
         if self._stopped is None:
             self._stopped = EventLoopFuture()
             if self.set_up and self.actor_inbox.actor is None:
@@ -300,9 +302,10 @@ class EventLoopActor(pykka.Actor):
         return self._stopped
 
     def recover(self, message: object) -> bool:
-        """Called when the handler of ``message`` has raised: True to go on living, as far as that can be right.
+        """Called when the handler of ``message`` has raised; True: the actor stays alive.
 
-        By default an actor ends, and ``on_failed`` tells its parent. Actors that others depend on answer who asked.
+        By default an actor ends, and its ``on_failed`` notifies the parent. Actors that others depend on stay alive,
+        and answer the request that failed.
         """
         del message
         return False
@@ -313,7 +316,7 @@ class EventLoopActor(pykka.Actor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """In place of pykka's, which logs by itself, and looks for the actor in its registry."""
+        """Replaces pykka's, which logs by itself and looks for the actor in its registry."""
         del exception_type, traceback
         self._report(exception_value)
         self.actor_stopped.set()
@@ -328,25 +331,25 @@ class EventLoopActor(pykka.Actor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Pykka's hook, called when the exception has been reported; ours is :meth:`on_failed`."""
+        """Pykka's hook, called after the exception was reported; subclasses override :meth:`on_failed`."""
         del exception_type, exception_value, traceback
         self.on_failed()
 
     def on_failed(self) -> None:
-        """The actor has failed and ends; ``on_stop`` isn't called. A child tells its parent from here too."""
+        """The actor has failed and ends; ``on_stop`` isn't called. A child notifies its parent from here, too."""
 
     def _actor_loop_setup(self) -> None:
         self.set_up = True
         try:
             self.on_start()
-        except (Exception, asyncio.CancelledError):  # whatever it is, it ends this actor and nothing else
+        except (Exception, asyncio.CancelledError):  # any fault ends this actor and nothing else
             self._fail()
 
     def _deliver(self, envelope: Envelope[Any]) -> None:
         message = envelope.message
         try:
             response = self._handle_receive(message)
-        except (Exception, asyncio.CancelledError):  # whatever it is, it concerns this actor and nothing else
+        except (Exception, asyncio.CancelledError):  # any fault concerns this actor and nothing else
             if envelope.reply_to is not None:
                 self._report(sys.exc_info()[1])
                 envelope.reply_to.set_exception()
@@ -358,17 +361,17 @@ class EventLoopActor(pykka.Actor):
 
     def _fail(self, message: object = None) -> None:
         exc_info = sys.exc_info()
-        # First of all, whoever recovers: a fault that nobody hears of is never mended.
+        # First of all, whether the actor recovers or not: an unreported fault is never repaired.
         self._report(exc_info[1])
         try:
             if message is not None and self.recover(message):
                 return
-        except Exception:  # then it has not recovered
+        except Exception:  # recovery itself has failed, so the actor ends
             self._report(sys.exc_info()[1])
         self.actor_stopped.set()
         try:
             self.on_failure(*exc_info)
-        except Exception:  # it is ending already; pykka's runtimes do the same
+        except Exception:  # the actor is ending already; pykka's runtimes do the same
             self._report(sys.exc_info()[1])
 
     def _actor_loop_teardown(self) -> None:
@@ -389,4 +392,4 @@ def _dispatcher() -> Dispatcher:
     try:
         return _current.get()
     except LookupError:
-        raise RuntimeError("no dispatcher here: begin actors with Dispatcher.start") from None
+        raise RuntimeError("no dispatcher in this context: start actors with Dispatcher.start") from None

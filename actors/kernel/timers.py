@@ -1,4 +1,4 @@
-"""Timers of the actors: a message to an actor at a time. Sans-I/O; the system asks when and lets them fire."""
+"""Timers of the actors. Sans-I/O: :class:`spnhub.actors.system.ActorSystem` asks when the next is due, and fires it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Timer", "Timers"]
 
 
 class Timer:
-    """A thing to do at a time, unless it is cancelled before."""
+    """An action that is due at a time, unless it is cancelled before."""
 
     __slots__ = ("_timers", "action")
 
@@ -19,39 +19,39 @@ class Timer:
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """Forget it; again, or after it has fired, nothing happens."""
+        """Cancel the timer; no effect if it was cancelled or has fired."""
         if self.action is not None:
             self.action = None
             self._timers._cancelled()
 
 
 class Timers:
-    """All timers of one hub, by monotonic seconds; those of one moment fire in the order they were set."""
+    """All timers of one hub, by monotonic seconds; timers of the same time fire in the order they were set."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
-        self._dead = 0
+        self._cancelled_count = 0
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        """Timers that will fire."""
-        return len(self._heap) - self._dead
+        """Timers that are set."""
+        return len(self._heap) - self._cancelled_count
 
     def set(self, when: float, action: Callable[[], None]) -> Timer:
-        """Call ``action`` at ``when`` or soon after."""
+        """Call ``action`` at ``when`` (monotonic seconds) or soon after."""
         timer = Timer(self, action)
         heapq.heappush(self._heap, (when, next(self._numbers), timer))
         return timer
 
     def next(self) -> float | None:
-        """When the next one is due; None without any."""
+        """When the next timer is due, monotonic seconds; None: no timer is set."""
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)
-            self._dead -= 1
+            self._cancelled_count -= 1
         return self._heap[0][0] if self._heap else None
 
     def fire(self, now: float) -> bool:
-        """Do the first thing that is due at ``now``; False when there is none."""
+        """Call the first action that is due at ``now`` (monotonic seconds); False when none is due."""
         when = self.next()
         if when is None or when > now:
             return False
@@ -62,8 +62,9 @@ class Timers:
         return True
 
     def _cancelled(self) -> None:
-        self._dead += 1
-        if self._dead > 64 and self._dead * 2 > len(self._heap):
+        self._cancelled_count += 1
+        # Cancelled entries stay in the heap until they come to the top; rebuild it when they are the larger part.
+        if self._cancelled_count > 64 and self._cancelled_count * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].action is not None]
             heapq.heapify(self._heap)
-            self._dead = 0
+            self._cancelled_count = 0

@@ -1,4 +1,4 @@
 """The actor of one realm: its services, and its bounds.
 
-Imports ``service`` and what is below; imported by ``hub``.
+Imports ``service`` and the rooms below it; imported by ``hub``.
 """

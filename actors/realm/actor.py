@@ -22,25 +22,25 @@ __all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty"]
 
 @dataclass(frozen=True, slots=True)
 class DefineService:
-    """The table has another definition of this service, or none."""
+    """The inventory's definition of this service has changed or is gone."""
 
     key: ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
 class DefineRealm:
-    """The table doesn't have this realm any more, perhaps."""
+    """The inventory's definition of this realm has changed or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealmEmpty:
-    """To the parent: the realm isn't defined any more, and nothing of it is left."""
+    """To the parent: the realm is no longer defined, and none of its services is left."""
 
     name: str
 
 
 class RealmActor(EventLoopActor):
-    """One realm. Its parent is the hub's actor; what it has is in the table (:attr:`Environment.table`)."""
+    """One realm. Its parent is the hub's actor; its definition is in the table (:attr:`Environment.table`)."""
 
     def __init__(self, env: Environment, parent: ActorRef[Any], name: str) -> None:
         super().__init__()
@@ -48,16 +48,16 @@ class RealmActor(EventLoopActor):
         self._parent = parent
         self._name = name
         self._services: dict[ServiceKey, ActorRef[Any]] = {}
-        """Those that the inventory has, and others as long as something of them is left."""
+        """The services of the inventory, and removed ones until they have no session and no instance to stop."""
         self._waiting: dict[EndPointType, set[ActorRef[Any]]] = {}
-        """Stop: who hasn't reported yet."""
+        """During a stop: by role, the services that haven't reported yet that they have no session of it left."""
 
     def on_receive(self, message: object) -> None:
-        """Each kind has its handler."""
+        """Call the handler of the message's class."""
         _HANDLERS[type(message)](self, message)
 
     def recover(self, message: object) -> bool:
-        """A tenant depends on this actor, so it lives on, and who asked gets an answer."""
+        """Stay alive, since a tenant depends on this actor, and answer a request for a session."""
         if isinstance(message, SessionRequested):
             self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
         return True
@@ -95,12 +95,12 @@ class RealmActor(EventLoopActor):
         if self._env.directory.services.get(key.service_urn) == message.child:
             del self._env.directory.services[key.service_urn]
         message.child.tell(Leave())
-        self._tell_when_empty()
+        self._report_if_empty()
 
     def _define(self, _: DefineRealm) -> None:
-        self._tell_when_empty()
+        self._report_if_empty()
 
-    def _tell_when_empty(self) -> None:
+    def _report_if_empty(self) -> None:
         if self._name not in self._env.table.realms and not self._services:
             self._parent.tell(RealmEmpty(self._name))
 

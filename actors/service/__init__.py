@@ -1,5 +1,6 @@
-"""The actor of one service: who may join, which provider takes an opening, and whether an instance of it runs.
+"""The actor of one service: which endpoints may join, which provider gets a connection, whether its instance runs.
 
-``actor`` has the parts: ``registry`` (its sessions), ``admission``, ``balancing``, ``pending`` (openings that wait),
-``resume``, ``gone``, and ``instance`` with its ``instance_controller``. Imports ``session``, ``connection`` and below.
+``actor`` is composed of ``registry`` (the sessions), ``admission``, ``balancing``, ``pending`` (connections that aren't
+established yet), ``resume``, ``gone`` (processes that are gone), and ``instance`` with its ``instance_controller``.
+Imports ``session``, ``connection`` and the rooms below them.
 """

@@ -1,4 +1,4 @@
-"""The actor of one session: from the handshake until it is closed, with the connections that hang on it.
+"""The actor of one session: from the handshake until it is closed, with the connections that belong to it.
 
-Imports ``connection`` and what is below; imported by ``service``.
+Imports ``connection`` and the rooms below it; imported by ``service``.
 """
