@@ -40,7 +40,7 @@ def suspended(system: ActorSystem) -> dict[str, Any]:
     for actor in env.dispatcher._alive:
         match actor:
             case HubActor():
-                found["running"] = actor._run._since is not None
+                found["running"] = actor._lifecycle._started_at is not None
             case RealmActor():
                 realms.add(actor._name)
             case ServiceActor():
