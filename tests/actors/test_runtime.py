@@ -307,7 +307,7 @@ def test_future_is_set_once() -> None:
         doubled.get()
     future.set(21)
     assert doubled.get() == 42
-    with pytest.raises(RuntimeError, match="set once"):
+    with pytest.raises(RuntimeError, match="set already"):
         future.set(2)
     failed: EventLoopFuture[int] = EventLoopFuture()
     try:
