@@ -28,6 +28,7 @@ __all__ = [
     "PACKET_LIMIT",
     "ForeignSchemas",
     "SchemaError",
+    "camel",
     "decode_event",
     "decode_event_head",
     "decode_packet",
@@ -110,6 +111,12 @@ _NEWER: Final[dict[int, tuple[str, Any]]] = {}
 Ids are fixed for ever, so it doesn't matter where one was learned. At most :data:`_NEWER_LIMIT`."""
 
 _NEWER_LIMIT: Final = 10_000
+
+
+def camel(name: str) -> str:
+    """The name that a field has in a schema: ``spn_session_id`` is ``spnSessionId``."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
 
 
 def learn_event_schema(schema_id: int, schema: Any) -> None:

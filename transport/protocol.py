@@ -287,12 +287,9 @@ _CLASSES: Final[dict[str, type[Packet]]] = {
 }
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
-
-
-_FIELDS: Final = {cls: tuple((f.name, _camel(f.name)) for f in dataclasses.fields(cls)) for cls in _CLASSES.values()}
+_FIELDS: Final = {
+    cls: tuple((f.name, codec.camel(f.name)) for f in dataclasses.fields(cls)) for cls in _CLASSES.values()
+}
 """Attribute and wire name of each field."""
 
 _FROM_WIRE: Final[dict[str, Callable[[Any], Any]]] = {

@@ -31,6 +31,7 @@ from spnhub.events.model import (
     ServiceEvent,
     ServiceRemoved,
 )
+from spnhub.schemas.codec import camel
 
 __all__ = [
     "DefinitionChange",
@@ -294,9 +295,4 @@ def _service_values(service: ServiceDefinition) -> dict[str, Any]:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
     names = [*new, *(name for name in old if name not in new)]
-    return tuple(_camel(name) for name in names if old.get(name) != new.get(name))
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
+    return tuple(camel(name) for name in names if old.get(name) != new.get(name))

@@ -6,18 +6,13 @@ import dataclasses
 from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
+from spnhub.schemas.codec import camel
 
-__all__ = ["camel", "serialize"]
+__all__ = ["serialize"]
 
 _TIMES: Final = frozenset(
     {"start_at", "since", "expired_at", "started_at", "alive_at", "stopped_at", "passed_over_until"}
 )
-
-
-def camel(name: str) -> str:
-    """``spn_session_id`` as ``spnSessionId``."""
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
 
 
 def serialize(value: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -77,11 +77,6 @@ def from_datetime(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
-
-
 def _microseconds(value: Any) -> Any:
     """A time as we hold it; what isn't one (a schedule's start) stays as it is."""
     if isinstance(value, int) and not _FIRST_TIME <= value <= _LAST_TIME:
@@ -122,7 +117,7 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
 def _avro_fields(cls: type[Event]) -> tuple[tuple[str, str, Callable[[Any], Any] | None], ...]:
     """In the order of the schema: groups declare what several events share, and come first in a class."""
     order = {name: place for place, name in enumerate(codec.event_fields(cls.__name__))}
-    named = ((one.name, _camel(one.name), _FROM_AVRO.get(one.name)) for one in dataclasses.fields(cls))
+    named = ((one.name, codec.camel(one.name), _FROM_AVRO.get(one.name)) for one in dataclasses.fields(cls))
     return tuple(sorted(named, key=lambda one: order.get(one[1], len(order))))
 
 

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from docs.derived import PROGRAMS, metric_names
+from spnhub.schemas.codec import camel
 from tests.docs.pages import PAGES, ROOT, fenced, name, spans
 
 COMMANDS: dict[str, Any] = {program: typer.main.get_command(app) for program, app in PROGRAMS.items()}
@@ -113,14 +114,9 @@ def test_events_and_fields(page: Path) -> None:
     """What is written like an event, or a field of one, is in the catalogue, or is the inventory's, or a value."""
     known = (ROOT / "schemas" / "README.md").read_text(encoding="utf-8")
     fields = re.findall(r"^    (\w+): ", (ROOT / "src/spnhub/inventory/model.py").read_text(), re.MULTILINE)
-    known += " ".join(map(_camel, fields))
+    known += " ".join(map(camel, fields))
     named = {span for span in spans(page) if re.fullmatch(r"[a-z]+(?:[A-Z][a-z]+)+", span)}
     assert [one for one in sorted(named) if f'"{one}"' not in SOURCE and not re.search(rf"\b{one}\b", known)] == []
-
-
-def _camel(field: str) -> str:
-    first, *others = field.split("_")
-    return first + "".join(map(str.capitalize, others))
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name)

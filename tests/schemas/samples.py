@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from spnhub.events import model
-from spnhub.events.analysis.serialize import camel
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
+from spnhub.schemas.codec import camel
 from spnhub.transport import protocol
 from spnhub.transport.protocol import (
     Accept,

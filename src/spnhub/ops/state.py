@@ -18,10 +18,11 @@ from typing import Any, Final, NamedTuple
 
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.events.analysis.serialize import camel, serialize
+from spnhub.events.analysis.serialize import serialize
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import from_datetime
 from spnhub.events.state.hub_state import HubState
+from spnhub.schemas.codec import camel
 from spnhub.transport.hub import HubSession
 
 __all__ = ["Progress", "Snapshot", "read", "stream"]
