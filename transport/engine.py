@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from spnhub.options import UnusableOption, check_options, option
+from spnhub.options import WEEK, UnusableOption, check_options, option
 
 __all__ = [
     "Address",
@@ -81,7 +81,7 @@ class Limits:
         "A peer that is silent for this long is lost; the shorter of both sides' holds.",
         # Anything above a week is a wrong unit, not a wish.
         above=0,
-        at_most=604_800,
+        at_most=WEEK,
         unit="seconds",
     )
     """A connection that heard nothing for this long is lost (RFC 9000 section 10.1). The first thing sent after the

@@ -157,7 +157,7 @@ class KafkaSettings:
         """The environment variables of those settings, as the hub has them, with the settings' names."""
         others = ("bootstrap_servers", "topic", "partitions", "replication", "min_insync", "retention")
         known = (one for one in option_fields(KafkaSettings) if one.name not in others)
-        return {f"SPNHUB_{one.flag.upper().replace('-', '_')}": one.name for one in known}
+        return {variable: one.name for one in known for variable in one.variables("SPNHUB_")}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the passwords among them: for a pipe, not for a log."""

@@ -17,7 +17,7 @@ import platformdirs
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
-from spnhub.logging import LEVELS, LogFormat
+from spnhub.logging import LogFormat, log_format_option, log_level_option
 from spnhub.options import (
     UnusableOption,
     check_options,
@@ -51,7 +51,6 @@ def _check_hub_id(name: str) -> None:
 _inventory = partial(option, group="Inventory")
 _journal = partial(option, group="Event journal")
 _operations = partial(option, group="Operations")
-_logging = partial(option, group="Logging")
 
 
 def _check_access(kafka: KafkaSettings) -> None:
@@ -152,10 +151,8 @@ class HubSettings:
         at_most=1_048_576,
         unit="MiB",
     )
-    log_level: str = _logging("info", "debug, info, warning, error or critical.", choices=tuple(LEVELS))
-    log_format: LogFormat | None = _logging(
-        None, "json or console.", choices=("json", "console"), default_text="json; console on a terminal"
-    )
+    log_level: str = log_level_option()
+    log_format: LogFormat | None = log_format_option()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "journal", self.journal or default_journal(self.hub_id))

@@ -15,15 +15,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, get_args
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from spnhub import streams
+from spnhub.options import option
 from spnhub.output import Output
 
-__all__ = ["LEVELS", "LogFormat", "close", "configure", "dropped", "escape_controls", "hide_secrets", "stamp_time"]
+__all__ = [
+    "LEVELS",
+    "LogFormat",
+    "close",
+    "configure",
+    "dropped",
+    "escape_controls",
+    "hide_secrets",
+    "log_format_option",
+    "log_level_option",
+    "stamp_time",
+]
 
 LogFormat = Literal["json", "console"]
 
@@ -43,6 +55,22 @@ _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END \1-----|\Z
 
 _output: Output | None = None
 """Where the lines of this process go, unless a stream was given."""
+
+
+def log_level_option() -> Any:
+    """The field of a program's settings for :func:`configure`'s ``level``."""
+    return option("info", "debug, info, warning, error or critical.", group="Logging", choices=tuple(LEVELS))
+
+
+def log_format_option() -> Any:
+    """The field of a program's settings for :func:`configure`'s ``form``."""
+    return option(
+        None,
+        "json or console.",
+        group="Logging",
+        choices=get_args(LogFormat),
+        default_text="json; console on a terminal",
+    )
 
 
 def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO | None = None) -> None:

@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, Final, TypeVar
 
 __all__ = [
+    "WEEK",
     "Field",
     "Option",
     "UnusableOption",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 M = TypeVar("M")
+
+WEEK: Final = 604_800
+"""Seconds. Anything above is a wrong unit, not a wish."""
 
 _OPTION: Final = "option"
 _NESTED: Final = "nested"
@@ -132,6 +136,10 @@ class Field:
     def flag(self) -> str:
         """``idle-timeout``: the name on the command line, and the key in a file."""
         return self.option.flag or self.name.replace("_", "-")
+
+    def variables(self, prefix: str) -> tuple[str, ...]:
+        """Its environment variables in a program whose own begin with ``prefix``: ``SPN_IDLE_TIMEOUT``."""
+        return self.option.variables or (prefix + self.flag.upper().replace("-", "_"),)
 
 
 def option(default: Any = MISSING, help: str = "", *, group: str, **facts: Any) -> Any:  # noqa: A002 - what it is

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypedDict
 
-from spnhub.options import build, nested, option
+from spnhub.options import WEEK, build, nested, option
 from spnhub.transport.engine import Limits
 from spnhub.transport.text import oddity, quoted
 
@@ -26,8 +26,7 @@ _TIMES: Final = ("idle_timeout", "keep_alive", "suspect_after", "probe_timeout")
 
 _hubs = partial(option, group="Finding hubs")
 _resume = partial(option, group="Resuming")
-# Anything above a week is a wrong unit, not a wish.
-_seconds: dict[str, Any] = {"metavar": "SECONDS", "at_least": 0.1, "at_most": 604_800, "unit": "seconds"}
+_seconds: dict[str, Any] = {"metavar": "SECONDS", "at_least": 0.1, "at_most": WEEK, "unit": "seconds"}
 
 
 def _check_instance_id(text: str) -> None:

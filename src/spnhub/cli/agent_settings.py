@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from spnhub.cli.options import Given, Source
-from spnhub.logging import LEVELS, LogFormat
-from spnhub.options import UnusableOption, check_options, nested, option, parse_address
+from spnhub.logging import LogFormat, log_format_option, log_level_option
+from spnhub.options import WEEK, UnusableOption, check_options, nested, option, parse_address
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
@@ -45,14 +45,11 @@ _PEM_FIELDS: Final = {
     "certificate_key": OPTION_NAMES.certificate_key,
     "trust": OPTION_NAMES.trust,
 }
-# Anything above a week is a wrong unit, not a wish.
-_WEEK: Final = 604_800
 
 _service = partial(option, group="Service")
 _certificates = partial(option, group="Certificates")
 _tcp = partial(option, group="TCP")
 _health = partial(option, group="Health of the TCP server")
-_logging = partial(option, group="Logging")
 
 
 def _check_url(url: str) -> None:
@@ -121,13 +118,11 @@ class AgentSettings:
         "SIGTERM leaves this much to open connections; what is still open then is reset.",
         metavar="SECONDS",
         at_least=0,
-        at_most=_WEEK,
+        at_most=WEEK,
         unit="seconds",
     )
-    log_level: str = _logging("info", "debug, info, warning, error or critical.", choices=tuple(LEVELS))
-    log_format: LogFormat | None = _logging(
-        None, "json or console.", choices=("json", "console"), default_text="json; console on a terminal"
-    )
+    log_level: str = log_level_option()
+    log_format: LogFormat | None = log_format_option()
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -174,7 +169,7 @@ class ProviderSettings(AgentSettings):
         "From one check to the next.",
         metavar="SECONDS",
         at_least=0.1,
-        at_most=_WEEK,
+        at_most=WEEK,
         unit="seconds",
     )
     health_timeout: float = _health(
@@ -182,7 +177,7 @@ class ProviderSettings(AgentSettings):
         "That a check may take.",
         metavar="SECONDS",
         at_least=0.1,
-        at_most=_WEEK,
+        at_most=WEEK,
         unit="seconds",
     )
     health_fall: int = _health(HEALTH_CHECK.fall, "Failed checks in a row: weight 0.", at_least=1)

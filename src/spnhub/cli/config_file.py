@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,9 +62,17 @@ class ConfigFile:
 
     def place(self, key: str) -> str:
         """``hub.toml:3: idle-timeout``: where the key stands, in either way of writing it."""
-        names = {key, key.replace("-", "_")}
-        line = next((line for line, found in _statements(self._text) if not names.isdisjoint(found)), 1)
-        return f"{self.path}:{line}: {key}"
+        lines = (self._lines[name] for name in (key, key.replace("-", "_")) if name in self._lines)
+        return f"{self.path}:{min(lines, default=1)}: {key}"
+
+    @cached_property
+    def _lines(self) -> dict[str, int]:
+        """Where each key stands first, as it is written."""
+        lines: dict[str, int] = {}
+        for line, found in _statements(self._text):
+            for key in found:
+                lines.setdefault(key, line)
+        return lines
 
 
 def _statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:

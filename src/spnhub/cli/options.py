@@ -98,7 +98,7 @@ class Reader(Generic[M]):
             field = next(
                 one for one in self._fields.values() if one.required and not one.optional and one.name not in values
             )
-            variable = _variables(field, self._prefix)[0]
+            variable = field.variables(self._prefix)[0]
             raise ConfigurationError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
         return settings
 
@@ -151,7 +151,7 @@ def takes(
 
 def _parameters(fields: Iterable[Field], prefix: str) -> Iterable[inspect.Parameter]:
     for field in fields:
-        option, variables = field.option, _variables(field, prefix)
+        option, variables = field.option, field.variables(prefix)
         default, words = _shown_default(field)
         yield _parameter(
             field.name,
@@ -213,10 +213,6 @@ def _shown_default(field: Field) -> tuple[Any, str | None]:
     if isinstance(field.default, float) and field.default.is_integer():
         return int(field.default), None
     return field.default, None
-
-
-def _variables(field: Field, prefix: str) -> tuple[str, ...]:
-    return field.option.variables or (prefix + field.flag.upper().replace("-", "_"),)
 
 
 def _from_words(context: typer.Context, arguments: Mapping[str, Any]) -> dict[str, Given]:
