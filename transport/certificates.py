@@ -8,7 +8,6 @@ before what time may heal (D-36), with the certificate's dates and the clock tha
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,13 +20,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 from service_identity import cryptography as names
 
-from spnhub.transport.engine import ChainFault, ServerIdentity
+from spnhub.transport.engine import CertificateAlert, ChainFault, ServerIdentity
 from spnhub.transport.pem import PrivateKey, chain_size, date_text, load_chain, load_key, load_presented
 
 __all__ = [
     "SUBJECT_LIMIT",
     "Anchors",
-    "CertificateAlert",
     "CertificateRefused",
     "ParsedIdentity",
     "anchors_of",
@@ -48,15 +46,6 @@ _ISSUER_ERRORS: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer found, s
 SUBJECT_LIMIT: Final = 2048
 """Characters of a client's subject (RFC 4514)."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
-
-
-class CertificateAlert(enum.IntEnum):
-    """The TLS alerts that a certificate can be refused with (RFC 8446 section 6.2)."""
-
-    BAD_CERTIFICATE = 42
-    UNSUPPORTED_CERTIFICATE = 43
-    CERTIFICATE_EXPIRED = 45
-    UNKNOWN_CA = 48
 
 
 class CertificateRefused(Exception):

@@ -23,6 +23,7 @@ __all__ = [
     "Address",
     "Answered",
     "Available",
+    "CertificateAlert",
     "ChainFault",
     "ClientPolicy",
     "CloseKind",
@@ -179,6 +180,16 @@ class ClientPolicy:
     private_key: bytes = field(repr=False)
     trust: bytes | None
     """Certificates that the server's chain must end at, roots or not; None: the system's roots."""
+
+
+class CertificateAlert(enum.IntEnum):
+    """The TLS alerts that a certificate can be refused with (RFC 8446 section 6.2). Some stacks say 46 to all."""
+
+    BAD_CERTIFICATE = 42
+    UNSUPPORTED_CERTIFICATE = 43
+    CERTIFICATE_EXPIRED = 45
+    CERTIFICATE_UNKNOWN = 46
+    UNKNOWN_CA = 48
 
 
 class ChainFault(NamedTuple):

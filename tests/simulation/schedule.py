@@ -355,7 +355,8 @@ class Simulation:
             (
                 tuple((hub.running, hub.frozen) for hub in self.hubs),
                 tuple(
-                    tuple(sorted(target.state.value for target in endpoint.core.slots())) for endpoint in self.endpoints
+                    tuple(sorted(target.state.value for target in endpoint.core.targets()))
+                    for endpoint in self.endpoints
                 ),
                 tuple(
                     sorted(
@@ -486,7 +487,7 @@ class Simulation:
                     f"refused {one.refused}, aborted here {one.aborted_here}"
                 )
         for endpoint in self.endpoints:
-            slots = [(target.remote[0], target.state.value, target.connections) for target in endpoint.core.slots()]
-            lines.append(f"  {endpoint.name}: {slots}, {endpoint.core.connections} connections, {endpoint.failure}")
+            targets = [(target.remote[0], target.state.value, target.connections) for target in endpoint.core.targets()]
+            lines.append(f"  {endpoint.name}: {targets}, {endpoint.core.connections} connections, {endpoint.failure}")
         lines += [f"  {hub.name}: running {hub.running}" for hub in self.hubs]
         return "\n".join(lines)

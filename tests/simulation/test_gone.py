@@ -127,7 +127,7 @@ def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str
     """It hears that the hub can't be reached; the hub hears nothing, sends to the old socket, and isn't misled."""
     talk = Talk(engine, hubs)
     endpoint, _, left = _sides(talk, cut_off)
-    target = next(target for target in endpoint.core.slots() if target.remote == talk.old.address)
+    target = next(target for target in endpoint.core.targets() if target.remote == talk.old.address)
     assert target.local is not None
     talk.simulation.network.cut(endpoint.node, talk.old.node, seconds=1.9)
     endpoint.core.context.engine.unreachable(Address(target.local.local, target.remote), talk.clock.now())

@@ -20,12 +20,12 @@ from aioquic.buffer import Buffer
 
 from spnhub.transport.certificates import (
     Anchors,
-    CertificateAlert,
     CertificateRefused,
     ParsedIdentity,
     verify_client,
     verify_server,
 )
+from spnhub.transport.engine import CertificateAlert
 
 __all__ = ["ClientContext", "ServerContext"]
 

@@ -94,7 +94,7 @@ async def test_a_session_fails(world: World, monkeypatch: pytest.MonkeyPatch, me
     rig = Rig(world)
     bystander, other, ours, theirs = await rig.begin()
     core: Any = rig.consumer
-    (target,) = core._core.slots()
+    (target,) = core._core.targets()
     session = target.session
     ours[1].write(b"x" * 400_000)
     fail_once(monkeypatch, Session, method)
@@ -118,7 +118,7 @@ async def test_a_slot_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     rig = Rig(world)
     bystander, other, _, _ = await rig.begin()
     core: Any = rig.consumer
-    (target,) = core._core.slots()
+    (target,) = core._core.targets()
     fail_once(monkeypatch, HubTarget, "on_deadline")
     core._core.context.arm(target, asyncio.get_running_loop().time())
     while not rig.told:

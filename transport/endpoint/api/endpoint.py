@@ -120,7 +120,7 @@ class Endpoint:
     @property
     def sessions(self) -> dict[IpAddress, SessionState]:
         """The hub's addresses and the state of the session with each."""
-        return {target.remote: target.state for target in self._core.slots()}
+        return {target.remote: target.state for target in self._core.targets()}
 
     @property
     def connections(self) -> int:

@@ -7,6 +7,7 @@ answers it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Final
 
 from spnhub.actors.contract.codes import Code
@@ -45,19 +46,7 @@ class ClosedNotice:
     def resume(self, session: SessionStreams[Any]) -> None:
         """See :class:`Resumable`."""
         self.epoch += 1
-        request = self._request
-        session.send(
-            ResumeRequest(
-                request.connection_uid,
-                request.resume_secret,
-                self.epoch,
-                request.received_offset,
-                request.finished,
-                request.code,
-                request.peer,
-                request.instance_id,
-            )
-        )
+        session.send(replace(self._request, epoch=self.epoch))
         self._closed_notices.asked(self)
 
     def on_deadline(self) -> None:

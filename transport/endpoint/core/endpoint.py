@@ -109,13 +109,13 @@ class EndpointCore:
         self._connections = Connections(context, self._on_connection)
         self._openings = Openings(context, self._choose, lambda: self.takes_new, self._may_come)
         self._patient = settings.options.wait_for_hub
-        self._resumer = Resumer(context, self.slots)
+        self._resumer = Resumer(context, self.targets)
         self._closed_notices = ClosedNotices(context, self._resumer)
         self._invitations = Invitations(context, settings.instance_id, self._connections.provider)
 
     # --------------------------------------------------------------------------------------------------- for the owner
 
-    def slots(self) -> Iterable[HubTarget]:
+    def targets(self) -> Iterable[HubTarget]:
         """The sessions, one an address; before them those that end because their address has vanished or another has
         taken their place, and those that are about to do so."""
         return [*self._leaving, *self._successors.values(), *self._targets.values()]
@@ -124,7 +124,7 @@ class EndpointCore:
     def connections(self) -> int:
         """Connections that have not ended, those included whose last packets are still on their way."""
         unattached = sum(one.session is None for one in self._connections.paused)
-        return sum(target.connections for target in self.slots()) + unattached
+        return sum(target.connections for target in self.targets()) + unattached
 
     @property
     def paused(self) -> int:
@@ -134,7 +134,7 @@ class EndpointCore:
     @property
     def established(self) -> list[Session]:
         """The sessions that are up, those being closed included."""
-        return [target.session for target in self.slots() if target.session is not None and target.established]
+        return [target.session for target in self.targets() if target.session is not None and target.established]
 
     @property
     def takes_new(self) -> bool:
@@ -155,7 +155,7 @@ class EndpointCore:
     @property
     def state(self) -> SessionState:
         """R-2.6, of whichever session is most alive."""
-        states = {target.state for target in self.slots()}
+        states = {target.state for target in self.targets()}
         if self.failed is not None:
             return _S.FAILED
         for state in (_S.ESTABLISHED, _S.CLOSING, _S.SESSION_CONNECTING, _S.WAITING, _S.IP_FOUND, _S.FAILED):
@@ -187,13 +187,13 @@ class EndpointCore:
                         self._check_empty(target.session.streams)
                 self._wake_others(target)
         for remote in addresses:
-            slot_or_none = self._targets.get(remote)
-            if slot_or_none is None:
+            known = self._targets.get(remote)
+            if known is None:
                 if self.failed is None and not self._done:
                     target = self._targets[remote] = self._new_target(remote)
                     target.connect()
-            elif slot_or_none.state is _S.FAILED and self.failed is None and not self._done:
-                slot_or_none.connect()
+            elif known.state is _S.FAILED and self.failed is None and not self._done:
+                known.connect()
         self._turns.settle()
 
     def renew(self, credentials: Credentials) -> None:
@@ -292,7 +292,7 @@ class EndpointCore:
         """There is no such socket."""
         target = self._dialing(remote)
         if target is not None:
-            self._on_slot_failed(target, error)
+            self._on_target_failed(target, error)
             self._turns.settle()
 
     def open(
@@ -316,7 +316,7 @@ class EndpointCore:
         """Begin the end: no new connections; sessions stay as long as connections need one."""
         if not self.closing:
             self.closing = True
-            for target in self.slots():
+            for target in self.targets():
                 if target.established or not self._connections.paused:
                     target.signal()
             self._openings.advance()
@@ -333,7 +333,7 @@ class EndpointCore:
         """The end of every session, now."""
         self.closing = True
         self._patient = True
-        for target in self.slots():
+        for target in self.targets():
             target.signal()
             if target.session is not None:
                 target.session.close(Code.OK, "shutdown")
@@ -389,7 +389,7 @@ class EndpointCore:
             self._connections.paused[connection] = None
             self._tell(connection, "paused", reason)
         if isinstance(connection, ConsumerConnection):
-            left = next((target for target in self.slots() if _streams(target) is connection.left), None)
+            left = next((target for target in self.targets() if _streams(target) is connection.left), None)
             self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
         elif connection.peer_gone is not None:
             connection.end_gone()
@@ -399,8 +399,7 @@ class EndpointCore:
     def _on_disconnected(self, connection: Connection, report: Disconnected) -> None:
         lost = connection.paused_at is not None and connection.error is not None
         self._forget_paused(connection)
-        if self._connections.by_uid.get(connection.connection_uid) is connection:
-            del self._connections.by_uid[connection.connection_uid]
+        self._connections.forget(connection)
         if connection.established:
             if isinstance(connection, ProviderConnection):
                 error = connection.error
@@ -410,7 +409,7 @@ class EndpointCore:
                 self._closed_notices.add(connection, report.closed_notice, None if found is None else found[1])
             if lost:
                 self._tell(connection, "lost", str(connection.error))
-        for target in self.slots():
+        for target in self.targets():
             if target.state is _S.CLOSING and target.session is not None:
                 self._check_empty(target.session.streams)
         self._changed()
@@ -507,7 +506,7 @@ class EndpointCore:
         # The hub may not know, and take a closed port for the end of this process.
         self._listener.release(target.local, linger=bool(session.spn_session_id))
         self._closed_notices.on_session_lost(session)
-        self._on_slot_failed(target, error)
+        self._on_target_failed(target, error)
 
     # ------------------------------------------------------------------------------------------------- hub targets
 
@@ -572,7 +571,7 @@ class EndpointCore:
 
     def _on_usable(self) -> None:
         """A session has come up, or answers again: what is to be resumed first, then what is new."""
-        for target in self.slots():
+        for target in self.targets():
             if target.suspect or target.why is Why.IP_LOST:
                 self._move(target)
         self._resumer.usable()
@@ -583,7 +582,7 @@ class EndpointCore:
         session = target.session
         if session is None or self._settings.end_point_type is not EndPointType.CONSUMER:
             return
-        if not any(one.takes_resumes and not one.suspect for one in self.slots() if one is not target):
+        if not any(one.takes_resumes and not one.suspect for one in self.targets() if one is not target):
             return
         self._leave(target, session)
 
@@ -614,7 +613,7 @@ class EndpointCore:
         if not session.connections:
             target.on_empty()
 
-    def _on_slot_failed(self, target: HubTarget, error: SpnError) -> None:
+    def _on_target_failed(self, target: HubTarget, error: SpnError) -> None:
         target.session = None
         target.local = None
         target.on_failed(error)
@@ -643,10 +642,10 @@ class EndpointCore:
 
     def _check_hopeless(self) -> None:
         """Every address refuses for good; or, without patience, none has given a session."""
-        states = {target.state for target in self.slots()}
+        states = {target.state for target in self.targets()}
         if self.closing or not states or not states <= {_S.FAILED, *(() if self._patient else (_S.WAITING,))}:
             return
-        errors = [target.error for target in self.slots() if target.error is not None]
+        errors = [target.error for target in self.targets() if target.error is not None]
         # A refusal says more than silence.
         self.fail(next((one for one in errors if isinstance(one, SessionRefused | HandshakeRejected)), errors[0]))
 
@@ -659,7 +658,7 @@ class EndpointCore:
         code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
         for connection in list(self._connections.paused):
             connection.cut(code, str(error))
-        for target in self.slots():
+        for target in self.targets():
             if target.state is _S.WAITING:
                 self.context.arm(target, None)
                 target.fire(SessionEvent.RETRIES_EXCEEDED, error)
@@ -687,7 +686,7 @@ class EndpointCore:
         if isinstance(connection, ConsumerConnection):
             self._resumer.remove(connection)
         if self._done:
-            for target in self.slots():
+            for target in self.targets():
                 target.signal()
 
     def _tell(self, connection: Connection, kind: Literal["paused", "resumed", "lost"], reason: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
+from spnhub.transport.endpoint.kernel.backoff import backoff
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 
 __all__ = ["GONE_GRACE", "RETRY_BASE", "RETRY_CAP", "Resumable", "Resumer"]
@@ -114,9 +115,9 @@ class Resumer:
             else:
                 self._endpoint.arm(turn, until)
         elif here:
-            delay = min(RETRY_CAP, RETRY_BASE * 2.0 ** min(turn.rounds, 16))
+            delay = backoff(RETRY_BASE, RETRY_CAP, turn.rounds, self._endpoint.random)
             turn.rounds += 1
-            self._endpoint.arm(turn, self._endpoint.now() + delay * (1 - self._endpoint.random() / 2))
+            self._endpoint.arm(turn, self._endpoint.now() + delay)
         else:
             # The next session calls usable().
             self._endpoint.arm(turn, None)

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.engine import Closed, CloseKind
+from spnhub.transport.engine import CertificateAlert, Closed, CloseKind
 from spnhub.transport.errors import (
     HandshakeRejected,
     HubUnreachable,
@@ -20,8 +20,7 @@ from spnhub.transport.errors import (
 __all__ = ["rejected", "why_closed"]
 
 _TLS_ALERT: Final = 0x100
-_CERTIFICATE_EXPIRED: Final = 45
-_PERHAPS_TIME: Final = frozenset({42, 46})  # bad_certificate, certificate_unknown
+_PERHAPS_TIME: Final = frozenset({CertificateAlert.BAD_CERTIFICATE, CertificateAlert.CERTIFICATE_UNKNOWN})
 _ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
 
 
@@ -47,7 +46,7 @@ def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: 
 
 def rejected(alert: int, reason: str, dates: str, near_its_dates: bool, *, by_hub: bool) -> HandshakeRejected:
     """A TLS alert, the hub's or ours, and whether it is about time."""
-    about_time = alert == _CERTIFICATE_EXPIRED
+    about_time = alert == CertificateAlert.CERTIFICATE_EXPIRED
     if by_hub and alert in _PERHAPS_TIME:
         # Other TLS stacks say no more than this of a date.
         about_time = near_its_dates or _ABOUT_TIME.search(reason) is not None

@@ -14,6 +14,7 @@ from typing import Final
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.registry import Connections
+from spnhub.transport.endpoint.kernel.backoff import backoff
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
@@ -148,6 +149,12 @@ class HubTarget:
         return self.state in _UNBORN
 
     @property
+    def _exhausted(self) -> bool:
+        """Whether it was tried again as often as it may be."""
+        retries = self._endpoint.options.retries
+        return retries is not None and self.attempts >= retries
+
+    @property
     def suspect(self) -> bool:
         """What we sent has been unanswered for a while."""
         return self.session is not None and self.session.suspect
@@ -227,7 +234,7 @@ class HubTarget:
                 if isinstance(error, SessionLost) and error.code == Code.SUPERSEDED:
                     error = self._on_superseded(error)
                 self.fire(SessionEvent.LOST, error)
-                self._wait(RETURN_BASE if self._all.paused else BACKOFF_BASE, error)
+                self._wait(error)
             case _S.SESSION_CONNECTING if error.retryable:
                 self._on_attempt_failed(error)
             case _S.ESTABLISHED | _S.SESSION_CONNECTING:
@@ -245,8 +252,7 @@ class HubTarget:
         return SessionLost(f"{error}; another process has this instance id, and each needs one of its own", error.code)
 
     def _on_attempt_failed(self, error: SpnError) -> None:
-        retries = self._endpoint.options.retries
-        if retries is not None and self.attempts >= retries:
+        if self._exhausted:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
         refused = isinstance(error, SessionRefused)
@@ -258,20 +264,19 @@ class HubTarget:
             self.fire(SessionEvent.PROVIDER_NOT_FOUND, error)
         else:
             self.fire(SessionEvent.REFUSED if refused else SessionEvent.CONNECT_FAILED, error)
-        self._wait(RETURN_BASE if self._all.paused else BACKOFF_BASE, error)
+        self._wait(error)
 
-    def _wait(self, base: float, error: SpnError) -> None:
-        retries = self._endpoint.options.retries
-        if retries is not None and self.attempts >= retries:
+    def _wait(self, error: SpnError) -> None:
+        if self._exhausted:
             self.fire(SessionEvent.RETRIES_EXCEEDED, error)
             return
-        cap = RETURN_CAP if base == RETURN_BASE else BACKOFF_CAP
+        base, cap = (RETURN_BASE, RETURN_CAP) if self._all.paused else (BACKOFF_BASE, BACKOFF_CAP)
         if isinstance(error, HandshakeRejected):
             base, cap = BACKOFF_BASE, TIME_CAP
-        delay = min(cap, base * 2.0 ** min(self._backoff, 16))
+        delay = backoff(base, cap, self._backoff, self._endpoint.random)
         self.attempts += 1
         self._backoff += 1
-        self._endpoint.arm(self, self._endpoint.now() + delay * (1 - self._endpoint.random() / 2))
+        self._endpoint.arm(self, self._endpoint.now() + delay)
 
     def on_empty(self) -> None:
         """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
