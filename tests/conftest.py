@@ -22,7 +22,8 @@ for _number, _handler in (
         signal.signal(_number, _handler)
 
 
-@pytest.hookimpl(trylast=True)
+# Before xdist puts the groups into the names of tests, where its scheduler reads them.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers: the tests of real processes in one row, those of the broker in another, and both first.
 
@@ -36,8 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: _group(item) is None)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Thousands of collected tests live to the end: the garbage collector need not look at them again and again."""
+    if hasattr(session.config, "workerinput"):
+        for item in session.items:
+            # Else tests that disturb each other run side by side, and nothing says so.
+            assert _group(item) is None or "@" in item.nodeid, "pytest-xdist doesn't see the groups of tests"
     gc.collect()
     gc.freeze()
 

@@ -96,6 +96,8 @@ P521 = (
         (_encrypted(old=True).replace("\n", "\\n"), "is an encrypted private key"),
         (P521, "is a key on the curve secp521r1, which TLS can't use here (P-256 and P-384 can be)"),
     ],
+    # Keys are made anew in each process, and names of tests have to be the same in all.
+    ids=["empty", "text", "certificate", "damaged", "encrypted", "encrypted, old", "encrypted, escaped", "P-521"],
 )
 def test_keys_that_cant_be_used(text: str, fault: str) -> None:
     """Named as what they are, never quoted."""
@@ -114,6 +116,7 @@ def test_keys_that_cant_be_used(text: str, fault: str) -> None:
             "holds a PEM certificate that can't be parsed",
         ),
     ],
+    ids=["empty", "key", "damaged"],
 )
 def test_certificates_that_cant_be_read(text: str, fault: str) -> None:
     """Likewise."""
