@@ -1,7 +1,7 @@
 """Bytes to and from Avro: the frame of events (Confluent's) and the frame of protocol packets.
 
 The only module that knows fastavro. Counterparts: :mod:`spnhub.events.model` (event classes) and
-:mod:`spnhub.transport.protocol` (packet classes) turn these plain dicts into typed objects.
+:mod:`spnhub.transport.protocol` (packets) turn these plain dicts into typed objects.
 
 Event frame: ``00``, schema id (4 bytes, big-endian), datum. Packet frame: kind (1 byte), schema version (1 byte),
 length of the datum (2 bytes, big-endian), datum (D-15).

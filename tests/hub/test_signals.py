@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from spnhub.actors.contract import packets
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import AllConnectionsClosed, Packet, SessionAck, ShutdownRequest
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import ClientPolicy, Closed, Connected, EngineEvent, Limits, Opened, Readable
-from spnhub.transport.protocol import AllConnectionsClosed, Packet, SessionAck, ShutdownRequest
 from spnhub.transport.udp import UdpEndpoint
 from tests.support.world import World
 
@@ -55,7 +56,7 @@ class Passive:
             match event:
                 case Connected():
                     assert self._engine.open_bidi(self._c) == 0
-                    request = protocol.SessionRequest(EndPointType.PROVIDER, self.world.urn(), "one")
+                    request = packets.SessionRequest(EndPointType.PROVIDER, self.world.urn(), "one")
                     self._engine.write(self._c, 0, protocol.encode(request))
                 case Opened(stream_id=0) | Readable(stream_id=0):
                     got = self._engine.read(self._c, 0, 65536)

@@ -6,12 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
-from spnhub.events import model
-from spnhub.events.model import EndPointType
-from spnhub.schemas import codec
-from spnhub.schemas.codec import camel
-from spnhub.transport import protocol
-from spnhub.transport.protocol import (
+from spnhub.actors.contract import packets
+from spnhub.actors.contract.packets import (
     Accept,
     Ack,
     AllConnectionsClosed,
@@ -35,11 +31,16 @@ from spnhub.transport.protocol import (
     SetWeight,
     ShutdownRequest,
 )
+from spnhub.events import model
+from spnhub.events.model import EndPointType
+from spnhub.schemas import codec
+from spnhub.schemas.codec import camel
+from spnhub.transport import protocol
 from tests.events.samples import published
 from tests.schemas.catalogue import schema
 
 GOLDEN: Final = Path(__file__).parent / "golden"
-UID: Final = bytes(range(16))
+UID: Final = bytes(range(16)).hex()
 SECRET: Final = bytes(range(16, 32))
 
 PACKETS: Final[tuple[Packet, ...]] = (
@@ -58,7 +59,7 @@ PACKETS: Final[tuple[Packet, ...]] = (
     ResumeRequest(UID, SECRET, 2, 100, True, 44, "CN=provider", "one"),
     ResumeInvite(UID, SECRET, 2, 100, True, 44, "CN=consumer"),
     ResumeAck(UID, 2, 42, "not here", True, 200, True),
-    DataAck((Ack(UID, 1, 32_768), Ack(SECRET, 0, 1 << 40))),
+    DataAck((Ack(UID, 1, 32_768), Ack(SECRET.hex(), 0, 1 << 40))),
     ShutdownRequest(True, 2000),
     PeerGone("CN=consumer", "two"),
     LocalAddress("192.0.2.1", 40_000),
@@ -90,8 +91,8 @@ def packet_as_told_by(packet: Packet, version: int) -> Packet:
 def frames() -> dict[str, bytes]:
     """The bytes of everything, as it is written now, by record name."""
     events = {type(r.event).__name__: model.encode(r) for r in published()}
-    packets = {type(packet).__name__: protocol.encode(packet, protocol.own_kinds()) for packet in PACKETS}
-    return events | packets
+    control = {type(packet).__name__: protocol.encode(packet, packets.own_kinds()) for packet in PACKETS}
+    return events | control
 
 
 def newest() -> dict[str, bytes]:

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spnhub.actors.contract import packets
+from spnhub.actors.contract.packets import SessionRefusal
 from spnhub.events import model
 from spnhub.events.model import EVENT_CLASSES, Event, Recorded
 from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
 from spnhub.transport import protocol
-from spnhub.transport.protocol import PacketReader, ProtocolError, SessionRefusal
+from spnhub.transport.protocol import PacketReader, ProtocolError
 from tests.schemas.samples import PACKETS, frames
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -110,23 +112,23 @@ def test_frames_that_are_not_ours() -> None:
 
 
 @given(st.lists(st.sampled_from(PACKETS), max_size=6), st.data())
-def test_packets_survive_however_they_are_cut(packets: list[protocol.Packet], data: st.DataObject) -> None:
+def test_packets_survive_however_they_are_cut(sent: list[packets.Packet], data: st.DataObject) -> None:
     """A stream of packets in pieces of any size gives the packets."""
-    stream = b"".join(protocol.encode(packet, protocol.own_kinds()) for packet in packets)
+    stream = b"".join(protocol.encode(packet, packets.own_kinds()) for packet in sent)
     reader = PacketReader()
-    found: list[protocol.Packet] = []
+    found: list[packets.Packet] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         found += reader.feed(stream[:size])
         stream = stream[size:]
-    assert found == packets
+    assert found == sent
     assert reader.empty
 
 
 @given(st.sampled_from(PACKETS))
-def test_a_reader_takes_no_byte_that_is_not_its_packets(packet: protocol.Packet) -> None:
+def test_a_reader_takes_no_byte_that_is_not_its_packets(packet: packets.Packet) -> None:
     """Reading ``wanted`` bytes at a time ends exactly behind the packet."""
-    stream = protocol.encode(packet, protocol.own_kinds()) + b"application"
+    stream = protocol.encode(packet, packets.own_kinds()) + b"application"
     reader = PacketReader()
     place = 0
     while True:
@@ -171,7 +173,7 @@ def test_a_packet_that_is_too_long_is_not_sent() -> None:
 
 def test_secrets_are_not_shown() -> None:
     """The resume secret is in no text that a log could hold."""
-    (opening,) = (packet for packet in PACKETS if isinstance(packet, protocol.Opening))
+    (opening,) = (packet for packet in PACKETS if isinstance(packet, packets.Opening))
     assert opening.resume_secret.hex() not in repr(opening)
     assert repr(opening.resume_secret) not in repr(opening)
 
@@ -181,6 +183,7 @@ def test_nothing_is_read_from_disk_once_the_codec_is_imported() -> None:
     program = """
 import sys
 from spnhub.schemas import codec
+from spnhub.actors.contract import packets
 from spnhub.transport import protocol
 from tests.schemas.samples import PACKETS, frames
 sys.addaudithook(lambda name, args: name in ("open", "import", "os.listdir", "os.scandir") and sys.exit(str(args)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from spnhub.actors.contract import packets
 from spnhub.events import model
 from spnhub.schemas import codec
 from spnhub.transport import protocol
@@ -45,7 +46,7 @@ def test_events_of_every_version(recorded: model.Recorded) -> None:
 
 
 @pytest.mark.parametrize("packet", PACKETS, ids=lambda packet: type(packet).__name__)
-def test_packets_of_every_version(packet: protocol.Packet) -> None:
+def test_packets_of_every_version(packet: packets.Packet) -> None:
     """They decode to what they said, in one piece and byte by byte; of what an old version can't say, to the default.
 
     And that is what is written for a side that reads no newer one (D-37).

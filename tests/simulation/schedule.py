@@ -124,7 +124,7 @@ class Simulation:
         self.hubs[0].start()
         if source.random() < 0.7:
             self.hubs[1].start()
-        self._by_uid: dict[bytes, Program] = {}
+        self._by_uid: dict[str, Program] = {}
         self.conversations: list[Conversation] = []
         self._orphans: list[Program] = []
 
@@ -221,7 +221,7 @@ class Simulation:
         consumer.connect(conversation.consumer)
 
     def _accepted(self, connection: ProviderConnection) -> Program:
-        program = Program(f"provider of {connection.connection_uid.hex()[:6]}")
+        program = Program(f"provider of {connection.connection_uid[:6]}")
         self._by_uid[connection.connection_uid] = program
         program.write(self._random.choice((0, 10, 5000)))
         if self._peace:
@@ -403,7 +403,7 @@ class Simulation:
         for uid, program in self._by_uid.items():
             # Accepted, but its consumer has never heard of it and has begun anew: an error, and nothing was read.
             if program not in paired:
-                assert program.ending not in (None, "closed"), f"{uid.hex()} has ended as if it had been one"
+                assert program.ending not in (None, "closed"), f"{uid} has ended as if it had been one"
                 assert program.read == 0, f"{program.name} read something of nobody"
 
     def _check_failed(self, here: Program, there: Program) -> None:
@@ -462,7 +462,7 @@ class Simulation:
             here, there = talk.consumer, talk.provider
             if here.stream is None or there is None or (here.ending, there.ending) != ("closed", "closed"):
                 continue
-            uid, moved = here.stream.connection_uid.hex(), (here.written, there.written)
+            uid, moved = here.stream.connection_uid, (here.written, there.written)
             if uid in finished:
                 assert finished[uid] == moved, f"{here.name} has moved {moved}, and was told to have {finished[uid]}"
                 self.told_later += 1

@@ -180,7 +180,7 @@ class _Program:
                 request = await provider.listen()
             except EndpointClosed:
                 return
-            self.ledger.served.append((request.connection_uid.hex(), 0))
+            self.ledger.served.append((request.connection_uid, 0))
             self._keep(self._answer(request))
 
     async def _answer(self, request: ConnectionRequest) -> None:
@@ -205,7 +205,7 @@ class _Program:
         except (SpnError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
         else:
-            self.ledger.answered[request.connection_uid.hex()] = (received, sent)
+            self.ledger.answered[request.connection_uid] = (received, sent)
 
     # ---- consumers ---------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class _Program:
                 self.refused[f"{type(error).__name__}: {error}"] += 1
                 await asyncio.sleep(0.1)
                 continue
-            uid = writer.get_extra_info("connection_uid").hex()
+            uid = writer.get_extra_info("connection_uid")
             self.ledger.legs.append((uid, 0))
             try:
                 async with asyncio.timeout(_PATIENCE):
@@ -288,7 +288,7 @@ def _batches(services: list[str]) -> Iterator[list[str]]:
 
 def _on_connection(legs: list[tuple[str, int]], change: ConnectionChange) -> None:
     if change.kind == "resumed":
-        legs.append((change.connection_uid.hex(), change.epoch))
+        legs.append((change.connection_uid, change.epoch))
 
 
 async def _main(churn: Churn) -> None:

@@ -49,8 +49,8 @@ class PipeStream:
         return one, other
 
     @property
-    def connection_uid(self) -> bytes:
-        return bytes(16)
+    def connection_uid(self) -> str:
+        return "0" * 32
 
     @property
     def peer(self) -> str:

@@ -11,9 +11,10 @@ import pytest
 
 from spnhub import ConsumerEndpoint
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import SessionRequest, own_kinds
 from spnhub.transport.endpoint.core import endpoint as core
 from spnhub.transport.errors import SessionRefused
-from spnhub.transport.protocol import REQUIRED_KINDS, SessionRequest, own_kinds
+from spnhub.transport.protocol import REQUIRED_KINDS
 from tests.support.command import BIN
 from tests.support.talk import Talk
 from tests.support.tcp import Ending

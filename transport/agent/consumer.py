@@ -279,7 +279,7 @@ class ConsumerAgent:
             self._bridge(sock, stream, client)
 
     def _bridge(self, sock: socket.socket, stream: Stream, client: str) -> None:
-        uid = stream.connection_uid.hex()
+        uid = stream.connection_uid
         _log.debug("connection.opened", connectionUid=uid, client=client, peer=stream.peer)
 
         def done(result: BridgeResult) -> None:

@@ -279,7 +279,7 @@ class ProviderAgent:
             _log.debug("connection.gone", reason=str(exc))
 
     def _bridge(self, sock: socket.socket, stream: Stream) -> None:
-        uid = stream.connection_uid.hex()
+        uid = stream.connection_uid
         _log.debug("connection.opened", connectionUid=uid, peer=stream.peer)
 
         def done(result: BridgeResult) -> None:

@@ -148,7 +148,7 @@ class SessionManager(Generic[E]):
     def _on_connection(self, change: ConnectionChange) -> None:
         _log.info(
             f"connection.{change.kind}",
-            connectionUid=change.connection_uid.hex(),
+            connectionUid=change.connection_uid,
             epoch=change.epoch,
             seconds=round(change.seconds, 3),
             **({"reason": change.reason} if change.reason else {}),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from spnhub.actors.contract.packets import ACK_LIMIT, Ack, DataAck
 from spnhub.transport.hub.sessions import HubSession, Sessions
-from spnhub.transport.protocol import ACK_LIMIT, Ack, DataAck, ProtocolError
+from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["AckRelay"]
 
@@ -25,15 +26,15 @@ class AckRelay:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._legs: dict[tuple[int, bytes], _Leg] = {}
-        self._queues: dict[int, dict[bytes, Ack]] = {}
+        self._legs: dict[tuple[int, str], _Leg] = {}
+        self._queues: dict[int, dict[str, Ack]] = {}
 
-    def add(self, uid: bytes, epoch: int, consumer: int, provider: int) -> None:
+    def add(self, uid: str, epoch: int, consumer: int, provider: int) -> None:
         """A leg's streams are joined."""
         self._legs[consumer, uid] = _Leg(epoch, provider)
         self._legs[provider, uid] = _Leg(epoch, consumer)
 
-    def remove(self, uid: bytes, epoch: int, consumer: int, provider: int) -> None:
+    def remove(self, uid: str, epoch: int, consumer: int, provider: int) -> None:
         """A leg has ended."""
         for session in (consumer, provider):
             leg = self._legs.get((session, uid))

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import Key
+from spnhub.actors.contract.packets import OpeningKind
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
 from spnhub.transport.hub.resumes import HubStream, Resumes
 from spnhub.transport.hub.sessions import REASON_LIMIT, HubSession, Sessions
-from spnhub.transport.protocol import OpeningKind, PacketReader, ProtocolError
+from spnhub.transport.protocol import PacketReader, ProtocolError
 
 __all__ = ["Connections"]
 
@@ -26,7 +27,7 @@ class _Connection:
     """A consumer's stream and a provider's, as far as they are there."""
 
     key: Key
-    opening: protocol.Opening
+    opening: packets.Opening
     consumer: HubStream | None = None
     asked: int | None = None
     """The provider's session that has the opening, or gets it when it allows a stream."""
@@ -156,7 +157,7 @@ class Connections:
             if got is None:
                 return
             packet, ended = got
-            if not isinstance(packet, protocol.Opening):
+            if not isinstance(packet, packets.Opening):
                 raise ProtocolError(f"a data stream begins with an Opening, not a {type(packet).__name__}")
         except ProtocolError as exc:
             del session.headers[stream_id]
@@ -171,7 +172,7 @@ class Connections:
             return
         key = Key(session.connection_id, stream_id)
         self._connections[key] = self._streams[key] = _Connection(key, packet, stream)
-        uid = packet.connection_uid.hex()
+        uid = packet.connection_uid
         requested = inputs.ConnectionRequested(stream_id, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
         self._system.tell_session(session.connection_id, requested)
 
@@ -185,7 +186,7 @@ class Connections:
                 return
             packet, ended = got
             connection.provider = HubStream(connection_id, stream_id, ended)
-            if not isinstance(packet, protocol.Accept):
+            if not isinstance(packet, packets.Accept):
                 raise ProtocolError(f"the answer begins with an Accept, not a {type(packet).__name__}")
         except ProtocolError as exc:
             self._reject(connection, exc.code, str(exc))
@@ -205,7 +206,7 @@ class Connections:
 
     def _read_packet(
         self, connection_id: int, stream_id: int, reader: PacketReader
-    ) -> tuple[protocol.Packet, bool] | None:
+    ) -> tuple[packets.Packet, bool] | None:
         """One packet of a data stream, and whether its FIN follows at once; not a byte of anything else.
 
         None: not all of the packet is there yet.
@@ -215,9 +216,9 @@ class Connections:
             if got is None:
                 return None
             data, fin = got
-            packets = reader.feed(data)
-            if packets:
-                return packets[0], fin
+            complete = reader.feed(data)
+            if complete:
+                return complete[0], fin
             if fin:
                 raise ProtocolError("the stream ended within its header")
             if not data:
@@ -253,7 +254,7 @@ class Connections:
         self._streams[provider, stream_id] = connection
         self._touched.add(provider)
         consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
-        header = protocol.Opening(
+        header = packets.Opening(
             kind=opening.kind,
             connection_uid=opening.connection_uid,
             resume_secret=opening.resume_secret,
@@ -298,7 +299,7 @@ class Connections:
                 self._abort(connection.provider, command.code)
             self.forget(command.connection)
 
-    def _refuse(self, stream: HubStream, opening: protocol.Opening, code: Code, reason: str) -> None:
+    def _refuse(self, stream: HubStream, opening: packets.Opening, code: Code, reason: str) -> None:
         connection_id, stream_id, _ = stream
         self._touched.add(connection_id)
         self._engine.write(connection_id, stream_id, _accept(opening, code, reason))
@@ -346,7 +347,7 @@ class Connections:
             x.connection_id for x in (connection.consumer, connection.provider) if x
         }
 
-    def attach(self, key: Key, opening: protocol.Opening, stream: HubStream) -> tuple[int, int] | None:
+    def attach(self, key: Key, opening: packets.Opening, stream: HubStream) -> tuple[int, int] | None:
         """An endpoint's stream of a leg that resumes; both stream ids, the consumer's first, when both are there."""
         connection = self._connections.get(key)
         if connection is None:
@@ -370,9 +371,9 @@ class Connections:
         self._engine.stop(connection_id, stream_id, code)
 
 
-def _accept(opening: protocol.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = "") -> bytes:
+def _accept(opening: packets.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = "") -> bytes:
     return protocol.encode(
-        protocol.Accept(
+        packets.Accept(
             kind=opening.kind,
             code=code,
             reason=reason,

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
-from spnhub.transport import protocol
 from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import ProtocolError
 
@@ -40,10 +39,10 @@ class _Resume:
     """A request, and what has come of it so far."""
 
     key: Key
-    request: protocol.ResumeRequest
+    request: packets.ResumeRequest
     provider: int | None = None
     """The session that is invited."""
-    answer: protocol.ResumeRequest | None = None
+    answer: packets.ResumeRequest | None = None
 
 
 class Resumes:
@@ -58,7 +57,7 @@ class Resumes:
         system: ActorSystem,
         sessions: Sessions,
         has: Callable[[Key, int], bool],
-        attach: Callable[[Key, protocol.Opening, HubStream], tuple[int, int] | None],
+        attach: Callable[[Key, packets.Opening, HubStream], tuple[int, int] | None],
     ) -> None:
         self._system = system
         self._sessions = sessions
@@ -66,7 +65,7 @@ class Resumes:
         self._attach = attach
         self._resumes: dict[int, dict[Key, _Resume]] = {}
         """By the consumer's session."""
-        self._names: dict[tuple[int, bytes, int], Key] = {}
+        self._names: dict[tuple[int, str, int], Key] = {}
         """By session of either side, connectionUid and epoch."""
         self._numbers = itertools.count(1)
 
@@ -74,14 +73,14 @@ class Resumes:
         """Under way."""
         return sum(len(resumes) for resumes in self._resumes.values())
 
-    def requested(self, session: HubSession, packet: protocol.ResumeRequest) -> None:
+    def requested(self, session: HubSession, packet: packets.ResumeRequest) -> None:
         """A consumer asks, or a provider answers.
 
         :raises ProtocolError: before the session, or with an offset below 0.
         """
         if not session.accepted or packet.received_offset < 0:
             raise ProtocolError("a resume request before the session, or with an offset below 0")
-        uid = packet.connection_uid.hex()
+        uid = packet.connection_uid
         if session.end_point_type is EndPointType.PROVIDER:
             resume = self._find(session.connection_id, packet.connection_uid, packet.epoch)
             matches = resume is not None and resume.provider == session.connection_id and _same(packet, resume.request)
@@ -127,7 +126,7 @@ class Resumes:
             self._names[connection_id, request.connection_uid, request.epoch] = resume.key
         self._sessions.send(
             command.provider,
-            protocol.ResumeInvite(
+            packets.ResumeInvite(
                 connection_uid=request.connection_uid,
                 resume_secret=request.resume_secret,
                 epoch=request.epoch,
@@ -138,7 +137,7 @@ class Resumes:
             ),
         )
 
-    def opened(self, session: HubSession, stream: HubStream, opening: protocol.Opening) -> Code | None:
+    def opened(self, session: HubSession, stream: HubStream, opening: packets.Opening) -> Code | None:
         """An endpoint has opened its stream of the new leg; the code with which it is refused, if it is."""
         resume = self._find(session.connection_id, opening.connection_uid, opening.epoch)
         if resume is None or resume.answer is None:
@@ -184,10 +183,10 @@ class Resumes:
     def _get(self, key: Key) -> _Resume | None:
         return self._resumes.get(key.session, {}).get(key)
 
-    def _find(self, connection_id: int, uid: bytes, epoch: int) -> _Resume | None:
+    def _find(self, connection_id: int, uid: str, epoch: int) -> _Resume | None:
         key = self._names.get((connection_id, uid, epoch))
         return None if key is None else self._get(key)
 
 
-def _same(packet: protocol.ResumeRequest | protocol.Opening, request: protocol.ResumeRequest) -> bool:
+def _same(packet: packets.ResumeRequest | packets.Opening, request: packets.ResumeRequest) -> bool:
     return hmac.compare_digest(packet.resume_secret, request.resume_secret)

@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec
 
-from spnhub.actors.contract import commands, inputs
+from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
-from spnhub.transport import protocol
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
@@ -72,9 +71,9 @@ class HubServer:
         self._sessions = sessions = Sessions(engine, system, hub_id, self._touched, self.certificates)
         self._connections = connections = Connections(engine, system, sessions, self._touched)
         sessions.others = {
-            protocol.ResumeRequest: connections.resumes.requested,
-            protocol.DataAck: connections.acks.take,
-            protocol.LocalAddress: self._local_address,
+            packets.ResumeRequest: connections.resumes.requested,
+            packets.DataAck: connections.acks.take,
+            packets.LocalAddress: self._local_address,
         }
         self._on: dict[type[Any], Callable[[Any], None]] = {
             api.HandshakeRefused: self._handshake_refused,
@@ -107,15 +106,15 @@ class HubServer:
             commands.SendCloseRequest: self._send_close_request,
             commands.SendCloseAck: self._send_close_ack,
             commands.SendPauseRequest: lambda do: sessions.send(
-                do.session, protocol.PauseRequest(bytes.fromhex(do.connection_uid), do.epoch)
+                do.session, packets.PauseRequest(do.connection_uid, do.epoch)
             ),
             commands.InviteProvider: connections.resumes.invite,
             commands.SendResumeAck: self._send_resume_ack,
-            commands.SendPeerGone: lambda do: sessions.send(do.session, protocol.PeerGone(do.peer, do.instance_id)),
+            commands.SendPeerGone: lambda do: sessions.send(do.session, packets.PeerGone(do.peer, do.instance_id)),
             commands.SendShutdownRequest: lambda do: sessions.send(
-                do.session, protocol.ShutdownRequest(resumable=True, spread_milliseconds=round(do.spread * 1000))
+                do.session, packets.ShutdownRequest(resumable=True, spread_milliseconds=round(do.spread * 1000))
             ),
-            commands.SendAllConnectionsClosed: lambda do: sessions.send(do.session, protocol.AllConnectionsClosed()),
+            commands.SendAllConnectionsClosed: lambda do: sessions.send(do.session, packets.AllConnectionsClosed()),
             commands.StartService: on_service,
             commands.StopService: on_service,
             commands.ForgetConnection: lambda do: connections.forget(do.connection),
@@ -271,7 +270,7 @@ class HubServer:
         if session is not None:
             self._connections.available(session)
 
-    def _local_address(self, session: HubSession, packet: protocol.LocalAddress) -> None:
+    def _local_address(self, session: HubSession, packet: packets.LocalAddress) -> None:
         info = self._engine.info(session.connection_id)
         if info is not None:
             seen = plain_host(str(info.address.remote[0])), info.address.remote[1]
@@ -298,8 +297,8 @@ class HubServer:
     def _send_close_request(self, command: commands.SendCloseRequest) -> None:
         self._sessions.send(
             command.session,
-            protocol.CloseRequest(
-                bytes.fromhex(command.connection_uid),
+            packets.CloseRequest(
+                command.connection_uid,
                 command.epoch,
                 command.sent_offset,
                 command.receive_offset,
@@ -308,14 +307,14 @@ class HubServer:
         )
 
     def _send_close_ack(self, command: commands.SendCloseAck) -> None:
-        uid = bytes.fromhex(command.connection_uid)
-        self._sessions.send(command.session, protocol.CloseAck(uid, command.epoch))
+        uid = command.connection_uid
+        self._sessions.send(command.session, packets.CloseAck(uid, command.epoch))
 
     def _send_resume_ack(self, command: commands.SendResumeAck) -> None:
         self._sessions.send(
             command.session,
-            protocol.ResumeAck(
-                connection_uid=bytes.fromhex(command.connection_uid),
+            packets.ResumeAck(
+                connection_uid=command.connection_uid,
                 epoch=command.epoch,
                 code=command.code,
                 reason=command.reason,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from spnhub.actors.contract import inputs
+from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
@@ -101,7 +101,7 @@ class Sessions:
         self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
-        self.others: dict[type[protocol.Packet], Callable[[HubSession, Any], None]] = {}
+        self.others: dict[type[packets.Packet], Callable[[HubSession, Any], None]] = {}
         """Who takes the control packets that are about neither the session nor the end of a connection."""
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
@@ -190,7 +190,7 @@ class Sessions:
         if session is None:
             return []
         session.accepted = True
-        self.send(connection_id, protocol.SessionAck(spn_session_id, self._hub_id))
+        self.send(connection_id, packets.SessionAck(spn_session_id, self._hub_id))
         early, session.early = session.early, []
         return early
 
@@ -199,7 +199,7 @@ class Sessions:
         session = self._sessions.get(connection_id)
         if session is not None:
             session.refused = (code, reason)
-            self.send(connection_id, protocol.SessionRefusal(code, reason, is_retryable(code)))
+            self.send(connection_id, packets.SessionRefusal(code, reason, is_retryable(code)))
             self._engine.finish(connection_id, CONTROL_STREAM)
             self._lingers.append((self.now + _REFUSAL_LINGER, connection_id))
 
@@ -225,31 +225,31 @@ class Sessions:
             if not data:
                 return
 
-    def _on_packet(self, session: HubSession, packet: protocol.Packet) -> None:
-        if isinstance(packet, protocol.SessionRequest):
+    def _on_packet(self, session: HubSession, packet: packets.Packet) -> None:
+        if isinstance(packet, packets.SessionRequest):
             self._on_request(session, packet)
         elif not session.requested:
             raise ProtocolError("the first packet was not a session request")
-        elif isinstance(packet, protocol.CloseRequest):
-            uid = packet.connection_uid.hex()
+        elif isinstance(packet, packets.CloseRequest):
+            uid = packet.connection_uid
             self._system.tell_session(
                 session.connection_id,
                 inputs.CloseRequested(uid, packet.epoch, packet.sent_offset, packet.receive_offset, packet.finished),
             )
-        elif isinstance(packet, protocol.SetWeight):
+        elif isinstance(packet, packets.SetWeight):
             if session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
             _check_weight(packet.weight)
             self._system.tell_session(
                 session.connection_id, inputs.WeightSet(packet.weight, packet.reason[:REASON_LIMIT])
             )
-        elif isinstance(packet, protocol.SessionRenewal):
+        elif isinstance(packet, packets.SessionRenewal):
             self._system.tell_session(session.connection_id, inputs.SessionRenewing())
-        elif isinstance(packet, protocol.CloseAck):
-            uid = packet.connection_uid.hex()
+        elif isinstance(packet, packets.CloseAck):
+            uid = packet.connection_uid
             self._system.tell_session(session.connection_id, inputs.CloseAcknowledged(uid, packet.epoch))
-        elif isinstance(packet, protocol.PauseAck):
-            uid = packet.connection_uid.hex()
+        elif isinstance(packet, packets.PauseAck):
+            uid = packet.connection_uid
             self._system.tell_session(
                 session.connection_id, inputs.PauseAcknowledged(uid, packet.epoch, packet.received_offset)
             )
@@ -258,7 +258,7 @@ class Sessions:
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
 
-    def _on_request(self, session: HubSession, packet: protocol.SessionRequest) -> None:
+    def _on_request(self, session: HubSession, packet: packets.SessionRequest) -> None:
         if session.requested:
             raise ProtocolError("a second session request")
         _check_weight(packet.weight)
@@ -287,7 +287,7 @@ class Sessions:
             )
         )
 
-    def send(self, connection_id: int, packet: protocol.Packet) -> None:
+    def send(self, connection_id: int, packet: packets.Packet) -> None:
         """Send a control packet, if the endpoint reads its kind (D-37)."""
         session = self._sessions.get(connection_id)
         if session is None or protocol.kind_of(packet) not in session.kinds:

@@ -195,9 +195,9 @@ async def test_certificate_lines(bench: Bench) -> None:
 async def test_connection_lines(bench: Bench) -> None:
     """What the log says of a connection that changes its hub."""
     with capture_logs() as lines:
-        bench.on_connection(ConnectionChange(bytes(16), 0, "paused", 0.0, "the hub is gone"))
-        bench.on_connection(ConnectionChange(bytes(16), 1, "resumed", 0.12345, ""))
-        bench.on_connection(ConnectionChange(bytes(16), 1, "lost", 60.0, "no hub"))
+        bench.on_connection(ConnectionChange("0" * 32, 0, "paused", 0.0, "the hub is gone"))
+        bench.on_connection(ConnectionChange("0" * 32, 1, "resumed", 0.12345, ""))
+        bench.on_connection(ConnectionChange("0" * 32, 1, "lost", 60.0, "no hub"))
     uid = {"log_level": "info", "connectionUid": "0" * 32}
     assert lines == [
         {"event": "connection.paused", "epoch": 0, "seconds": 0.0, "reason": "the hub is gone", **uid},

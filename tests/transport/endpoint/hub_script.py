@@ -9,6 +9,29 @@ import itertools
 from dataclasses import dataclass, field, replace
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import (
+    Accept,
+    Ack,
+    AllConnectionsClosed,
+    CloseAck,
+    CloseRequest,
+    DataAck,
+    LocalAddress,
+    Opening,
+    OpeningKind,
+    Packet,
+    PauseAck,
+    PauseRequest,
+    ResumeAck,
+    ResumeInvite,
+    ResumeRequest,
+    SessionAck,
+    SessionRefusal,
+    SessionRenewal,
+    SessionRequest,
+    SetWeight,
+    ShutdownRequest,
+)
 from spnhub.events.model import EndPointType
 from spnhub.transport.engine import (
     Closed,
@@ -23,31 +46,7 @@ from spnhub.transport.engine import (
     Stopped,
     Writable,
 )
-from spnhub.transport.protocol import (
-    Accept,
-    Ack,
-    AllConnectionsClosed,
-    CloseAck,
-    CloseRequest,
-    DataAck,
-    LocalAddress,
-    Opening,
-    OpeningKind,
-    Packet,
-    PacketReader,
-    PauseAck,
-    PauseRequest,
-    ResumeAck,
-    ResumeInvite,
-    ResumeRequest,
-    SessionAck,
-    SessionRefusal,
-    SessionRenewal,
-    SessionRequest,
-    SetWeight,
-    ShutdownRequest,
-    encode,
-)
+from spnhub.transport.protocol import PacketReader, encode
 from tests.support.fake_network import FakeNetwork, FakeNode
 
 __all__ = ["HUB", "ScriptedHub"]
@@ -138,7 +137,7 @@ class ScriptedHub:
         """Of new connections."""
         self.spliced: list[Spliced] = []
         self._legs: dict[Place, _Leg] = {}
-        self._resumes: dict[bytes, _Resume] = {}
+        self._resumes: dict[str, _Resume] = {}
         self._ids = itertools.count(1)
 
     # ------------------------------------------------------------------------------------------------------ for tests
@@ -335,7 +334,7 @@ class ScriptedHub:
             == (session.subject, session.request.end_point_type, session.request.instance_id)
         ]
 
-    def _pass_on(self, connection_id: int, uid: bytes, epoch: int, packet: Packet) -> None:
+    def _pass_on(self, connection_id: int, uid: str, epoch: int, packet: Packet) -> None:
         leg = self._leg(connection_id, uid, epoch)
         other = leg.other(connection_id) if leg is not None else None
         if other in self.sessions:
@@ -346,7 +345,7 @@ class ScriptedHub:
         elif leg is None and isinstance(packet, CloseRequest):
             self.send(connection_id, PauseRequest(uid, epoch) if packet.finished else CloseAck(uid, epoch))
 
-    def _leg(self, connection_id: int, uid: bytes, epoch: int) -> _Leg | None:
+    def _leg(self, connection_id: int, uid: str, epoch: int) -> _Leg | None:
         for leg in self._open_legs():
             opening = leg.opening
             if (

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from spnhub.actors.contract.packets import ACK_LIMIT, DataAck, Packet
 from spnhub.transport.endpoint.kernel.acks import ACK_BYTES, ACK_BYTES_MAX, ACK_DELAY, ACK_PACE, AckBook
 from spnhub.transport.endpoint.kernel.deadlines import Deadlines
-from spnhub.transport.protocol import ACK_LIMIT, DataAck, Packet
 
 
 class Reader:
     """A connection as far as the book knows it."""
 
     def __init__(self, number: int = 0) -> None:
-        self.connection_uid = number.to_bytes(16, "big")
+        self.connection_uid = number.to_bytes(16, "big").hex()
         self.epoch = 3
         self.read_offset = 0
         self.told_offset = 0

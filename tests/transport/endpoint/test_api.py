@@ -9,6 +9,7 @@ import pytest
 
 import spnhub
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, SessionRefusal, SessionRequest
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.session.states import SessionState
@@ -22,7 +23,6 @@ from spnhub.transport.errors import (
     SessionLost,
     SessionRefused,
 )
-from spnhub.transport.protocol import CloseAck, CloseRequest, SessionRefusal, SessionRequest
 from tests.support.fake_engine import fake_certificate
 from tests.transport.endpoint.conftest import URN, World
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import ResumeRequest, SessionRefusal, SessionRenewal, SessionRequest, SetWeight
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.session.credentials import LIBRARY_NAMES, Credentials
@@ -14,14 +15,7 @@ from spnhub.transport.endpoint.session.failures import rejected
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected, SessionRefused
-from spnhub.transport.protocol import (
-    REQUIRED_KINDS,
-    ResumeRequest,
-    SessionRefusal,
-    SessionRenewal,
-    SessionRequest,
-    SetWeight,
-)
+from spnhub.transport.protocol import REQUIRED_KINDS
 from tests.support.fake_engine import fake_certificate
 from tests.transport.endpoint.conftest import CONSUMER, KEY, PROVIDER, TRUST, World, fake_judge
 from tests.transport.endpoint.hub_script import HUB

@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import PauseAck, ResumeInvite, ResumeRequest, SessionRequest
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.asyncio_adapter import HIGH_WATER
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
@@ -16,7 +17,6 @@ from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, EndpointClosed, SessionLost
-from spnhub.transport.protocol import PauseAck, ResumeInvite, ResumeRequest, SessionRequest
 from tests.transport.endpoint.conftest import SECOND, World
 from tests.transport.endpoint.hub_script import HUB, ScriptedHub
 
@@ -284,7 +284,7 @@ async def test_who_may_invite(world: World) -> None:
         (dataclasses.replace(good, peer="CN=mallory"), Code.NOT_ALLOWED, 0),
         (dataclasses.replace(good, peer="CN=mallory", code=Code.PEER_RESET), Code.NOT_ALLOWED, 0),
         (dataclasses.replace(good, epoch=0), Code.STALE, 1),
-        (dataclasses.replace(good, connection_uid=bytes(16)), Code.ENDED, 0),
+        (dataclasses.replace(good, connection_uid=bytes(16).hex()), Code.ENDED, 0),
     ):
         other.packets.clear()
         other.send(other.session(PROVIDER), invite)

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from spnhub.actors.contract.packets import SessionRequest
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
-from spnhub.transport.protocol import SessionRequest
 from tests.transport.endpoint.conftest import SECOND, World
 from tests.transport.endpoint.hub_script import HUB
 from tests.transport.endpoint.test_renewal import joined, talk

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import AllConnectionsClosed, SessionRequest, SetWeight
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.session.states import SessionState
@@ -16,7 +17,6 @@ from spnhub.transport.errors import (
     ConnectionRefused,
     EndpointClosed,
 )
-from spnhub.transport.protocol import AllConnectionsClosed, SessionRequest, SetWeight
 from tests.transport.endpoint.conftest import World
 
 PROVIDER = EndPointType.PROVIDER

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from spnhub.actors.contract import packets
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inputs import LoadInventory
+from spnhub.actors.contract.packets import Accept, Opening, OpeningKind, Packet
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import EndPointType, Event
 from spnhub.pki import Authority
@@ -32,7 +34,7 @@ from spnhub.transport.engine import (
     Stopped,
 )
 from spnhub.transport.hub import Gate, HubServer, Network
-from spnhub.transport.protocol import Accept, Opening, OpeningKind, Packet, PacketReader
+from spnhub.transport.protocol import PacketReader
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
 from tests.support.memory_journal import MemoryJournal
@@ -42,7 +44,7 @@ NETWORK = "urn:chip-in:network:acme:main"
 SERVICE = "urn:chip-in:service:acme:main:web"
 NAME = "hub.test"
 HUB = ("192.0.2.1", 4433)
-UID = bytes(range(16))
+UID = bytes(range(16)).hex()
 SECRET = bytes(range(16, 32))
 WALL = 1_700_000_000_000_000
 
@@ -109,7 +111,7 @@ class Peer:
                     self.streams[event.stream_id].stopped = event.code
 
     def connected(self) -> None:
-        self.send(protocol.SessionRequest(self.role, SERVICE, self.instance_id))
+        self.send(packets.SessionRequest(self.role, SERVICE, self.instance_id))
 
     def _read(self, stream_id: int) -> None:
         while (got := self.engine.read(self.connection_id, stream_id, 65536)) is not None:
@@ -243,7 +245,7 @@ class Bench:
     def peer(self, role: EndPointType, subject: str, instance_id: str) -> Peer:
         """An endpoint with its session."""
         peer = Peer(self, role, subject, instance_id)
-        peer.take(protocol.SessionAck)
+        peer.take(packets.SessionAck)
         return peer
 
     def provider(self, instance_id: str = "p1") -> Peer:
@@ -254,7 +256,7 @@ class Bench:
         """A consumer's session."""
         return self.peer(EndPointType.CONSUMER, subject, instance_id)
 
-    def leg(self, consumer: Peer, provider: Peer, uid: bytes = UID, secret: bytes = SECRET) -> Leg:
+    def leg(self, consumer: Peer, provider: Peer, uid: str = UID, secret: bytes = SECRET) -> Leg:
         """A connection whose bytes pass."""
         known = set(provider.streams)
         cs = consumer.open(Opening(OpeningKind.OPEN, uid, secret))

@@ -8,13 +8,13 @@ import pytest
 
 from spnhub.actors.contract import commands
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import Accept, Opening, OpeningKind
 from spnhub.events.model import ConnectionEnded, SessionEnded
 from spnhub.transport import engine as api
 from spnhub.transport import protocol
-from spnhub.transport.protocol import Accept, Opening, OpeningKind
 from tests.transport.hub.bench import SECRET, UID, Bench, Leg
 
-OTHER = bytes(range(16, 32))
+OTHER = bytes(range(16, 32)).hex()
 FAULT = "a fault in the hub"
 
 

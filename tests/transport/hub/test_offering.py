@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import Accept, Opening, OpeningKind
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, ProviderFailed
 from spnhub.transport import protocol
-from spnhub.transport.protocol import Accept, Opening, OpeningKind
 from tests.transport.hub.bench import SECRET, UID, Bench, Peer
 
 OPEN = Opening(OpeningKind.OPEN, UID, SECRET)

@@ -6,22 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from spnhub.actors.contract import packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import StopHub
-from spnhub.events.model import (
-    ConnectionEnded,
-    ConnectionPaused,
-    ConnectionResumed,
-    ConnectionStarted,
-    EndPointType,
-    ResumeRefused,
-    SessionEnded,
-    SessionRefused,
-    TerminateReason,
-)
-from spnhub.transport import protocol
-from spnhub.transport.engine import Closed
-from spnhub.transport.protocol import (
+from spnhub.actors.contract.packets import (
     ACK_LIMIT,
     Accept,
     Ack,
@@ -36,6 +24,19 @@ from spnhub.transport.protocol import (
     ResumeRequest,
     ShutdownRequest,
 )
+from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionPaused,
+    ConnectionResumed,
+    ConnectionStarted,
+    EndPointType,
+    ResumeRefused,
+    SessionEnded,
+    SessionRefused,
+    TerminateReason,
+)
+from spnhub.transport import protocol
+from spnhub.transport.engine import Closed
 from tests.transport.hub.bench import SECRET, UID, Bench, Leg, Peer
 
 ASK = ResumeRequest(UID, SECRET, 1, 20, False, 0, "CN=server", "p1")
@@ -104,10 +105,10 @@ def test_resume(bench: Bench, consumer: Peer, provider: Peer) -> None:
     assert started.spn_connection_id == again.spn_connection_id == f"{cs}-{ps}"
     consumer.write(cs, b"", fin=True)
     bench.settle()
-    consumer.send(protocol.CloseRequest(UID, 1, 15, 20, True))
-    assert provider.take(protocol.CloseRequest).epoch == 1
-    provider.send(protocol.CloseAck(UID, 1))
-    assert consumer.take(protocol.CloseAck) == protocol.CloseAck(UID, 1)
+    consumer.send(packets.CloseRequest(UID, 1, 15, 20, True))
+    assert provider.take(packets.CloseRequest).epoch == 1
+    provider.send(packets.CloseAck(UID, 1))
+    assert consumer.take(packets.CloseAck) == packets.CloseAck(UID, 1)
     (ended,) = bench.events(ConnectionEnded)
     assert (ended.total_sent_bytes, ended.total_receive_bytes, ended.start_sent_offset) == (8, 0, 7)
     assert not ended.suspended
@@ -209,7 +210,7 @@ def test_streams_that_do_not_come(bench: Bench, consumer: Peer, provider: Peer) 
         ({"sent_offset": 8}, Code.PROTOCOL),
         ({"receive_offset": 0}, Code.PROTOCOL),
         ({"epoch": 2}, Code.TIMEOUT),
-        ({"connection_uid": bytes(16)}, Code.TIMEOUT),
+        ({"connection_uid": bytes(16).hex()}, Code.TIMEOUT),
     ],
 )
 @pytest.mark.parametrize("side", ["consumer", "provider"])
@@ -296,7 +297,7 @@ def test_request_before_the_session(bench: Bench) -> None:
     """Nobody asks before it is accepted."""
     peer = Peer(bench, EndPointType.CONSUMER, "client", "c1")
     peer.connected = lambda: peer.send(  # type: ignore[method-assign]
-        protocol.SessionRequest(EndPointType.CONSUMER, "urn:x", "c1"), ASK
+        packets.SessionRequest(EndPointType.CONSUMER, "urn:x", "c1"), ASK
     )
     bench.settle(2.0)
     assert peer.closed is not None
@@ -306,11 +307,11 @@ def test_request_before_the_session(bench: Bench) -> None:
 def test_required_kinds_are_mandatory(bench: Bench) -> None:
     """An endpoint that doesn't read a required kind of spn/1 is refused, for good (D-37)."""
     peer = Peer(bench, EndPointType.PROVIDER, "server", "p1")
-    kinds = protocol.own_kinds()
+    kinds = packets.own_kinds()
     del kinds[8]
-    request = protocol.SessionRequest(EndPointType.PROVIDER, "urn:chip-in:service:acme:main:web", "p1", kinds=kinds)
+    request = packets.SessionRequest(EndPointType.PROVIDER, "urn:chip-in:service:acme:main:web", "p1", kinds=kinds)
     peer.connected = lambda: peer.send(request)  # type: ignore[method-assign]
-    refusal = peer.take(protocol.SessionRefusal)
+    refusal = peer.take(packets.SessionRefusal)
     assert (refusal.code, refusal.retryable) == (Code.VERSION, False)
     assert refusal.reason == "an endpoint of spn/1 reads PauseRequest, too"
     assert [event.code for event in bench.events(SessionRefused)] == [Code.VERSION]
@@ -321,7 +322,7 @@ def test_required_kinds_are_mandatory(bench: Bench) -> None:
 
 def test_acks_are_passed_on(bench: Bench, consumer: Peer, provider: Peer) -> None:
     """One packet a session and turn with the newest of each connection, both ways, and no event."""
-    other = bytes(reversed(UID))
+    other = bytes(range(16, 32)).hex()
     bench.leg(consumer, provider)
     bench.leg(consumer, provider, other)
     count = len(bench.journal.records)
@@ -335,7 +336,7 @@ def test_acks_are_passed_on(bench: Bench, consumer: Peer, provider: Peer) -> Non
 def test_acks_that_nobody_waits_for(bench: Bench, consumer: Peer, provider: Peer) -> None:
     """Of another epoch, an unknown connection, one that has ended."""
     leg = bench.leg(consumer, provider)
-    consumer.send(DataAck((Ack(UID, 1, 1), Ack(bytes(16), 0, 2))))
+    consumer.send(DataAck((Ack(UID, 1, 1), Ack(bytes(16).hex(), 0, 2))))
     bench.settle()
     consumer.abort(leg.cs, Code.PEER_RESET)
     bench.settle()
@@ -433,12 +434,12 @@ def test_nothing_new(bench: Bench, consumer: Peer, provider: Peer) -> None:
     bench.tell(StopHub(resumable=True))
     consumer.control.clear()
     late = Peer(bench, EndPointType.CONSUMER, "client", "c7")
-    refusal = late.take(protocol.SessionRefusal)
+    refusal = late.take(packets.SessionRefusal)
     assert (refusal.code, refusal.retryable) == (Code.SHUTDOWN, True)
-    stream_id = consumer.open(Opening(OpeningKind.OPEN, bytes(16), SECRET))
+    stream_id = consumer.open(Opening(OpeningKind.OPEN, "0" * 32, SECRET))
     bench.settle()
     assert consumer.header(stream_id, Accept)[0].code == Code.SHUTDOWN
-    consumer.send(replace(ASK, connection_uid=bytes(16)))
+    consumer.send(replace(ASK, connection_uid=bytes(16).hex()))
     ack = consumer.take(ResumeAck)
     assert (ack.code, ack.retryable) == (Code.SHUTDOWN, True)
 

@@ -37,8 +37,8 @@ class ConnectionRequest:
         self._connection = connection
 
     @property
-    def connection_uid(self) -> bytes:
-        """The conversation's public id, 16 bytes."""
+    def connection_uid(self) -> str:
+        """The conversation's public id: 16 bytes as 32 hexadecimal digits."""
         return self._connection.connection_uid
 
     @property

@@ -17,6 +17,16 @@ from collections.abc import Callable
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import (
+    Accept,
+    Opening,
+    OpeningKind,
+    Packet,
+    PauseAck,
+    PauseRequest,
+    ResumeAck,
+    ResumeRequest,
+)
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND, Conversation
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
@@ -25,17 +35,7 @@ from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disco
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import can_retry, code_name
-from spnhub.transport.protocol import (
-    Accept,
-    Opening,
-    OpeningKind,
-    Packet,
-    PauseAck,
-    PauseRequest,
-    ProtocolError,
-    ResumeAck,
-    ResumeRequest,
-)
+from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["PAUSE_BOUND", "RESUME_STEP", "SHRINK_AFTER", "Connection", "Report"]
 
@@ -58,7 +58,7 @@ class Connection(Conversation):
         endpoint: EndpointContext,
         session: SessionStreams[Connection],
         report: Report,
-        uid: bytes = b"",
+        uid: str = "",
         secret: bytes = b"",
     ) -> None:
         super().__init__(endpoint, uid, secret)

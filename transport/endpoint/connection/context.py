@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import Packet
 from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, ReplayBudget, ReplayBuffer
 from spnhub.transport.endpoint.kernel.acks import AckBook
 from spnhub.transport.endpoint.kernel.turns import Turns
 from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.engine import Engine
-from spnhub.transport.protocol import REQUIRED_KINDS, Packet, encode, kind_of
+from spnhub.transport.protocol import REQUIRED_KINDS, encode, kind_of
 
 __all__ = ["EndpointContext", "SessionStreams"]
 

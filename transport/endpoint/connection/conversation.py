@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, Packet, PauseRequest
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
@@ -28,7 +29,6 @@ from spnhub.transport.endpoint.connection.states import ConnectionEvent, Connect
 from spnhub.transport.endpoint.connection.stream import StreamListener
 from spnhub.transport.endpoint.kernel.acks import ACK_BYTES
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
-from spnhub.transport.protocol import CloseAck, CloseRequest, Packet, PauseRequest
 
 __all__ = ["CLOSE_BOUND", "RECORD_BOUND", "REST_GRACE", "TIE", "Conversation"]
 
@@ -54,7 +54,7 @@ class Conversation:
 
     consumer = False
 
-    def __init__(self, endpoint: EndpointContext, uid: bytes, secret: bytes) -> None:
+    def __init__(self, endpoint: EndpointContext, uid: str, secret: bytes) -> None:
         self._endpoint = endpoint
         self._machine = connection_machine()
         self._machine.fire(ConnectionEvent.FOUND_SESSION)

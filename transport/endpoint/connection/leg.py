@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import CloseRequest, Packet, PauseRequest
 from spnhub.transport.endpoint.connection.context import SessionStreams
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.engine import LOST_CODE, Engine
-from spnhub.transport.protocol import CloseRequest, Packet, PacketReader, PauseRequest, ProtocolError, encode
+from spnhub.transport.protocol import PacketReader, ProtocolError, encode
 
 __all__ = ["LEG_CODES", "EndpointLeg"]
 

@@ -19,7 +19,7 @@ class Connections:
     """
 
     def __init__(self, endpoint: EndpointContext, report: Report) -> None:
-        self.by_uid: dict[bytes, Connection] = {}
+        self.by_uid: dict[str, Connection] = {}
         self.paused: dict[Connection, None] = {}
         """Those that wait to be resumed, or are being resumed."""
         self._endpoint = endpoint
@@ -34,7 +34,7 @@ class Connections:
     ) -> ConsumerConnection:
         """A consumer's new connection, with an identity and a secret of its own (D-1)."""
         endpoint = self._endpoint
-        uid, secret = endpoint.random_bytes(16), endpoint.random_bytes(16)
+        uid, secret = endpoint.random_bytes(16).hex(), endpoint.random_bytes(16)
         connection = ConsumerConnection(endpoint, session, self._report, uid, secret, on_connected, on_failed, until)
         self.by_uid[uid] = connection
         return connection
@@ -45,7 +45,7 @@ class Connections:
         session.by_stream[stream_id] = connection
         return connection
 
-    def provider(self, uid: bytes) -> ProviderConnection | None:
+    def provider(self, uid: str) -> ProviderConnection | None:
         """The provider's connection of that id."""
         connection = self.by_uid.get(uid)
         return connection if isinstance(connection, ProviderConnection) else None

@@ -10,20 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import Accept, Opening, OpeningKind, Packet, ResumeInvite
 from spnhub.transport.endpoint.connection.connection import Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.reports import Requested
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
-from spnhub.transport.protocol import (
-    Accept,
-    Opening,
-    OpeningKind,
-    Packet,
-    ProtocolError,
-    ResumeInvite,
-)
+from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection"]
 
@@ -41,7 +35,7 @@ class ConsumerConnection(Connection):
         endpoint: EndpointContext,
         session: SessionStreams[Connection],
         report: Report,
-        uid: bytes,
+        uid: str,
         secret: bytes,
         on_connected: Callable[[], None],
         on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],

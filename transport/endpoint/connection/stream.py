@@ -32,8 +32,8 @@ class Stream(Protocol):
     """One SPN connection as its endpoint sees it, once it is Connected (R-4.11)."""
 
     @property
-    def connection_uid(self) -> bytes:
-        """The conversation's public id, 16 bytes."""
+    def connection_uid(self) -> str:
+        """The conversation's public id: 16 bytes as 32 hexadecimal digits."""
 
     @property
     def peer(self) -> str:

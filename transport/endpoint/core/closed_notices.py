@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import ResumeAck, ResumeRequest
 from spnhub.transport.endpoint.connection.connection import RESUME_STEP
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.core.resume import Resumer
 from spnhub.transport.endpoint.session.session import Session
-from spnhub.transport.protocol import ResumeAck, ResumeRequest
 
 __all__ = ["NOTICE_LIMIT", "NOTICE_TIME", "ClosedNotice", "ClosedNotices"]
 
@@ -59,7 +59,7 @@ class ClosedNotices:
     def __init__(self, endpoint: EndpointContext, resumer: Resumer) -> None:
         self._endpoint = endpoint
         self._resumer = resumer
-        self._known: OrderedDict[bytes, ClosedNotice] = OrderedDict()
+        self._known: OrderedDict[str, ClosedNotice] = OrderedDict()
 
     @property
     def unreported(self) -> int:

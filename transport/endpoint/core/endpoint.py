@@ -19,6 +19,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import (
+    AllConnectionsClosed,
+    LocalAddress,
+    PeerGone,
+    ResumeAck,
+    ResumeInvite,
+    SessionRenewal,
+    SessionRequest,
+    ShutdownRequest,
+)
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
@@ -43,16 +53,6 @@ from spnhub.transport.errors import (
     SessionLost,
     SessionRefused,
     SpnError,
-)
-from spnhub.transport.protocol import (
-    AllConnectionsClosed,
-    LocalAddress,
-    PeerGone,
-    ResumeAck,
-    ResumeInvite,
-    SessionRenewal,
-    SessionRequest,
-    ShutdownRequest,
 )
 
 __all__ = ["EndpointCore"]

@@ -12,10 +12,10 @@ from hmac import compare_digest
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import ResumeInvite, ResumeRequest
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.roles import ProviderConnection
 from spnhub.transport.endpoint.session.session import Session
-from spnhub.transport.protocol import ResumeInvite, ResumeRequest
 
 __all__ = ["RECORD_LIMIT", "Invitations"]
 
@@ -40,12 +40,12 @@ class Invitations:
     """The provider's: what it answers to a ResumeInvite. Remembers at most :data:`RECORD_LIMIT` ended connections."""
 
     def __init__(
-        self, endpoint: EndpointContext, instance_id: str, find: Callable[[bytes], ProviderConnection | None]
+        self, endpoint: EndpointContext, instance_id: str, find: Callable[[str], ProviderConnection | None]
     ) -> None:
         self._endpoint = endpoint
         self._instance_id = instance_id
         self._find = find
-        self._ended: OrderedDict[bytes, _ClosedRecord] = OrderedDict()
+        self._ended: OrderedDict[str, _ClosedRecord] = OrderedDict()
 
     def add(self, connection: ProviderConnection, code: int) -> None:
         """It has ended, with ``code``; remembered for the resume timeout."""

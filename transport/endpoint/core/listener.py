@@ -38,7 +38,7 @@ class CoreSettings:
 class ConnectionChange:
     """A connection was paused, goes on, or is lost because it could not go on."""
 
-    connection_uid: bytes
+    connection_uid: str
     epoch: int
     kind: Literal["paused", "resumed", "lost"]
     seconds: float

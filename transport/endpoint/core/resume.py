@@ -27,7 +27,7 @@ class Resumable(Protocol):
     """What a :class:`Resumer` takes to sessions."""
 
     @property
-    def connection_uid(self) -> bytes:
+    def connection_uid(self) -> str:
         """Of the connection."""
 
     def resume(self, session: SessionStreams[Any]) -> None:

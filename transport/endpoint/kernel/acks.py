@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, Protocol
 
+from spnhub.actors.contract.packets import ACK_LIMIT, Ack, DataAck, Packet
 from spnhub.transport.endpoint.kernel.deadlines import DeadlineOwner
-from spnhub.transport.protocol import ACK_LIMIT, Ack, DataAck, Packet
 
 __all__ = ["ACK_BYTES", "ACK_BYTES_MAX", "ACK_DELAY", "ACK_PACE", "AckBook", "Acknowledged"]
 
@@ -30,7 +30,7 @@ ACK_PACE: Final = 0.005
 class Acknowledged(Protocol):
     """What the book needs of a connection, and keeps there."""
 
-    connection_uid: bytes
+    connection_uid: str
     epoch: int
     read_offset: int
     """Bytes that the program has taken."""

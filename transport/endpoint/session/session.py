@@ -15,6 +15,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import (
+    AllConnectionsClosed,
+    CloseAck,
+    CloseRequest,
+    DataAck,
+    Packet,
+    PauseRequest,
+    PeerGone,
+    ResumeAck,
+    ResumeInvite,
+    SessionAck,
+    SessionRefusal,
+    SessionRequest,
+    SetWeight,
+    ShutdownRequest,
+)
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
@@ -44,26 +60,7 @@ from spnhub.transport.errors import (
     SessionRefused,
     SpnError,
 )
-from spnhub.transport.protocol import (
-    AllConnectionsClosed,
-    CloseAck,
-    CloseRequest,
-    DataAck,
-    Packet,
-    PacketReader,
-    PauseRequest,
-    PeerGone,
-    ProtocolError,
-    ResumeAck,
-    ResumeInvite,
-    SessionAck,
-    SessionRefusal,
-    SessionRequest,
-    SetWeight,
-    ShutdownRequest,
-    common_kinds,
-    missing_kinds,
-)
+from spnhub.transport.protocol import PacketReader, ProtocolError, common_kinds, missing_kinds
 
 __all__ = ["ACK_BOUND", "CONNECT_BOUND", "OPENING_LIMIT", "Ended", "Established", "Session", "SessionReport"]
 
@@ -324,7 +321,7 @@ class Session:
             raise
         except Exception as fault:
             # The packets behind it are about others.
-            connection = self._leg(getattr(packet, "connection_uid", b""))
+            connection = self._leg(getattr(packet, "connection_uid", ""))
             self._endpoint.on_fault(connection or self, fault)
 
     def _on_packet(self, packet: Packet) -> None:
@@ -370,7 +367,7 @@ class Session:
             case _:
                 raise ProtocolError(f"a {type(packet).__name__} has no place here")
 
-    def _leg(self, uid: bytes) -> Connection | None:
+    def _leg(self, uid: str) -> Connection | None:
         connection = self._all.by_uid.get(uid)
         return connection if connection is not None and connection.session is self.streams else None
 

@@ -1,0 +1,225 @@
+"""The packets of spn/1, one class each: from the wire to the actor that decides, and on to the endpoint, as they are.
+
+``transport/PROTOCOL.md`` says what each means, ``schemas/protocol/*.avsc`` how it is written. Counterpart:
+:mod:`spnhub.transport.protocol`, to bytes and back, and the one place that turns a connectionUid into text.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from spnhub.events.model import EndPointType
+from spnhub.schemas import codec
+
+__all__ = [
+    "ACK_LIMIT",
+    "Accept",
+    "Ack",
+    "AllConnectionsClosed",
+    "CloseAck",
+    "CloseRequest",
+    "DataAck",
+    "LocalAddress",
+    "Opening",
+    "OpeningKind",
+    "Packet",
+    "PauseAck",
+    "PauseRequest",
+    "PeerGone",
+    "ResumeAck",
+    "ResumeInvite",
+    "ResumeRequest",
+    "SessionAck",
+    "SessionRefusal",
+    "SessionRenewal",
+    "SessionRequest",
+    "SetWeight",
+    "ShutdownRequest",
+    "own_kinds",
+]
+
+ACK_LIMIT: Final = 1024
+"""Connections that one DataAck tells of, at most; more go into another packet."""
+
+
+def own_kinds() -> dict[int, int]:
+    """Highest version of each packet kind that this implementation reads."""
+    return dict(codec.packet_versions())
+
+
+class OpeningKind(enum.StrEnum):
+    """Whether a data stream begins a connection or goes on with one."""
+
+    OPEN = "open"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet of spn/1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest(Packet):
+    end_point_type: EndPointType
+    service_urn: str
+    instance_id: str
+    weight: int = 100
+    brings_connections: bool = False
+    software: str = ""
+    kinds: dict[int, int] = field(default_factory=own_kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAck(Packet):
+    spn_session_id: str
+    hub_id: str = ""
+    kinds: dict[int, int] = field(default_factory=own_kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefusal(Packet):
+    code: int
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequest(Packet):
+    connection_uid: str
+    epoch: int
+    sent_offset: int
+    receive_offset: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAck(Packet):
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetWeight(Packet):
+    weight: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AllConnectionsClosed(Packet):
+    """Of this session (D-22)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequest(Packet):
+    connection_uid: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAck(Packet):
+    connection_uid: str
+    epoch: int
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest(Packet):
+    connection_uid: str
+    resume_secret: bytes = field(repr=False)
+    epoch: int
+    received_offset: int
+    finished: bool = False
+    code: int = 0
+    peer: str = ""
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeInvite(Packet):
+    connection_uid: str
+    resume_secret: bytes = field(repr=False)
+    epoch: int
+    received_offset: int
+    finished: bool = False
+    code: int = 0
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAck(Packet):
+    connection_uid: str
+    epoch: int
+    code: int = 0
+    reason: str = ""
+    retryable: bool = False
+    received_offset: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress(Packet):
+    """What the endpoint's own socket is bound to: others may see another one, if a translator is in between."""
+
+    host: str
+    """IP address."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone(Packet):
+    """An instance on the other side is gone, and what it was to resume with it; ``peer`` is its verified subject."""
+
+    peer: str
+    instance_id: str
+
+
+class Ack(NamedTuple):
+    """What one endpoint's program has taken of one connection: an entry of :class:`DataAck`."""
+
+    connection_uid: str
+    epoch: int
+    received_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataAck(Packet):
+    acks: tuple[Ack, ...]
+    """At most :data:`ACK_LIMIT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequest(Packet):
+    resumable: bool
+    spread_milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRenewal(Packet):
+    """Another session of this endpoint is about to take this one's place; optional (D-38)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening(Packet):
+    kind: OpeningKind
+    connection_uid: str
+    resume_secret: bytes = field(repr=False)
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    peer: str = ""
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Packet):
+    kind: OpeningKind
+    code: int = 0
+    reason: str = ""
+    epoch: int = 0
+    sent_offset: int = 0
+    receive_offset: int = 0
+    instance_id: str = ""
+    peer: str = ""
