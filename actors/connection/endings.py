@@ -18,9 +18,10 @@ from spnhub.actors.contract.commands import (
     Command,
     ForgetConnection,
     RefuseConnection,
-    SendCloseAck,
+    SendPacket,
 )
 from spnhub.actors.contract.inputs import BytesCarried
+from spnhub.actors.contract.packets import CloseAck
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import (
     ConnectionEnded,
@@ -117,7 +118,8 @@ def end(
         events = (_ended(ending, state, _carried(leg, state), wall_us, rejected=leg.rejected is not None),)
     # A Close Request is made again in the next leg, if there may be one.
     asked = () if suspended else leg.asked
-    answers = tuple(SendCloseAck(facts.session(side), facts.connection_uid, facts.epoch) for side in asked)
+    ack = CloseAck(facts.connection_uid, facts.epoch)
+    answers = tuple(SendPacket(facts.session(side), ack) for side in asked)
     forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
     ended = replace(leg, phase=LegPhase.ENDED, ending=ending, lost=side or leg.lost)
     return ended, Decision(events, (*commands, *answers, *forget))

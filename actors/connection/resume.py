@@ -35,9 +35,10 @@ from spnhub.actors.contract.commands import (
     ForgetConnection,
     InviteProvider,
     JoinStreams,
-    SendResumeAck,
+    SendPacket,
 )
 from spnhub.actors.contract.inputs import ConsumerAborted, ProviderRejected, ResumeOpened
+from spnhub.actors.contract.packets import ResumeAck
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import (
     ConnectionFinished,
@@ -51,16 +52,28 @@ from spnhub.events.model import (
     shared,
 )
 
-__all__ = ["decide", "invitation", "is_lost"]
+__all__ = ["acknowledge", "decide", "invitation", "is_lost"]
 
-_UNKNOWN: Final = 0
-"""Offset of a direction of which nothing was told."""
+_UNKNOWN: Final = Resume(received_offset=0, finished=False, code=0)
+"""What is said of an end of which nothing is known."""
 
 
 def is_lost(code: int) -> bool:
     """Whether an endpoint that states this gives the conversation up, and not in order."""
     code = known(code, Code.PEER_RESET) if code else Code.OK
     return code not in {Code.OK, Code.CLOSED, Code.NOT_ALLOWED} and not is_retryable(code)
+
+
+def acknowledge(
+    session: int, connection_uid: str, epoch: int, code: int, reason: str, other: Resume | None = None
+) -> SendPacket:
+    """The ResumeAck for an endpoint's ResumeRequest (R-4.7). ResumeOpened follows when both got code 0 and have opened.
+
+    :param other: what the other endpoint has said of its end, if it has.
+    """
+    received_offset, finished, _ = other or _UNKNOWN
+    ack = ResumeAck(connection_uid, epoch, code, reason, is_retryable(code), received_offset, finished)
+    return SendPacket(session, ack)
 
 
 def invitation(leg: Leg) -> Decision:
@@ -171,11 +184,9 @@ def _ending(code: Code, reason: str) -> Ending:
     return Ending(DisconnectReason.ERROR, code, reason)
 
 
-def _ack(leg: Leg, side: Side, code: int, reason: str, other: Resume | None = None) -> SendResumeAck:
+def _ack(leg: Leg, side: Side, code: int, reason: str, other: Resume | None = None) -> SendPacket:
     facts = leg.facts
-    told = other or Resume(_UNKNOWN, finished=False, code=0)
-    session = facts.session(side)
-    return SendResumeAck(session, facts.connection_uid, facts.epoch, code, reason, told.received_offset, told.finished)
+    return acknowledge(facts.session(side), facts.connection_uid, facts.epoch, code, reason, other)
 
 
 def _finished(leg: Leg, asked: Resume, answer: Resume) -> ConnectionFinished:

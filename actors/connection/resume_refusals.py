@@ -6,9 +6,9 @@ may).
 
 from __future__ import annotations
 
-from spnhub.actors.connection.resume import is_lost
+from spnhub.actors.connection.resume import acknowledge, is_lost
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.commands import ForgetConnection, SendResumeAck
+from spnhub.actors.contract.commands import ForgetConnection
 from spnhub.actors.contract.inputs import Key, ResumeAnswered, ResumeRequested, SessionRequested
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import ConnectionLost, EndPointEvent, Event, ResumeRefused, SessionEvent, shared
@@ -23,7 +23,7 @@ def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Co
         events = (_refused(consumer, request.connection_uid, request.epoch, code, reason),)
     elif code in {Code.NOT_HERE, Code.GONE} and is_lost(request.code):
         events = (_lost(consumer, request, reason, receive_offset=request.received_offset),)
-    ack = SendResumeAck(consumer.session, request.connection_uid, request.epoch, code, reason)
+    ack = acknowledge(consumer.session, request.connection_uid, request.epoch, code, reason)
     return Decision(events, (ack, ForgetConnection(request.key)))
 
 
@@ -36,7 +36,7 @@ def report_gone(provider: SessionRequested, answer: ResumeAnswered) -> Decision:
 def refuse_answer(provider: SessionRequested, answer: ResumeAnswered, code: Code, reason: str) -> Decision:
     """No to a provider that answers what nobody asks, or not any more."""
     event = _refused(provider, answer.connection_uid, answer.epoch, code, reason)
-    return Decision((event,), (SendResumeAck(provider.session, answer.connection_uid, answer.epoch, code, reason),))
+    return Decision((event,), (acknowledge(provider.session, answer.connection_uid, answer.epoch, code, reason),))
 
 
 def _lost(

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.actors.contract.inputs import ConnectionInput, Key, ProviderBusy, ProviderRejected
+from spnhub.actors.contract.packets import LegPacket
 from spnhub.events.model import DisconnectReason
 from spnhub.events.state.entities import ConnectionKey
 
 __all__ = [
-    "CloseAnswered",
-    "CloseAsked",
     "Ending",
     "Leg",
     "LegFacts",
@@ -23,7 +22,7 @@ __all__ = [
     "LegPhase",
     "MustEnd",
     "NoProvider",
-    "PauseAcked",
+    "PacketReceived",
     "PauseLeg",
     "ProgressDue",
     "ProviderAwaited",
@@ -229,20 +228,11 @@ class NoProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseAsked:
-    """A Close Request came from this side (R-4.5)."""
+class PacketReceived:
+    """The endpoint on this side has sent a control packet about the leg."""
 
     side: Side
-    sent_offset: int
-    receive_offset: int
-    finished: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CloseAnswered:
-    """This side acknowledged a Close Request (R-4.5)."""
-
-    side: Side
+    packet: LegPacket
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,14 +256,6 @@ class ProviderUnresponsive:
 @dataclass(frozen=True, slots=True)
 class PauseLeg:
     """The hub pauses it (R-4.8)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PauseAcked:
-    """This side has paused: so much of the other's direction its program has taken (R-4.6)."""
-
-    side: Side
-    received_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,10 +303,8 @@ LegMessage = (
     | ProviderAwaited
     | StartTrouble
     | NoProvider
-    | CloseAsked
-    | CloseAnswered
+    | PacketReceived
     | PauseLeg
-    | PauseAcked
     | ProviderUnresponsive
     | ProviderResumed
     | ProgressDue

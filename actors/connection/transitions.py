@@ -36,15 +36,13 @@ from typing import Final
 from spnhub.actors.connection import resume
 from spnhub.actors.connection.endings import PASSING, Outcome, cut, end, known, leave, progress
 from spnhub.actors.connection.state import (
-    CloseAnswered,
-    CloseAsked,
     Ending,
     Leg,
     LegMessage,
     LegPhase,
     MustEnd,
     NoProvider,
-    PauseAcked,
+    PacketReceived,
     PauseLeg,
     ProgressDue,
     ProviderAwaited,
@@ -65,8 +63,7 @@ from spnhub.actors.contract.commands import (
     OpenProviderStream,
     RefuseConnection,
     ReportProgress,
-    SendCloseRequest,
-    SendPauseRequest,
+    SendPacket,
 )
 from spnhub.actors.contract.inputs import (
     BytesCarried,
@@ -77,6 +74,7 @@ from spnhub.actors.contract.inputs import (
     ProviderStreamOpened,
     SpliceEnded,
 )
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseAck, PauseRequest
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import ConnectionStarted, ConversationEvent, DisconnectReason, shared
 from spnhub.events.state.entities import OpenConnection
@@ -155,14 +153,14 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             return leg, Decision(progress(message, state, wall_us))
         case SpliceEnded():
             return _splice_ended(leg, message, state, wall_us)
-        case CloseAsked() if leg.phase is not LegPhase.PAUSING:  # it is made again in the next leg
-            return _close_asked(leg, message, state, wall_us)
-        case CloseAnswered() if message.side.other in leg.asked:
-            return _settle(replace(leg, answered=message.side), (), state, wall_us)
+        case PacketReceived(side, CloseRequest() as packet) if leg.phase is not LegPhase.PAUSING:
+            return _close_requested(leg, side, packet, state, wall_us)
+        case PacketReceived(side, CloseAck()) if side.other in leg.asked:
+            return _settle(replace(leg, answered=side), (), state, wall_us)
         case PauseLeg():
             return _pause(leg, state, wall_us)
-        case PauseAcked() if leg.phase is LegPhase.PAUSING:
-            return _pause_acked(leg, message, state, wall_us)
+        case PacketReceived(side, PauseAck() as packet) if leg.phase is LegPhase.PAUSING:
+            return _paused(leg, side, packet, state, wall_us)
         case Superseded():
             return _superseded(leg, message, state, wall_us)
         case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, LegPhase.REJECTED}:
@@ -295,14 +293,13 @@ def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, 
     return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall_us, side=side)
 
 
-def _close_asked(leg: Leg, message: CloseAsked, state: OpenConnection | None, wall_us: int) -> Outcome:
-    side, facts = message.side, leg.facts
+def _close_requested(leg: Leg, side: Side, packet: CloseRequest, state: OpenConnection | None, wall_us: int) -> Outcome:
     joined = leg.phase is LegPhase.JOINED
     known = side in leg.asked
     leg = replace(
         leg,
         asked=leg.asked if known else (*leg.asked, side),
-        immediate=leg.immediate or (joined and not message.finished),
+        immediate=leg.immediate or (joined and not packet.finished),
     )
     match leg.phase:
         case LegPhase.WAITING | LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
@@ -312,16 +309,7 @@ def _close_asked(leg: Leg, message: CloseAsked, state: OpenConnection | None, wa
         case _:
             commands: tuple[Command, ...] = ()
             if not known and side.other not in leg.asked:
-                commands = (
-                    SendCloseRequest(
-                        session=facts.session(side.other),
-                        connection_uid=facts.connection_uid,
-                        epoch=facts.epoch,
-                        sent_offset=message.sent_offset,
-                        receive_offset=message.receive_offset,
-                        finished=message.finished,
-                    ),
-                )
+                commands = (SendPacket(leg.facts.session(side.other), packet),)
             return _settle(leg, commands, state, wall_us)
 
 
@@ -342,18 +330,22 @@ def _pause(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
             return _refuse(leg, _SHUTDOWN, state, wall_us)
         case LegPhase.JOINED | LegPhase.FINISHED if not leg.immediate:
             # Also after both FINs: until both sides have said that they are through, one may still be reading.
-            facts = leg.facts
-            asking = tuple(SendPauseRequest(facts.session(side), facts.connection_uid, facts.epoch) for side in Side)
+            asking = tuple(_ask_to_pause(leg, side) for side in Side)
             return replace(leg, phase=LegPhase.PAUSING), Decision(commands=asking)
         case _:
             return leg, Decision()
 
 
-def _pause_acked(leg: Leg, message: PauseAcked, state: OpenConnection | None, wall_us: int) -> Outcome:
+def _ask_to_pause(leg: Leg, side: Side) -> SendPacket:
+    facts = leg.facts
+    return SendPacket(facts.session(side), PauseRequest(facts.connection_uid, facts.epoch))
+
+
+def _paused(leg: Leg, side: Side, packet: PauseAck, state: OpenConnection | None, wall_us: int) -> Outcome:
     sent, received = leg.paused
-    told = (sent, message.received_offset) if message.side is Side.CONSUMER else (message.received_offset, received)
-    leg = replace(leg, paused=told)
-    return (leg, Decision()) if None in told else cut(leg, _PAUSED, state, wall_us)
+    paused = (sent, packet.received_offset) if side is Side.CONSUMER else (packet.received_offset, received)
+    leg = replace(leg, paused=paused)
+    return (leg, Decision()) if None in paused else cut(leg, _PAUSED, state, wall_us)
 
 
 def _superseded(leg: Leg, message: Superseded, state: OpenConnection | None, wall_us: int) -> Outcome:
@@ -375,9 +367,7 @@ def _must_end(leg: Leg, message: MustEnd, state: OpenConnection | None, wall_us:
             if not lacking:
                 return end(leg, _FINISHED, state, wall_us, side=side)
             # The other may have asked to close, and wouldn't notice: its streams have ended.
-            facts = leg.facts
-            tell = SendPauseRequest(facts.session(side.other), facts.connection_uid, facts.epoch)
-            return end(leg, ending, state, wall_us, tell, side=side)
+            return end(leg, ending, state, wall_us, _ask_to_pause(leg, side.other), side=side)
         case LegPhase.ENDING if leg.verdict_due:
             return end(leg, ending, state, wall_us, side=side)
         case LegPhase.ENDING:

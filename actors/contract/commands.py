@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inputs import Key
+from spnhub.actors.contract.packets import ToEndpoint
 
 __all__ = [
     "AbortConnection",
@@ -26,13 +27,7 @@ __all__ = [
     "RefuseSession",
     "ReportHubStopped",
     "ReportProgress",
-    "SendAllConnectionsClosed",
-    "SendCloseAck",
-    "SendCloseRequest",
-    "SendPauseRequest",
-    "SendPeerGone",
-    "SendResumeAck",
-    "SendShutdownRequest",
+    "SendPacket",
     "StartService",
     "StopService",
 ]
@@ -120,33 +115,11 @@ class ReportProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class SendCloseRequest:
-    """Pass a CloseRequest on to this session's endpoint (R-4.5)."""
+class SendPacket:
+    """Send a control packet to this session's endpoint, if that reads its kind (D-37)."""
 
     session: int
-    connection_uid: str
-    epoch: int
-    sent_offset: int
-    receive_offset: int
-    finished: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SendCloseAck:
-    """Pass a CloseAck on to this session's endpoint (R-4.5)."""
-
-    session: int
-    connection_uid: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendPauseRequest:
-    """Ask this session's endpoint to pause a connection; PauseAcknowledged comes back (R-4.6)."""
-
-    session: int
-    connection_uid: str
-    epoch: int
+    packet: ToEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,46 +130,6 @@ class InviteProvider:
     provider: int
     peer: str
     """Verified Subject of the consumer."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendResumeAck:
-    """Answer an endpoint's ResumeRequest (R-4.7). With code 0, ResumeOpened comes back when both have opened."""
-
-    session: int
-    connection_uid: str
-    epoch: int
-    code: int = Code.OK
-    reason: str = ""
-    received_offset: int = 0
-    """What the other endpoint's program has taken."""
-    finished: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SendPeerGone:
-    """Tell this session's endpoint that an instance on the other side is gone, and what it was to resume with it."""
-
-    session: int
-    peer: str
-    """Its verified Subject."""
-    instance_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SendShutdownRequest:
-    """Tell this session's endpoint that the session is about to end, resumably (R-4.8)."""
-
-    session: int
-    spread: float
-    """Seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendAllConnectionsClosed:
-    """Send AllConnectionsClosed to this session's endpoint (R-4.8, R-5.4, D-22)."""
-
-    session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +183,8 @@ Command = (
     | JoinStreams
     | ReportProgress
     | AbortConnection
-    | SendCloseRequest
-    | SendCloseAck
-    | SendPauseRequest
+    | SendPacket
     | InviteProvider
-    | SendResumeAck
-    | SendPeerGone
-    | SendShutdownRequest
-    | SendAllConnectionsClosed
     | StartService
     | StopService
     | ForgetConnection

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inventory import Plan
+from spnhub.actors.contract.packets import FromEndpoint
 from spnhub.events.model import EndPointType
 
 __all__ = [
     "BytesCarried",
-    "CloseAcknowledged",
-    "CloseRequested",
     "ConnectionInput",
     "ConnectionRequested",
     "ConsumerAborted",
@@ -27,7 +26,6 @@ __all__ = [
     "Key",
     "LimitBitten",
     "LoadInventory",
-    "PauseAcknowledged",
     "ProviderAccepted",
     "ProviderBusy",
     "ProviderRejected",
@@ -43,7 +41,6 @@ __all__ = [
     "SessionClosed",
     "SessionInput",
     "SessionInvalidated",
-    "SessionRenewing",
     "SessionRequested",
     "SessionUnresponsive",
     "SpliceEnded",
@@ -53,7 +50,6 @@ __all__ = [
     "StopFailed",
     "StopHub",
     "StopSucceeded",
-    "WeightSet",
 ]
 
 
@@ -244,34 +240,6 @@ class ConnectionRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseRequested:
-    """A CloseRequest came on this session's control stream (R-4.5)."""
-
-    connection_uid: str
-    epoch: int
-    sent_offset: int
-    receive_offset: int
-    finished: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CloseAcknowledged:
-    """A CloseAck came on this session's control stream (R-4.5)."""
-
-    connection_uid: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class PauseAcknowledged:
-    """A PauseAck came on this session's control stream (R-4.6)."""
-
-    connection_uid: str
-    epoch: int
-    received_offset: int
-
-
-@dataclass(frozen=True, slots=True)
 class ResumeRequested:
     """A consumer wants to go on with a connection (R-4.7). The transport keeps its secret."""
 
@@ -324,33 +292,15 @@ class SessionInvalidated:
     """It is a matter of time, so its endpoint may come again, and its connections wait for that (D-36)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRenewing:
-    """Another session of its endpoint is about to take its place (D-38)."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightSet:
-    """A SetWeight came on this provider's control stream (R-5.3)."""
-
-    weight: int
-    reason: str = ""
-    """Why, if it says so."""
-
-
 SessionInput = (
     SessionClosed
     | ConnectionRequested
-    | CloseRequested
-    | CloseAcknowledged
-    | PauseAcknowledged
+    | FromEndpoint
     | ResumeRequested
     | ResumeAnswered
     | SessionUnresponsive
     | SessionAnswered
     | SessionInvalidated
-    | SessionRenewing
-    | WeightSet
 )
 
 

@@ -21,6 +21,8 @@ __all__ = [
     "CloseAck",
     "CloseRequest",
     "DataAck",
+    "FromEndpoint",
+    "LegPacket",
     "LocalAddress",
     "Opening",
     "OpeningKind",
@@ -37,6 +39,7 @@ __all__ = [
     "SessionRequest",
     "SetWeight",
     "ShutdownRequest",
+    "ToEndpoint",
     "own_kinds",
 ]
 
@@ -59,6 +62,14 @@ class OpeningKind(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class Packet:
     """A packet of spn/1."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegPacket(Packet):
+    """A control packet about one leg: on either side it goes to the connection that it names."""
+
+    connection_uid: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,42 +98,45 @@ class SessionRefusal(Packet):
 
 
 @dataclass(frozen=True, slots=True)
-class CloseRequest(Packet):
-    connection_uid: str
-    epoch: int
+class CloseRequest(LegPacket):
+    """The sender's program is through with the connection (R-4.5)."""
+
     sent_offset: int
     receive_offset: int
     finished: bool
+    """Both directions have ended with FIN, as the sender knows."""
 
 
 @dataclass(frozen=True, slots=True)
-class CloseAck(Packet):
-    connection_uid: str
-    epoch: int
+class CloseAck(LegPacket):
+    """The sender agrees to the other endpoint's CloseRequest (R-4.5), or the hub has ended the leg."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetWeight(Packet):
+    """From a provider: its share of new connections from now on (R-5.3)."""
+
     weight: int
     reason: str = ""
+    """Why, if it says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllConnectionsClosed(Packet):
-    """Of this session (D-22)."""
+    """From the hub: no connection of this session is open any more (R-4.8, R-5.4, D-22)."""
 
 
 @dataclass(frozen=True, slots=True)
-class PauseRequest(Packet):
-    connection_uid: str
-    epoch: int
+class PauseRequest(LegPacket):
+    """From the hub: stop reading the leg, and answer with a PauseAck (R-4.6)."""
 
 
 @dataclass(frozen=True, slots=True)
-class PauseAck(Packet):
-    connection_uid: str
-    epoch: int
+class PauseAck(LegPacket):
+    """The sender has stopped reading the leg (R-4.6)."""
+
     received_offset: int
+    """Bytes of the other direction that its program has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +164,17 @@ class ResumeInvite(Packet):
 
 @dataclass(frozen=True, slots=True)
 class ResumeAck(Packet):
+    """From the hub, about a ResumeRequest: go on, with code 0, or why not (R-4.7)."""
+
     connection_uid: str
     epoch: int
     code: int = 0
     reason: str = ""
     retryable: bool = False
     received_offset: int = 0
+    """Bytes that the other endpoint's program has taken."""
     finished: bool = False
+    """The other endpoint has taken the FIN, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +210,11 @@ class DataAck(Packet):
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequest(Packet):
+    """From the hub: the session is about to end (R-4.8)."""
+
     resumable: bool
     spread_milliseconds: int = 0
+    """Within this time endpoints that come back are to spread themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +244,10 @@ class Accept(Packet):
     receive_offset: int = 0
     instance_id: str = ""
     peer: str = ""
+
+
+FromEndpoint = CloseRequest | CloseAck | PauseAck | SetWeight | SessionRenewal
+"""The packets that are inputs of a session's actor, as they came."""
+
+ToEndpoint = CloseRequest | CloseAck | PauseRequest | ResumeAck | PeerGone | ShutdownRequest | AllConnectionsClosed
+"""The packets that actors send. Those with a secret, or with what only the transport knows, are the transport's."""

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from pykka import ActorRef
 
-from spnhub.actors.contract.commands import SendPeerGone
+from spnhub.actors.contract.commands import SendPacket
 from spnhub.actors.contract.inputs import SessionRequested
+from spnhub.actors.contract.packets import PeerGone
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Identity, identity
@@ -122,4 +123,4 @@ class GoneInstances:
 
     def _tell(self, session: int, who: Identity) -> None:
         _, peer, instance_id = who
-        self._env.carry_out(Decision(commands=(SendPeerGone(session, peer, instance_id),)))
+        self._env.carry_out(Decision(commands=(SendPacket(session, PeerGone(peer, instance_id)),)))

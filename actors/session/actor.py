@@ -1,24 +1,21 @@
-"""The actor of one session: takes its endpoint's wishes, and ends the session after all of its legs.
+"""The actor of one session: handles its endpoint's packets, and ends the session after all of its legs.
 
-It is spawned by the service when that has accepted the request and logged the start.
+The service's actor starts it when it has accepted the request and logged the session's start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from pykka import ActorRef
 
 from spnhub.actors.connection.resume_refusals import refuse_resume
 from spnhub.actors.connection.state import (
-    CloseAnswered,
-    CloseAsked,
     Ending,
     MustEnd,
-    PauseAcked,
+    PacketReceived,
     ProviderUnresponsive,
     Side,
 )
@@ -26,27 +23,30 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
     CloseSession,
     RefuseConnection,
-    SendAllConnectionsClosed,
-    SendCloseAck,
-    SendPauseRequest,
-    SendShutdownRequest,
+    SendPacket,
 )
 from spnhub.actors.contract.inputs import (
-    CloseAcknowledged,
-    CloseRequested,
     ConnectionRequested,
     Key,
-    PauseAcknowledged,
     ResumeAnswered,
     ResumeRequested,
     SessionAnswered,
     SessionClosed,
     SessionInput,
     SessionInvalidated,
-    SessionRenewing,
     SessionRequested,
     SessionUnresponsive,
-    WeightSet,
+)
+from spnhub.actors.contract.packets import (
+    AllConnectionsClosed,
+    CloseAck,
+    CloseRequest,
+    PauseAck,
+    PauseRequest,
+    SessionRenewal,
+    SetWeight,
+    ShutdownRequest,
+    ToEndpoint,
 )
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
@@ -120,17 +120,17 @@ class ShutSession:
 
 @dataclass(frozen=True, slots=True)
 class SupersedeSession:
-    """Another session of its endpoint has taken its place, in order; nothing new, and what it has may leave (D-38)."""
+    """A newer session of its endpoint has superseded it in order: no new legs, and the open ones may move (D-38)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastLegGone:
-    """None of its legs is open any more, just now."""
+    """Its last open leg has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotClosed:
-    """Its endpoint has had the time that it gets to close an empty session."""
+    """Timer: the endpoint has not closed a session that is empty or superseded."""
 
 
 # Messages from a session to its service -------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class ProviderCame:
 
 @dataclass(frozen=True, slots=True)
 class ResponsivenessChanged:
-    """A provider is suspect, or has answered again (D-20)."""
+    """A provider is unresponsive, or has answered again (D-20)."""
 
     session: int
     unresponsive: bool
@@ -178,7 +178,7 @@ class SessionWeighed:
 
 @dataclass(frozen=True, slots=True)
 class SessionLeaves:
-    """It is ending; no new legs for it."""
+    """The session is ending and gets no new legs."""
 
     session: int
     process_gone: bool = False
@@ -187,14 +187,14 @@ class SessionLeaves:
 
 @dataclass(frozen=True, slots=True)
 class SessionGone:
-    """It has ended, and the log says so."""
+    """The session has ended, and its end is logged."""
 
     session: int
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """Its actor has failed."""
+    """The session's actor has failed."""
 
     session: int
 
@@ -212,13 +212,13 @@ def by_fault(code: Code, reason: str) -> SessionEnding:
 
 
 def superseded() -> SessionEnding:
-    """The endpoint has another session; what this one carried, it wants to go on with there."""
+    """The endpoint has a newer session, and resumes there the connections that this one had."""
     reason = "the same instance has a new session"
     return by_fault(Code.SUPERSEDED, reason)._replace(leg=_lost(reason))
 
 
 def expired(reason: str) -> SessionEnding:
-    """The endpoint may come again with another certificate, and what it carried go on then (D-36)."""
+    """The endpoint may come back with another certificate and resume its connections then (D-36)."""
     leg = Ending(DisconnectReason.CLOSED, Code.PEER_LOST, reason, suspended=True)
     return by_hub(Code.EXPIRED, reason)._replace(leg=leg)
 
@@ -275,7 +275,7 @@ class SessionActor(EventLoopActor):
         self._session = request.session
         self._side = Side.PROVIDER if request.end_point_type is EndPointType.PROVIDER else Side.CONSUMER
         self._leaving = False
-        """The hub is about to leave, and has told the endpoint."""
+        """The hub is about to leave, and has sent ShutdownRequest."""
         self._succeeded = False
         """Its endpoint has another session."""
         self._timer: Timer | None = None
@@ -285,15 +285,45 @@ class SessionActor(EventLoopActor):
     def on_receive(
         self, message: SessionInput | EndSession | SupersedeSession | ShutSession | LastLegGone | NotClosed
     ) -> None:
-        """Each kind has its handler."""
-        _HANDLERS[type(message)](self, message)
+        """Call the handler of the message's class."""
+        match message:
+            case ConnectionRequested():
+                self._connection_requested(message)
+            case CloseRequest() | CloseAck() | PauseAck():
+                self._leg_packet_received(message)
+            case LastLegGone():
+                self._last_leg_gone()
+            case ResumeRequested():
+                self._resume_requested(message)
+            case ResumeAnswered():
+                self._parent.tell(ProviderCame(self._session, message))
+            case SetWeight():
+                self._set_weight(message)
+            case SessionUnresponsive() | SessionAnswered():
+                self._responsiveness_changed(unresponsive=isinstance(message, SessionUnresponsive))
+            case SessionClosed():
+                self._closed(message)
+            case SessionInvalidated(reason, is_expired):
+                self._begin_end(expired(reason) if is_expired else by_hub(Code.WITHDRAWN, reason))
+            case SessionRenewal():
+                self._renewal_announced()
+            case EndSession(ending):
+                self._begin_end(ending)
+            case SupersedeSession():
+                self._supersede()
+            case ShutSession(spread):
+                self._shut(spread)
+            case NotClosed():
+                self._begin_end(_leaving() if self._leaving else superseded())
+            case _:
+                assert_never(message)
 
     def on_stop(self) -> None:
-        """Tell the service."""
+        """Report it to the service."""
         self._parent.tell(SessionGone(self._session))
 
     def on_failed(self) -> None:
-        """Tell the service, which ends the legs and the session (nothing else is touched)."""
+        """Report it to the service, which ends the legs and the session, and nothing else."""
         self._cancel()
         self._parent.tell(SessionFailed(self._session))
 
@@ -313,25 +343,16 @@ class SessionActor(EventLoopActor):
         else:
             self._env.carry_out(refuse_connection(self._request, message, *refusal))
 
-    def _close_requested(self, message: CloseRequested) -> None:
-        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
-        asked = CloseAsked(self._side, message.sent_offset, message.receive_offset, message.finished)
-        if key is None or not self._env.directory.tell_connection(key, asked):
-            # It has ended already. With both FINs seen, only the other end can say whether it has everything: the
+    def _leg_packet_received(self, packet: CloseRequest | CloseAck | PauseAck) -> None:
+        directory = self._env.directory
+        key = directory.sessions[self._session].legs.get((packet.connection_uid, packet.epoch))
+        if key is not None and directory.tell_connection(key, PacketReceived(self._side, packet)):
+            return
+        if isinstance(packet, CloseRequest):
+            # The leg has ended already. With both FINs seen, only the other end can say whether it has everything: the
             # leg may have been lost or left without this side's knowing.
-            answer = SendPauseRequest if message.finished else SendCloseAck
-            command = answer(self._session, message.connection_uid, message.epoch)
-            self._env.carry_out(Decision(commands=(command,)))
-
-    def _close_acknowledged(self, message: CloseAcknowledged) -> None:
-        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
-        if key is not None:
-            self._env.directory.tell_connection(key, CloseAnswered(self._side))
-
-    def _pause_acknowledged(self, message: PauseAcknowledged) -> None:
-        key = self._env.directory.sessions[self._session].legs.get((message.connection_uid, message.epoch))
-        if key is not None:
-            self._env.directory.tell_connection(key, PauseAcked(self._side, message.received_offset))
+            answer = PauseRequest if packet.finished else CloseAck
+            self._send(answer(packet.connection_uid, packet.epoch))
 
     def _resume_requested(self, message: ResumeRequested) -> None:
         limit = self._env.options.session_connections
@@ -346,17 +367,13 @@ class SessionActor(EventLoopActor):
             return
         self._env.carry_out(refuse_resume(self._request, message, *refusal))
 
-    def _resume_answered(self, message: ResumeAnswered) -> None:
-        self._parent.tell(ProviderCame(self._session, message))
-
-    def _suspected(self, message: SessionUnresponsive | SessionAnswered) -> None:
-        """The session stays. What a provider's carries goes on where that answers: elsewhere, or here later (D-20)."""
+    def _responsiveness_changed(self, *, unresponsive: bool) -> None:
+        """The session stays. A provider's connections go on where it answers: elsewhere, or here later (D-20)."""
         if self._side is Side.CONSUMER:
             return
         state = self._env.state.sessions.get(self._request.spn_session_id)
         if state is None:  # it has ended, for the log
             return
-        unresponsive = isinstance(message, SessionUnresponsive)
         kind = ProviderSilent if unresponsive else ProviderAnswered
         self._env.carry_out(Decision((kind(**shared(SessionEvent, state)),)))
         self._parent.tell(ResponsivenessChanged(self._session, unresponsive))
@@ -374,22 +391,19 @@ class SessionActor(EventLoopActor):
             ending = _leaving()._replace(leg=ending.leg, close=False)
         self._begin_end(ending, process_gone=message.process_gone)
 
-    def _end_session(self, message: EndSession) -> None:
-        self._begin_end(message.ending)
-
-    def _renewing(self, _: SessionRenewing) -> None:
-        """The endpoint is asked for no more than to be quick: who says so and then dies is a ghost like any other."""
+    def _renewal_announced(self) -> None:
+        # For a while only: an endpoint that announces this and then dies has a stale session like any other.
         until = self._env.now + self._env.options.resume_timeout
         self._env.directory.sessions[self._session].renewing_until = until
 
-    def _give_way(self, _: SupersedeSession) -> None:
+    def _supersede(self) -> None:
         if self._leaving or self._succeeded or self._ending is not None:
             return
         self._succeeded = True
         self._env.directory.sessions[self._session].ending = True
         self._timer = self._env.after(self._env.options.resume_timeout, self.actor_ref, NotClosed())
 
-    def _shut(self, message: ShutSession) -> None:
+    def _shut(self, spread: float) -> None:
         if self._leaving or self._ending is not None:
             return
         self._cancel()
@@ -398,22 +412,19 @@ class SessionActor(EventLoopActor):
         entry = directory.sessions[self._session]
         entry.ending = True
         self._parent.tell(SessionLeaves(self._session))
-        self._env.carry_out(Decision(commands=(SendShutdownRequest(self._session, message.spread),)))
+        self._send(ShutdownRequest(resumable=True, spread_milliseconds=round(spread * 1000)))
         if self._side is Side.CONSUMER:  # each leg is paused once, though it hangs on two sessions
             for key in list(entry.legs.values()):
                 self._env.pauses.add(key)
         if not entry.legs:
-            self._tell_empty()
+            self._report_empty()
 
-    def _tell_empty(self) -> None:
+    def _report_empty(self) -> None:
         """The endpoint closes the session; if it doesn't, the hub does."""
         if self._timer is not None:
             return
-        self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+        self._send(AllConnectionsClosed())
         self._timer = self._env.after(self._env.options.step_timeout, self.actor_ref, NotClosed())
-
-    def _not_closed(self, _: NotClosed) -> None:
-        self._begin_end(_leaving() if self._leaving else superseded())
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -436,44 +447,44 @@ class SessionActor(EventLoopActor):
         if not entry.legs:
             self._finish()
 
-    def _last_leg_gone(self, _: LastLegGone) -> None:
+    def _last_leg_gone(self) -> None:
         if self._ending is not None:
             self._finish()
         elif self._leaving:
-            self._tell_empty()
+            self._report_empty()
         elif not self._succeeded:
-            self._tell_when_drained()
+            self._report_when_drained()
 
-    def _weight_set(self, message: WeightSet) -> None:
-        """The log first, then the choice; with 0 and no legs the provider may go (R-5.4)."""
+    def _set_weight(self, packet: SetWeight) -> None:
+        """Log it, then tell the service; a provider with weight 0 and no legs may leave (R-5.4)."""
         if self._leaving or self._succeeded or self._ending is not None:
             return
         if self._side is Side.CONSUMER:
             self._begin_end(by_fault(Code.PROTOCOL, "a consumer has no weight"))
             return
-        if message.weight < 0:
+        if packet.weight < 0:
             self._begin_end(by_fault(Code.PROTOCOL, "a weight is at least 0"))
             return
         state = self._env.state.sessions[self._request.spn_session_id]
-        if (message.weight, message.reason) != (state.weight, state.weight_reason):
+        if (packet.weight, packet.reason) != (state.weight, state.weight_reason):
             event = WeightChanged(
                 **shared(SessionEvent, state),
                 old_weight=state.weight,
-                new_weight=message.weight,
-                reason=message.reason,
+                new_weight=packet.weight,
+                reason=packet.reason,
             )
             self._env.carry_out(Decision((event,)))
-            self._parent.tell(SessionWeighed(self._session, message.weight))
-        self._tell_when_drained()
+            self._parent.tell(SessionWeighed(self._session, packet.weight))
+        self._report_when_drained()
 
-    def _tell_when_drained(self) -> None:
+    def _report_when_drained(self) -> None:
         state = self._env.state.sessions[self._request.spn_session_id]
         legs = self._env.directory.sessions[self._session].legs
         if self._side is Side.PROVIDER and not state.weight and not legs:
-            self._env.carry_out(Decision(commands=(SendAllConnectionsClosed(self._session),)))
+            self._send(AllConnectionsClosed())
 
-    def _invalidated(self, message: SessionInvalidated) -> None:
-        self._begin_end(expired(message.reason) if message.expired else by_hub(Code.WITHDRAWN, message.reason))
+    def _send(self, packet: ToEndpoint) -> None:
+        self._env.carry_out(Decision(commands=(SendPacket(self._session, packet),)))
 
     def _finish(self) -> None:
         if self._ended or self._ending is None:
@@ -482,27 +493,6 @@ class SessionActor(EventLoopActor):
         state = self._env.state.sessions[self._request.spn_session_id]
         self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall_us))
         self.stop()
-
-
-_HANDLERS: dict[type, Callable[[SessionActor, Any], None]] = {
-    ConnectionRequested: SessionActor._connection_requested,
-    CloseRequested: SessionActor._close_requested,
-    CloseAcknowledged: SessionActor._close_acknowledged,
-    PauseAcknowledged: SessionActor._pause_acknowledged,
-    ResumeRequested: SessionActor._resume_requested,
-    ResumeAnswered: SessionActor._resume_answered,
-    SessionUnresponsive: SessionActor._suspected,
-    SessionAnswered: SessionActor._suspected,
-    SessionClosed: SessionActor._closed,
-    SessionInvalidated: SessionActor._invalidated,
-    SessionRenewing: SessionActor._renewing,
-    WeightSet: SessionActor._weight_set,
-    EndSession: SessionActor._end_session,
-    SupersedeSession: SessionActor._give_way,
-    ShutSession: SessionActor._shut,
-    NotClosed: SessionActor._not_closed,
-    LastLegGone: SessionActor._last_leg_gone,
-}
 
 
 def _leaving() -> SessionEnding:

@@ -7,17 +7,16 @@ there. The expected objects of the playbooks are built here, so that a test name
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from spnhub.actors.connection.actor import ConnectionActor
 from spnhub.actors.connection.state import Leg
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.commands import Command, OpenProviderStream
+from spnhub.actors.contract.commands import Command, OpenProviderStream, SendPacket
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inputs import (
-    CloseAcknowledged,
-    CloseRequested,
     ConnectionInput,
     ConnectionRequested,
     Key,
@@ -29,6 +28,7 @@ from spnhub.actors.contract.inputs import (
     SessionRequested,
     SpliceEnded,
 )
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, Packet
 from spnhub.actors.kernel.environment import ConnectionEntry
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import (
@@ -103,6 +103,15 @@ def request(session: int, role: EndPointType = CONSUMER, **changes: Any) -> Sess
 def uid(stream: int) -> str:
     """The connectionUid that the bench gives to the connection on this stream."""
     return f"uid{stream}"
+
+
+_P = TypeVar("_P", bound=Packet)
+
+
+def sent(commands: Iterable[Command], kind: type[_P]) -> list[tuple[int, _P]]:
+    """The packets of one kind among the commands, each with the session that it goes to."""
+    found = ((one.session, one.packet) for one in commands if isinstance(one, SendPacket))
+    return [(session, packet) for session, packet in found if isinstance(packet, kind)]
 
 
 def leg_of(entry: ConnectionEntry) -> Leg:
@@ -268,14 +277,14 @@ def cut(sent: int = 10, received: int = 20, *, lost: bool = False, code: int = C
     return SpliceEnded(sent, received, finished=False, lost=lost, code=code)
 
 
-def ask(stream: int = 0, *, finished: bool = True) -> CloseRequested:
+def ask(stream: int = 0, *, finished: bool = True) -> CloseRequest:
     """A Close Request."""
-    return CloseRequested(uid(stream), 0, 10, 20, finished)
+    return CloseRequest(uid(stream), 0, 10, 20, finished)
 
 
-def answer(stream: int = 0) -> CloseAcknowledged:
+def answer(stream: int = 0) -> CloseAck:
     """A Close ACK."""
-    return CloseAcknowledged(uid(stream), 0)
+    return CloseAck(uid(stream), 0)
 
 
 SHUTDOWN, TERMINATED, FAILED = TerminateReason.SHUTDOWN, TerminateReason.TERMINATED_BY_PEER, TerminateReason.ERROR

@@ -11,9 +11,7 @@ from spnhub.actors.contract.commands import (
     JoinStreams,
     OpenProviderStream,
     RefuseConnection,
-    SendCloseAck,
-    SendCloseRequest,
-    SendPauseRequest,
+    SendPacket,
 )
 from spnhub.actors.contract.inputs import (
     ConnectionRequested,
@@ -24,6 +22,7 @@ from spnhub.actors.contract.inputs import (
     ProviderStreamOpened,
     SessionUnresponsive,
 )
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
 from spnhub.actors.system import ActorOptions
 from tests.actors.harness import (
     BY_PEER,
@@ -63,14 +62,14 @@ def bench() -> Bench:
     return bench
 
 
-def passed_on(session: int, *, finished: bool = True) -> SendCloseRequest:
+def passed_on(session: int, *, finished: bool = True) -> SendPacket:
     """A Close Request as the hub passes it on."""
-    return SendCloseRequest(session, "uid0", 0, 10, 20, finished)
+    return SendPacket(session, CloseRequest("uid0", 0, 10, 20, finished))
 
 
-def ack(session: int) -> SendCloseAck:
+def ack(session: int) -> SendPacket:
     """A Close ACK of the hub."""
-    return SendCloseAck(session, "uid0", 0)
+    return SendPacket(session, CloseAck("uid0", 0))
 
 
 def test_opens_and_closes(bench: Bench) -> None:
@@ -128,7 +127,7 @@ def test_ack_without_a_request(bench: Bench) -> None:
 
 def test_close_request_for_what_has_ended(bench: Bench) -> None:
     """The asker comes to its end by asking the other end, which alone knows whether it has everything."""
-    assert bench.session(2, ask()) == ([], [SendPauseRequest(2, "uid0", 0)])
+    assert bench.session(2, ask()) == ([], [SendPacket(2, PauseRequest("uid0", 0))])
     assert bench.session(2, answer()) == ([], [])
 
 
@@ -448,7 +447,7 @@ def test_endpoint_lost_after_both_fins(bench: Bench, asker: int | None, lost: in
     lacking = [paused(Code.PEER_LOST, "idle"), ended(ERROR, Code.PEER_LOST, "idle", suspended=True)]
     assert events[:-1] == ([ended(BY_PEER, Code.OK)] if whole else lacking)
     # The other goes on in another leg, and asks again there if it has asked.
-    assert commands == [ack(lost) if whole else SendPauseRequest(3 - lost, uid(0), 0), FORGET]
+    assert commands == [ack(lost) if whole else SendPacket(3 - lost, PauseRequest(uid(0), 0)), FORGET]
 
 
 def test_late_inputs_do_nothing(bench: Bench) -> None:

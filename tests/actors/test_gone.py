@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.commands import Command, ForgetConnection, SendPeerGone
-from spnhub.actors.contract.inputs import Key, ResumeAnswered, SessionClosed, SessionRenewing
+from spnhub.actors.contract.commands import Command, ForgetConnection, SendPacket
+from spnhub.actors.contract.inputs import Key, ResumeAnswered, SessionClosed
+from spnhub.actors.contract.packets import PeerGone, ResumeAck, SessionRenewal
 from spnhub.actors.service import gone
 from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import Event
-from tests.actors.harness import CONSUMER, FAILED, LOST, PROVIDER, Bench, cut, request, session_ended
+from tests.actors.harness import CONSUMER, FAILED, LOST, PROVIDER, Bench, cut, request, sent, session_ended
 from tests.actors.test_resume import ack, asking, lost, resume_refused
 
 CLOSED_PORT = SessionClosed(by_peer=False, code=0, reason="port closed, and no answer to a probe", process_gone=True)
@@ -38,8 +39,8 @@ def die(bench: Bench, session: int) -> tuple[list[Event], list[Command]]:
     return bench.connection(Key(2, 0), cut(lost=True))
 
 
-def told(session: int, peer: str = "CN=server", instance: str = "i1") -> SendPeerGone:
-    return SendPeerGone(session, peer, instance)
+def told(session: int, peer: str = "CN=server", instance: str = "i1") -> SendPacket:
+    return SendPacket(session, PeerGone(peer, instance))
 
 
 def test_a_provider_that_is_gone(bench: Bench) -> None:
@@ -109,9 +110,9 @@ def test_a_consumer_started_again_with_the_same_name(bench: Bench, before: str, 
 
 def test_a_session_that_is_renewed(bench: Bench) -> None:
     """It is the same process, whatever it says that it brings (D-38)."""
-    bench.session(2, SessionRenewing())
+    bench.session(2, SessionRenewal())
     bench.hub(request(7, CONSUMER, instance_id="i2"))
-    assert not [command for command in bench.step(GRACE)[1] if isinstance(command, SendPeerGone)]
+    assert not sent(bench.step(GRACE)[1], PeerGone)
 
 
 @pytest.mark.parametrize("ending", [LOST, CLOSED_PORT], ids=["silence", "no name"])
@@ -124,7 +125,7 @@ def test_who_is_only_silent_or_has_no_name(bench: Bench, ending: SessionClosed) 
     assert bench.step(GRACE) == ([], [])
 
 
-def test_a_ghost_that_dies(bench: Bench) -> None:
+def test_a_stale_session_that_is_lost(bench: Bench) -> None:
     """The instance has another session already: its port was another."""
     bench.hub(request(7, PROVIDER, instance_id="i1"))
     bench.session(1, CLOSED_PORT)
@@ -145,6 +146,6 @@ def test_remembering_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(one._gone._gone) for one in alive) == limit
     for instance, code in (("i10", Code.NOT_HERE), ("i11", Code.GONE), (f"i{10 + limit}", Code.GONE)):
         _, commands = bench.session(2, asking(instance_id=instance))
-        assert getattr(commands[0], "code", None) == code
+        assert [ack.code for _, ack in sent(commands, ResumeAck)] == [code]
     bench.step(ActorOptions().resume_timeout)
     assert [(one._gone._graces, len(one._gone._gone)) for one in alive] == [({}, 0)] * len(alive)

@@ -26,19 +26,15 @@ from spnhub.actors.contract.commands import (
     RefuseConnection,
     RefuseSession,
     ReportHubStopped,
-    SendResumeAck,
     StartService,
     StopService,
 )
 from spnhub.actors.contract.definitions import Availability, RealmDefinition
 from spnhub.actors.contract.inputs import (
-    CloseAcknowledged,
-    CloseRequested,
     ConsumerAborted,
     HandshakeRefusal,
     Key,
     LoadInventory,
-    PauseAcknowledged,
     ProviderAccepted,
     ProviderBusy,
     ProviderRejected,
@@ -52,7 +48,6 @@ from spnhub.actors.contract.inputs import (
     SessionAnswered,
     SessionClosed,
     SessionInvalidated,
-    SessionRenewing,
     SessionUnresponsive,
     SpliceEnded,
     StartFailed,
@@ -60,8 +55,8 @@ from spnhub.actors.contract.inputs import (
     StopFailed,
     StopHub,
     StopSucceeded,
-    WeightSet,
 )
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseAck, ResumeAck, SessionRenewal, SetWeight
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
     ConnectionEnded,
@@ -85,6 +80,7 @@ from tests.actors.harness import (
     open_request,
     realm,
     request,
+    sent,
     service,
     uid,
 )
@@ -261,21 +257,21 @@ class History:
             elif leg.phase is LegPhase.PAUSING:
                 for session in (key.session, entry.provider):
                     if session in directory.sessions:
-                        self.tell(session, PauseAcknowledged(connection_uid, epoch, rng.randrange(99)))
+                        self.tell(session, PauseAck(connection_uid, epoch, rng.randrange(99)))
 
     def of_session(self, rng: random.Random, keys: list[Key]) -> Any:
         stream = rng.choice(keys).stream if keys else 0
-        choices: list[Any] = [CloseRequested(uid(stream), 0, 1, 2, rng.random() < 0.7)] * 5
-        choices += [CloseAcknowledged(uid(stream), 0)] * 5
-        choices += [PauseAcknowledged(uid(stream), 0, rng.randrange(99))] * 2
+        choices: list[Any] = [CloseRequest(uid(stream), 0, 1, 2, rng.random() < 0.7)] * 5
+        choices += [CloseAck(uid(stream), 0)] * 5
+        choices += [PauseAck(uid(stream), 0, rng.randrange(99))] * 2
         legs = [(uid(stream), 1), *self.named()]
         connection_uid, epoch = rng.choice(legs)
         peer = "CN=client" if rng.random() < 0.9 else "CN=other"
         code = rng.choice([0, 0, 0, 0, 0, 34, 37, 41, 43])
         answer = ResumeAnswered(connection_uid, epoch, rng.randrange(99), False, code, peer, rng.random() < 0.9)
         choices += [answer] * 5
-        choices += [SessionRenewing()]
-        choices += [SessionUnresponsive(), SessionAnswered(), WeightSet(rng.choice([0, 0, 1, 100, 300]))]
+        choices += [SessionRenewal()]
+        choices += [SessionUnresponsive(), SessionAnswered(), SetWeight(rng.choice([0, 0, 1, 100, 300]))]
         if rng.random() < 0.1:
             choices += [SessionInvalidated("expired", expired=rng.random() < 0.5)]
         if rng.random() < 0.3:
@@ -425,9 +421,7 @@ def check_resumes(history: History) -> None:
     asked = Counter(history.resumes)
     traces = Counter(resumed + refused)
     absent = {
-        (command.connection_uid, command.epoch)
-        for command in history.commands
-        if isinstance(command, SendResumeAck) and command.code == Code.NOT_HERE
+        (ack.connection_uid, ack.epoch) for _, ack in sent(history.commands, ResumeAck) if ack.code == Code.NOT_HERE
     }
     for name in asked:  # repeated ones whose provider isn't here leave no trace
         assert traces[name] == 1 or (traces[name] == 0 and name in absent)

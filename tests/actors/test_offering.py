@@ -16,12 +16,11 @@ from spnhub.actors.contract.commands import (
     JoinStreams,
     OpenProviderStream,
     RefuseConnection,
-    SendAllConnectionsClosed,
+    SendPacket,
     StartService,
 )
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inputs import (
-    CloseRequested,
     ConsumerAborted,
     Key,
     ProviderAccepted,
@@ -31,8 +30,8 @@ from spnhub.actors.contract.inputs import (
     ResumeRequested,
     SessionAnswered,
     SessionUnresponsive,
-    WeightSet,
 )
+from spnhub.actors.contract.packets import AllConnectionsClosed, CloseRequest, SetWeight
 from spnhub.actors.service.pending import PendingConnections
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, ProviderFailed, ProviderRecovered
@@ -287,14 +286,14 @@ def test_the_application_says_no(bench: Bench, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [ConsumerAborted(Code.PEER_RESET), CloseRequested(uid(0), 0, 0, 0, False)], ids=["reset", "closed"]
+    "message", [ConsumerAborted(Code.PEER_RESET), CloseRequest(uid(0), 0, 0, 0, False)], ids=["reset", "closed"]
 )
 def test_the_consumer_gives_up_at_the_second(bench: Bench, message: Any) -> None:
     """It lets go of the second; the first has gone already."""
     bench.session(9, open_request())
     rejected(bench)
     bench.connection(KEY, ProviderStreamOpened(5))
-    if isinstance(message, CloseRequested):
+    if isinstance(message, CloseRequest):
         events, commands = bench.session(9, message)
     else:
         events, commands = bench.connection(KEY, message)
@@ -307,9 +306,9 @@ def test_the_consumer_gives_up_at_the_second(bench: Bench, message: Any) -> None
 def test_a_provider_that_drains(bench: Bench) -> None:
     """With weight 0 it is told that nothing is open when its last opening has gone to another."""
     bench.session(9, open_request())
-    bench.session(1, WeightSet(0))
+    bench.session(1, SetWeight(0))
     events, commands = rejected(bench)
-    assert commands == [at(KEY, 2), SendAllConnectionsClosed(1)]
+    assert commands == [at(KEY, 2), SendPacket(1, AllConnectionsClosed())]
     assert [type(event).__name__ for event in events] == ["ProviderFailed", "ConnectionEnded"]
     # Nobody with weight 0 is a last resort.
     assert rejected(bench, stream=5)[1] == [RefuseConnection(KEY, Code.CONNECT_FAILED, "connection refused")]

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.commands import Command, ReportProgress
-from spnhub.actors.contract.inputs import BytesCarried, Key, PauseAcknowledged, StartHub, StopHub
+from spnhub.actors.contract.inputs import BytesCarried, Key, StartHub, StopHub
+from spnhub.actors.contract.packets import PauseAck
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import ConnectionEnded, ConnectionPaused, ConnectionProgress
 from tests.actors.harness import LOST, NETWORK, REALM, SERVICE, Bench, cut, fins, uid
@@ -110,8 +111,8 @@ def test_a_pause_before_what_was_told(bench: Bench) -> None:
     bench.joined()
     bench.connection(KEY, BytesCarried(100, 200))
     bench.hub(StopHub(resumable=True))
-    bench.session(2, PauseAcknowledged(uid(0), 0, 150))
-    bench.session(1, PauseAcknowledged(uid(0), 0, 60))
+    bench.session(2, PauseAck(uid(0), 0, 150))
+    bench.session(1, PauseAck(uid(0), 0, 60))
     (paused, ended, *_), _ = bench.connection(KEY, cut(110, 200))
     assert isinstance(paused, ConnectionPaused)
     assert isinstance(ended, ConnectionEnded)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spnhub.actors.connection.state import LegPhase
-from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
@@ -17,16 +17,12 @@ from spnhub.actors.contract.commands import (
     JoinStreams,
     RefuseConnection,
     ReportHubStopped,
-    SendAllConnectionsClosed,
-    SendPauseRequest,
-    SendResumeAck,
-    SendShutdownRequest,
+    SendPacket,
 )
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inputs import (
     ConsumerAborted,
     Key,
-    PauseAcknowledged,
     ProviderRejected,
     ResumeAnswered,
     ResumeOpened,
@@ -35,7 +31,14 @@ from spnhub.actors.contract.inputs import (
     SessionUnresponsive,
     SpliceEnded,
     StopHub,
-    WeightSet,
+)
+from spnhub.actors.contract.packets import (
+    AllConnectionsClosed,
+    PauseAck,
+    PauseRequest,
+    ResumeAck,
+    SetWeight,
+    ShutdownRequest,
 )
 from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions
@@ -70,6 +73,7 @@ from tests.actors.harness import (
     open_request,
     paused,
     request,
+    sent,
     service,
     session_ended,
     uid,
@@ -145,9 +149,9 @@ def lost(code: Code, reason: str, *, sent: int = 7, received: int = 20, session:
 
 def ack(
     session: int, code: int = 0, reason: str = "", offset: int = 0, *, epoch: int = 1, finished: bool = False
-) -> SendResumeAck:
+) -> SendPacket:
     """What an endpoint is told."""
-    return SendResumeAck(session, "uid0", epoch, code, reason, offset, finished)
+    return SendPacket(session, ResumeAck("uid0", epoch, code, reason, is_retryable(code), offset, finished))
 
 
 @pytest.fixture
@@ -221,8 +225,8 @@ def test_fins_are_told(bench: Bench) -> None:
     bench.session(2, asking(finished=True))
     _, commands = bench.session(1, coming(finished=True))
     assert commands == [
-        SendResumeAck(2, "uid0", 1, 0, "", 7, finished=True),
-        SendResumeAck(1, "uid0", 1, 0, "", 20, finished=True),
+        SendPacket(2, ResumeAck("uid0", 1, 0, "", False, 7, finished=True)),
+        SendPacket(1, ResumeAck("uid0", 1, 0, "", False, 20, finished=True)),
     ]
 
 
@@ -265,10 +269,10 @@ def test_suspect_provider_is_not_here(bench: Bench) -> None:
 
 def test_drained_provider_is_asked(bench: Bench) -> None:
     """Only it can go on with what it holds; if that comes to nothing it is told again that nothing is left."""
-    bench.session(1, WeightSet(0))
+    bench.session(1, SetWeight(0))
     assert bench.session(2, asking()) == ([], [InviteProvider(NEXT, 1, "CN=client")])
     _, commands = bench.session(1, coming(code=Code.STALE))
-    assert commands[-1] == SendAllConnectionsClosed(1)
+    assert commands[-1] == SendPacket(1, AllConnectionsClosed())
 
 
 def test_limit_counts_resumes() -> None:
@@ -379,7 +383,7 @@ def test_farewell_when_both_ends_have_one(bench: Bench) -> None:
     """Each is told the other's."""
     bench.session(2, asking(code=Code.RESUME_TIMEOUT))
     _, commands = bench.session(1, coming(code=Code.PEER_RESET))
-    assert [command.code for command in commands[:2]] == [Code.PEER_RESET, Code.RESUME_TIMEOUT]  # type: ignore[union-attr]
+    assert [ack.code for _, ack in sent(commands, ResumeAck)] == [Code.PEER_RESET, Code.RESUME_TIMEOUT]
 
 
 def test_farewell_without_the_provider(bench: Bench) -> None:
@@ -543,7 +547,7 @@ def test_lower_epoch_after_a_higher_one(bench: Bench) -> None:
     bench.session(2, asking(2))
     events, commands = bench.session(1, coming(2))
     assert events == [resume_refused(Code.STALE, "a later leg is known", epoch=2)]
-    assert [command.code for command in commands[:2]] == [Code.STALE, Code.STALE]  # type: ignore[union-attr]
+    assert [ack.code for _, ack in sent(commands, ResumeAck)] == [Code.STALE, Code.STALE]
     assert leg_of(bench.system._env.directory.connections[key]).phase is LegPhase.JOINED
 
 
@@ -647,9 +651,9 @@ def test_held_connections_are_bounded() -> None:
 # Resumable shutdown (R-4.8) -------------------------------------------------------------------------------------------
 
 
-def pause(session: int, offset: int) -> PauseAcknowledged:
+def pause(session: int, offset: int) -> PauseAck:
     """A Pause ACK."""
-    return PauseAcknowledged("uid0", 0, offset)
+    return PauseAck("uid0", 0, offset)
 
 
 def test_resumable_shutdown(bench: Bench) -> None:
@@ -658,10 +662,10 @@ def test_resumable_shutdown(bench: Bench) -> None:
     assert bench.hub(StopHub(resumable=True, spread=2.0)) == (
         [],
         [
-            SendShutdownRequest(1, 2.0),
-            SendShutdownRequest(2, 2.0),
-            SendPauseRequest(2, "uid0", 0),
-            SendPauseRequest(1, "uid0", 0),
+            SendPacket(1, ShutdownRequest(True, 2000)),
+            SendPacket(2, ShutdownRequest(True, 2000)),
+            SendPacket(2, PauseRequest("uid0", 0)),
+            SendPacket(1, PauseRequest("uid0", 0)),
         ],
     )
     assert bench.session(2, pause(2, 18)) == ([], [])
@@ -671,7 +675,7 @@ def test_resumable_shutdown(bench: Bench) -> None:
             paused(Code.PAUSED, STOPPING, sent=9, received=18, planned=True),
             ended(CLOSED, Code.PAUSED, STOPPING, sent=9, received=18, suspended=True),
         ],
-        [ForgetConnection(KEY), SendAllConnectionsClosed(2), SendAllConnectionsClosed(1)],
+        [ForgetConnection(KEY), SendPacket(2, AllConnectionsClosed()), SendPacket(1, AllConnectionsClosed())],
     )
     assert bench.session(2, LEFT) == ([session_ended(2, CONSUMER, SHUTDOWN, Code.SHUTDOWN, STOPPING, legs=1)], [])
     events, commands = bench.session(1, LEFT)
@@ -766,7 +770,7 @@ def test_closing_leg_is_paused_too(bench: Bench) -> None:
     """Both FINs were passed on, but one side may still be reading; the close is asked for again in the next leg."""
     bench.finished()
     _, commands = bench.hub(StopHub(resumable=True))
-    asked = [command.session for command in commands if isinstance(command, SendPauseRequest)]
+    asked = [session for session, _ in sent(commands, PauseRequest)]
     assert sorted(asked) == [1, 2]
 
 
@@ -782,10 +786,7 @@ def test_nothing_new_while_shutting_down(bench: Bench) -> None:
 def test_endpoint_does_not_close_its_session(bench: Bench) -> None:
     """Then the hub does."""
     _, commands = bench.hub(StopHub(resumable=True))
-    assert [command for command in commands if isinstance(command, SendAllConnectionsClosed)] == [
-        SendAllConnectionsClosed(1),
-        SendAllConnectionsClosed(2),
-    ]
+    assert [session for session, _ in sent(commands, AllConnectionsClosed)] == [1, 2]
     assert bench.step(4.9) == ([], [])
     events, commands = bench.step(0.1)
     assert [type(event).__name__ for event in events] == ["SessionEnded", "SessionEnded"]
@@ -813,7 +814,7 @@ def test_planned_stop_takes_its_place(bench: Bench) -> None:
 
 def asked_to_pause(commands: list[Command]) -> list[str]:
     """The connections, each of which two endpoints are asked for."""
-    uids = [command.connection_uid for command in commands if isinstance(command, SendPauseRequest)]
+    uids = [packet.connection_uid for _, packet in sent(commands, PauseRequest)]
     assert uids[::2] == uids[1::2]
     return uids[::2]
 
@@ -829,8 +830,8 @@ def test_connections_are_paused_a_few_at_a_time() -> None:
     assert len(asked) == 4
     for name, key in keys.items():
         assert name in asked
-        bench.session(1, PauseAcknowledged(name, 0, 10))
-        bench.session(2, PauseAcknowledged(name, 0, 20))
+        bench.session(1, PauseAck(name, 0, 10))
+        bench.session(2, PauseAck(name, 0, 20))
         _, commands = bench.connection(key, cut(code=Code.PAUSED))
         asked += asked_to_pause(commands)
         assert len(asked) <= 200

@@ -17,7 +17,7 @@ from spnhub.actors.contract.commands import (
     RefuseConnection,
     RefuseSession,
     ReportHubStopped,
-    SendCloseAck,
+    SendPacket,
     StartService,
     StopService,
 )
@@ -35,8 +35,8 @@ from spnhub.actors.contract.inputs import (
     StopFailed,
     StopHub,
     StopSucceeded,
-    WeightSet,
 )
+from spnhub.actors.contract.packets import CloseAck, SetWeight
 from spnhub.actors.system import ActorOptions
 from spnhub.events import model
 from spnhub.events.state.definitions import InstancePhase
@@ -213,7 +213,7 @@ def test_consumer_gives_up(bench: Bench) -> None:
     )
     assert bench.session(2, ask(4, finished=False))[1] == [
         AbortConnection(second, Code.CLOSE_REQUESTED),
-        SendCloseAck(2, "uid4", 0),
+        SendPacket(2, CloseAck("uid4", 0)),
         ForgetConnection(second),
     ]
     events, _ = bench.session(2, LEFT)
@@ -339,7 +339,7 @@ def test_provider_that_is_lost_while_openings_wait(bench: Bench) -> None:
     """They wait for the next one, which is started."""
     running(bench)
     bench.step(20.0)
-    bench.session(1, WeightSet(0))
+    bench.session(1, SetWeight(0))
     key = waiting(bench, 4)
     assert bench.session(1, LEFT)[1] == [StartService(SERVICE, "payload", ON_PAYLOAD)]
     assert bench.hub(request(3, PROVIDER))[1][1:] == [OpenProviderStream(key, 3, "CN=client")]
@@ -349,12 +349,12 @@ def test_provider_that_is_lost_while_openings_wait(bench: Bench) -> None:
 def test_provider_that_takes_nothing_now(bench: Bench, unresponsive: bool) -> None:
     """Unresponsive, or of weight 0: openings wait for it, and nothing is started."""
     running(bench)
-    bench.session(1, SessionUnresponsive() if unresponsive else WeightSet(0))
+    bench.session(1, SessionUnresponsive() if unresponsive else SetWeight(0))
     key = waiting(bench, 4)
     if unresponsive:
         assert bench.session(1, SessionAnswered())[1] == [OpenProviderStream(key, 1, "CN=client")]
     else:
-        assert bench.session(1, WeightSet(1))[1] == [OpenProviderStream(key, 1, "CN=client")]
+        assert bench.session(1, SetWeight(1))[1] == [OpenProviderStream(key, 1, "CN=client")]
 
 
 # Stops ----------------------------------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def test_schedule(bench: Bench) -> None:
     bench.provider(1)
     assert bench.hub(ScheduleDue(SERVICE, start=True)) == ([], [])
     bench.joined(2, 4, 5)
-    bench.session(1, WeightSet(0))
+    bench.session(1, SetWeight(0))
     key = waiting(bench, 8)
     reason = f"{SERVICE} is being stopped"
     assert bench.hub(ScheduleDue(SERVICE, start=False)) == (

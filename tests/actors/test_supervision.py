@@ -16,15 +16,10 @@ from spnhub.actors.contract.commands import (
     ForgetConnection,
     RefuseConnection,
     RefuseSession,
-    SendCloseAck,
+    SendPacket,
 )
-from spnhub.actors.contract.inputs import (
-    ConsumerAborted,
-    Key,
-    ProviderAccepted,
-    SessionUnresponsive,
-    StopHub,
-)
+from spnhub.actors.contract.inputs import ConsumerAborted, Key, ProviderAccepted, SessionUnresponsive, StopHub
+from spnhub.actors.contract.packets import CloseAck
 from spnhub.actors.hub.actor import HubActor
 from spnhub.actors.realm.actor import RealmActor
 from spnhub.actors.service import actor as services
@@ -66,10 +61,13 @@ def bench() -> Bench:
 def untouched(bench: Bench) -> None:
     """The bystander goes on as ever, and then everything can end."""
     other = Key(2, 40)
-    assert bench.session(2, ask(40))[1] != [SendCloseAck(2, "uid40", 0)]
+    assert bench.session(2, ask(40))[1] != [SendPacket(2, CloseAck("uid40", 0))]
     reason = "reset before both directions ended"
     expected = ended(ERROR, Code.PEER_RESET, reason, stream=40, provider_stream=41)
-    assert bench.connection(other, cut()) == ([expected], [SendCloseAck(2, "uid40", 0), ForgetConnection(other)])
+    assert bench.connection(other, cut()) == (
+        [expected],
+        [SendPacket(2, CloseAck("uid40", 0)), ForgetConnection(other)],
+    )
     bench.hub(StopHub())
     bench.assert_empty()
 
@@ -113,7 +111,7 @@ def test_connection_fails_after_its_bytes_are_known(bench: Bench, monkeypatch: p
     inject(monkeypatch, transitions, "decide", RuntimeError("injected"))
     assert bench.session(1, ask()) == (
         [ended(ERROR, Code.INTERNAL, FAULT)],
-        [AbortConnection(KEY, Code.INTERNAL), SendCloseAck(2, "uid0", 0), ForgetConnection(KEY)],
+        [AbortConnection(KEY, Code.INTERNAL), SendPacket(2, CloseAck("uid0", 0)), ForgetConnection(KEY)],
     )
     untouched(bench)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, LoadInventory, SessionInput
 from spnhub.actors.contract.inventory import Table, plan
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseAck, SessionRenewal, SetWeight
 from spnhub.actors.system import ActorOptions
-from spnhub.recording.format import INPUTS, decode_input, pack_step
+from spnhub.recording.format import INPUTS, decode_command, decode_input, pack_step
 from spnhub.recording.reader import Recording, RecordingError, find_recordings
 from spnhub.recording.system import Part, Step
 from tests.actors.harness import PROVIDER, inventory, open_request, realm, request, service
@@ -42,6 +44,68 @@ def test_every_input_is_known() -> None:
     for name in INPUTS:
         with pytest.raises(ValueError, match=f"input {name}: this version has no field invented"):
             decode_input([None, name, {"invented": 1}])
+
+
+EARLIER = Path(__file__).parent / "earlier"
+"""A history as a version recorded it in which packets had other names as inputs, and a command each."""
+
+
+@pytest.mark.parametrize("path", sorted(EARLIER.rglob("*.jsonl")), ids=lambda path: path.stem)
+def test_recording_with_earlier_names(path: Path) -> None:
+    """It comes again."""
+    assert '"SendPacket"' not in path.read_text()
+    assert replay(path)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"SendCloseAck",{"session":2,', '"SendCloseAck",{"session":3,'), ('"SendPauseRequest",', '"SendCloseAck",')],
+)
+def test_earlier_names_are_compared(before: str, after: str, tmp_path: Path) -> None:
+    """What came otherwise is found, and named as this version names it."""
+    path = next(path for path in sorted(EARLIER.rglob("*.jsonl")) if before in path.read_text())
+    changed_path = tmp_path / path.name
+    changed_path.write_text(path.read_text().replace(before, after, 1))
+    difference = replay(changed_path)[1]
+    assert difference is not None
+    assert difference.kind == "command"
+    assert difference.expected is not None
+    assert difference.came is not None
+    assert (difference.expected[0], difference.came[0]) == ("SendPacket", "SendPacket")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "fields", "message"),
+    [
+        ("CloseRequested", ["u", 1, 2, 3, True], CloseRequest("u", 1, 2, 3, True)),
+        ("CloseAcknowledged", ["u", 1], CloseAck("u", 1)),
+        ("PauseAcknowledged", ["u", 1, 5], PauseAck("u", 1, 5)),
+        ("SessionRenewing", [], SessionRenewal()),
+        ("WeightSet", [7, "why"], SetWeight(7, "why")),
+    ],
+)
+def test_earlier_names_of_inputs(earlier: str, fields: list[Any], message: Any) -> None:
+    """They are the packets."""
+    named = dict(zip((one.name for one in dataclasses.fields(message)), fields, strict=True))
+    assert decode_input([3, earlier, named]) == (3, message)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "fields", "packet"),
+    [
+        ("SendCloseRequest", {"connection_uid": "u", "epoch": 1, "finished": True}, None),
+        ("SendPeerGone", {"peer": "CN=a", "instance_id": "b"}, None),
+        ("SendAllConnectionsClosed", {}, None),
+        ("SendShutdownRequest", {"spread": 2.5}, {"resumable": True, "spread_milliseconds": 2500}),
+    ],
+)
+def test_earlier_names_of_commands(earlier: str, fields: dict[str, Any], packet: dict[str, Any] | None) -> None:
+    """Each packet had its own; others are as they were."""
+    expected = [earlier.removeprefix("Send"), fields if packet is None else packet]
+    assert decode_command(earlier, {"session": 3} | fields) == ("SendPacket", {"session": 3, "packet": expected})
+    assert decode_command("CloseSession", {"session": 3}) == ("CloseSession", {"session": 3})
+    again = decode_command(earlier, {"session": 3} | fields)
+    assert decode_command(*again) == again
 
 
 def test_a_plan_is_not_written() -> None:

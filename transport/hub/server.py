@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, ParamSpec
+from typing import Final, ParamSpec, assert_never
 
 from spnhub.actors.contract import commands, inputs, packets
-from spnhub.actors.contract.codes import Code, is_retryable
+from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
@@ -18,7 +18,7 @@ from spnhub.transport import engine as api
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions
+from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
 from spnhub.transport.system.ip import host_port, plain_host
 
@@ -68,58 +68,10 @@ class HubServer:
         self._now = 0.0
         self.certificates = Certificates(judge, self._invalidate)
         """What the sessions have presented."""
-        self._sessions = sessions = Sessions(engine, system, hub_id, self._touched, self.certificates)
-        self._connections = connections = Connections(engine, system, sessions, self._touched)
-        sessions.others = {
-            packets.ResumeRequest: connections.resumes.requested,
-            packets.DataAck: connections.acks.take,
-            packets.LocalAddress: self._local_address,
-        }
-        self._on: dict[type[Any], Callable[[Any], None]] = {
-            api.HandshakeRefused: self._handshake_refused,
-            api.HandshakesDropped: lambda event: system.tell_hub(inputs.LimitBitten("handshakes", None, event.count)),
-            api.DatagramsDropped: lambda event: system.tell_hub(
-                inputs.LimitBitten("datagrams", event.bound, event.count)
-            ),
-            api.Connected: sessions.begin,
-            api.Closed: self._closed,
-            api.Opened: self._opened,
-            api.Readable: self._readable,
-            api.Writable: self._writable,
-            api.Reset: self._aborted,
-            api.Stopped: self._aborted,
-            api.Available: self._available,
-            api.Spliced: connections.spliced,
-            api.Unresponsive: lambda event: system.tell_session(event.connection_id, inputs.SessionUnresponsive()),
-            api.Answered: lambda event: system.tell_session(event.connection_id, inputs.SessionAnswered()),
-            api.DatagramReceived: lambda _event: None,  # spn/1 has no use for them
-        }
-        self._do: dict[type[Command], Callable[[Any], None]] = {
-            commands.AcceptSession: self._accept_session,
-            commands.RefuseSession: lambda do: sessions.refuse(do.session, do.code, do.reason),
-            commands.CloseSession: lambda do: sessions.close(do.session, do.code, do.reason),
-            commands.OpenProviderStream: connections.open,
-            commands.RefuseConnection: connections.refuse,
-            commands.JoinStreams: connections.join,
-            commands.ReportProgress: connections.report,
-            commands.AbortConnection: connections.abort,
-            commands.SendCloseRequest: self._send_close_request,
-            commands.SendCloseAck: self._send_close_ack,
-            commands.SendPauseRequest: lambda do: sessions.send(
-                do.session, packets.PauseRequest(do.connection_uid, do.epoch)
-            ),
-            commands.InviteProvider: connections.resumes.invite,
-            commands.SendResumeAck: self._send_resume_ack,
-            commands.SendPeerGone: lambda do: sessions.send(do.session, packets.PeerGone(do.peer, do.instance_id)),
-            commands.SendShutdownRequest: lambda do: sessions.send(
-                do.session, packets.ShutdownRequest(resumable=True, spread_milliseconds=round(do.spread * 1000))
-            ),
-            commands.SendAllConnectionsClosed: lambda do: sessions.send(do.session, packets.AllConnectionsClosed()),
-            commands.StartService: on_service,
-            commands.StopService: on_service,
-            commands.ForgetConnection: lambda do: connections.forget(do.connection),
-            commands.ReportHubStopped: lambda _do: on_stopped(),
-        }
+        self._sessions = Sessions(engine, system, hub_id, self._touched, self.certificates, self._on_packet)
+        self._connections = Connections(engine, system, self._sessions, self._touched)
+        self._on_stopped = on_stopped
+        self._on_service = on_service
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, bytes]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM.
@@ -148,7 +100,7 @@ class HubServer:
         for _ in range(min(len(backlog), EVENTS_PER_TURN)):
             event = backlog.popleft()
             try:
-                self._on[type(event)](event)
+                self._handle(event)
             except Exception as fault:
                 self._fail(event, fault)
         while True:
@@ -158,7 +110,7 @@ class HubServer:
                 break
             for command in todo:
                 try:
-                    self._do[type(command)](command)
+                    self._carry_out(command)
                 except Exception as fault:
                     self._fail(command, fault)
         self._guard(self._connections.acks.flush)
@@ -209,6 +161,40 @@ class HubServer:
         return min((t for t in times if t is not None), default=None)
 
     # ---- engine events -----------------------------------------------------------------------------------------
+
+    def _handle(self, event: api.EngineEvent) -> None:
+        """The most frequent first."""
+        match event:
+            case api.Readable():
+                self._readable(event)
+            case api.Opened():
+                self._opened(event)
+            case api.Spliced():
+                self._connections.spliced(event)
+            case api.Writable():
+                self._writable(event)
+            case api.Connected():
+                self._sessions.begin(event)
+            case api.Closed():
+                self._closed(event)
+            case api.Reset() | api.Stopped():
+                self._aborted(event)
+            case api.Available():
+                self._available(event)
+            case api.Unresponsive():
+                self._system.tell_session(event.connection_id, inputs.SessionUnresponsive())
+            case api.Answered():
+                self._system.tell_session(event.connection_id, inputs.SessionAnswered())
+            case api.HandshakeRefused():
+                self._handshake_refused(event)
+            case api.HandshakesDropped():
+                self._system.tell_hub(inputs.LimitBitten("handshakes", None, event.count))
+            case api.DatagramsDropped():
+                self._system.tell_hub(inputs.LimitBitten("datagrams", event.bound, event.count))
+            case api.DatagramReceived():
+                pass  # spn/1 has no use for them
+            case _:
+                assert_never(event)
 
     def _handshake_refused(self, event: api.HandshakeRefused) -> None:
         network = self._sessions.network(event.address, event.server_name)
@@ -285,7 +271,51 @@ class HubServer:
         else:
             self._engine.close(connection_id, Code.EXPIRED if fault.about_time else Code.NOT_ALLOWED, fault.reason)
 
+    def _on_packet(self, session: HubSession, packet: TransportPacket) -> None:
+        match packet:
+            case packets.DataAck():
+                self._connections.acks.take(session, packet)
+            case packets.ResumeRequest():
+                self._connections.resumes.requested(session, packet)
+            case packets.LocalAddress():
+                self._local_address(session, packet)
+            case _:
+                assert_never(packet)
+
     # ---- commands ----------------------------------------------------------------------------------------------
+
+    def _carry_out(self, command: Command) -> None:
+        """The most frequent first."""
+        sessions, connections = self._sessions, self._connections
+        match command:
+            case commands.OpenProviderStream():
+                connections.open(command)
+            case commands.JoinStreams():
+                connections.join(command)
+            case commands.SendPacket(session, packet):
+                sessions.send(session, packet)
+            case commands.ForgetConnection(connection):
+                connections.forget(connection)
+            case commands.ReportProgress():
+                connections.report(command)
+            case commands.AbortConnection():
+                connections.abort(command)
+            case commands.RefuseConnection():
+                connections.refuse(command)
+            case commands.InviteProvider():
+                connections.resumes.invite(command)
+            case commands.AcceptSession():
+                self._accept_session(command)
+            case commands.RefuseSession(session, code, reason):
+                sessions.refuse(session, code, reason)
+            case commands.CloseSession(session, code, reason):
+                sessions.close(session, code, reason)
+            case commands.StartService() | commands.StopService():
+                self._on_service(command)
+            case commands.ReportHubStopped():
+                self._on_stopped()
+            case _:
+                assert_never(command)
 
     def _accept_session(self, command: commands.AcceptSession) -> None:
         early = self._sessions.accept(command.session, command.spn_session_id)
@@ -293,33 +323,3 @@ class HubServer:
         for stream_id in early:
             assert session is not None, "early streams are a session's"
             self._connections.opened(session, stream_id)
-
-    def _send_close_request(self, command: commands.SendCloseRequest) -> None:
-        self._sessions.send(
-            command.session,
-            packets.CloseRequest(
-                command.connection_uid,
-                command.epoch,
-                command.sent_offset,
-                command.receive_offset,
-                command.finished,
-            ),
-        )
-
-    def _send_close_ack(self, command: commands.SendCloseAck) -> None:
-        uid = command.connection_uid
-        self._sessions.send(command.session, packets.CloseAck(uid, command.epoch))
-
-    def _send_resume_ack(self, command: commands.SendResumeAck) -> None:
-        self._sessions.send(
-            command.session,
-            packets.ResumeAck(
-                connection_uid=command.connection_uid,
-                epoch=command.epoch,
-                code=command.code,
-                reason=command.reason,
-                retryable=is_retryable(command.code),
-                received_offset=command.received_offset,
-                finished=command.finished,
-            ),
-        )

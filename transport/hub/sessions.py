@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -28,6 +28,7 @@ __all__ = [
     "HubSession",
     "Network",
     "Sessions",
+    "TransportPacket",
 ]
 
 CONTROL_STREAM: Final = 0
@@ -40,6 +41,9 @@ REASON_LIMIT: Final = 256
 _CONTROL_BACKLOG: Final = 1024 * 1024
 """Control bytes that wait for a session's flow control; a peer that lets more pile up is not reading: closed."""
 _MAX_WEIGHT: Final = 1_000_000
+
+TransportPacket = packets.ResumeRequest | packets.DataAck | packets.LocalAddress
+"""Control packets that no actor sees as they are: they hold a secret, or concern the transport only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,18 @@ class Sessions:
     """The sessions of a hub process and what travels on their control streams.
 
     :param touched: collects the sessions that were sent something visible in this turn.
-    :param certificates: told of what each session presented.
+    :param certificates: keeps what each session presented.
+    :param on_packet: handles the control packets that no actor sees.
     """
 
     def __init__(
-        self, engine: Engine, system: ActorSystem, hub_id: str, touched: set[int], certificates: Certificates
+        self,
+        engine: Engine,
+        system: ActorSystem,
+        hub_id: str,
+        touched: set[int],
+        certificates: Certificates,
+        on_packet: Callable[[HubSession, TransportPacket], None],
     ) -> None:
         self._engine = engine
         self._certificates = certificates
@@ -101,8 +112,7 @@ class Sessions:
         self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
-        self.others: dict[type[packets.Packet], Callable[[HubSession, Any], None]] = {}
-        """Who takes the control packets that are about neither the session nor the end of a connection."""
+        self._on_packet = on_packet
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -216,7 +226,7 @@ class Sessions:
             data, fin = got
             try:
                 for packet in session.reader.feed(data):
-                    self._on_packet(session, packet)
+                    self._take(session, packet)
                 if fin:
                     raise ProtocolError("the control stream ended before the session")
             except ProtocolError as exc:
@@ -225,36 +235,18 @@ class Sessions:
             if not data:
                 return
 
-    def _on_packet(self, session: HubSession, packet: packets.Packet) -> None:
+    def _take(self, session: HubSession, packet: packets.Packet) -> None:
         if isinstance(packet, packets.SessionRequest):
             self._on_request(session, packet)
-        elif not session.requested:
+            return
+        if not session.requested:
             raise ProtocolError("the first packet was not a session request")
-        elif isinstance(packet, packets.CloseRequest):
-            uid = packet.connection_uid
-            self._system.tell_session(
-                session.connection_id,
-                inputs.CloseRequested(uid, packet.epoch, packet.sent_offset, packet.receive_offset, packet.finished),
-            )
-        elif isinstance(packet, packets.SetWeight):
-            if session.end_point_type is not EndPointType.PROVIDER:
-                raise ProtocolError("only a provider has a weight")
-            _check_weight(packet.weight)
-            self._system.tell_session(
-                session.connection_id, inputs.WeightSet(packet.weight, packet.reason[:REASON_LIMIT])
-            )
-        elif isinstance(packet, packets.SessionRenewal):
-            self._system.tell_session(session.connection_id, inputs.SessionRenewing())
-        elif isinstance(packet, packets.CloseAck):
-            uid = packet.connection_uid
-            self._system.tell_session(session.connection_id, inputs.CloseAcknowledged(uid, packet.epoch))
-        elif isinstance(packet, packets.PauseAck):
-            uid = packet.connection_uid
-            self._system.tell_session(
-                session.connection_id, inputs.PauseAcknowledged(uid, packet.epoch, packet.received_offset)
-            )
-        elif type(packet) in self.others:
-            self.others[type(packet)](session, packet)
+        if isinstance(packet, TransportPacket):
+            self._on_packet(session, packet)
+        elif isinstance(packet, packets.FromEndpoint):
+            if isinstance(packet, packets.SetWeight):
+                packet = _checked(session, packet)
+            self._system.tell_session(session.connection_id, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
 
@@ -303,6 +295,13 @@ class Sessions:
         if session.outgoing:
             taken = self._engine.write(session.connection_id, CONTROL_STREAM, bytes(session.outgoing))
             del session.outgoing[:taken]
+
+
+def _checked(session: HubSession, packet: packets.SetWeight) -> packets.SetWeight:
+    if session.end_point_type is not EndPointType.PROVIDER:
+        raise ProtocolError("only a provider has a weight")
+    _check_weight(packet.weight)
+    return replace(packet, reason=packet.reason[:REASON_LIMIT])
 
 
 def _check_weight(weight: int) -> None:

@@ -9,8 +9,8 @@ between them is a step, one run of the actors::
 A part is an input (who it was for: null is the hub, a number a session, a pair a connection; its class; its fields) and
 what came of it; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with the
 sequence that the journal gave them; their time is the step's ``wall_us``. Classes and fields are found by reflection: a
-new input needs nothing here. Fields that aren't compared (:class:`LoadInventory`'s plan) can be made again from the
-others and aren't written.
+new input needs nothing here. A packet that is sent has its class beside its fields. Fields that aren't compared
+(:class:`LoadInventory`'s plan) can be made again from the others and aren't written.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from typing import Any, Final, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from spnhub.actors.contract.commands import Command, SendPacket
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.recording.system import Address, Input, Part, Step
+from spnhub.schemas import codec
 
 __all__ = [
     "FORMAT",
@@ -34,6 +36,7 @@ __all__ = [
     "VERSION",
     "FormatError",
     "Header",
+    "decode_command",
     "decode_input",
     "pack_end",
     "pack_step",
@@ -48,6 +51,15 @@ INPUTS: Final[dict[str, type[object]]] = {
     cls.__name__: cls for cls in get_args(HubInput | SessionInput | ConnectionInput)
 }
 """Input class by name."""
+
+_EARLIER_INPUTS: Final = {
+    "CloseRequested": "CloseRequest",
+    "CloseAcknowledged": "CloseAck",
+    "PauseAcknowledged": "PauseAck",
+    "SessionRenewing": "SessionRenewal",
+    "WeightSet": "SetWeight",
+}
+"""What recordings of earlier versions call an input."""
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 
@@ -122,10 +134,22 @@ def decode_input(value: Any) -> tuple[Address, Input]:
             address = Key(session, stream)
         case _:
             raise FormatError(f"{json.dumps(value)[:100]} is no input")
+    name = _EARLIER_INPUTS.get(name, name)
     if name not in INPUTS:
         raise FormatError(f"this version has no input {name}")
     message: Input = _validate(name, fields, f"input {name}")
     return address, message
+
+
+def decode_command(name: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A command's class and fields as this version names them: each packet had a command of its own once."""
+    kind = name.removeprefix("Send")
+    if kind == name or kind not in codec.PACKET_KINDS:
+        return name, fields
+    packet = {field: value for field, value in fields.items() if field != "session"}
+    if kind == "ShutdownRequest":
+        packet = {"resumable": True, "spread_milliseconds": round(packet["spread"] * 1000)}
+    return "SendPacket", {"session": fields["session"], "packet": [kind, packet]}
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -136,8 +160,15 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "cause": cause,
         "events": [[one.sequence, type(one.event).__name__, one.event] for one in part.events],
-        "commands": [[type(command).__name__, command] for command in part.commands],
+        "commands": [_command(command) for command in part.commands],
     }
+
+
+def _command(command: Command) -> list[Any]:
+    if isinstance(command, SendPacket):
+        packet = command.packet
+        return ["SendPacket", {"session": command.session, "packet": [type(packet).__name__, packet]}]
+    return [type(command).__name__, command]
 
 
 def _fields(value: Any) -> dict[str, Any]:

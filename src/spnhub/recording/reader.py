@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spnhub.recording.format import SUFFIX, FormatError, Header, decode_input
+from spnhub.recording.format import SUFFIX, FormatError, Header, decode_command, decode_input
 from spnhub.recording.system import Address, Input
 
 __all__ = ["RecordedPart", "RecordedStep", "Recording", "RecordingError", "find_recordings"]
@@ -108,5 +108,5 @@ def _part(record: dict[str, Any]) -> RecordedPart:
     return RecordedPart(
         cause if isinstance(cause, str) else decode_input(cause),
         tuple((sequence, name, fields) for sequence, name, fields in record["events"]),
-        tuple((name, fields) for name, fields in record["commands"]),
+        tuple(decode_command(name, fields) for name, fields in record["commands"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,15 +37,19 @@ class Faulty:
 
     def arm(self, kind: type[Any]) -> None:
         """The next of these raises."""
-        server = self.bench.server
-        table: dict[type[Any], Any] = server._on if kind in server._on else server._do
-        original = table[kind]
+        server, armed = self.bench.server, [kind]
 
-        def fail(_: object) -> None:
-            table[kind] = original
-            raise Injected
+        def wrap(handle: Callable[[Any], None]) -> Callable[[Any], None]:
+            def fail(cause: Any) -> None:
+                if type(cause) in armed:
+                    armed.clear()
+                    raise Injected
+                handle(cause)
 
-        table[kind] = fail
+            return fail
+
+        for name in ("_handle", "_carry_out"):
+            self._monkeypatch.setattr(server, name, wrap(getattr(server, name)))
 
     def untouched(self) -> None:
         """Bytes pass on the other connection."""
