@@ -4,11 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
+# One more than a small machine has cores: two of them mostly wait, for a broker and for time to pass (tests/conftest.py).
+WORKERS ?= 3
 # On CI nobody watches a terminal, and slow tests must be seen.
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test docs lint format bench prove lock clean
+.PHONY: help install install-dev demo test check docs lint format bench prove lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +23,10 @@ demo: install ## A hub, two agents and real traffic on this machine; ends by its
 	$(BIN)/spnhub demo --once
 
 test: install lint ## Every check, and every test but the full sizes
-	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not prove" --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
+
+check: install lint ## In seconds: lint, types, import contracts, and the tests without sockets and processes
+	$(BIN)/python -m pytest --pure --quiet --numprocesses 2 --dist loadfile
 
 docs: install-dev ## The documentation as a site, in build/docs; a warning is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q -c docs . build/docs

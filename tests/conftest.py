@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
 
-pytest_plugins = ["tests.support.kafka_fixtures"]
+pytest_plugins = ["tests.support.kafka_fixtures", "tests.support.purity"]
 
 # Whoever runs the tests in the background (nohup, a shell's &) ignores these, and every process inherits that.
 for _number, _handler in (
@@ -22,19 +23,21 @@ for _number, _handler in (
         signal.signal(_number, _handler)
 
 
+_URGENT: Final = ("kafka", "measured")
+"""Markers of rows, of which no two tests run at once: they stop and kill a broker, or measure times and memory."""
+_NICE: Final = os.nice(0)
+
+
 # Before xdist puts the groups into the names of tests, where its scheduler reads them.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers: the tests of real processes in one row, those of the broker in another, and both first.
-
-    The first measure times and memory, the second stop and kill what they share.
-    """
+    """With several workers: the rows first, then what computes long, then all others."""
     if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     for item in items:
-        if (group := _group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _group(item) is None)
+        if (row := _row(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(row))
+    items.sort(key=lambda item: (_row(item) is None, item.get_closest_marker("long") is None))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -42,14 +45,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         for item in session.items:
             # Else tests that disturb each other run side by side, and nothing says so.
-            assert _group(item) is None or "@" in item.nodeid, "pytest-xdist doesn't see the groups of tests"
+            assert _row(item) is None or "@" in item.nodeid, "pytest-xdist doesn't see the groups of tests"
     gc.collect()
     gc.freeze()
 
 
-def _group(item: pytest.Item) -> str | None:
-    if item.get_closest_marker("kafka"):
-        return "kafka"
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A worker that is through with its urgent row gives way to the workers that aren't.
+
+    There is no way back to a higher priority, and none is needed: rows come first, and each worker begins with one.
+    """
+    if hasattr(item.config, "workerinput") and _row(item) not in _URGENT and os.nice(0) == _NICE:
+        os.nice(5)
+
+
+def _row(item: pytest.Item) -> str | None:
+    for row in _URGENT:
+        if item.get_closest_marker(row):
+            return row
+    # Each starts processes of its own, for which a machine has two cores.
     return "system" if item.path.parent.name == "system" else None
 
 

@@ -17,6 +17,8 @@ from tests.bench.unlogged_hub import SILENT
 from tests.support.kafka import KafkaBroker
 from tests.support.world import lifecycle
 
+pytestmark = pytest.mark.outside
+
 _UNLOGGED = ("python", "-m", "tests.bench.unlogged_hub")
 
 

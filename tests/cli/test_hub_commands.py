@@ -43,6 +43,7 @@ def spnhub_command(*arguments: str, environment: Mapping[str, str] | None = None
     )
 
 
+@pytest.mark.outside
 def test_check_of_a_sound_inventory(tmp_path: Path) -> None:
     """A summary, and status 0."""
     url = written(sound(), tmp_path).as_uri()
@@ -50,6 +51,7 @@ def test_check_of_a_sound_inventory(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{url}: 2 realms, 3 hubs, 3 services: no faults\n", "")
 
 
+@pytest.mark.outside
 def test_check_names_every_fault(tmp_path: Path) -> None:
     """A line each on standard error, and status 2; the URL may come from the environment."""
     document = sound()
@@ -64,6 +66,7 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.outside
 def test_serve_and_check_a_file(tmp_path: Path) -> None:
     """The development server says where it listens, serves with its token, and ends with status 0 on SIGTERM."""
     server = subprocess.Popen(
@@ -112,6 +115,7 @@ def test_serve_and_check_a_file(tmp_path: Path) -> None:
         (["inventory", "/none", "--listen", "8080"], "--listen: '8080' is not HOST:PORT"),
     ],
 )
+@pytest.mark.outside
 def test_unusable_arguments(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +129,7 @@ def test_unusable_arguments(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.outside
 def test_unusable_arguments_of_the_real_command() -> None:
     """The same from outside: no traceback, no boxes."""
     done = spnhub_command("--kep-alive", "3")

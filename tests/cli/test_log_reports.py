@@ -127,6 +127,7 @@ def test_the_same_from_the_same_log_twice(tmp_path: Path, capsys: pytest.Capture
         (["explain", "x"], "SOURCE"),
     ],
 )
+@pytest.mark.outside
 def test_bad_arguments(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line that names the fault, and status 2."""
     status, _, err = spnlog(capsys, *arguments)

@@ -161,6 +161,7 @@ def test_bad_arguments(arguments: list[str], fault: str, tmp_path: Path, capsys:
     assert fault in err
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     """The last moments of a journal of 7 MB, of which no more than two segments are looked at."""
     written = journal(tmp_path, 30_000, segment_size=1 << 20)

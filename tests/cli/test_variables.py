@@ -172,6 +172,7 @@ def test_every_option_has_its_variable_in_the_list() -> None:
     assert {"SPNLOG_LISTEN", "SPNLOG_GROUP"} <= variables_of(get_command(log.app))
 
 
+@pytest.mark.outside
 def test_the_commands_do_so(tmp_path: Path) -> None:
     """An environment file with the line ends of Windows; a slip in a name; what isn't to be seen in a URN."""
     url = written(sound(), tmp_path).as_uri()

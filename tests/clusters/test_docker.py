@@ -20,6 +20,8 @@ from spnhub.clusters.docker_options import parse_options
 from spnhub.clusters.task import ClusterError, MountPoint, ServiceTask
 from tests.clusters.engine import IMAGE, EngineMissing, engine
 
+pytestmark = pytest.mark.outside
+
 URN = "urn:chip-in:service:acme:east:web"
 SLEEP = ("/bin/busybox", "sleep", "600")
 

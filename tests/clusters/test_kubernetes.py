@@ -12,6 +12,8 @@ from spnhub.clusters.kubernetes import KubernetesManager
 from spnhub.clusters.task import ClusterError, ServiceTask
 from tests.clusters.api_servers import Answer, FakeKubernetes, serving
 
+pytestmark = pytest.mark.outside
+
 PATH = "/apis/apps/v1/namespaces/shop/deployments/web/scale"
 
 

@@ -58,6 +58,7 @@ def test_unusable_urns(urn: str, problem: str) -> None:
     assert str(refused.value) == caught.value.message
 
 
+@pytest.mark.outside
 def test_importing_is_cheap() -> None:
     """A hub that starts services nowhere, or only some way, doesn't load the other ways' libraries."""
     code = "import sys, spnhub.clusters; print(*sorted({'docker', 'lightkube', 'httpx2', 'httpx'} & set(sys.modules)))"

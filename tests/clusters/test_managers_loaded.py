@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.outside
+
 _URNS = ("docker:", "k8s:default", "nomad:http://127.0.0.1:4646", "process:")
 
 

@@ -11,6 +11,8 @@ from spnhub.clusters.nomad import NomadManager
 from spnhub.clusters.task import ClusterError, ServiceTask
 from tests.clusters.api_servers import Answer, FakeNomad, serving
 
+pytestmark = pytest.mark.outside
+
 WHERE = "Nomad job web, group cache"
 
 

@@ -16,6 +16,8 @@ import structlog
 from spnhub.clusters.process import ProcessManager
 from spnhub.clusters.task import ClusterError, ServiceTask
 
+pytestmark = pytest.mark.outside
+
 URN = "urn:chip-in:service:acme:east:web"
 
 

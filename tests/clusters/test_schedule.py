@@ -148,6 +148,7 @@ MOMENTS = st.datetimes(datetime(1995, 1, 1), datetime(2080, 1, 1), timezones=st.
 
 
 @given(schedules(), MOMENTS)
+@pytest.mark.long
 def test_next_after_is_as_stated(schedule: tuple[str, dict[str, frozenset[int]]], moment: datetime) -> None:
     """Any expression's next moment is the first that all its fields match."""
     text, meaning = schedule

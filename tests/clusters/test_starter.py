@@ -219,6 +219,7 @@ async def test_a_faulty_receiver(manager: Scripted) -> None:
     await starter.close()
 
 
+@pytest.mark.outside
 async def test_for_real(reports: Reports) -> None:
     """With real processes: started, ended by itself and told so, started again, stopped, and none left at the close."""
     starter = Starter(reports, managers=manager_for)

@@ -170,6 +170,7 @@ def test_the_build_context_holds_what_is_built() -> None:
 
 
 @pytest.mark.parametrize("file", ["compose.yml", "kafka.yml"])
+@pytest.mark.outside
 def test_compose_takes_it(file: str) -> None:
     """`docker compose config` has nothing to say."""
     if not _has_compose():

@@ -166,6 +166,7 @@ def folded() -> LogMetrics:
     return metrics
 
 
+@pytest.mark.outside
 def test_bytes_by_service_and_hour(engine: Engine, folded: LogMetrics) -> None:
     """Equal to ``spnlog metrics --by hour``: redelivered events and replayed bytes count once."""
     found: Counter[tuple[int, str, str]] = Counter()
@@ -184,6 +185,7 @@ def test_bytes_by_service_and_hour(engine: Engine, folded: LogMetrics) -> None:
 _EPOCH_HOUR = f"intDiv(toUnixTimestamp64Micro(at), {HOUR}) * {HOUR}"
 
 
+@pytest.mark.outside
 def test_reasons(engine: Engine, folded: LogMetrics) -> None:
     """Ends by reason and refusals by code, over all hubs."""
     found: Counter[tuple[str, str, str]] = Counter()
@@ -202,6 +204,7 @@ def test_reasons(engine: Engine, folded: LogMetrics) -> None:
     assert found["resumeRefused", "refused", "33"] == 1
 
 
+@pytest.mark.outside
 def test_slowest_starts(engine: Engine) -> None:
     """Each start once, with its time."""
     rows = engine.rows(QUERIES["slowest_starts"])

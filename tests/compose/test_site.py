@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from spnhub.inventory import load_inventory
 from spnhub.pki import Authority
 from tests.compose.files import COMPOSE, SERVICES
+
+pytestmark = pytest.mark.outside
 
 
 def _make(folder: Path) -> str:

@@ -103,6 +103,7 @@ def test_deleted_segments_are_a_missing_head(tmp_path: Path) -> None:
     assert read(tmp_path) == written[first - 1 :]
 
 
+@pytest.mark.long
 def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
     """However much of the last write is missing, the whole frames stay and the log goes on behind them."""
     folder = tmp_path / "j"

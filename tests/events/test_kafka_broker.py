@@ -11,6 +11,8 @@ from tests.support.kafka import ENVIRONMENT, JarBroker, NamedBroker, NoBroker, f
 from tests.support.kafka_docker import DockerBroker, DockerMissing
 from tests.support.kafka_jars import JarRuntime
 
+pytestmark = pytest.mark.outside
+
 
 def fake_docker(folder: Path, script: str) -> None:
     """A docker command of our own."""

@@ -196,6 +196,7 @@ class TestOnABroker:
             await serve.close()
 
 
+@pytest.mark.outside
 async def test_nobody_is_there_and_no_name(topic: str) -> None:
     """What a system's resolver and TCP say; of several servers each."""
     port = free_port()
@@ -226,6 +227,7 @@ def test_words() -> None:
     assert len(reason_of(errors.SaslAuthenticationFailed("x\n" * 1000))) <= 300
 
 
+@pytest.mark.outside
 async def test_complaints_of_others_are_not_heard() -> None:
     """Each hears the clients that were started under it."""
     first = Complaints()

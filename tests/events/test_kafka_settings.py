@@ -114,6 +114,7 @@ def test_security_from_environment() -> None:
     assert KafkaSettings.security_from(environment) == {"security_protocol": "SSL", "ssl_cafile": Path("/ca")}
 
 
+@pytest.mark.outside
 def test_hub_loads_no_kafka() -> None:
     """The hub's side of the shipper doesn't load aiokafka."""
     code = "import sys, spnhub.events.shipper.process; sys.exit('aiokafka' in sys.modules)"

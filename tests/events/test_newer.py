@@ -164,6 +164,7 @@ def test_the_folder_has_all_schemas(tmp_path: Path) -> None:
         write(journal, [session_started("p1", EndPointType.PROVIDER)])
 
 
+@pytest.mark.outside
 async def test_spnlog_reads_it(tmp_path: Path) -> None:
     """All commands; verify names the kinds that it doesn't know."""
     _newer(tmp_path)

@@ -33,6 +33,8 @@ from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import create_topic, events, open_journal, read_raw, read_topic, shipping, write
 from tests.support.registry import TestRegistry
 
+pytestmark = pytest.mark.outside
+
 
 @pytest.fixture
 def registry() -> Iterator[TestRegistry]:

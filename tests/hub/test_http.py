@@ -43,6 +43,7 @@ async def _ask(address: tuple[str, int]) -> str:
         return (await client.get(f"http://{address[0]}:{address[1]}/")).text
 
 
+@pytest.mark.outside
 async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Accepting pauses and says so once each time; whoever waited is answered afterwards."""
     monkeypatch.setattr(http_server, "_PAUSE", 0.05)
@@ -66,6 +67,7 @@ async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.
     second.close()
 
 
+@pytest.mark.outside
 async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest makes room."""
     monkeypatch.setattr(http_server, "CONNECTIONS", 5)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.definitions import Availability
 from spnhub.events.model import from_datetime
@@ -14,6 +16,8 @@ from spnhub.hub_process.services import ScheduledMoment, ScheduleTable, Services
 from spnhub.inventory import Inventory, build
 from spnhub.inventory.source import read_file
 from tests.inventory.documents import hub, realm, service, written
+
+pytestmark = pytest.mark.outside
 
 URN = "urn:chip-in:service:acme:tokyo:cold"
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)

@@ -20,6 +20,8 @@ from spnhub.transport.engine import ClientPolicy, Closed, Connected, EngineEvent
 from spnhub.transport.udp import UdpEndpoint
 from tests.support.world import World
 
+pytestmark = pytest.mark.outside
+
 
 class Passive:
     """A provider that takes its session and lets things happen."""

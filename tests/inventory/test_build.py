@@ -403,6 +403,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.outside
 async def test_each_fault_is_named_and_the_other_realm_works(name: str, served: tuple[Path, str]) -> None:
     """The realm, hub or service and the field; the same from the file and over HTTP."""
     path, url = served

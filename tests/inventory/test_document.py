@@ -368,6 +368,7 @@ def test_half_a_character_is_a_fault(tmp_path: Path) -> None:
     assert fault.message == "holds half of a character (a lone surrogate)"
 
 
+@pytest.mark.outside
 async def test_unknown_fields_of_the_api_are_logged_once(tmp_path: Path) -> None:
     """They are allowed; a path is told once in a process's life. The server names what is wrong with its file."""
     document = sound()
@@ -393,6 +394,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@pytest.mark.long
 def test_json_is_read_as_the_library_does(value: object) -> None:
     """The walk that finds lines changes nothing, however the text is laid out; nothing but null is noted."""
     import tempfile

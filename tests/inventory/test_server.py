@@ -13,6 +13,8 @@ from spnhub.inventory.server import serving
 from spnhub.settings import ConfigurationError
 from tests.inventory.documents import Object, hub, realm, service, sound, written
 
+pytestmark = pytest.mark.outside
+
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:

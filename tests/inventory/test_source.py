@@ -18,6 +18,8 @@ from tests.inventory.documents import Object, hub, realm, service, sound, writte
 from tests.inventory.scripted import scripted
 from tests.system.sizes import report, sizes
 
+pytestmark = pytest.mark.outside
+
 BOMB = "realms:\n- &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"- &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
 )

@@ -13,6 +13,8 @@ import pytest
 
 from tests.recording.scenarios import HISTORIES, SCENARIOS, accept
 
+pytestmark = pytest.mark.outside
+
 _WITHOUT_NETWORK = """
 import sys
 

@@ -178,6 +178,7 @@ def test_secrets_are_not_shown() -> None:
     assert repr(opening.resume_secret) not in repr(opening)
 
 
+@pytest.mark.outside
 def test_nothing_is_read_from_disk_once_the_codec_is_imported() -> None:
     """A process that has no descriptor left encodes and decodes whatever comes, also what none before has needed."""
     program = """

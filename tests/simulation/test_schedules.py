@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.simulation.schedule import Simulation
 from tests.system.sizes import report
 
-_BLOCKS = 10
+pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("block", range(_BLOCKS))
-@pytest.mark.timeout(600)
-def test_over_the_fake_engine(block: int) -> None:
-    """A thousand seeds a block."""
-    _run(range(block * 1000, (block + 1) * 1000), "fake")
+def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
+    """Parametrize with the first few blocks of so many seeds each, and, marked ``prove``, with all of them."""
+    full = [pytest.mark.prove, pytest.mark.timeout(600)]
+    ranges = [range(block * seeds, (block + 1) * seeds) for block in range(blocks)]
+    small = [pytest.param(block, id=f"{block.start}") for block in ranges[:few]]
+    return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
 
 
-@pytest.mark.timeout(600)
-def test_over_aioquic() -> None:
+@_blocks(1000, blocks=10, few=3)
+def test_over_the_fake_engine(seeds: range) -> None:
+    """Ten thousand seeds, of which each run of the tests has three thousand."""
+    _run(seeds, "fake")
+
+
+@_blocks(34, blocks=3, few=1)
+def test_over_aioquic(seeds: range) -> None:
     """A hundred, over real QUIC in memory."""
-    _run(range(100), "aioquic")
+    _run(seeds, "aioquic")
 
 
 def _run(seeds: range, engine: str) -> None:
+    """In a thread that gives way: time is virtual here, and real in the tests that other workers run meanwhile."""
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(10,)) as pool:
+        pool.submit(_simulate, seeds, engine).result()
+
+
+def _simulate(seeds: range, engine: str) -> None:
     states: set[tuple[object, ...]] = set()
     told_later = untold = failed = failed_alone = fins_lost = 0
     for seed in seeds:

@@ -16,6 +16,8 @@ from tests.support.tcp import Ending, TcpPeer, TcpServer, digest, pattern
 from tests.support.world import Consumer, World
 from tests.system.sizes import KIB, MIB, report, sizes
 
+pytestmark = pytest.mark.measured
+
 _HUB_BOUND = 16 * MIB
 """What a single stalled client may cost the hub."""
 _AGENT_BOUND = 24 * MIB

@@ -8,9 +8,13 @@ import struct
 import time
 from collections.abc import AsyncIterator
 
+import pytest
+
 from tests.support.tcp import Ending, TcpPeer, TcpServer, digest, pattern
 from tests.support.world import Consumer, World
 from tests.system.sizes import KIB, MIB, report, sizes
+
+pytestmark = pytest.mark.measured
 
 _WISH = struct.Struct("!QQ")
 """What a client wants: seed and size of the data."""

@@ -11,6 +11,8 @@ from tests.support.tcp import Ending
 from tests.support.world import World
 from tests.system.sizes import KIB, MIB, report
 
+pytestmark = pytest.mark.measured
+
 _RESUME = 2.0
 """Seconds that the agents give a connection to go on; the killed one's can't (D-20)."""
 _NOTICED = 10.0 + _RESUME

@@ -14,6 +14,8 @@ from tests.support.world import World
 from tests.system.sizes import report, sizes
 from tests.system.test_hub_update import BOTH, sessions, start_hub
 
+pytestmark = pytest.mark.measured
+
 _BOUND = 3.0
 """Seconds from the kill to the other program's reset."""
 _BUSY = 4.0

@@ -9,11 +9,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import Command
 from tests.support.herd import Herd
 from tests.support.world import World
 from tests.system.sizes import report, sizes
 from tests.system.test_churn import SERVICES, churn_programs
+
+pytestmark = pytest.mark.measured
 
 
 async def start_herd(world: World, processes: int, endpoints: int) -> list[Command]:

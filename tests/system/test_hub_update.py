@@ -14,6 +14,8 @@ from tests.support.tcp import Ending
 from tests.support.world import World
 from tests.system.sizes import report, sizes
 
+pytestmark = pytest.mark.measured
+
 _HOSTS = ("127.0.0.1", "127.0.0.2")
 BOTH = {"SPN_HUB_ADDRESSES": ",".join(_HOSTS)}
 """Agents of two hubs."""

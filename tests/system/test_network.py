@@ -16,6 +16,8 @@ from tests.support.world import World
 from tests.system.sizes import report, sizes
 from tests.system.test_hub_update import sessions, start_hub
 
+pytestmark = pytest.mark.measured
+
 LOSS = 0.05
 DELAY = 0.05
 """Seconds, each way."""

@@ -21,6 +21,8 @@ from tests.support.tcp import TcpPeer
 from tests.support.world import World, service_document
 from tests.system.sizes import KIB, MIB, report, sizes
 
+pytestmark = pytest.mark.measured
+
 _BETA, _BETA_FQDN = "beta", "beta.test"
 _UNKNOWN_CA, _DECRYPT_ERROR, _UNRECOGNIZED_NAME = 48, 51, 112
 

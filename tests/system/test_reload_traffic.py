@@ -20,6 +20,8 @@ from tests.support.tcp import TcpPeer, TcpServer
 from tests.support.world import Consumer, Document, World, service_document
 from tests.system.sizes import report, sizes
 
+pytestmark = pytest.mark.measured
+
 _BEAT = struct.Struct("!Qd48x")
 """Number and time of sending."""
 _EVERY = 0.01

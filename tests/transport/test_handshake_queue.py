@@ -260,6 +260,7 @@ def test_an_established_session_never_waits_behind_handshakes() -> None:
     assert site.engine.timer() == site.now  # there is more to do, at once
 
 
+@pytest.mark.long
 def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn() -> None:
     """With 400 handshakes of realm A under way, one of realm B needs a handful of turns more than alone."""
     site = Site()
@@ -271,6 +272,7 @@ def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn() -> None:
     assert beside <= 400 // handshakes.PEEKS + 4 * alone + 10
 
 
+@pytest.mark.long
 def test_half_open_connections_are_bounded_per_name() -> None:
     """A flood that never goes on fills only its own realm's places."""
     site = Site()

@@ -68,6 +68,7 @@ def test_equal_look_ups_are_one(resolver: Resolver) -> None:
     assert len(resolver.asked) == 3
 
 
+@pytest.mark.outside
 def test_a_library_that_asks(resolver: Resolver) -> None:
     """httpx, as the inventory's client: sixteen connections, one look-up."""
     resolver.seconds = 0.3

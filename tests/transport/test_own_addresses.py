@@ -20,6 +20,8 @@ from tests.support.path import Path
 from tests.transport.test_engine_conformance import ENGINES
 from tests.transport.test_udp import Side, new_client, new_server, pair, transfer
 
+pytestmark = pytest.mark.outside
+
 RESET_KEY = bytes(32)
 
 

@@ -35,6 +35,8 @@ from spnhub.transport.engine import (
 )
 from spnhub.transport.udp import UdpEndpoint
 
+pytestmark = pytest.mark.outside
+
 AUTHORITY = Authority.create()
 KEY = bytes(range(32))
 

@@ -14,6 +14,8 @@ from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, digest, pattern
 from tests.transport.agent.conftest import Rig
 
+pytestmark = pytest.mark.outside
+
 MIB = 1024 * 1024
 OK_ENDING = (Code.OK, "")
 RESET = BridgeResult(0, 0, Code.PEER_RESET, "TCP connection reset")

@@ -18,6 +18,8 @@ from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, no_descriptors
 from tests.transport.agent.fakes import FakeEndpoint, FakeSources
 
+pytestmark = pytest.mark.outside
+
 
 class Bench:
     """An agent with limits that a test can reach, its session in the test's hand."""

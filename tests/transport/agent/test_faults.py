@@ -26,6 +26,8 @@ from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.conftest import Rig
 from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
 
+pytestmark = pytest.mark.outside
+
 
 class Injected(Exception):
     """Not an error of the system: a fault of ours."""

@@ -16,6 +16,8 @@ from spnhub.transport.agent.tcp import Connector
 from tests.support.tcp import TcpPeer, TcpServer, no_descriptors, serve
 from tests.transport.agent.fakes import FakeEndpoint, FakeSources
 
+pytestmark = pytest.mark.outside
+
 QUICK = HealthCheck(interval=0.01, timeout=0.5)
 
 

@@ -55,6 +55,7 @@ class _Side:
         self.bridge.start()
 
 
+@pytest.mark.outside
 async def test_a_host_that_is_gone(host: Host) -> None:
     """Idle, with something under way, and with a program that had stopped to read, which alone is no reason to end."""
     loop = asyncio.get_running_loop()
@@ -96,6 +97,7 @@ async def test_a_host_that_is_gone(host: Host) -> None:
     assert len(watcher) == 0
 
 
+@pytest.mark.outside
 async def test_nothing_is_looked_at_that_is_acknowledged() -> None:
     """A socket is on the list from the time when something is sent until that is acknowledged."""
     loop = asyncio.get_running_loop()
@@ -115,6 +117,7 @@ async def test_nothing_is_looked_at_that_is_acknowledged() -> None:
     program.close()
 
 
+@pytest.mark.outside
 async def test_off() -> None:
     """Nobody is asked."""
     program, sock = TcpPeer.pair()
@@ -127,6 +130,7 @@ async def test_off() -> None:
     program.close()
 
 
+@pytest.mark.outside
 async def test_who_was_silent_before_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is the time since something was sent, however long nobody had anything to acknowledge before."""
     loop = asyncio.get_running_loop()

@@ -15,6 +15,8 @@ from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, digest, pattern
 from tests.transport.agent.conftest import Rig
 
+pytestmark = pytest.mark.outside
+
 MIB = 1024 * 1024
 D24 = 5.0
 """Within this many seconds a RST must have been noticed."""

@@ -14,6 +14,8 @@ from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
 
+pytestmark = pytest.mark.outside
+
 
 class Bench:
     """An agent, its TCP server, and its session in the test's hand."""

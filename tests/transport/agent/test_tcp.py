@@ -19,6 +19,8 @@ from spnhub.transport.system.name_lookup import NameAnswer
 from spnhub.transport.system.names import NameCache
 from tests.support.tcp import Ending, TcpPeer, TcpServer, no_descriptors
 
+pytestmark = pytest.mark.outside
+
 _HOLDER = """
 import socket, sys
 from spnhub.transport.agent.sockets import disarm_reset, prepare_socket

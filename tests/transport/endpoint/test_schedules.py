@@ -18,6 +18,8 @@ from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import ConnectionAborted
 from tests.transport.endpoint.conftest import World
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 3000.0
 """Virtual seconds; every bound of the library is far below."""
 

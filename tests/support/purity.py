@@ -1,0 +1,62 @@
+"""``pytest --pure``: the tests that open no socket, start no process and don't compute long; what `make check` runs.
+
+A test is pure unless it, its module or its folder is marked otherwise. One that isn't, and isn't marked, fails here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Final
+
+import pytest
+
+__all__ = ["IMPURE"]
+
+IMPURE: Final = ("prove", "kafka", "system", "outside", "long")
+"""Markers (pyproject.toml)."""
+
+# What an event loop is made of (a socket pair, an epoll) is no concern of these.
+_EVENTS: Final = frozenset(
+    ("socket.bind", "socket.connect", "socket.sendto", "subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec")
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See the module."""
+    parser.addoption("--pure", action="store_true", help="only tests without sockets and processes, held to that")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An audit hook can't be taken away, so there is one only where it is wanted."""
+    if config.getoption("--pure"):
+        config.pluginmanager.register(_Watch())
+
+
+class _Watch:
+    """Leaves out what is marked, and notices what should be."""
+
+    def __init__(self) -> None:
+        self._reached: list[str] = []
+        sys.addaudithook(self._on_event)
+
+    def _on_event(self, name: str, _args: tuple[object, ...]) -> None:
+        if name in _EVENTS:
+            self._reached.append(name)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        left_out = [item for item in items if any(item.get_closest_marker(name) for name in IMPURE)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Generator[None, None, None]:
+        self._reached.clear()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        yield
+        if self._reached:
+            pytest.fail(f"{', '.join(dict.fromkeys(self._reached))}: mark it `outside`, or do without")
