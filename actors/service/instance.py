@@ -25,6 +25,7 @@ from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inventory import ServiceKey
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.kernel.environment import Decision
+from spnhub.backoff import backoff
 from spnhub.events.model import (
     ServiceStarted,
     ServiceStartFailed,
@@ -278,11 +279,10 @@ def _wanted(instance: Instance, situation: Situation) -> bool:
 
 
 def _backoff(instance: Instance, situation: Situation) -> float:
-    """Seconds: doubled with each attempt, less up to a half that differs by service but not from run to run."""
-    options = situation.options
-    most = min(options.retry_base * 2.0 ** min(instance.attempt - 1, 30), options.retry_limit)
-    dice = zlib.crc32(f"{situation.key.service_urn} {instance.attempt}".encode()) / 2**32
-    return most * (1 - dice / 2)
+    """Seconds; the random part differs by service and attempt, but not from run to run."""
+    options, attempt = situation.options, instance.attempt
+    dice = zlib.crc32(f"{situation.key.service_urn} {attempt}".encode()) / 2**32
+    return backoff(options.retry_base, options.retry_limit, attempt - 1, lambda: dice)
 
 
 # Stops ----------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from spnhub.backoff import Backoff
 from spnhub.events import model
 from spnhub.events.kafka.reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka.registry import RegistryUnavailable, learn
@@ -41,10 +42,10 @@ _COMMIT_INTERVAL: Final = 1.0
 _SESSION_TIMEOUT_MS: Final = 10_000
 """After which a member that died without a word loses its partitions to the others."""
 _HEARTBEAT_MS: Final = 1_000
-_BACKOFF: Final = 5.0
-"""Longest pause between attempts to reach Kafka, in seconds."""
-_MISSING_PAUSE: Final = 1.0
-"""Seconds between two looks for a topic that isn't there."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Between attempts to reach Kafka, in seconds."""
+_MISSING_PAUSE: Final = 0.5
+"""The longest, in seconds, while there is no such topic."""
 _METADATA_MS: Final = 10_000
 """Between two looks of the consumer at the topic's partitions."""
 _STOP_TIMEOUT: Final = 5.0
@@ -130,9 +131,10 @@ class KafkaGroup(Generic[F]):
 
         :raises spnhub.events.kafka.settings.KafkaSettingsError: settings that can't be used.
         """
-        pause = 0.1
+        pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             complaints = Complaints()
+            longest = _LONGEST_PAUSE
             try:
                 # Asking for a topic's records makes some brokers create it, with settings that aren't ours.
                 found = await self._watch.begin()
@@ -140,19 +142,18 @@ class KafkaGroup(Generic[F]):
                     self._forget()
                 self._topic_id = found.topic_id
                 self._on_trouble(None)
-                pause = 0.1
+                pauses.reset()
                 await self._session(complaints)
             except TopicChanged as exc:
                 self._report("warning", "serve.topic_changed", topic=self._settings.topic, reason=str(exc))
             except (KafkaUnavailable, RegistryUnavailable, KafkaError, OSError, TimeoutError) as exc:
                 if isinstance(exc, TopicIsGone):
                     self._forget()
-                    pause = min(pause, _MISSING_PAUSE / 2)
+                    longest = _MISSING_PAUSE
                 self._on_trouble(exc)
             finally:
                 complaints.remove()
-            await asyncio.sleep(pause)
-            pause = min(_BACKOFF, pause * 2)
+            await asyncio.sleep(min(pauses.next(), longest))
 
     def _forget(self) -> None:
         """What was folded is of a topic that isn't there any more."""

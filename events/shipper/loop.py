@@ -21,7 +21,6 @@ partition), :mod:`spnhub.events.journal.shipped_position`.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import zlib
 from collections import deque
@@ -34,6 +33,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from spnhub.backoff import Backoff, backoff
 from spnhub.events import model
 from spnhub.events.journal.envelope import Envelope
 from spnhub.events.journal.files import JournalError, segments
@@ -65,6 +65,8 @@ _STOP_TIMEOUT: Final = 2.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _ENVELOPE: Final = 512
 """Bytes kept free in a batch for its header and for what compression may add."""
+_FIRST_PAUSE: Final = 0.1
+"""Seconds after the first attempt that failed; each further one doubles it."""
 _LAST_PAUSE: Final = 1.0
 """Seconds between attempts of a shipper that is to leave."""
 _NO_LIMIT: Final = 1 << 30
@@ -126,9 +128,10 @@ class Shipper:
 
     async def _work(self) -> None:
         await self._lock()
-        pause = 0.1
+        pauses = Backoff(_FIRST_PAUSE, self._settings.backoff)
         while True:
             before = self._window.position
+            pause: float | None = None
             try:
                 self._open_reader()
                 await self._learn_ids()
@@ -144,7 +147,7 @@ class Shipper:
                 pause = 0.0
             except TopicShrank as exc:
                 self._rewind(str(exc))
-                pause = 0.1
+                pauses.reset()
             except TopicLoses as exc:
                 self._hold(str(exc))
                 if self._left.is_set():
@@ -156,12 +159,11 @@ class Shipper:
             except (JournalError, OSError) as exc:
                 self._close_reader()
                 self._voice.set_link("unreadable", str(exc))
-            if self._window.position > before:
-                pause = min(pause, 0.1)
+            if self._window.position > before or pause is not None:
+                pauses.reset()
             if await self._nothing_left():
                 return
-            await self._pause(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, no secret
-            pause = min(self._settings.backoff, max(0.1, pause * 2))
+            await self._pause(pauses.next() if pause is None else pause)
 
     async def _pause(self, seconds: float) -> None:
         """Between attempts; who is to leave meanwhile makes one more at once."""
@@ -456,8 +458,8 @@ class Shipper:
         self._limits.pop(refusal.partition, None)
         (entry,) = refusal.entries
         entry.refusals += 1
-        longest = 6 * self._settings.backoff
-        entry.retry_at = time.monotonic() + min(longest, self._settings.backoff * 2 ** min(entry.refusals - 1, 8) / 4)
+        longest = self._settings.backoff
+        entry.retry_at = time.monotonic() + backoff(longest / 4, 6 * longest, entry.refusals - 1)
         self._refused = (entry.sequence, refusal.reason)
         if entry in self._declared():
             self._pass_over(entry)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 import structlog
 
+from spnhub.backoff import Backoff
 from spnhub.inventory.document import DocumentError, read_document
 from spnhub.settings import ConfigurationError, check_inventory_url
 from spnhub.transport.text import meant, quoted
@@ -284,18 +284,16 @@ class _Reader:
     async def array(self, *path: str, attempts: int | None) -> list[Any]:
         """GET an array, again and again while the inventory is away."""
         relative = "/".join(quote(piece, safe="") for piece in path)
-        attempt, delay = 1, _FIRST_DELAY
+        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         while True:
             try:
                 return await self._get(relative)
             except _FailedError as failure:
+                pause, attempt = pauses.next(), pauses.failed
                 if not failure.transient or (attempts is not None and attempt >= attempts):
                     raise
-                # S311: spreads the hubs' retries, no secret.
-                pause = delay * random.uniform(0.5, 1.0)  # noqa: S311
                 _log.warning("inventory.unavailable", reason=str(failure), attempt=attempt, retry_in=round(pause, 3))
                 await asyncio.sleep(pause)
-                attempt, delay = attempt + 1, min(delay * 2, _LONGEST_DELAY)
 
     async def _get(self, relative: str) -> list[Any]:
         shown = f"{self._shown}/{relative}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+from spnhub.backoff import backoff
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.kernel.backoff import backoff
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 
 __all__ = ["GONE_GRACE", "RETRY_BASE", "RETRY_CAP", "Resumable", "Resumer"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.backoff import backoff
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.registry import Connections
-from spnhub.transport.endpoint.kernel.backoff import backoff
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
 from spnhub.transport.engine import Address
