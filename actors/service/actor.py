@@ -1,4 +1,4 @@
-"""The actor of one service: who may have a session, which provider gets a connection, and the end of what failed.
+"""The actor of one service: it admits sessions, gives connections to providers, and ends children that have failed.
 
 It is the parent of the sessions and connections of its service, and keeps their addresses in the directory.
 """
@@ -70,7 +70,7 @@ __all__ = ["Define", "Leave", "ServiceActor", "ServiceEmpty", "SessionsStopped",
 
 @dataclass(frozen=True, slots=True)
 class Define:
-    """The table has another definition of the service, or none."""
+    """From the parent: the table has another definition of the service, or none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,22 @@ class ServiceEmpty:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The actor isn't needed any more."""
+    """From the parent: the actor isn't needed any more, and stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopSessions:
-    """Nothing new, and the sessions of these roles end; ``SessionsStopped`` says for each when none is left."""
+    """From the parent: accept nothing new and end the sessions of these roles.
+
+    The answer is one ``SessionsStopped`` for each role, as soon as no session of it is left.
+    """
 
     roles: tuple[EndPointType, ...]
     spread: float | None = None
-    """None: a planned stop (R-4.10). Else resumable (R-4.8): seconds over which the endpoints spread their return."""
+    """Seconds over which the endpoints spread their return after a resumable shutdown (R-4.8).
+
+    None: a planned stop, after which connections don't go on (R-4.10).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class ServiceActor(EventLoopActor):
         self._realm = realm
         self._key = key
         self._definition: ServiceDefinition | None = None
-        """As far as it has been taken notice of; what counts is the table's."""
+        """The definition that was applied last; the table may have a newer one (:meth:`_apply_definition`)."""
         self._registry = SessionRegistry(ProviderChoice(env.options.failure_base, env.options.failure_limit))
         self._names = LegNames()
         self._pending = PendingConnections(env, self.actor_ref, self._registry, self._names)
@@ -129,19 +135,26 @@ class ServiceActor(EventLoopActor):
             begin=self._begin_resume,
         )
         self._failed: dict[int, SessionEnding] = {}
-        """Sessions whose actor has failed and whose legs are ending."""
+        """Sessions whose actor has failed and that end when their last leg has, with the ending that is then logged."""
         self._stopping: set[EndPointType] = set()
         self._controller = InstanceController(env, self.actor_ref, self._situation, self._instance_changed)
 
     def on_receive(self, message: object) -> None:
-        """Each kind has its handler; each is judged by the table as it is now."""
-        self._catch_up()
+        """Call the handler of the message's class, after applying the table's present definition."""
+        # Define is queued behind other work after a reload, so a request may overtake it. Without this, a consumer that
+        # the new inventory forbids would still be accepted until Define arrives.
+        self._apply_definition()
         _HANDLERS[type(message)](self, message)
         if self._definition is None:
-            self._tell_when_empty()
+            self._report_when_empty()
 
     def recover(self, message: object) -> bool:
-        """Others depend on this actor, so it lives on (handlers change it last), and who asked gets an answer."""
+        """Stay alive, since sessions and connections depend on this actor, and answer the request that has failed.
+
+        Handlers change the actor's own state last, so a handler that raises leaves it as it was before the message.
+        Each guard below asks whether the request has been answered already: a session that is registered, or a leg
+        that is in the directory, has its own actor, and that one answers.
+        """
         match message:
             case SessionRequested() if message.session not in self._registry.sessions:
                 self._env.carry_out(refuse_session(message, Code.INTERNAL, "a fault in the hub"))
@@ -165,13 +178,13 @@ class ServiceActor(EventLoopActor):
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
             return
-        cut = self._supersede(request)
+        cut_legs = self._supersede(request)
         self._env.carry_out(accept_session(request))
         ref = self._env.dispatcher.start(SessionActor, self._env, self.actor_ref, request)
         self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
         self._env.directory.realm_sessions[self._realm] += 1
         self._registry.add(request)
-        self._gone.came(request, cut=cut)
+        self._gone.session_started(request, cut_legs=cut_legs)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
         elif self._starts_on_consumer:
@@ -179,6 +192,8 @@ class ServiceActor(EventLoopActor):
 
     def _provider_came(self, request: SessionRequested) -> None:
         if self._controller.instance.phase is rules.ControllerPhase.STOPPING:
+            # It would be gone in a moment. It is kept apart, since the cluster manager may fail to stop it: then it is
+            # chosen like any other (_reinstate_providers).
             self._registry.retired.add(request.session)
             return
         self._registry.choice.add(request.session, request.weight)
@@ -196,9 +211,11 @@ class ServiceActor(EventLoopActor):
             return Code.SHUTDOWN, "the hub is being stopped"
         if request.weight < 0:
             return Code.PROTOCOL, "a weight is at least 0"
-        ghosts = int(self._registry.stale_session(request) is not None)
+        # The session that this one supersedes doesn't count, since it is about to end: otherwise an endpoint could never
+        # reconnect in a realm that is full.
+        stale = int(self._registry.stale_session(request) is not None)
         limit = self._session_limit()
-        if self._env.directory.realm_sessions[self._realm] - ghosts >= limit:
+        if self._env.directory.realm_sessions[self._realm] - stale >= limit:
             return Code.LIMIT, f"realm {self._realm} has {limit} sessions, as many as it may"
         if request.end_point_type is EndPointType.PROVIDER:
             if definition.singleton and self._registry.has_other_provider(request):
@@ -213,21 +230,21 @@ class ServiceActor(EventLoopActor):
         return self._env.options.realm_sessions if own is None else own
 
     def _supersede(self, request: SessionRequested) -> bool:
-        """A reconnecting endpoint isn't kept out by the ghost of its own earlier session (D-28).
+        """End the stale session of an endpoint that reconnects, so that it doesn't keep the endpoint out (D-28).
 
-        One that has said that it renews its session is no ghost: what it carries leaves in order (D-38).
+        A session whose endpoint has announced that it renews it isn't stale: its connections leave in order (D-38).
 
-        :return: whether it takes away what a ghost carries.
+        :return: whether connections of a stale session are cut.
         """
         stale_session = self._registry.stale_session(request)
         if stale_session is None:
             return False
-        self._registry.put_out(stale_session)
+        self._registry.exclude(stale_session)
         entry = self._env.directory.sessions[stale_session]
         renews = entry.renewing_until is not None and self._env.now < entry.renewing_until
-        cut = bool(entry.legs) and not renews
+        cut_legs = bool(entry.legs) and not renews
         self._env.directory.tell_session(stale_session, SupersedeSession() if renews else EndSession(superseded()))
-        return cut
+        return cut_legs
 
     def _responsiveness_changed(self, message: ResponsivenessChanged) -> None:
         self._registry.choice.set_unresponsive(message.session, message.unresponsive)
@@ -239,11 +256,11 @@ class ServiceActor(EventLoopActor):
 
     def _session_leaves(self, message: SessionLeaves) -> None:
         if message.process_gone:
-            self._gone.lost(self._registry.sessions[message.session])
+            self._gone.port_closed(self._registry.sessions[message.session])
         self._provider_left(message.session)
 
     def _provider_left(self, session: int) -> None:
-        if self._registry.put_out(session):
+        if self._registry.exclude(session):
             self._observe()
             if len(self._pending) and not len(self._registry.choice):
                 self._controller.decide(rules.need, rules.PAYLOAD)
@@ -252,7 +269,7 @@ class ServiceActor(EventLoopActor):
         self._remove_session(message.session)
 
     def _session_failed(self, message: SessionFailed) -> None:
-        """Its actor can't end it, so it is done here: the legs first, then the session."""
+        """End a session whose actor has failed and can't do it: its legs first, then the session."""
         session = message.session
         directory = self._env.directory
         entry = directory.sessions[session]
@@ -289,7 +306,9 @@ class ServiceActor(EventLoopActor):
     def _leg_requested(self, message: LegRequested) -> None:
         consumer, request = self._registry.sessions.get(message.session), message.request
         directory = self._env.directory
-        if consumer is None:  # its actor has failed just after it asked, and the session has ended
+        if (
+            consumer is None
+        ):  # its actor failed right after this request, and the session has ended: nobody is left to answer
             return
         name = (request.connection_uid, request.epoch)
         key = Key(message.session, request.stream)
@@ -337,9 +356,9 @@ class ServiceActor(EventLoopActor):
         self._observe()
 
     def _opening_rejected(self, message: OpeningRejected) -> None:
-        """Its provider doesn't take it: the next one, or the one that is started, or the end of it (D-35)."""
+        """Find or start another provider for an opening that its provider doesn't take, or refuse it (D-35)."""
         consumer = self._registry.sessions.get(message.key.session)
-        # A session that is ending, or gives way to its successor, ends its legs itself.
+        # Not _leg_fault: a session that is ending, or that its successor supersedes, ends its legs itself.
         another = consumer is not None and self._service_fault(consumer) is None
         wait = self._on_demand and len(self._pending) < self._env.options.waiting_openings
         if self._pending.rejected(message, another=another, wait=wait):
@@ -349,17 +368,18 @@ class ServiceActor(EventLoopActor):
         self._pending.accepted(message)
 
     def _opening_left(self, message: ProviderLeft) -> None:
-        """The leg at the provider that didn't take it is over, for the log as well."""
+        """Release the provider that didn't take an opening: the end of the leg there is logged now."""
         connection = self._env.directory.connections.get(message.key)
         if connection is not None and connection.left is not None:
             provider, connection.left = connection.left, None
             self._registry.choice.release(provider)
-            self._let_go(provider, connection.name)
+            self._remove_leg(provider, connection.name)
 
     def _connection_failed(self, message: ConnectionFailed) -> None:
         leg = message.leg
         state = None if leg.log_key is None else self._env.state.connections.get(leg.log_key)
-        if leg.log_key is None or state is not None:  # otherwise its end is logged: it failed after it
+        # A leg that has a name in the log and no state there has failed after its end was logged: one end is enough.
+        if leg.log_key is None or state is not None:
             self._env.carry_out(endings.failed(leg, state, self._env.wall_us))
         self._remove_connection(leg.facts.key, suspended=False)
 
@@ -376,6 +396,8 @@ class ServiceActor(EventLoopActor):
         if connection.provider is not None:
             if connection.on_trial:
                 self._registry.choice.untried(connection.provider)
+            # The provider still keeps the conversation of a consumer that was lost, and may have to go on with it: it
+            # keeps counting in the provider's load, until SuspendedConnections releases it.
             if suspended and connection.provider in self._registry.choice:
                 self._suspended.add(*connection.name, connection.provider)
             else:
@@ -385,11 +407,11 @@ class ServiceActor(EventLoopActor):
             self._registry.choice.release(connection.left)
             sessions.append(connection.left)
         for session in sessions:
-            self._let_go(session, connection.name)
+            self._remove_leg(session, connection.name)
         self._observe()
 
-    def _let_go(self, session: int, name: tuple[str, int]) -> None:
-        """A leg of this session is over."""
+    def _remove_leg(self, session: int, name: tuple[str, int]) -> None:
+        """Remove a leg from this session, and tell the session if that was its last and it waits for that."""
         entry = self._env.directory.sessions[session]
         del entry.legs[name]
         if entry.legs:
@@ -404,12 +426,12 @@ class ServiceActor(EventLoopActor):
         self._observe()
 
     def _gone_due(self, message: GoneInstanceDue) -> None:
-        self._gone.due(message.who)
+        self._gone.due(message.instance)
 
     # The definition and the instance
 
-    def _catch_up(self) -> None:
-        """Apply what the table says of this service now, if that is new."""
+    def _apply_definition(self) -> None:
+        """Apply the table's definition of this service, if it is another than was applied last."""
         before, definition = self._definition, self._env.table.services.get(self._key)
         if definition is before:
             return
@@ -421,23 +443,26 @@ class ServiceActor(EventLoopActor):
         old = None if before is None else before.availability
         if definition is None:
             self._controller.decide(rules.removed, old)
-        self._cut()
+        self._end_disallowed()
         if definition is not None and (before is None or old != definition.availability):
             self._controller.decide(rules.redefined, old)
         if len(self._pending) and not self._on_demand:
             self._pending.refuse(*self._no_provider())
 
-    def _cut(self) -> None:
-        """End the sessions that aren't allowed any more, and only those; a few at a time, without a choice at once."""
-        for session, reason in self._registry.withdrawn(self._definition).items():
-            self._registry.put_out(session)
+    def _end_disallowed(self) -> None:
+        """End the sessions that aren't allowed any more, and only those.
+
+        They get no more connections from now on; their ends are queued, since a reload may end thousands of them.
+        """
+        for session, reason in self._registry.disallowed(self._definition).items():
+            self._registry.exclude(session)
             end = EndSession(by_hub(Code.WITHDRAWN, reason))
             self._env.work_queue.add(partial(self._env.directory.tell_session, session, end))
 
     def _define(self, _: Define) -> None:
-        """The look at the table was all."""
+        """Do nothing more: :meth:`on_receive` has applied the definition."""
 
-    def _tell_when_empty(self) -> None:
+    def _report_when_empty(self) -> None:
         busy = self._controller.instance.phase in {rules.ControllerPhase.STARTING, rules.ControllerPhase.STOPPING}
         if not self._registry.sessions and not self._stopping and not busy:
             self._parent.tell(ServiceEmpty(self._key, self.actor_ref))
@@ -476,25 +501,26 @@ class ServiceActor(EventLoopActor):
         if self._availability is not None:
             self._controller.observe()
 
-    def _instance_told(self, message: inputs.ServiceInput) -> None:
-        self._controller.told(message)
+    def _instance_reported(self, message: inputs.ServiceInput) -> None:
+        self._controller.report(message)
 
-    def _upkeep_due(self, _: InstanceDue) -> None:
+    def _instance_due(self, _: InstanceDue) -> None:
         self._controller.due()
 
     def _instance_changed(self, before: Instance, after: Instance) -> None:
-        """What the instance's phase means for providers, and for openings that wait."""
+        """Carry out what a change of the instance's phase means for providers and for openings that wait."""
         urn, stopping = self._key.service_urn, rules.ControllerPhase.STOPPING
         if after.phase is stopping and before.phase is not stopping:
+            # Providers that are about to be stopped get no new connections.
             self._registry.retire()
             for session in self._registry.retired:
                 self._suspended.provider_gone(session)
             if not after.afterwards:
                 self._pending.refuse(Code.START_FAILED, f"{urn} is being stopped")
-        elif before.phase is stopping and after.phase is rules.ControllerPhase.RUNNING:
-            self._take_back()
+        elif before.phase is stopping and after.phase is rules.ControllerPhase.RUNNING:  # the stop has failed
+            self._reinstate_providers()
             self._pending.serve()
-        elif before.phase is stopping and after.phase is not stopping:
+        elif before.phase is stopping and after.phase is not stopping:  # the stop has succeeded
             for session in sorted(self._registry.retired):
                 ending = by_hub(Code.SHUTDOWN, "the service was stopped")
                 self._env.directory.tell_session(session, EndSession(ending))
@@ -504,7 +530,8 @@ class ServiceActor(EventLoopActor):
         elif after.failure != before.failure and after.failure:
             self._pending.trouble(after.failure)
 
-    def _take_back(self) -> None:
+    def _reinstate_providers(self) -> None:
+        """Let the retired providers be chosen again, with the load and the failures that they had."""
         for session in sorted(self._registry.retired):
             entry = self._env.directory.sessions[session]
             state = self._env.state.sessions[entry.spn_session_id]
@@ -531,7 +558,7 @@ class ServiceActor(EventLoopActor):
                 continue
             if message.spread is None:
                 tell(session, EndSession(ending))
-            else:
+            else:  # queued: each session pauses all of its connections
                 self._env.work_queue.add(partial(tell, session, ShutSession(message.spread)))
         for role in message.roles:
             self._report_stopped(role)
@@ -560,12 +587,12 @@ _HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
     ConnectionGone: ServiceActor._connection_gone,
     Define: ServiceActor._define,
     Leave: ServiceActor._leave,
-    InstanceDue: ServiceActor._upkeep_due,
-    inputs.StartSucceeded: ServiceActor._instance_told,
-    inputs.StartFailed: ServiceActor._instance_told,
-    inputs.StopSucceeded: ServiceActor._instance_told,
-    inputs.StopFailed: ServiceActor._instance_told,
-    inputs.ServiceExited: ServiceActor._instance_told,
-    inputs.ScheduleDue: ServiceActor._instance_told,
+    InstanceDue: ServiceActor._instance_due,
+    inputs.StartSucceeded: ServiceActor._instance_reported,
+    inputs.StartFailed: ServiceActor._instance_reported,
+    inputs.StopSucceeded: ServiceActor._instance_reported,
+    inputs.StopFailed: ServiceActor._instance_reported,
+    inputs.ServiceExited: ServiceActor._instance_reported,
+    inputs.ScheduleDue: ServiceActor._instance_reported,
     StopSessions: ServiceActor._stop_sessions,
 }

@@ -1,4 +1,4 @@
-"""Who may have a session: refusals and acceptances as decisions, for the actors that a request passes (R-2.2)."""
+"""Admission of sessions: refusals and acceptances as decisions, for the actors that a request passes (R-2.2)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Identity", "Refusal", "accept_session", "identity", "refuse_session"
 Refusal = tuple[Code, str]
 
 Identity = tuple[EndPointType, str, str]
-"""Role, verified Subject and instance id: who a session is the only one of (D-28)."""
+"""Role, verified Subject and instance id: the instance of an endpoint, which has one session at a time (D-28)."""
 
 
 def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refusal | None:
-    """Why the certificate's common name may not play this role for this service; None when it may."""
+    """Why a certificate with this common name may not have this role in this service; None when it may."""
     reason = not_allowed(definition, request.end_point_type, request.common_name)
     return None if reason is None else (Code.NOT_ALLOWED, reason)
 
 
 def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decision:
-    """No to a session, with its reason (R-2.2)."""
+    """Refuse a session, with code and reason (R-2.2)."""
     event = SessionRefused(
         **shared(ServiceEvent, request),
         spn_end_point=request.spn_end_point,
@@ -38,7 +38,7 @@ def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decisi
 
 
 def accept_session(request: SessionRequested) -> Decision:
-    """Yes to a session: its start."""
+    """Accept a session: its start is logged, and the endpoint is told."""
     event = SessionStarted(
         **shared(EndPointEvent, request),
         instance_id=request.instance_id,
@@ -50,5 +50,5 @@ def accept_session(request: SessionRequested) -> Decision:
 
 
 def identity(request: SessionRequested) -> Identity | None:
-    """Who a session is the only one of (D-28); None: it didn't say."""
+    """The instance that a session belongs to (D-28); None: the endpoint gave no instance id."""
     return (request.end_point_type, request.spn_end_point, request.instance_id) if request.instance_id else None

@@ -1,11 +1,11 @@
 """Which provider gets the next connection (D-26, D-35): the least (n + 1) / w; ties: larger weight, then older session.
 
 A provider that failed is passed over, for 1 s at first and for twice as long each time, up to 30 s. Then it is chosen
-like any other, but on trial: for one opening at a time, until it has taken one. When nobody else is left to ask,
-nothing is gained by passing over: then the one is asked whose failure is the longest ago, so that those that are back
-are found soon. So a lone provider, whose server is back, has its next opening at once.
+like any other, but on trial: for one opening at a time, until it has taken one. When no other provider is left to ask,
+nothing is gained by passing over: then the provider whose failure is the longest ago is asked, so that those that work
+again are found soon. So the only provider of a service gets the next opening at once, as soon as its server is back.
 
-A heap whose entries are left in place when they become wrong and dropped when they come to the top, so that every
+The choice is a heap. An entry that has become wrong stays in it and is dropped when it comes to the top, so that every
 operation costs O(log n). Pure data; the service actor owns one.
 """
 
@@ -23,39 +23,41 @@ __all__ = ["Choice", "ProviderChoice"]
 @dataclass(slots=True)
 class _Provider:
     order: int
+    """Of arrival: the older provider wins a tie."""
     weight: int
     legs: int = 0
     unresponsive: bool = False
     failures: int = 0
-    """In a row."""
+    """How many openings in a row it has failed at."""
     until: float = 0.0
-    """Until when it is passed over."""
+    """Monotonic seconds: until when it is passed over."""
     resting: bool = False
     """It is passed over."""
     tried: bool = False
-    """It is on trial, and an opening is with it."""
+    """It is on trial, and has the one opening that it may have."""
     version: int = 0
+    """Raised by each change; a heap entry with a lower one is out of date."""
 
     @property
     def available(self) -> bool:
-        """Whether it may be chosen, if only for want of another."""
+        """Whether it may be chosen, if only because there is no other."""
         return self.weight > 0 and not self.unresponsive
 
 
 class Choice(NamedTuple):
-    """Who was chosen."""
+    """The provider that was chosen."""
 
     session: int
     on_trial: bool = False
-    """It has failed, and has taken no opening since: the service wants to hear what becomes of this one."""
+    """It has failed, and has taken no opening since: the connection reports whether it takes this one."""
     last_resort: bool = False
-    """It is passed over, but nobody else is left."""
+    """It is passed over, but no other provider is left."""
 
 
 class ProviderChoice:
-    """The providers of one service and how many legs each has, connecting and held ones included.
+    """The providers of one service and how many legs each has, connecting and suspended ones included.
 
-    Weights are at least 0; with 0 a provider is never chosen. A suspect one is not either, until it answers (D-20).
+    Weights are at least 0; with 0 a provider is never chosen. Nor is an unresponsive one, until it answers (D-20).
 
     :param base: seconds for which a provider is passed over that fails for the first time.
     :param limit: seconds for which one is passed over at most.
@@ -67,9 +69,9 @@ class ProviderChoice:
         self._providers: dict[int, _Provider] = {}
         self._heap: list[tuple[float, int, int, int, int]] = []
         self._resting: list[tuple[float, int]] = []
-        """When those who are passed over may be tried, and who; some entries are out of date."""
+        """A heap: when a provider that is passed over may be tried, and its session; some entries are out of date."""
         self._failed: dict[int, None] = {}
-        """Who has failed, the longest ago first."""
+        """Providers that have failed, the longest ago first."""
         self._orders = itertools.count()
 
     def __len__(self) -> int:
@@ -91,7 +93,7 @@ class ProviderChoice:
         failures: int = 0,
         until: float = 0.0,
     ) -> None:
-        """A provider has come, or has come back with what is known of it; it is younger than all others."""
+        """Add a provider that has come, or that has come back with its failures; it is the youngest."""
         provider = _Provider(next(self._orders), weight, legs, unresponsive, failures, until, resting=failures > 0)
         self._providers[session] = provider
         if failures:
@@ -100,19 +102,19 @@ class ProviderChoice:
         self._push(session, provider)
 
     def remove(self, session: int) -> None:
-        """A provider has gone; unknown ones are ignored."""
+        """Remove a provider; an unknown one is ignored."""
         self._providers.pop(session, None)
         self._failed.pop(session, None)
         self._compact()
 
     def set_weight(self, session: int, weight: int) -> None:
-        """Its share from now on (R-5.3)."""
+        """Set a provider's share from now on (R-5.3)."""
         if provider := self._providers.get(session):
             provider.weight = weight
             self._push(session, provider)
 
     def set_unresponsive(self, session: int, unresponsive: bool) -> None:
-        """Out of the choice, or in again (D-20)."""
+        """Take a provider out of the choice, or put it back (D-20)."""
         if provider := self._providers.get(session):
             provider.unresponsive = unresponsive
             self._push(session, provider)
@@ -140,19 +142,19 @@ class ProviderChoice:
         return chosen
 
     def charge(self, session: int) -> None:
-        """Count a leg for this provider, which nobody chose; unknown ones are ignored."""
+        """Count a leg for a provider that wasn't chosen here, as that of a resume; an unknown one is ignored."""
         if provider := self._providers.get(session):
             provider.legs += 1
             self._push(session, provider)
 
     def release(self, session: int) -> None:
-        """A leg of this provider has ended; unknown ones are ignored."""
+        """Count one leg of this provider less; an unknown one is ignored."""
         if provider := self._providers.get(session):
             provider.legs -= 1
             self._push(session, provider)
 
     def fail(self, session: int, now: float) -> tuple[int, float] | None:
-        """A provider didn't take an opening (D-35): it is passed over from now on.
+        """Pass a provider over from now on, since it didn't take an opening (D-35).
 
         :returns: how many times in a row it has failed, and for how many seconds it is passed over; None: it is passed
             over already, or is unknown.
@@ -162,6 +164,8 @@ class ProviderChoice:
             return None
         self._failed.pop(session, None)
         self._failed[session] = None
+        # Several openings may be with it when it fails, say a hundred while its server restarts. They are one failure:
+        # otherwise it would be passed over for the longest time at once.
         if provider.resting and now < provider.until:
             return None
         seconds = min(self._base * 2.0 ** min(provider.failures, 32), self._limit)
@@ -173,7 +177,10 @@ class ProviderChoice:
         return provider.failures, seconds
 
     def succeed(self, session: int) -> bool:
-        """A provider has taken an opening; whether that is news, since it had failed."""
+        """Note that a provider has taken an opening.
+
+        :returns: whether it had failed before, and so has recovered.
+        """
         provider = self._providers.get(session)
         if provider is None or not provider.failures:
             return False
@@ -195,7 +202,7 @@ class ProviderChoice:
         return 0 if provider is None else provider.legs
 
     def _wake(self, now: float) -> None:
-        """Those whose time has come may be tried."""
+        """Put the providers back on the heap that are not to be passed over any longer."""
         while self._resting and self._resting[0][0] <= now:
             until, session = heapq.heappop(self._resting)
             provider = self._providers.get(session)
@@ -204,7 +211,7 @@ class ProviderChoice:
                 self._push(session, provider)
 
     def _best(self, without: Collection[int], *, trial: bool) -> Choice | None:
-        """The least loaded of those who are not passed over."""
+        """The least loaded provider of those that are not passed over; its entry stays in the heap."""
         aside = []
         found = None
         while self._heap and found is None:
@@ -235,6 +242,8 @@ class ProviderChoice:
         self._compact()
 
     def _compact(self) -> None:
+        # Each change adds an entry, and wrong ones deep in the heap may never come to the top: a provider whose load
+        # goes up and down leaves one each time.
         room = 2 * len(self._providers) + 64
         if len(self._heap) > room:
             self._heap = [entry for entry in self._heap if self._valid(entry)]

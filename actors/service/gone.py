@@ -1,9 +1,9 @@
 """Endpoints of one service whose process is gone, with everything that it had to go on with (D-20).
 
 The evidence is a session that was lost because its endpoint's port is closed (:attr:`SessionClosed.process_gone`). A
-grace follows, in which the same instance may show itself in another session. Then its connections are over: who asks to
-go on with one is told GONE, and the other side, which may not be the one that asks, hears it without asking. Part of
-the service's actor, as :mod:`spnhub.actors.service.resume` is.
+grace period follows, in which the same instance may show by another session that it lives. After it, the connections of
+that process are over. An endpoint that asks to resume one is refused with GONE, and a provider, which can't ask, is
+told without asking. Part of the service's actor, as :mod:`spnhub.actors.service.resume` is.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from spnhub.events.model import EndPointType
 __all__ = ["GONE_LIMIT", "GoneInstanceDue", "GoneInstances"]
 
 GONE_LIMIT: Final = 4096
-"""Instances of one service that are remembered; those gone longest ago count as silent again."""
+"""The most gone instances of one service that are remembered. Those that went first are forgotten: like an instance
+    that was merely not heard of, they get NOT_HERE, and their peers go on asking until ``resume_timeout``."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoneInstanceDue:
-    """An instance's grace is over, or it has been remembered long enough."""
+    """Timer: the grace period of an instance is over, or it has been remembered long enough."""
 
-    who: Identity
+    instance: Identity
 
 
 @dataclass(slots=True)
 class _Grace:
     timer: Timer
     replaced: bool = False
-    """By another process with the same name, so there is nothing to remember."""
+    """Another process with the same name has a session, so the name isn't remembered as gone."""
     askers: dict[int, None] = field(default_factory=dict)
-    """Sessions of those that want to go on with it."""
+    """Consumer sessions that have asked to resume a connection with it, in order; they hear if it is gone."""
 
 
 class GoneInstances:
-    """See the module.
+    """The instances that are gone, and those that may be (see the module).
 
-    :param ref: whom :class:`GoneInstanceDue` is told; it calls :meth:`due`.
+    :param ref: the address of the service's actor, which gets :class:`GoneInstanceDue` and calls :meth:`due`.
     """
 
     def __init__(self, env: Environment, ref: ActorRef[Any], registry: SessionRegistry) -> None:
@@ -58,69 +59,75 @@ class GoneInstances:
         self._registry = registry
         self._graces: dict[Identity, _Grace] = {}
         self._gone: OrderedDict[Identity, Timer] = OrderedDict()
-        """Longest ago first."""
+        """The instances that are gone, the longest ago first, with the timer after which each is forgotten."""
 
-    def lost(self, request: SessionRequested) -> None:
-        """This session's endpoint has closed its port; nothing is said if the instance has another session."""
-        who = identity(request)
-        if who is not None and self._registry.identities.get(who) == request.session:
-            self._drop(who)
-            self._graces[who] = _Grace(self._after(self._env.options.gone_timeout, who))
+    def port_closed(self, request: SessionRequested) -> None:
+        """Begin the grace period of an endpoint that has closed its port, unless its instance has another session."""
+        instance = identity(request)
+        if instance is not None and self._registry.identities.get(instance) == request.session:
+            self._drop(instance)
+            self._graces[instance] = _Grace(self._after(self._env.options.gone_timeout, instance))
 
-    def came(self, request: SessionRequested, *, cut: bool) -> None:
-        """This instance has a session; a provider that brings connections hears with whom it can't go on.
+    def session_started(self, request: SessionRequested, *, cut_legs: bool) -> None:
+        """Note that this instance has a session, and tell a provider that brings connections which consumers are gone.
 
-        :param cut: it takes the place of one that had connections. If it brings none, it is another process, which was
-            told the same name, and the connections can't go on.
+        :param cut_legs: the session supersedes one whose connections were cut. If it brings none, another process was
+            started under the same name, and those connections can't go on.
         """
-        who = identity(request)
-        if who is not None:
-            cut = cut or who in self._graces
-            self._drop(who)
-            if cut and not request.brings_connections and request.end_point_type is EndPointType.CONSUMER:
-                # A provider says so itself, when it is asked for them.
-                self._graces[who] = _Grace(self._after(self._env.options.gone_timeout, who), replaced=True)
+        instance = identity(request)
+        if instance is not None:
+            cut_legs = cut_legs or instance in self._graces
+            self._drop(instance)
+            if cut_legs and not request.brings_connections and request.end_point_type is EndPointType.CONSUMER:
+                # Not for a provider: the consumer asks it for the connection, and it answers GONE itself. Nothing would
+                # ever ask a new consumer process, so the providers have to be told.
+                self._graces[instance] = _Grace(self._after(self._env.options.gone_timeout, instance), replaced=True)
         if request.brings_connections and request.end_point_type is EndPointType.PROVIDER:
             for gone in self._gone:
                 if gone[0] is EndPointType.CONSUMER:
-                    self._tell(request.session, gone)
+                    self._report_gone(request.session, gone)
 
-    def asked(self, consumer: int, peer: str, instance_id: str) -> bool:
-        """Whether this provider instance is gone. If that is about to turn out, ``consumer`` will hear of it."""
-        who = (EndPointType.PROVIDER, peer, instance_id)
-        grace = self._graces.get(who)
+    def is_gone(self, consumer: int, peer: str, instance_id: str) -> bool:
+        """Whether this provider instance is gone.
+
+        While its grace period lasts, that isn't known: then ``consumer``, the session that asks, is told afterwards.
+        """
+        instance = (EndPointType.PROVIDER, peer, instance_id)
+        grace = self._graces.get(instance)
         if grace is not None:
             grace.askers[consumer] = None
-        return who in self._gone
+        return instance in self._gone
 
-    def due(self, who: Identity) -> None:
-        """Its grace is over, or it is forgotten."""
-        grace = self._graces.pop(who, None)
+    def due(self, instance: Identity) -> None:
+        """End the instance's grace period, or forget it."""
+        grace = self._graces.pop(instance, None)
         if grace is None:
-            self._drop(who)
+            self._drop(instance)
             return
         if not grace.replaced:
-            self._gone[who] = self._after(self._env.options.resume_timeout, who)
+            self._gone[instance] = self._after(self._env.options.resume_timeout, instance)
         if len(self._gone) > GONE_LIMIT:
             self._drop(next(iter(self._gone)))
-        # A consumer asks, sooner or later. A provider can't, and nobody else knows with whom its connections are.
-        hearers = grace.askers if who[0] is EndPointType.PROVIDER else self._providers()
+        # If a provider is gone, only the consumers that have asked need to hear: others ask sooner or later. If a
+        # consumer is gone, all providers are told: they never ask, and the hub, which may have been started after the
+        # connection, doesn't know which of them has one with it.
+        hearers = grace.askers if instance[0] is EndPointType.PROVIDER else self._providers()
         for session in list(hearers):
-            self._env.work_queue.add(partial(self._tell, session, who))
+            self._env.work_queue.add(partial(self._report_gone, session, instance))
 
     def _providers(self) -> list[int]:
         sessions = self._registry.sessions.items()
         return [session for session, request in sessions if request.end_point_type is EndPointType.PROVIDER]
 
-    def _after(self, seconds: float, who: Identity) -> Timer:
-        return self._env.after(seconds, self._ref, GoneInstanceDue(who))
+    def _after(self, seconds: float, instance: Identity) -> Timer:
+        return self._env.after(seconds, self._ref, GoneInstanceDue(instance))
 
-    def _drop(self, who: Identity) -> None:
-        grace, timer = self._graces.pop(who, None), self._gone.pop(who, None)
+    def _drop(self, instance: Identity) -> None:
+        grace, timer = self._graces.pop(instance, None), self._gone.pop(instance, None)
         for one in (grace.timer if grace is not None else None, timer):
             if one is not None:
                 one.cancel()
 
-    def _tell(self, session: int, who: Identity) -> None:
-        _, peer, instance_id = who
+    def _report_gone(self, session: int, instance: Identity) -> None:
+        _, peer, instance_id = instance
         self._env.carry_out(Decision(commands=(SendPacket(session, PeerGone(peer, instance_id)),)))

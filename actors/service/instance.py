@@ -1,14 +1,14 @@
 """The instance of a service that a cluster manager starts and stops, as pure functions (D-27, D-29; R-6.2).
 
 ```
-STOPPED    nobody has asked for it, or it was stopped, or it could not be started
+STOPPED    no start was asked for, or it was stopped, or it could not be started
 STARTING   the cluster manager is asked, or will be at ``due`` (rate limit, retry)
 RUNNING    the cluster manager says that it was started; its provider's session comes by itself
 STOPPING   the cluster manager is asked, or will be at ``due`` (retry)
 ```
 
-One command of a service is out at a time. A start is tried again, ever later, while somebody wants it: those who wait,
-or the inventory. What is asked of the manager is in the log, as is what came of it.
+A service has one command outstanding at a time. A start is retried, with growing intervals, as long as it is wanted: by
+openings that wait, or by the inventory. Each command to the manager is logged, and so is its result.
 
 Counterpart: :mod:`spnhub.actors.service.instance_controller` carries it out for the service's actor.
 """
@@ -65,7 +65,7 @@ _IDLE, _REMOVED, _REPLACED = "idle", "removed", "replaced"
 
 
 class ControllerPhase(enum.Enum):
-    """Where the instance is in its life."""
+    """What is known or asked about the process of the instance; see the module."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -75,7 +75,7 @@ class ControllerPhase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the hub knows of it. Times are monotonic seconds."""
+    """What the hub knows about the instance. Times are monotonic seconds."""
 
     phase: ControllerPhase = ControllerPhase.STOPPED
     reason: str = ""
@@ -93,17 +93,17 @@ class Instance:
     seen: bool = False
     """RUNNING: a provider's session has come since."""
     idle_since: float | None = None
-    """Since when there has been no connection; None: there is one, or nothing that could be idle."""
+    """Since when there has been no connection; None: there is one, or no instance that could be idle."""
     failure: str = ""
     """Why the last command failed."""
     afterwards: str = ""
-    """STOPPING: why it is to be started again then; empty: it isn't."""
+    """STOPPING: why it is to be started again afterwards; empty: it isn't."""
     availability: Availability | None = None
-    """As it was at the last start: what has to be stopped; None: nothing runs that the hub has started."""
+    """The definition at the last start, by which the instance has to be stopped; None: the hub has started none."""
 
     @property
     def restarts(self) -> bool:
-        """STARTING: it still runs as far as the log knows, but its provider is missing."""
+        """STARTING again, while the previous instance counts as running but its provider is missing."""
         return self.phase is ControllerPhase.STARTING and not self.attempt and self.availability is not None
 
 
@@ -114,7 +114,7 @@ class Situation:
     realm: str
     key: ServiceKey
     availability: Availability | None
-    """None: nobody here starts or stops it any more."""
+    """None: this hub doesn't start or stop the service (any more)."""
     providers: int
     """Sessions that may be given connections."""
     consumers: int
@@ -123,13 +123,13 @@ class Situation:
     legs: int
     """Open connections, waiting openings included."""
     closing: bool
-    """The hub is being stopped: nothing new."""
+    """The hub is being stopped: nothing is started or stopped any more."""
     now: float
     options: ActorOptions
 
     @property
     def where(self) -> dict[str, Any]:
-        """The fields that all events of a service have."""
+        """The fields that all events of a service have in common."""
         return {"realm": self.realm, "network_urn": self.key.network_urn, "service_urn": self.key.service_urn}
 
 
@@ -154,7 +154,7 @@ def _idle_due(instance: Instance, situation: Situation) -> float | None:
 
 
 def observe(instance: Instance, situation: Situation) -> Instance:
-    """Take notice of providers and connections; after every change of them."""
+    """Take notice of providers and connections, after every change of them."""
     running = instance.phase is ControllerPhase.RUNNING
     if running and not instance.seen and situation.providers:
         instance = replace(instance, seen=True)
@@ -167,7 +167,7 @@ def observe(instance: Instance, situation: Situation) -> Instance:
 
 
 def need(instance: Instance, situation: Situation, reason: str) -> Outcome:
-    """Somebody wants it to run: a start, unless there is a provider or one is under way."""
+    """Start the instance for this reason, unless there is a provider or a start is under way."""
     if situation.availability is None or situation.closing:
         return instance, Decision()
     match instance.phase:
@@ -180,7 +180,10 @@ def need(instance: Instance, situation: Situation, reason: str) -> Outcome:
         case ControllerPhase.RUNNING if (
             not instance.seen and situation.now < instance.ready_at + situation.options.start_timeout
         ):
-            return instance, Decision()  # it has been started and takes its time
+            return (
+                instance,
+                Decision(),
+            )  # it was started, and its provider may still come: a second copy would run beside it
         case _:
             return _begin_start(instance, situation, reason)
 
@@ -218,7 +221,7 @@ def _ask_start(instance: Instance, situation: Situation) -> Outcome:
 
 
 def started(instance: Instance, situation: Situation) -> Outcome:
-    """The cluster manager has started it; a late answer counts, too."""
+    """Note that the cluster manager has started the instance, also if the answer comes after its timeout."""
     if instance.phase is not ControllerPhase.STARTING or not instance.attempt:
         return instance, Decision()
     event = ServiceStarted(**situation.where, latency=situation.now - instance.asked_at)
@@ -235,7 +238,7 @@ def started(instance: Instance, situation: Situation) -> Outcome:
 
 
 def start_failed(instance: Instance, situation: Situation, reason: str, *, retryable: bool) -> Outcome:
-    """The cluster manager could not start it; STOPPED when it isn't tried again."""
+    """Schedule another start after the cluster manager has failed, or give up: then the instance is STOPPED."""
     if instance.phase is not ControllerPhase.STARTING or not instance.asked:
         return instance, Decision()
     retry = retryable and _wanted(instance, situation)
@@ -248,7 +251,7 @@ def start_failed(instance: Instance, situation: Situation, reason: str, *, retry
 
 
 def exited(instance: Instance, situation: Situation, reason: str) -> Outcome:
-    """It has ended by itself: the start has failed if its provider never came, else it has stopped."""
+    """Note that the process has ended by itself: before its provider came, that is a start that has failed."""
     if instance.restarts:
         return replace(instance, availability=None), Decision((ServiceStopped(**situation.where, reason=reason),))
     if instance.phase is not ControllerPhase.RUNNING:
@@ -269,7 +272,7 @@ def _gave_up(instance: Instance, reason: str) -> Instance:
 
 
 def _wanted(instance: Instance, situation: Situation) -> bool:
-    """Whether there is somebody for whom a start is (still) worth it."""
+    """Whether a start is (still) wanted: by the inventory, an opening that waits, or a consumer."""
     availability = situation.availability
     if availability is None or situation.closing:
         return False
@@ -281,6 +284,8 @@ def _wanted(instance: Instance, situation: Situation) -> bool:
 def _backoff(instance: Instance, situation: Situation) -> float:
     """Seconds; the random part differs by service and attempt, but not from run to run."""
     options, attempt = situation.options, instance.attempt
+    # Not random: the same inputs have to give the same decisions in a replay. It still spreads the retries of services
+    # that failed together, say when their cluster manager was restarted.
     dice = zlib.crc32(f"{situation.key.service_urn} {attempt}".encode()) / 2**32
     return backoff(options.retry_base, options.retry_limit, attempt - 1, lambda: dice)
 
@@ -289,15 +294,14 @@ def _backoff(instance: Instance, situation: Situation) -> float:
 
 
 def stop(instance: Instance, situation: Situation, reason: str) -> Outcome:
-    """It is to be stopped, whatever it is doing."""
+    """Stop the instance, in whatever phase it is."""
     availability = instance.availability or situation.availability
     if availability is None or situation.closing:
         return instance, Decision()
     if instance.phase is ControllerPhase.STOPPING:
         return replace(instance, afterwards=""), Decision()
-    if (
-        instance.phase is ControllerPhase.STARTING and not instance.attempt and not instance.restarts
-    ):  # nothing was asked yet
+    # A start that still waits for its rate limit: the manager was asked for nothing, so it has nothing to stop.
+    if instance.phase is ControllerPhase.STARTING and not instance.attempt and not instance.restarts:
         return _gave_up(instance, ""), Decision()
     instance = replace(
         instance, phase=ControllerPhase.STOPPING, reason=reason, attempt=0, afterwards="", idle_since=None
@@ -320,7 +324,7 @@ def _ask_stop(instance: Instance, situation: Situation) -> Outcome:
 
 
 def stopped(instance: Instance, situation: Situation) -> Outcome:
-    """The cluster manager has stopped it; a start that was wanted meanwhile follows."""
+    """Note that the cluster manager has stopped the instance, and start it again if that was wanted meanwhile."""
     if instance.phase is not ControllerPhase.STOPPING:
         return instance, Decision()
     event = ServiceStopped(**situation.where, reason=instance.reason)
@@ -334,7 +338,7 @@ def stopped(instance: Instance, situation: Situation) -> Outcome:
 
 
 def stop_failed(instance: Instance, situation: Situation, reason: str) -> Outcome:
-    """The cluster manager could not stop it; RUNNING when it isn't tried again."""
+    """Schedule another stop after the cluster manager has failed, or give up: then the instance is RUNNING again."""
     if instance.phase is not ControllerPhase.STOPPING or not instance.asked:
         return instance, Decision()
     attempt = instance.attempt
@@ -374,7 +378,7 @@ def on_timer(instance: Instance, situation: Situation) -> Outcome:
 
 
 def _abandon(instance: Instance, situation: Situation) -> Outcome:
-    """Nobody wants a start any more that was still to be tried (again)."""
+    """Give up a start that was still to be tried (again) and that is no longer wanted."""
     if instance.restarts:
         return observe(replace(instance, phase=ControllerPhase.RUNNING, due=None, seen=True), situation), Decision()
     if not instance.attempt:
@@ -385,7 +389,10 @@ def _abandon(instance: Instance, situation: Situation) -> Outcome:
 
 
 def removed(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
-    """The service isn't defined any more; its availability was ``before``. What runs is stopped, whoever started it."""
+    """Stop what runs of a service that isn't defined any more, also if the hub hasn't started it.
+
+    :param before: the availability that it had.
+    """
     if instance.phase is ControllerPhase.STOPPING:
         return replace(instance, afterwards=""), Decision()
     if instance.phase is ControllerPhase.STOPPED and not (before is not None and situation.providers):
@@ -396,10 +403,14 @@ def removed(instance: Instance, situation: Situation, before: Availability | Non
 
 
 def redefined(instance: Instance, situation: Situation, before: Availability | None) -> Outcome:
-    """The availability was ``before`` and is another now."""
+    """Apply another availability.
+
+    :param before: the one that the service had; None: the service is new, or wasn't managed.
+    """
     availability, known = situation.availability, instance.availability
     active = instance.phase in {ControllerPhase.STARTING, ControllerPhase.RUNNING}
-    if availability is None:  # whoever manages it now finds it as it is
+    if availability is None:
+        # Something else manages the service from now on: a running instance is left alone.
         decision = Decision()
         if instance.phase is ControllerPhase.STARTING and not instance.asked:
             instance, decision = _abandon(instance, situation)

@@ -1,4 +1,7 @@
-"""Keeps a service's instance: carries out what :mod:`spnhub.actors.service.instance` decides, with its one timer."""
+"""The controller of a service's instance, with its one timer.
+
+It carries out what :mod:`spnhub.actors.service.instance` decides.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ _P = ParamSpec("_P")
 
 @dataclass(frozen=True, slots=True)
 class InstanceDue:
-    """To the service's actor: it is time for :meth:`InstanceController.tick`."""
+    """To the service's actor: it is time for :meth:`InstanceController.due`."""
 
 
 class InstanceController:
     """Part of a service's actor.
 
-    :param ref: that actor's.
-    :param situation: how things are now.
-    :param changed: told the instance before and after, when it is another.
+    :param ref: the address of that actor, which gets :class:`InstanceDue`.
+    :param situation: returns what that actor knows at this moment.
+    :param changed: called with the instance before and after each change of it.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class InstanceController:
         self.instance = Instance()
         self._timer: Timer | None = None
         self._timer_at = 0.0
-        self._told = False
+        self._due_reported = False
 
     def decide(
         self, rule: Callable[Concatenate[Instance, Situation, _P], Outcome], *args: _P.args, **kwargs: _P.kwargs
@@ -60,8 +63,8 @@ class InstanceController:
         if self.instance is not before:
             self._changed(before, self.instance)
 
-    def told(self, message: inputs.ServiceInput) -> None:
-        """What a cluster manager or the clock says."""
+    def report(self, message: inputs.ServiceInput) -> None:
+        """Apply what a cluster manager or the schedule has reported."""
         match message:
             case inputs.StartSucceeded():
                 self.decide(rules.started)
@@ -79,31 +82,36 @@ class InstanceController:
                 self.decide(rules.stop, rules.SCHEDULE)
 
     def observe(self) -> None:
-        """Providers or connections have come or gone."""
+        """Take notice of a change of providers or connections."""
         situation = self._situation()
         self.instance = rules.observe(self.instance, situation)
         self._arm(situation)
 
     def due(self) -> None:
-        """The timer has fired, or there was no need for one."""
-        self._told = False
+        """Do what is due: the timer has fired, or the time had come already when it would have been set."""
+        self._due_reported = False
         self.cancel()
         self.decide(rules.on_timer)
 
     def cancel(self) -> None:
-        """No more timer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, situation: Situation) -> None:
-        """One timer, at the time that is due or before: a later time is found when it fires."""
+        """Set the one timer for the next due time.
+
+        A timer that is set for an earlier time stays: :meth:`due` finds nothing to do then, and sets it anew. So the
+        idle timeout may move with each connection, a thousand times a second, without a new timer.
+        """
         at = rules.due(self.instance, situation)
-        if at is None or self._told or (self._timer is not None and self._timer_at <= at):
+        if at is None or self._due_reported or (self._timer is not None and self._timer_at <= at):
             return
         self.cancel()
-        if at <= self._env.now:  # not by a timer: it would wait for inputs of the same moment
-            self._told = True
+        if at <= self._env.now:
+            # Not by a timer: timers fire after the inputs of the same moment, and a start shouldn't wait for those.
+            self._due_reported = True
             self._ref.tell(InstanceDue())
         else:
             self._timer_at = at

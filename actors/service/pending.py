@@ -1,4 +1,4 @@
-"""How the legs of one service begin, go from provider to provider (D-35), or wait for one (D-29).
+"""The pending connections of one service: they get a provider, are offered to the next (D-35), or wait for one (D-29).
 
 Part of the service's actor, as :mod:`spnhub.actors.service.resume` is. Counterpart:
 :mod:`spnhub.actors.connection.actor`, the actor of each leg.
@@ -38,7 +38,7 @@ __all__ = ["PendingConnections"]
 
 
 class PendingConnections:
-    """Starts the actors of legs and enters them in the directory; whoever removes them tells of it.
+    """Starts the actors of legs and enters them in the directory; the service's actor removes them (:meth:`gone`).
 
     :param ref: the service's actor, parent of all of them.
     """
@@ -56,7 +56,10 @@ class PendingConnections:
         return len(self._waiting)
 
     def open(self, consumer: SessionRequested, request: ConnectionRequested) -> bool:
-        """A new connection, with the provider whose turn it is; False: there is none."""
+        """Start a new connection with the provider whose turn it is.
+
+        :returns: whether there is one; if not, nothing is started.
+        """
         choice = self._registry.choice.acquire(self._env.now)
         if choice is None:
             return False
@@ -65,21 +68,21 @@ class PendingConnections:
         return True
 
     def wait(self, consumer: SessionRequested, request: ConnectionRequested) -> None:
-        """A new connection, with the provider that is still to come."""
+        """Start a new connection that waits for a provider."""
         leg = _leg(Key(consumer.session, request.stream), consumer, request)
         self._waiting[leg.facts.key] = None
         self._start(leg)
         self._env.directory.connections[leg.facts.key].waited = True
 
     def resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
-        """A connection that goes on, with the provider that holds its other end (R-4.7)."""
+        """Start a leg that resumes a connection, with the provider that has its other end (R-4.7)."""
         choice = Choice(provider.session)
         leg = transitions.chosen(_leg(request.key, consumer, request), self._chosen(choice))
         asked = Resume(request.received_offset, request.finished, request.code)
         self._start(replace(leg, phase=LegPhase.INVITING, resume=asked), choice)
 
     def serve(self) -> None:
-        """Give those who wait to the providers that there are."""
+        """Give the openings that wait to the providers that there are, oldest first."""
         directory = self._env.directory
         while self._waiting:
             key = next(iter(self._waiting))
@@ -88,13 +91,13 @@ class PendingConnections:
             if choice is None:
                 return
             del self._waiting[key]
-            self._hang_on(entry, key, choice)
+            self._assign_provider(entry, key, choice)
             directory.tell_connection(key, self._chosen(choice))
 
-    # Those that a provider doesn't take (D-35)
+    # Openings that a provider doesn't take (D-35)
 
     def rejected(self, message: OpeningRejected, *, another: bool, wait: bool) -> bool:
-        """Note what it says of the provider, and offer the opening to the next one.
+        """Note what the rejection says about the provider, and offer the opening to the next one.
 
         :param another: whether it may be offered to another provider at all.
         :param wait: whether it may wait for one that is started on demand, if no provider is left.
@@ -104,16 +107,20 @@ class PendingConnections:
         entry = directory.connections.get(key)
         if entry is None or entry.provider is None:
             return False
+        # After accept_timeout the consumer is refused; the shorter answer_timeout (ANSWER) leaves time for another.
         over = message.rejection == TimedOut(Wait.ACCEPT)
         may_still = may_still_take(message.rejection)
         choice = self._another(entry, sound=may_still) if another and not over else None
         failed = transitions.failure(message.rejection)
         if may_still and choice is None:
-            pass  # it stays there, on trial or not
+            pass  # the opening stays with this provider, which is only full or slow; if on trial, it stays on trial
         elif failed is not None:
             self._failed(entry.provider, failed.code, failed.reason)
         elif entry.on_trial:
+            # It has neither taken nor failed this opening, say because it was full: the next opening tries it again.
             self._registry.choice.untried(entry.provider)
+        # ``waited``: an opening waits at most once, or a service whose provider comes and rejects it would be started
+        # over and over for it.
         waits = (
             choice is None
             and not may_still
@@ -123,8 +130,8 @@ class PendingConnections:
             and not len(self._registry.choice)
         )
         if choice is not None:
-            entry.left = entry.provider
-            self._hang_on(entry, key, choice)
+            entry.left = entry.provider  # it counts there until the leg's end is logged (ProviderLeft)
+            self._assign_provider(entry, key, choice)
             directory.tell_connection(key, self._chosen(choice))
         elif waits:
             entry.left, entry.provider, entry.asked, entry.waited = entry.provider, None, (), True
@@ -136,7 +143,7 @@ class PendingConnections:
         return waits
 
     def accepted(self, message: OpeningAccepted) -> None:
-        """A provider that has failed has taken it."""
+        """Note that a provider on trial has taken an opening."""
         entry = self._env.directory.connections.get(message.key)
         if entry is None or entry.provider is None:
             return
@@ -147,7 +154,11 @@ class PendingConnections:
             self._env.carry_out(Decision((event,)))
 
     def _another(self, entry: ConnectionEntry, *, sound: bool) -> Choice | None:
-        """The next provider; ``sound``: none that has failed, since the present one may still take it."""
+        """The next provider, which hasn't been asked yet; None: there is none, or the attempts are used up.
+
+        :param sound: only one that hasn't failed. The present provider may still take the opening, and a provider on
+            trial is no better chance than that.
+        """
         options = self._env.options
         if len(entry.asked) >= options.opening_attempts:
             return None
@@ -155,10 +166,10 @@ class PendingConnections:
         return self._registry.choice.acquire(self._env.now, entry.asked, last_resort=last_resort, trial=not sound)
 
     def _failed(self, provider: int, code: int, reason: str) -> None:
-        told = self._registry.choice.fail(provider, self._env.now)
-        if told is None:
+        news = self._registry.choice.fail(provider, self._env.now)
+        if news is None:
             return
-        failures, seconds = told
+        failures, seconds = news
         request = self._registry.sessions[provider]
         event = ProviderFailed(
             **shared(SessionEvent, request),
@@ -169,21 +180,21 @@ class PendingConnections:
         )
         self._env.carry_out(Decision((event,)))
 
-    # Those that wait
+    # Openings that wait
 
     def refuse(self, code: Code, reason: str) -> None:
-        """All of them wait in vain."""
+        """Refuse all openings that wait."""
         waiting, self._waiting = self._waiting, {}
         for key in waiting:
             self._env.directory.tell_connection(key, NoProvider(code, reason))
 
     def trouble(self, reason: str) -> None:
-        """The start that they wait for has failed, and is tried again."""
+        """Tell the openings that wait why the start has failed, which is tried again."""
         for key in self._waiting:
             self._env.directory.tell_connection(key, StartTrouble(reason))
 
     def gone(self, key: Key) -> None:
-        """This leg has ended; most don't wait any more."""
+        """Forget a leg that has ended, if it was waiting."""
         self._waiting.pop(key, None)
 
     def _start(self, leg: Leg, choice: Choice | None = None) -> None:
@@ -194,9 +205,9 @@ class PendingConnections:
         self._names.add(*name, key)
         directory.sessions[key.session].legs[name] = key
         if choice is not None:
-            self._hang_on(entry, key, choice)
+            self._assign_provider(entry, key, choice)
 
-    def _hang_on(self, entry: ConnectionEntry, key: Key, choice: Choice) -> None:
+    def _assign_provider(self, entry: ConnectionEntry, key: Key, choice: Choice) -> None:
         entry.provider = choice.session
         entry.asked += (choice.session,)
         entry.last_resorts += choice.last_resort

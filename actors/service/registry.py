@@ -1,4 +1,7 @@
-"""The sessions of one service: who they are, who is whose ghost, and which providers may be chosen. Pure data."""
+"""The sessions of one service: which endpoints they belong to, which are stale, which providers may be chosen.
+
+Pure data.
+"""
 
 from __future__ import annotations
 
@@ -15,60 +18,68 @@ __all__ = ["SessionRegistry"]
 class SessionRegistry:
     """Owned by the service's actor.
 
-    :param choice: its providers, in the beginning none.
+    :param choice: the providers that may be chosen; empty in the beginning.
     """
 
     def __init__(self, choice: ProviderChoice) -> None:
         self.sessions: dict[int, SessionRequested] = {}
-        """As they were requested, oldest first; ending ones included."""
+        """By session number, the requests that were accepted, oldest first; sessions that are ending are included."""
         self.roles: dict[EndPointType, int] = dict.fromkeys(EndPointType, 0)
-        """How many there are of each role."""
+        """The number of sessions of each role."""
         self.choice = choice
         self.retired: set[int] = set()
         """Providers whose service is being stopped: out of the choice until that is known to have failed."""
         self.identities: dict[Identity, int] = {}
+        """The newest session of each instance that has named itself."""
 
     def add(self, request: SessionRequested) -> None:
-        """A session was accepted; a provider gets its place in the choice by :meth:`serve` or :attr:`retired`."""
+        """Register a session that was accepted. The caller adds a provider to :attr:`choice` or to :attr:`retired`."""
         self.sessions[request.session] = request
         self.roles[request.end_point_type] += 1
-        who = identity(request)
-        if who is not None:
-            self.identities[who] = request.session
+        instance = identity(request)
+        if instance is not None:
+            self.identities[instance] = request.session
 
     def remove(self, session: int) -> SessionRequested:
-        """A session has ended."""
+        """Remove a session that has ended.
+
+        :returns: its request.
+        """
         request = self.sessions.pop(session)
         self.roles[request.end_point_type] -= 1
-        who = identity(request)
-        if who is not None and self.identities.get(who) == session:
-            del self.identities[who]
+        instance = identity(request)
+        # A session that was superseded ends after its successor was registered under the same name: that entry stays.
+        if instance is not None and self.identities.get(instance) == session:
+            del self.identities[instance]
         return request
 
     def stale_session(self, request: SessionRequested) -> int | None:
-        """The session that this one would take the place of (D-28)."""
-        who = identity(request)
-        return None if who is None else self.identities.get(who)
+        """The session of the same instance, which this one would supersede (D-28); None: there is none."""
+        instance = identity(request)
+        return None if instance is None else self.identities.get(instance)
 
     def has_other_provider(self, request: SessionRequested) -> bool:
-        """Whether somebody else provides the service, from whom a singleton is not to be taken (D-28)."""
+        """Whether another endpoint provides the service, so that a singleton has its provider (D-28)."""
         return bool({*self.choice, *self.retired} - {self.stale_session(request)})
 
-    def put_out(self, session: int) -> bool:
-        """A provider gets no more connections, for good; whether it could have been chosen."""
+    def exclude(self, session: int) -> bool:
+        """Give a provider no more connections, for good.
+
+        :returns: whether it could have been chosen until now.
+        """
         known = session in self.choice
         self.choice.remove(session)
         self.retired.discard(session)
         return known
 
     def retire(self) -> None:
-        """No provider is chosen for the time being."""
+        """Choose no provider for the time being: all that there are become :attr:`retired`."""
         self.retired |= set(self.choice)
         for session in self.retired:
             self.choice.remove(session)
 
-    def withdrawn(self, definition: ServiceDefinition | None) -> dict[int, str]:
-        """Who isn't allowed any more by this definition, and why."""
+    def disallowed(self, definition: ServiceDefinition | None) -> dict[int, str]:
+        """The sessions that this definition doesn't allow any more, each with the reason."""
         reasons = {}
         providers = []
         for session, request in self.sessions.items():

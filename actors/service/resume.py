@@ -1,4 +1,4 @@
-"""Who may go on with what in one service (R-4.7), and what its providers still hold for those who were lost (D-26).
+"""Which connections of one service may resume (R-4.7), and which its providers keep for lost consumers (D-26).
 
 Parts of the service's actor, as :mod:`spnhub.actors.service.instance_controller` is. Counterparts:
 :mod:`spnhub.actors.connection.resume_refusals` (refusals), :mod:`spnhub.actors.connection.resume` (the leg that
@@ -31,28 +31,29 @@ from spnhub.events.model import EndPointType, LimitReached
 __all__ = ["Resuming", "SuspendedConnections", "SuspensionExpired"]
 
 _ABSENT_LIMIT: Final = 4096
-"""Connections of one service that wait for a provider elsewhere and have their refusal logged once."""
+"""The most connections of one service whose refusal, since their provider isn't here, is logged only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuspensionExpired:
-    """Some suspended connections may have counted long enough (D-26)."""
+    """Timer: the time of some suspended connections may be over (D-26)."""
 
 
-class _Hold(NamedTuple):
+class _Suspended(NamedTuple):
     epoch: int
     provider: int
     until: float
+    """Monotonic seconds."""
 
 
 class SuspendedConnections:
-    """Conversations that a provider still holds for consumers that were lost: they count in its load (D-26).
+    """Connections that a provider keeps for consumers that were lost, and that count in the provider's load (D-26).
 
-    Until they resume here, the provider's session ends, or the time for a resume has passed.
+    Each counts until it resumes here, the provider's session ends, or the time for a resume has passed.
 
-    :param where: the service and its realm.
-    :param ref: whom :class:`SuspensionExpired` is told; it calls :meth:`expire`.
-    :param release: called with the provider's session when one doesn't count any more.
+    :param where: the realm and the service.
+    :param ref: the address of the service's actor, which gets :class:`SuspensionExpired` and calls :meth:`expire`.
+    :param release: called with the provider's session when a connection doesn't count any more.
     """
 
     def __init__(
@@ -63,48 +64,51 @@ class SuspendedConnections:
         self._ref = ref
         self._release = release
         self._timer: Timer | None = None
-        self._holds: OrderedDict[str, _Hold] = OrderedDict()
+        self._suspended_connections: OrderedDict[str, _Suspended] = OrderedDict()
         """By connectionUid, oldest first."""
         self._dropped = RateLimitedCounter(env.options.refusal_window)
 
     def __len__(self) -> int:
-        return len(self._holds)
+        return len(self._suspended_connections)
 
     def epoch(self, connection_uid: str) -> int:
-        """The epoch of the leg that was suspended; -1: nothing is held."""
-        hold = self._holds.get(connection_uid)
-        return -1 if hold is None else hold.epoch
+        """The epoch of the leg that was suspended; -1: the connection isn't suspended here."""
+        one = self._suspended_connections.get(connection_uid)
+        return -1 if one is None else one.epoch
 
     def add(self, connection_uid: str, epoch: int, provider: int) -> None:
-        """A leg of this provider was suspended; it goes on counting. Beyond the bound the oldest don't."""
+        """Keep counting a leg of this provider that was suspended; beyond the bound, the oldest is dropped."""
         options = self._env.options
         self._drop(connection_uid)
-        self._holds[connection_uid] = _Hold(epoch, provider, self._env.now + options.resume_timeout)
-        if len(self._holds) > options.suspended_connections:
-            self._drop(next(iter(self._holds)))
-            self._tell(self._dropped.add(1, self._env.now))
-        self._watch()
+        self._suspended_connections[connection_uid] = _Suspended(
+            epoch, provider, self._env.now + options.resume_timeout
+        )
+        if len(self._suspended_connections) > options.suspended_connections:
+            self._drop(next(iter(self._suspended_connections)))
+            self._report_dropped(self._dropped.add(1, self._env.now))
+        self._arm_timer()
 
     def drop(self, connection_uid: str) -> None:
-        """It doesn't count any more; unknown ones are ignored."""
+        """Stop counting a connection; an unknown one is ignored."""
         self._drop(connection_uid)
-        self._watch()
+        self._arm_timer()
 
     def provider_gone(self, provider: int) -> None:
-        """What it held, it doesn't hold here any more."""
-        for connection_uid in [uid for uid, hold in self._holds.items() if hold.provider == provider]:
+        """Stop counting the connections of a provider whose session has ended."""
+        for connection_uid in [uid for uid, one in self._suspended_connections.items() if one.provider == provider]:
             self._drop(connection_uid)
-        self._watch()
+        self._arm_timer()
 
     def expire(self) -> None:
-        """Let go of those whose time has passed, and tell what is still to be told."""
+        """Drop the connections whose time has passed, and report those that were dropped beyond the bound."""
+        # All have the same timeout and are added in the order of time, so the oldest is the first one due.
         self._timer = None
-        while (due := self._oldest()) is not None and due <= self._env.now:
-            self._drop(next(iter(self._holds)))
-        self._tell(self._dropped.expire(self._env.now))
-        self._watch()
+        while (due := self._next_expiry()) is not None and due <= self._env.now:
+            self._drop(next(iter(self._suspended_connections)))
+        self._report_dropped(self._dropped.expire(self._env.now))
+        self._arm_timer()
 
-    def _tell(self, dropped: int) -> None:
+    def _report_dropped(self, dropped: int) -> None:
         if dropped:
             event = LimitReached(
                 realm=self._realm,
@@ -117,17 +121,17 @@ class SuspendedConnections:
             self._env.carry_out(Decision((event,)))
 
     def _drop(self, connection_uid: str) -> None:
-        hold = self._holds.pop(connection_uid, None)
-        if hold is not None:
-            self._release(hold.provider)
+        one = self._suspended_connections.pop(connection_uid, None)
+        if one is not None:
+            self._release(one.provider)
 
-    def _oldest(self) -> float | None:
-        return next((hold.until for hold in self._holds.values()), None)
+    def _next_expiry(self) -> float | None:
+        return next((one.until for one in self._suspended_connections.values()), None)
 
     def _due(self) -> float | None:
-        return min((at for at in (self._oldest(), self._dropped.due) if at is not None), default=None)
+        return min((at for at in (self._next_expiry(), self._dropped.due) if at is not None), default=None)
 
-    def _watch(self) -> None:
+    def _arm_timer(self) -> None:
         due = self._due()
         if self._timer is not None and due is None:
             self._timer.cancel()
@@ -139,8 +143,8 @@ class SuspendedConnections:
 class Resuming:
     """The resumes of one service.
 
-    :param fault: why a consumer may not have a leg now; None when it may.
-    :param begin: called with the consumer's session, its request and the provider's session when it may go on.
+    :param fault: returns why a consumer may not have a leg now; None when it may.
+    :param begin: called when a connection may resume, with the consumer's session, its request and the provider's session.
     """
 
     def __init__(
@@ -162,47 +166,52 @@ class Resuming:
         self._fault = fault
         self._begin = begin
         self._absent: OrderedDict[str, None] = OrderedDict()
-        """Connections whose provider isn't here, as the log says already; those asked for longest ago first."""
+        """Connections whose refusal, since their provider isn't here, is logged; the longest without a request first."""
 
     def asked(self, message: ResumeAsked) -> None:
-        """A consumer asks."""
+        """Answer a consumer's request to resume: a refusal, or the start of a leg."""
         consumer, request = self._registry.sessions.get(message.session), message.request
-        if consumer is None:  # its actor has failed just after it asked
+        if consumer is None:  # its actor failed right after this request: nobody is left to answer
             return
         provider = self._holder(request)
         refusal = self._fault(consumer)
         uid, epoch = request.connection_uid, request.epoch
+        # An epoch is used once. A suspended leg has no name any more, but its epoch is still known: a late copy of the
+        # request that began it must not begin another.
         if refusal is None and (self._names.get(uid, epoch) is not None or epoch <= self._suspended.epoch(uid)):
             refusal = Code.STALE, f"epoch {epoch} was there before"
         elif refusal is None and provider is None:
             refusal = self._absence(request, consumer.session)
         if refusal is not None:
-            told = refusal[0] is Code.NOT_HERE and self._told_absent(uid)
+            logged = refusal[0] is Code.NOT_HERE and self._absence_logged(uid)
             decision = refuse_resume(consumer, request, *refusal)
-            self._env.carry_out(decision._replace(events=()) if told else decision)
+            self._env.carry_out(decision._replace(events=()) if logged else decision)
         elif provider is not None:
             self._absent.pop(uid, None)
             self._registry.choice.charge(provider)
             self._begin(consumer, request, self._registry.sessions[provider])
 
     def _absence(self, request: ResumeRequested, consumer: int) -> Refusal:
-        """Why the provider that the consumer names can't be asked."""
-        who = f"{request.peer}, instance {request.instance_id!r},"
-        if self._gone.asked(consumer, request.peer, request.instance_id):
-            return Code.GONE, f"{who} is gone: its port is closed"
-        return Code.NOT_HERE, f"{who} has no session here"
+        """The refusal for a connection whose provider isn't here: gone for good, or perhaps at another hub."""
+        provider = f"{request.peer}, instance {request.instance_id!r},"
+        if self._gone.is_gone(consumer, request.peer, request.instance_id):
+            return Code.GONE, f"{provider} is gone: its port is closed"
+        return Code.NOT_HERE, f"{provider} has no session here"
 
-    def _told_absent(self, connection_uid: str) -> bool:
-        """Whether the log says so already: who waits for its provider asks again, and again."""
-        told = connection_uid in self._absent
+    def _absence_logged(self, connection_uid: str) -> bool:
+        """Whether this connection's refusal is logged already, since a waiting consumer asks again and again."""
+        logged = connection_uid in self._absent
         self._absent[connection_uid] = None
         self._absent.move_to_end(connection_uid)
         if len(self._absent) > _ABSENT_LIMIT:
             self._absent.popitem(last=False)
-        return told
+        return logged
 
     def _holder(self, request: ResumeRequested) -> int | None:
-        """The session of the provider instance that the consumer names. A suspect one may answer elsewhere (D-20)."""
+        """The session of the provider instance that the consumer names, which holds the other end.
+
+        None: it has no session here, or one that is ending or unresponsive; it may answer through another hub (D-20).
+        """
         session = self._registry.identities.get((EndPointType.PROVIDER, request.peer, request.instance_id))
         entry = None if session is None else self._env.directory.sessions[session]
         if entry is None or entry.ending or self._env.state.sessions[entry.spn_session_id].suspect:
@@ -210,7 +219,10 @@ class Resuming:
         return session
 
     def answered(self, message: ProviderCame) -> None:
-        """What both endpoints want is confirmed; it ends the legs that are older, and comes too late after a newer."""
+        """Pass a provider's answer to an invitation to its leg.
+
+        A leg that both endpoints want supersedes the older ones of its connection; it is refused after a newer one.
+        """
         provider, answer = self._registry.sessions.get(message.session), message.answer
         directory = self._env.directory
         uid, epoch = answer.connection_uid, answer.epoch
@@ -220,18 +232,19 @@ class Resuming:
         if key is None and answer.code == Code.GONE:
             self._env.carry_out(report_gone(provider, answer))
             return
+        # The leg may have timed out meanwhile, or the opening has gone to another session of this provider.
         if key is None or directory.connections[key].provider != message.session:
             self._env.carry_out(refuse_answer(provider, answer, Code.TIMEOUT, "no such invitation is open"))
             return
-        told, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
+        stated, reason = Resume(answer.received_offset, answer.finished, answer.code), ""
         if answer.code:
             reason = "the provider's end can't go on"
         elif not answer.matches or answer.peer != self._registry.sessions[key.session].spn_end_point:
-            told, reason = told._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
+            stated, reason = stated._replace(code=Code.NOT_ALLOWED), "the endpoints don't mean the same connection"
         elif (older := self._names.confirm(uid, epoch)) is None:
-            told, reason = told._replace(code=Code.STALE), "a later leg is known"
+            stated, reason = stated._replace(code=Code.STALE), "a later leg is known"
         else:
             for other in older:
                 directory.tell_connection(other, Superseded(epoch))
             self._suspended.drop(uid)
-        directory.tell_connection(key, ProviderResumed(told, reason))
+        directory.tell_connection(key, ProviderResumed(stated, reason))
