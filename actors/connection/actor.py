@@ -1,4 +1,4 @@
-"""The actor of one connection: carries out what its :mod:`~spnhub.actors.connection.transitions` decide, in time."""
+"""The actor of one leg: it carries out what :mod:`~spnhub.actors.connection.transitions` decides, and has its timer."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ConnectionGone:
-    """To its service: it has ended, and the log says so."""
+    """To its service: the leg has ended, and its end is logged."""
 
     key: Key
     suspended: bool
-    """It was suspended because its consumer was lost: the provider holds the conversation."""
+    """It was suspended because its consumer was lost: the provider keeps the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningAccepted:
-    """To its service: a provider on trial has taken it (D-35)."""
+    """To its service: a provider on trial has taken the opening (D-35)."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningRejected:
-    """To its service: its provider doesn't take it (D-35).
+    """To its service: the provider doesn't take the opening (D-35).
 
     The answer is ``ProviderChosen``, ``ProviderAwaited`` or ``NoProvider``.
     """
@@ -54,14 +54,14 @@ class OpeningRejected:
 
 @dataclass(frozen=True, slots=True)
 class ProviderLeft:
-    """To its service: the end of its leg at the provider that didn't take it is logged."""
+    """To its service: the end of the leg at the provider that didn't take the opening is logged."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailed:
-    """To its service: its actor has failed in the state ``leg``."""
+    """To its service: the leg's actor has failed in the state ``leg``."""
 
     leg: Leg
 
@@ -80,27 +80,28 @@ class ConnectionActor(EventLoopActor):
         self._wait: Wait | None = None
         self._timer: Timer | None = None
         self._asked_at = env.now
-        """When the present provider has got the opening, or was last looked at."""
+        """Monotonic seconds: when the present provider got the opening, or was last found not to have answered."""
         self._until = 0.0
-        """When a provider must have accepted."""
+        """Monotonic seconds: when some provider must have accepted, however many are asked."""
 
     def on_start(self) -> None:
-        """Ask for the provider's stream, or for the provider."""
+        """Ask for the provider's stream, or invite the provider."""
         self._env.carry_out(transitions.opening(self._leg))
-        self._bound()
+        self._arm_timer()
 
     def on_receive(self, message: LegMessage) -> None:
-        """Decide, then apply."""
+        """Decide, apply, and report to the service what it has to know."""
+        # The timer for an answer was set for the provider before, if the opening has gone on since: then it is early.
         if message == _UNANSWERED and not self._is_unanswered():
             return
         leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall_us)
         self._env.carry_out(decision)
-        if leg is self._leg:
+        if leg is self._leg:  # nothing has changed: the usual case, since most messages are about progress
             return
         before, self._leg = self._leg, leg
         if leg.facts.provider != before.facts.provider:
             self._asked_at = self._env.now
-        self._bound()
+        self._arm_timer()
         if leg.phase is before.phase:
             return
         if leg.phase is LegPhase.ENDED:
@@ -114,13 +115,13 @@ class ConnectionActor(EventLoopActor):
             self._parent.tell(OpeningAccepted(leg.facts.key))
 
     def on_stop(self) -> None:
-        """Tell the service."""
+        """Tell the service that the leg has ended."""
         leg = self._leg
         suspended = leg.lost is Side.CONSUMER and leg.ending is not None and leg.ending.suspended
         self._parent.tell(ConnectionGone(leg.facts.key, suspended))
 
     def on_failed(self) -> None:
-        """Tell the service, which ends the connection (nothing else is touched)."""
+        """Tell the service, which ends the leg; no other connection is affected."""
         if self._timer is not None:
             self._timer.cancel()
         self._parent.tell(ConnectionFailed(self._leg))
@@ -129,8 +130,11 @@ class ConnectionActor(EventLoopActor):
         key = self._leg.log_key
         return None if key is None else self._env.state.connections.get(key)
 
-    def _bound(self) -> None:
-        """Keep the one bound that the leg names now; one that goes on holding keeps its time."""
+    def _arm_timer(self) -> None:
+        """Set the timer for what the leg waits for now; a wait that goes on keeps its time.
+
+        So an opening that is offered to a second provider has only what is left of its accept_timeout.
+        """
         wait = self._leg.wait
         if wait is self._wait:
             return
@@ -145,7 +149,7 @@ class ConnectionActor(EventLoopActor):
             self._timer = self._env.after(self._seconds(wait), self.actor_ref, TimedOut(wait))
 
     def _is_unanswered(self) -> bool:
-        """Whether the present provider has had its time to answer; whoever has it next, or keeps it, has so again."""
+        """Whether the present provider has had answer_timeout to answer; the timer is set for the next such check."""
         overdue = self._env.now >= self._asked_at + self._env.options.answer_timeout
         if overdue:
             self._asked_at = self._env.now

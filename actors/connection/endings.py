@@ -1,8 +1,8 @@
-"""What a leg tells of its bytes, and how it ends, whatever brought it there.
+"""The events of a leg's progress, and the events and commands of its end, whatever the reason.
 
-An end is one event for its trace in the log, and what lets go of its streams. A leg is *suspended* when the
-conversation may go on in another (D-1): then its end stands beside a ConnectionPaused, and its streams are reset with a
-code that says so to the endpoints. Counterparts: :mod:`spnhub.actors.connection.transitions` and
+An end is one event in the log, and the commands that reset and forget the leg's streams. A leg is *suspended* when the
+conversation may go on in another (D-1): then a ConnectionPaused comes with its end, and its streams are reset with a
+code by which the endpoints know that. Counterparts: :mod:`spnhub.actors.connection.transitions` and
 :mod:`spnhub.actors.connection.resume`, the transitions.
 """
 
@@ -45,12 +45,15 @@ __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "prog
 Outcome = tuple[Leg, Decision]
 
 PASSING: Final = frozenset({LegPhase.JOINED, LegPhase.PAUSING})
-"""Bytes pass, or have passed until just now: both endpoints are Connected."""
+"""Phases in which bytes pass, or passed until just now: both endpoints are Connected."""
 _ESTABLISHED: Final = PASSING | {LegPhase.FINISHED, LegPhase.ENDING}
 
 
 def known(code: int, otherwise: Code) -> Code:
-    """A code of the table; an endpoint may send any number, and 0 says nothing where something went wrong."""
+    """The code, if the table has it, else ``otherwise``.
+
+    An endpoint may send any number, and 0 gives no reason for a failure.
+    """
     try:
         return Code(code) or otherwise
     except ValueError:
@@ -76,7 +79,7 @@ def refused(leg: Leg, ending: Ending) -> ConnectionRefused | ResumeRefused:
 
 
 def progress(message: BytesCarried, state: OpenConnection, wall_us: int) -> tuple[Event, ...]:
-    """The event of a leg that has carried more than what is told; none if it hasn't (D-10)."""
+    """The event of a leg that has carried more bytes than are logged; none if it hasn't (D-10)."""
     counts = _counts((message.sent_bytes, message.receive_bytes), state)
     if not counts["delta_sent_bytes"] and not counts["delta_receive_bytes"]:
         return ()
@@ -89,23 +92,23 @@ def progress(message: BytesCarried, state: OpenConnection, wall_us: int) -> tupl
 
 
 def cut(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, side: Side | None = None) -> Outcome:
-    """Reset both streams; a leg whose bytes pass ends when it is known how much they carried (D-10).
+    """Reset both streams. A leg that carries bytes ends later, when the splice has reported how many (D-10).
 
-    :param side: whose session has ended, if that is why.
+    :param side: the side whose session has ended, if that is the reason.
     """
     code = known(ending.code, Code.PEER_LOST)  # never 0: a cut is no FIN (D-17)
     if leg.phase in PASSING and leg.carried is None:
         abort = AbortConnection(leg.facts.key, code)
         return replace(leg, phase=LegPhase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
     if leg.phase not in _ESTABLISHED and side is Side.CONSUMER and ending.suspended:
-        code = Code.PEER_RESET  # it was never established there, so it can't go on anywhere
+        code = Code.PEER_RESET  # the provider never had it established, so it can't go on anywhere
     return end(leg, ending, state, wall_us, AbortConnection(leg.facts.key, code), side=side)
 
 
 def end(
     leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, *commands: Command, side: Side | None = None
 ) -> Outcome:
-    """Log the end, answer who has asked for it, and let go."""
+    """Log the end, acknowledge the Close Requests, and forget the leg's streams."""
     facts = leg.facts
     suspended = ending.suspended and leg.phase in _ESTABLISHED
     ending = ending._replace(suspended=suspended)
@@ -116,22 +119,23 @@ def end(
         events = _suspended(leg, ending, state, wall_us)
     else:
         events = (_ended(ending, state, _carried(leg, state), wall_us, rejected=leg.rejected is not None),)
-    # A Close Request is made again in the next leg, if there may be one.
+    # An endpoint whose Close Request isn't acknowledged makes it again in the next leg, where it can be carried out.
     asked = () if suspended else leg.asked
     ack = CloseAck(facts.connection_uid, facts.epoch)
     answers = tuple(SendPacket(facts.session(side), ack) for side in asked)
+    # RefuseConnection forgets the streams itself.
     forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
     ended = replace(leg, phase=LegPhase.ENDED, ending=ending, lost=side or leg.lost)
     return ended, Decision(events, (*commands, *answers, *forget))
 
 
 def leave(ending: Ending, state: OpenConnection | None, wall_us: int) -> tuple[Event, ...]:
-    """The end of a leg at a provider that didn't take it, while the opening goes on (D-35); none if it hadn't begun."""
+    """The end of a leg at a provider that didn't take it, while the opening goes on (D-35); none if not logged."""
     return () if state is None else (_ended(ending, state, (0, 0), wall_us, rejected=True),)
 
 
 def failed(leg: Leg, state: OpenConnection | None, wall_us: int) -> Decision:
-    """What is left to do for a leg whose actor has failed: it ends at once."""
+    """End a leg whose actor has failed, at once."""
     if leg.phase is LegPhase.ENDED:
         return Decision()
     reason = "a fault in the hub" + ("" if leg.carried or state is None else "; the byte counts are lower bounds")
@@ -140,15 +144,16 @@ def failed(leg: Leg, state: OpenConnection | None, wall_us: int) -> Decision:
 
 
 def _suspended(leg: Leg, ending: Ending, state: OpenConnection, wall_us: int) -> tuple[Event, ...]:
-    """The leg's bytes have stopped; after a planned pause, where both endpoints say (D-10)."""
+    """The events of a suspended leg; after a planned pause, with the offsets that both endpoints stated (D-10)."""
     carried = _carried(leg, state)
     start = (state.start_sent_offset, state.start_receive_offset)
     planned = None not in leg.paused
     paused = carried
     if planned:
-        # No more than what was passed on: an endpoint can't have taken what never came.
-        told = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
-        paused = (max(0, min(carried[0], told[0])), max(0, min(carried[1], told[1])))
+        # Clamped to what was passed on: an endpoint can't have taken bytes that never came, whatever it says. Say the
+        # leg began at offset 1000 and carried 500: an ack with 1300 means 300 of them, one with 9999 counts as 500.
+        stated = [offset - at for offset, at in zip(leg.paused, start, strict=True) if offset is not None]
+        paused = (max(0, min(carried[0], stated[0])), max(0, min(carried[1], stated[1])))
     event = ConnectionPaused(
         **shared(LegEvent, state),
         sent_offset=start[0] + paused[0],
@@ -161,12 +166,12 @@ def _suspended(leg: Leg, ending: Ending, state: OpenConnection, wall_us: int) ->
 
 
 def _carried(leg: Leg, state: OpenConnection) -> tuple[int, int]:
-    """Bytes passed on, as far as is known: what the splice has told in the end, or else by its last progress."""
+    """Bytes passed on, as far as is known: as the splice reported at its end, else as logged by the last progress."""
     return leg.carried or (state.total_sent_bytes, state.total_receive_bytes)
 
 
 class _Counts(TypedDict):
-    """Bytes of a leg, as its events tell them (D-10)."""
+    """The byte counts of a leg's events (D-10)."""
 
     total_sent_bytes: int
     total_receive_bytes: int
@@ -175,7 +180,11 @@ class _Counts(TypedDict):
 
 
 def _counts(carried: tuple[int, int], state: OpenConnection) -> _Counts:
-    """Never less than was told: where the next leg begins corrects what a reader of this one didn't take (D-10)."""
+    """The counts of an event: never less than is logged already.
+
+    After a pause, an endpoint may have taken less than was passed on. Then the offset at which the next leg begins
+    shows it, and not a negative delta here (D-10).
+    """
     sent, received = max(carried[0], state.total_sent_bytes), max(carried[1], state.total_receive_bytes)
     return _Counts(
         total_sent_bytes=sent,

@@ -1,11 +1,11 @@
 """How a leg that resumes a connection begins (R-4.7), as pure functions: until its streams are there, or a refusal.
 
-The consumer has asked and named the provider; the provider is invited, and answers with its own state. Both are told
-the other's, open their streams, and the leg starts. A consumer whose end can't go on asks, too: then the provider is
-told why, and nothing starts. Each request leaves one trace: its leg's start, its refusal, ConnectionFinished, or
-ConnectionLost (one of them for all that are repeated because the provider isn't here). Counterparts:
-:mod:`spnhub.actors.connection.transitions` (everything from the start on), :mod:`spnhub.actors.service.resume` (who
-may).
+The consumer asks to resume and names the provider. The provider is invited, and answers with its own state. Each is
+sent the other's state and opens its stream, and the leg starts. A consumer that can't go on asks, too: then the
+provider is told why, and nothing starts. Each request leaves one trace in the log: the start of its leg, its refusal,
+ConnectionFinished, or ConnectionLost (a request that is repeated because the provider isn't here is logged once).
+Counterparts: :mod:`spnhub.actors.connection.transitions` (everything from the start on),
+:mod:`spnhub.actors.service.resume` (which requests are granted).
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from spnhub.events.model import (
 __all__ = ["acknowledge", "decide", "invitation", "is_lost"]
 
 _UNKNOWN: Final = Resume(received_offset=0, finished=False, code=0)
-"""What is said of an end of which nothing is known."""
+"""The state in a ResumeAck when the other endpoint's isn't known."""
 
 
 def is_lost(code: int) -> bool:
-    """Whether an endpoint that states this gives the conversation up, and not in order."""
+    """Whether an endpoint that states this code gives the conversation up, and not in order."""
     code = known(code, Code.PEER_RESET) if code else Code.OK
     return code not in {Code.OK, Code.CLOSED, Code.NOT_ALLOWED} and not is_retryable(code)
 
@@ -69,7 +69,7 @@ def acknowledge(
 ) -> SendPacket:
     """The ResumeAck for an endpoint's ResumeRequest (R-4.7). ResumeOpened follows when both got code 0 and have opened.
 
-    :param other: what the other endpoint has said of its end, if it has.
+    :param other: the state that the other endpoint has sent, if it has.
     """
     received_offset, finished, _ = other or _UNKNOWN
     ack = ResumeAck(connection_uid, epoch, code, reason, is_retryable(code), received_offset, finished)
@@ -77,14 +77,14 @@ def acknowledge(
 
 
 def invitation(leg: Leg) -> Decision:
-    """The first thing to do: ask the provider."""
+    """The first command: invite the provider."""
     facts = leg.facts
     assert facts.provider is not None, "it was looked up before"
     return Decision(commands=(InviteProvider(facts.key, facts.provider, facts.consumer_peer),))
 
 
 def decide(leg: Leg, message: LegMessage) -> Outcome:
-    """What ``message`` means for a leg that is INVITING or RESUMING."""
+    """Apply ``message`` to a leg that is INVITING or RESUMING."""
     match message:
         case ProviderResumed() if leg.phase is LegPhase.INVITING:
             return _answered(leg, message)
@@ -103,13 +103,14 @@ def decide(leg: Leg, message: LegMessage) -> Outcome:
         case MustEnd():
             if message.side is Side.PROVIDER:
                 return _give_up(leg, Code.NOT_HERE, message.ending.reason)
-            # A consumer that is still there has another session, and asks again in that.
-            return _give_up(leg, Code.PEER_LOST, message.ending.reason, told=Code.NOT_HERE)
+            # The log says that the consumer was lost. The consumer, if it lives, has another session: NOT_HERE makes it
+            # ask again there.
+            return _give_up(leg, Code.PEER_LOST, message.ending.reason, ack_code=Code.NOT_HERE)
         case ProviderUnresponsive():
             return _give_up(leg, Code.NOT_HERE, "the provider doesn't answer")
         case TimedOut() if message.wait is leg.wait:
-            who = "the provider" if leg.phase is LegPhase.INVITING else "an endpoint"
-            return _give_up(leg, Code.TIMEOUT, f"{who} did not answer in time")
+            silent = "the provider" if leg.phase is LegPhase.INVITING else "an endpoint"
+            return _give_up(leg, Code.TIMEOUT, f"{silent} did not answer in time")
         case _:
             return leg, Decision()
 
@@ -120,12 +121,17 @@ def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
     if asked.code or answer.code:
         return _ended_elsewhere(leg, asked, answer, message.reason)
     acks = (_ack(leg, Side.CONSUMER, 0, "", answer), _ack(leg, Side.PROVIDER, 0, "", asked))
+    # Each direction goes on where its receiver is: consumer to provider at what the provider has received.
     start = (answer.received_offset, asked.received_offset)
     return replace(leg, phase=LegPhase.RESUMING, start=start), Decision(commands=acks)
 
 
 def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
-    """Each is told why the other can't go on; who alone can't, what it said itself: then it knows that it was heard."""
+    """End a conversation that one endpoint, or both, can't go on with.
+
+    Each is told why the other can't. If only one can't, it gets its own code back, and so knows that it was heard: it
+    needn't say so again.
+    """
     events: list[Event] = []
     if _in_order(asked, answer):
         events.append(_finished(leg, asked, answer))
@@ -144,7 +150,7 @@ def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Ou
 
 
 def _in_order(asked: Resume, answer: Resume) -> bool:
-    """Whether each has taken all that the other has sent; one of them, at least, knows that of the other, too."""
+    """Whether the conversation was complete: each endpoint has taken all that the other has sent."""
     return {asked.code, answer.code} <= {Code.OK, Code.CLOSED} and asked.finished and answer.finished
 
 
@@ -160,18 +166,19 @@ def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     return joined, Decision((started, resumed), (join,))
 
 
-def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, told: Code | None = None) -> Outcome:
-    """It comes to nothing here; the endpoints go back to Paused and try elsewhere, or again.
+def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, ack_code: Code | None = None) -> Outcome:
+    """End an attempt to resume; the endpoints go back to Paused and try again, here or at another hub.
 
-    :param abort: with which the streams are reset that are there already.
-    :param told: what the consumer is told, if not ``code``.
+    :param abort: the code with which streams are reset that are open already.
+    :param ack_code: the code that the consumer gets, if not ``code``.
     """
     asked = leg.resume
     assert asked is not None, "it began with a request"
-    # Who only says that it can't go on says so again, until somebody has heard it.
+    # A consumer that can't go on repeats its request until the provider has heard it. It asks for nothing that could
+    # be refused, so an attempt that fails leaves no trace.
     events: tuple[Event, ...] = () if asked.code else (refused(leg, _ending(code, reason)),)
     if leg.phase is LegPhase.INVITING:
-        return _over(leg, events, (_ack(leg, Side.CONSUMER, code if told is None else told, reason),))
+        return _over(leg, events, (_ack(leg, Side.CONSUMER, code if ack_code is None else ack_code, reason),))
     return _over(leg, events, (AbortConnection(leg.facts.key, abort),))
 
 

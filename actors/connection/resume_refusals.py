@@ -1,7 +1,7 @@
-"""Resumes that are refused, as decisions (R-4.7), and the legs of a service by name. Pure but for the names it keeps.
+"""Resumes that are refused, as decisions (R-4.7), and the legs of a service by name. Pure but for those names.
 
-Counterparts: :mod:`spnhub.actors.connection.resume` (the leg that begins), :mod:`spnhub.actors.service.resume` (who
-may).
+Counterparts: :mod:`spnhub.actors.connection.resume` (the leg that begins), :mod:`spnhub.actors.service.resume` (which
+requests are granted).
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ __all__ = ["LegNames", "refuse_answer", "refuse_resume", "report_gone"]
 
 
 def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Code, reason: str) -> Decision:
-    """No to a consumer's request. Who only says that it can't go on is refused nothing: the log says what it said."""
+    """Refuse a consumer's request.
+
+    A consumer that only states that it can't go on (``code``) has asked for nothing, so there is no refusal in the log;
+    but what it stated is, if its provider can't hear it any more.
+    """
     events: tuple[Event, ...] = ()
     if not request.code:
         events = (_refused(consumer, request.connection_uid, request.epoch, code, reason),)
@@ -28,20 +32,20 @@ def refuse_resume(consumer: SessionRequested, request: ResumeRequested, code: Co
 
 
 def report_gone(provider: SessionRequested, answer: ResumeAnswered) -> Decision:
-    """A provider says of a connection that was to be resumed that its consumer is gone, as it has heard (D-20)."""
+    """Log a connection as lost, since its provider answers that the consumer's process is gone (D-20)."""
     reason = "the consumer is gone: its port is closed"
     return Decision((_lost(provider, answer, reason, sent_offset=answer.received_offset),))
 
 
 def refuse_answer(provider: SessionRequested, answer: ResumeAnswered, code: Code, reason: str) -> Decision:
-    """No to a provider that answers what nobody asks, or not any more."""
+    """Refuse a provider's answer to an invitation that isn't open (any more)."""
     event = _refused(provider, answer.connection_uid, answer.epoch, code, reason)
     return Decision((event,), (acknowledge(provider.session, answer.connection_uid, answer.epoch, code, reason),))
 
 
 def _lost(
     session: SessionRequested,
-    told: ResumeRequested | ResumeAnswered,
+    stated: ResumeRequested | ResumeAnswered,
     reason: str,
     *,
     sent_offset: int = 0,
@@ -49,11 +53,11 @@ def _lost(
 ) -> ConnectionLost:
     return ConnectionLost(
         **shared(SessionEvent, session),
-        connection_uid=told.connection_uid,
-        epoch=told.epoch,
+        connection_uid=stated.connection_uid,
+        epoch=stated.epoch,
         sent_offset=sent_offset,
         receive_offset=receive_offset,
-        code=told.code,
+        code=stated.code,
         reason=reason,
     )
 
@@ -69,27 +73,27 @@ def _refused(session: SessionRequested, connection_uid: str, epoch: int, code: C
 
 
 class LegNames:
-    """The legs of one service by connectionUid and epoch, those that are beginning or ending included."""
+    """The legs of one service by connectionUid and epoch, including legs that are beginning or ending."""
 
     def __init__(self) -> None:
         self._legs: dict[str, dict[int, Key]] = {}
         self._confirmed: dict[str, int] = {}
-        """The highest epoch that both endpoints have confirmed, of connections that are named."""
+        """The highest epoch that both endpoints have confirmed, for the connections that have a leg here."""
 
     def __len__(self) -> int:
-        """Connections that are named."""
+        """The number of connections that have a leg here, or several."""
         return len(self._legs)
 
     def get(self, connection_uid: str, epoch: int) -> Key | None:
-        """The leg of this name."""
+        """The leg with this name; None: there is none."""
         return self._legs.get(connection_uid, {}).get(epoch)
 
     def add(self, connection_uid: str, epoch: int, key: Key) -> None:
-        """A leg begins."""
+        """Add a leg that begins."""
         self._legs.setdefault(connection_uid, {})[epoch] = key
 
     def remove(self, connection_uid: str, epoch: int) -> None:
-        """A leg is gone."""
+        """Remove a leg that has ended."""
         legs = self._legs[connection_uid]
         del legs[epoch]
         if not legs:
@@ -97,7 +101,10 @@ class LegNames:
             self._confirmed.pop(connection_uid, None)
 
     def confirm(self, connection_uid: str, epoch: int) -> list[Key] | None:
-        """Both endpoints want this epoch: the legs of lower ones, which end; None: a higher one was confirmed."""
+        """Note that both endpoints want this epoch.
+
+        :returns: the legs of lower epochs, which have to end; None: a higher epoch was confirmed before.
+        """
         if self._confirmed.get(connection_uid, -1) > epoch:
             return None
         self._confirmed[connection_uid] = epoch

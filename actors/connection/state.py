@@ -1,4 +1,4 @@
-"""What a connection is to its actor: the facts, the phase it is in, and the messages it takes.
+"""A leg as its actor knows it: the facts, the phase that it is in, and the messages that it takes.
 
 Counterpart: :mod:`spnhub.actors.connection.transitions`, all transitions in one place.
 """
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Side(enum.Enum):
-    """Of a connection."""
+    """A side of a connection."""
 
     CONSUMER = "consumer"
     PROVIDER = "provider"
@@ -52,7 +52,7 @@ class Side(enum.Enum):
 
 
 class LegPhase(enum.Enum):
-    """Where it is in its life; :mod:`spnhub.actors.connection.transitions` says what each means."""
+    """The phase of a leg's life; :mod:`spnhub.actors.connection.transitions` explains each."""
 
     INVITING = "inviting"
     RESUMING = "resuming"
@@ -68,7 +68,7 @@ class LegPhase(enum.Enum):
 
 
 class Wait(enum.Enum):
-    """What a leg waits for no longer than a bound."""
+    """What a leg waits for, each for a bounded time."""
 
     INVITE = "invite"
     STREAMS = "streams"
@@ -81,7 +81,7 @@ class Wait(enum.Enum):
 
 
 class Ending(NamedTuple):
-    """How a connection ends: what the log says of it."""
+    """How a leg ends, as it is logged."""
 
     disconnect_reason: DisconnectReason
     code: int
@@ -91,7 +91,7 @@ class Ending(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """What an endpoint has said of a conversation with which it wants to go on, or can't."""
+    """An endpoint's state of a conversation that it wants to resume, or (with a ``code``) can't."""
 
     received_offset: int
     finished: bool
@@ -100,7 +100,7 @@ class Resume(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LegFacts:
-    """What is fixed from the start, and what is when the provider has been chosen."""
+    """The facts of a leg that don't change: from its start, or from the choice of its provider."""
 
     key: Key
     realm: str
@@ -112,14 +112,14 @@ class LegFacts:
     connection_uid: str
     epoch: int
     provider: int | None = None
-    """None: there is none yet; the opening waits for one (D-29)."""
+    """The provider's session; None: there is none yet, and the opening waits for one (D-29)."""
     provider_side_spn_session_id: str = ""
     provider_peer: str = ""
     """Verified Subject of the provider."""
     provider_instance: str = ""
 
     def session(self, side: Side) -> int:
-        """The session on this side; the provider's only after it was chosen."""
+        """The session on this side; the provider has one only after it was chosen."""
         if side is Side.CONSUMER:
             return self.key.session
         assert self.provider is not None, "nothing is said to a provider before it is chosen"
@@ -128,42 +128,42 @@ class LegFacts:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What the hub knows of a connection beyond what is logged; gone when the hub is."""
+    """What the hub knows about a leg beyond what is logged; it ends with the process."""
 
     facts: LegFacts
     phase: LegPhase = LegPhase.OPENING
     spn_connection_id: str | None = None
     """None before its start is logged."""
     start: tuple[int, int] = (0, 0)
-    """Offsets consumer to provider and back at which it begins (D-10)."""
+    """The offsets at which it begins: consumer to provider, and back (D-10)."""
     resume: Resume | None = None
     """The consumer's request; None: it is a new connection."""
     asked: tuple[Side, ...] = ()
-    """Who has sent a Close Request, in order."""
+    """The sides that have sent a Close Request, in order."""
     answered: Side | None = None
-    """Who has acknowledged the other's."""
+    """The side that has acknowledged the other's Close Request."""
     immediate: bool = False
-    """A Close Request doesn't wait for both FINs."""
+    """A Close Request without ``finished`` came: the end doesn't wait for both FINs."""
     ending: Ending | None = None
-    """ENDING: how; the first who asked has decided it."""
+    """ENDING: how it will be logged; the first reason counts."""
     verdict_due: bool = False
-    """ENDING: a session was lost, and how it ended is still to be told."""
+    """ENDING: a session was lost, and its actor is still to say how it ended."""
     carried: tuple[int, int] | None = None
-    """Bytes consumer to provider and back, once the splice has ended."""
+    """Bytes consumer to provider, and back, once the splice has ended."""
     on_trial: bool = False
-    """Its provider has failed, and its service wants to hear whether it takes this opening (D-35)."""
+    """Its provider had failed, and the service is told whether it takes this opening (D-35)."""
     rejected: Rejection | None = None
-    """REJECTED: why another provider is asked for."""
+    """REJECTED: why the provider doesn't take it, so that another is looked for."""
     trouble: str = ""
-    """WAITING: what has gone wrong with the start so far."""
+    """WAITING: why the last start of the service has failed."""
     paused: tuple[int | None, int | None] = (None, None)
-    """PAUSING: offsets consumer to provider and back that the PauseAcks have told (R-4.6)."""
+    """PAUSING: the offsets of the PauseAcks so far: consumer to provider, and back (R-4.6)."""
     lost: Side | None = None
-    """The side through which it was suspended."""
+    """The side whose session ended and so suspended it."""
 
     @property
     def wait(self) -> Wait | None:
-        """The bound that holds now."""
+        """What the leg waits for in this phase; None: nothing that is bounded."""
         match self.phase:
             case LegPhase.INVITING:
                 return Wait.INVITE
@@ -198,7 +198,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class ProviderChosen:
-    """The provider that it has waited for has come, or the next one that may take it is known."""
+    """From its service: its provider, which has come at last, or the next one to be asked."""
 
     provider: int
     provider_side_spn_session_id: str
@@ -209,19 +209,19 @@ class ProviderChosen:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAwaited:
-    """No provider is left, and the service is being started (D-29)."""
+    """From its service: no provider is left, and one is being started (D-29)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartTrouble:
-    """A start has failed and is tried again."""
+    """From its service: a start has failed and is tried again."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NoProvider:
-    """It waits in vain; or no other provider can be asked, and its own reason counts."""
+    """From its service: WAITING: no provider will come; REJECTED: no other can be asked, so its own reason counts."""
 
     code: int
     reason: str
@@ -237,25 +237,25 @@ class PacketReceived:
 
 @dataclass(frozen=True, slots=True)
 class MustEnd:
-    """The session on this side ends, so the connection does."""
+    """The session on this side ends, and so the leg has to."""
 
     side: Side
     ending: Ending
     session: int | None = None
-    """Which session; None: whichever it is."""
+    """The session that ends; None: the one that the leg has on this side."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderUnresponsive:
-    """Its provider doesn't answer this hub; it may answer another (D-20)."""
+    """Its provider doesn't answer this hub; it may still answer another (D-20)."""
 
     session: int | None = None
-    """Which provider; None: whichever it is."""
+    """The provider's session; None: the one that the leg has."""
 
 
 @dataclass(frozen=True, slots=True)
 class PauseLeg:
-    """The hub pauses it (R-4.8)."""
+    """The hub is in a resumable shutdown, and pauses the leg (R-4.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class ProviderResumed:
 
 @dataclass(frozen=True, slots=True)
 class ProgressDue:
-    """It is time to tell of the bytes that it has carried."""
+    """The bytes that the leg has carried are to be reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +280,18 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """A bound has passed."""
+    """Timer: the wait has taken as long as it may."""
 
     wait: Wait
 
 
 Rejection = ProviderRejected | MustEnd | TimedOut | ProviderBusy | ProviderUnresponsive
-"""Why a provider doesn't take an opening: it says so, its session ends, all of the time is over; or it may still take
-it (:func:`may_still_take`)."""
+"""Why a provider doesn't take an opening: it refuses it, its session ends, or the time is over; or why another one is
+looked for while it may still take it (:func:`may_still_take`)."""
 
 
 def may_still_take(rejection: Rejection) -> bool:
-    """Whether the provider is only full or silent now, or takes its time: another must be better, or it stays there."""
+    """Whether the provider is only full, unresponsive or slow: the opening stays with it if no better one is found."""
     if isinstance(rejection, TimedOut):
         return rejection.wait is Wait.ANSWER
     return isinstance(rejection, ProviderBusy | ProviderUnresponsive)

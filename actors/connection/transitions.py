@@ -9,20 +9,21 @@ WAITING     there is no provider; the service is being started (D-29)           
 OPENING     the provider's stream is asked for                                   bounded by accept_timeout
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
 REJECTED    that provider doesn't take it: the service is asked for another      the same accept_timeout goes on
-JOINED      bytes pass                                                           close_timeout after a hasty request
+JOINED      bytes pass                                       close_timeout after a Close Request without ``finished``
 PAUSING     the endpoints are asked to stop, and say where they did (R-4.6)      bounded by step_timeout
-FINISHED    both FINs were passed on; the Close exchange is due                  as long as the reader takes
+FINISHED    both FINs were passed on; the Close exchange is due                  unbounded: the reader takes its time
 ENDING      both streams were cut; how many bytes they carried is still to come  bounded by abort_timeout
-ENDED       the end is logged; nothing matters any more
+ENDED       the end is logged; further messages are ignored
 ```
 
 Every opening and every resume leaves one trace in the log: its refusal when it ends before its start, else one start
-and one end; an end that leaves the conversation to another leg is suspended (D-1). An opening that goes from provider
-to provider (D-35) is a leg at each: the ends of those that didn't take it say so (``rejected``), and all that is said
-here of its end holds for the last. The consumer hears of the last only, and has not sent a byte before. Who asked first
-decides the reason (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended, since streams know no order
-among each other, and may cross. With ``finished`` they wait for the splice, however long the last bytes take; without,
-the connection is cut when the other side has acknowledged or the timeout has passed.
+and one end. An end after which the conversation may go on in another leg is suspended (D-1). An opening that is offered
+to several providers in turn (D-35) has a leg at each: the ends of those that didn't take it are marked ``rejected``,
+and the rules here hold for the last. The consumer is told of the last one only, and hasn't sent a byte before. The side
+that asks first decides the reason of the end (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended,
+since QUIC keeps no order between streams, and both sides may send one at the same time. With ``finished``, the end
+waits for the splice, however long the last bytes take. Without it, the request is *immediate*: the connection is cut
+when the other side has acknowledged it or close_timeout has passed.
 
 Counterparts: :mod:`spnhub.actors.connection.state` (the data), :mod:`spnhub.actors.connection.endings` (what every end
 consists of), :mod:`spnhub.actors.connection.actor` (the actor that carries it out).
@@ -89,18 +90,18 @@ _PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped
 _SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
 
 _OFFERED: Final = frozenset({LegPhase.OPENING, LegPhase.CONNECTING})
-"""A provider has it, and hasn't said whether it takes it."""
+"""Phases in which a provider has the opening and hasn't answered."""
 
 _LEAVING: Final = {
     Code.MOVED: Ending(DisconnectReason.CLOSED_BY_PEER, Code.MOVED, "an endpoint moved to another hub", suspended=True),
     Code.LEFT: Ending(DisconnectReason.ERROR, Code.LEFT, "an endpoint left for another hub", suspended=True),
     Code.PEER_LOST: _LOST,
 }
-"""Codes with which an endpoint ends a leg and not its conversation."""
+"""Codes with which an endpoint ends a leg and not its conversation, and how the leg is then logged."""
 
 
 def opening(leg: Leg) -> Decision:
-    """The first thing to do for a new leg, or for one that has waited for its provider."""
+    """The first commands of a new leg, or of one that has waited for its provider."""
     facts = leg.facts
     if leg.resume is not None:
         return resume.invitation(leg)
@@ -110,9 +111,9 @@ def opening(leg: Leg) -> Decision:
 
 
 def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """What ``message`` means for ``leg``.
+    """Apply ``message`` to ``leg``.
 
-    :param state: the leg as logged; None before its start is.
+    :param state: the leg as it is logged; None before its start is logged.
     :param wall_us: microseconds since 1970: the time of the events decided here.
     """
     if leg.phase is LegPhase.ENDED:
@@ -126,15 +127,15 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             leg = chosen(leg, message)
             return leg, opening(leg)
         case ProviderChosen() if leg.phase is LegPhase.REJECTED:
-            return _next(leg, message, state, wall_us)
+            return _next_provider(leg, message, state, wall_us)
         case ProviderAwaited() if leg.phase is LegPhase.REJECTED:
-            return _next(leg, None, state, wall_us)
+            return _next_provider(leg, None, state, wall_us)
         case NoProvider() if leg.phase is LegPhase.REJECTED:
-            return _last(leg, state, wall_us)
+            return _no_other_provider(leg, state, wall_us)
         case StartTrouble() if leg.phase is LegPhase.WAITING:
             return replace(leg, trouble=message.reason), Decision()
         case NoProvider() if leg.phase is LegPhase.WAITING:
-            return _in_vain(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall_us)
+            return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall_us)
         case ProviderStreamOpened() if leg.phase is LegPhase.OPENING:
             return _started(leg, message.stream)
         case ProviderAccepted() if leg.phase is LegPhase.CONNECTING:
@@ -147,8 +148,9 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             code = known(message.code, Code.PEER_RESET)
             return cut(leg, Ending(DisconnectReason.ERROR, code, message.reason), state, wall_us)
         case ProgressDue() if leg.phase is LegPhase.JOINED and state is not None:
-            told = (state.total_sent_bytes, state.total_receive_bytes)
-            return leg, Decision(commands=(ReportProgress(leg.facts.key, *told),))
+            # The transport compares with what is logged, and an idle connection costs no event.
+            logged = (state.total_sent_bytes, state.total_receive_bytes)
+            return leg, Decision(commands=(ReportProgress(leg.facts.key, *logged),))
         case BytesCarried() if leg.phase is LegPhase.JOINED and state is not None:
             return leg, Decision(progress(message, state, wall_us))
         case SpliceEnded():
@@ -163,12 +165,14 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             return _paused(leg, side, packet, state, wall_us)
         case Superseded():
             return _superseded(leg, message, state, wall_us)
+        # An opening isn't lost with its provider's session: the consumer has sent nothing, so another may take it.
         case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, LegPhase.REJECTED}:
             return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
         case MustEnd():
             return _must_end(leg, message, state, wall_us)
         case ProviderBusy() | ProviderUnresponsive() if leg.phase in _OFFERED:
             return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+        # Established: the leg is suspended, so that the endpoints can go on through another hub.
         case ProviderUnresponsive() if leg.phase not in {LegPhase.WAITING, LegPhase.REJECTED}:
             return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall_us)
         case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
@@ -192,15 +196,16 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
 
 
 def failure(rejection: Rejection) -> Ending | None:
-    """What a provider that doesn't take an opening has failed at (D-35).
+    """The failure of a provider that doesn't take an opening, for which it is passed over (D-35).
 
-    None: it hasn't, as far as anybody knows. One whose session ends, or that is silent, isn't chosen any more anyway;
-    one that is full takes the next when something of it has ended.
+    None: it hasn't failed. A provider whose session ends, or that is unresponsive, isn't chosen any more anyway; a full
+    one can take connections again as soon as one of its own has ended.
     """
-    return _why(rejection) if isinstance(rejection, ProviderRejected | TimedOut) else None
+    return _ending_of(rejection) if isinstance(rejection, ProviderRejected | TimedOut) else None
 
 
-def _why(rejection: Rejection) -> Ending:
+def _ending_of(rejection: Rejection) -> Ending:
+    """How a leg ends at the provider that doesn't take it. Never suspended: it was never established."""
     match rejection:
         case ProviderRejected():
             code = known(rejection.code, Code.CONNECT_FAILED)
@@ -216,7 +221,10 @@ def _why(rejection: Rejection) -> Ending:
 
 
 def _is_about_another(leg: Leg, message: LegMessage) -> bool:
-    """Whether it is about a provider that the opening has left."""
+    """Whether a message is about a provider that the opening has left, and so comes too late.
+
+    Say that provider 7 answers just when its time is over: the opening is with provider 9 then, and must not be joined.
+    """
     match message:
         case MustEnd() if message.side is Side.PROVIDER:
             about = message.session
@@ -232,14 +240,14 @@ def _is_about_another(leg: Leg, message: LegMessage) -> bool:
 def _rejected(leg: Leg, message: ProviderRejected, state: OpenConnection | None, wall_us: int) -> Outcome:
     if is_providers_own(message.code or Code.CONNECT_FAILED):
         return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
-    # Whoever else were asked: the application has said no.
-    return _refuse(replace(leg, rejected=message), _why(message), state, wall_us)
+    # The application itself has refused: any other provider would, too.
+    return _refuse(replace(leg, rejected=message), _ending_of(message), state, wall_us)
 
 
-def _next(leg: Leg, message: ProviderChosen | None, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """It is over with this provider; the next has been chosen, or is waited for."""
+def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnection | None, wall_us: int) -> Outcome:
+    """End the leg at this provider, and begin it at the next one; None: wait for one that is being started."""
     assert leg.rejected is not None, "REJECTED has a reason"
-    events = leave(_why(leg.rejected), state, wall_us)
+    events = leave(_ending_of(leg.rejected), state, wall_us)
     facts = replace(leg.facts, provider=None, provider_side_spn_session_id="", provider_peer="", provider_instance="")
     leg = replace(leg, facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
     if message is None:
@@ -248,17 +256,21 @@ def _next(leg: Leg, message: ProviderChosen | None, state: OpenConnection | None
     return leg, Decision(events, opening(leg).commands)
 
 
-def _last(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """Nobody else can be asked: the last reason counts, unless the provider may still take it in time."""
+def _no_other_provider(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
+    """Refuse an opening that no other provider can take, unless the present one may still take it in time.
+
+    The consumer gets the present provider's reason.
+    """
     rejection = leg.rejected
     assert rejection is not None, "REJECTED has a reason"
     if may_still_take(rejection):
+        # Back to where it was: the leg is logged (``state``) as soon as the provider's stream is open.
         phase = LegPhase.OPENING if state is None else LegPhase.CONNECTING
         return replace(leg, phase=phase, rejected=None), Decision()
-    return _refuse(leg, _why(rejection), state, wall_us)
+    return _refuse(leg, _ending_of(rejection), state, wall_us)
 
 
-def _in_vain(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int) -> Outcome:
+def _refuse_waiting(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int) -> Outcome:
     return _refuse(leg, ending._replace(code=known(ending.code, Code.START_FAILED)), state, wall_us)
 
 
@@ -281,12 +293,14 @@ def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, 
     if leg.phase is LegPhase.ENDING and leg.ending is not None:
         return end(leg, leg.ending, state, wall_us)
     if message.finished and leg.phase is LegPhase.PAUSING:
-        return leg, Decision()  # the endpoints have stopped to read: how far they got is still to come
+        return leg, Decision()  # the endpoints have stopped reading, and their PauseAcks say how far they got
     if message.finished:
         return _settle(replace(leg, phase=LegPhase.FINISHED), (), state, wall_us)
     if leg.immediate:
         return end(leg, _CLOSE_REQUESTED, state, wall_us)
     if message.lost:
+        # The engine noticed before the session's actor did. MustEnd follows and says how the session ended, say by its
+        # idle timeout or by the endpoint itself: that decides whether the conversation may go on.
         return replace(leg, phase=LegPhase.ENDING, ending=_LOST, verdict_due=True), Decision()
     side = Side.CONSUMER if message.by_consumer else Side.PROVIDER
     reset = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
@@ -295,10 +309,10 @@ def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, 
 
 def _close_requested(leg: Leg, side: Side, packet: CloseRequest, state: OpenConnection | None, wall_us: int) -> Outcome:
     joined = leg.phase is LegPhase.JOINED
-    known = side in leg.asked
+    repeated = side in leg.asked
     leg = replace(
         leg,
-        asked=leg.asked if known else (*leg.asked, side),
+        asked=leg.asked if repeated else (*leg.asked, side),
         immediate=leg.immediate or (joined and not packet.finished),
     )
     match leg.phase:
@@ -308,13 +322,13 @@ def _close_requested(leg: Leg, side: Side, packet: CloseRequest, state: OpenConn
             return leg, Decision()  # the end, which is near, answers it
         case _:
             commands: tuple[Command, ...] = ()
-            if not known and side.other not in leg.asked:
+            if not repeated and side.other not in leg.asked:
                 commands = (SendPacket(leg.facts.session(side.other), packet),)
             return _settle(leg, commands, state, wall_us)
 
 
 def _settle(leg: Leg, commands: tuple[Command, ...], state: OpenConnection | None, wall_us: int) -> Outcome:
-    """End, if both sides have said that they are through: one asked and the other answered, or both asked."""
+    """End the leg if both sides have agreed to close: one asked and the other answered, or both asked."""
     agreed = len(leg.asked) == 2 or (leg.answered is not None and leg.answered.other in leg.asked)
     if agreed and leg.phase is LegPhase.FINISHED:
         return end(leg, _FINISHED, state, wall_us, *commands)
@@ -324,12 +338,12 @@ def _settle(leg: Leg, commands: tuple[Command, ...], state: OpenConnection | Non
 
 
 def _pause(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """What isn't established is refused, what is ending may end; the rest stops where its endpoints say."""
+    """Pause an established leg where its endpoints stop; refuse an opening; leave a leg alone that is ending."""
     match leg.phase:
         case LegPhase.WAITING | LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
             return _refuse(leg, _SHUTDOWN, state, wall_us)
         case LegPhase.JOINED | LegPhase.FINISHED if not leg.immediate:
-            # Also after both FINs: until both sides have said that they are through, one may still be reading.
+            # Also after both FINs: until both sides have confirmed the close, one may still be reading.
             asking = tuple(_ask_to_pause(leg, side) for side in Side)
             return replace(leg, phase=LegPhase.PAUSING), Decision(commands=asking)
         case _:
@@ -343,13 +357,14 @@ def _ask_to_pause(leg: Leg, side: Side) -> SendPacket:
 
 def _paused(leg: Leg, side: Side, packet: PauseAck, state: OpenConnection | None, wall_us: int) -> Outcome:
     sent, received = leg.paused
+    # The consumer's ack says how much of the provider's bytes it has taken, so it is the offset of that direction.
     paused = (sent, packet.received_offset) if side is Side.CONSUMER else (packet.received_offset, received)
     leg = replace(leg, paused=paused)
     return (leg, Decision()) if None in paused else cut(leg, _PAUSED, state, wall_us)
 
 
 def _superseded(leg: Leg, message: Superseded, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """Its endpoints have met again; what this leg still holds is void."""
+    """Cut a leg whose endpoints have met again in a later one: the bytes that are still in it are sent again there."""
     if leg.phase is LegPhase.ENDING:
         return leg, Decision()
     reason = f"the connection goes on in epoch {message.epoch}"
@@ -360,13 +375,14 @@ def _must_end(leg: Leg, message: MustEnd, state: OpenConnection | None, wall_us:
     side, ending = message.side, message.ending
     match leg.phase:
         case LegPhase.FINISHED:
-            # Both FINs came first (D-5); but a side that was lost or has left before it confirmed may lack the last
-            # bytes, and goes on in another leg.
+            # Both FINs came before (D-5), so the connection is finished. But a side that was lost, or left, before it
+            # confirmed the close may lack the last bytes: then the conversation goes on in another leg.
             confirmed = side in leg.asked or side is leg.answered
             lacking = not confirmed and (ending.suspended or ending.disconnect_reason is DisconnectReason.ERROR)
             if not lacking:
                 return end(leg, _FINISHED, state, wall_us, side=side)
-            # The other may have asked to close, and wouldn't notice: its streams have ended.
+            # The other side may wait for its close to be confirmed, and a reset wouldn't reach it, since its streams
+            # have ended: a pause request tells it that the leg is over.
             return end(leg, ending, state, wall_us, _ask_to_pause(leg, side.other), side=side)
         case LegPhase.ENDING if leg.verdict_due:
             return end(leg, ending, state, wall_us, side=side)
@@ -382,7 +398,7 @@ def _timed_out(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
     match leg.phase:
         case LegPhase.WAITING:
             reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
-            return _in_vain(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall_us)
+            return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall_us)
         case LegPhase.JOINED:
             return cut(leg, _CLOSE_REQUESTED, state, wall_us)
         case LegPhase.PAUSING:

@@ -211,8 +211,8 @@ class ServiceActor(EventLoopActor):
             return Code.SHUTDOWN, "the hub is being stopped"
         if request.weight < 0:
             return Code.PROTOCOL, "a weight is at least 0"
-        # The session that this one supersedes doesn't count, since it is about to end: otherwise an endpoint could never
-        # reconnect in a realm that is full.
+        # The session that this one supersedes doesn't count, since it is about to end: otherwise an endpoint could
+        # never reconnect in a realm that is full.
         stale = int(self._registry.stale_session(request) is not None)
         limit = self._session_limit()
         if self._env.directory.realm_sessions[self._realm] - stale >= limit:

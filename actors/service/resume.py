@@ -144,7 +144,8 @@ class Resuming:
     """The resumes of one service.
 
     :param fault: returns why a consumer may not have a leg now; None when it may.
-    :param begin: called when a connection may resume, with the consumer's session, its request and the provider's session.
+    :param begin: called when a connection may resume, with the consumer's session, its request and the provider's
+        session.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Resuming:
         self._fault = fault
         self._begin = begin
         self._absent: OrderedDict[str, None] = OrderedDict()
-        """Connections whose refusal, since their provider isn't here, is logged; the longest without a request first."""
+        """Connections whose refusal, since their provider isn't here, is logged; the least recent request first."""
 
     def asked(self, message: ResumeAsked) -> None:
         """Answer a consumer's request to resume: a refusal, or the start of a leg."""

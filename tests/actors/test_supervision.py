@@ -143,7 +143,7 @@ def test_connection_fails_after_its_end(bench: Bench, monkeypatch: pytest.Monkey
     bench.joined()
     entry = bench.system._env.directory.connections[KEY]
     actor: Any = entry.ref._actor_weakref()
-    inject(monkeypatch, actor, "_bound", RuntimeError("injected"))
+    inject(monkeypatch, actor, "_arm_timer", RuntimeError("injected"))
     events, _ = bench.connection(KEY, cut())
     assert events == [ended(ERROR, Code.PEER_RESET, "reset before both directions ended")]
     untouched(bench)
