@@ -339,9 +339,9 @@ def encode_packet(name: str, record: Mapping[str, Any], version: int = 1) -> byt
     return _PACKET_HEADER.pack(kind, version, len(datum)) + datum
 
 
-def packet_header(data: bytes) -> tuple[int, int, int]:
-    """Kind, version and datum length of a packet header (:data:`PACKET_HEADER_SIZE` bytes)."""
-    kind, version, length = _PACKET_HEADER.unpack(data)
+def packet_header(data: bytes | bytearray, place: int = 0) -> tuple[int, int, int]:
+    """Kind, version and datum length of the packet header (:data:`PACKET_HEADER_SIZE` bytes) at this place."""
+    kind, version, length = _PACKET_HEADER.unpack_from(data, place)
     return kind, version, length
 
 

@@ -8,8 +8,9 @@ Counterparts: :mod:`spnhub.actors.contract.packets` (the classes), ``schemas/pro
 from __future__ import annotations
 
 import dataclasses
+from binascii import unhexlify
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from spnhub.actors.contract import packets
 from spnhub.actors.contract.codes import Code
@@ -56,20 +57,14 @@ def common_kinds(announced: Mapping[int, int]) -> dict[int, int]:
     return {kind: min(own, announced[kind]) for kind, own in own_kinds().items() if announced.get(kind, 0) >= 1}
 
 
-class _Field(NamedTuple):
-    attribute: str
-    name: str
-    """On the wire."""
-    to_wire: Callable[[Any], Any] | None
-    from_wire: Callable[[Any], Any] | None
+_Convert = Callable[[Any], Any] | None
 
-
-_CONVERSIONS: Final[dict[str, tuple[Callable[[Any], Any] | None, Callable[[Any], Any]]]] = {
-    "connection_uid": (bytes.fromhex, bytes.hex),
+_CONVERSIONS: Final[dict[str, tuple[_Convert, _Convert]]] = {
+    "connection_uid": (unhexlify, bytes.hex),
     "end_point_type": (None, EndPointType),
     "kind": (None, OpeningKind),
     "acks": (
-        lambda acks: [{"connectionUid": bytes.fromhex(a[0]), "epoch": a[1], "receivedOffset": a[2]} for a in acks],
+        lambda acks: [{"connectionUid": unhexlify(a[0]), "epoch": a[1], "receivedOffset": a[2]} for a in acks],
         lambda entries: tuple(Ack(e["connectionUid"].hex(), e["epoch"], e["receivedOffset"]) for e in entries),
     ),
     "kinds": (
@@ -81,13 +76,13 @@ _CONVERSIONS: Final[dict[str, tuple[Callable[[Any], Any] | None, Callable[[Any],
 
 _CLASSES: Final[dict[str, type[Packet]]] = {name: getattr(packets, name) for name in codec.PACKET_KINDS}
 
-_FIELDS: Final[dict[str, tuple[_Field, ...]]] = {
+_FIELDS: Final[dict[str, tuple[tuple[str, str, _Convert, _Convert], ...]]] = {
     name: tuple(
-        _Field(one.name, codec.camel(one.name), *_CONVERSIONS.get(one.name, (None, None)))
-        for one in dataclasses.fields(cls)
+        (one.name, codec.camel(one.name), *_CONVERSIONS.get(one.name, (None, None))) for one in dataclasses.fields(cls)
     )
     for name, cls in _CLASSES.items()
 }
+"""By class: attribute, name on the wire, and the two conversions of each field."""
 
 
 def kind_of(packet: Packet) -> int:
@@ -133,7 +128,7 @@ class PacketReader:
         """Bytes until the packet at hand is complete, as far as is known now; at least 1."""
         if len(self._buffer) < codec.PACKET_HEADER_SIZE:
             return codec.PACKET_HEADER_SIZE - len(self._buffer)
-        _, _, length = codec.packet_header(bytes(self._buffer[: codec.PACKET_HEADER_SIZE]))
+        _, _, length = codec.packet_header(self._buffer)
         return codec.PACKET_HEADER_SIZE + length - len(self._buffer)
 
     @property
@@ -146,16 +141,21 @@ class PacketReader:
 
         :raises ProtocolError: a known kind that doesn't fit its schema, or in a version that wasn't announced.
         """
-        self._buffer += data
+        buffer = self._buffer
+        buffer += data
         complete: list[Packet] = []
-        while len(self._buffer) >= codec.PACKET_HEADER_SIZE and self.wanted <= 0:
-            kind, version, length = codec.packet_header(bytes(self._buffer[: codec.PACKET_HEADER_SIZE]))
-            datum = bytes(self._buffer[codec.PACKET_HEADER_SIZE : codec.PACKET_HEADER_SIZE + length])
-            del self._buffer[: codec.PACKET_HEADER_SIZE + length]
-            if kind not in codec.packet_versions():
-                continue
-            try:
-                complete.append(_build(*codec.decode_packet(kind, version, datum)))
-            except codec.SchemaError as exc:
-                raise ProtocolError(str(exc)) from exc
+        place = 0
+        try:
+            while len(buffer) - place >= codec.PACKET_HEADER_SIZE:
+                kind, version, length = codec.packet_header(buffer, place)
+                start = place + codec.PACKET_HEADER_SIZE
+                if len(buffer) - start < length:
+                    break
+                place = start + length
+                if kind in codec.packet_versions():
+                    complete.append(_build(*codec.decode_packet(kind, version, bytes(buffer[start:place]))))
+        except codec.SchemaError as exc:
+            raise ProtocolError(str(exc)) from exc
+        finally:
+            del buffer[:place]
         return complete

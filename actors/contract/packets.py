@@ -34,6 +34,7 @@ __all__ = [
     "ResumeInvite",
     "ResumeRequest",
     "SessionAck",
+    "SessionPacket",
     "SessionRefusal",
     "SessionRenewal",
     "SessionRequest",
@@ -249,5 +250,8 @@ class Accept(Packet):
 FromEndpoint = CloseRequest | CloseAck | PauseAck | SetWeight | SessionRenewal
 """The packets that are inputs of a session's actor, as they came."""
 
-ToEndpoint = CloseRequest | CloseAck | PauseRequest | ResumeAck | PeerGone | ShutdownRequest | AllConnectionsClosed
+SessionPacket = ResumeAck | PeerGone | ShutdownRequest | AllConnectionsClosed
+"""Of those that actors send: what concerns an endpoint's session, or more than one of its connections."""
+
+ToEndpoint = CloseRequest | CloseAck | PauseRequest | SessionPacket
 """The packets that actors send. Those with a secret, or with what only the transport knows, are the transport's."""

@@ -48,10 +48,16 @@ class AckRelay:
         """
         if len(packet.acks) > ACK_LIMIT:
             raise ProtocolError(f"a DataAck with more than {ACK_LIMIT} entries")
+        connection_id, legs, queues = session.connection_id, self._legs, self._queues
         for ack in packet.acks:
-            leg = self._legs.get((session.connection_id, ack.connection_uid))
-            if leg is not None and leg.epoch == ack.epoch:
-                self._queues.setdefault(leg.other, {})[ack.connection_uid] = ack
+            uid, epoch, _ = ack
+            leg = legs.get((connection_id, uid))
+            if leg is None or leg.epoch != epoch:
+                continue
+            queue = queues.get(leg.other)
+            if queue is None:
+                queue = queues[leg.other] = {}
+            queue[uid] = ack
 
     def flush(self) -> None:
         """Send what has been taken."""

@@ -14,11 +14,13 @@ is asked for the connection later.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, assert_never
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import (
     Accept,
+    CloseAck,
+    CloseRequest,
     Opening,
     OpeningKind,
     Packet,
@@ -234,12 +236,21 @@ class Connection(Conversation):
         self._endpoint.arm(self, None)
         early, leg.early = leg.early, []
         for packet in early:
-            if isinstance(packet, PauseRequest):
-                self.on_pause_request(packet)
-            else:
-                self.on_close_request(packet)
+            self.on_packet(packet)
         if self._stopped is not None:
             self.on_stopped(self._stopped)
+
+    def on_packet(self, packet: CloseRequest | CloseAck | PauseRequest) -> None:
+        """A control packet about a leg of this connection has come on the session that has it."""
+        match packet:
+            case CloseRequest():
+                self.on_close_request(packet)
+            case CloseAck():
+                self.on_close_ack(packet)
+            case PauseRequest():
+                self.on_pause_request(packet)
+            case _:
+                assert_never(packet)
 
     # ------------------------------------------------------------------------------------------------------------ pause
 

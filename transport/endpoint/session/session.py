@@ -20,16 +20,15 @@ from spnhub.actors.contract.packets import (
     CloseAck,
     CloseRequest,
     DataAck,
+    LegPacket,
     Packet,
-    PauseRequest,
-    PeerGone,
-    ResumeAck,
     ResumeInvite,
     SessionAck,
+    SessionPacket,
     SessionRefusal,
     SessionRequest,
     SetWeight,
-    ShutdownRequest,
+    ToEndpoint,
 )
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
@@ -88,17 +87,7 @@ class Ended:
     """What was the matter, :class:`EndpointClosed` after :meth:`Session.close`."""
 
 
-SessionReport = (
-    Established
-    | Unresponsive
-    | Answered
-    | AllConnectionsClosed
-    | ShutdownRequest
-    | ResumeInvite
-    | ResumeAck
-    | PeerGone
-    | Ended
-)
+SessionReport = Established | Unresponsive | Answered | ResumeInvite | SessionPacket | Ended
 """What a session reports to its endpoint: what becomes of it, and the hub's packets that are about more than one of its
 connections."""
 
@@ -340,32 +329,26 @@ class Session:
                             connection.on_acknowledged(epoch, offset)
                         except Exception as fault:
                             self._endpoint.on_fault(connection, fault)
-            case CloseRequest(connection_uid=uid):
-                if (connection := self._leg(uid)) is not None:
-                    connection.on_close_request(packet)
-                elif uid not in self._all.by_uid:
-                    # It has ended here, so nothing is in the way of ending it there.
-                    self.send(CloseAck(uid, packet.epoch))
-            case CloseAck(connection_uid=uid):
-                if (connection := self._leg(uid)) is not None:
-                    connection.on_close_ack(packet)
-            case PauseRequest(connection_uid=uid):
-                if (connection := self._leg(uid)) is not None:
-                    connection.on_pause_request(packet)
-            case AllConnectionsClosed():
-                # What was said to an earlier weight is no news about this one.
-                self._all_closed = not self._weight
-                self._report(self, packet)
-            case ShutdownRequest():
-                self._report(self, packet)
             case ResumeInvite() if self._request.end_point_type is EndPointType.PROVIDER:
-                # Whether it comes to something or not: it is said again afterwards.
+                # Whether it comes to something or not: AllConnectionsClosed is sent again afterwards.
                 self._all_closed = False
                 self._report(self, packet)
-            case ResumeAck() | PeerGone():
-                self._report(self, packet)
+            case _ if isinstance(packet, ToEndpoint):
+                self._on_control_packet(packet)
             case _:
                 raise ProtocolError(f"a {type(packet).__name__} has no place here")
+
+    def _on_control_packet(self, packet: ToEndpoint) -> None:
+        if not isinstance(packet, LegPacket):
+            if isinstance(packet, AllConnectionsClosed):
+                # An answer to an earlier weight says nothing about this one.
+                self._all_closed = not self._weight
+            self._report(self, packet)
+        elif (connection := self._leg(packet.connection_uid)) is not None:
+            connection.on_packet(packet)
+        elif isinstance(packet, CloseRequest) and packet.connection_uid not in self._all.by_uid:
+            # It has ended here, so nothing is in the way of ending it there.
+            self.send(CloseAck(packet.connection_uid, packet.epoch))
 
     def _leg(self, uid: str) -> Connection | None:
         connection = self._all.by_uid.get(uid)
