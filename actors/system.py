@@ -45,6 +45,10 @@ class ActorSystem:
         self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
         self._hub = self._env.dispatcher.start(HubActor, self._env)
 
+    def tell(self, address: int | Key | None, message: HubInput | SessionInput | ConnectionInput) -> None:
+        """Queue an input by its address: None: the hub, a number: a session, a key: a connection."""
+        self._inputs.append((address, message))
+
     def tell_hub(self, message: HubInput) -> None:
         """Queue an input for the hub's actor; the next :meth:`run` handles it, in order with the others."""
         self._inputs.append((None, message))
@@ -110,6 +114,11 @@ class ActorSystem:
     def state(self) -> HubState:
         """What the hub holds: the fold of all events recorded so far. A copy."""
         return self._env.state.copy()
+
+    @property
+    def environment(self) -> Environment:
+        """What the actors share and who they are, to look at while none of them has a message."""
+        return self._env
 
     def residents(self) -> tuple[set[int], set[Key]]:
         """The sessions and connections that have an actor, including connections whose start isn't logged yet."""

@@ -84,6 +84,11 @@ class ConnectionActor(EventLoopActor):
         self._until = 0.0
         """Monotonic seconds: when some provider must have accepted, however many are asked."""
 
+    @property
+    def leg(self) -> Leg:
+        """What the actor holds."""
+        return self._leg
+
     def on_start(self) -> None:
         """Ask for the provider's stream, or invite the provider."""
         self._env.carry_out(transitions.opening(self._leg))

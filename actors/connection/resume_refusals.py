@@ -84,6 +84,11 @@ class LegNames:
         """The number of connections that have a leg here, or several."""
         return len(self._legs)
 
+    @property
+    def confirmed_count(self) -> int:
+        """Connections of which a confirmed epoch is known."""
+        return len(self._confirmed)
+
     def get(self, connection_uid: str, epoch: int) -> Key | None:
         """The leg with this name; None: there is none."""
         return self._legs.get(connection_uid, {}).get(epoch)

@@ -107,6 +107,11 @@ class HubActor(EventLoopActor):
         self._waiting: set[tuple[ActorRef[Any], EndPointType]] = set()
         """The realms that still have sessions of these roles, as far as they have reported."""
 
+    @property
+    def running(self) -> bool:
+        """Whether the log has a start of this process, and no end."""
+        return self._lifecycle.running
+
     def on_receive(self, message: object) -> None:
         """Call the handler of the message's class."""
         _HANDLERS[type(message)](self, message)

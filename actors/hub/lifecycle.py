@@ -22,6 +22,11 @@ class ProcessLifecycle:
         self._started_at: float | None = None
         """Monotonic seconds; None before the start and after the end."""
 
+    @property
+    def running(self) -> bool:
+        """Started, and not at its end."""
+        return self._started_at is not None
+
     def start(self, message: StartHub) -> tuple[Event, ...]:
         """The event of the start; none if the process has been started already."""
         if self._started_at is not None:

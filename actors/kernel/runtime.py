@@ -31,7 +31,7 @@ from pykka._envelope import Envelope
 
 from spnhub.events.faults import OnFault, log_fault
 
-__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError"]
+__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError", "actor_of"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -169,6 +169,11 @@ class Dispatcher:
     def __len__(self) -> int:
         """Actors that have started and not ended."""
         return len(self._alive)
+
+    @property
+    def actors(self) -> tuple[EventLoopActor, ...]:
+        """Those that have started and not ended, in no order."""
+        return tuple(self._alive)
 
     @property
     def quiescent(self) -> bool:
@@ -381,6 +386,11 @@ class EventLoopActor(pykka.Actor):
 
 
 _A = TypeVar("_A", bound=EventLoopActor)
+
+
+def actor_of(ref: pykka.ActorRef[_A]) -> _A | None:
+    """The actor itself, to look at while it has no message; None: it has gone."""
+    return ref._actor_weakref()
 
 
 def _start(actor: _A) -> pykka.ActorRef[_A]:

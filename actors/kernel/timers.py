@@ -37,6 +37,11 @@ class Timers:
         """Timers that are set."""
         return len(self._heap) - self._cancelled_count
 
+    @property
+    def entry_count(self) -> int:
+        """The same with those cancelled that still take room."""
+        return len(self._heap)
+
     def set(self, when: float, action: Callable[[], None]) -> Timer:
         """Call ``action`` at ``when`` (monotonic seconds) or soon after."""
         timer = Timer(self, action)

@@ -52,6 +52,11 @@ class RealmActor(EventLoopActor):
         self._waiting: dict[EndPointType, set[ActorRef[Any]]] = {}
         """During a stop: by role, the services that haven't reported yet that they have no session of it left."""
 
+    @property
+    def name(self) -> str:
+        """The realm's name."""
+        return self._name
+
     def on_receive(self, message: object) -> None:
         """Call the handler of the message's class."""
         _HANDLERS[type(message)](self, message)

@@ -139,6 +139,37 @@ class ServiceActor(EventLoopActor):
         self._stopping: set[EndPointType] = set()
         self._controller = InstanceController(env, self.actor_ref, self._situation, self._instance_changed)
 
+    @property
+    def key(self) -> ServiceKey:
+        """Which service of which network."""
+        return self._key
+
+    @property
+    def definition(self) -> ServiceDefinition | None:
+        """As far as the actor has taken notice of the table's."""
+        return self._definition
+
+    @property
+    def registry(self) -> SessionRegistry:
+        """Its sessions, and the providers to choose among."""
+        return self._registry
+
+    @property
+    def instance(self) -> Instance:
+        """What is known of the instance that is started on demand."""
+        return self._controller.instance
+
+    def counts(self) -> dict[str, int]:
+        """How many of each it remembers beside sessions; all are 0 when nothing is left."""
+        return {
+            "names": len(self._names),
+            "confirmed": self._names.confirmed_count,
+            "pending": len(self._pending),
+            "suspended": len(self._suspended),
+            "failed": len(self._failed),
+            **self._gone.counts(),
+        }
+
     def on_receive(self, message: object) -> None:
         """Call the handler of the message's class, after applying the table's present definition."""
         # Define is queued behind other work after a reload, so a request may overtake it. Without this, a consumer that

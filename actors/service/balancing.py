@@ -83,6 +83,15 @@ class ProviderChoice:
     def __iter__(self) -> Iterator[int]:
         return iter(self._providers)
 
+    def standing(self, session: int) -> tuple[int, bool, int] | None:
+        """A provider's weight, whether it is unresponsive, and its failures in a row; None: there is no such one."""
+        provider = self._providers.get(session)
+        return None if provider is None else (provider.weight, provider.unresponsive, provider.failures)
+
+    def counts(self) -> dict[str, int]:
+        """How many entries each list has, with those out of date; ``failed`` has none of these."""
+        return {"heap": len(self._heap), "resting": len(self._resting), "failed": len(self._failed)}
+
     def add(
         self,
         session: int,

@@ -61,6 +61,10 @@ class GoneInstances:
         self._gone: OrderedDict[Identity, Timer] = OrderedDict()
         """The instances that are gone, the longest ago first, with the timer after which each is forgotten."""
 
+    def counts(self) -> dict[str, int]:
+        """How many instances may still come back, and of how many it is known that they are gone."""
+        return {"graces": len(self._graces), "gone": len(self._gone)}
+
     def port_closed(self, request: SessionRequested) -> None:
         """Begin the grace period of an endpoint that has closed its port, unless its instance has another session."""
         instance = identity(request)

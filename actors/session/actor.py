@@ -282,6 +282,11 @@ class SessionActor(EventLoopActor):
         self._ending: SessionEnding | None = None
         self._ended = False
 
+    @property
+    def request(self) -> SessionRequested:
+        """What the endpoint asked for."""
+        return self._request
+
     def on_receive(
         self, message: SessionInput | EndSession | SupersedeSession | ShutSession | LastLegGone | NotClosed
     ) -> None:

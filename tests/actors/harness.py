@@ -30,6 +30,8 @@ from spnhub.actors.contract.inputs import (
 )
 from spnhub.actors.contract.packets import CloseAck, CloseRequest, Packet
 from spnhub.actors.kernel.environment import ConnectionEntry
+from spnhub.actors.kernel.runtime import actor_of
+from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.model import (
     ConnectionEnded,
@@ -116,9 +118,9 @@ def sent(commands: Iterable[Command], kind: type[_P]) -> list[tuple[int, _P]]:
 
 def leg_of(entry: ConnectionEntry) -> Leg:
     """What a live connection's actor holds."""
-    actor = entry.ref._actor_weakref()
+    actor = actor_of(entry.ref)
     assert isinstance(actor, ConnectionActor)
-    return actor._leg
+    return actor.leg
 
 
 @dataclass
@@ -149,7 +151,7 @@ class Bench:
     def _record(self, event: Event, timestamp: int) -> Recorded:
         recorded = Recorded("hub-1", JOURNAL, len(self.log) + 1, timestamp, event)
         # By this the actors have decided; raised here, it would be one actor's failure only.
-        if self.system._env.state != self.fold:
+        if self.system.environment.state != self.fold:
             self.faults.append(f"before sequence {recorded.sequence} the actors' state is not the fold of the log")
         self.log.append(recorded)
         self.faults += self.fold.apply(recorded)
@@ -177,7 +179,7 @@ class Bench:
         logged = folded(self.fold, mine)
         for kind, one in mine.items():
             assert one == logged[kind], (kind, one, logged[kind])
-        env = self.system._env
+        env = self.system.environment
         entries = env.directory.sessions.values()
         assert sorted(entry.spn_session_id for entry in entries) == sorted(state.sessions)
         started = {leg_of(entry).log_key for entry in env.directory.connections.values()}  # None: still an opening
@@ -239,25 +241,24 @@ class Bench:
 
     def assert_empty(self) -> None:
         """No session, connection, timer or forgotten actor is left."""
-        env = self.system._env
+        env = self.system.environment
         assert self.system.residents() == (set(), set())
         assert (self.fold.sessions, self.fold.connections) == ({}, {})
         assert self.system.timer() is None
-        actors = {type(actor).__name__ for actor in env.dispatcher._alive}
+        actors = {type(actor).__name__ for actor in env.dispatcher.actors}
         assert actors <= {"HubActor", "RealmActor", "ServiceActor"}
         assert env.dispatcher.quiescent
-        for actor in env.dispatcher._alive:
-            if type(actor).__name__ == "ServiceActor":
-                suspended: Any = actor
-                registry = suspended._registry
+        for actor in env.dispatcher.actors:
+            if isinstance(actor, ServiceActor):
+                registry = actor.registry
                 assert (registry.sessions, registry.identities, registry.retired, len(registry.choice)) == (
                     {},
                     {},
                     set(),
                     0,
                 )
-                assert (len(suspended._names), suspended._failed, len(suspended._pending)) == (0, {}, 0)
-                assert (len(suspended._suspended), suspended._names._confirmed) == (0, {})
+                counts = actor.counts()
+                assert [name for name in ("names", "confirmed", "pending", "suspended", "failed") if counts[name]] == []
         assert +env.directory.realm_sessions == {}
 
 

@@ -1,6 +1,6 @@
 """What the actors themselves hold, in the terms of the log: hub, realms, services, sessions, connections.
 
-Read from each actor's own fields, not from the state that they fold together, so that :func:`suspended` and
+Read from what each actor shows of itself, not from the state that they fold together, so that :func:`suspended` and
 :func:`folded` come from different places. Both are for moments at which no actor has mail.
 """
 
@@ -12,6 +12,7 @@ from spnhub.actors.connection.actor import ConnectionActor
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import Table
 from spnhub.actors.hub.actor import HubActor
+from spnhub.actors.kernel.runtime import actor_of
 from spnhub.actors.realm.actor import RealmActor
 from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.service.instance import ControllerPhase
@@ -25,7 +26,7 @@ __all__ = ["folded", "suspended"]
 
 def suspended(system: ActorSystem) -> dict[str, Any]:
     """What the actors hold, by kind; the inventory only when nobody has still to hear of a new one."""
-    env = system._env
+    env = system.environment
     found: dict[str, Any] = {
         "running": False,
         "instances": {},
@@ -37,18 +38,18 @@ def suspended(system: ActorSystem) -> dict[str, Any]:
     alive: dict[int, SessionRequested] = {}
     requests: dict[int, SessionRequested] = {}
     """As the services' actors know them: also those whose own actor has failed, until their legs have ended."""
-    for actor in env.dispatcher._alive:
+    for actor in env.dispatcher.actors:
         match actor:
             case HubActor():
-                found["running"] = actor._lifecycle._started_at is not None
+                found["running"] = actor.running
             case RealmActor():
-                realms.add(actor._name)
+                realms.add(actor.name)
             case ServiceActor():
-                definitions[actor._key] = actor._definition
+                definitions[actor.key] = actor.definition
                 _service(actor, found)
-                requests |= actor._registry.sessions
+                requests |= actor.registry.sessions
             case SessionActor():
-                alive[actor._session] = actor._request
+                alive[actor.request.session] = actor.request
             case ConnectionActor():
                 _leg(actor, found)
     assert all(requests[session] is one for session, one in alive.items())
@@ -83,21 +84,16 @@ def _inventory(table: Table) -> dict[str, Any]:
 
 
 def _service(actor: ServiceActor, found: dict[str, Any]) -> None:
-    registry = actor._registry
+    registry = actor.registry
     for session, request in registry.sessions.items():
-        provider = registry.choice._providers.get(session)
-        found["registry"][request.spn_session_id] = _known(provider)
-    instance, where = actor._controller.instance, actor._key
+        found["registry"][request.spn_session_id] = registry.choice.standing(session)
+    instance, where = actor.instance, actor.key
     if instance.phase is ControllerPhase.STARTING and not instance.attempt:
         found["instances"][where.service_urn] = None  # until it is asked for, the log has the phase before
     elif instance.phase is not ControllerPhase.STOPPED and (
-        instance.phase is not ControllerPhase.RUNNING or actor._definition is not None
+        instance.phase is not ControllerPhase.RUNNING or actor.definition is not None
     ):
         found["instances"][where.service_urn] = (where.network_urn, instance.phase.value)
-
-
-def _known(provider: Any) -> tuple[int, bool, int] | None:
-    return None if provider is None else (provider.weight, provider.unresponsive, provider.failures)
 
 
 def _request(one: Any) -> tuple[Any, ...]:
@@ -115,14 +111,14 @@ def _started(connections: Any, keys: Any) -> frozenset[str]:
     """The uids of the legs among these that the log knows."""
     found = set()
     for key in keys:
-        actor = connections[key].ref._actor_weakref()
-        if actor is not None and actor._leg.log_key is not None:
-            found.add(actor._leg.log_key)
+        actor = actor_of(connections[key].ref)
+        if actor is not None and actor.leg.log_key is not None:
+            found.add(actor.leg.log_key)
     return frozenset(found)
 
 
 def _leg(actor: ConnectionActor, found: dict[str, Any]) -> None:
-    leg, facts = actor._leg, actor._leg.facts
+    leg, facts = actor.leg, actor.leg.facts
     if leg.log_key is not None:
         found["connections"][leg.log_key] = (
             facts.realm,

@@ -117,9 +117,12 @@ def test_choice_is_as_stated(steps: list[tuple[str, int, int]]) -> None:
                     providers[expected.session].tried |= expected.on_trial and not expected.last_resort
         assert len(choice) == len(providers)
         assert all(choice.legs(s) == p.legs for s, p in providers.items())
-        assert len(choice._heap) <= 2 * len(choice) + 65
-        assert len(choice._resting) <= 2 * len(choice) + 65
-        assert set(choice._failed) == {s for s, p in providers.items() if p.failures}
+        counts = choice.counts()
+        assert max(counts["heap"], counts["resting"]) <= 2 * len(choice) + 65
+        assert counts["failed"] == sum(known.failures > 0 for known in providers.values())
+        assert [choice.standing(s) for s in providers] == [
+            (p.weight, p.unresponsive, p.failures) for p in providers.values()
+        ]
 
 
 def test_unknown_sessions_are_ignored() -> None:
@@ -168,6 +171,6 @@ def test_the_cost_of_many_that_fail() -> None:
     for _ in range(20_000):
         choice.fail(1, 0.0)
         choice.succeed(1)
-    assert len(choice._resting) <= 2 * 5000 + 65
+    assert choice.counts()["resting"] <= 2 * 5000 + 65
     assert choice.acquire(0.5) == Choice(1)
     assert choice.acquire(0.5, without=(1,)) == Choice(0, on_trial=True, last_resort=True)

@@ -142,10 +142,10 @@ def test_remembering_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         bench.hub(request(session, PROVIDER))
         bench.session(session, CLOSED_PORT)
     bench.step(GRACE)
-    alive = [one for one in bench.system._env.dispatcher._alive if isinstance(one, ServiceActor)]
-    assert max(len(one._gone._gone) for one in alive) == limit
+    alive = [one for one in bench.system.environment.dispatcher.actors if isinstance(one, ServiceActor)]
+    assert max(one.counts()["gone"] for one in alive) == limit
     for instance, code in (("i10", Code.NOT_HERE), ("i11", Code.GONE), (f"i{10 + limit}", Code.GONE)):
         _, commands = bench.session(2, asking(instance_id=instance))
         assert [ack.code for _, ack in sent(commands, ResumeAck)] == [code]
     bench.step(ActorOptions().resume_timeout)
-    assert [(one._gone._graces, len(one._gone._gone)) for one in alive] == [({}, 0)] * len(alive)
+    assert [(one.counts()["graces"], one.counts()["gone"]) for one in alive] == [(0, 0)] * len(alive)

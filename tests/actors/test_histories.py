@@ -218,7 +218,7 @@ class History:
 
     def open(self, session: int, rng: random.Random) -> None:
         self.next_stream += 4
-        alive = self.bench.system._env.directory.sessions[
+        alive = self.bench.system.environment.directory.sessions[
             session
         ].ref.is_alive()  # else it is closed soon, streams and all
         self.pending += alive and self.role(session) is CONSUMER
@@ -238,13 +238,13 @@ class History:
             peer="CN=server",
             instance_id=rng.choice(self.instances() or ["a"]),
         )
-        if self.bench.system._env.directory.sessions[session].ref.is_alive() and not asked.code:
+        if self.bench.system.environment.directory.sessions[session].ref.is_alive() and not asked.code:
             self.resumes.append((asked.connection_uid, asked.epoch))
         self.tell(session, asked)
 
     def go_on(self, rng: random.Random) -> None:
         """What endpoints in their right mind do next."""
-        directory = self.bench.system._env.directory
+        directory = self.bench.system.environment.directory
         for key, entry in sorted(directory.connections.items()):
             if key not in directory.connections:  # what was just done has ended it
                 continue
@@ -285,10 +285,10 @@ class History:
 
     def named(self) -> list[tuple[str, int]]:
         """The open legs that resume, by uid and epoch."""
-        return [entry.name for entry in self.bench.system._env.directory.connections.values() if entry.name[1]]
+        return [entry.name for entry in self.bench.system.environment.directory.connections.values() if entry.name[1]]
 
     def of_connection(self, key: Key, rng: random.Random) -> Any:
-        phase = leg_of(self.bench.system._env.directory.connections[key]).phase
+        phase = leg_of(self.bench.system.environment.directory.connections[key]).phase
         carried = rng.randrange(99), rng.randrange(99)
         fins = SpliceEnded(*carried, finished=True, lost=False, code=0)
         reset = SpliceEnded(*carried, finished=False, lost=rng.random() < 0.5, code=34)
@@ -332,7 +332,7 @@ class History:
         options = self.bench.options
         for _ in range(8):
             self.step(max(options.abort_timeout, options.close_timeout))
-        assert not self.bench.system._env.work_queue
+        assert not self.bench.system.environment.work_queue
 
 
 def tell(bench: Bench, target: Target, message: Any) -> None:

@@ -300,7 +300,7 @@ def test_the_consumer_gives_up_at_the_second(bench: Bench, message: Any) -> None
     assert [event.provider_side_spn_session_id for event in events if isinstance(event, ConnectionEnded)] == ["s2"]
     assert [type(command) for command in commands[:1]] == [AbortConnection]
     assert ForgetConnection(KEY) in commands
-    assert bench.system._env.directory.sessions[2].legs == {}
+    assert bench.system.environment.directory.sessions[2].legs == {}
 
 
 def test_a_provider_that_drains(bench: Bench) -> None:
@@ -393,7 +393,7 @@ def test_its_actor_fails(bench: Bench, at_second: bool) -> None:
         rejected(bench)
     bench.connection(KEY, Poison())  # type: ignore[arg-type]
     assert bench.system.residents()[1] == set()
-    assert [bench.system._env.directory.sessions[session].legs for session in (1, 2, 9)] == [{}, {}, {}]
+    assert [bench.system.environment.directory.sessions[session].legs for session in (1, 2, 9)] == [{}, {}, {}]
 
 
 Steps = st.lists(st.tuples(st.sampled_from("oooodut"), st.integers(0, 5)), max_size=60)

@@ -88,7 +88,7 @@ def bench() -> Bench:
 
 
 def actors(bench: Bench) -> list[str]:
-    return sorted(type(actor).__name__ for actor in bench.system._env.dispatcher._alive)
+    return sorted(type(actor).__name__ for actor in bench.system.environment.dispatcher.actors)
 
 
 def test_first_load() -> None:

@@ -108,7 +108,7 @@ def test_nobody_elses(bench: Bench) -> None:
     """Another instance or subject takes no place, whatever was said."""
     bench.session(1, SessionRenewal())
     bench.hub(request(3, PROVIDER, instance_id="q"))
-    assert bench.system._env.directory.sessions[1].ending is False
+    assert bench.system.environment.directory.sessions[1].ending is False
 
 
 def test_a_singleton(bench: Bench) -> None:

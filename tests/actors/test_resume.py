@@ -480,7 +480,7 @@ def test_session_lost_while_resuming(bench: Bench, phase: LegPhase, session: int
         bench.session(2, asking())
     else:
         resuming(bench)
-    assert leg_of(bench.system._env.directory.connections[NEXT]).phase is phase
+    assert leg_of(bench.system.environment.directory.connections[NEXT]).phase is phase
     events, commands = bench.session(session, LOST)
     code = Code.NOT_HERE if session == 1 else Code.PEER_LOST
     assert events[0] == resume_refused(code, "idle")
@@ -516,7 +516,9 @@ def test_older_leg_ends_first(bench: Bench) -> None:
     """When both endpoints have met again, what the hub still holds of the older leg is void."""
     bench.joined()
     bench.session(2, asking())
-    assert leg_of(bench.system._env.directory.connections[KEY]).phase is LegPhase.JOINED  # the uid alone ends nothing
+    assert (
+        leg_of(bench.system.environment.directory.connections[KEY]).phase is LegPhase.JOINED
+    )  # the uid alone ends nothing
     _, commands = bench.session(1, coming())
     assert commands == [AbortConnection(KEY, Code.LEFT), ack(2, offset=7), ack(1, offset=20)]
     reason = "the connection goes on in epoch 1"
@@ -548,7 +550,7 @@ def test_lower_epoch_after_a_higher_one(bench: Bench) -> None:
     events, commands = bench.session(1, coming(2))
     assert events == [resume_refused(Code.STALE, "a later leg is known", epoch=2)]
     assert [ack.code for _, ack in sent(commands, ResumeAck)] == [Code.STALE, Code.STALE]
-    assert leg_of(bench.system._env.directory.connections[key]).phase is LegPhase.JOINED
+    assert leg_of(bench.system.environment.directory.connections[key]).phase is LegPhase.JOINED
 
 
 def test_same_epoch_twice(bench: Bench) -> None:
@@ -581,9 +583,9 @@ def test_endpoint_leaves_the_leg(bench: Bench, code: Code, why: Any, *, by_consu
 def load(bench: Bench, provider: int = 1) -> int:
     """The legs that count for a provider."""
 
-    for actor in bench.system._env.dispatcher._alive:
-        if isinstance(actor, ServiceActor) and provider in actor._registry.sessions:
-            return actor._registry.choice.legs(provider)
+    for actor in bench.system.environment.dispatcher.actors:
+        if isinstance(actor, ServiceActor) and provider in actor.registry.sessions:
+            return actor.registry.choice.legs(provider)
     return 0
 
 
@@ -836,7 +838,7 @@ def test_connections_are_paused_a_few_at_a_time() -> None:
         asked += asked_to_pause(commands)
         assert len(asked) <= 200
     assert sorted(asked) == sorted(keys)
-    assert len(bench.system._env.pauses) == 0
+    assert len(bench.system.environment.pauses) == 0
 
 
 def test_shutdown_of_an_empty_hub() -> None:
@@ -850,8 +852,8 @@ def test_shutdown_while_a_reload_is_under_way() -> None:
     bench = Bench(options=ActorOptions(slice_size=1))
     manager = Availability("docker:", "web", start_on_load=True)
     bench.hub(inventory(*(service(f"{SERVICE}{number}", availability=manager) for number in range(5))))
-    assert len(bench.system._env.work_queue) > 0
+    assert len(bench.system.environment.work_queue) > 0
     _, commands = bench.hub(StopHub(resumable=True))
     assert commands[-1] == ReportHubStopped()
-    assert len(bench.system._env.work_queue) == 0
+    assert len(bench.system.environment.work_queue) == 0
     assert bench.step(1.0) == ([], [])

@@ -9,7 +9,7 @@ from typing import Any
 import pykka
 import pytest
 
-from spnhub.actors.kernel.runtime import Dispatcher, EventLoopActor, EventLoopFuture, UnfinishedError
+from spnhub.actors.kernel.runtime import Dispatcher, EventLoopActor, EventLoopFuture, UnfinishedError, actor_of
 from spnhub.actors.kernel.timers import Timers
 
 
@@ -78,7 +78,8 @@ def test_stop() -> None:
     notes: list[Any] = []
     dispatcher = Dispatcher()
     ref = dispatcher.start(Echo, notes)
-    actor: Any = ref._actor_weakref()
+    actor = actor_of(ref)
+    assert actor is not None
     stopped = actor.stopped
     before, late = ref.ask(1, block=False), None
     stop = ref.stop(block=False)
@@ -103,7 +104,8 @@ def test_failure_is_the_actors_own(failure: BaseException) -> None:
     notes: list[Any] = []
     dispatcher = Dispatcher()
     bad, good = dispatcher.start(Echo, notes, "bad "), dispatcher.start(Echo, notes, "good ")
-    actor: Any = bad._actor_weakref()
+    actor = actor_of(bad)
+    assert actor is not None
     bad.tell(failure)
     good.tell(1)
     dispatcher.run()
@@ -334,6 +336,6 @@ def test_timers() -> None:
     assert (fired, timers.next()) == (["a", "b"], 2.0)
     for _ in range(1000):
         timers.set(100.0, lambda: None).cancel()
-    assert len(timers._heap) < 200
+    assert timers.entry_count < 200
     assert timers.fire(3.0)
     assert (fired, timers.next(), len(timers)) == (["a", "b", "c"], None, 0)

@@ -28,7 +28,8 @@ from spnhub.actors.contract.inputs import (
     SessionUnresponsive,
     StopHub,
 )
-from spnhub.actors.service.actor import ServiceActor
+from spnhub.actors.realm.actor import RealmActor
+from spnhub.actors.service.actor import SessionsStopped
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import LimitReached, ProviderAnswered, ProviderSilent, SessionRefused
 from tests.actors.harness import (
@@ -309,7 +310,13 @@ def test_stop_of_an_empty_hub(bench: Bench) -> None:
 def test_stop_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if nobody ever reports, the process may leave."""
     bench.provider(1)
-    monkeypatch.setattr(ServiceActor, "_report_stopped", lambda *_: None)
+    receive = RealmActor.on_receive
+
+    def deaf(self: RealmActor, message: object) -> None:
+        if not isinstance(message, SessionsStopped):
+            receive(self, message)
+
+    monkeypatch.setattr(RealmActor, "on_receive", deaf)
     assert bench.hub(StopHub()) == ([], [])
     assert bench.step(15.0)[1] == [CloseSession(1, Code.SHUTDOWN, STOPPING)]
     assert bench.step(14.9) == ([], [])

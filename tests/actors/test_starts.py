@@ -496,7 +496,7 @@ def test_removed_service_is_stopped(bench: Bench) -> None:
     assert sorted(type(command).__name__ for command in commands[1:]) == ["CloseSession", "CloseSession"]
     assert bench.system.residents() == (set(), set())
     assert bench.hub(StopSucceeded(SERVICE)) == ([model.ServiceStopped(**WHERE, reason="removed")], [])
-    assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
+    assert {type(actor).__name__ for actor in bench.system.environment.dispatcher.actors} == {"HubActor"}
     assert bench.system.timer() is None
     assert phase(bench) is None
 
@@ -516,7 +516,7 @@ def test_removed_while_it_starts(bench: Bench) -> None:
     for _ in range(3):
         bench.hub(StopFailed(SERVICE, "busy"))
         bench.step(5.0)
-    assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
+    assert {type(actor).__name__ for actor in bench.system.environment.dispatcher.actors} == {"HubActor"}
 
 
 def test_removed_and_back_during_the_stop(bench: Bench) -> None:
@@ -581,7 +581,7 @@ def test_start_that_nobody_asked_for_yet(bench: Bench) -> None:
     waiting(bench, 4)
     assert StopService(SERVICE, "removed", ON_PAYLOAD) in bench.hub(LoadInventory(()))[1]
     bench.hub(StopSucceeded(SERVICE))
-    assert {type(actor).__name__ for actor in bench.system._env.dispatcher._alive} == {"HubActor"}
+    assert {type(actor).__name__ for actor in bench.system.environment.dispatcher.actors} == {"HubActor"}
 
 
 def test_start_again_that_nobody_waits_for_any_more(bench: Bench) -> None:

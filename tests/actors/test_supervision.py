@@ -21,14 +21,17 @@ from spnhub.actors.contract.commands import (
 from spnhub.actors.contract.inputs import ConsumerAborted, Key, ProviderAccepted, SessionUnresponsive, StopHub
 from spnhub.actors.contract.packets import CloseAck
 from spnhub.actors.hub.actor import HubActor
+from spnhub.actors.kernel.runtime import actor_of
 from spnhub.actors.realm.actor import RealmActor
 from spnhub.actors.service import actor as services
+from spnhub.actors.session import actor as sessions
 from spnhub.actors.session.actor import LegRequested, SessionActor, SessionFailed
 from tests.actors.harness import (
     CONSUMER,
     ERROR,
     FAILED,
     PROVIDER,
+    SERVICE,
     Bench,
     answer,
     ask,
@@ -141,9 +144,8 @@ def test_connection_fails_at_its_start(bench: Bench, monkeypatch: pytest.MonkeyP
 def test_connection_fails_after_its_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end is in the log once."""
     bench.joined()
-    entry = bench.system._env.directory.connections[KEY]
-    actor: Any = entry.ref._actor_weakref()
-    inject(monkeypatch, actor, "_arm_timer", RuntimeError("injected"))
+    entry = bench.system.environment.directory.connections[KEY]
+    inject(monkeypatch, actor_of(entry.ref), "stop", RuntimeError("injected"))
     events, _ = bench.connection(KEY, cut())
     assert events == [ended(ERROR, Code.PEER_RESET, "reset before both directions ended")]
     untouched(bench)
@@ -208,7 +210,7 @@ def test_session_fails_while_it_ends(bench: Bench, monkeypatch: pytest.MonkeyPat
     bench.connection(Key(2, 40), cut())
     bench.joined()
     bench.hub(StopHub())
-    inject(monkeypatch, SessionActor, "_finish", RuntimeError("injected"))
+    inject(monkeypatch, sessions, "decide_end", RuntimeError("injected"))
     events, _ = bench.connection(KEY, cut())
     assert events[1] == session_ended(2, CONSUMER, FAILED, Code.INTERNAL, FAULT, legs=2)
     bench.assert_empty()
@@ -245,10 +247,8 @@ def test_service_survives_an_opening(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 def test_session_fails_just_after_it_asked(bench: Bench) -> None:
     """What it asked for is not opened behind its back; with and without legs that still end."""
-    env = bench.system._env
-    ref = env.directory.sessions[2].ref
-    parent: Any = ref._actor_weakref()
-    service = parent._parent
+    env = bench.system.environment
+    service = env.directory.services[SERVICE]
     service.tell(SessionFailed(2))
     service.tell(LegRequested(2, open_request(0)))
     assert bench.step() == (
@@ -278,7 +278,7 @@ def test_a_piece_of_a_reload_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch
         if number % 100 == 0:
             raise failure
 
-    work_queue = bench.system._env.work_queue
+    work_queue = bench.system.environment.work_queue
     for number in range(300):
         work_queue.add(functools.partial(piece, number))
     bench.step(bench.options.slice_pause)
@@ -300,7 +300,7 @@ def test_a_timer_fails(bench: Bench) -> None:
     def fail() -> None:
         raise failure
 
-    env = bench.system._env
+    env = bench.system.environment
     for action in (fail, lambda: fired.append("one"), fail, lambda: fired.append("two")):
         env.timers.set(bench.now + 1.0, action)
     bench.step(1.0)

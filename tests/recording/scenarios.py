@@ -151,7 +151,7 @@ def accept(path: Path) -> None:
             for part in step.parts:
                 if not isinstance(part.cause, str):
                     address, message = part.cause
-                    system._inputs.append((address, message))
+                    system.tell(address, message)
             system.run(step.now, step.wall_us)
             system.take_commands()
         writer.close()

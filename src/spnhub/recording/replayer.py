@@ -119,7 +119,7 @@ class Replayer:
         self._noted.clear()
         for part in recorded.parts:
             if not isinstance(part.cause, str):
-                self._tell(*part.cause)
+                self._system.tell(*part.cause)
                 self.inputs += 1
         self._system.run(recorded.now, recorded.wall_us)
         self._system.take_commands()
@@ -128,14 +128,6 @@ class Replayer:
         self.events += sum(len(part.events) for part in recorded.parts)
         self.commands += sum(len(part.commands) for part in recorded.parts)
         return _compare(recorded, came)
-
-    def _tell(self, address: Address, message: Any) -> None:
-        if address is None:
-            self._system.tell_hub(message)
-        elif isinstance(address, int):
-            self._system.tell_session(address, message)
-        else:
-            self._system.tell_connection(address, message)
 
 
 def changes(before: HubState, after: HubState) -> list[StateChange]:
