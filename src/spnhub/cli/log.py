@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
@@ -20,10 +20,11 @@ from spnhub import signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_metrics import metrics
-from spnhub.cli.log_reading import FAULTY, Json, Sources, enter, entries, run, watched
+from spnhub.cli.log_reading import FAULTY, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
+from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.log_state import state
-from spnhub.cli.options import GroupedCommand
+from spnhub.cli.options import GroupedCommand, Reader
 from spnhub.cli.replay_actors import replay_actors
 from spnhub.events.analysis.log_lines import event_line, lifecycle_line
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
@@ -37,8 +38,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="spnlog", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
 )
-
-_All = Annotated[bool, typer.Option("--all", help="Every event with all its fields, not only the lifecycle lines.")]
 
 _COLOURS: Final = {
     "startSpnSession": "green",
@@ -57,13 +56,11 @@ def _callback(context: typer.Context) -> None:
         signals.release()
 
 
-@app.command()
-def replay(
-    sources: Sources,
-    every: _All = False,
-    as_json: Json = False,  # noqa: ARG001 - what replay prints is JSON in any case
-) -> int:
+@app.command(cls=GroupedCommand)
+@takes_log_options("every")
+def replay(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Print the lifecycle lines, one JSON object a line, in order."""
+    every = settings_of().every
 
     async def read() -> None:
         async with entries(sources, printing=True) as found:
@@ -74,36 +71,35 @@ def replay(
     return run(read)
 
 
-@app.command()
-def tail(
-    sources: Sources,
-    every: _All = False,
-    as_json: Json = False,
-    last: Annotated[int, typer.Option("--last", min=0, help="How many of the present events to begin with.")] = 10,
-) -> int:
+@app.command(cls=GroupedCommand)
+@takes_log_options("last", "every")
+def tail(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Print the last events and then each one as it comes, until interrupted."""
-    show = _json_printer() if as_json or not sys.stdout.isatty() else _terminal_printer()
+    settings = settings_of()
+    show = _json_printer() if settings.as_json or not sys.stdout.isatty() else _terminal_printer()
 
     async def read() -> None:
         async with AsyncExitStack() as stack:
             entered = await enter(stack, sources)
             seen: dict[LogKey, Missing] = {}
-            recent: deque[Line] = deque(maxlen=last)
+            recent: deque[Line] = deque(maxlen=settings.last)
             async for _, recorded in merge(entered, seen=seen):
-                if (line := _line(recorded, every)) is not None:
+                if (line := _line(recorded, settings.every)) is not None:
                     recent.append(line)
             for line in recent:
                 show(line)
             async for _, recorded in follow(entered, seen):
-                if (line := _line(recorded, every)) is not None:
+                if (line := _line(recorded, settings.every)) is not None:
                     show(line)
 
     return run(read)
 
 
-@app.command()
-def verify(sources: Sources, as_json: Json = False) -> int:
+@app.command(cls=GroupedCommand)
+@takes_log_options()
+def verify(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Check that nothing is missing, doubled or out of place. Status 0 only when clean."""
+    as_json = settings_of().as_json
     status = 0
 
     async def read() -> None:
@@ -116,13 +112,10 @@ def verify(sources: Sources, as_json: Json = False) -> int:
     return run(read) or status
 
 
-app.command()(state)
-app.command()(explain)
-app.command()(metrics)
-app.command(cls=GroupedCommand)(serve)
-app.command()(replay_actors)
+for _command in (state, explain, metrics, serve, replay_actors):
+    app.command(cls=GroupedCommand)(_command)
 # Its name of before.
-app.command("drive", hidden=True)(replay_actors)
+app.command("drive", hidden=True, cls=GroupedCommand)(replay_actors)
 
 
 def _line(recorded: Recorded, every: bool) -> Line | None:

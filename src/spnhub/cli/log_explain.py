@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from spnhub.cli.log_reading import Json, Sources, entries, run
+from spnhub.cli.log_reading import Sources, entries, run
+from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.options import Reader
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
@@ -16,12 +18,15 @@ from spnhub.settings import ConfigurationError
 __all__ = ["explain"]
 
 
+@takes_log_options()
 def explain(
+    _: typer.Context,
+    settings_of: Reader[LogSettings],
     name: Annotated[str, typer.Argument(metavar="ID", help="An spnSessionId, a connectionUid or an spnConnectionId.")],
     sources: Sources,
-    as_json: Json = False,
 ) -> int:
     """Tell what happened to one session or connection, over the logs of all hubs. Reads the sources twice."""
+    as_json = settings_of().as_json
     search = Search(name)
     stories: list[Story] = []
 

@@ -5,14 +5,15 @@ Counterparts: :mod:`spnhub.events.analysis.metrics`, :mod:`spnhub.events.analysi
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from spnhub.cli.log_reading import Json, Sources, entries, run
+from spnhub.cli.log_reading import Sources, entries, run
+from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.options import Reader
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.events.analysis.report import hours_of, report
@@ -20,19 +21,12 @@ from spnhub.events.analysis.report import hours_of, report
 __all__ = ["metrics"]
 
 
-class By(enum.StrEnum):
-    """What bytes are divided by."""
-
-    HOUR = "hour"
-
-
-def metrics(
-    sources: Sources,
-    by: Annotated[By | None, typer.Option("--by", help="Only bytes, by service and hour (UTC).")] = None,
-    as_json: Json = False,
-) -> int:
+@takes_log_options("by")
+def metrics(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Show sessions, connections, bytes, reasons, refusals, durations, starts and pauses, by service."""
-    counted = LogMetrics(hours=by is By.HOUR)
+    settings = settings_of()
+    by_hour, as_json = settings.by == "hour", settings.as_json
+    counted = LogMetrics(hours=by_hour)
 
     async def read() -> None:
         async with entries(sources) as found:
@@ -42,7 +36,7 @@ def metrics(
     status = run(read)
     if status:
         return status
-    if by is By.HOUR:
+    if by_hour:
         hours = hours_of(counted)
         if as_json:
             print(json.dumps({"hours": hours}))  # noqa: T201

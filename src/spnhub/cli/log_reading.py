@@ -25,11 +25,10 @@ from spnhub.schemas.codec import SchemaError
 from spnhub.settings import ConfigurationError
 from spnhub.transport.system.loop import run as run_loop
 
-__all__ = ["FAULTY", "Json", "Sources", "enter", "entries", "run", "watched"]
+__all__ = ["FAULTY", "Sources", "enter", "entries", "run", "watched"]
 
 _SOURCE_HELP = "A journal folder, or kafka://host:port/topic. Several are merged."
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE_HELP, show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, with the names of the spec.")]
 
 FAULTY: Final = 1
 """Exit status when the log is not in order."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from spnhub.cli.log_reading import Json, Sources, enter, entries, run
+from spnhub.cli.log_reading import Sources, enter, entries, run
+from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import HubAt, Moment, MomentError, States
 from spnhub.settings import ConfigurationError
@@ -19,23 +20,18 @@ __all__ = ["state"]
 _ROWS = 100
 
 
-def state(
-    sources: Sources,
-    at: Annotated[
-        str,
-        typer.Option(
-            "--at", metavar="TIME|SEQUENCE", help="A time (ISO 8601; UTC, unless it says otherwise), or a sequence."
-        ),
-    ],
-    hub: Annotated[str | None, typer.Option("--hub", help="Only this hub: its hubId, or a journalId.")] = None,
-    as_json: Json = False,
-) -> int:
-    """Show what each hub held after a sequence, or at a time."""
+@takes_log_options("at", "hub")
+def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
+    """Show what each hub held after a sequence, or at a time (--at)."""
+    settings = settings_of()
+    at = settings.at
+    if at is None:
+        raise ConfigurationError("--at is missing (environment: SPNLOG_AT)")
     try:
         moment = Moment.parse(at)
     except MomentError as exc:
         raise ConfigurationError(f"--at: {exc}") from exc
-    found = States(moment, hub)
+    found = States(moment, settings.hub)
 
     async def read() -> None:
         topics = [name for name in sources if "://" in name]
@@ -54,7 +50,7 @@ def state(
         hubs = found.finish()
     except MomentError as exc:
         raise ConfigurationError(f"--at: {exc}") from exc
-    if as_json:
+    if settings.as_json:
         print(json.dumps({"at": at, "hubs": [one.to_json() for one in hubs]}))  # noqa: T201
     else:
         for one in hubs:

@@ -31,6 +31,7 @@ M = TypeVar("M")
 
 GENERAL: Final = "General"
 """Under which heading that stands which belongs to no group."""
+_ARGUMENTS: Final = "Arguments"
 _CONFIG: Final = "config"
 _FILE: Final = "_file"
 _PATH: Final = Field(name="", type=Path, option=Option(help="", group=""), default=None, required=False)
@@ -307,12 +308,13 @@ def _format_options(command: Any, context: Any, formatter: Any) -> None:
         record = parameter.get_help_record(context)
         if record is not None:
             panel = getattr(parameter, "rich_help_panel", None)
-            heading = "Arguments" if parameter.param_type_name == "argument" else panel or GENERAL
+            heading = _ARGUMENTS if parameter.param_type_name == "argument" else panel or GENERAL
             sections.setdefault(heading, []).append(record)
-    last = sections.pop(GENERAL, None)
-    for heading, records in [*sections.items(), *([(GENERAL, last)] if last else [])]:
-        with formatter.section(heading):
-            formatter.write_dl(records)
+    middle = [heading for heading in sections if heading not in {_ARGUMENTS, GENERAL}]
+    for heading in (_ARGUMENTS, *middle, GENERAL):
+        if heading in sections:
+            with formatter.section(heading):
+                formatter.write_dl(sections[heading])
 
 
 class GroupedCommand(TyperCommand):

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spnhub import logging
-from spnhub.cli.log_reading import FAULTY, Json
+from spnhub.cli.log_reading import FAULTY
+from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.settings import ConfigurationError
 
@@ -25,22 +27,20 @@ if TYPE_CHECKING:  # what they import takes a while to load, and no other comman
 __all__ = ["replay_actors"]
 
 
+@takes_log_options("until", "step")
 def replay_actors(
+    _: typer.Context,
+    settings_of: Reader[LogSettings],
     recording: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="The folder of spnhub --record, or one file of it.", show_default=False),
     ],
-    step: Annotated[
-        bool, typer.Option("--step", help="Show each step and what it changes; on a terminal, wait for Enter.")
-    ] = False,
-    until: Annotated[
-        int | None, typer.Option("--until", min=1, metavar="SEQUENCE", help="Go no further than this event.")
-    ] = None,
-    as_json: Json = False,
 ) -> int:
     """Feed a recording to the actors again; status 1 and the first difference if they do otherwise than recorded."""
     from spnhub.recording.reader import Recording, RecordingError, find_recordings  # noqa: PLC0415
 
+    settings = settings_of()
+    until = settings.until
     logging.configure("warning", stream=sys.stderr)
     try:
         replayed = 0
@@ -49,7 +49,7 @@ def replay_actors(
             if until is not None and opened.header.first_sequence > until:
                 continue
             replayed += 1
-            if not _replay(opened, step=step, until=until, as_json=as_json):
+            if not _replay(opened, step=settings.step, until=until, as_json=settings.as_json):
                 return FAULTY
     except RecordingError as exc:
         raise ConfigurationError(str(exc)) from exc

@@ -1,0 +1,53 @@
+"""The settings of ``spnlog``: one class for all commands, so that one file serves them all.
+
+Each command says which of the options are flags of its own. Counterparts: :mod:`spnhub.cli.log` and its companions
+``log_…``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from spnhub.cli.options import takes
+from spnhub.options import UnusableOption, option, parse_address
+
+__all__ = ["LogSettings", "takes_log_options"]
+
+_selection = partial(option, group="What is read")
+_output = partial(option, group="What is shown")
+_serving = partial(option, group="Serving")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """Of one run of ``spnlog``."""
+
+    at: str | None = _selection(
+        None, "A time (ISO 8601; UTC, unless it says otherwise), or a sequence.", metavar="TIME|SEQUENCE"
+    )
+    hub: str | None = _selection(None, "Only this hub: its hubId, or a journalId.")
+    last: int = _selection(10, "How many of the present events to begin with.", at_least=0)
+    until: int | None = _selection(None, "Go no further than this event.", metavar="SEQUENCE", at_least=1)
+    every: bool = _output(False, "Every event with all its fields, not only the lifecycle lines.", flag="all")
+    by: str | None = _output(None, "Only bytes, by service and hour (UTC).", metavar="[hour]", choices=("hour",))
+    step: bool = _output(False, "Show each step and what it changes; on a terminal, wait for Enter.")
+    as_json: bool = _output(False, "For programs: JSON, with the names of the spec.", flag="json")
+    listen: tuple[str, int] = _serving(
+        ("127.0.0.1", 9700),
+        "Where numbers are served over HTTP; port 0: any that is free.",
+        metavar="HOST:PORT",
+        parse=parse_address,
+        default_text="127.0.0.1:9700",
+    )
+    consumer_group: str = _serving("spnlog", "Kafka's consumer group: its members share the partitions.", flag="group")
+
+    def __post_init__(self) -> None:
+        if not self.consumer_group.strip():
+            raise UnusableOption("consumer_group", " is empty")
+
+
+def takes_log_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command of ``spnlog`` these options, ``--json`` and ``--config``; see :func:`spnhub.cli.options.takes`."""
+    return takes(LogSettings, "SPNLOG_", (*names, "as_json"))
