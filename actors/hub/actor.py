@@ -8,10 +8,10 @@ slices (D-31).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pykka import ActorRef
 
@@ -20,6 +20,7 @@ from spnhub.actors.contract.commands import ReportHubStopped
 from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inputs import (
     HandshakeRefusal,
+    HubInput,
     LimitBitten,
     LoadInventory,
     RejectInventory,
@@ -80,6 +81,11 @@ class StopTimedOut:
     """Timer: the present stage of the stop has taken as long as it may."""
 
 
+HubMessage = (
+    HubInput | ExpiryDue | RealmEmpty | WindowOver | HeartbeatDue | ProgressRoundDue | SessionsStopped | StopTimedOut
+)
+
+
 class HubActor(EventLoopActor):
     """The hub process."""
 
@@ -112,9 +118,41 @@ class HubActor(EventLoopActor):
         """Whether the log has a start of this process, and no end."""
         return self._lifecycle.running
 
-    def on_receive(self, message: object) -> None:
+    def on_receive(self, message: HubMessage) -> None:
         """Call the handler of the message's class."""
-        _HANDLERS[type(message)](self, message)
+        match message:
+            case SessionRequested():
+                self._session_requested(message)
+            case LoadInventory():
+                self._load_inventory(message)
+            case RejectInventory():
+                self._reject_inventory(message)
+            case ExpiryDue():
+                self._expiry_due()
+            case RealmEmpty():
+                self._realm_empty(message)
+            case StartSucceeded() | StartFailed() | StopSucceeded() | StopFailed() | ServiceExited() | ScheduleDue():
+                self._service_reported(message)
+            case HandshakeRefusal():
+                self._handshake_refused(message)
+            case LimitBitten():
+                self._limit_exceeded(message)
+            case WindowOver():
+                self._window_over()
+            case StartHub():
+                self._start_hub(message)
+            case HeartbeatDue():
+                self._heartbeat_due()
+            case ProgressRoundDue():
+                self._progress_round_due()
+            case StopHub():
+                self._stop_hub(message)
+            case SessionsStopped():
+                self._sessions_stopped(message)
+            case StopTimedOut():
+                self._stop_timed_out()
+            case _:
+                assert_never(message)
 
     def recover(self, message: object) -> bool:
         """Stay alive, since everything depends on this actor, and answer a request for a session."""
@@ -130,14 +168,14 @@ class HubActor(EventLoopActor):
             self._schedule_heartbeat()
             self._schedule_progress_round(self._env.options.progress_interval)
 
-    def _heartbeat_due(self, _: HeartbeatDue) -> None:
+    def _heartbeat_due(self) -> None:
         self._env.carry_out(Decision(self._lifecycle.alive()))
         self._schedule_heartbeat()
 
     def _schedule_heartbeat(self) -> None:
         self._heartbeat_timer = self._env.after(self._env.options.alive_interval, self.actor_ref, HeartbeatDue())
 
-    def _progress_round_due(self, _: ProgressRoundDue) -> None:
+    def _progress_round_due(self) -> None:
         self._schedule_progress_round(self._progress_rounds.go_on())
 
     def _schedule_progress_round(self, seconds: float) -> None:
@@ -207,7 +245,7 @@ class HubActor(EventLoopActor):
             seconds = min(seconds, self._env.options.expiry_check)
             self._expiry_timer = self._env.after(seconds, self.actor_ref, ExpiryDue())
 
-    def _expiry_due(self, _: ExpiryDue) -> None:
+    def _expiry_due(self) -> None:
         self._expiry_timer = None
         moment = self._env.table.next_expiry
         if moment is not None and moment <= self._env.wall_us:
@@ -246,7 +284,7 @@ class HubActor(EventLoopActor):
         self._env.carry_out(Decision(_limit_reached(*limit, limit_counter.add(message.count, self._env.now))))
         self._arm_window_timer()
 
-    def _window_over(self, _: WindowOver) -> None:
+    def _window_over(self) -> None:
         self._window_timer = None
         now = self._env.now
         events = [*self._refusals.expire(now)]
@@ -299,7 +337,7 @@ class HubActor(EventLoopActor):
             if not self._waiting:
                 self._next_stage()
 
-    def _stop_timed_out(self, _: StopTimedOut) -> None:
+    def _stop_timed_out(self) -> None:
         self._waiting.clear()
         self._next_stage()
 
@@ -323,27 +361,3 @@ class HubActor(EventLoopActor):
 
 def _limit_reached(limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
     return (LimitReached(realm=None, network_urn=None, limit=limit, bound=bound, count=count),) if count else ()
-
-
-_HANDLERS: dict[type, Callable[[HubActor, Any], None]] = {
-    LoadInventory: HubActor._load_inventory,
-    RejectInventory: HubActor._reject_inventory,
-    ExpiryDue: HubActor._expiry_due,
-    RealmEmpty: HubActor._realm_empty,
-    StartSucceeded: HubActor._service_reported,
-    StartFailed: HubActor._service_reported,
-    StopSucceeded: HubActor._service_reported,
-    StopFailed: HubActor._service_reported,
-    ServiceExited: HubActor._service_reported,
-    ScheduleDue: HubActor._service_reported,
-    SessionRequested: HubActor._session_requested,
-    HandshakeRefusal: HubActor._handshake_refused,
-    LimitBitten: HubActor._limit_exceeded,
-    WindowOver: HubActor._window_over,
-    StartHub: HubActor._start_hub,
-    HeartbeatDue: HubActor._heartbeat_due,
-    ProgressRoundDue: HubActor._progress_round_due,
-    StopHub: HubActor._stop_hub,
-    SessionsStopped: HubActor._sessions_stopped,
-    StopTimedOut: HubActor._stop_timed_out,
-}

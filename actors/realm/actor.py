@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from pykka import ActorRef
 
@@ -17,7 +16,7 @@ from spnhub.actors.service.actor import Define, Leave, ServiceActor, ServiceEmpt
 from spnhub.actors.service.admission import refuse_session
 from spnhub.events.model import EndPointType
 
-__all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty"]
+__all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty", "RealmMessage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,9 @@ class RealmEmpty:
     name: str
 
 
+RealmMessage = SessionRequested | DefineRealm | DefineService | Leave | ServiceEmpty | StopSessions | SessionsStopped
+
+
 class RealmActor(EventLoopActor):
     """One realm. Its parent is the hub's actor; its definition is in the table (:attr:`Environment.table`)."""
 
@@ -57,9 +59,25 @@ class RealmActor(EventLoopActor):
         """The realm's name."""
         return self._name
 
-    def on_receive(self, message: object) -> None:
+    def on_receive(self, message: RealmMessage) -> None:
         """Call the handler of the message's class."""
-        _HANDLERS[type(message)](self, message)
+        match message:
+            case SessionRequested():
+                self._session_requested(message)
+            case DefineRealm():
+                self._define()
+            case DefineService():
+                self._define_service(message)
+            case Leave():
+                self._leave()
+            case ServiceEmpty():
+                self._service_empty(message)
+            case StopSessions():
+                self._stop_sessions(message)
+            case SessionsStopped():
+                self._sessions_stopped(message)
+            case _:
+                assert_never(message)
 
     def recover(self, message: object) -> bool:
         """Stay alive, since a tenant depends on this actor, and answer a request for a session."""
@@ -102,14 +120,14 @@ class RealmActor(EventLoopActor):
         message.child.tell(Leave())
         self._report_if_empty()
 
-    def _define(self, _: DefineRealm) -> None:
+    def _define(self) -> None:
         self._report_if_empty()
 
     def _report_if_empty(self) -> None:
         if self._name not in self._env.table.realms and not self._services:
             self._parent.tell(RealmEmpty(self._name))
 
-    def _leave(self, _: Leave) -> None:
+    def _leave(self) -> None:
         self.stop()
 
     # The stop
@@ -131,14 +149,3 @@ class RealmActor(EventLoopActor):
     def _report_stopped(self, role: EndPointType) -> None:
         if not self._waiting[role]:
             self._parent.tell(SessionsStopped(role, self.actor_ref))
-
-
-_HANDLERS: dict[type, Callable[[RealmActor, Any], None]] = {
-    DefineRealm: RealmActor._define,
-    DefineService: RealmActor._define_service,
-    Leave: RealmActor._leave,
-    ServiceEmpty: RealmActor._service_empty,
-    SessionRequested: RealmActor._session_requested,
-    StopSessions: RealmActor._stop_sessions,
-    SessionsStopped: RealmActor._sessions_stopped,
-}

@@ -5,10 +5,9 @@ It is the parent of the sessions and connections of its service, and keeps their
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, assert_never
 
 from pykka import ActorRef
 
@@ -109,6 +108,31 @@ class SessionsStopped:
     child: ActorRef[Any]
 
 
+ServiceMessage = (
+    LegRequested
+    | ConnectionGone
+    | OpeningAccepted
+    | SessionGone
+    | SessionLeaves
+    | SessionRequested
+    | ResponsivenessChanged
+    | SessionWeighed
+    | SessionFailed
+    | ResumeAsked
+    | ProviderCame
+    | SuspensionExpired
+    | GoneInstanceDue
+    | OpeningRejected
+    | ProviderLeft
+    | ConnectionFailed
+    | Define
+    | Leave
+    | InstanceDue
+    | inputs.ServiceInput
+    | StopSessions
+)
+
+
 class ServiceActor(EventLoopActor):
     """One service of one network. Its parent is the realm's actor."""
 
@@ -170,12 +194,63 @@ class ServiceActor(EventLoopActor):
             **self._gone.counts(),
         }
 
-    def on_receive(self, message: object) -> None:
+    def on_receive(self, message: ServiceMessage) -> None:
         """Call the handler of the message's class, after applying the table's present definition."""
         # Define is queued behind other work after a reload, so a request may overtake it. Without this, a consumer that
         # the new inventory forbids would still be accepted until Define arrives.
         self._apply_definition()
-        _HANDLERS[type(message)](self, message)
+        match message:
+            case LegRequested():
+                self._leg_requested(message)
+            case ConnectionGone():
+                self._connection_gone(message)
+            case OpeningAccepted():
+                self._opening_accepted(message)
+            case SessionGone():
+                self._session_gone(message)
+            case SessionLeaves():
+                self._session_leaves(message)
+            case SessionRequested():
+                self._session_requested(message)
+            case ResponsivenessChanged():
+                self._responsiveness_changed(message)
+            case SessionWeighed():
+                self._session_weighed(message)
+            case SessionFailed():
+                self._session_failed(message)
+            case ResumeAsked():
+                self._resume_asked(message)
+            case ProviderCame():
+                self._provider_answered(message)
+            case SuspensionExpired():
+                self._suspension_expired()
+            case GoneInstanceDue():
+                self._gone_due(message)
+            case OpeningRejected():
+                self._opening_rejected(message)
+            case ProviderLeft():
+                self._opening_left(message)
+            case ConnectionFailed():
+                self._connection_failed(message)
+            case Define():
+                self._define()
+            case Leave():
+                self._leave()
+            case InstanceDue():
+                self._instance_due()
+            case (
+                inputs.StartSucceeded()
+                | inputs.StartFailed()
+                | inputs.StopSucceeded()
+                | inputs.StopFailed()
+                | inputs.ServiceExited()
+                | inputs.ScheduleDue()
+            ):
+                self._instance_reported(message)
+            case StopSessions():
+                self._stop_sessions(message)
+            case _:
+                assert_never(message)
         if self._definition is None:
             self._report_when_empty()
 
@@ -452,7 +527,7 @@ class ServiceActor(EventLoopActor):
         elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
             self._env.directory.tell_session(session, LastLegGone())
 
-    def _suspension_expired(self, _: SuspensionExpired) -> None:
+    def _suspension_expired(self) -> None:
         self._suspended.expire()
         self._observe()
 
@@ -490,7 +565,7 @@ class ServiceActor(EventLoopActor):
             end = EndSession(by_hub(Code.WITHDRAWN, reason))
             self._env.work_queue.add(partial(self._env.directory.tell_session, session, end))
 
-    def _define(self, _: Define) -> None:
+    def _define(self) -> None:
         """Do nothing more: :meth:`on_receive` has applied the definition."""
 
     def _report_when_empty(self) -> None:
@@ -498,7 +573,7 @@ class ServiceActor(EventLoopActor):
         if not self._registry.sessions and not self._stopping and not busy:
             self._parent.tell(ServiceEmpty(self._key, self.actor_ref))
 
-    def _leave(self, _: Leave) -> None:
+    def _leave(self) -> None:
         self._controller.cancel()
         self.stop()
 
@@ -535,7 +610,7 @@ class ServiceActor(EventLoopActor):
     def _instance_reported(self, message: inputs.ServiceInput) -> None:
         self._controller.report(message)
 
-    def _instance_due(self, _: InstanceDue) -> None:
+    def _instance_due(self) -> None:
         self._controller.due()
 
     def _instance_changed(self, before: Instance, after: Instance) -> None:
@@ -597,33 +672,3 @@ class ServiceActor(EventLoopActor):
     def _report_stopped(self, role: EndPointType) -> None:
         if not self._registry.roles[role]:
             self._parent.tell(SessionsStopped(role, self.actor_ref))
-
-
-_HANDLERS: dict[type, Callable[[ServiceActor, Any], None]] = {
-    SessionRequested: ServiceActor._session_requested,
-    ResponsivenessChanged: ServiceActor._responsiveness_changed,
-    SessionWeighed: ServiceActor._session_weighed,
-    SessionLeaves: ServiceActor._session_leaves,
-    SessionGone: ServiceActor._session_gone,
-    SessionFailed: ServiceActor._session_failed,
-    LegRequested: ServiceActor._leg_requested,
-    ResumeAsked: ServiceActor._resume_asked,
-    ProviderCame: ServiceActor._provider_answered,
-    SuspensionExpired: ServiceActor._suspension_expired,
-    GoneInstanceDue: ServiceActor._gone_due,
-    OpeningAccepted: ServiceActor._opening_accepted,
-    OpeningRejected: ServiceActor._opening_rejected,
-    ProviderLeft: ServiceActor._opening_left,
-    ConnectionFailed: ServiceActor._connection_failed,
-    ConnectionGone: ServiceActor._connection_gone,
-    Define: ServiceActor._define,
-    Leave: ServiceActor._leave,
-    InstanceDue: ServiceActor._instance_due,
-    inputs.StartSucceeded: ServiceActor._instance_reported,
-    inputs.StartFailed: ServiceActor._instance_reported,
-    inputs.StopSucceeded: ServiceActor._instance_reported,
-    inputs.StopFailed: ServiceActor._instance_reported,
-    inputs.ServiceExited: ServiceActor._instance_reported,
-    inputs.ScheduleDue: ServiceActor._instance_reported,
-    StopSessions: ServiceActor._stop_sessions,
-}

@@ -28,7 +28,7 @@ from spnhub.actors.contract.inputs import (
     SessionUnresponsive,
     StopHub,
 )
-from spnhub.actors.realm.actor import RealmActor
+from spnhub.actors.realm.actor import RealmActor, RealmMessage
 from spnhub.actors.service.actor import SessionsStopped
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import LimitReached, ProviderAnswered, ProviderSilent, SessionRefused
@@ -312,7 +312,7 @@ def test_stop_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.provider(1)
     receive = RealmActor.on_receive
 
-    def deaf(self: RealmActor, message: object) -> None:
+    def deaf(self: RealmActor, message: RealmMessage) -> None:
         if not isinstance(message, SessionsStopped):
             receive(self, message)
 
