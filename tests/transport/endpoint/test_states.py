@@ -12,10 +12,10 @@ from spnhub.transport.endpoint.connection.states import (
     ConnectionState,
     connection_machine,
 )
-from spnhub.transport.endpoint.kernel.state_machine import Machine, arrows
+from spnhub.transport.endpoint.kernel.state_machine import Machine
 from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionEvent, SessionState, session_machine
 from spnhub.transport.errors import LocalProtocolError
-from tests.transport.endpoint.diagrams import DOCUMENT, draw
+from tests.transport.endpoint.diagrams import DOCUMENT, arrows, draw
 
 R_2_6 = {
     "IPFound -> SessionConnecting: connect",
