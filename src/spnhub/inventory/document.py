@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import yaml
 
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
 __all__ = ["Array", "DocumentError", "Note", "Object", "notes", "read_document"]
@@ -32,7 +32,7 @@ _NULL: Final = "is null, which counts as absent"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
-class DocumentError(ConfigurationError):
+class DocumentError(SettingsError):
     """A document can't be read at all; the text is one line, and names file, line and reason."""
 
 
