@@ -26,7 +26,7 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
     settings = settings_of()
     at = settings.at
     if at is None:
-        raise ConfigurationError("--at is missing (environment: SPNLOG_AT)")
+        raise SettingsError("--at is missing (environment: SPNLOG_AT)")
     try:
         moment = Moment.parse(at)
     except MomentError as exc:
