@@ -13,7 +13,7 @@ from spnhub.transport.endpoint.connection.states import (
     connection_machine,
 )
 from spnhub.transport.endpoint.kernel.state_machine import Machine
-from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionTrigger, SessionState, session_machine
+from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState, SessionTrigger, session_machine
 from spnhub.transport.errors import LocalProtocolError
 from tests.transport.endpoint.diagrams import DOCUMENT, arrows, draw
 
