@@ -23,7 +23,7 @@ from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEve
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.pktinfo import OwnAddresses
 
-__all__ = ["UdpEndpoint"]
+__all__ = ["UdpEndpoint", "UdpSocket", "is_port_closed"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ _HANDSHAKES: Final = 0.02
 """Seconds of it in one turn, at most: what an established session waits for it."""
 
 
-class _Socket:
+class UdpSocket:
     """One UDP socket."""
 
     __slots__ = ("backlog", "connected", "index", "listening", "own", "segments", "sock", "writing")
@@ -92,7 +92,7 @@ class UdpEndpoint:
         self.engine = engine
         self._on_events = on_events
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, UdpSocket] = {}
         self._next_index = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -106,6 +106,11 @@ class UdpEndpoint:
         self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
+
+    @property
+    def sockets(self) -> tuple[UdpSocket, ...]:
+        """Those that are open."""
+        return tuple(self._sockets.values())
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -185,7 +190,7 @@ class UdpEndpoint:
     async def close(self) -> None:
         """Send what is left (close packets), then close every socket."""
         if self._sockets:
-            self._turn()
+            self.turn()
         for handle in (self._timer, self._scheduled):
             if handle is not None:
                 handle.cancel()
@@ -208,21 +213,22 @@ class UdpEndpoint:
                     sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         index = self._next_index
         self._next_index += 1
-        self._sockets[index] = _Socket(index, sock, connected)
+        self._sockets[index] = UdpSocket(index, sock, connected)
         return Address(index, tuple(sock.getsockname()))
 
-    def _listen(self, entry: _Socket) -> None:
+    def _listen(self, entry: UdpSocket) -> None:
         entry.listening = True
-        self._loop.add_reader(entry.sock, self._on_readable, entry)
+        self._loop.add_reader(entry.sock, self.on_readable, entry)
 
     # ---- the turn ----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """After the engine was used outside of ``on_events``: have a turn soon."""
         if self._scheduled is None and not self._in_turn:
-            self._scheduled = self._loop.call_soon(self._turn)
+            self._scheduled = self._loop.call_soon(self.turn)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Let the engine do what is due, and send what it has to send."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -247,9 +253,9 @@ class UdpEndpoint:
                     break
                 self._on_events(events)
                 for transmit in engine.transmit(now):
-                    self._send(transmit)
+                    self.send(transmit)
             else:
-                self._scheduled = self._loop.call_soon(self._turn)
+                self._scheduled = self._loop.call_soon(self.turn)
         finally:
             # Whatever was raised, there is a next turn.
             self._in_turn = False
@@ -277,15 +283,16 @@ class UdpEndpoint:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._turn()
+        self.turn()
 
     # ---- in ----------------------------------------------------------------------------------------------------
 
-    def _on_readable(self, entry: _Socket) -> None:
+    def on_readable(self, entry: UdpSocket) -> None:
+        """Take what has come in on one socket, and have a turn."""
         try:
             self._read(entry, self._loop.time(), _BATCH)
         finally:
-            self._turn()
+            self.turn()
 
     def _look(self, now: float) -> None:
         """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""
@@ -294,7 +301,7 @@ class UdpEndpoint:
                 self._read(entry, now, _CATCH_UP)
         self._looked = self._loop.time()
 
-    def _read(self, entry: _Socket, now: float, limit: int) -> None:
+    def _read(self, entry: UdpSocket, now: float, limit: int) -> None:
         engine = self.engine
         receive = entry.sock.recvmsg
         own_address = entry.own.of
@@ -322,7 +329,7 @@ class UdpEndpoint:
                 remote = entry.sock.getpeername() if remote is None else remote
             engine.receive(data, Address(entry.index, remote, own), size, now)
 
-    def _on_socket_error(self, entry: _Socket, exc: OSError, now: float) -> None:
+    def _on_socket_error(self, entry: UdpSocket, exc: OSError, now: float) -> None:
         """ICMP errors come back as errors of the next call on the socket."""
         if entry.connected:
             if exc.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
@@ -331,7 +338,7 @@ class UdpEndpoint:
             return
         self._read_error_queue(entry, now)
 
-    def _read_error_queue(self, entry: _Socket, now: float) -> None:
+    def _read_error_queue(self, entry: UdpSocket, now: float) -> None:
         """Whom an ICMP error is about stands in the error queue; left there it would wake the loop for ever."""
         for _ in range(_BATCH):
             try:
@@ -341,12 +348,13 @@ class UdpEndpoint:
             if remote:
                 told = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
                 own = entry.own.of(told[0]) if told else b""
-                port_closed = any(_is_port_closed(kind, value, remote[0]) for _, kind, value in ancillary)
+                port_closed = any(is_port_closed(kind, value, remote[0]) for _, kind, value in ancillary)
                 self.engine.unreachable(Address(entry.index, remote, own), now, port_closed=port_closed)
 
     # ---- out ---------------------------------------------------------------------------------------------------
 
-    def _send(self, transmit: Transmit) -> None:
+    def send(self, transmit: Transmit) -> None:
+        """Hand datagrams to their socket; what a full one doesn't take waits."""
         entry = self._sockets.get(transmit.address.local)
         if entry is None:
             return
@@ -358,7 +366,7 @@ class UdpEndpoint:
                 entry.writing = True
                 self._loop.add_writer(entry.sock, self._on_writable, entry)
 
-    def _on_writable(self, entry: _Socket) -> None:
+    def _on_writable(self, entry: UdpSocket) -> None:
         while entry.backlog:
             if not self._send_now(entry, entry.backlog[0]):
                 return
@@ -366,7 +374,7 @@ class UdpEndpoint:
         entry.writing = False
         self._loop.remove_writer(entry.sock)
 
-    def _send_now(self, entry: _Socket, transmit: Transmit, *, again: bool = False) -> bool:
+    def _send_now(self, entry: UdpSocket, transmit: Transmit, *, again: bool = False) -> bool:
         """False: the socket is full. Anything else that goes wrong is a lost datagram, which QUIC repeats.
 
         Also where our own address is gone: others are answered from theirs.
@@ -389,7 +397,7 @@ class UdpEndpoint:
                     return self._send_now(entry, transmit, again=True)
         return True
 
-    def _send_one(self, entry: _Socket, data: bytes, address: Address) -> None:
+    def _send_one(self, entry: UdpSocket, data: bytes, address: Address) -> None:
         if entry.connected:
             entry.sock.send(data)
         elif address.own:
@@ -397,7 +405,7 @@ class UdpEndpoint:
         else:
             entry.sock.sendto(data, address.remote)
 
-    def _send_joined(self, entry: _Socket, transmit: Transmit) -> None:
+    def _send_joined(self, entry: UdpSocket, transmit: Transmit) -> None:
         data, address, size = transmit
         ancillary = [(socket.SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))]
         if address.own:
@@ -414,7 +422,7 @@ class UdpEndpoint:
             # vain costs little beside the pieces.
             self._send_pieces(entry, transmit)
 
-    def _send_pieces(self, entry: _Socket, transmit: Transmit) -> None:
+    def _send_pieces(self, entry: UdpSocket, transmit: Transmit) -> None:
         data, address, size = transmit
         for start in range(0, len(data), size):
             self._send_one(entry, data[start : start + size], address)
@@ -429,7 +437,7 @@ def _has_segmentation(sock: socket.socket) -> bool:
     return True
 
 
-def _is_port_closed(kind: int, error: bytes, host: str) -> bool:
+def is_port_closed(kind: int, error: bytes, host: str) -> bool:
     """Whether an entry of the error queue is ``host``'s own word that a port of it is closed.
 
     Only that host knows; a router or firewall that says so in its place may just not let us through.

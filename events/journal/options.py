@@ -1,4 +1,4 @@
-"""The options of a journal. Counterparts: :mod:`spnhub.events.journal.writer` and :mod:`.retention`, which use them."""
+"""What a journal can be told. Counterparts: :mod:`spnhub.events.journal.writer` and :mod:`.retention` read it."""
 
 from __future__ import annotations
 

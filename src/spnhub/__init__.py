@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from spnhub.transport.errors import (
         ConfigurationError,
         ConnectionAborted,
-        ConnectionRejected,
+        ConnectionRefused,
         EndpointClosed,
         HandshakeRejected,
         HubUnreachable,
         LocalProtocolError,
         SessionLost,
-        SessionRejected,
+        SessionRefused,
         SpnError,
     )
 
 __all__ = [
     "ConfigurationError",
     "ConnectionAborted",
-    "ConnectionRejected",
+    "ConnectionRefused",
     "ConnectionRequest",
     "ConsumerEndpoint",
     "EndpointClosed",
@@ -44,7 +44,7 @@ __all__ = [
     "LocalProtocolError",
     "ProviderEndpoint",
     "SessionLost",
-    "SessionRejected",
+    "SessionRefused",
     "SpnError",
     "__version__",
     "create_consumer_endpoint",
@@ -64,12 +64,8 @@ _API = frozenset(
     }
 )
 
-_FORMER = {"ConnectionRefused": "ConnectionRejected", "SessionRefused": "SessionRejected"}
-"""Errors by the names that they had first, which events of the log have too: programs that catch them go on working."""
-
 
 def __getattr__(name: str) -> Any:
-    name = _FORMER.get(name, name)
     if name in __all__:
         module = "spnhub.transport.endpoint.api.consumer" if name in _API else "spnhub.transport.errors"
         return getattr(importlib.import_module(module), name)

@@ -16,6 +16,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 
 from spnhub.pki import Authority
+from tests.support.aioquic_inside import has_shaken_hands, room
 
 _CHUNK = 65_536
 _STEP = 0.0002
@@ -48,12 +49,11 @@ def measure(datagram_size: int, total: int) -> float:
     chunk, sent, got, stream_id, spent = os.urandom(_CHUNK), 0, 0, -1, 0.0
     while got < total:
         began = time.process_time()
-        if client._handshake_complete:
+        if has_shaken_hands(client):
             if stream_id < 0:
                 stream_id, spent = client.get_next_available_stream_id(), 0.0
                 client.send_stream_data(stream_id, b"")
-            sender = client._streams[stream_id].sender
-            if sent < total and sender._buffer_stop - sender.highest_offset < _CHUNK:
+            if sent < total and room(client, stream_id) < _CHUNK:
                 client.send_stream_data(stream_id, chunk)
                 sent += _CHUNK
         moved = False

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spnhub.pki import Authority
 from tests.hub.reloading import Beat, Document, ReloadWorld, hub_of, service
 from tests.inventory.documents import realm
+from tests.support.aioquic_inside import peer_certificate
 from tests.support.command import Command
 from tests.support.tcp import Ending
 from tests.support.world import free_udp_port
@@ -283,7 +284,7 @@ async def presented(host: str, port: int, timeout: float = 10.0) -> bytes:
 
     class Client(QuicConnectionProtocol):
         def quic_event_received(self, event: QuicEvent) -> None:
-            certificate = self._quic.tls._peer_certificate
+            certificate = peer_certificate(self)
             if certificate is not None and not shown:
                 shown.append(certificate.public_bytes(Encoding.PEM))
 

@@ -108,14 +108,14 @@ class EnginePair:
         self.clock = VirtualClock()
         self.network = FakeNetwork(self.clock, repeats=kit.repeats)
         self._server_limits = server_limits or Limits()
-        self._reset_key = reset_key
+        self.reset_key = reset_key
         self.server = Side(self.network, self._new_server())
         self.client = Side(self.network, kit.make(client_limits or Limits()))
         self.server.node.bind(SERVER, *((SECOND,) if second else ()))
 
     def _new_server(self) -> Engine:
         kit = self.kit
-        engine = kit.make(self._server_limits, reset_key=self._reset_key)
+        engine = kit.make(self._server_limits, reset_key=self.reset_key)
         identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
         engine.set_policy(ServerPolicy({"hub.test": identity}))
         return engine

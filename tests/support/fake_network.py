@@ -152,7 +152,7 @@ class FakeNetwork:
         self.reorder = reorder
         self.repeats = repeats
         self.repeat_after = repeat_after
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._sockets: dict[SocketAddress, tuple[FakeNode, int]] = {}
         self._owners: dict[SocketAddress, FakeNode] = {}
         """Who has or last had an address."""
@@ -198,7 +198,7 @@ class FakeNetwork:
         """Something has changed: what was kept is on its way again."""
         kept, self._kept = self._kept, []
         for flight in kept:
-            self._carry(flight, self.latency + self._random.random() * self.repeat_after)
+            self._carry(flight, self.latency + self.random.random() * self.repeat_after)
 
     # ---- sockets and datagrams ---------------------------------------------------------------------------------
 
@@ -233,10 +233,10 @@ class FakeNetwork:
                 self.send(node, source, target, data[start : start + segment_size], 0)
             return
         if self.jitter:
-            delay += self._random.random() * self.jitter
+            delay += self.random.random() * self.jitter
         if self.loss:
             pause = self.repeat_after
-            while self._random.random() < self.loss:
+            while self.random.random() < self.loss:
                 if not self.repeats:
                     return
                 repeated = True
@@ -308,7 +308,7 @@ class FakeNode:
         self.frozen = False
         self.life = 0
         """How often it has crashed."""
-        self._on_events = on_events
+        self.on_events = on_events
         self._extra_timer = extra_timer
         self._own: list[SocketAddress] = []
         self._others: dict[tuple[int, bytes], SocketAddress] = {}
@@ -400,7 +400,7 @@ class FakeNode:
         # A datagram alone, an acknowledgement say, need not concern the owner.
         if events or self._asked or timely:
             self._asked = False
-            self._on_events(events)
+            self.on_events(events)
         while not self._closed:
             for data, address, segment_size in engine.transmit(now):
                 if address.local not in self._released:
@@ -412,7 +412,7 @@ class FakeNode:
             events = engine.events()
             if not events:
                 break
-            self._on_events(events)
+            self.on_events(events)
 
     def _arm(self) -> None:
         when, extra = self.engine.timer(), self._extra_timer()
@@ -464,7 +464,7 @@ class FakeNode:
     ) -> None:
         """A new process after :meth:`crash`: it has the sockets with known addresses, and nothing else."""
         assert self._closed
-        self.engine, self._on_events, self._extra_timer = engine, on_events, extra_timer
+        self.engine, self.on_events, self._extra_timer = engine, on_events, extra_timer
         self._closed = False
         self._armed = None
         known = [self._addresses(index) for index, address in enumerate(self._own) if address[0] != "client"]

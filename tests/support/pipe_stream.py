@@ -29,12 +29,12 @@ class PipeStream:
         self._loop = loop
         self._out = outgoing
         self._in = incoming
-        self._peer: PipeStream | None = None
+        self.other: PipeStream | None = None
         self._listener: StreamListener | None = None
-        self._ended = False
-        self._closed = False
-        self._failing: int | None = None
-        self._name = name
+        self.ended = False
+        self.closed = False
+        self.failing: int | None = None
+        self.own_name = name
         self.aborted_with: int | None = None
         """Code of our own :meth:`abort`."""
 
@@ -45,7 +45,7 @@ class PipeStream:
         there, back = _Direction(capacity), _Direction(capacity)
         one = cls(loop, there, back, "CN=one")
         other = cls(loop, back, there, "CN=other")
-        one._peer, other._peer = other, one
+        one.other, other.other = other, one
         return one, other
 
     @property
@@ -54,7 +54,7 @@ class PipeStream:
 
     @property
     def peer(self) -> str:
-        return self._peer._name if self._peer else ""
+        return self.other.own_name if self.other else ""
 
     @property
     def most_buffered(self) -> int:
@@ -73,10 +73,10 @@ class PipeStream:
     def set_listener(self, listener: StreamListener) -> None:
         self._listener = listener
         self._in.reader_told = False
-        self._tell_readable()
+        self.tell_readable()
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
-        if self._ended and not self._closed:
+        if self.ended and not self.closed:
             return None
         direction = self._in
         data = bytes(direction.data[:limit])
@@ -87,87 +87,87 @@ class PipeStream:
         if fin:
             direction.fin_read = True
             self._close_if_ended()
-        self._check_failed()
-        if direction.writer_waits and len(direction.data) < direction.capacity and self._peer:
+        self.check_failed()
+        if direction.writer_waits and len(direction.data) < direction.capacity and self.other:
             direction.writer_waits = False
-            self._loop.call_soon(self._peer._call_writable)
+            self._loop.call_soon(self.other.call_writable)
         return data, fin
 
     def write(self, data: bytes) -> int:
-        if self._ended or self._failing is not None:
+        if self.ended or self.failing is not None:
             return 0
         direction = self._out
         taken = min(len(data), direction.capacity - len(direction.data))
         direction.data += data[:taken]
         direction.most = max(direction.most, len(direction.data))
         direction.writer_waits = taken < len(data)
-        if taken and self._peer:
-            self._peer._tell_readable()
+        if taken and self.other:
+            self.other.tell_readable()
         return taken
 
     def finish(self) -> None:
-        if not self._ended:
+        if not self.ended:
             self._out.fin = True
-            if self._peer:
-                self._peer._tell_readable()
+            if self.other:
+                self.other.tell_readable()
 
     def fail(self, code: int) -> None:
         """End with an error when the peer has read everything; both are told."""
-        if not self._ended and self._failing is None:
-            self._failing = code
+        if not self.ended and self.failing is None:
+            self.failing = code
             self._loop.call_soon(self._call_readable)
-            self._check_failed()
+            self.check_failed()
 
-    def _check_failed(self) -> None:
-        for end, other in ((self, self._peer), (self._peer, self)):
-            if end and end._failing is not None and not end._out.data and end._out.fin == end._out.fin_read:
+    def check_failed(self) -> None:
+        for end, other in ((self, self.other), (self.other, self)):
+            if end and end.failing is not None and not end._out.data and end._out.fin == end._out.fin_read:
                 assert other
-                end.lose(end._failing)
+                end.lose(end.failing)
 
     def abort(self, code: int) -> None:
         """End with an error: the peer is told, we are not."""
-        if self._ended:
+        if self.ended:
             return
         self.aborted_with = code
-        self._ended = True
-        if self._peer and not self._peer._ended:
-            self._peer._ended = True
-            self._loop.call_soon(self._peer._call_aborted, code)
+        self.ended = True
+        if self.other and not self.other.ended:
+            self.other.ended = True
+            self._loop.call_soon(self.other.call_aborted, code)
 
     def lose(self, code: int) -> None:
         """End with an error from outside: both ends are told."""
-        for end in (self, self._peer):
-            if end and not end._ended:
-                end._ended = True
-                self._loop.call_soon(end._call_aborted, code)
+        for end in (self, self.other):
+            if end and not end.ended:
+                end.ended = True
+                self._loop.call_soon(end.call_aborted, code)
 
-    def _tell_readable(self) -> None:
+    def tell_readable(self) -> None:
         if self._listener and not self._in.reader_told and (self._in.data or (self._in.fin and not self._in.fin_read)):
             self._in.reader_told = True
             self._loop.call_soon(self._call_readable)
 
     def _call_readable(self) -> None:
-        if self._failing is not None:
-            while not self._ended and self.read(65536) not in (None, (b"", False)):
+        if self.failing is not None:
+            while not self.ended and self.read(65536) not in (None, (b"", False)):
                 pass
-        elif self._listener and not self._ended:
+        elif self._listener and not self.ended:
             self._listener.on_readable()
 
-    def _call_writable(self) -> None:
-        if self._listener and not self._ended:
+    def call_writable(self) -> None:
+        if self._listener and not self.ended:
             self._listener.on_writable()
 
-    def _call_aborted(self, code: int) -> None:
+    def call_aborted(self, code: int) -> None:
         if self._listener:
             self._listener.on_aborted(code, "aborted")
 
     def _close_if_ended(self) -> None:
-        if self._in.fin_read and self._out.fin_read and self._peer:
-            for end in (self, self._peer):
-                if not end._ended:
-                    end._ended = end._closed = True
-                    self._loop.call_soon(end._call_closed)
+        if self._in.fin_read and self._out.fin_read and self.other:
+            for end in (self, self.other):
+                if not end.ended:
+                    end.ended = end.closed = True
+                    self._loop.call_soon(end.call_closed)
 
-    def _call_closed(self) -> None:
+    def call_closed(self) -> None:
         if self._listener:
             self._listener.on_closed()

@@ -22,7 +22,7 @@ from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
 from tests.support.engine_pair import EnginePair
-from tests.transport.test_engine_conformance import _aioquic
+from tests.transport.test_engine_conformance import new_aioquic
 
 
 def digest(function: object) -> str:
@@ -106,7 +106,7 @@ def test_sender_keeps_unsent_bytes_between_highest_offset_and_buffer_stop() -> N
 
 def test_credit_follows_reading_and_nothing_else() -> None:
     """aioquic alone would double the windows on receipt; ours stay until the bytes are read."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     stream_id = pair.open()
     size = pair.client.engine.write(pair.client.connection_id, stream_id, b"z" * 100_000)
     pair.run_for(1.0)
@@ -121,9 +121,9 @@ def test_credit_follows_reading_and_nothing_else() -> None:
 def test_unsent_bytes_of_all_streams_are_counted_exactly_and_bounded() -> None:
     """Hundreds of stalled streams get a quarter of their buffer each; resets of either side give theirs back."""
     limits = Limits()
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     streams = [pair.open() for _ in range(400)]
-    quic = next(iter(pair.client.engine._handles.values())).quic  # type: ignore[attr-defined]
+    quic = next(iter(pair.client.engine.handles.values())).quic  # type: ignore[attr-defined]
     for stream_id in streams:
         for _ in range(3):
             pair.client.engine.write(pair.client.connection_id, stream_id, b"z" * limits.send_buffer)
@@ -155,11 +155,11 @@ def test_unsent_bytes_of_all_streams_are_counted_exactly_and_bounded() -> None:
 
 def test_work_per_packet_does_not_walk_idle_streams() -> None:
     """Idle streams are in neither of the collections that the writing of a packet looks at."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     streams = [pair.open() for _ in range(50)]
     pair.run_for(1.0)
     for side in (pair.client, pair.server):
-        quic = next(iter(side.engine._handles.values())).quic  # type: ignore[attr-defined]
+        quic = next(iter(side.engine.handles.values())).quic  # type: ignore[attr-defined]
         assert len(quic._streams) == len(quic.records) == len(streams)
         assert (len(quic._ready), len(quic._streams_queue), len(quic._credit_due)) == (0, 0, 0)
 
@@ -169,13 +169,13 @@ KEY = bytes(range(32))
 
 def _only(pair: EnginePair) -> tuple[EngineConnection, EngineConnection]:
     """aioquic's connections of the client and of the server."""
-    client, server = (next(iter(side.engine._handles.values())).quic for side in (pair.client, pair.server))  # type: ignore[attr-defined]
+    client, server = (next(iter(side.engine.handles.values())).quic for side in (pair.client, pair.server))  # type: ignore[attr-defined]
     return client, server
 
 
 def test_reset_tokens_follow_from_the_key() -> None:
     """Those in the transport parameters and in NEW_CONNECTION_ID; aioquic alone would make random ones."""
-    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair = EnginePair(new_aioquic(), reset_key=KEY).connect()
     pair.run_for(1.0)
     client, server = _only(pair)
     known = [client._peer_cid, *client._peer_cid_available]
@@ -188,7 +188,7 @@ def test_reset_tokens_follow_from_the_key() -> None:
 
 def test_every_id_that_the_peer_was_told_of_is_routed() -> None:
     """A packet to an id that is ours must never be answered with a reset."""
-    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair = EnginePair(new_aioquic(), reset_key=KEY).connect()
     pair.run_for(1.0)
     client, server = _only(pair)
     for side, quic in ((pair.client, client), (pair.server, server)):
@@ -197,7 +197,7 @@ def test_every_id_that_the_peer_was_told_of_is_routed() -> None:
 
 def test_another_connection_id_has_another_token() -> None:
     """A client that has changed its peer's id still knows the reset of a hub that started again."""
-    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair = EnginePair(new_aioquic(), reset_key=KEY).connect()
     stream_id = pair.open()
     client, _ = _only(pair)
     before = client.peer_reset_token
@@ -216,7 +216,7 @@ def test_another_connection_id_has_another_token() -> None:
 
 def test_a_probe_waits_for_no_congestion_window() -> None:
     """A full window must not keep back what asks whether the peer still lives."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     stream_id = pair.open()
     client, _ = _only(pair)
     pair.server.node.crash(host_lives=False)
@@ -225,14 +225,14 @@ def test_a_probe_waits_for_no_congestion_window() -> None:
     pair.client.node.turn()
     assert client._loss.bytes_in_flight + 1200 > client._loss.congestion_window
     before = client._packet_number
-    pair.client.engine.unreachable(pair.client.engine._handles[pair.client.connection_id].address, pair.clock.now())  # type: ignore[attr-defined]
+    pair.client.engine.unreachable(pair.client.engine.handles[pair.client.connection_id].address, pair.clock.now())  # type: ignore[attr-defined]
     pair.client.node.turn()
     assert client._packet_number == before + 1
 
 
 def test_an_acknowledgement_moves_the_count_of_acknowledgements() -> None:
     """Whether a peer has answered is seen by it, and by nothing else that comes in."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     stream_id = pair.open()
     pair.run_for(1.0)
     client, _ = _only(pair)
@@ -250,7 +250,7 @@ def test_an_acknowledgement_moves_the_count_of_acknowledgements() -> None:
 
 def test_recovery_is_ours_from_the_first_packet() -> None:
     """aioquic makes its own in the constructor; ours takes its place before anything was sent."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     for quic in _only(pair):
         assert type(quic._loss) is Recovery
         assert quic._loss is quic._recovery
@@ -258,7 +258,7 @@ def test_recovery_is_ours_from_the_first_packet() -> None:
 
 def test_a_challenge_is_answered_once_and_sent_again_by_us() -> None:
     """aioquic takes a challenge whose packet was acknowledged for done, whether or not the answer came."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     stream_id = pair.open()
     pair.run_for(1.0)
     client, server = _only(pair)
@@ -274,7 +274,7 @@ def test_a_challenge_is_answered_once_and_sent_again_by_us() -> None:
 
 def test_a_challenge_waits_for_no_congestion_window() -> None:
     """What was under way to the old address fills the window, and must not keep back what asks at the new one."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     stream_id = pair.open()
     _, server = _only(pair)
     pair.run_for(1.0)

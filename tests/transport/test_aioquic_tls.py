@@ -159,7 +159,7 @@ def test_close_packet_is_repeated_for_stragglers() -> None:
     late = QuicConnection(configuration=client.quic.configuration)
     late.connect(("192.0.2.1", 443), 1.0)
     # Any datagram to the closed connection's id will do.
-    cid = next(iter(client.engine._handles.values())).quic.host_cid
+    cid = next(iter(client.engine.handles.values())).quic.host_cid
     for _ in range(4):
         client.engine.receive(b"\x40" + cid + bytes(30), CLIENT, 0, 0.5)
         client.sent += [data for data, _, _ in client.engine.transmit(0.5)]

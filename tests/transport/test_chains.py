@@ -9,8 +9,7 @@ from functools import cache
 
 import pytest
 from aioquic import tls
-from aioquic.buffer import Buffer
-from aioquic.quic.connection import QuicConnectionError, QuicReceiveContext
+from aioquic.quic.connection import QuicConnectionError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +27,7 @@ from spnhub.transport.engine import (
     ServerPolicy,
 )
 from spnhub.transport.pem import CHAIN_LIMIT, chain_size, load_chain
+from tests.support.aioquic_inside import connection_of, take_crypto, unparsed
 from tests.support.engine_pair import Credentials, EnginePair, Kit
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -338,19 +338,11 @@ def test_what_a_stranger_can_make_a_side_hold(epoch: tls.Epoch, bound: int) -> N
     _, _, pair = shake_hands(other, other, root, root)
     engine = pair.server.engine
     assert isinstance(engine, AioquicEngine)
-    (link,) = engine._handles.values()
-    quic = link.quic
-    quic.tls._receive_buffer = bytes(1000)
-    taken = quic._crypto_streams[epoch].receiver.starting_offset()
+    quic = connection_of(engine)
+    unparsed(quic, bytes(1000))
     for end, fits in ((bound - 1000, True), (bound - 999, False)):
-        frame = Buffer(capacity=64)
-        frame.push_uint_var(taken + end - 10)
-        frame.push_uint_var(10)
-        frame.push_bytes(bytes(10))
-        path = quic._network_paths[0]
-        context = QuicReceiveContext(epoch, b"", path, None, 0.0, 1)
         if fits:
-            quic._handle_crypto_frame(context, 6, Buffer(data=frame.data))
+            take_crypto(quic, epoch, end)
         else:
             with pytest.raises(QuicConnectionError, match=f"larger than {bound} bytes"):
-                quic._handle_crypto_frame(context, 6, Buffer(data=frame.data))
+                take_crypto(quic, epoch, end)

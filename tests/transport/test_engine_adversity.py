@@ -86,7 +86,7 @@ def test_without_the_key_nothing_is_reset(kit: Kit, key: bytes | None) -> None:
     pair = EnginePair(kit, client_limits=ENDPOINT, reset_key=KEY).connect()
     stream_id = pair.open()
     pair.server.node.crash()
-    pair._reset_key = key
+    pair.reset_key = key
     pair.restart_server()
     pair.client.engine.write(pair.client.connection_id, stream_id, b"are you there?")
     pair.run_for(10)
@@ -257,7 +257,7 @@ def test_a_one_way_cut_makes_both_suspect(pair: EnginePair) -> None:
 def test_loss_and_disorder_cost_time_only(kit: Kit, seed: int) -> None:
     """A fifth lost, the rest overtaking each other: each stream whole and in order, FIN last, nothing suspect."""
     pair = EnginePair(kit)
-    pair.network._random.seed(seed)
+    pair.network.random.seed(seed)
     pair.network.jitter, pair.network.reorder = 0.05, True
     pair.connect()
     pair.network.loss = 0.2

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from spnhub.transport.aioquic_engine import AioquicEngine
+from spnhub.transport.aioquic_engine.splice import Direction
 from spnhub.transport.engine import Closed, Connected, Limits, OutcomeKind, Readable, Spliced
 from tests.support.engine_pair import EnginePair, Kit
-from tests.transport.test_engine_conformance import _aioquic
+from tests.transport.test_engine_conformance import new_aioquic
 
 
 class Injected(Exception):
@@ -22,7 +23,7 @@ class Faulty:
 
     def __init__(self) -> None:
         self.raised: list[type[BaseException]] = []
-        kit = _aioquic()
+        kit = new_aioquic()
 
         def make(limits: Limits, *, reset_key: bytes | None = None) -> AioquicEngine:
             return AioquicEngine(
@@ -38,7 +39,7 @@ class Faulty:
         self.other = self.pair.server.connection_id, self.pair.client.connection_id
         engine: Any = self.pair.server.engine
         self.engine = engine
-        self.link = engine._handles[self.faulty[0]]
+        self.link = engine.handles[self.faulty[0]]
 
     def untouched(self) -> None:
         """The other connection carries bytes."""
@@ -90,7 +91,7 @@ def test_a_connection_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, whe
     faulty.untouched()
     pair.run_until(lambda: bool(pair.client.of(Closed)), 120.0)
     pair.run_for(120.0)
-    assert faulty.faulty[0] not in faulty.engine._handles
+    assert faulty.faulty[0] not in faulty.engine.handles
     assert len(pair.server.of(Closed)) <= 2
 
 
@@ -108,14 +109,13 @@ def test_a_splice_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None
     (ca, sa), (cb, sb) = streams
     pair.server.engine.splice(ca, sa, cb, sb)
     pair.run_for(0.1)
-    splice = next(iter(faulty.engine._splices.values()))
-    original = type(splice.a_to_b).pump
+    original = Direction.pump
 
     def fail(self: Any, now: float) -> Any:
-        monkeypatch.setattr(type(splice.a_to_b), "pump", original)
+        monkeypatch.setattr(Direction, "pump", original)
         raise Injected
 
-    monkeypatch.setattr(type(splice.a_to_b), "pump", fail)
+    monkeypatch.setattr(Direction, "pump", fail)
     pair.client.engine.write(faulty.faulty[1], sa, b"y")
     pair.run_until(lambda: bool(pair.server.of(Spliced)), 10.0)
     (spliced,) = pair.server.of(Spliced)

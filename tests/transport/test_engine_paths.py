@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import pytest
 
-from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.recovery import LONGEST_PROBE_INTERVAL, MOST_REORDERING
 from spnhub.transport.engine import Closed, EngineEvent, Limits, Readable, Unresponsive
+from tests.support.aioquic_inside import connection_of, count_lost, is_validated, packet_threshold, probes
 from tests.support.engine_pair import EnginePair, Kit, Side
-from tests.transport.test_engine_conformance import _aioquic
+from tests.transport.test_engine_conformance import new_aioquic
 
 ENDPOINT = Limits(suspect_after=1.5, probe_timeout=0.3)
 """As endpoints have them."""
@@ -35,7 +35,7 @@ def seeds(few: int, many: int) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def kit() -> Kit:
     """Certificates, once for all."""
-    return _aioquic()
+    return new_aioquic()
 
 
 class Flows:
@@ -47,8 +47,8 @@ class Flows:
         self._unsent: dict[tuple[int, int], int] = {}
         self.arrived: dict[tuple[int, int], int] = {}
         """Bytes of each flow: a number of the sender, a stream."""
-        pair.client.node._on_events = lambda events: self._on_events(0, events)
-        pair.server.node._on_events = lambda events: self._on_events(1, events)
+        pair.client.node.on_events = lambda events: self._on_events(0, events)
+        pair.server.node.on_events = lambda events: self._on_events(1, events)
         for n, side in enumerate((pair.client, pair.server)):
             if side in senders:
                 for i, stream_id in enumerate(self._streams):
@@ -91,16 +91,8 @@ class Flows:
 def lossy(pair: EnginePair, seed: int) -> None:
     """5 % loss, 50 to 70 ms each way, datagrams that overtake each other."""
     network = pair.network
-    network._random = random.Random(seed)
+    network.random = random.Random(seed)
     network.latency, network.jitter, network.reorder, network.loss = LATENCY, 0.02, True, 0.05
-
-
-def connection(side: Side) -> EngineConnection:
-    """aioquic's of the only connection."""
-    (link,) = side.engine._handles.values()  # type: ignore[attr-defined]
-    quic = link.quic
-    assert isinstance(quic, EngineConnection)
-    return quic
 
 
 DIRECTIONS = ("both", "up", "down")
@@ -127,7 +119,7 @@ def test_a_new_address_costs_no_three_seconds(kit: Kit, seed: int, direction: st
     assert flows.go_on(10) <= 3.0
     pair.run_for(3)
     assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
-    assert connection(pair.server)._network_paths[0].is_validated
+    assert is_validated(connection_of(pair.server.engine))
 
 
 @pytest.mark.parametrize("direction", ["both", "down"])
@@ -156,7 +148,7 @@ def test_no_single_datagram_of_a_move_is_needed(kit: Kit, nth: int, who: str, di
     assert flows.go_on(10) <= (1.0 if direction == "both" else 1.6)
     pair.run_for(1)
     assert count > nth
-    assert connection(pair.server)._network_paths[0].is_validated
+    assert is_validated(connection_of(pair.server.engine))
 
 
 def test_an_endpoint_asks_in_the_middle_of_what_it_receives(kit: Kit) -> None:
@@ -256,16 +248,16 @@ def test_who_hears_its_peer_asks_again_at_once(kit: Kit) -> None:
     pair.network.cut(pair.client.node, pair.server.node, seconds=10)
     pair.client.engine.write(pair.client.connection_id, stream_id, b"late")
     pair.run_for(10)
-    recovery = connection(pair.client)._recovery
-    assert recovery._pto_count > 2
+    quic = connection_of(pair.client.engine)
+    assert probes(quic) > 2
     pair.client.take(Unresponsive)
-    due = connection(pair.client).get_timer()
+    due = quic.get_timer()
     assert due is not None
     pair.server.engine.write(pair.server.connection_id, stream_id, b"sign of life")
     pair.server.node.turn()
     pair.run_until(lambda: pair.client.of(Readable) != [], limit=1)
     pair.client.node.turn()
-    assert recovery._pto_count <= 1
+    assert probes(quic) <= 1
     assert pair.read_all(pair.server, stream_id, 4, limit=2 * pair.network.latency + 0.05) == (b"late", False)
 
 
@@ -277,25 +269,23 @@ def test_a_path_that_reorders_is_learned(kit: Kit, seed: int) -> None:
     """Nothing is lost, many come late: at first some are sent twice, then hardly any."""
     pair = EnginePair(kit).connect()
     network = pair.network
-    network._random = random.Random(seed)
+    network.random = random.Random(seed)
     flows = Flows(pair, (pair.client,), streams=40)
     network.latency, network.jitter, network.reorder = LATENCY, 0.02, True
-    recovery = connection(pair.client)._recovery
+    quic = connection_of(pair.client.engine)
     given_up = 0
-    original = recovery._on_packets_lost
 
-    def count(*, packets: list[object], **rest: object) -> None:
+    def count(packets: int) -> None:
         nonlocal given_up
-        given_up += len(packets)
-        original(packets=packets, **rest)  # type: ignore[arg-type]
+        given_up += packets
 
-    recovery._on_packets_lost = count  # type: ignore[method-assign, assignment]
+    count_lost(quic, count)
     pair.run_for(2)
     first, given_up = given_up, 0
     pair.run_for(2)
     assert flows.go_on(1) < 1
     assert first > 0
-    assert 3 < recovery._packet_threshold <= MOST_REORDERING
+    assert 3 < packet_threshold(quic) <= MOST_REORDERING
     assert given_up <= 10, (first, given_up)
 
 
@@ -307,6 +297,6 @@ def test_the_probe_timeout_follows_the_path_as_it_is(kit: Kit) -> None:
     pair.network.latency = LATENCY
     pair.run_for(10)
     assert flows.go_on(1) < 1
-    rtt, _, _ = connection(pair.client).measurements()
+    rtt, _, _ = connection_of(pair.client.engine).measurements()
     assert rtt == pytest.approx(2 * LATENCY, rel=0.1)
-    assert connection(pair.client).probe_timeout() < 2 * LATENCY + 0.025 + 0.03
+    assert connection_of(pair.client.engine).probe_timeout() < 2 * LATENCY + 0.025 + 0.03

@@ -13,8 +13,9 @@ from aioquic.tls import CipherSuite
 from spnhub.transport.aioquic_engine import keys
 from spnhub.transport.aioquic_engine.keys import OneRttKeys
 from spnhub.transport.engine import Closed
+from tests.support.aioquic_inside import watch_key_updates
 from tests.support.engine_pair import EnginePair, Side
-from tests.transport.test_engine_conformance import _aioquic
+from tests.transport.test_engine_conformance import new_aioquic
 
 
 class Watch:
@@ -26,12 +27,11 @@ class Watch:
         self.most = 0
         """Packets that one key has protected, at most."""
         self.unreadable = 0
-        update, decrypt = CryptoPair._update_key, OneRttKeys.decrypt_packet
+        decrypt = OneRttKeys.decrypt_packet
 
-        def update_key(pair: Any, trigger: str) -> None:
+        def updated(trigger: str, sent: int) -> None:
             self.updates[trigger] += 1
-            self.most = max(self.most, pair._sent)
-            update(pair, trigger)
+            self.most = max(self.most, sent)
 
         def decrypt_packet(pair: Any, *arguments: Any) -> Any:
             try:
@@ -40,7 +40,7 @@ class Watch:
                 self.unreadable += 1
                 raise
 
-        monkeypatch.setattr(CryptoPair, "_update_key", update_key)
+        watch_key_updates(monkeypatch, updated)
         monkeypatch.setattr(OneRttKeys, "decrypt_packet", decrypt_packet)
 
 
@@ -76,7 +76,7 @@ def exchange(pair: EnginePair, from_client: int, from_server: int) -> None:
 @pytest.mark.parametrize("sizes", [(800_000, 0), (0, 800_000), (800_000, 400_000), (600_000, 600_000)])
 def test_keys_are_replaced_in_time(watch: Watch, sizes: tuple[int, int]) -> None:
     """By who sends most, and the other follows, or by both at once; what is under way meanwhile can be read."""
-    pair = EnginePair(_aioquic()).connect()
+    pair = EnginePair(new_aioquic()).connect()
     exchange(pair, *sizes)
     assert watch.updates["local_update"] >= 2
     assert watch.updates["remote_update"] >= 2 or sizes[0] == sizes[1]
@@ -88,8 +88,8 @@ def test_keys_are_replaced_in_time(watch: Watch, sizes: tuple[int, int]) -> None
 @pytest.mark.parametrize("seed", range(3))
 def test_loss_and_disorder_do_not_matter(watch: Watch, seed: int) -> None:
     """A packet with the keys before that comes late, one with the next that comes early."""
-    pair = EnginePair(_aioquic())
-    pair.network._random.seed(seed)
+    pair = EnginePair(new_aioquic())
+    pair.network.random.seed(seed)
     pair.network.jitter, pair.network.reorder = 0.02, True
     pair.connect()
     pair.network.loss = 0.05
@@ -116,5 +116,5 @@ def test_one_update_at_a_time(watch: Watch) -> None:
 def test_a_key_holds_for_millions_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what AES-GCM allows, and not sooner: an update costs, too."""
     watch = Watch(monkeypatch)
-    exchange(EnginePair(_aioquic()).connect(), 300_000, 300_000)
+    exchange(EnginePair(new_aioquic()).connect(), 300_000, 300_000)
     assert (watch.updates, keys.KEY_PACKETS) == ({}, 1 << 22)

@@ -128,9 +128,9 @@ async def test_whatever_address_is_called(bound: str, called: str) -> None:
     """Handshake, joined datagrams both ways, and a closed port that is heard of by the right connection."""
     async with pair(called, Limits(keep_alive=0.5), bound=bound) as (server, client, sc, connection_id):
         await transfer(server, client, connection_id, 500_000)
-        assert all(entry.segments for entry in server.endpoint._sockets.values())
-        for index in list(client.endpoint._sockets):
-            client.endpoint.release(Address(index, ()))
+        assert all(entry.segments for entry in server.endpoint.sockets)
+        for entry in client.endpoint.sockets:
+            client.endpoint.release(Address(entry.index, ()))
         closed = await server.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
         assert (closed.connection_id, closed.kind) == (sc, CloseKind.PORT_CLOSED)
@@ -140,7 +140,7 @@ async def test_whatever_address_is_called(bound: str, called: str) -> None:
 async def test_a_restart_is_heard_of_at_whatever_address(bound: str, called: str) -> None:
     """Stateless resets, too."""
     async with pair(called, bound=bound) as (server, client, _, connection_id):
-        (entry,) = server.endpoint._sockets.values()
+        (entry,) = server.endpoint.sockets
         port = entry.sock.getsockname()[1]
         server.endpoint.release(Address(entry.index, ()))
         again = new_server(Limits())
@@ -223,8 +223,8 @@ async def test_a_path_to_another_own_address() -> None:
 
 def _gone(family: int) -> bytes:
     """An address that this host hasn't got."""
-    own = OwnAddresses.__new__(OwnAddresses)
-    own._known = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        own = OwnAddresses(sock)
     v6 = socket.inet_pton(socket.AF_INET6, "2001:db8::77" if family == 6 else "::ffff:192.0.2.77")
     return own.of(v6 + bytes(4))
 
@@ -238,9 +238,9 @@ async def test_an_address_of_ours_that_is_gone_costs_others_nothing(family: int,
     async with pair(called, bound="::") as (server, client, sc, connection_id):
         info = server.engine.info(sc)
         assert info is not None
-        (entry,) = server.endpoint._sockets.values()
+        (entry,) = server.endpoint.sockets
         for _ in range(3):
-            server.endpoint._send(Transmit(bytes(900), info.address._replace(own=_gone(family)), segment_size))
+            server.endpoint.send(Transmit(bytes(900), info.address._replace(own=_gone(family)), segment_size))
             await transfer(server, client, connection_id, 100_000)
         assert (entry.segments, len(entry.backlog)) == (True, 0)
 
@@ -248,7 +248,7 @@ async def test_an_address_of_ours_that_is_gone_costs_others_nothing(family: int,
 async def test_an_error_of_one_peer_costs_no_datagram_of_another() -> None:
     """The kernel tells it with whichever call comes next; that one is made again."""
     async with wildcard() as (server, _):
-        (entry,) = server.endpoint._sockets.values()
+        (entry,) = server.endpoint.sockets
         with (
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as alive,
@@ -258,8 +258,8 @@ async def test_an_error_of_one_peer_costs_no_datagram_of_another() -> None:
             nobody, somebody = closed.getsockname(), alive.getsockname()
             closed.close()
             for number in range(50):
-                server.endpoint._send(Transmit(b"x", Address(entry.index, nobody), 0))
-                server.endpoint._send(Transmit(bytes([number]), Address(entry.index, somebody), 0))
+                server.endpoint.send(Transmit(b"x", Address(entry.index, nobody), 0))
+                server.endpoint.send(Transmit(bytes([number]), Address(entry.index, somebody), 0))
             got = [alive.recv(10)[0] for _ in range(50)]
         assert got == list(range(50))
 
@@ -288,8 +288,8 @@ def _link_local() -> str | None:
 
 def test_what_an_address_is_called() -> None:
     """Neither the interface nor the source that the kernel proposes tells paths apart, save of link-local addresses."""
-    own = OwnAddresses.__new__(OwnAddresses)
-    own._known = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        own = OwnAddresses(sock)
     v4 = struct.pack("i4s4s", 3, bytes([10, 0, 0, 9]), bytes([10, 0, 0, 1]))
     assert own.of(v4) == struct.pack("i4s4s", 0, bytes([10, 0, 0, 1]), bytes(4))
     for text, kept in (("2001:db8::1", 0), ("::ffff:10.0.0.1", 0), ("fe80::1", 3), ("febf::1", 3), ("fec0::1", 0)):
@@ -297,4 +297,4 @@ def test_what_an_address_is_called() -> None:
         assert own.of(address + struct.pack("i", 3)) == address + struct.pack("i", kept)
     for number in range(5000):
         own.of(socket.inet_pton(socket.AF_INET6, f"2001:db8::{number:x}") + bytes(4))
-    assert len(own._known) <= 1024
+    assert 0 < len(own) <= 1024

@@ -11,7 +11,7 @@ from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, reset_token
 from spnhub.transport.engine import Address, Closed, CloseKind, Limits
 from tests.support.engine_pair import EnginePair
-from tests.transport.test_engine_conformance import _aioquic
+from tests.transport.test_engine_conformance import new_aioquic
 
 KEY = bytes(range(32))
 SOMEBODY = Address(0, ("192.0.2.9", 999))
@@ -78,10 +78,10 @@ def test_what_gets_no_answer() -> None:
 
 def test_only_the_token_from_the_right_address_ends_a_connection() -> None:
     """Noise, the token cut short, and the token from elsewhere end nothing."""
-    pair = EnginePair(_aioquic(), reset_key=KEY).connect()
+    pair = EnginePair(new_aioquic(), reset_key=KEY).connect()
     pair.run_for(1.0)
     engine = pair.client.engine
-    link = engine._handles[pair.client.connection_id]  # type: ignore[attr-defined]
+    link = engine.handles[pair.client.connection_id]  # type: ignore[attr-defined]
     token = link.quic.peer_reset_token
     now = pair.clock.now()
     engine.receive(_short(40), link.address, 0, now)
@@ -98,12 +98,13 @@ def test_only_the_token_from_the_right_address_ends_a_connection() -> None:
 
 def test_a_reset_hub_has_its_streams_and_splices_ended() -> None:
     """RESET ends a connection as every other loss does: nothing of it is left in the engine."""
-    pair = EnginePair(_aioquic(), client_limits=Limits(keep_alive=1.0), reset_key=KEY).connect()
+    pair = EnginePair(new_aioquic(), client_limits=Limits(keep_alive=1.0), reset_key=KEY).connect()
     for _ in range(10):
         pair.open()
     pair.server.node.crash()
     pair.restart_server()
     pair.run_until(lambda: bool(pair.client.of(Closed)))
     engine = pair.client.engine
-    assert (engine._handles, engine._cids, engine._peers) == ({}, {}, {})  # type: ignore[attr-defined]
+    assert isinstance(engine, AioquicEngine)
+    assert not any(engine.counts().values())
     assert engine.timer() is None

@@ -175,9 +175,13 @@ async def test_without_segmentation_every_datagram_goes_alone() -> None:
     """A kernel or device that can't do it costs speed, not bytes."""
     async with pair() as (server, client, _, connection_id):
         for side in (server, client):
-            for entry in side.endpoint._sockets.values():
+            for entry in side.endpoint.sockets:
                 entry.segments = False
         await transfer(server, client, connection_id, 500_000)
+
+
+_UDP_SEGMENT = 103
+"""Of Linux."""
 
 
 class NarrowPath:
@@ -194,7 +198,7 @@ class NarrowPath:
         return getattr(self._sock, name)
 
     def sendmsg(self, buffers: Any, ancillary: Any, flags: int, peer: tuple[str, int]) -> int:
-        if any((level, kind) == (socket.SOL_UDP, udp._UDP_SEGMENT) for level, kind, _ in ancillary):
+        if any((level, kind) == (socket.SOL_UDP, _UDP_SEGMENT) for level, kind, _ in ancillary):
             if peer == self._peer:
                 raise OSError(self._error, os.strerror(self._error))
             self.joined.append(peer)
@@ -212,12 +216,12 @@ async def test_a_path_without_segmentation_costs_others_nothing(error: int, monk
             sock.bind(("127.0.0.1", 0))
             sock.settimeout(30)
         async with pair(bound="0.0.0.0") as (server, client, _, connection_id):
-            (entry,) = server.endpoint._sockets.values()
+            (entry,) = server.endpoint.sockets
             path = NarrowPath(entry.sock, narrow.getsockname(), error)
             monkeypatch.setattr(entry, "sock", path)
             for _ in range(3):
                 for sock in (narrow, wide):
-                    server.endpoint._send(Transmit(bytes(900), Address(entry.index, sock.getsockname()), 300))
+                    server.endpoint.send(Transmit(bytes(900), Address(entry.index, sock.getsockname()), 300))
                     assert [len(sock.recv(2000)) for _ in range(3)] == [300, 300, 300]
             assert path.joined == [wide.getsockname()] * 3
             await transfer(server, client, connection_id, 100_000)
@@ -227,28 +231,44 @@ async def test_a_full_socket_keeps_what_it_does_not_take() -> None:
     """Datagrams wait for the socket, bounded; nothing is lost for long."""
     async with pair() as (server, client, _, connection_id):
         for side in (server, client):
-            for entry in side.endpoint._sockets.values():
+            for entry in side.endpoint.sockets:
                 entry.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await transfer(server, client, connection_id, 500_000)
+
+
+class FullSocket:
+    """A connected socket that has no room, so many times."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self._sock = sock
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def _take(self) -> None:
+        self._times -= 1
+        if self._times >= 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def send(self, data: bytes) -> int:
+        self._take()
+        return self._sock.send(data)
+
+    def sendmsg(self, buffers: Any, ancillary: Any) -> int:
+        self._take()
+        return self._sock.sendmsg(buffers, ancillary)
 
 
 async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that bites is visible, and what it costs is sent again."""
     monkeypatch.setattr(udp, "_BACKLOG", 2)
     async with pair() as (server, client, _, connection_id):
-        (entry,) = client.endpoint._sockets.values()
-        send = client.endpoint._send_now
-        full = 5
-
-        def send_now(entry: Any, transmit: Transmit) -> bool:
-            nonlocal full
-            full -= 1
-            return full < 0 and send(entry, transmit)
-
-        monkeypatch.setattr(client.endpoint, "_send_now", send_now)
+        (entry,) = client.endpoint.sockets
+        monkeypatch.setattr(entry, "sock", FullSocket(entry.sock, times=5))
         # Three more than there is room for: nothing but the socket itself says when it takes something again.
         for _ in range(5):
-            client.endpoint._send(Transmit(b"lost", Address(entry.index, ()), 0))
+            client.endpoint.send(Transmit(b"lost", Address(entry.index, ()), 0))
         await transfer(server, client, connection_id, 500_000)
         told = [event for event in client.events if isinstance(event, DatagramsDropped)]
         assert (told[0].bound, sum(event.count for event in told) >= 3) == (2, True)
@@ -260,8 +280,8 @@ async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     async with pair(host, Limits(keep_alive=0.5)) as (server, client, sc, _):
-        for index in list(client.endpoint._sockets):
-            client.endpoint.release(Address(index, ()))
+        for entry in client.endpoint.sockets:
+            client.endpoint.release(Address(entry.index, ()))
         loop = asyncio.get_running_loop()
         began = loop.time()
         closed = await server.until(lambda event: isinstance(event, Closed))
@@ -274,8 +294,8 @@ async def test_a_client_that_is_gone_is_known_within_the_probe_timeout(host: str
 async def test_a_hub_that_is_gone_is_known_within_the_probe_timeout() -> None:
     """On a connected socket the kernel says so itself."""
     async with pair(limits=Limits(keep_alive=0.5)) as (server, client, _, connection_id):
-        for index in list(server.endpoint._sockets):
-            server.endpoint.release(Address(index, ()))
+        for entry in server.endpoint.sockets:
+            server.endpoint.release(Address(entry.index, ()))
         closed = await client.until(lambda event: isinstance(event, Closed))
         assert isinstance(closed, Closed)
         assert (closed.connection_id, closed.kind) == (connection_id, CloseKind.UNREACHABLE)
@@ -287,7 +307,7 @@ async def test_a_hub_that_starts_again_resets_what_it_does_not_know(host: str) -
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     async with pair(host) as (server, client, _, connection_id):
-        (bound,) = server.endpoint._sockets.values()
+        (bound,) = server.endpoint.sockets
         port = bound.sock.getsockname()[1]
         server.endpoint.release(Address(bound.index, ()))
         again = new_server(Limits())
@@ -313,13 +333,13 @@ async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
         stream_id = client.engine.open_bidi(connection_id)
         assert stream_id is not None
         client.engine.write(connection_id, stream_id, b"are you there?")
-        client.endpoint._turn()
+        client.endpoint.turn()
         for _ in range(3):
             # Beyond the server's delay of acknowledgements; nobody but the server runs meanwhile.
             time.sleep(0.1)
-            for entry in list(server.endpoint._sockets.values()):
-                server.endpoint._on_readable(entry)
-        client.endpoint._turn()
+            for entry in server.endpoint.sockets:
+                server.endpoint.on_readable(entry)
+        client.endpoint.turn()
         assert not [event for event in client.events if isinstance(event, Unresponsive)]
 
 
@@ -351,5 +371,5 @@ def test_whose_word_a_closed_port_is(
     packed = socket.inet_pton(family or V4, address)
     error = struct.pack("=IBBBBII", errno.ECONNREFUSED, *icmp, 0, 0, 0) + struct.pack("=HH", family, 0)
     error += packed if family != V6 else bytes(4) + packed + bytes(4)
-    assert udp._is_port_closed(kind, error.ljust(32, b"\0"), host) is closed
-    assert udp._is_port_closed(kind, error[:10], host) is False
+    assert udp.is_port_closed(kind, error.ljust(32, b"\0"), host) is closed
+    assert udp.is_port_closed(kind, error[:10], host) is False

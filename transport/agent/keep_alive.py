@@ -114,7 +114,7 @@ class Unanswered:
             return
         self._expected[fd] = _Expected(sock, on_dead, self._loop.time())
         if self._timer is None:
-            self._timer = self._loop.call_later(self._period, self._look)
+            self._timer = self._loop.call_later(self._period, self.look)
 
     def forget(self, fd: int) -> None:
         """The socket is being closed."""
@@ -127,8 +127,16 @@ class Unanswered:
             self._timer = None
         self._expected.clear()
 
-    def _look(self) -> None:
-        self._timer = None
+    @property
+    def resting(self) -> bool:
+        """Nothing is to be looked at, and no timer is set."""
+        return self._timer is None
+
+    def look(self) -> None:
+        """Look at all sockets now, as the timer does."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._look_on(list(self._expected), self._loop.time())
 
     def _look_on(self, left: list[int], now: float) -> None:
@@ -140,7 +148,7 @@ class Unanswered:
         if len(left) > _BATCH:
             self._timer = self._loop.call_soon(self._look_on, left[_BATCH:], now)
         elif self._expected:
-            self._timer = self._loop.call_later(self._period, self._look)
+            self._timer = self._loop.call_later(self._period, self.look)
 
     def _judge(self, fd: int, one: _Expected, now: float) -> bool:
         """Whether its peer is dead; what has been acknowledged is expected no more."""

@@ -130,7 +130,7 @@ class Connector:
             return ()
 
     async def _race(self, addresses: tuple[str, ...], port: int, deadline: float, timeout: float) -> socket.socket:
-        targets = self._order(addresses, port)
+        targets = self.order(addresses, port)
         failures: dict[str, OSError] = {}
         made: set[socket.socket] = set()
 
@@ -165,7 +165,7 @@ class Connector:
             raise _failure(targets, port, failures, timeout)
         return winner
 
-    def _order(self, addresses: tuple[str, ...], port: int) -> list[str]:
+    def order(self, addresses: tuple[str, ...], port: int) -> list[str]:
         """The families in turn (RFC 8305 section 4), doubtful ones last."""
         now = self._loop.time()
         first = ":" in addresses[0]

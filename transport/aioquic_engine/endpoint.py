@@ -88,6 +88,20 @@ class QuicEndpoint(ABC):
         self._may_shake_hands = False
         self._now = 0.0
 
+    @property
+    def handles(self) -> Mapping[int, ConnectionHandle]:
+        """The connections by their id, to look at."""
+        return self._handles
+
+    def counts(self) -> dict[str, int]:
+        """Entries by connection id, by QUIC's own ids and by peer, and the most half-open connections of a name."""
+        return {
+            "handles": len(self._handles),
+            "cids": len(self._cids),
+            "peers": len(self._peers),
+            "half_open": max(self._half_open.values(), default=0),
+        }
+
     @abstractmethod
     def _collect(self, handle: ConnectionHandle) -> None:
         """Turn what aioquic has to say about a connection into events of ours."""
@@ -486,6 +500,13 @@ class QuicEndpoint(ABC):
         handle = self._live(connection_id)
         if handle is not None and (handle.quic._remote_max_datagram_frame_size or 0) >= len(data) + 3:
             handle.quic.send_datagram_frame(data)
+            self._dirty[handle] = None
+
+    def set_streams(self, connection_id: int, limit: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_streams`."""
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.quic.allow_streams(limit)
             self._dirty[handle] = None
 
     def info(self, connection_id: int) -> api.ConnectionInfo | None:

@@ -45,6 +45,10 @@ class OwnAddresses:
         else:
             sock.setsockopt(self.level, self.kind, 1)
 
+    def __len__(self) -> int:
+        """Addresses that are remembered."""
+        return len(self._known)
+
     def of(self, told: bytes) -> bytes:
         """What to call the address, by what the kernel told with a datagram or an ICMP error."""
         found = self._known.get(told)

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 __all__ = [
     "ClusterError",
     "ClusterManager",
+    "MountPoint",
     "OnExit",
     "ServiceTask",
-    "TaskMount",
     "environment",
     "split_command",
 ]
@@ -36,7 +36,7 @@ class ClusterError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskMount:
+class MountPoint:
     """A volume that outlives the container (``mountPoints``)."""
 
     volume_size: float
@@ -58,7 +58,7 @@ class ServiceTask:
     command: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    mount_points: tuple[TaskMount, ...] = ()
+    mount_points: tuple[MountPoint, ...] = ()
 
 
 class ClusterManager(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -24,6 +24,8 @@ class Bridged:
         self.bridge = bridge
         self.stream = stream
         self.done = done
+        self.on_done: Callable[[BridgeResult], object] = done.set_result
+        """What the bridge calls at its end."""
 
 
 class Rig:
@@ -39,9 +41,14 @@ class Rig:
         program, sock = TcpPeer.pair()
         prepare_socket(sock)
         done: asyncio.Future[BridgeResult] = self.loop.create_future()
-        bridge = Bridge(self.loop, sock, stream, self.watcher, done.set_result)
+
+        def on_done(result: BridgeResult) -> None:
+            bridged.on_done(result)
+
+        bridge = Bridge(self.loop, sock, stream, self.watcher, on_done)
+        bridged = Bridged(program, bridge, stream, done)
+        self.made.append(bridged)
         bridge.start()
-        self.made.append(Bridged(program, bridge, stream, done))
         return self.made[-1]
 
     def two(self, capacity: int = 32 * 1024) -> tuple[Bridged, Bridged]:

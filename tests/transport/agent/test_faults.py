@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import resource
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ async def test_a_bridge_fails(rig: Rig, told: list[str], monkeypatch: pytest.Mon
     bystander, other = rig.two()
     client, server = rig.two()
     if where == "on_done":
-        monkeypatch.setattr(client.bridge, "_on_done", _fail)
+        client.on_done = _fail
         server.program.reset()
     elif where == "add_writer":
         monkeypatch.setattr(rig.loop, "add_writer", _fail)
@@ -140,30 +141,43 @@ async def test_a_callback_of_the_watcher_fails(rig: Rig, told: list[str]) -> Non
     watcher.close()
 
 
+class Kernel:
+    """An epoll that may be full, and what is registered with it."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self.full = False
+        self.registered: set[int] = set()
+
+    def register(self, fd: int, events: int) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self._epoll.register(fd, events)
+        self.registered.add(fd)
+
+    def unregister(self, fd: int) -> None:
+        self.registered.discard(fd)
+        self._epoll.unregister(fd)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
 async def test_the_kernel_watches_no_more(rig: Rig, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that can't be watched is reset, and its descriptor's next owner is watched."""
+    kernel = Kernel(select.epoll())
+    monkeypatch.setattr(select, "epoll", lambda: kernel)
     sources, endpoint = FakeSources(), FakeEndpoint()
     sources.put(endpoint)
     agent = ConsumerAgent(listen("127.0.0.1", 0), sources)
     agent.start()
-
-    class Full:
-        def __init__(self, epoll: Any) -> None:
-            self._epoll = epoll
-
-        def register(self, *_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._epoll, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(agent._watcher, "_epoll", Full(agent._watcher._epoll))
-        client = await TcpPeer.connect(agent.addresses[0])
-        assert await client.receive_all() == (b"", Ending.RST)
+    kernel.full = True
+    client = await TcpPeer.connect(agent.addresses[0])
+    assert await client.receive_all() == (b"", Ending.RST)
+    kernel.full = False
     client.close()
     await agent.wait_idle()
-    assert (agent.connections, len(agent._watcher), told) == (0, 0, [])
+    assert (agent.connections, kernel.registered, told) == (0, set(), [])
     client = await TcpPeer.connect(agent.addresses[0])
     here, there = PipeStream.pair()
     while (answer := await endpoint.connects.get()).cancelled():

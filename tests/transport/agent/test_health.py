@@ -202,7 +202,7 @@ class Bench:
         self.sources = FakeSources()
         self.endpoint = FakeEndpoint()
         self.agent = ProviderAgent(*server.address, self.sources, weight=70, health_check=QUICK)
-        self._running = [asyncio.ensure_future(work) for work in (self.agent.check_health(), self.agent.run())]
+        self.running = [asyncio.ensure_future(work) for work in (self.agent.check_health(), self.agent.run())]
 
     async def weighed(self, count: int) -> tuple[int, str]:
         """What the hubs are told last, when they were told so often."""
@@ -213,9 +213,9 @@ class Bench:
 
     async def close(self) -> None:
         await self.agent.close()
-        for task in self._running:
+        for task in self.running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self.running, return_exceptions=True)
 
 
 async def test_the_weight_follows() -> None:
@@ -244,12 +244,11 @@ async def test_a_stop_is_no_recovery() -> None:
         bench.endpoint.all_closed.set()  # as hubs say with weight 0 and nothing open
         for _ in range(20):
             await asyncio.sleep(0)
-        assert not any(task.done() for task in bench._running)
+        assert not any(task.done() for task in bench.running)
         draining = asyncio.ensure_future(bench.agent.drain())
         assert await bench.weighed(2) == (0, "the agent is being stopped")
         server.listen()
-        assert bench.agent._health is not None
-        while not bench.agent._health.healthy:
+        while not bench.agent.healthy:
             await asyncio.sleep(0.01)
         await draining
         assert bench.endpoint.weights == [0, 0]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -112,7 +113,7 @@ async def test_nothing_is_looked_at_that_is_acknowledged() -> None:
         async with asyncio.timeout(_BUSY):
             while len(unanswered):
                 await asyncio.sleep(0.05)
-        assert unanswered._timer is None
+        assert unanswered.resting
         unanswered.close()
     program.close()
 
@@ -130,39 +131,31 @@ async def test_off() -> None:
     program.close()
 
 
+class SilentSocket(socket.socket):
+    """A socket on whose other side nobody has answered for a day."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
+        """``struct tcp_info``."""
+        info = bytes(2) + bytes([3, 0]) + bytes(20) + b"\x01\0\0\0" + bytes(28)
+        return info + (86_400_000).to_bytes(4, "little") + bytes(88)
+
+
 @pytest.mark.outside
 async def test_who_was_silent_before_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is the time since something was sent, however long nobody had anything to acknowledge before."""
     loop = asyncio.get_running_loop()
-    program, sock = TcpPeer.pair()
-    with sock:
+    told: list[int | None] = []
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    with SilentSocket() as sock:
         unanswered = Unanswered(loop, TcpKeepAlive(60, 15, 4))
-        told: list[int | None] = []
         unanswered.expect(sock, lambda exc: told.append(exc.errno))
-
-        class Silent:
-            """A socket on whose other side nobody has answered for a day."""
-
-            def getsockopt(self, *_: int) -> bytes:
-                return (
-                    bytes(2)
-                    + bytes([3, 0])
-                    + bytes(20)
-                    + b"\x01\0\0\0"
-                    + bytes(28)
-                    + (86_400_000).to_bytes(4, "little")
-                    + bytes(88)
-                )
-
-        one = unanswered._expected[sock.fileno()]
-        monkeypatch.setattr(one, "sock", Silent())
-        unanswered._look()
+        unanswered.look()
         assert (told, len(unanswered)) == ([], 1)
-        one.since -= 121
-        unanswered._look()
+        now += 121
+        unanswered.look()
         assert (told, len(unanswered)) == ([errno.ETIMEDOUT], 0)
         unanswered.close()
-    program.close()
 
 
 @pytest.mark.parametrize(

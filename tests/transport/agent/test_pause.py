@@ -31,12 +31,12 @@ class PausingStream(PipeStream):
     finishing = False
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
-        if self.paused and not self._ended:
+        if self.paused and not self.ended:
             return b"", False
         return super().read(limit)
 
     def write(self, data: bytes) -> int:
-        if self.paused and not self._ended:
+        if self.paused and not self.ended:
             self.starved = True
             return 0
         return super().write(data)
@@ -47,9 +47,9 @@ class PausingStream(PipeStream):
         else:
             super().finish()
 
-    def _check_failed(self) -> None:
+    def check_failed(self) -> None:
         if not self.paused or not (self.finishing or self._out.data):
-            super()._check_failed()
+            super().check_failed()
 
     def resume(self) -> None:
         """Go on as if nothing had been."""
@@ -59,10 +59,10 @@ class PausingStream(PipeStream):
             super().finish()
         if self.starved:
             self.starved = False
-            self._loop.call_soon(self._call_writable)
+            self._loop.call_soon(self.call_writable)
         self._in.reader_told = False
-        self._tell_readable()
-        self._check_failed()
+        self.tell_readable()
+        self.check_failed()
 
 
 def _pair(capacity: int = 32 * 1024) -> tuple[PausingStream, PausingStream]:

@@ -15,12 +15,12 @@ from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState
-from spnhub.transport.errors import HandshakeRejected, HubUnreachable, SessionLost, SessionRejected, SpnError
+from spnhub.transport.errors import HandshakeRejected, HubUnreachable, SessionLost, SessionRefused, SpnError
 from tests.transport.agent.fakes import FakeEndpoint
 
 S = SessionState
 ONE, TWO = ("10.0.0.1", 443), ("2001:db8::1", 443)
-NOT_ALLOWED = SessionRejected(Code.NOT_ALLOWED, "CN=x may not provide urn:y", retryable=False)
+NOT_ALLOWED = SessionRefused(Code.NOT_ALLOWED, "CN=x may not provide urn:y", retryable=False)
 
 
 class Bench:
@@ -30,19 +30,19 @@ class Bench:
         self.made: asyncio.Future[FakeEndpoint] = asyncio.get_running_loop().create_future()
         self.keeper = SessionManager(self._create)
         self.running = asyncio.ensure_future(self.keeper.run())
-        self._on_session: Callable[[SessionChange], None]
+        self.on_session: Callable[[SessionChange], None]
         self.on_connection: Callable[[ConnectionChange], None]
 
     async def _create(
         self, on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> FakeEndpoint:
-        self._on_session, self.on_connection = on_session, on_connection
+        self.on_session, self.on_connection = on_session, on_connection
         return await self.made
 
     def session(
         self, old: SessionState, new: SessionState, error: SpnError | None = None, address: tuple[str, int] = ONE
     ) -> None:
-        self._on_session(SessionChange(address, old, new, "01", "h1", error))
+        self.on_session(SessionChange(address, old, new, "01", "h1", error))
 
     async def end(self) -> None:
         self.running.cancel()
@@ -135,13 +135,13 @@ async def test_a_renewed_session_leaves_no_gap(bench: Bench) -> None:
     bench.made.set_result(FakeEndpoint())
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
     await bench.keeper.wait_established()
-    bench._on_session(SessionChange(ONE, S.SESSION_CONNECTING, S.ESTABLISHED, "02", "h1", None))
+    bench.on_session(SessionChange(ONE, S.SESSION_CONNECTING, S.ESTABLISHED, "02", "h1", None))
     lost = asyncio.ensure_future(bench.keeper.wait_lost())
     bench.session(S.ESTABLISHED, S.CLOSING)
     bench.session(S.CLOSING, S.CLOSED)
     await asyncio.sleep(0.01)
     assert (lost.done(), bench.keeper.established) == (False, True)
-    bench._on_session(SessionChange(ONE, S.ESTABLISHED, S.WAITING, "02", "h1", SessionLost("gone")))
+    bench.on_session(SessionChange(ONE, S.ESTABLISHED, S.WAITING, "02", "h1", SessionLost("gone")))
     await lost
     await bench.end()
 
@@ -223,7 +223,7 @@ async def test_address_comes_back(bench: Bench) -> None:
 async def test_refused_for_good(bench: Bench) -> None:
     """Before there was a session."""
     bench.made.set_exception(NOT_ALLOWED)
-    with pytest.raises(SessionRejected, match="NOT_ALLOWED"):
+    with pytest.raises(SessionRefused, match="NOT_ALLOWED"):
         await bench.running
 
 
@@ -239,7 +239,7 @@ async def test_end_for_good(bench: Bench) -> None:
     endpoint = FakeEndpoint()
     bench.made.set_result(endpoint)
     endpoint.over.set_exception(NOT_ALLOWED)
-    with pytest.raises(SessionRejected):
+    with pytest.raises(SessionRefused):
         await bench.running
     assert endpoint.closed
 

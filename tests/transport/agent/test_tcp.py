@@ -163,7 +163,7 @@ async def test_the_first_address_is_dead() -> None:
             sock = await connector.connect("db.test", server.address[1], 30)
             assert sock.getpeername()[0] == "127.0.0.2"
             sock.close()
-        assert connector._order(("127.0.0.1", "127.0.0.2"), server.address[1]) == ["127.0.0.2", "127.0.0.1"]
+        assert connector.order(("127.0.0.1", "127.0.0.2"), server.address[1]) == ["127.0.0.2", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("refusing", ["127.0.0.1", "::1", "203.0.113.1%nowhere"])
@@ -198,7 +198,7 @@ def test_families_take_turns() -> None:
     """RFC 8305 section 4: the family of the first one begins."""
 
     async def order(*addresses: str) -> list[str]:
-        return Connector()._order(addresses, 80)
+        return Connector().order(addresses, 80)
 
     assert asyncio.run(order("::1", "::2", "::3", "10.0.0.1")) == ["::1", "10.0.0.1", "::2", "::3"]
     assert asyncio.run(order("10.0.0.1", "10.0.0.2", "::1")) == ["10.0.0.1", "::1", "10.0.0.2"]
@@ -228,11 +228,10 @@ async def test_the_server_has_moved() -> None:
 async def test_who_gives_up_leaves_no_socket() -> None:
     """Whenever that is."""
     with TcpServer("127.0.0.2") as server, _silent(("127.0.0.1", server.address[1])):
-        connector = Connector(_names("127.0.0.1", "127.0.0.2"))
         process = psutil.Process()
         before = process.num_fds()
         for wait in (0.0, 0.01, 0.249, 0.25, 0.251, 0.26):
-            connector._doubtful.clear()
+            connector = Connector(_names("127.0.0.1", "127.0.0.2"))
             connecting = asyncio.ensure_future(connector.connect("db.test", server.address[1], 30))
             await asyncio.wait({connecting}, timeout=wait)
             if connecting.cancel():

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from spnhub.transport.endpoint.connection.connection import Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
-from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
+from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
 
-__all__ = ["ConnectionRegistry"]
+__all__ = ["Connections"]
 
 
-class ConnectionRegistry:
+class Connections:
     """Makes connections, and knows those that have not ended by their id.
 
     :param report: is told what becomes of each, and keeps :attr:`by_uid` and :attr:`paused`.
@@ -29,7 +29,7 @@ class ConnectionRegistry:
         self,
         session: SessionStreams[Connection],
         on_connected: Callable[[], None],
-        on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
+        on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],
         until: float,
     ) -> ConsumerConnection:
         """A consumer's new connection, with an identity and a secret of its own (D-1)."""
