@@ -1,7 +1,7 @@
-"""What the actors tell the transport to do, in the imperative.
+"""The actors' commands: what the transport is to do, in the imperative.
 
-Commands are carried out in order, after the events of the same turn were handed to the journal; what makes an event
-visible to a peer leaves when they are written (D-6). A command for a session or connection that is gone does nothing.
+They are carried out in order, after the events of the same turn were handed to the journal; what a peer sees of them
+leaves when these events are written (D-6). A command for a session or connection that is gone does nothing.
 Counterpart: :mod:`spnhub.actors.contract.inputs`.
 """
 
@@ -63,9 +63,9 @@ class CloseSession:
 class OpenProviderStream:
     """Open a stream on the provider's session; ProviderStreamOpened comes back, at once or when one is available.
 
-    The stream that the connection has at another provider, or waits for there, is given up: that one didn't take it.
+    A stream at another provider, or the wait for one there, is given up: that provider has not accepted.
 
-    The transport writes the Opening (it has kept what the consumer's said, the secret included) with ``peer``.
+    The transport writes the Opening. It has kept the consumer's, secret included, and adds ``peer``.
     """
 
     connection: Key
@@ -105,13 +105,13 @@ class AbortConnection:
 
 @dataclass(frozen=True, slots=True)
 class ReportProgress:
-    """Say how many bytes joined streams have passed on; BytesCarried comes back if it isn't what is known."""
+    """Report how many bytes the joined streams have passed on: BytesCarried comes back if the counts are others."""
 
     connection: Key
     sent_bytes: int
-    """As known, consumer to provider."""
+    """As reported last, consumer to provider."""
     receive_bytes: int
-    """As known, provider to consumer."""
+    """As reported last, provider to consumer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class StopService:
 
 @dataclass(frozen=True, slots=True)
 class ForgetConnection:
-    """The connection has ended; nothing more will be said about it."""
+    """The connection has ended; no later command names it."""
 
     connection: Key
 

@@ -1,9 +1,11 @@
-"""What the transport tells the actors. With time and the inventory, these are all the inputs that actors have.
+"""The actors' inputs: what has happened outside. Only the time reaches them besides.
 
-They stand in one module because they are one contract (and what a recording of the actors holds); the messages that
-actors send each other are defined beside the actor that receives them. Counterpart:
-:mod:`spnhub.actors.contract.commands`. Sessions are named by the engine's connection number ``c`` (unique in a
-process), connections by :class:`Key`. No payload and no secret is ever in an input.
+They stand in one module because they are one contract, and what a recording of the actors holds; messages between
+actors are defined beside the actor that receives them. Control packets that actors handle are inputs as they are
+(:data:`~spnhub.actors.contract.packets.FromEndpoint`). Counterpart: :mod:`spnhub.actors.contract.commands`.
+
+A session is named by the engine's connection id, which is unique in a process, a connection by its :class:`Key`. No
+input has payload or a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ __all__ = [
     "HandshakeRefusal",
     "HubInput",
     "Key",
-    "LimitBitten",
+    "LimitExceeded",
     "LoadInventory",
     "ProviderAccepted",
     "ProviderBusy",
@@ -68,19 +70,21 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadInventory:
-    """All realms that count, whole (R-6.2). Again at a reload: what is different is decided in one step (D-31)."""
+    """The whole inventory (R-6.2). A reload sends another one, and the differences are applied in one step (D-31)."""
 
     realms: tuple[RealmDefinition, ...]
     plan: Plan | None = field(default=None, compare=False, repr=False)
-    """The same as a plan that was made before, beside the traffic: 10,000 services take some 50 ms to compare. It
-    counts if it begins with the table of now (:attr:`spnhub.actors.system.ActorSystem.table`), else it is made anew."""
+    """The differences, computed beforehand beside the traffic: to compare 10,000 services takes some 50 ms. They count
+    if they start from the table in force (:attr:`spnhub.actors.system.ActorSystem.table`); else they are computed
+    again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectInventory:
-    """A reload found faults: nothing changes, the log says why. One text for each, saying where and what."""
+    """A reload has an invalid inventory: nothing changes, and the log has the faults."""
 
     faults: tuple[str, ...]
+    """One text for each: where it is, and what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,12 @@ class HandshakeRefusal:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitBitten:
-    """A bound of the transport turned something away, and nobody is told a refusal. What it is about is repeated."""
+class LimitExceeded:
+    """The transport has dropped something because of a limit, and the peer gets no answer that says so."""
 
     limit: str
     bound: int | None
-    """None: what there is room for depends on who asks."""
+    """None: the limit isn't one number, but depends on the peer."""
     count: int
 
 
@@ -141,10 +145,10 @@ class StartHub:
 
 @dataclass(frozen=True, slots=True)
 class StopHub:
-    """The hub ends; the command ``HubStopped`` says when all sessions have gone.
+    """End the hub; the command ``ReportHubStopped`` follows when every session has ended.
 
-    A planned stop (R-4.10) ends consumers, then providers. A resumable one (R-4.8) pauses their connections, so that
-    they go on at another hub; a planned stop told later takes its place.
+    A planned stop (R-4.10) ends the consumers' sessions, then the providers'. A resumable one (R-4.8) pauses their
+    connections, so that they go on at another hub; a planned stop that comes later replaces it.
     """
 
     resumable: bool = False
@@ -200,13 +204,13 @@ class ScheduleDue:
 
 
 ServiceInput = StartSucceeded | StartFailed | StopSucceeded | StopFailed | ServiceExited | ScheduleDue
-"""For the service that each names; they are told to the hub. Late and unknown ones are ignored."""
+"""For the service that each names; they are sent to the hub. Late and unknown ones are ignored."""
 
 HubInput = (
     LoadInventory
     | RejectInventory
     | HandshakeRefusal
-    | LimitBitten
+    | LimitExceeded
     | SessionRequested
     | StartHub
     | StopHub
@@ -225,7 +229,7 @@ class SessionClosed:
     code: int
     reason: str
     process_gone: bool = False
-    """Nobody has the endpoint's port any more, as its host says, and a probe was not answered (D-20)."""
+    """The endpoint's port is closed, as its host reports, and a probe was not answered (D-20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,21 +279,21 @@ class ResumeAnswered:
 
 @dataclass(frozen=True, slots=True)
 class SessionUnresponsive:
-    """Its data has been unanswered for a while: out of the choice (D-20)."""
+    """The endpoint has acknowledged no data for a while: it gets no new connections (D-20)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionAnswered:
-    """It has answered again (D-20)."""
+    """The endpoint acknowledges data again (D-20)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInvalidated:
-    """Its certificate doesn't count any more: expired, or not of the realm's CA as it is now (D-30)."""
+    """The endpoint's certificate is no longer valid: expired, or not issued by the realm's present CA (D-30)."""
 
     reason: str
     expired: bool = False
-    """It is a matter of time, so its endpoint may come again, and its connections wait for that (D-36)."""
+    """The endpoint may come back with a new certificate, and its connections wait for that (D-36)."""
 
 
 SessionInput = (
@@ -313,7 +317,7 @@ class ProviderStreamOpened:
 
     stream: int
     provider: int | None = None
-    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
+    """Its session; None: the connection's present one. Ignored if the opening has left that provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,20 +329,20 @@ class ProviderBusy:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccepted:
-    """The provider's accept header says yes."""
+    """The provider has sent an Accept with code 0."""
 
     provider: int | None = None
-    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
+    """Its session; None: the connection's present one. Ignored if the opening has left that provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRejected:
-    """The provider said no (its accept header), or ended its stream before one; the stream is of no more use."""
+    """The provider has sent an Accept with another code, or ended its stream before it sent one."""
 
     code: int
     reason: str
     provider: int | None = None
-    """Its session; None: whichever the connection is with. One that the opening has left is not meant any more."""
+    """Its session; None: the connection's present one. Ignored if the opening has left that provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +379,7 @@ class BytesCarried:
 
 @dataclass(frozen=True, slots=True)
 class ResumeOpened:
-    """Both endpoints have opened their streams of the new leg, with the offsets that they were told (R-4.7)."""
+    """Both endpoints have opened their streams of the new leg, with the agreed offsets (R-4.7)."""
 
     consumer_stream: int
     provider_stream: int

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 ACK_LIMIT: Final = 1024
-"""Connections that one DataAck tells of, at most; more go into another packet."""
+"""The most connections in one DataAck; more go into another packet."""
 
 
 def own_kinds() -> dict[int, int]:

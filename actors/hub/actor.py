@@ -21,7 +21,7 @@ from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inputs import (
     HandshakeRefusal,
     HubInput,
-    LimitBitten,
+    LimitExceeded,
     LoadInventory,
     RejectInventory,
     ScheduleDue,
@@ -135,7 +135,7 @@ class HubActor(EventLoopActor):
                 self._service_reported(message)
             case HandshakeRefusal():
                 self._handshake_refused(message)
-            case LimitBitten():
+            case LimitExceeded():
                 self._limit_exceeded(message)
             case WindowOver():
                 self._window_over()
@@ -278,7 +278,7 @@ class HubActor(EventLoopActor):
         self._env.carry_out(Decision(self._refusals.add(message, self._env.now)))
         self._arm_window_timer()
 
-    def _limit_exceeded(self, message: LimitBitten) -> None:
+    def _limit_exceeded(self, message: LimitExceeded) -> None:
         limit = message.limit, message.bound
         limit_counter = self._limit_counters.setdefault(limit, RateLimitedCounter(self._env.options.refusal_window))
         self._env.carry_out(Decision(_limit_reached(*limit, limit_counter.add(message.count, self._env.now))))

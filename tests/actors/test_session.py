@@ -20,7 +20,7 @@ from spnhub.actors.contract.commands import (
 from spnhub.actors.contract.inputs import (
     HandshakeRefusal,
     Key,
-    LimitBitten,
+    LimitExceeded,
     LoadInventory,
     ProviderStreamOpened,
     SessionAnswered,
@@ -402,19 +402,19 @@ def test_dropped_handshakes_are_counted(bench: Bench) -> None:
     def reached(count: int) -> LimitReached:
         return LimitReached(realm=None, network_urn=None, limit="handshakes", count=count)
 
-    assert bench.hub(LimitBitten("handshakes", None, 3)) == ([reached(3)], [])
-    assert bench.hub(LimitBitten("handshakes", None, 5)) == ([], [])
-    assert bench.hub(LimitBitten("handshakes", None, 1)) == ([], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 3)) == ([reached(3)], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 5)) == ([], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 1)) == ([], [])
     assert bench.step(1.0) == ([reached(6)], [])
-    assert bench.hub(LimitBitten("handshakes", None, 2)) == ([], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 2)) == ([], [])
     assert bench.step(1.0) == ([reached(2)], [])
     assert bench.step(1.0) == ([], [])
     assert bench.system.timer() is None
-    assert bench.hub(LimitBitten("handshakes", None, 1)) == ([reached(1)], [])
-    assert bench.hub(LimitBitten("handshakes", None, 4)) == ([], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 1)) == ([reached(1)], [])
+    assert bench.hub(LimitExceeded("handshakes", None, 4)) == ([], [])
     # Each limit for itself.
     other = LimitReached(realm=None, network_urn=None, limit="datagrams", bound=4096, count=7)
-    assert bench.hub(LimitBitten("datagrams", 4096, 7)) == ([other], [])
+    assert bench.hub(LimitExceeded("datagrams", 4096, 7)) == ([other], [])
     assert bench.hub(StopHub()) == ([reached(4)], [ReportHubStopped()])
 
 

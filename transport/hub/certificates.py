@@ -1,8 +1,8 @@
 """The certificate chains of live sessions, judged again when time passes or their network's CA is another (D-30).
 
-A handshake judges once. Here what was presented is kept, and who would not get in any more is named. Judging costs a
-fraction of a millisecond of CPU, so it is done in slices, and equal chains are judged once. Sans-I/O. Counterpart:
-:mod:`spnhub.transport.certificates`, which judges.
+A handshake verifies a chain once. Here the chains of live sessions are kept, and a session whose chain would be refused
+now is reported. To verify one costs a fraction of a millisecond of CPU, so it is done in portions, and equal chains are
+verified once. Sans-I/O. Counterpart: :mod:`spnhub.transport.certificates`, which verifies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Judge(Protocol):
         """Why the chain isn't accepted at ``moment``; None: it is."""
 
     def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
-        """When something that counts expires next after ``moment``."""
+        """When the first certificate of the chain, or of its CA, expires after ``moment``."""
 
 
 @dataclass(slots=True)

@@ -41,11 +41,11 @@ class _Connection:
 class Connections:
     """The connections of a hub process, from the first byte of a header on."""
 
-    def __init__(self, engine: Engine, system: ActorSystem, sessions: Sessions, touched: set[int]) -> None:
+    def __init__(self, engine: Engine, system: ActorSystem, sessions: Sessions, gated: set[int]) -> None:
         self._engine = engine
         self._system = system
         self._sessions = sessions
-        self._touched = touched
+        self._gated = gated
         self._connections: dict[Key, _Connection] = {}
         self._streams: dict[tuple[int, int], _Connection] = {}
         self._splices: dict[int, Key] = {}
@@ -106,7 +106,7 @@ class Connections:
             return
         outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
         place = next((n for n, outcome in enumerate(outcomes) if outcome.kind is not OutcomeKind.FINISHED), 0)
-        # Who sends may reset, who receives may stop: the consumer sends in the first direction.
+        # A sender resets, a receiver stops; the consumer is the sender of the first direction.
         by_consumer = outcomes[place].kind is (OutcomeKind.STOPPED if place else OutcomeKind.RESET)
         self._system.tell_connection(
             key,
@@ -130,7 +130,7 @@ class Connections:
             session = self._sessions.get(connection_id)
             if session is None or session.headers.pop(stream_id, None) is None:
                 return False
-            self._touched.add(connection_id)
+            self._gated.add(connection_id)
             self._abort_streams(connection_id, stream_id, Code.INTERNAL)
             return True
         self.abort(commands.AbortConnection(connection.key, Code.INTERNAL))
@@ -142,7 +142,7 @@ class Connections:
         return True
 
     def fail_splice(self, token: int) -> Key | None:
-        """Forget joined streams whose end could not be told; the connection that they are of."""
+        """Forget joined streams whose end could not be reported; the connection that they belong to."""
         return self._splices.pop(token, None)
 
     # ---- headers -----------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Connections:
         connection.provider = HubStream(provider, stream_id)
         connection.reader = PacketReader()
         self._streams[provider, stream_id] = connection
-        self._touched.add(provider)
+        self._gated.add(provider)
         consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
         header = packets.Opening(
             kind=opening.kind,
@@ -279,12 +279,12 @@ class Connections:
             connection.consumer,
             connection.provider,
         )
-        self._touched.add(connection_id)
+        self._gated.add(connection_id)
         self._engine.write(
             connection_id, stream_id, _accept(opening, instance_id=command.instance_id, peer=command.peer)
         )
         if opening.kind is OpeningKind.RESUME:
-            self._touched.add(p)
+            self._gated.add(p)
             self._engine.write(p, ps, _accept(opening))
         connection.token = self._engine.splice(connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended)
         self._splices[connection.token] = command.connection
@@ -301,7 +301,7 @@ class Connections:
 
     def _refuse(self, stream: HubStream, opening: packets.Opening, code: Code, reason: str) -> None:
         connection_id, stream_id, _ = stream
-        self._touched.add(connection_id)
+        self._gated.add(connection_id)
         self._engine.write(connection_id, stream_id, _accept(opening, code, reason))
         self._engine.finish(connection_id, stream_id)
         self._engine.stop(connection_id, stream_id, code)
@@ -363,7 +363,7 @@ class Connections:
         return connection.consumer.stream_id, connection.provider.stream_id
 
     def _abort(self, stream: HubStream, code: int) -> None:
-        self._touched.add(stream.connection_id)
+        self._gated.add(stream.connection_id)
         self._abort_streams(stream.connection_id, stream.stream_id, code)
 
     def _abort_streams(self, connection_id: int, stream_id: int, code: int) -> None:

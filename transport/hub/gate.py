@@ -1,8 +1,8 @@
-"""Nothing becomes visible before it is written (D-6): connections wait here for the journal, but not for ever.
+"""Nothing becomes visible before it is written (D-6): QUIC connections are corked until the journal has the events.
 
-A turn that recorded events hands them to the journal and holds the connections that it touched; they go on when the
-journal says that the events are written. A journal that takes longer than ``bound`` is stalled: the connections go on
-ungated, which is told at once, and by an event as soon as one can be written. Sans-I/O.
+A turn that has recorded events hands them to the journal and corks the connections on which it has sent something; they
+are released when the events are written. A journal that takes longer than ``bound`` has stalled: the connections are
+released ungated, which is reported at once, and by an event as soon as one can be written. Sans-I/O.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spnhub.transport.engine import Engine
 __all__ = ["Gate", "GatedJournal"]
 
 _SILENT: Final = "the disk takes nothing"
-"""Why a journal stalls that has no error to tell: a write that doesn't return."""
+"""Why a journal stalls that has reported no error: a write that doesn't return."""
 
 
 class GatedJournal(Protocol):
@@ -33,21 +33,21 @@ class GatedJournal(Protocol):
 
     @property
     def error(self) -> str | None:
-        """Why it can't be written at present; None when it can, or isn't known."""
+        """Why the journal can't be written at present; None: it can, or the reason isn't known."""
 
     def append(self, event: Event, timestamp: int) -> Recorded:
-        """Take an event into the batch."""
+        """Add an event to the batch."""
 
     def commit(self) -> int:
-        """Hand the batch over to be written."""
+        """Hand the batch over to be written; the sequence of its last event."""
 
 
 class Gate:
-    """Holds and releases connections of one engine.
+    """Corks and releases connections of one engine.
 
-    :param bound: seconds that a connection waits for the journal at most.
-    :param wall_us: wall clock, microseconds since 1970, for the event that tells of a stall.
-    :param on_stalled: is told why, when the journal has stalled.
+    :param bound: the most seconds that a connection waits for the journal.
+    :param wall_us: wall clock, microseconds since 1970, for the event that reports a stall.
+    :param on_stalled: called with the reason when the journal has stalled.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Gate:
         self._bound = bound
         self._on_stalled = on_stalled
         self._committed = journal.appended
-        self._held: deque[tuple[int, float, list[int]]] = deque()
+        self._waiting: deque[tuple[int, float, list[int]]] = deque()
         self._ungated_since: float | None = None
         self._first_ungated = 0
         self._last_ungated = 0
@@ -72,11 +72,11 @@ class Gate:
 
     @property
     def stalled(self) -> str | None:
-        """Why connections go on ungated at present; None: they don't."""
+        """Why connections are ungated at present; None: they are gated."""
         return None if self._ungated_since is None else self._reason
 
     def close_turn(self, gated: Iterable[int], now: float) -> None:
-        """Hand the turn's events to the journal and hold the connections that show them."""
+        """Hand the turn's events to the journal, and cork these connections until it has written them."""
         journal = self._journal
         self._check(now)
         recorded = journal.appended > self._committed
@@ -87,22 +87,22 @@ class Gate:
         if self._ungated_since is not None:
             self._last_ungated = self._committed
             return
-        held = list(gated)
-        # With nobody to wait for it either: whether the journal stalls shows when this is due.
-        if held or recorded:
-            for connection_id in held:
+        connections = list(gated)
+        # An entry even if no connection waits: that is how a stall of the journal is noticed.
+        if connections or recorded:
+            for connection_id in connections:
                 self._engine.cork(connection_id)
-            self._held.append((self._committed, now + self._bound, held))
+            self._waiting.append((self._committed, now + self._bound, connections))
 
     def timer(self) -> float | None:
-        """When a held connection has waited long enough."""
-        return self._held[0][1] if self._held else None
+        """When the oldest turn has waited for ``bound``."""
+        return self._waiting[0][1] if self._waiting else None
 
     def written(self, now: float) -> None:
-        """The journal has written more: let go of those who waited for it."""
+        """The journal has written more: release the connections that waited for it."""
         written = self._journal.written
-        while self._held and self._held[0][0] <= written:
-            self._release(self._held.popleft()[2])
+        while self._waiting and self._waiting[0][0] <= written:
+            self._release(self._waiting.popleft()[2])
         if self._ungated_since is not None and written >= self._last_ungated:
             since, self._ungated_since = self._ungated_since, None
             self._journal.append(
@@ -119,16 +119,16 @@ class Gate:
             self._committed = self._journal.commit()
 
     def _check(self, now: float) -> None:
-        while self._held and self._held[0][1] <= now:
-            sequence, deadline, held = self._held.popleft()
+        while self._waiting and self._waiting[0][1] <= now:
+            sequence, deadline, connections = self._waiting.popleft()
             if self._ungated_since is None:
                 self._ungated_since = deadline - self._bound
                 self._first_ungated = self._journal.written + 1
                 self._reason = self._journal.error or _SILENT
                 self._on_stalled(self._reason)
             self._last_ungated = max(self._last_ungated, sequence, self._committed)
-            self._release(held)
+            self._release(connections)
 
-    def _release(self, held: list[int]) -> None:
-        for connection_id in held:
+    def _release(self, connections: list[int]) -> None:
+        for connection_id in connections:
             self._engine.release(connection_id)

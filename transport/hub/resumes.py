@@ -1,9 +1,9 @@
 """Resumes as the transport holds them: secrets that must match, and streams that are still to come (R-4.7).
 
-A consumer's ResumeRequest becomes an input without its secret, which stays here: it goes into the invitation, and what
-the provider states, and both endpoints on their new streams, is compared with it. When both streams are there with the
-offsets that were agreed, :class:`spnhub.transport.hub.connections.Connections` holds them as any other connection's.
-Bounded by what the actors let a session have; each request ends in a ForgetConnection.
+A consumer's ResumeRequest becomes an input without its secret. The secret stays here: it goes into the invitation, and
+the secrets in the provider's answer and on both new streams are compared with it. When both streams are there with the
+agreed offsets, :class:`spnhub.transport.hub.connections.Connections` has them like any other connection's. Bounded by
+the connections that the actors allow a session; each request ends in a ForgetConnection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hub between the engine and the actors: what the engine says becomes inputs, commands become engine calls.
+"""The hub between the engine and the actors: engine events become inputs, commands become engine calls.
 
 Counterparts: :mod:`spnhub.actors.system` (decides), :mod:`spnhub.transport.udp` (drives it), ``PROTOCOL.md``.
 """
@@ -30,7 +30,7 @@ _FAULT: Final = "a fault in the hub"
 _OF_STREAMS: Final = (api.Opened, api.Readable, api.Writable, api.Reset, api.Stopped)
 
 EVENTS_PER_TURN: Final = 128
-"""Engine events that one turn passes on; an opening costs about a quarter of a millisecond."""
+"""The most engine events that one turn handles; an opening costs about a quarter of a millisecond."""
 
 
 class HubServer:
@@ -38,12 +38,12 @@ class HubServer:
 
     :param engine: the QUIC endpoint.
     :param system: the actors.
-    :param gate: what is visible to a peer waits there for the journal (D-6).
-    :param hub_id: told in each SessionAck.
-    :param on_stopped: called when the actors say that everything has ended (R-4.10).
+    :param gate: corks connections until the journal has written the turn's events (D-6).
+    :param hub_id: sent in each SessionAck.
+    :param on_stopped: called when every session has ended after StopHub (R-4.10).
     :param on_service: carries out what concerns cluster managers, later; results come back as inputs.
     :param judge: verifies again what sessions have presented (D-30).
-    :param on_fault: is told what is raised in a turn; it ends the connection or session that it is about, no more.
+    :param on_fault: called with each exception of a turn, which ends its connection or session and nothing else.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class HubServer:
         self._system = system
         self._gate = gate
         self._on_fault = on_fault
-        self._touched: set[int] = set()
+        self._gated: set[int] = set()
         self._backlog: deque[api.EngineEvent] = deque()
-        """What the engine has said and no turn has heard yet; bounded by what peers may have open."""
+        """Engine events that no turn has handled yet; bounded by what peers may have open."""
         self._now = 0.0
         self.certificates = Certificates(judge, self._invalidate)
         """What the sessions have presented."""
-        self._sessions = Sessions(engine, system, hub_id, self._touched, self.certificates, self._on_packet)
-        self._connections = Connections(engine, system, self._sessions, self._touched)
+        self._sessions = Sessions(engine, system, hub_id, self._gated, self.certificates, self._on_packet)
+        self._connections = Connections(engine, system, self._sessions, self._gated)
         self._on_stopped = on_stopped
         self._on_service = on_service
 
@@ -87,10 +87,10 @@ class HubServer:
         return self._sessions
 
     def turn(self, events: list[api.EngineEvent], now: float, wall_us: int) -> None:
-        """Let the actors hear of ``events`` and of the time, and carry out what they decide.
+        """Pass ``events`` and the time to the actors, and carry out their commands.
 
         ``now`` is monotonic seconds, ``wall_us`` microseconds since 1970: the time of every event of this turn. A burst
-        is worked off over several turns (:data:`EVENTS_PER_TURN`), so that what has nothing to do with it goes on.
+        is handled over several turns (:data:`EVENTS_PER_TURN`), so that other traffic goes on.
         """
         self._now = now
         self._guard(self._sessions.pass_time, now)
@@ -115,12 +115,12 @@ class HubServer:
                     self._fail(command, fault)
         self._guard(self._connections.acks.flush)
         try:
-            self._gate.close_turn(self._touched, now)
+            self._gate.close_turn(self._gated, now)
         finally:
-            self._touched.clear()
+            self._gated.clear()
 
     def _guard(self, step: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
-        """A part of the turn that is about nobody in particular: the others follow all the same."""
+        """Run a part of the turn that concerns no single session; if it raises, the other parts follow all the same."""
         try:
             step(*args, **kwargs)
         except Exception as fault:
@@ -163,7 +163,7 @@ class HubServer:
     # ---- engine events -----------------------------------------------------------------------------------------
 
     def _handle(self, event: api.EngineEvent) -> None:
-        """The most frequent first."""
+        """The most frequent ones first."""
         match event:
             case api.Readable():
                 self._readable(event)
@@ -188,9 +188,9 @@ class HubServer:
             case api.HandshakeRefused():
                 self._handshake_refused(event)
             case api.HandshakesDropped():
-                self._system.tell_hub(inputs.LimitBitten("handshakes", None, event.count))
+                self._system.tell_hub(inputs.LimitExceeded("handshakes", None, event.count))
             case api.DatagramsDropped():
-                self._system.tell_hub(inputs.LimitBitten("datagrams", event.bound, event.count))
+                self._system.tell_hub(inputs.LimitExceeded("datagrams", event.bound, event.count))
             case api.DatagramReceived():
                 pass  # spn/1 has no use for them
             case _:
@@ -285,7 +285,7 @@ class HubServer:
     # ---- commands ----------------------------------------------------------------------------------------------
 
     def _carry_out(self, command: Command) -> None:
-        """The most frequent first."""
+        """The most frequent ones first."""
         sessions, connections = self._sessions, self._connections
         match command:
             case commands.OpenProviderStream():

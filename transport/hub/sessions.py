@@ -87,7 +87,7 @@ class HubSession:
 class Sessions:
     """The sessions of a hub process and what travels on their control streams.
 
-    :param touched: collects the sessions that were sent something visible in this turn.
+    :param gated: collects the sessions that were sent something in this turn: it waits for the journal (D-6).
     :param certificates: keeps what each session presented.
     :param on_packet: handles the control packets that no actor sees.
     """
@@ -97,7 +97,7 @@ class Sessions:
         engine: Engine,
         system: ActorSystem,
         hub_id: str,
-        touched: set[int],
+        gated: set[int],
         certificates: Certificates,
         on_packet: Callable[[HubSession, TransportPacket], None],
     ) -> None:
@@ -105,7 +105,7 @@ class Sessions:
         self._certificates = certificates
         self._system = system
         self._hub_id = hub_id
-        self._touched = touched
+        self._gated = gated
         self._networks: Mapping[tuple[int, str], Network] = {}
         self._sessions: dict[int, HubSession] = {}
         self._by_socket: Counter[int] = Counter()
@@ -145,7 +145,7 @@ class Sessions:
         return min((queue[0][0] for queue in (self._deadlines, self._lingers) if queue), default=None)
 
     def pass_time(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due: checks of requests, and the close of refused sessions."""
         self.now = now
         while self._deadlines and self._deadlines[0][0] <= now:
             self._deadlines.popleft()[1]()
@@ -191,7 +191,7 @@ class Sessions:
         return session
 
     def fail(self, session: HubSession, error: ProtocolError) -> None:
-        """The endpoint broke the rules."""
+        """Close the session of an endpoint that has broken the rules."""
         self._engine.close(session.connection_id, error.code, str(error))
 
     def accept(self, connection_id: int, spn_session_id: str) -> list[int]:
@@ -215,7 +215,7 @@ class Sessions:
 
     def close(self, connection_id: int, code: Code, reason: str) -> None:
         """Close the QUIC connection."""
-        self._touched.add(connection_id)
+        self._gated.add(connection_id)
         self._engine.close(connection_id, code, reason)
 
     # ---- the control stream ------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ class Sessions:
         session = self._sessions.get(connection_id)
         if session is None or protocol.kind_of(packet) not in session.kinds:
             return
-        self._touched.add(connection_id)
+        self._gated.add(connection_id)
         session.outgoing += protocol.encode(packet, session.kinds)
         self.flush(session)
         if len(session.outgoing) > _CONTROL_BACKLOG:

@@ -19,7 +19,7 @@ import structlog
 import spnhub
 from spnhub import inventory as inventories
 from spnhub import logging
-from spnhub.actors.contract.inputs import LimitBitten, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
+from spnhub.actors.contract.inputs import LimitExceeded, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorSystem
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
@@ -308,7 +308,7 @@ class HubProcess:
             return
         assert self._system and self._endpoint
         count, self._dropped = dropped - self._dropped, dropped
-        self._system.tell_hub(LimitBitten(OUTPUT_LIMIT, ROOM, count))
+        self._system.tell_hub(LimitExceeded(OUTPUT_LIMIT, ROOM, count))
         self._endpoint.flush()
 
     def _on_shipper(self, status: ShipperStatus) -> None:

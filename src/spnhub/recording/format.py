@@ -55,6 +55,7 @@ INPUTS: Final[dict[str, type[object]]] = {
 _EARLIER_INPUTS: Final = {
     "CloseRequested": "CloseRequest",
     "CloseAcknowledged": "CloseAck",
+    "LimitBitten": "LimitExceeded",
     "PauseAcknowledged": "PauseAck",
     "SessionRenewing": "SessionRenewal",
     "WeightSet": "SetWeight",

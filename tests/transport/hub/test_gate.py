@@ -69,7 +69,7 @@ def test_a_written_turn_holds_nobody(bench: Bench) -> None:
     assert (bench.engine.held, bench.gate.timer(), len(bench.written)) == (Counter(), None, 1)
 
 
-def test_touched_connections_wait_for_the_write_and_only_they(bench: Bench) -> None:
+def test_gated_connections_wait_for_the_write_and_only_they(bench: Bench) -> None:
     """Held until the event that they show is written; a turn without events waits for what came before it."""
     bench.journal.stall()
     bench.turn(1, 2)
@@ -83,7 +83,7 @@ def test_touched_connections_wait_for_the_write_and_only_they(bench: Bench) -> N
 
 
 def test_holds_of_several_turns_are_released_one_by_one(bench: Bench) -> None:
-    """A connection that was touched twice waits for the second event."""
+    """A connection that two turns have gated waits for the second event."""
     bench.journal.stall()
     bench.turn(1)
     bench.turn(1)
@@ -110,14 +110,14 @@ def test_a_stalled_journal_lets_go_after_its_bound_and_the_log_says_so(bench: Be
     assert bench.engine.held == Counter({4: 1})  # gated again
 
 
-@pytest.mark.parametrize("touched", [(1,), ()])
+@pytest.mark.parametrize("gated", [(1,), ()])
 @pytest.mark.parametrize("error", ["No space left on device", None])
-def test_a_stall_is_told_when_it_begins_and_why(bench: Bench, error: str | None, touched: tuple[int, ...]) -> None:
+def test_a_stall_is_told_when_it_begins_and_why(bench: Bench, error: str | None, gated: tuple[int, ...]) -> None:
     """Not only by the event, which a disk that is full can't take: that comes when all is well again."""
     reason = error or "the disk takes nothing"
     bench.journal.stall()
     bench.journal.error = error
-    bench.turn(*touched)
+    bench.turn(*gated)
     assert (bench.told, bench.gate.stalled) == ([], None)
     bench.now += 0.25
     assert bench.gate.timer() == bench.now
