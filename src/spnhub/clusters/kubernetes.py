@@ -15,7 +15,6 @@ one, it is that of the context in the kubeconfig file whose cluster has this URL
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from lightkube.resources.apps_v1 import DeploymentScale
 from lightkube.types import PatchType
 
 from spnhub.clusters.http_status import may_pass, named
+from spnhub.clusters.scaling import ScalingManager
 from spnhub.clusters.task import ClusterError, ServiceTask
 
 __all__ = ["KubernetesManager"]
@@ -40,43 +40,29 @@ _LOOKS: Final = 3
 """How often a conflict is looked at again before the caller is told to come back."""
 
 
-class KubernetesManager:
+class KubernetesManager(ScalingManager[AsyncClient]):
     """Scales Deployments of one namespace."""
 
-    def __init__(self, api_url: str | None, namespace: str, *, timeout: float = 15.0) -> None:
-        """Nothing is read or connected yet.
+    NAME = "Kubernetes"
 
-        :param timeout: seconds for a start or stop as a whole.
-        """
+    def __init__(self, api_url: str | None, namespace: str, *, timeout: float = 15.0) -> None:
+        super().__init__(timeout)
         self._api_url = api_url
         self._namespace = namespace
-        self._timeout = timeout
-        self._client: AsyncClient | None = None
-        self._opening = asyncio.Lock()
 
-    async def start(self, task: ServiceTask) -> None:
-        await self._scale(task, running=True)
+    async def _close(self, client: AsyncClient) -> None:
+        await client.close()
 
-    async def stop(self, task: ServiceTask) -> None:
-        await self._scale(task, running=False)
-
-    async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    async def _scale(self, task: ServiceTask, *, running: bool) -> None:
+    def _where(self, task: ServiceTask) -> str:
         if _DEPLOYMENT.fullmatch(task.service_id) is None:
             raise ClusterError(f"{task.service_id!r} cannot be the name of a Deployment", retryable=False)
-        where = f"Deployment {self._namespace}/{task.service_id}"
+        return f"Deployment {self._namespace}/{task.service_id}"
+
+    async def _scale(self, client: AsyncClient, where: str, task: ServiceTask, *, running: bool) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
-                client = await self._open()
-                for _ in range(_LOOKS):
-                    if await self._scale_once(client, task.service_id, running=running):
-                        return
-        except TimeoutError:
-            raise ClusterError(f"{where}: Kubernetes took longer than {self._timeout:g} s", retryable=True) from None
+            for _ in range(_LOOKS):
+                if await self._scale_once(client, task.service_id, running=running):
+                    return
         except httpx2.HTTPStatusError as error:
             raise _refused(where, error.response) from error
         except httpx2.HTTPError as error:
@@ -105,13 +91,6 @@ class KubernetesManager:
                 return False
             raise
         return True
-
-    async def _open(self) -> AsyncClient:
-        async with self._opening:
-            if self._client is None:
-                # Reads files and builds a TLS context.
-                self._client = await asyncio.to_thread(self._build)
-            return self._client
 
     def _build(self) -> AsyncClient:
         try:

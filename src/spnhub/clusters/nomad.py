@@ -14,7 +14,6 @@ a start. While a deployment of the job is active Nomad refuses to scale it (400)
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
@@ -23,6 +22,7 @@ from typing import Any, Final
 import httpx
 
 from spnhub.clusters.http_status import may_pass, named
+from spnhub.clusters.scaling import ScalingManager
 from spnhub.clusters.task import ClusterError, ServiceTask
 
 __all__ = ["NomadManager"]
@@ -30,45 +30,32 @@ __all__ = ["NomadManager"]
 _BUSY: Final = "active deployment"
 
 
-class NomadManager:
+class NomadManager(ScalingManager[httpx.AsyncClient]):
     """Scales task groups of one job."""
 
-    def __init__(self, job_url: str, *, timeout: float = 15.0) -> None:
-        """Nothing is connected yet.
+    NAME = "Nomad"
 
-        :param job_url: ``http(s)://host:port/v1/job/{job id}``, with a query if need be.
-        :param timeout: seconds for a start or stop as a whole.
-        """
+    def __init__(self, job_url: str, *, timeout: float = 15.0) -> None:
+        """:param job_url: ``http(s)://host:port/v1/job/{job id}``, with a query if need be."""
+        super().__init__(timeout)
         url = httpx.URL(job_url)
         # raw_path keeps the %2F in the id of a job that Nomad made from another one.
         path, _, query = url.raw_path.decode("ascii").partition("?")
         self._url = url.copy_with(raw_path=f"{path.rstrip('/')}/scale{'?' + query if query else ''}".encode("ascii"))
         self._job = path.rstrip("/").rpartition("/")[2]
-        self._timeout = timeout
-        self._client: httpx.AsyncClient | None = None
-        self._opening = asyncio.Lock()
 
-    async def start(self, task: ServiceTask) -> None:
-        await self._scale(task, running=True)
+    async def _close(self, client: httpx.AsyncClient) -> None:
+        await client.aclose()
 
-    async def stop(self, task: ServiceTask) -> None:
-        await self._scale(task, running=False)
-
-    async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-    async def _scale(self, task: ServiceTask, *, running: bool) -> None:
+    def _where(self, task: ServiceTask) -> str:
         if not task.image:
             raise ClusterError("nomad: needs the task group's name as image", retryable=False)
-        where = f"Nomad job {self._job}, group {task.image}"
+        return f"Nomad job {self._job}, group {task.image}"
+
+    async def _scale(self, client: httpx.AsyncClient, where: str, task: ServiceTask, *, running: bool) -> None:
+        assert task.image, "_where says so"
         try:
-            async with asyncio.timeout(self._timeout):
-                client = await self._open()
-                await self._scale_group(client, where, task.image, running=running)
-        except TimeoutError:
-            raise ClusterError(f"{where}: Nomad took longer than {self._timeout:g} s", retryable=True) from None
+            await self._scale_group(client, where, task.image, running=running)
         except httpx.HTTPError as error:
             text = str(error) or type(error).__name__
             raise ClusterError(f"{where}: Nomad cannot be reached: {text}", retryable=True) from error
@@ -95,13 +82,6 @@ class NomadManager:
         said = answer.text.strip()[:500]
         text = f"{where}: {named(answer.status_code)}" + (f": {said}" if said else "")
         raise ClusterError(text, retryable=may_pass(answer.status_code) or _BUSY in said)
-
-    async def _open(self) -> httpx.AsyncClient:
-        async with self._opening:
-            if self._client is None:
-                # Reads files and builds a TLS context.
-                self._client = await asyncio.to_thread(self._build)
-            return self._client
 
     def _build(self) -> httpx.AsyncClient:
         token = os.environ.get("NOMAD_TOKEN")

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -34,12 +34,6 @@ _log = structlog.get_logger(__name__)
 _Command = StartService | StopService
 
 
-class ManagerFor(Protocol):
-    """As :func:`spnhub.clusters.managers.manager_for`."""
-
-    def __call__(self, urn: str, on_exit: OnExit | None = None) -> ClusterManager: ...
-
-
 @dataclass(slots=True)
 class _Lane:
     """The commands of one service, with the definition each was given under."""
@@ -60,7 +54,7 @@ class Starter:
         *,
         start_timeout: float = 60.0,
         stop_timeout: float = 60.0,
-        managers: ManagerFor = manager_for,
+        managers: Callable[[str, OnExit], ClusterManager] = manager_for,
     ) -> None:
         """Nothing is connected yet.
 
