@@ -1,6 +1,6 @@
-"""Faults of our own code, as those hand them on who go on after one. Who counts them is the process's affair.
+"""Faults of our own code, as code that goes on after one reports them. The process decides what counts them.
 
-Lowest of all who need it; counterpart: :class:`spnhub.transport.faults.Faults`, which counts and writes log lines.
+In the lowest room that needs it. Counterpart: :class:`spnhub.transport.faults.Faults`, which counts and logs them.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ OnFault = Callable[[str, BaseException], None]
 
 
 def log_fault(where: str, fault: BaseException) -> None:
-    """What becomes of faults where nobody counts them."""
+    """Ignore a fault: the default where nothing counts them."""
     _log.error("a fault in %s", where, exc_info=fault)

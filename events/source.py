@@ -1,4 +1,4 @@
-"""What events are read from, whatever it is: one protocol for a journal folder and a Kafka topic.
+"""What events are read from: one protocol for a journal folder and a Kafka topic.
 
 Counterparts: :class:`spnhub.events.journal.reader.JournalSource`, :class:`spnhub.events.kafka.source.KafkaSource`;
 :mod:`spnhub.events.analysis.source` opens the one that a text names.
@@ -23,7 +23,7 @@ class Source(Protocol):
     """An async context manager. What can't be read when it is entered raises :class:`SourceError` or JournalError."""
 
     name: str
-    """As the user would write it."""
+    """As the user writes it."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -34,7 +34,7 @@ class Source(Protocol):
     def records(self, *, follow: bool) -> AsyncIterator[tuple[bytes, Recorded]]:
         """Each event with its Confluent frame.
 
-        Those of one hub come in the order of their sequence, redeliveries aside. Without ``follow`` it ends at what is
-        there when it is asked, with it never.
+        Those of one hub come in the order of their sequence, redeliveries aside. Without ``follow`` it ends with the
+        last event that is there when it begins; with it, never.
         """
         ...

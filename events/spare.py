@@ -1,4 +1,4 @@
-"""A process without descriptors (D-25): which errors say so, and some that are kept for a writer that must go on."""
+"""A process without free descriptors (D-25): which errors show that, and spare ones for a writer that must go on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUT_OF_RESOURCES: Final = _EXHAUSTED | {errno.ENOBUFS, errno.ENOMEM}
 class Spare:
     """``count`` open descriptors that stand for files to come. For one thread.
 
-    What is freed for a moment may be taken by another thread in it; whoever uses this tries again anyway.
+    A descriptor that is freed may be taken by another thread before it is used; the writer tries again anyway.
     """
 
     def __init__(self, count: int) -> None:

@@ -540,9 +540,6 @@ class Engine(Protocol):
     def send_datagram(self, connection_id: int, data: bytes) -> None:
         """Send a DATAGRAM frame, if the peer takes them."""
 
-    def set_streams(self, connection_id: int, limit: int) -> None:
-        """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
-
     def info(self, connection_id: int) -> ConnectionInfo | None:
         """A look at a connection; None when it is gone."""
 

@@ -10,13 +10,13 @@ from spnhub.actors.contract.codes import Code, is_retryable
 __all__ = [
     "ConfigurationError",
     "ConnectionAborted",
-    "ConnectionRefused",
+    "ConnectionRejected",
     "EndpointClosed",
     "HandshakeRejected",
     "HubUnreachable",
     "LocalProtocolError",
     "SessionLost",
-    "SessionRefused",
+    "SessionRejected",
     "SpnError",
     "can_retry",
     "code_name",
@@ -74,7 +74,7 @@ class HandshakeRejected(SpnError):
         self.retryable = about_time
 
 
-class SessionRefused(SpnError):
+class SessionRejected(SpnError):
     """The hub said no to the session (R-2.2). ``code``: see :class:`spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str, retryable: bool) -> None:
@@ -101,7 +101,7 @@ class EndpointClosed(SpnError):
     """The endpoint was closed by its own program, or has failed for good; make another."""
 
 
-class ConnectionRefused(SpnError, ConnectionRefusedError):
+class ConnectionRejected(SpnError, ConnectionRefusedError):
     """The hub or the provider said no to a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str) -> None:

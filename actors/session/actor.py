@@ -41,7 +41,7 @@ from spnhub.actors.contract.packets import (
     AllConnectionsClosed,
     CloseAck,
     CloseRequest,
-    PauseAck,
+    LegPacket,
     PauseRequest,
     SessionRenewal,
     SetWeight,
@@ -294,7 +294,7 @@ class SessionActor(EventLoopActor):
         match message:
             case ConnectionRequested():
                 self._connection_requested(message)
-            case CloseRequest() | CloseAck() | PauseAck():
+            case LegPacket():
                 self._leg_packet_received(message)
             case LastLegGone():
                 self._last_leg_gone()
@@ -348,7 +348,7 @@ class SessionActor(EventLoopActor):
         else:
             self._env.carry_out(refuse_connection(self._request, message, *refusal))
 
-    def _leg_packet_received(self, packet: CloseRequest | CloseAck | PauseAck) -> None:
+    def _leg_packet_received(self, packet: LegPacket) -> None:
         directory = self._env.directory
         key = directory.sessions[self._session].legs.get((packet.connection_uid, packet.epoch))
         if key is not None and directory.tell_connection(key, PacketReceived(self._side, packet)):

@@ -1,7 +1,7 @@
-"""The story of one session or conversation, over the logs of several hubs: for a person who asks what happened.
+"""The story of one session or conversation, over the logs of several hubs, for a person who asks what happened.
 
 The log is read twice. :class:`Search` finds what an id names, and which sessions belong to it; :class:`Story` collects
-the events about them and tells them. Pure; both take events in D-11's order. Counterparts:
+the events about them and makes lines of them. Pure; both take events in D-11's order. Counterparts:
 :mod:`spnhub.events.analysis.merge`, :mod:`spnhub.cli.log_explain`.
 """
 
@@ -42,7 +42,7 @@ __all__ = ["CONVERSATION_LIMIT", "EVENT_LIMIT", "Search", "Story"]
 EVENT_LIMIT: Final = 1_000
 """Events of one story that are kept from its beginning, and as many from its end."""
 CONVERSATION_LIMIT: Final = 20
-"""Conversations that are told when an spnConnectionId names several."""
+"""The most conversations that are shown when an spnConnectionId names several."""
 
 _Connection = (
     ConnectionStarted

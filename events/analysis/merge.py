@@ -36,7 +36,7 @@ _SKEW: Final = 10_000_000
 _HELD_LIMIT: Final = 50_000
 """Events of hubs that wait for the end of an earlier epoch in another hub's log."""
 _ENDED_LIMIT: Final = 100_000
-"""Conversations whose last ended epoch is remembered."""
+"""The most conversations whose last ended epoch is remembered."""
 _FOLLOW_HOLD: Final = 0.1
 """Seconds that events are collected before they are shown in order, when several sources are followed."""
 _FOLLOW_LIMIT: Final = 1000
@@ -85,9 +85,9 @@ async def merge(
     """All events that the sources hold now, in order.
 
     :param sources: entered already.
-    :param repeated: also those that were delivered or are stored more than once, each time.
-    :param seen: what not to repeat; noted here as it is passed on.
-    :param on_damage: told of what ends a source early; without it, that is raised.
+    :param repeated: whether an event that was delivered or stored more than once is given each time.
+    :param seen: the events that were given already; each new one is added.
+    :param on_damage: called with the error that ends a source early; None: the error is raised.
     :raises spnhub.events.journal.files.JournalCorrupt: a journal is damaged.
     :raises spnhub.schemas.codec.SchemaError: what is stored is not an event.
     """

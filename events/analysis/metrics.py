@@ -68,7 +68,7 @@ HOUR: Final = 3_600_000_000
 """Microseconds."""
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
-"""Upper bounds of a histogram's buckets, in seconds: from a pause that nobody notices to a day."""
+"""Upper bounds of a histogram's buckets, in seconds: from a pause too short to be noticed to a day."""
 
 
 class Family(NamedTuple):
@@ -84,7 +84,7 @@ _OF_A_SERVICE: Final = 16
 """Codes below are the protocol's or the hub's (:mod:`spnhub.actors.contract.codes`, transport/PROTOCOL.md)."""
 _UNKNOWN_SERVICE: Final = 17
 _CODE_LIMIT: Final = 64
-"""Codes from here on, which an endpoint may send and nobody has defined, are one label."""
+"""Codes from here on aren't defined, but an endpoint may send them; all of them share one label."""
 
 GAUGES: Final[dict[str, Family]] = {
     "sessions": Family("Sessions that are open.", (*_SERVICE, "type")),
@@ -172,7 +172,7 @@ class HubFacts:
     """Microseconds since 1970."""
 
     def merge(self, other: HubFacts) -> None:
-        """Take in what another part of the log tells."""
+        """Add what was counted in another part of the log."""
         self.events += other.events
         self.lost += other.lost
         self.last_sequence = max(self.last_sequence, other.last_sequence)
@@ -207,10 +207,10 @@ class LogMetrics:
         self._resumptions = Resumptions()
 
     def apply(self, recorded: Recorded) -> bool:
-        """Take in the next event of its hub; False: a redelivery, which changes nothing.
+        """Count the next event of its hub; False: a redelivery, which changes nothing.
 
-        Whatever isn't after all that its log has told so far is one: within a partition, and within a merged log, the
-        first appearances of a hub's events are in the order of their sequence.
+        Within a partition, and within a merged log, a hub's events appear for the first time in the order of their
+        sequence. So an event that isn't after all others of its log so far is a redelivery.
         """
         key = log_key(recorded)
         log = self._logs.get(key)
@@ -318,7 +318,7 @@ Increment = tuple[str, Labels, int]
 
 
 def increments(event: Event) -> tuple[Increment, ...]:
-    """What an event adds to :data:`COUNTERS`, by itself: the same in the hub and in who reads its log."""
+    """What a single event adds to :data:`COUNTERS`: the same in the hub and in a reader of its log."""
     realm = event.realm or ""
     match event:
         case SessionStarted():
@@ -418,7 +418,7 @@ def _fold(log: _Log, recorded: Recorded) -> None:
                 _less(log.connections, (leg.realm or "", leg.service_urn))
     state.apply(recorded)
     if (len(state.sessions), len(state.connections)) != (sessions, connections):
-        # The end of a snapshot tells of what is open no longer, where a part of the log is gone.
+        # Where a part of the log is gone, ends may be missing: what a snapshot doesn't contain isn't open any more.
         log.sessions = Counter(
             (one.realm or "", one.service_urn, str(one.end_point_type)) for one in state.sessions.values()
         )

@@ -137,7 +137,7 @@ class States:
         log.take(recorded, self._moment)
 
     def read_journal(self, folder: Path) -> None:
-        """Take in a journal from the segment on that tells enough: its snapshot says what there was before.
+        """Fold a journal from the last segment that is early enough: its snapshot has what there was before.
 
         :raises spnhub.events.journal.files.JournalError: it can't be read.
         """

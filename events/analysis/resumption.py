@@ -1,10 +1,11 @@
-"""What the legs of one conversation tell together: bytes that were counted twice or not at all, and how long it paused.
+"""What the legs of one conversation show together: bytes counted twice or not at all, and the lengths of its pauses.
 
-A leg that ended unplanned tells a wrong end: above what arrived (passed on and replayed later) or below it (written by
-the next start after a crash). The next leg's start is what arrived, and replaces it in every sum, also in that of the
-hour of the wrong end (D-10). A conversation that had ended in order when no hub was there has no next leg: what its
-endpoints tell later (ConnectionFinished) is taken as one that carries nothing. The legs of a conversation may become
-known in any order, since they are in the logs of different hubs; what they tell in the end is the same.
+The byte count of a leg that ended unplanned is wrong: above what arrived (bytes were passed on and replayed later) or
+below it (the next start wrote it after a crash). The offset at which the next leg starts is what arrived, and replaces
+it in every sum, also in that of the hour in which the leg ended (D-10). Say a leg is cut after 500 bytes and the next
+starts at 300: the sum is corrected by -200. A conversation that ended in order while no hub was there has no next leg:
+the ConnectionFinished that its endpoints report later counts as a leg without bytes. The legs may become known in any
+order, since they are in the logs of different hubs; the result is the same.
 Counterpart: :mod:`spnhub.events.analysis.metrics`.
 """
 
@@ -21,14 +22,14 @@ __all__ = ["CONVERSATION_LIMIT", "LEG_LIMIT", "Correction", "Resumptions"]
 CONVERSATION_LIMIT: Final = 100_000
 """Conversations that may still be resumed or corrected; those idle longest are forgotten first."""
 LEG_LIMIT: Final = 16
-"""Legs of one of them that are remembered: an end told later than that corrects nothing."""
+"""The most legs of one conversation that are remembered; an end that becomes known later corrects nothing."""
 
 Offsets = tuple[int, int]
 """Bytes consumer to provider, and provider to consumer, from the beginning of the conversation."""
 
 
 class Correction(NamedTuple):
-    """What an event tells of other legs than its own."""
+    """What an event shows about other legs than its own."""
 
     parts: tuple[tuple[int, int, int], ...] = ()
     """When the end happened that is replaced, and what is to be added to the sum of the deltas of then: consumer to
@@ -53,7 +54,7 @@ class _Conversation:
     legs: list[_Leg]
     """By epoch."""
     corrected: dict[int, Offsets] = field(default_factory=dict)
-    """What was told so far, by the time of the replaced end."""
+    """The corrections so far, by the time of the end that they replace."""
 
     def leg(self, epoch: int) -> _Leg:
         """The leg of this epoch, made if it isn't known."""
@@ -69,7 +70,7 @@ class _Conversation:
     @property
     def settled(self) -> bool:
         """Nothing that may still come corrects anything."""
-        # An epoch that is left out may be that of a leg which another hub's log tells of later.
+        # A missing epoch may be that of a leg in another hub's log, which is read later.
         complete = self.legs[0].epoch == 0 and self.legs[-1].epoch == len(self.legs) - 1
         return complete and not self.legs[-1].continued and all(leg.end is not None for leg in self.legs)
 
@@ -88,7 +89,7 @@ class Resumptions:
         return len(self._conversations)
 
     def take(self, recorded: Recorded) -> Correction | None:
-        """What ``recorded`` tells of the conversation as a whole; None: nothing."""
+        """What ``recorded`` shows about the conversation as a whole; None: nothing."""
         event = recorded.event
         if not isinstance(event, ConnectionStarted | ConnectionEnded | ConnectionResumed | ConnectionFinished):
             return None

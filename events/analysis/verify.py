@@ -1,4 +1,4 @@
-"""Is the log whole, and does it make sense? Exactly D-9's faults, and what is none of them told beside.
+"""Whether a log is complete and consistent: exactly D-9's faults, and beside them remarks that are no faults.
 
 Memory: eight bytes for each event (its digest, to tell a redelivery from another event with the same sequence), and
 what is open. Counterparts: :mod:`spnhub.events.analysis.merge` (the order), :mod:`spnhub.events.state.hub_state` (the
@@ -36,7 +36,7 @@ __all__ = ["Gap", "LogReport", "Verifier", "VerifyFault", "VerifyResult", "verif
 _FAULT_LIMIT: Final = 1000
 """Faults that are kept; all are counted."""
 _CONVERSATION_LIMIT: Final = 100_000
-"""Conversations whose last leg is remembered; those idle longest are forgotten first."""
+"""The most conversations whose last leg is remembered; those idle longest are forgotten first."""
 _CHUNK: Final = 4096
 _SLACK: Final = 1_000_000
 """Microseconds by which a start computed from elapsedTime may be wrong."""
@@ -83,7 +83,7 @@ class LogReport:
     events: int
     redelivered: int
     excused: int
-    """Events about something whose start lies in a missing head or a gap."""
+    """Events about a session or leg whose start is in a missing head or in a gap."""
     unknown: tuple[str, ...]
     """Kinds of events that only a newer version knows: what they changed isn't seen here."""
     gaps: tuple[Gap, ...]
@@ -204,7 +204,7 @@ class _Leg:
     rejected: bool = False
     """Its provider didn't take it, so another may have been asked in the same epoch (D-35)."""
     paused: tuple[int, int] | None = None
-    """Where both endpoints have paused it: the next begins there. After any other end, the next tells where (D-10)."""
+    """The offsets at which both endpoints paused it, where the next leg begins; None: it ended otherwise (D-10)."""
 
 
 class Verifier:

@@ -138,7 +138,7 @@ def _thing(raw: dict[str, Any]) -> _Thing:
 
 
 def _before(path: Path, offset: int) -> str:
-    """The last bytes before an offset: with their checksum and sequence they tell one log from another."""
+    """The last bytes before an offset: their checksum and sequence show whether a log is still the same."""
     with path.open("rb") as file:
         file.seek(max(0, offset - _COMPARED))
         return file.read(min(offset, _COMPARED)).hex()

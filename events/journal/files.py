@@ -1,6 +1,6 @@
-"""The files of a journal: identity, lock, segments, frames. Layout on disk, and nothing about threads or loops.
+"""The files of a journal: identity, lock, segments, frames. The layout on disk; nothing about threads or loops.
 
-A journal folder holds ``journal.json`` (who it belongs to), ``lock`` (held with flock by the one writer),
+A journal folder has ``journal.json`` (the hub that it belongs to), ``lock`` (locked with flock by the one writer),
 ``schemas.json`` (what the schema ids in it mean, see :mod:`spnhub.events.journal.schemas`) and segments
 ``{first sequence, 20 digits}.segment``. A segment is a header and frames:
 
@@ -92,7 +92,7 @@ class JournalCorrupt(JournalError):
 
 @dataclass(frozen=True, slots=True)
 class JournalIdentity:
-    """Whose journal it is (D-4)."""
+    """The hub and the id of a journal (D-4)."""
 
     journal_id: uuid.UUID
     hub_id: str
@@ -120,7 +120,7 @@ def load_identity(folder: Path) -> JournalIdentity:
 
 
 def open_identity(folder: Path, hub_id: str) -> JournalIdentity:
-    """The identity of the journal in ``folder``, minted if it has none. Call with the lock held.
+    """The identity of the journal in ``folder``, made if it has none. The caller has the lock.
 
     :raises JournalError: it belongs to another hub, or segments stand there without an identity.
     :raises OSError: the folder can't be written.
@@ -140,7 +140,7 @@ def open_identity(folder: Path, hub_id: str) -> JournalIdentity:
 
 
 class FolderLock:
-    """The right to write a journal, held by an open file (flock): gone with the process, however it ends."""
+    """The right to write a journal: an open file with flock, which ends with the process, however that ends."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -160,7 +160,7 @@ class FolderLock:
                 raise JournalLocked(folder, *_holder(fd)) from None
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps({"hubId": hub_id, "pid": os.getpid()}).encode(), 0)
-        except BaseException:  # whatever it is, the descriptor must not stay
+        except BaseException:  # also on a KeyboardInterrupt: an open descriptor would keep the lock
             os.close(fd)
             raise
         return cls(fd)
@@ -308,7 +308,7 @@ def check_frames(path: Path, end: int) -> None:
 
 
 def frame_size(data: bytes) -> int:
-    """Bytes of the frame whose beginning this is, as its length says; damaged ones are cut to the largest allowed."""
+    """The size of the frame that begins here, in bytes, by its length field; at most the largest that is allowed."""
     return _FRAME.size + min(int.from_bytes(data[:4], "big"), FRAME_LIMIT)
 
 

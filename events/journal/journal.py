@@ -72,7 +72,7 @@ _LEAST_MEMORY: Final = 8192
 
 
 class EventJournal(Protocol):
-    """What an event log offers to those who write it, whether it has files or not."""
+    """An event log for its writer, with files or without."""
 
     @property
     def hub_id(self) -> str: ...
@@ -162,12 +162,12 @@ class Journal:
         """Open or make the journal in ``folder``, drop an unfinished tail, and fold what it holds.
 
         :param options: None: nothing is ever deleted.
-        :param on_written: told of each batch when it is written, in order.
+        :param on_written: called with each batch when it is written, in order.
         :param notify: brings a call into this thread from another, like ``loop.call_soon_threadsafe``; without it
             only :meth:`flush` and :meth:`close` learn of what is written.
         :param memory_limit: bytes of events that wait for the disk, beyond which the newest are dropped and declared.
         :param clock: microseconds since 1970, for the one event that the journal writes of itself (EventsLost).
-        :param on_fault: is told, in the writing thread, of faults there; it goes on.
+        :param on_fault: called in the writing thread with faults there; the thread goes on.
         :raises JournalLocked: another process writes it.
         :raises JournalCorrupt: it is damaged in the middle.
         :raises JournalError: it belongs to another hub, or the folder can't be used.
@@ -199,7 +199,7 @@ class Journal:
         except OSError as exc:
             lock.release()
             raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
-        except BaseException:  # whatever it is, the folder must not stay locked
+        except BaseException:  # also on a KeyboardInterrupt: the folder must not stay locked
             lock.release()
             raise
 
@@ -318,7 +318,10 @@ class Journal:
         return True
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Write what waits, for at most ``timeout`` seconds, sync and let go. Whether all events are in the log."""
+        """Write what waits, for at most ``timeout`` seconds, sync, and release the folder.
+
+        :returns: whether all events are in the log.
+        """
         if self._closed:
             return self._written == self._appended
         self.commit()

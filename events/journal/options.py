@@ -1,4 +1,4 @@
-"""What a journal can be told. Counterparts: :mod:`spnhub.events.journal.writer` and :mod:`.retention` read it."""
+"""The options of a journal. Counterparts: :mod:`spnhub.events.journal.writer` and :mod:`.retention`, which use them."""
 
 from __future__ import annotations
 

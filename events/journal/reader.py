@@ -105,7 +105,7 @@ class JournalReader:
         return self._read(model.decode, limit)
 
     def read_envelopes(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Envelope]]:
-        """As :meth:`read`, for those who pass frames on: what is in an event isn't looked at."""
+        """As :meth:`read`, for readers that pass frames on: the events aren't decoded."""
         return self._read(read_envelope, limit)
 
     def _read(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]]:
@@ -256,7 +256,7 @@ class JournalSource:
             except OSError as exc:
                 if not follow or exc.errno not in OUT_OF_RESOURCES:
                     raise
-                # It passes, and whoever follows goes on where it was.
+                # A temporary error: a reader that follows goes on where it was.
                 _log.warning("journal %s can't be read for now: %s", self._folder, exc.strerror)
                 await asyncio.sleep(_PAUSE)
                 continue

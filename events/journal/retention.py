@@ -31,7 +31,7 @@ class Expired:
 
     paths: tuple[Path, ...]
     lost: EventsLost | None
-    """What nobody has seen: to be in the log before it goes. None: nothing."""
+    """Events that weren't shipped: they must be declared in the log before they are deleted. None: nothing."""
 
     def delete(self) -> None:
         """Remove the segments; what can't be removed is tried again later."""

@@ -23,9 +23,9 @@ _SIZE_LIMIT: Final = 16 << 20
 
 
 def leave(folder: Path) -> None:
-    """See to it that all schemas known here are in the folder; those of newer versions that are there stay.
+    """Write all schemas known here to the folder; schemas of newer versions that are there stay.
 
-    A disk that doesn't take them keeps nobody from writing events.
+    An error of the disk is no reason not to write events.
     """
     found = _read(folder)
     missing = {str(number) for number in codec.event_schemas()} - found.keys()

@@ -17,9 +17,9 @@ __all__ = ["Descriptor", "SegmentWriter"]
 
 
 class Descriptor:
-    """An open segment, for its writer and for whoever syncs it; closed when neither needs it any more.
+    """An open segment, shared by its writer and the thread that syncs it; closed when neither needs it any more.
 
-    Shared, not duplicated: a process that has no descriptor left can write and sync what it has open.
+    The descriptor is shared, not duplicated: a process that has no descriptor left can write and sync what it has open.
     """
 
     def __init__(self, fd: int) -> None:

@@ -20,8 +20,9 @@ from spnhub.events.state.snapshot import snapshot
 __all__ = ["SEGMENT_SIZE", "SLICE", "Segments"]
 
 SEGMENT_SIZE: Final = 4 << 20
-"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond. What was held at any
-moment is known from one segment: about 20,000 events, half a second's reading."""
+"""Bytes after which a segment is finished, its snapshot not counted; one batch may go beyond.
+
+The state at any moment is known from reading one segment: about 20,000 events, half a second."""
 SLICE: Final = 64
 """Events of a snapshot made at one moment: about a millisecond."""
 _ENTRIES: Final = 4096
@@ -76,7 +77,7 @@ class Segments:
         return self._due or too_old or self._filled >= min(size, self._limit)
 
     def begin(self, first: int) -> None:
-        """Another segment, whose snapshot is the first to come in it.
+        """Begin another segment, which starts with a snapshot.
 
         :param first: the sequence that its first event will have.
         """

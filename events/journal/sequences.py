@@ -46,7 +46,7 @@ class Sequences:
             until, closed, boot_id = int(raw["until"]), bool(raw["closed"]), str(raw["bootId"])
         except (OSError, ValueError, KeyError, TypeError):
             return last
-        # Killed while the machine went on: what the log doesn't have was never written, and nobody has seen it.
+        # The process was killed, not the machine: what isn't in the log was never written, so nothing has seen it.
         return until if closed or boot_id != self._boot_id else last
 
     def reserve(self, sequence: int) -> None:

@@ -2,7 +2,7 @@
 
 One file per topic, replaced as a whole. It may lag behind what Kafka has acknowledged, never run ahead of it: a stale
 one costs redeliveries, which readers recognise by event id. Counterpart: :mod:`spnhub.events.shipper.loop` is the only
-writer; whoever deletes old segments asks :func:`shipped_sequence` (D-8).
+writer; the deletion of old segments asks :func:`shipped_sequence` (D-8).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PositionFile:
         self._lock = -1
 
     def try_lock(self) -> bool:
-        """Become the one who ships this journal to this topic; held until :meth:`unlock` or the process ends.
+        """Become the only shipper of this journal to this topic, until :meth:`unlock` or the process ends.
 
         :raises OSError: the folder can't be written.
         """
@@ -120,7 +120,7 @@ def shipped_sequence(folder: Path, topic: str | None = None) -> int | None:
     """The sequence up to which the journal in ``folder`` is acknowledged.
 
     :param topic: by this topic; None: by every topic it was ever shipped to.
-    :returns: None when nothing says so.
+    :returns: the sequence; None: nothing was acknowledged, as far as the folder shows.
     """
     name = "*" if topic is None else topic
     found = []

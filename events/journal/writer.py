@@ -46,7 +46,7 @@ _LOOK: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit hands over."""
+    """The events of one commit."""
 
     entries: tuple[Recorded, ...]
     data: bytes
@@ -58,7 +58,7 @@ class Batch:
     fresh: bool = False
     """It begins a segment."""
     completes: int = 0
-    """First sequence of the segment whose snapshot ends in it; 0: none does."""
+    """First sequence of the segment whose snapshot ends in this batch; 0: none does."""
     expired: Expired | None = None
     """To be deleted when it is written."""
 
@@ -73,16 +73,16 @@ class _Hand:
 
 
 class WriterThread:
-    """Takes batches from the loop's thread, writes them, and says so.
+    """Takes batches from the loop's thread, writes them, and reports them as written.
 
-    The queue has no bound of its own: the journal admits batches within its memory limit. Whatever is raised, the
-    thread lives on and tries again, since without it nothing is logged any more.
+    The queue has no bound of its own: the journal admits batches within its memory limit. After any exception the
+    thread goes on and tries again, since without it nothing would be logged any more.
 
     :param notify: called in this thread to have ``drain`` called in the loop's; ``RuntimeError`` from it means that
         the loop is gone.
     :param keep_from: first sequence of the last segment with a whole snapshot; 0: there is none.
     :param clock: microseconds since 1970.
-    :param on_fault: is told, in this thread, what was raised that isn't the disk's.
+    :param on_fault: called in this thread with exceptions other than the disk's.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class WriterThread:
         on_fault: OnFault = log_fault,
     ) -> None:
         self.done: deque[Batch] = deque()
-        """Written, not yet told to the journal; drained in the loop's thread."""
+        """Batches that are written and not yet reported to the journal; drained in the loop's thread."""
         self.expired: deque[Expired] = deque()
         """To go when the loss is declared; drained likewise. One at most."""
         self.notified = False
         """``drain`` is on its way."""
         self.progress = threading.Event()
-        """Set with each write, for who waits in another thread."""
+        """Set with each write, for other threads that wait for one."""
         self.error: str | None = None
         """Why writing fails at present."""
         self.last_error: str | None = None

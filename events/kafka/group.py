@@ -1,11 +1,11 @@
-"""A member of a consumer group: processes share a topic's partitions, and each folds those that it has.
+"""A member of a consumer group: processes share a topic's partitions, and each folds those that it is assigned.
 
-A partition's fold is a function of what the partition holds (a hub's start is in each), so whoever gets a partition
-makes the fold anew from the partition's beginning, and it is the same. A member keeps what it has over a rebalance;
-partitions stay where they are as far as possible (sticky assignment). What is folded is committed: so all see how
-far the group is, and a fold that is being made anew isn't shown before it is there again. Bound: reading a partition
-from its beginning, which its retention limits. A topic that is gone or was made anew ends all folds: there is nothing
-that they tell. Counterparts: :mod:`spnhub.events.analysis.metrics` (a fold),
+A partition's fold is a function of the records in it (a hub's start is in each partition). So a member that gets a
+partition folds it anew from its beginning, with the same result. A member keeps its folds over a rebalance; partitions
+stay where they are as far as possible (sticky assignment). The offset up to which records are folded is committed: so
+each member knows how far the group was, and a fold that is made anew isn't shown before it is as far again. What it
+costs is bounded by the retention of a partition. When a topic is gone or was made anew, all folds end, since their
+events don't exist any more. Counterparts: :mod:`spnhub.events.analysis.metrics` (a fold),
 :mod:`spnhub.events.kafka.registry` (what other schema ids mean), :mod:`spnhub.analytics`.
 """
 
@@ -89,7 +89,7 @@ class KafkaGroup(Generic[F]):
     """Follows a topic together with the other members of ``group``, for ever.
 
     :param make: a new fold, for a partition.
-    :param report: told what happens: level, name and facts, as for a log.
+    :param report: called with what happens: level, name and fields, as for a log.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class KafkaGroup(Generic[F]):
         self._topic_id = ""
         """Of the topic that the folds are of."""
         self._complaint = ""
-        """The reason that was told last, without numbers; ``""``: Kafka answers."""
+        """The reason that was reported last, without numbers; ``""``: Kafka answers."""
         self._faults: tuple[str, ...] = ()
 
     @property
@@ -212,7 +212,7 @@ class KafkaGroup(Generic[F]):
                 task.result()
         except (TopicIsGone, TopicChanged) as exc:
             if not isinstance(exc, TopicChanged) or exc.anew:
-                self._forget()  # before the group is told how far we are
+                self._forget()  # before the offset is committed
             raise
         finally:
             self.joined = False

@@ -1,11 +1,12 @@
 """Puts the events of several partitions into each hub's order. No I/O, no clock.
 
-An event's place is its sequence, contiguous per hub and journal (D-4); its partition follows from its key. So whatever
-continues a hub's sequence goes out at once, and only a gap makes events wait: until it is filled, or until every
-partition was read far enough to know that nothing will fill it (records of one hub are in sequence within a partition),
-or until the limits of the caller. What comes at or below what already went out is a redelivery, or later than anybody
-waited for: it goes out when it comes, and readers tell the two apart by the event id. Counterpart:
-:mod:`spnhub.events.kafka.source`.
+An event's place is its sequence, contiguous per hub and journal (D-4); its partition follows from its key. So an event
+that continues a hub's sequence is given out at once, and only a gap makes events wait: until it is filled, or until
+every partition was read far enough to know that nothing will fill it (records of one hub are in sequence within a
+partition), or until the caller's limits. Say partition 1 has 7 and 9 of a hub: 7 is given out, and 9 waits until 8
+comes from another partition, or all partitions are past it. An event at or below what was given out already is a
+redelivery, or came after the wait for it was over: it is given out at once, and readers distinguish the two by the
+event id. Counterpart: :mod:`spnhub.events.kafka.source`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from spnhub.events.model import Recorded
 __all__ = ["Item", "Merger"]
 
 HELD_LIMIT: Final = 200_000
-"""Events held back at most, over all hubs; beyond it a gap is taken for one."""
+"""The most events that wait, over all hubs; beyond it, the missing ones count as lost."""
 
 Item = tuple[bytes, Recorded]
 
@@ -77,7 +78,7 @@ class Merger:
             yield from self._release(hub)
 
     def flush(self) -> Iterator[Item]:
-        """Everything held, in each hub's order: nobody waits any longer for what is missing."""
+        """All events that wait, in each hub's order; those that are missing aren't waited for any longer."""
         for hub in self._hubs.values():
             yield from self._give_up(hub)
 

@@ -1,8 +1,9 @@
-"""What Kafka's metadata says of a topic, its id included, asked so that nobody makes the topic by asking.
+"""Kafka's metadata about a topic, its id included, requested so that the broker doesn't create the topic.
 
-aiokafka asks in a way that lets a broker create what it is asked for, with settings that aren't ours; importing this
-module ends that for all of its clients in the process. And it stops at version 5 of the request, which has no topic
-ids: without them a topic that was made anew looks like the old one. Counterpart: :mod:`spnhub.events.kafka.topic`.
+aiokafka's own request lets a broker create a topic that is missing, with settings that aren't ours; importing this
+module ends that for all of its clients in the process. And aiokafka knows the request up to version 5, which has no
+topic ids: without them a topic that was made anew looks like the old one. Counterpart:
+:mod:`spnhub.events.kafka.topic`.
 """
 
 from __future__ import annotations

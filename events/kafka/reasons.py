@@ -1,7 +1,7 @@
-"""Why Kafka can't be had, in words: aiokafka says so in its log only, and what it raises is "unable to connect".
+"""Why Kafka can't be reached, in words: aiokafka has that in its log only, and raises "unable to connect".
 
-While it retries by itself nothing is raised at all. So its log is heard: the records carry the exception that was met.
-Passwords are in none of them; what brokers and libraries say is bounded and on one line. Counterpart:
+While it retries by itself it raises nothing at all. So a handler listens to its log, whose records carry the exception.
+None of them contains a password; texts of brokers and libraries are bounded and put on one line. Counterpart:
 :mod:`spnhub.events.kafka.topic`.
 """
 
@@ -64,7 +64,9 @@ class Complaints(logging.Handler):
         """Let the log go where it went."""
         self._logger.removeHandler(self)
         self._logger.propagate = not self._logger.handlers
-        with suppress(ValueError):  # removed elsewhere than where it was made: nobody hears it any more anyway
+        with suppress(
+            ValueError
+        ):  # closed in another context than it was entered in: nothing listens to it any more anyway
             _hearer.reset(self._token)
 
     def forget(self) -> None:
@@ -82,7 +84,7 @@ class Complaints(logging.Handler):
 
 
 def is_lasting(error: BaseException) -> bool:
-    """Whether no retry helps, as long as nobody changes settings here or at the broker."""
+    """Whether a retry can't help until settings are changed, here or at the broker."""
     return isinstance(error, _LASTING) or _answers_in_tls(error)
 
 

@@ -81,7 +81,7 @@ async def learn(known: codec.ForeignSchemas, url: str, frame: bytes) -> None:
 def _client(url: str) -> httpx.AsyncClient:
     import httpx  # noqa: PLC0415 - it takes a while to load, and most shippers need no registry
 
-    # Loading the system's roots takes longer than the request, and without TLS nobody asks for them.
+    # Loading the system's roots takes longer than the request, and without TLS they aren't needed.
     verify = not url.startswith("http://")
     headers = {"Content-Type": _CONTENT_TYPE}
     return httpx.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT, headers=headers, verify=verify)

@@ -1,8 +1,8 @@
-"""How to reach Kafka: settings, ``kafka://`` addresses, and what the hub and its shipper tell each other.
+"""How to reach Kafka: settings, ``kafka://`` addresses, and the messages between the hub and its shipper.
 
-Imports nothing of Kafka, so that the hub's process doesn't either. Counterparts: :mod:`spnhub.events.kafka.topic` turns
-the settings into aiokafka's arguments; :mod:`spnhub.events.shipper.shipper` and :mod:`spnhub.events.shipper.process`
-are the two ends of the JSON lines.
+Imports nothing of Kafka, so that the hub's process doesn't have to. Counterparts: :mod:`spnhub.events.kafka.topic`
+turns the settings into aiokafka's arguments; :mod:`spnhub.events.shipper.shipper` and
+:mod:`spnhub.events.shipper.process` are the two ends of the JSON lines.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def parse_kafka_url(url: str, **other: Any) -> KafkaSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShipperSettings:
-    """What a shipper is told on its standard input, one JSON document on one line."""
+    """The settings that a shipper gets on its standard input, one JSON document on one line."""
 
     journal: Path
     kafka: KafkaSettings
@@ -260,7 +260,7 @@ class ShipperSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShipperStatus:
-    """What a shipper says about itself, one JSON document a line, or its supervisor about it.
+    """A status report of a shipper, or of its supervisor about it: one JSON document a line.
 
     States:
 

@@ -34,7 +34,7 @@ __all__ = ["KafkaSettings", "KafkaSettingsError", "KafkaSource", "Unreadable", "
 
 _BATCH: Final = 2_000
 _METADATA_MS: Final = 10_000
-"""Between two looks of the consumer at who leads the topic's partitions."""
+"""Time between the consumer's requests for the leaders of the topic's partitions."""
 _WAIT_MS: Final = 200
 _SILENCE: Final = 30.0
 """Seconds without a record before the topic's end is reached, after which the broker counts as gone."""
@@ -106,7 +106,7 @@ class KafkaSource:
             reason = self._complaints.text or reason_of(exc)
             await self._close()
             raise SourceError(f"{self.name}: {reason}") from exc
-        except BaseException:  # whatever it is, neither connections nor the log handler must stay
+        except BaseException:  # also on a KeyboardInterrupt: neither connections nor the log handler may stay
             await self._close()
             raise
         return self
@@ -139,9 +139,9 @@ class KafkaSource:
         """Each event with its Confluent frame, redeliveries included, in the order of its hub.
 
         Without ``follow``: from the beginning up to the end that the topic has when this is asked. The order is exact
-        but for what came to the topic only after all its partitions held later events of the hub. With ``follow``: on
-        and on, an event waits at most a second for one that belongs before it, and a broker that is gone is waited for.
-        So is a topic; one that was made anew is read from its beginning.
+        except for events that came to the topic when all its partitions had later events of the hub already. With
+        ``follow``: for ever; an event waits at most a second for one that belongs before it. A broker or a topic that
+        is gone is waited for, and a topic that was made anew is read from its beginning.
 
         :raises SourceError: the broker or the topic is gone, and ``follow`` isn't asked for.
         """
@@ -185,7 +185,7 @@ class KafkaSource:
                 yield item
         unread = set(queues)
         while queues:
-            # Partitions advance together, by the time their records were appended: so little has to be held back.
+            # Partitions advance together, by the times of their records: so few events have to wait.
             dry = [place for place, queue in queues.items() if not queue and place in unread]
             for place in dry:
                 if await self._fill(consumer, place, queues[place], ends[place]):

@@ -1,4 +1,4 @@
-"""The topic in Kafka: connecting, making sure that it is there and keeps events, and what is known about it.
+"""The topic in Kafka: connecting, making sure that it is there and keeps events, and its metadata.
 
 Counterparts: :mod:`spnhub.events.kafka.settings` (how to reach it), :mod:`spnhub.events.kafka.topic_settings` (what its
 settings mean), :mod:`spnhub.events.shipper.loop` (writes), :mod:`spnhub.events.kafka.watch` (for those who read).
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
-"""Kafka's own default of ``max.message.bytes``, for topics whose settings we may not read."""
+"""Bytes: Kafka's own default of ``max.message.bytes``, for topics whose settings we may not read."""
 
 _TOPIC_EXISTS: Final = 36
 _CONNECT_TIMEOUT: Final = 10.0
@@ -50,7 +50,7 @@ class KafkaUnavailable(Exception):
     def __init__(self, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
         self.lasting = lasting
-        """Not before somebody changes settings, here or at the broker."""
+        """Whether the error stays until settings are changed, here or at the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Admin(AIOKafkaAdminClient):  # type: ignore[misc] # untyped
     """Knows topics by their ids, too."""
 
     async def described(self, topic: str) -> Described | None:
-        """A topic all of whose partitions have a leader; None: there is none."""
+        """The topic, if all of its partitions have a leader; None: there is none."""
         while True:
             answer = await self._send_request(TopicMetadataRequest(topic))
             (found,) = answer.to_object()["topics"]

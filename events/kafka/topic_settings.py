@@ -25,7 +25,10 @@ LOOKED_AT: Final = (
 )
 
 _LEAST_RETENTION: Final = 3_600_000
-"""Milliseconds. Below an hour it is a wrong unit rather than a wish; who asks for it by an option isn't told."""
+"""Milliseconds.
+
+A retention below an hour is more likely a wrong unit than a wish; asked for by an option, it is right.
+"""
 _LEAST_BYTES: Final = 16 << 20
 _LEAST_MESSAGE: Final = 64 << 10
 """Bytes: few events are larger than some hundred, but an inventory's rejection lists its faults."""

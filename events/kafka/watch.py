@@ -1,7 +1,8 @@
-"""Whether the topic that is read is still there, and still the same: nobody tells a consumer, and it stays silent.
+"""Whether the topic that is read is still there, and still the same. A consumer isn't told, and just gets no records.
 
-A topic that was made anew begins again at offset 0, with whatever else: who goes on where it was misses events, or
-counts some twice. Counterparts: :mod:`spnhub.events.kafka.source` and :mod:`spnhub.events.kafka.group`, which read.
+A topic that was made anew begins again at offset 0, with other records: a reader that goes on at its old offset misses
+events, or counts some twice. Counterparts: :mod:`spnhub.events.kafka.source` and :mod:`spnhub.events.kafka.group`,
+which read.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class TopicChanged(KafkaUnavailable):
 
 
 class TopicWatch:
-    """Looks at one topic, from :meth:`begin` on.
+    """Observes one topic, from :meth:`begin` on.
 
-    :param on_trouble: told why the topic can't be looked at, and None when it can again.
+    :param on_trouble: called with the reason why the topic can't be looked at, and with None when it can again.
     """
 
     def __init__(self, settings: KafkaSettings, on_trouble: Callable[[KafkaUnavailable | None], None]) -> None:

@@ -3,15 +3,15 @@
 What holds: an event is never passed over unless the log declares it as lost. The position moves only over what Kafka
 has acknowledged; after any failure everything behind it is sent again, so an event can be in the topic more than once,
 with the same event id and bytes. Within a key, first appearances are in the journal's order. A hub's start goes to all
-partitions, so that each tells by itself which run its events are of. A record that the broker refuses holds its own
-partition and the position until an EventsLost in the journal declares it (the hub writes one when it hears of the
-refusal, so what the topic lacks is declared in the topic); the others go on until
+partitions, so that each shows by itself to which run its events belong. A record that the broker refuses blocks its own
+partition and the position until an EventsLost in the journal declares it (the hub writes one when the shipper reports
+the refusal, so what the topic lacks is declared in the topic); the others go on until
 :data:`~spnhub.events.shipper.window.SPAN_LIMIT` records are acknowledged beyond it. A topic that lost what it had
 acknowledged gets all that the journal still has.
 
 Nothing is shipped into a topic that compacts (``held``): an acknowledgement there is no promise, and with it the
 journal might let the event go. The journal is the place to wait: it is bounded, and declares what it must drop. When
-the topic's setting is right, all that the journal still has goes out, since nobody knows what was compacted away.
+the topic's setting is right, all that the journal still has goes out, since it isn't known what was removed.
 Readers see a delay, which ends; a loss would not.
 
 Counterparts: :mod:`spnhub.events.shipper.shipper` (the process around it), :mod:`spnhub.events.shipper.lane` (one
@@ -166,7 +166,7 @@ class Shipper:
             await self._pause(pauses.next() if pause is None else pause)
 
     async def _pause(self, seconds: float) -> None:
-        """Between attempts; who is to leave meanwhile makes one more at once."""
+        """Wait between attempts; a shipper that is asked to end meanwhile makes one more attempt at once."""
         if self._left.is_set():
             await asyncio.sleep(min(seconds, _LAST_PAUSE))
             return

@@ -69,7 +69,7 @@ class ShipperProcess:
         if self._task is None:
             return
         self._stopping.set()
-        self._let_go()
+        self._ask_to_finish()
         try:
             await asyncio.wait_for(asyncio.shield(self._task), self._settings.drain + _GRACE)
         except TimeoutError:
@@ -78,12 +78,12 @@ class ShipperProcess:
                     self._process.kill()
             await self._task
         except asyncio.CancelledError:
-            # Whoever waits for the stop has no more time: the shipper goes on alone for its drain time.
+            # The hub's own time to stop is over: the shipper goes on alone for its drain time.
             self._task.cancel()
             raise
 
-    def _let_go(self) -> None:
-        """The end of its standard input tells the shipper to finish."""
+    def _ask_to_finish(self) -> None:
+        """Close the shipper's standard input, whose end asks it to finish."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -121,7 +121,7 @@ class ShipperProcess:
         complaints: deque[str] = deque(maxlen=5)
         process.stdin.write(self._settings.to_json().encode() + b"\n")
         if self._stopping.is_set():
-            self._let_go()
+            self._ask_to_finish()
         try:
             await asyncio.gather(self._hear(process), _listen(process, complaints))
             code = await process.wait()

@@ -38,7 +38,7 @@ def _print(status: ShipperStatus) -> None:
 
 async def _main(settings: ShipperSettings) -> None:
     loop = asyncio.get_running_loop()
-    # Futures of a producer that was given up fail with nobody waiting for them.
+    # Futures of an abandoned producer fail while nothing awaits them.
     loop.set_exception_handler(lambda _loop, _context: None)
     left = asyncio.Event()
 

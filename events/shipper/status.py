@@ -1,6 +1,6 @@
-"""What a shipper says of itself: each news once, numbers at most once a second.
+"""The status reports of a shipper: each change once, numbers at most once a second.
 
-Counterparts: :mod:`spnhub.events.shipper.loop`, which tells it what happens; :class:`ShipperStatus`, what comes out.
+Counterparts: :mod:`spnhub.events.shipper.loop`, which calls it; :class:`ShipperStatus`, a report.
 """
 
 from __future__ import annotations

@@ -59,11 +59,11 @@ class ShippedTo:
         return None
 
     async def look(self) -> None:
-        """Look at it while it is shipped to: somebody may set it otherwise, or make it anew.
+        """Check the topic while it is shipped to: its settings may be changed, or it may be made anew.
 
-        :raises LaneBroken: it is another, or none.
+        :raises LaneBroken: it is another topic, or gone.
         :raises TopicLoses: it doesn't keep what it gets any more.
-        :raises KafkaUnavailable: nobody can say.
+        :raises KafkaUnavailable: it can't be asked.
         """
         topic = self._settings.topic
         state = await look_at_topic(self._settings)

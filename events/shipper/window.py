@@ -34,7 +34,7 @@ class Entry:
     key: bytes
     headers: list[tuple[str, bytes]]
     everywhere: bool = False
-    """It goes to all partitions: who reads one of them must know when a hub has started anew."""
+    """It goes to all partitions: a reader of one of them must know when a hub has started anew."""
     owed: int = 1
     """Partitions that have not acknowledged it yet."""
     refusals: int = 0

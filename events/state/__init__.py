@@ -1,4 +1,4 @@
-"""The fold: what a log says that there is. Live actors and every replay change it with the same function.
+"""The fold: the state that follows from a log. Live actors and every replay change it with the same function.
 
-Imports the event model alone. Nobody but :class:`spnhub.events.state.hub_state.HubState` changes what it holds.
+Imports the event model alone. Only :class:`spnhub.events.state.hub_state.HubState` changes the state.
 """

@@ -93,7 +93,7 @@ class Definitions:
                 name = self.put(ServiceSnapshot(**shared(ServiceDefined, event)))
                 managed_before = before is None or before.cluster_manager_urn is not None
                 if managed_before and event.cluster_manager_urn is None and not isinstance(event, ServiceSnapshot):
-                    # A snapshot changes nothing, and has told of the instances before it tells of the services.
+                    # A snapshot changes nothing, and it contains the instances before the services.
                     self._hand_over(event.service_urn)
                 return name
             case ServiceRemoved():

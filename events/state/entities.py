@@ -65,8 +65,8 @@ class ConnectionKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenConnection(ConnectionSnapshot):
-    """A leg of a connection (R-4.3, D-1), as its snapshot says it, and how it ended. Its bytes are as far as events
-    have told (D-10); live counters are the splice's. Times are microseconds since 1970, UTC."""
+    """A leg of a connection (R-4.3, D-1), as its snapshot has it, and how it ended. Its bytes are those that events
+    have counted (D-10); live counters are the splice's. Times are microseconds since 1970, UTC."""
 
     disconnect_reason: DisconnectReason | None = None
     """None while it is open."""

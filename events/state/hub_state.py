@@ -70,7 +70,7 @@ class RunState:
     addresses: tuple[str, ...]
     started_at: int
     alive_at: int | None = None
-    """Its last sign of life; None before the first."""
+    """Its last heartbeat; None before the first."""
     stopped_at: int | None = None
     """When it ended in order; None while it hasn't."""
 
@@ -272,7 +272,7 @@ class HubState:
         return faults
 
     def _differs(self, recorded: Recorded, name: str, before: object, after: object) -> tuple[LogFault, ...]:
-        """Who has read everything needs no snapshot, and knows whether it is right."""
+        """Check a record of a snapshot: a reader of the whole log has the state without it, and knows what is right."""
         if not self.exact or before == after:
             return ()
         message = f"the snapshot has {name}, {after}; the log before it has {before}"
@@ -351,7 +351,7 @@ class HubState:
 def _continues(
     state: OpenConnection, event: ConnectionProgress | ConnectionEnded, recorded: Recorded
 ) -> tuple[LogFault, ...]:
-    """Whether an event that tells of a leg's bytes is about this one, and goes on where the one before it was."""
+    """Whether an event with a leg's byte counts is about this one, and continues from the event before it."""
     faults: tuple[LogFault, ...] = ()
     begun = (state.connection_uid, state.epoch, state.start_sent_offset, state.start_receive_offset)
     told = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)

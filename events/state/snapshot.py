@@ -1,9 +1,9 @@
 """What is open and defined, as events: the head of a segment, so that older segments can go (D-8).
 
-A snapshot is made in slices, among the events of the day: each record says how things are at its own place in the log,
-so that whoever folds from SnapshotStarted to SnapshotEnded holds what who has read everything holds. Counterpart:
-:class:`spnhub.events.state.hub_state.HubState` folds these events, :class:`spnhub.events.journal.journal.Journal`
-writes them.
+A snapshot is written in slices, among other events. Each record describes its object at its own place in the log, so
+that a reader that folds from SnapshotStarted to SnapshotEnded has the same state as a reader of the whole log.
+Counterpart: :class:`spnhub.events.state.hub_state.HubState` folds these events,
+:class:`spnhub.events.journal.journal.Journal` writes them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ __all__ = ["snapshot"]
 
 
 def snapshot(state: HubState) -> Iterator[Event]:
-    """The events, the first and the last of a snapshot included, each made of ``state`` when it is asked for.
+    """The events of a snapshot, the first and the last included, each made from ``state`` when it is asked for.
 
     Each must be recorded and folded into ``state`` before the next is asked for; other events may come in between.
-    What begins after the first doesn't come in it: its own event is in the log behind. Only names are held.
+    What begins after the first isn't in the snapshot: its own event is in the log after it. Only names are kept
+    meanwhile.
     """
     yield state.snapshot_head()
     names, sessions, connections = sorted(state.definitions.names()), list(state.sessions), list(state.connections)

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from spnhub.transport.errors import (
         ConfigurationError,
         ConnectionAborted,
-        ConnectionRefused,
+        ConnectionRejected,
         EndpointClosed,
         HandshakeRejected,
         HubUnreachable,
         LocalProtocolError,
         SessionLost,
-        SessionRefused,
+        SessionRejected,
         SpnError,
     )
 
 __all__ = [
     "ConfigurationError",
     "ConnectionAborted",
-    "ConnectionRefused",
+    "ConnectionRejected",
     "ConnectionRequest",
     "ConsumerEndpoint",
     "EndpointClosed",
@@ -44,7 +44,7 @@ __all__ = [
     "LocalProtocolError",
     "ProviderEndpoint",
     "SessionLost",
-    "SessionRefused",
+    "SessionRejected",
     "SpnError",
     "__version__",
     "create_consumer_endpoint",
@@ -64,8 +64,12 @@ _API = frozenset(
     }
 )
 
+_FORMER = {"ConnectionRefused": "ConnectionRejected", "SessionRefused": "SessionRejected"}
+"""Errors by the names that they had first, which events of the log have too: programs that catch them go on working."""
+
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name in __all__:
         module = "spnhub.transport.endpoint.api.consumer" if name in _API else "spnhub.transport.errors"
         return getattr(importlib.import_module(module), name)

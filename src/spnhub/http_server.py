@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.system.descriptors import room
 from spnhub.transport.system.ip import host_port
 
@@ -127,7 +127,7 @@ class HttpServer:
     async def start(self, host: str, port: int) -> str:
         """Listen; the URL that reaches it.
 
-        :raises ConfigurationError: the address can't be had.
+        :raises SettingsError: the address can't be had.
         """
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(
@@ -141,7 +141,7 @@ class HttpServer:
             sock.setblocking(False)
         except OSError as exc:
             await self.close()
-            raise ConfigurationError(
+            raise SettingsError(
                 f"{self._option}: can't listen at {host_port(host, port)}: {exc.strerror or exc}"
             ) from exc
         # Its asyncio part is loaded at first use, which takes a while: not beside traffic.

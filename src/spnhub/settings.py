@@ -8,12 +8,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 __all__ = [
-    "ConfigurationError",
+    "SettingsError",
     "check_inventory_url",
 ]
 
 
-class ConfigurationError(Exception):
+class SettingsError(Exception):
     """Arguments or configuration that can't be used: exit status 2. The text is one line and names what is wrong."""
 
 

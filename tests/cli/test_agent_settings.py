@@ -17,7 +17,7 @@ from spnhub.cli.options import Reader, takes
 from spnhub.events.model import EndPointType
 from spnhub.options import option_fields
 from spnhub.pki import Authority
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.agent.health import HealthCheck
 from spnhub.transport.agent.keep_alive import TcpKeepAlive
 from spnhub.transport.endpoint.api.config import read_config
@@ -83,7 +83,7 @@ def test_a_chain_beyond_the_bound(tmp_path: Path) -> None:
     """Which bound, and what of it."""
     large, root = padded(70_000)
     given: dict[str, Any] = {"certificate": large.chain.decode(), "certificate_key": large.key.decode()}
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(SettingsError) as caught:
         load_settings(**GIVEN | given)
     assert str(caught.value) == "--certificate takes 70000 bytes in a handshake with its chain; the bound is 65536"
     # What is trusted is never presented, so it has no bound.
@@ -226,7 +226,7 @@ def test_unusable(given: dict[str, Any], message: str) -> None:
     base = GIVEN
     if given.keys() & {field.name for field in fields(ProviderSettings)} - {field.name for field in fields(model)}:
         model, base = ProviderSettings, PROVIDER
-    with pytest.raises((ConfigurationError, typer.TyperException), match=message) as failure:
+    with pytest.raises((SettingsError, typer.TyperException), match=message) as failure:
         load_settings(model, **base | given)
     assert "PRIVATE KEY" not in str(failure.value)
 
@@ -235,7 +235,7 @@ def test_a_certificate_is_named_by_its_source(monkeypatch: pytest.MonkeyPatch) -
     """A variable of either generation."""
     monkeypatch.setenv("SPN_AGENT_TRUST_CERTIFICATE_ROOT", "/dev/null")
     said = r"^--trust \(SPN_AGENT_TRUST_CERTIFICATE_ROOT\): '/dev/null' holds no PEM"
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(SettingsError, match=said):
         load_settings(**GIVEN | {"trust": None})
 
 
@@ -249,7 +249,7 @@ def test_the_older_url_stands_between_flag_and_file(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("SPN_HUB_HOSTNAME", "old.example")
     assert load_settings(**given).hub_url == "https://old.example:4433"
     monkeypatch.setenv("SPN_HUB_PORT", "x")
-    with pytest.raises(ConfigurationError, match="SPN_HUB_HOSTNAME, SPN_HUB_PORT: 'https://old"):
+    with pytest.raises(SettingsError, match="SPN_HUB_HOSTNAME, SPN_HUB_PORT: 'https://old"):
         load_settings(**given)
 
 

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from spnhub.cli import agent, hub, log
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import meant, oddity, quoted
 from tests.inventory.documents import sound, written
 
@@ -119,7 +119,7 @@ def test_white_space_around_an_argument_is_taken_off(given: list[str], clean: li
 )
 def test_what_cannot_be_taken_off_is_refused(given: list[str], said: str) -> None:
     """By the option's name; a secret is not quoted, and nothing is taken off it."""
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(SettingsError) as caught:
         cleaned_arguments(given)
     assert str(caught.value).startswith(said)
     assert "secret" not in str(caught.value)
@@ -130,7 +130,7 @@ def test_variables_are_cleaned_likewise() -> None:
     environment = {"SPN_HUB_URL": "https://x\r", "SPN_SERVICE_URN": URN, "OTHER": " ", "SPN_RESOLVER": ""}
     known = ("SPN_HUB_URL", "SPN_SERVICE_URN", "SPN_RESOLVER", "SPN_TRUST")
     assert cleaned_variables(known, environment) == {"SPN_HUB_URL": "https://x"}
-    with pytest.raises(ConfigurationError, match="SPN_RESOLVER: holds white space only"):
+    with pytest.raises(SettingsError, match="SPN_RESOLVER: holds white space only"):
         cleaned_variables(known, {"SPN_RESOLVER": " \r"})
 
 

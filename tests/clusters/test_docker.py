@@ -17,7 +17,7 @@ import pytest
 
 from spnhub.clusters.docker_engine import DockerManager, container_name
 from spnhub.clusters.docker_options import parse_options
-from spnhub.clusters.task import ClusterError, MountPoint, ServiceTask
+from spnhub.clusters.task import ClusterError, ServiceTask, TaskMount
 from tests.clusters.engine import IMAGE, EngineMissing, engine
 
 pytestmark = pytest.mark.outside
@@ -104,7 +104,7 @@ async def test_definition(manager: DockerManager, client: docker.DockerClient, m
     """Image, command, environment, volumes and options are the definition's."""
     task = make(
         env={"COLOUR": "blue", "DEBUG": "true"},
-        mount_points=(MountPoint(1, "/data"), MountPoint(2, "/cache")),
+        mount_points=(TaskMount(1, "/data"), TaskMount(2, "/cache")),
         options=("--network=none", "--hostname web", "--memory", "64m"),
     )
     await manager.start(task)

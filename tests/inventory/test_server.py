@@ -10,7 +10,7 @@ import pytest
 
 from spnhub.inventory import InventoryError
 from spnhub.inventory.server import serving
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from tests.inventory.documents import Object, hub, realm, service, sound, written
 
 pytestmark = pytest.mark.outside
@@ -189,6 +189,6 @@ async def test_what_cannot_be_served(tmp_path: Path) -> None:
     path = written(sound(), tmp_path)
     async with serving(path) as url:
         port = int(url.rpartition(":")[2])
-        with pytest.raises(ConfigurationError, match=rf"can't listen at 127\.0\.0\.1:{port}: Address already in use"):
+        with pytest.raises(SettingsError, match=rf"can't listen at 127\.0\.0\.1:{port}: Address already in use"):
             async with serving(path, port=port):
                 pass

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from spnhub.inventory import InventoryError, InventoryFault, load_inventory
 from spnhub.inventory.server import serving
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from tests.inventory.documents import Object, hub, realm, service, sound, written
 from tests.inventory.scripted import scripted
 from tests.system.sizes import report, sizes
@@ -249,5 +249,5 @@ async def test_lists_that_are_no_lists_in_a_file(tmp_path: Path) -> None:
 )
 async def test_urls_that_are_none(url: str) -> None:
     """Named before anything is asked."""
-    with pytest.raises(ConfigurationError, match="is not an http, https or file URL"):
+    with pytest.raises(SettingsError, match="is not an http, https or file URL"):
         await load_inventory(url)

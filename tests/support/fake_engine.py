@@ -925,12 +925,6 @@ class FakeEngine:
         if k is not None:
             self._frame(k, "datagram", data)
 
-    def set_streams(self, connection_id: int, limit: int) -> None:
-        k = self._connections.get(connection_id)
-        if k is not None and k.ended_streams + limit > k.streams_granted:
-            k.streams_granted = k.ended_streams + limit
-            self._frame(k, "streams", k.streams_granted)
-
     def info(self, connection_id: int) -> ConnectionInfo | None:
         k = self._connections.get(connection_id)
         if k is None:

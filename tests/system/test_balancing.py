@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import pytest
 
-from spnhub import ConnectionRefused, ConsumerEndpoint, EndpointClosed, ProviderEndpoint
+from spnhub import ConnectionRejected, ConsumerEndpoint, EndpointClosed, ProviderEndpoint
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.stream import Stream
 from tests.support.world import World
@@ -90,7 +90,7 @@ async def test_shares_follow_the_weights(world: World, connections: int) -> None
         for provider in providers:
             await provider.set_weight(0)
         await hub.wait_lines("weightChanged", 6)
-        with pytest.raises(ConnectionRefused) as refusal:
+        with pytest.raises(ConnectionRejected) as refusal:
             await consumers[0].connect_stream()
         assert (refusal.value.code, refusal.value.retryable) == (Code.NO_PROVIDER, True)
         assert len(hub.said("endSpnConnection")) == connections // 3

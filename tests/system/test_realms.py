@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import pytest
 
-from spnhub import ConsumerEndpoint, HandshakeRejected, ProviderEndpoint, SessionRefused
+from spnhub import ConsumerEndpoint, HandshakeRejected, ProviderEndpoint, SessionRejected
 from spnhub.actors.contract.codes import Code
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.endpoint.session.states import SessionState
@@ -41,7 +41,7 @@ async def refusal(attempt: Awaitable[object]) -> tuple[str, int]:
         await attempt
     except HandshakeRejected as exc:
         return "hub's alert" if exc.by_hub else "our alert", exc.alert
-    except SessionRefused as exc:
+    except SessionRejected as exc:
         return "code", exc.code
     raise AssertionError("it was let in")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spnhub import HandshakeRejected, SessionRefused
+from spnhub import HandshakeRejected, SessionRejected
 from spnhub.actors.contract.codes import Code
 from tests.support.tcp import TcpPeer, TcpServer
 from tests.support.world import Consumer, Document, World, service_document
@@ -145,12 +145,12 @@ async def test_reload_under_traffic(world: World, count: int, connections: int, 
     assert applied["networksChanged"] == 1
 
     # The withdrawn one: its connection and session are over, its reason is said, and it doesn't come back.
-    with pytest.raises(SessionRefused) as refusal:
+    with pytest.raises(SessionRejected) as refusal:
         await leaver.wait_closed()
     assert refusal.value.code == Code.WITHDRAWN
     assert leaving.read(1) is None
     assert (await other_end.receive_all())[0] == b""
-    with pytest.raises(SessionRefused) as refusal:
+    with pytest.raises(SessionRejected) as refusal:
         await world.consumer_endpoint(credentials=world.authority.client("leaver"), trust=world.strangers.certificate)
     assert refusal.value.code == Code.NOT_ALLOWED
     # New sessions are shown the new certificate.

@@ -13,7 +13,7 @@ from spnhub import ConsumerEndpoint
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import SessionRequest, own_kinds
 from spnhub.transport.endpoint.core import endpoint as core
-from spnhub.transport.errors import SessionRefused
+from spnhub.transport.errors import SessionRejected
 from spnhub.transport.protocol import REQUIRED_KINDS
 from tests.support.command import BIN
 from tests.support.talk import Talk
@@ -163,7 +163,7 @@ async def test_other_kinds(world: World, earlier: Version, monkeypatch: pytest.M
         await writer.wait_closed()
         await endpoint.close()
     for less in (4, 13, 33):
-        with pytest.raises(SessionRefused) as refused:
+        with pytest.raises(SessionRejected) as refused:
             await _with_kinds(world, monkeypatch, {kind: version for kind, version in own.items() if kind != less})
         assert refused.value.code == Code.VERSION
     await world.end()

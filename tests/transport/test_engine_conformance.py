@@ -208,7 +208,6 @@ def test_calls_on_what_is_gone_do_nothing(pair: EnginePair) -> None:
     engine.release(connection_id)
     engine.close(connection_id, 1, "again")
     engine.send_datagram(connection_id, b"late")
-    engine.set_streams(connection_id, 7)
     assert (engine.info(connection_id), engine.splice_progress(99)) == (None, None)
     pair.run_for(1)
     assert len(pair.client.of(Closed)) == 1
@@ -512,20 +511,6 @@ def test_stream_limit_and_available(kit: Kit) -> None:
     pair.run_until(lambda: bool(pair.client.of(Available)))
     assert pair.client.of(Available) == [Available(connection_id)]
     assert engine.open_bidi(connection_id) == 8
-
-
-def test_set_streams_grants_more(kit: Kit) -> None:
-    """A limit that is raised makes a waiting peer hear Available."""
-    pair = EnginePair(kit, Limits(streams=1)).connect()
-    engine, connection_id = pair.client.engine, pair.client.connection_id
-    assert (engine.open_bidi(connection_id), engine.open_bidi(connection_id)) == (0, None)
-    pair.server.engine.set_streams(pair.server.connection_id, 3)
-    pair.run_until(lambda: bool(pair.client.of(Available)))
-    assert (engine.open_bidi(connection_id), engine.open_bidi(connection_id), engine.open_bidi(connection_id)) == (
-        4,
-        8,
-        None,
-    )
 
 
 def test_aborted_streams_give_their_place_back(kit: Kit) -> None:

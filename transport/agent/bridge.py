@@ -8,8 +8,8 @@ An error on one side reaches the other after the bytes, and the FIN, that came b
 received readable after a RST: all of that goes to the stream, which then fails. What the stream has brought goes to TCP
 until the program's kernel has it, and then the RST. Both are bounded by :data:`STALL`.
 
-Counterparts: :mod:`spnhub.transport.endpoint.connection.stream` is the other side;
-:mod:`spnhub.transport.agent.consumer` and :mod:`spnhub.transport.agent.provider` make the sockets and the streams.
+Counterparts: :mod:`spnhub.transport.endpoint.connection.stream` is the other side,
+:mod:`spnhub.transport.agent.bridges` has all of an agent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import errno
 import functools
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec
 
@@ -30,7 +30,7 @@ from spnhub.transport.agent.sockets import arm_reset, disarm_reset, fin_came, si
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.faults import report_to_loop
 
-__all__ = ["CHUNK", "STALL", "STOP_BOUND", "Bridge", "BridgeResult", "stop_bridges"]
+__all__ = ["CHUNK", "STALL", "Bridge", "BridgeResult"]
 
 CHUNK: Final = 64 * 1024
 """Bytes moved at once, and the most that one direction of a bridge holds."""
@@ -41,8 +41,6 @@ _SILENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREA
 """With which the kernel gives a peer up that doesn't answer."""
 STALL: Final = 10.0
 """Seconds for which what came before an error is kept for a side that takes nothing of it (``close_timeout``)."""
-STOP_BOUND: Final = 2.0
-"""Seconds for what the bridges of an agent that stops at once have taken and not yet handed on."""
 _GRACE: Final = 1.0
 """Seconds of the former that are left to a side that has taken nothing before the error either."""
 _LOOK_FIRST: Final = 0.001
@@ -473,17 +471,3 @@ class Bridge:
             self._done = True
             code, reason = self._error or (_RESET if self._tcp_dead else (Code.OK, ""))
             self._on_done(BridgeResult(self.bytes_to_stream, self.bytes_to_tcp, code, reason))
-
-
-async def stop_bridges(bridges: Collection[Bridge], idle: Awaitable[object], reason: str) -> None:
-    """End them with an error; what they have taken leaves first, within :data:`STOP_BOUND`.
-
-    :param idle: comes when they are through.
-    """
-    for bridge in list(bridges):
-        bridge.stop(Code.PEER_LOST, reason)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(STOP_BOUND):
-            await idle
-    for bridge in list(bridges):
-        bridge.abort(Code.PEER_LOST, reason)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from spnhub.events.spare import OUT_OF_RESOURCES
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, stop_bridges
+from spnhub.transport.agent.bridges import Bridges
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import has_unread, prepare_socket, reset_socket
@@ -95,7 +95,7 @@ class ConsumerAgent:
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
-        self._bridges: set[Bridge] = set()
+        self._bridges = Bridges(self._watcher, self._ended)
         self._held = 0
         """How many wait for a session."""
         self._accepting = False
@@ -154,7 +154,7 @@ class ConsumerAgent:
         await self._opening.cancel()
         # The callbacks of the tasks that were just cancelled reset their sockets in this turn.
         await asyncio.sleep(0)
-        await stop_bridges(self._bridges, self.wait_idle(), "the agent is being stopped")
+        await self._bridges.stop(self.wait_idle())
         self._watcher.close()
 
     # ---- accepting ----
@@ -276,27 +276,7 @@ class ConsumerAgent:
             reset_socket(sock)
             self._ended()
         else:
-            self._bridge(sock, stream, client)
-
-    def _bridge(self, sock: socket.socket, stream: Stream, client: str) -> None:
-        uid = stream.connection_uid
-        _log.debug("connection.opened", connectionUid=uid, client=client, peer=stream.peer)
-
-        def done(result: BridgeResult) -> None:
-            self._bridges.discard(bridge)
-            _log.debug(
-                "connection.closed",
-                connectionUid=uid,
-                sentBytes=result.to_stream,
-                receivedBytes=result.to_tcp,
-                code=int(result.code),
-                reason=result.reason,
-            )
-            self._ended()
-
-        bridge = Bridge(self._loop, sock, stream, self._watcher, done)
-        self._bridges.add(bridge)
-        bridge.start()
+            self._bridges.begin(sock, stream, client=client)
 
     def _ended(self) -> None:
         if not self.connections:

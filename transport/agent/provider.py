@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.agent.bridge import Bridge, BridgeResult, stop_bridges
+from spnhub.transport.agent.bridges import Bridges
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
@@ -130,7 +130,7 @@ class ProviderAgent:
         self._leaving = False
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
-        self._bridges: set[Bridge] = set()
+        self._bridges = Bridges(self._watcher, self._ended)
         self._connections = 0
         self._closed = False
         self._idle = asyncio.Event()
@@ -221,7 +221,7 @@ class ProviderAgent:
         """Stop at once: what is still open is reset, after the bytes that were taken."""
         self._closed = True
         await self._opening.cancel()
-        await stop_bridges(self._bridges, self.wait_idle(), "the agent is being stopped")
+        await self._bridges.stop(self.wait_idle())
         self._connector.close()
         self._watcher.close()
 
@@ -275,33 +275,13 @@ class ProviderAgent:
         if opening.cancelled() or opening.exception() is not None or (both := opening.result()) is None:
             self._ended()
         else:
-            self._bridge(*both)
+            self._bridges.begin(*both)
 
     async def _reject(self, request: StreamRequest, code: Code, reason: str) -> None:
         try:
             await request.reject(code, reason)
         except SpnError as exc:
             _log.debug("connection.gone", reason=str(exc))
-
-    def _bridge(self, sock: socket.socket, stream: Stream) -> None:
-        uid = stream.connection_uid
-        _log.debug("connection.opened", connectionUid=uid, peer=stream.peer)
-
-        def done(result: BridgeResult) -> None:
-            self._bridges.discard(bridge)
-            _log.debug(
-                "connection.closed",
-                connectionUid=uid,
-                sentBytes=result.to_stream,
-                receivedBytes=result.to_tcp,
-                code=int(result.code),
-                reason=result.reason,
-            )
-            self._ended()
-
-        bridge = Bridge(self._loop, sock, stream, self._watcher, done)
-        self._bridges.add(bridge)
-        bridge.start()
 
     def _ended(self) -> None:
         self._connections -= 1

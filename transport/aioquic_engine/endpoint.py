@@ -502,13 +502,6 @@ class QuicEndpoint(ABC):
             handle.quic.send_datagram_frame(data)
             self._dirty[handle] = None
 
-    def set_streams(self, connection_id: int, limit: int) -> None:
-        """See :meth:`spnhub.transport.engine.Engine.set_streams`."""
-        handle = self._live(connection_id)
-        if handle is not None:
-            handle.quic.allow_streams(limit)
-            self._dirty[handle] = None
-
     def info(self, connection_id: int) -> api.ConnectionInfo | None:
         """See :meth:`spnhub.transport.engine.Engine.info`."""
         handle = self._live(connection_id)

@@ -116,12 +116,6 @@ class StreamConnection(QuicConnection):
 
     # ---- streams: opening, writing, reading --------------------------------------------------------------------
 
-    def allow_streams(self, limit: int) -> None:
-        """Let the peer have ``limit`` bidirectional streams open at once; never lowers what was granted."""
-        if limit > self._streams_at_once:
-            self._local_max_streams_bidi.value += limit - self._streams_at_once
-            self._streams_at_once = limit
-
     def open_stream(self) -> StreamRecord | None:
         """Open a bidirectional stream; None if the peer allows no more now."""
         stream_id = self._local_next_stream_id_bidi

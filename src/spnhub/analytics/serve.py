@@ -28,7 +28,7 @@ from spnhub.events.kafka.group import KafkaGroup
 from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
 from spnhub.exposition import CONTENT_TYPE, text
 from spnhub.http_server import HttpServer
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 __all__ = ["Follower", "follower", "serve"]
 
@@ -121,23 +121,23 @@ class _Journals:
 def follower(names: Sequence[str], group: str) -> Follower:
     """What follows these sources.
 
-    :raises ConfigurationError: they can't be followed together.
+    :raises SettingsError: they can't be followed together.
     """
     topics = [name for name in names if name.startswith("kafka://")]
     if not topics:
         return _Journals(names)
     if len(names) > 1:
-        raise ConfigurationError("serve follows one Kafka topic, or journals: not both, since events would count twice")
+        raise SettingsError("serve follows one Kafka topic, or journals: not both, since events would count twice")
     try:
         return _Group(parse_kafka_url(topics[0], **KafkaSettings.security_from(os.environ)), group)
     except KafkaSettingsError as exc:
-        raise ConfigurationError(f"source {topics[0]}: {exc}") from exc
+        raise SettingsError(f"source {topics[0]}: {exc}") from exc
 
 
 async def serve(follows: Follower, host: str, port: int, stop: asyncio.Event) -> None:
     """Follow and answer until ``stop``.
 
-    :raises ConfigurationError: the address can't be had.
+    :raises SettingsError: the address can't be had.
     """
     server = HttpServer(_application(follows), "--listen")
     url = await server.start(host, port)

@@ -26,7 +26,7 @@ from spnhub.cli.agent_settings import (
 )
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.cli.options import GroupedCommand, Reader, takes
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.session_manager import SessionManager
@@ -89,7 +89,7 @@ def _start(settings: AgentSettings, role: Callable[[_Stop], Coroutine[Any, Any, 
         return run_loop(_run(role))
     except ValueError as exc:
         # The endpoint's errors name the argument.
-        raise ConfigurationError(str(exc)) from exc
+        raise SettingsError(str(exc)) from exc
     except SpnError as exc:
         # A refusal that no retry changes.
         print(f"spnagent: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201 - what a command line is for
@@ -132,7 +132,7 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
     except OSError as exc:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
-        raise ConfigurationError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
+        raise SettingsError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
     keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from spnhub.cli.options import Given, Source
+from spnhub.cli.options import Given, Origin
 from spnhub.logging import LogFormat, log_format_option, log_level_option
 from spnhub.options import WEEK, UnusableOption, check_options, nested, option, parse_address
 from spnhub.transport.agent.consumer import ConsumerLimits
@@ -202,7 +202,7 @@ def older_hub_url() -> dict[str, Given]:
     hostname, port = map(os.environ.get, OLD_VARIABLES)
     if not hostname:
         return {}
-    return {"hub_url": Given(f"https://{hostname}:{port or _OLD_PORT}", Source.VARIABLE, ", ".join(OLD_VARIABLES))}
+    return {"hub_url": Given(f"https://{hostname}:{port or _OLD_PORT}", Origin.VARIABLE, ", ".join(OLD_VARIABLES))}
 
 
 def _source(settings: AgentSettings) -> CredentialsSource:

@@ -23,7 +23,7 @@ from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory, InventoryFault, load_inventory
 from spnhub.ops.state import read
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.streams import ReaderLeft
 from spnhub.transport.certificates import check_chain
 
@@ -89,7 +89,7 @@ def _tell(inventory: str, found: Inventory, state: _Object | None, as_json: bool
 def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:
     """What the hub that shows ``state`` would do with this inventory now.
 
-    :raises ConfigurationError: ``state`` is not what a hub of this version shows.
+    :raises SettingsError: ``state`` is not what a hub of this version shows.
     """
     wall_us = from_datetime(moment)
     try:
@@ -119,7 +119,7 @@ def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:
             if one["spnSessionId"] in reasons
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"--ops: /state is not that of this version of spnhub ({error!r})") from error
+        raise SettingsError(f"--ops: /state is not that of this version of spnhub ({error!r})") from error
     return Reload(planned.differences, cuts)
 
 
@@ -159,9 +159,9 @@ async def _state(ops: str) -> _Object:
             response.raise_for_status()
             state = response.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise ConfigurationError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
+        raise SettingsError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
     if not isinstance(state, dict):
-        raise ConfigurationError(f"--ops: {url}: the answer is not an object")
+        raise SettingsError(f"--ops: {url}: the answer is not an object")
     return state
 
 

@@ -17,7 +17,7 @@ import typer
 
 from spnhub import logging, streams
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 __all__ = ["UNUSABLE", "one_line", "run_command_line"]
 
@@ -33,7 +33,7 @@ def run_command_line(
     """Run a typer application and return the exit status.
 
     A command function returns its status as int, or None for 0. Unusable arguments, and every
-    :class:`spnhub.settings.ConfigurationError`, become one line on standard error and status 2. Values are taken
+    :class:`spnhub.settings.SettingsError`, become one line on standard error and status 2. Values are taken
     without the white space around them, in the environment of this process, too; a variable with our prefix that may
     have been meant for another is a warning on standard error.
 
@@ -71,7 +71,7 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str], variables: Co
         message = error.format_message() + _suggestion(error, command)
         print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for
         return UNUSABLE
-    except ConfigurationError as error:
+    except SettingsError as error:
         print(f"{program}: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return UNUSABLE
     except typer.Abort:

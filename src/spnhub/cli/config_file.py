@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import meant
 
 __all__ = ["ConfigFile", "read_text"]
@@ -27,7 +27,7 @@ class ConfigFile:
     """One file, as it is written.
 
     :param option: what the user calls the option that names the file.
-    :raises ConfigurationError: it can't be read, or is no TOML.
+    :raises SettingsError: it can't be read, or is no TOML.
     """
 
     def __init__(self, path: Path, option: str = "--config") -> None:
@@ -38,12 +38,12 @@ class ConfigFile:
         except tomllib.TOMLDecodeError as exc:
             found = _PLACE.search(str(exc))
             line = int(found[1]) if found and found[1] else self._text.count("\n") + 1
-            raise ConfigurationError(f"{path}:{line}: {_PLACE.sub('', str(exc))}") from exc
+            raise SettingsError(f"{path}:{line}: {_PLACE.sub('', str(exc))}") from exc
 
     def values(self, known: Iterable[str]) -> dict[str, Any]:
         """What is there, by key.
 
-        :raises ConfigurationError: a key that isn't known, or a table.
+        :raises SettingsError: a key that isn't known, or a table.
         """
         keys = set(known)
         found = {}
@@ -52,11 +52,11 @@ class ConfigFile:
             key = written.replace("_", "-")
             if key not in keys:
                 near = meant(key, keys)
-                raise ConfigurationError(f"{self.place(written)} is unknown{f'; did you mean {near}?' if near else ''}")
+                raise SettingsError(f"{self.place(written)} is unknown{f'; did you mean {near}?' if near else ''}")
             if key in found:
-                raise ConfigurationError(f"{self.place(written)} is there twice, with underscores and without")
+                raise SettingsError(f"{self.place(written)} is there twice, with underscores and without")
             if isinstance(value, dict):
-                raise ConfigurationError(f"{self.place(written)} is an option, and no table")
+                raise SettingsError(f"{self.place(written)} is an option, and no table")
             found[key] = value
         return found
 
@@ -94,16 +94,16 @@ def read_text(path: Path, option: str) -> str:
     """What a small file says.
 
     :param option: what the user calls the option that names the file.
-    :raises ConfigurationError: it can't be read.
+    :raises SettingsError: it can't be read.
     """
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
     except OSError as exc:
-        raise ConfigurationError(f"{option}: {path}: can't be read: {exc.strerror or exc}") from exc
+        raise SettingsError(f"{option}: {path}: can't be read: {exc.strerror or exc}") from exc
     if len(content) > SIZE_LIMIT:
-        raise ConfigurationError(f"{option}: {path} has more than {SIZE_LIMIT} bytes")
+        raise SettingsError(f"{option}: {path} has more than {SIZE_LIMIT} bytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{option}: {path} is not UTF-8") from exc
+        raise SettingsError(f"{option}: {path} is not UTF-8") from exc

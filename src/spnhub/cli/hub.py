@@ -19,7 +19,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
 from spnhub.options import option, parse_address
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["app", "main"]
@@ -79,7 +79,7 @@ def check(
     from spnhub.cli import check as checking  # noqa: PLC0415
 
     if diff and settings.ops is None:
-        raise ConfigurationError("--ops is missing (--diff compares with the hub that answers there)")
+        raise SettingsError("--ops is missing (--diff compares with the hub that answers there)")
     # Retries say nothing of their own here: what comes out is the faults, a line each.
     logging.configure("error", stream=sys.stderr)
     return run_loop(checking.run(settings, ops=settings.ops if diff else None, as_json=as_json))
@@ -139,7 +139,7 @@ def _refuse_misplaced(context: typer.Context) -> None:
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
-            raise ConfigurationError(f"{parameter.opts[-1]} belongs behind {context.invoked_subcommand!r}")
+            raise SettingsError(f"{parameter.opts[-1]} belongs behind {context.invoked_subcommand!r}")
 
 
 def main() -> int:

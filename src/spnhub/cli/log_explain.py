@@ -13,7 +13,7 @@ from spnhub.cli.options import Reader
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 __all__ = ["explain"]
 
@@ -35,7 +35,7 @@ def explain(
             async for _, recorded in found:
                 search.take(recorded)
         if not search.found:
-            raise ConfigurationError(
+            raise SettingsError(
                 f"nothing in {' '.join(sources)} is called {name}: no spnSessionId, connectionUid or spnConnectionId"
             )
         stories.extend(search.stories())

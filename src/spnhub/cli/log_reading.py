@@ -22,7 +22,7 @@ from spnhub.events.analysis.source import open_source
 from spnhub.events.journal.files import JournalCorrupt, JournalError, segments
 from spnhub.events.source import Source, SourceError
 from spnhub.schemas.codec import SchemaError
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["FAULTY", "Sources", "enter", "entries", "run", "watched"]
@@ -44,12 +44,12 @@ _FRAME_OVERHEAD: Final = 8
 async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
     """Open all sources. What was passed over in them is told on standard error when they are closed.
 
-    :raises ConfigurationError: one of them can't be used.
+    :raises SettingsError: one of them can't be used.
     """
     try:
         sources = [await stack.enter_async_context(open_source(name)) for name in names]
     except (SourceError, JournalError) as exc:
-        raise ConfigurationError(str(exc)) from exc
+        raise SettingsError(str(exc)) from exc
     stack.callback(_tell_unreadable, sources)
     for source in sources:
         if hasattr(source, "on_news"):
@@ -78,7 +78,7 @@ async def entries(names: Sequence[str], *, printing: bool = False) -> AsyncItera
     """All events that the sources hold now, in order; progress is shown.
 
     :param printing: what is read is printed at once, which is progress enough on a terminal.
-    :raises ConfigurationError: a source can't be used.
+    :raises SettingsError: a source can't be used.
     """
     async with AsyncExitStack() as stack:
         read = merge(await enter(stack, names))
@@ -149,7 +149,7 @@ def _size(names: Sequence[str]) -> int | None:
 def run(main: Callable[[], Any]) -> int:
     """Run a command; its status. A reader that goes away, and an interrupt, are ordinary ends.
 
-    :raises ConfigurationError: a source can't be read.
+    :raises SettingsError: a source can't be read.
     """
     try:
         run_loop(main())
@@ -161,5 +161,5 @@ def run(main: Callable[[], Any]) -> int:
         print(f"spnlog: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201
         return FAULTY
     except (SourceError, JournalError) as exc:
-        raise ConfigurationError(str(exc)) from exc
+        raise SettingsError(str(exc)) from exc
     return 0

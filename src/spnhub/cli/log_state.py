@@ -13,7 +13,7 @@ from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import HubAt, Moment, MomentError, States
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 __all__ = ["state"]
 
@@ -26,11 +26,11 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
     settings = settings_of()
     at = settings.at
     if at is None:
-        raise ConfigurationError("--at is missing (environment: SPNLOG_AT)")
+        raise SettingsError("--at is missing (environment: SPNLOG_AT)")
     try:
         moment = Moment.parse(at)
     except MomentError as exc:
-        raise ConfigurationError(f"--at: {exc}") from exc
+        raise SettingsError(f"--at: {exc}") from exc
     found = States(moment, settings.hub)
 
     async def read() -> None:
@@ -49,7 +49,7 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
     try:
         hubs = found.finish()
     except MomentError as exc:
-        raise ConfigurationError(f"--at: {exc}") from exc
+        raise SettingsError(f"--at: {exc}") from exc
     if settings.as_json:
         print(json.dumps({"at": at, "hubs": [one.to_json() for one in hubs]}))  # noqa: T201
     else:

@@ -19,13 +19,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from spnhub.cli.variables import cleaned
 from spnhub.options import Field, Option, UnusableOption, build, option_fields
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
 if TYPE_CHECKING:  # what it imports takes a while to load
     from spnhub.cli.config_file import ConfigFile
 
-__all__ = ["GENERAL", "Given", "GroupedCommand", "GroupedGroup", "Reader", "Source", "takes"]
+__all__ = ["GENERAL", "Given", "GroupedCommand", "GroupedGroup", "Origin", "Reader", "takes"]
 
 M = TypeVar("M")
 
@@ -38,7 +38,7 @@ _PATH: Final = Field(name="", type=Path, option=Option(help="", group=""), defau
 """What every file of a secret is."""
 
 
-class Source(enum.IntEnum):
+class Origin(enum.IntEnum):
     """Who gives a value; the highest wins."""
 
     FILE = 1
@@ -51,7 +51,7 @@ class Given:
     """A value from outside, as typer makes it."""
 
     value: Any
-    source: Source
+    source: Origin
     label: str
     """What its source calls it: ``--idle-timeout``, ``hub.toml:3: idle-timeout``."""
 
@@ -72,7 +72,7 @@ class Reader(Generic[M]):
         """The settings.
 
         :param more: values that typer doesn't know of, by the names of their fields.
-        :raises ConfigurationError: something is missing, unknown or can't be used; the text says what, and where.
+        :raises SettingsError: something is missing, unknown or can't be used; the text says what, and where.
         """
         given = dict(self._given)
         for name, one in more.items():
@@ -94,13 +94,13 @@ class Reader(Generic[M]):
         except UnusableOption as exc:
             label = given[exc.name].label if exc.name in given else f"--{self._flag(exc.name)}"
             fault = exc.fault.replace("{other}", f"--{self._flag(exc.other)}")
-            raise ConfigurationError(f"{label}{fault}") from exc
+            raise SettingsError(f"{label}{fault}") from exc
         if settings is None:
             field = next(
                 one for one in self._fields.values() if one.required and not one.optional and one.name not in values
             )
             variable = field.variables(self._prefix)[0]
-            raise ConfigurationError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
+            raise SettingsError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
         return settings
 
     def _flag(self, name: str) -> str:
@@ -113,9 +113,9 @@ class Reader(Generic[M]):
         for key, value in file.values([*known, *files]).items():
             label = file.place(key)
             if key in known:
-                found[known[key].name] = Given(_from_toml(known[key], value, label), Source.FILE, label)
+                found[known[key].name] = Given(_from_toml(known[key], value, label), Origin.FILE, label)
             else:
-                found[files[key].name + _FILE] = Given(_from_toml(_PATH, value, label), Source.FILE, label)
+                found[files[key].name + _FILE] = Given(_from_toml(_PATH, value, label), Origin.FILE, label)
         return found
 
 
@@ -226,11 +226,11 @@ def _from_words(context: typer.Context, arguments: Mapping[str, Any]) -> dict[st
             continue
         flag = max(parameter.opts, key=len)
         if source.name == "COMMANDLINE":
-            found[name] = Given(arguments[name], Source.FLAG, flag)
+            found[name] = Given(arguments[name], Origin.FLAG, flag)
         elif source.name == "ENVIRONMENT":
             names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
             variable = next(one for one in names if os.environ.get(one))
-            found[name] = Given(arguments[name], Source.VARIABLE, f"{flag} ({variable})")
+            found[name] = Given(arguments[name], Origin.VARIABLE, f"{flag} ({variable})")
     return found
 
 
@@ -244,10 +244,10 @@ def _usable(field: Field, given: Given) -> Any:
     try:
         value = given.value if field.option.parse is None else field.option.parse(given.value)
     except ValueError as exc:
-        raise ConfigurationError(f"{given.label}: {exc}") from exc
+        raise SettingsError(f"{given.label}: {exc}") from exc
     # What belongs to something that may be left out is looked at with it.
     if value is not None and not field.optional and (fault := field.option.fault(value)) is not None:
-        raise ConfigurationError(f"{given.label}: {fault}")
+        raise SettingsError(f"{given.label}: {fault}")
     return value
 
 
@@ -258,19 +258,19 @@ def _take_from_file(field: Field, given: dict[str, Given]) -> None:
     if file is None or (plain is not None and plain.source > file.source):
         return
     if plain is not None and plain.source is file.source:
-        raise ConfigurationError(f"{plain.label} and {file.label} are both given")
+        raise SettingsError(f"{plain.label} and {file.label} are both given")
     from spnhub.cli.config_file import read_text  # noqa: PLC0415
 
     text = read_text(file.value, file.label).removesuffix("\n").removesuffix("\r")
     if not text:
-        raise ConfigurationError(f"{file.label}: {file.value} is empty")
+        raise SettingsError(f"{file.label}: {file.value} is empty")
     given[field.name] = Given(cleaned(f"{file.label}: {file.value}", text, secret=True), file.source, file.label)
 
 
 def _from_toml(field: Field, value: Any, label: str) -> Any:
     """The value as typer would have made it of a text.
 
-    :raises ConfigurationError: it is of another type.
+    :raises SettingsError: it is of another type.
     """
     secret = field.option.secret
     if isinstance(value, str):
@@ -298,7 +298,7 @@ def _from_toml(field: Field, value: Any, label: str) -> Any:
         if isinstance(value, str):
             return Path(value) if field.type is Path else value
         kind = "a text"
-    raise ConfigurationError(f"{label}: {'the value' if secret else quoted(str(value))} is not {kind}")
+    raise SettingsError(f"{label}: {'the value' if secret else quoted(str(value))} is not {kind}")
 
 
 def _format_options(command: Any, context: Any, formatter: Any) -> None:

@@ -18,7 +18,7 @@ from spnhub.cli.log_reading import FAULTY
 from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it
     from spnhub.recording.reader import RecordedStep, Recording
@@ -52,11 +52,11 @@ def replay_actors(
             if not _replay(opened, step=settings.step, until=until, as_json=settings.as_json):
                 return FAULTY
     except RecordingError as exc:
-        raise ConfigurationError(str(exc)) from exc
+        raise SettingsError(str(exc)) from exc
     except (KeyboardInterrupt, EOFError):
         return 0
     if not replayed:
-        raise ConfigurationError(f"--until: no recording in {recording} begins at or before sequence {until}")
+        raise SettingsError(f"--until: no recording in {recording} begins at or before sequence {until}")
     return 0
 
 

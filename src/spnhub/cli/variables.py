@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import PEM_BEGIN, meant, oddity, quoted
 
 __all__ = ["cleaned", "cleaned_arguments", "cleaned_variables", "unread", "variables_of"]
@@ -34,14 +34,14 @@ def variables_of(command: Any) -> set[str]:
 def cleaned_variables(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
     """Those of ``names`` whose values need to be other than they are.
 
-    :raises ConfigurationError: one can't be what was meant.
+    :raises SettingsError: one can't be what was meant.
     """
     found = {}
     for name in names:
         value = environment.get(name)
         if value and (clean := cleaned(name, value)) != value:
             if not clean:
-                raise ConfigurationError(f"{name}: holds white space only")
+                raise SettingsError(f"{name}: holds white space only")
             found[name] = clean
     return found
 
@@ -49,7 +49,7 @@ def cleaned_variables(names: Iterable[str], environment: Mapping[str, str]) -> d
 def cleaned_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as they are meant.
 
-    :raises ConfigurationError: one can't be what was meant.
+    :raises SettingsError: one can't be what was meant.
     """
     found: list[str] = []
     option = ""
@@ -96,7 +96,7 @@ def cleaned(name: str, value: str, *, secret: bool | None = None) -> str:
 
     :param name: what gave it.
     :param secret: then it isn't quoted, and nothing is taken off it; None: the name's end says so.
-    :raises ConfigurationError: it can't be what was meant.
+    :raises SettingsError: it can't be what was meant.
     """
     # PEM has line ends; and bytes that are no UTF-8 are the name of a file, at best.
     if PEM_BEGIN in value or any("\ud800" <= character <= "\udfff" for character in value):
@@ -106,5 +106,5 @@ def cleaned(name: str, value: str, *, secret: bool | None = None) -> str:
     clean = value if secret else value.strip()
     odd = oddity(clean)
     if odd is not None:
-        raise ConfigurationError(f"{name}: the value {odd}" if secret else f"{name}: the value {odd}: {quoted(value)}")
+        raise SettingsError(f"{name}: the value {odd}" if secret else f"{name}: the value {odd}: {quoted(value)}")
     return clean

@@ -7,16 +7,16 @@ Nothing here decides: the service actor does, :class:`Starter` carries out and r
 from spnhub.clusters.managers import check_urn, load_managers, manager_for
 from spnhub.clusters.schedule import Schedule, ScheduleError, is_on
 from spnhub.clusters.starter import Starter
-from spnhub.clusters.task import ClusterError, ClusterManager, MountPoint, ServiceTask, environment, split_command
+from spnhub.clusters.task import ClusterError, ClusterManager, ServiceTask, TaskMount, environment, split_command
 
 __all__ = [
     "ClusterError",
     "ClusterManager",
-    "MountPoint",
     "Schedule",
     "ScheduleError",
     "ServiceTask",
     "Starter",
+    "TaskMount",
     "check_urn",
     "environment",
     "is_on",

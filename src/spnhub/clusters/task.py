@@ -14,9 +14,9 @@ from typing import Any, Protocol
 __all__ = [
     "ClusterError",
     "ClusterManager",
-    "MountPoint",
     "OnExit",
     "ServiceTask",
+    "TaskMount",
     "environment",
     "split_command",
 ]
@@ -36,7 +36,7 @@ class ClusterError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class MountPoint:
+class TaskMount:
     """A volume that outlives the container (``mountPoints``)."""
 
     volume_size: float
@@ -58,7 +58,7 @@ class ServiceTask:
     command: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    mount_points: tuple[MountPoint, ...] = ()
+    mount_points: tuple[TaskMount, ...] = ()
 
 
 class ClusterManager(Protocol):

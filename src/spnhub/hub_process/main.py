@@ -13,7 +13,7 @@ from spnhub import signals
 from spnhub.events.journal.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.hub_settings import HubSettings
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
 from spnhub.transport.system.loop import run as run_loop
@@ -71,7 +71,7 @@ async def _main(settings: HubSettings) -> int:
                 _log.warning("hub.stopped-at-once", hubId=settings.hub_id)
                 return 1
             return 0
-        except (ConfigurationError, JournalError) as exc:
+        except (SettingsError, JournalError) as exc:
             print(f"spnhub: {exc}", file=sys.stderr)  # noqa: T201 - the one line of exit status 2 (spec: interface)
             return 2
         finally:

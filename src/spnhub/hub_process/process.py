@@ -40,7 +40,7 @@ from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, EngineEvent
 from spnhub.transport.engines import make_engine
@@ -119,7 +119,7 @@ class HubProcess:
     async def start(self) -> None:
         """Start everything; returns when packets are taken.
 
-        :raises ConfigurationError: settings or an inventory that can't be used.
+        :raises SettingsError: settings or an inventory that can't be used.
         :raises spnhub.events.journal.journal.JournalError: the journal can't be used.
         """
         settings = self.settings
@@ -162,7 +162,7 @@ class HubProcess:
         try:
             self._apply(await self._prepare(inventory))
         except CannotListen as exc:
-            raise ConfigurationError(str(exc)) from exc
+            raise SettingsError(str(exc)) from exc
         self._ready = True
         addresses = tuple(host_port(*address) for address in self.addresses)
         self._system.tell_hub(StartHub(spnhub.__version__, addresses, self._orderly))

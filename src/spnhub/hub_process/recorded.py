@@ -15,7 +15,7 @@ from spnhub.hub_settings import HubSettings
 from spnhub.recording.format import Header
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import RecordingWriter
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 
 __all__ = ["make_system"]
 
@@ -35,7 +35,7 @@ def make_system(
     :param wall_us: microseconds since 1970.
     :param notify: brings a call from another thread into the loop's; RuntimeError when that is gone.
     :param on_fault: is told what actors raise.
-    :raises ConfigurationError: the folder for recordings can't be used.
+    :raises SettingsError: the folder for recordings can't be used.
     """
     folder = settings.record
     if folder is None:
@@ -55,7 +55,7 @@ def make_system(
     try:
         writer = RecordingWriter(folder, header, settings.record_size << 20, on_end)
     except OSError as exc:
-        raise ConfigurationError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
+        raise SettingsError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
     if not writer.ended:
         _log.info("recording.started", hubId=settings.hub_id, file=str(writer.path))
     return RecordingSystem(record, settings.hub_id, settings.actors, writer.put, on_fault), writer

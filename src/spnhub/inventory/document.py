@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import yaml
 
-from spnhub.settings import ConfigurationError
+from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
 __all__ = ["Array", "DocumentError", "Note", "Object", "notes", "read_document"]
@@ -32,7 +32,7 @@ _NULL: Final = "is null, which counts as absent"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
-class DocumentError(ConfigurationError):
+class DocumentError(SettingsError):
     """A document can't be read at all; the text is one line, and names file, line and reason."""
 
 
@@ -50,10 +50,8 @@ class Note:
     """It is said to be null, in so many words."""
 
 
-class Object(dict[str, Any]):
-    """An object of a document."""
-
-    __slots__ = ("file", "line", "lines", "notes")
+class _Part:
+    """What knows where it stands in a file, and what in it isn't taken as it is written."""
 
     def __init__(self, file: str, line: int) -> None:
         super().__init__()
@@ -63,22 +61,17 @@ class Object(dict[str, Any]):
         """Where each key stands."""
         self.notes: list[tuple[str | int, Note]] = []
 
+
+class Object(_Part, dict[str, Any]):
+    """An object of a document."""
+
     def part(self, key: str | int) -> Any:
         """What is there; None where nothing is."""
         return self.get(key) if isinstance(key, str) else None
 
 
-class Array(list[Any]):
-    """An array of a document; as :class:`Object`, with positions for keys."""
-
-    __slots__ = ("file", "line", "lines", "notes")
-
-    def __init__(self, file: str, line: int) -> None:
-        super().__init__()
-        self.file = file
-        self.line = line
-        self.lines: dict[str | int, int] = {}
-        self.notes: list[tuple[str | int, Note]] = []
+class Array(_Part, list[Any]):
+    """An array of a document; its keys are positions."""
 
     def part(self, key: str | int) -> Any:
         """What is there; None where nothing is."""

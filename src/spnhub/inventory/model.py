@@ -20,8 +20,7 @@ from pydantic import model_validator as validates_model
 from pydantic.alias_generators import to_camel
 
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.clusters import MountPoint as TaskMountPoint
-from spnhub.clusters import Schedule, ServiceTask, check_urn, environment, split_command
+from spnhub.clusters import Schedule, ServiceTask, TaskMount, check_urn, environment, split_command
 from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
 from spnhub.transport.text import oddity, quoted
@@ -265,7 +264,7 @@ class AvailabilityManagement(_Object):
             command=split_command(self.command),
             options=tuple(one if isinstance(one, str) else json.dumps(one) for one in self.options or ()),
             env=environment(self.env),
-            mount_points=tuple(TaskMountPoint(one.volume_size, one.target) for one in self.mount_points or ()),
+            mount_points=tuple(TaskMount(one.volume_size, one.target) for one in self.mount_points or ()),
         )
 
     def definition(self, urn: str) -> Availability:

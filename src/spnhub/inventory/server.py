@@ -219,7 +219,7 @@ def create_app(path: Path, token: str | None = None) -> Starlette:
 async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve in the running event loop; yields the URL, which answers from then on.
 
-    :raises ConfigurationError: the file or the address can't be used.
+    :raises SettingsError: the file or the address can't be used.
     """
     server = HttpServer(create_app(path, token), "--listen")
     url = await server.start(host, port)
@@ -232,7 +232,7 @@ async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1",
 async def serve_until_signalled(path: Path, token: str | None, host: str, port: int) -> None:
     """Serve until SIGINT, SIGTERM or SIGQUIT; logs ``inventory.ready`` with the URL.
 
-    :raises ConfigurationError: the file or the address can't be used.
+    :raises SettingsError: the file or the address can't be used.
     """
     stop = asyncio.Event()
     # A changed file is read without a signal.

@@ -20,7 +20,7 @@ import structlog
 
 from spnhub.backoff import Backoff
 from spnhub.inventory.document import DocumentError, read_document
-from spnhub.settings import ConfigurationError, check_inventory_url
+from spnhub.settings import SettingsError, check_inventory_url
 from spnhub.transport.text import meant, quoted
 
 __all__ = [
@@ -48,7 +48,7 @@ _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 
 
-class InventoryError(ConfigurationError):
+class InventoryError(SettingsError):
     """The inventory as a whole can't be had; the text is one line and names URL or file, and what happened."""
 
 
@@ -184,12 +184,12 @@ class _FailedError(Exception):
 def check_url(url: str) -> None:
     """Whether an inventory can be at ``url``.
 
-    :raises ConfigurationError: it is no http, https or file URL.
+    :raises SettingsError: it is no http, https or file URL.
     """
     try:
         check_inventory_url(url)
     except ValueError as error:
-        raise ConfigurationError(f"--inventory: {error}") from error
+        raise SettingsError(f"--inventory: {error}") from error
 
 
 async def fetch(

@@ -13,7 +13,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.transport.agent.consumer import ConsumerAgent, ConsumerLimits
 from spnhub.transport.agent.tcp import listen
-from spnhub.transport.errors import ConnectionRefused, SessionLost
+from spnhub.transport.errors import ConnectionRejected, SessionLost
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, no_descriptors
 from tests.transport.agent.fakes import FakeEndpoint, FakeSources
@@ -75,7 +75,7 @@ async def test_refused_is_reset_at_once(bench: Bench) -> None:
     """A refusal is a RST to the client, with the code and the reason in the log."""
     with capture_logs() as lines:
         client = await bench.client()
-        (await bench.endpoint.connects.get()).set_exception(ConnectionRefused(Code.CONNECT_FAILED, "server is down"))
+        (await bench.endpoint.connects.get()).set_exception(ConnectionRejected(Code.CONNECT_FAILED, "server is down"))
         assert await client.receive_all() == (b"", Ending.RST)
     host, port = client.sock.getsockname()
     assert lines == [

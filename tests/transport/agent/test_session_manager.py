@@ -15,12 +15,12 @@ from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState
-from spnhub.transport.errors import HandshakeRejected, HubUnreachable, SessionLost, SessionRefused, SpnError
+from spnhub.transport.errors import HandshakeRejected, HubUnreachable, SessionLost, SessionRejected, SpnError
 from tests.transport.agent.fakes import FakeEndpoint
 
 S = SessionState
 ONE, TWO = ("10.0.0.1", 443), ("2001:db8::1", 443)
-NOT_ALLOWED = SessionRefused(Code.NOT_ALLOWED, "CN=x may not provide urn:y", retryable=False)
+NOT_ALLOWED = SessionRejected(Code.NOT_ALLOWED, "CN=x may not provide urn:y", retryable=False)
 
 
 class Bench:
@@ -223,7 +223,7 @@ async def test_address_comes_back(bench: Bench) -> None:
 async def test_refused_for_good(bench: Bench) -> None:
     """Before there was a session."""
     bench.made.set_exception(NOT_ALLOWED)
-    with pytest.raises(SessionRefused, match="NOT_ALLOWED"):
+    with pytest.raises(SessionRejected, match="NOT_ALLOWED"):
         await bench.running
 
 
@@ -239,7 +239,7 @@ async def test_end_for_good(bench: Bench) -> None:
     endpoint = FakeEndpoint()
     bench.made.set_result(endpoint)
     endpoint.over.set_exception(NOT_ALLOWED)
-    with pytest.raises(SessionRefused):
+    with pytest.raises(SessionRejected):
         await bench.running
     assert endpoint.closed
 

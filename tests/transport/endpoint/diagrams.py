@@ -14,7 +14,7 @@ from spnhub.transport.endpoint.connection.states import CONNECTION_TABLE, Connec
 from spnhub.transport.endpoint.kernel.state_machine import Arrow
 from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState
 
-__all__ = ["DOCUMENT", "draw"]
+__all__ = ["DOCUMENT", "arrows", "draw"]
 
 DOCUMENT: Final = Path(__file__).parents[3] / "transport" / "STATES.md"
 
@@ -37,6 +37,14 @@ def _diagram(table: Mapping[tuple[S, E], Arrow[S]], start: S) -> str:
         *(f"    {state.value} --> [*]" for state in final),
     ]
     return "\n".join(["```mermaid", *lines, "```"])
+
+
+def arrows(table: Mapping[tuple[S, E], Arrow[S]]) -> list[str]:
+    """The table as lines of a diagram, ours marked."""
+    return [
+        f"{state.value} -> {arrow.to.value}: {event.value}{' (ours)' if arrow.ours else ''}"
+        for (state, event), arrow in table.items()
+    ]
 
 
 def draw(text: str) -> str:

@@ -16,12 +16,12 @@ from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import (
     ConnectionAborted,
-    ConnectionRefused,
+    ConnectionRejected,
     EndpointClosed,
     HandshakeRejected,
     HubUnreachable,
     SessionLost,
-    SessionRefused,
+    SessionRejected,
 )
 from tests.support.fake_engine import fake_certificate
 from tests.transport.endpoint.conftest import URN, World
@@ -63,7 +63,7 @@ async def test_create_returns_only_after_the_ack(world: World) -> None:
 async def test_refusal_has_code_and_reason(world: World) -> None:
     """What the hub says reaches the program, as an error of its own kind."""
     world.hub.refusal = SessionRefusal(Code.NOT_ALLOWED, "not you", retryable=False)
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         await world.consumer()
     assert (caught.value.code, caught.value.reason, caught.value.retryable) == (Code.NOT_ALLOWED, "not you", False)
 
@@ -75,7 +75,7 @@ async def test_close_without_a_refusal_packet_is_a_refusal(world: World) -> None
     while not world.hub.packets:
         await asyncio.sleep(0.001)
     world.hub.close(world.hub.session(CONSUMER), Code.SINGLETON, "taken")
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         await creating
     assert (caught.value.code, caught.value.reason, caught.value.retryable) == (Code.SINGLETON, "taken", True)
 
@@ -320,7 +320,7 @@ async def test_rejected_connection_has_code_and_reason(world: World) -> None:
     consumer = await world.consumer()
     connecting = asyncio.ensure_future(consumer.connect())
     await (await provider.listen()).reject(Code.CONNECT_FAILED, "port closed")
-    with pytest.raises(ConnectionRefused) as caught:
+    with pytest.raises(ConnectionRejected) as caught:
         await connecting
     assert (caught.value.code, caught.value.reason, caught.value.retryable) == (
         Code.CONNECT_FAILED,
@@ -333,7 +333,7 @@ async def test_rejected_connection_has_code_and_reason(world: World) -> None:
 async def test_no_provider(world: World) -> None:
     """The hub's refusal of an opening can be retried."""
     consumer = await world.consumer()
-    with pytest.raises(ConnectionRefused) as caught:
+    with pytest.raises(ConnectionRejected) as caught:
         await consumer.connect_stream()
     assert (caught.value.code, caught.value.retryable) == (Code.NO_PROVIDER, True)
 
@@ -469,7 +469,7 @@ async def test_withdrawn_permission_is_for_good(world: World) -> None:
     """An end that a retry can't change isn't retried."""
     consumer = await world.consumer()
     world.hub.close(world.hub.session(CONSUMER), Code.WITHDRAWN, "no longer allowed")
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         await consumer.wait_closed()
     assert (caught.value.code, consumer.state) == (Code.WITHDRAWN, SessionState.FAILED)
 
@@ -543,7 +543,7 @@ async def test_streams_run_out_and_come_back(world: World) -> None:
     serving = asyncio.ensure_future(serve())
     answers = await asyncio.gather(*(consumer.connect() for _ in range(count)), return_exceptions=True)
     serving.cancel()
-    assert {type(answer) for answer in answers} == {ConnectionRefused}
+    assert {type(answer) for answer in answers} == {ConnectionRejected}
     assert (consumer.connections, provider.connections) == (0, 0)
 
 

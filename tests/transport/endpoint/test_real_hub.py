@@ -88,7 +88,7 @@ async def test_abort_and_reject(hub: World) -> None:
         writer.transport.abort()
         connecting = asyncio.ensure_future(consumer.connect())
         await (await provider.listen()).reject(Code.CONNECT_FAILED, "port closed")
-        with pytest.raises(spnhub.ConnectionRefused) as caught:
+        with pytest.raises(spnhub.ConnectionRejected) as caught:
             await connecting
         assert (caught.value.code, caught.value.reason) == (Code.CONNECT_FAILED, "port closed")
 
@@ -117,10 +117,10 @@ async def test_request_close(hub: World) -> None:
 
 async def test_refusals(hub: World) -> None:
     """No provider, not allowed, a stranger's certificate: each its own error, from the create function (D-19)."""
-    with pytest.raises(spnhub.SessionRefused) as refused:
+    with pytest.raises(spnhub.SessionRejected) as refused:
         await _consumer(hub)
     assert (refused.value.code, refused.value.retryable) == (Code.NO_PROVIDER, True)
-    with pytest.raises(spnhub.SessionRefused) as refused:
+    with pytest.raises(spnhub.SessionRejected) as refused:
         await _consumer(hub, hub.authority.client("somebody"))
     assert (refused.value.code, refused.value.retryable) == (Code.NOT_ALLOWED, False)
     with pytest.raises(spnhub.HandshakeRejected) as rejected:
@@ -151,6 +151,6 @@ async def _connect(consumer: spnhub.ConsumerEndpoint) -> tuple[asyncio.StreamRea
     while True:
         try:
             return await consumer.connect()
-        except spnhub.ConnectionRefused as exc:
+        except spnhub.ConnectionRejected as exc:
             if not exc.retryable:
                 raise

@@ -14,7 +14,7 @@ from spnhub.transport.endpoint.session.credentials import LIBRARY_NAMES, Credent
 from spnhub.transport.endpoint.session.failures import rejected
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
-from spnhub.transport.errors import HandshakeRejected, SessionRefused
+from spnhub.transport.errors import HandshakeRejected, SessionRejected
 from spnhub.transport.protocol import REQUIRED_KINDS
 from tests.support.fake_engine import fake_certificate
 from tests.transport.endpoint.conftest import CONSUMER, KEY, PROVIDER, TRUST, World, fake_judge
@@ -244,7 +244,7 @@ def test_what_is_about_time(alert: int, by_hub: bool, reason: str, near: bool, a
 
 async def test_a_first_session_without_patience(world: World) -> None:
     """The caller is told at once, and that a retry may help."""
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         world.hub.refusal = SessionRefusal(Code.EXPIRED, "has expired", True)
         await world.consumer()
     assert caught.value.retryable

@@ -16,7 +16,7 @@ from spnhub.transport.endpoint.connection.replay import REPLAY_BASE
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, EndpointClosed, SessionLost
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, EndpointClosed, SessionLost
 from tests.transport.endpoint.conftest import SECOND, World
 from tests.transport.endpoint.hub_script import HUB, ScriptedHub
 
@@ -166,7 +166,7 @@ async def test_opening_is_tried_at_the_next_hub(world: World, code: Code) -> Non
     final = Code.NO_PROVIDER if code is Code.SHUTDOWN else code
     for hub in world.hubs.values():
         hub.refuse_openings = [final]
-    with pytest.raises(ConnectionRefused) as caught:
+    with pytest.raises(ConnectionRejected) as caught:
         await consumer.connect()
     assert caught.value.code == final
     assert [hub.refuse_openings for hub in world.hubs.values()] == [[], []]

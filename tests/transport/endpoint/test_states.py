@@ -12,10 +12,10 @@ from spnhub.transport.endpoint.connection.states import (
     ConnectionState,
     connection_machine,
 )
-from spnhub.transport.endpoint.kernel.state_machine import Machine, arrows
-from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionEvent, SessionState, session_machine
+from spnhub.transport.endpoint.kernel.state_machine import Machine
+from spnhub.transport.endpoint.session.states import SESSION_TABLE, SessionState, SessionTrigger, session_machine
 from spnhub.transport.errors import LocalProtocolError
-from tests.transport.endpoint.diagrams import DOCUMENT, draw
+from tests.transport.endpoint.diagrams import DOCUMENT, arrows, draw
 
 R_2_6 = {
     "IPFound -> SessionConnecting: connect",
@@ -63,8 +63,8 @@ def test_beginnings() -> None:
     assert connection_machine().state is ConnectionState.LOOKING_UP_SESSION
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(SessionState, SessionEvent)))
-def test_every_session_pair(state: SessionState, event: SessionEvent) -> None:
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(SessionState, SessionTrigger)))
+def test_every_session_pair(state: SessionState, event: SessionTrigger) -> None:
     """A pair of the table leads where it says; every other pair raises and changes nothing."""
     machine = Machine(SESSION_TABLE, state)
     if (state, event) in SESSION_TABLE:

@@ -14,7 +14,7 @@ from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import (
     ConfigurationError,
     ConnectionAborted,
-    ConnectionRefused,
+    ConnectionRejected,
     EndpointClosed,
 )
 from tests.transport.endpoint.conftest import World
@@ -61,7 +61,7 @@ async def test_set_weight(world: World) -> None:
     await provider.set_weight(0)
     await _settle()
     assert (_weights(world), provider.weight) == ([300, 0], 0)
-    with pytest.raises(ConnectionRefused) as caught:
+    with pytest.raises(ConnectionRejected) as caught:
         await consumer.connect()
     assert caught.value.code == Code.NO_PROVIDER
 
@@ -172,7 +172,7 @@ async def test_aclose_with_nobody_listening(world: World) -> None:
     connecting = asyncio.ensure_future(consumer.connect())
     await asyncio.sleep(0.006)
     closing = asyncio.ensure_future(provider.aclose(drain_timeout=60))
-    with pytest.raises(ConnectionRefused) as caught:
+    with pytest.raises(ConnectionRejected) as caught:
         await connecting
     assert (caught.value.code, caught.value.retryable) == (Code.SHUTDOWN, True)
     await closing

@@ -52,7 +52,7 @@ class ConsumerEndpoint(Endpoint):
 
         :param timeout: seconds at most, the wait for a session included.
         :param limit: see :class:`asyncio.StreamReader`.
-        :raises ConnectionRefused: the hubs or the provider said no.
+        :raises ConnectionRejected: the hubs or the provider said no.
         :raises ConnectionAborted: it ended before it was established.
         :raises SessionLost: there is no session in time.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
@@ -140,7 +140,7 @@ async def create_consumer_endpoint(
     :raises ConfigurationError: an argument that can't be used.
     :raises HubUnreachable: no address, or nobody answers.
     :raises HandshakeRejected: a certificate or the server name is not accepted, by the hub or by us.
-    :raises SessionRefused: the hub said no, with code and reason.
+    :raises SessionRejected: the hub said no, with code and reason.
     """
     runtime = runtime or Runtime()
     config = read_config(

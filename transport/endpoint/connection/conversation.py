@@ -28,7 +28,7 @@ from spnhub.transport.endpoint.connection.rest import Rest
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState, connection_machine
 from spnhub.transport.endpoint.connection.stream import StreamListener
 from spnhub.transport.endpoint.kernel.acks import ACK_BYTES
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 
 __all__ = ["CLOSE_BOUND", "RECORD_BOUND", "REST_GRACE", "TIE", "Conversation"]
 
@@ -69,7 +69,7 @@ class Conversation:
         self.ack_bytes = ACK_BYTES
         self.ack_time = float("-inf")
         self.replay = endpoint.new_replay()
-        self.error: ConnectionAborted | ConnectionRefused | None = None
+        self.error: ConnectionAborted | ConnectionRejected | None = None
         self._leg: EndpointLeg[Any] | None = None
         self._open = False
         """The leg passes application bytes on."""

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from spnhub.transport.endpoint.connection.connection import Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 
-__all__ = ["Connections"]
+__all__ = ["ConnectionRegistry"]
 
 
-class Connections:
+class ConnectionRegistry:
     """Makes connections, and knows those that have not ended by their id.
 
     :param report: is told what becomes of each, and keeps :attr:`by_uid` and :attr:`paused`.
@@ -29,7 +29,7 @@ class Connections:
         self,
         session: SessionStreams[Connection],
         on_connected: Callable[[], None],
-        on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],
+        on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
         until: float,
     ) -> ConsumerConnection:
         """A consumer's new connection, with an identity and a secret of its own (D-1)."""

@@ -16,7 +16,7 @@ from spnhub.transport.endpoint.connection.context import EndpointContext, Sessio
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.reports import Requested
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, LocalProtocolError
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, LocalProtocolError
 from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["HEADER_BOUND", "ConsumerConnection", "ProviderConnection"]
@@ -38,7 +38,7 @@ class ConsumerConnection(Connection):
         uid: str,
         secret: bytes,
         on_connected: Callable[[], None],
-        on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],
+        on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
         until: float,
     ) -> None:
         """:param until: when it has failed without an Accept."""
@@ -67,7 +67,7 @@ class ConsumerConnection(Connection):
             self._on_resumed(leg, packet)
         elif packet.code != Code.OK:
             self._machine.fire(ConnectionEvent.REFUSED)
-            self.error = ConnectionRefused(packet.code, packet.reason)
+            self.error = ConnectionRejected(packet.code, packet.reason)
             leg.drop(packet.code)
             self._end(None)
             self._on_failed()
@@ -149,7 +149,7 @@ class ProviderConnection(Connection):
         if self.state is not ConnectionState.CONNECTING:
             raise LocalProtocolError("an accepted connection can't be rejected")
         self._machine.fire(ConnectionEvent.REFUSED)
-        self.error = ConnectionRefused(code, reason)
+        self.error = ConnectionRejected(code, reason)
         self._finished = True
         self._send_head(Accept(OpeningKind.OPEN, code, reason))
         if self._leg is not None and self._leg.sends_head:

@@ -32,7 +32,7 @@ from spnhub.actors.contract.packets import (
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.registry import Connections
+from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.connection.states import ConnectionState
@@ -45,13 +45,13 @@ from spnhub.transport.endpoint.core.resume import Resumer
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import HubTarget, IpAddress, SessionChange, Why
 from spnhub.transport.endpoint.session.session import Ended, Established, Session, SessionReport
-from spnhub.transport.endpoint.session.states import SessionEvent, SessionState
+from spnhub.transport.endpoint.session.states import SessionState, SessionTrigger
 from spnhub.transport.engine import Address, Answered, Closed, Engine, EngineEvent, Unresponsive
 from spnhub.transport.errors import (
     ConfigurationError,
     HandshakeRejected,
     SessionLost,
-    SessionRefused,
+    SessionRejected,
     SpnError,
 )
 
@@ -106,7 +106,7 @@ class EndpointCore:
             options=settings.options,
         )
         self._turns = context.turns
-        self._connections = Connections(context, self._on_connection)
+        self._connections = ConnectionRegistry(context, self._on_connection)
         self._openings = Openings(context, self._choose, lambda: self.takes_new, self._may_come)
         self._patient = settings.options.wait_for_hub
         self._resumer = Resumer(context, self.targets)
@@ -647,7 +647,7 @@ class EndpointCore:
             return
         errors = [target.error for target in self.targets() if target.error is not None]
         # A refusal says more than silence.
-        self.fail(next((one for one in errors if isinstance(one, SessionRefused | HandshakeRejected)), errors[0]))
+        self.fail(next((one for one in errors if isinstance(one, SessionRejected | HandshakeRejected)), errors[0]))
 
     def fail(self, error: SpnError) -> None:
         """It has come to nothing: no session can be had, and none is tried for any more."""
@@ -655,13 +655,13 @@ class EndpointCore:
             return
         self.failed = error
         # Nowhere can anything go on.
-        code = error.code if isinstance(error, SessionRefused) else Code.PEER_LOST
+        code = error.code if isinstance(error, SessionRejected) else Code.PEER_LOST
         for connection in list(self._connections.paused):
             connection.cut(code, str(error))
         for target in self.targets():
             if target.state is _S.WAITING:
                 self.context.arm(target, None)
-                target.fire(SessionEvent.RETRIES_EXCEEDED, error)
+                target.fire(SessionTrigger.RETRIES_EXCEEDED, error)
             elif target.state is not _S.FAILED:
                 target.signal()
                 if target.session is not None:

@@ -13,7 +13,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.session.hub_target import HubTarget
-from spnhub.transport.errors import ConnectionAborted, ConnectionRefused, SessionLost, SpnError, can_retry
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, SessionLost, SpnError, can_retry
 
 __all__ = ["OpeningAttempt", "Openings"]
 
@@ -101,7 +101,7 @@ class OpeningAttempt:
         target = self._openings.choose(self._tried)
         if target is None:
             gone = self._error is None or (
-                isinstance(self._error, ConnectionAborted | ConnectionRefused) and self._error.code in _SESSION_GONE
+                isinstance(self._error, ConnectionAborted | ConnectionRejected) and self._error.code in _SESSION_GONE
             )
             if gone and self._openings.wait(self):
                 self._tried.clear()
@@ -138,7 +138,7 @@ class OpeningAttempt:
             assert self._connection is not None
             self._connected(self._connection)
 
-    def _on_failed(self, error: ConnectionAborted | ConnectionRefused) -> None:
+    def _on_failed(self, error: ConnectionAborted | ConnectionRejected) -> None:
         self._connection = None
         self._error = error
         if self._over:

@@ -1,7 +1,7 @@
 """State tables and what walks along them: (state, what happened) leads to the next state; what isn't there is illegal.
 
 Entries marked ``OURS`` fill what the specification's diagrams (R-2.6, R-4.11) are silent about (D-21); all others are
-the diagrams, arrow by arrow. The diagrams in the documentation are drawn from the tables (:func:`arrows`).
+the diagrams, arrow by arrow.
 Counterparts: :mod:`spnhub.transport.endpoint.session.states`, :mod:`spnhub.transport.endpoint.connection.states`.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from spnhub.transport.errors import LocalProtocolError
 
-__all__ = ["OURS", "Arrow", "Machine", "arrows"]
+__all__ = ["OURS", "Arrow", "Machine"]
 
 S = TypeVar("S", bound=enum.Enum)
 E = TypeVar("E", bound=enum.Enum)
@@ -46,11 +46,3 @@ class Machine(Generic[S, E]):
             raise LocalProtocolError(f"{event.value!r} can't happen in {self.state.value}")
         self.state = arrow.to
         return arrow.to
-
-
-def arrows(table: Mapping[tuple[S, E], Arrow[S]]) -> list[str]:
-    """The table as lines of a diagram, ours marked."""
-    return [
-        f"{state.value} -> {arrow.to.value}: {event.value}{' (ours)' if arrow.ours else ''}"
-        for (state, event), arrow in table.items()
-    ]

@@ -11,7 +11,7 @@ from spnhub.transport.errors import (
     HandshakeRejected,
     HubUnreachable,
     SessionLost,
-    SessionRefused,
+    SessionRejected,
     SpnError,
     can_retry,
     code_name,
@@ -33,7 +33,7 @@ def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: 
     """
     if event.kind is CloseKind.PEER:
         if not established or not (event.code == Code.OK or can_retry(event.code)):
-            return SessionRefused(event.code, event.reason, can_retry(event.code))
+            return SessionRejected(event.code, event.reason, can_retry(event.code))
         return SessionLost(f"the hub closed the session, {code_name(event.code)}: {event.reason}", event.code)
     text = f"{event.kind.value}, code {event.code}: {event.reason}"
     if established:

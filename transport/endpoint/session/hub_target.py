@@ -14,11 +14,11 @@ from typing import Final
 from spnhub.actors.contract.codes import Code
 from spnhub.backoff import backoff
 from spnhub.transport.endpoint.connection.context import EndpointContext
-from spnhub.transport.endpoint.connection.registry import Connections
+from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.session.session import Session
-from spnhub.transport.endpoint.session.states import SessionEvent, SessionState, session_machine
+from spnhub.transport.endpoint.session.states import SessionState, SessionTrigger, session_machine
 from spnhub.transport.engine import Address
-from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionLost, SessionRefused, SpnError
+from spnhub.transport.errors import EndpointClosed, HandshakeRejected, SessionLost, SessionRejected, SpnError
 
 __all__ = ["BACKOFF_BASE", "BACKOFF_CAP", "RETURN_BASE", "HubTarget", "IpAddress", "SessionChange", "Why"]
 
@@ -88,7 +88,7 @@ class HubTarget:
     def __init__(
         self,
         endpoint: EndpointContext,
-        connections: Connections,
+        connections: ConnectionRegistry,
         remote: IpAddress,
         dial: Callable[[IpAddress], None],
         is_reached: Callable[[HubTarget], bool],
@@ -164,7 +164,7 @@ class HubTarget:
         """That have a leg here, or are about to."""
         return self.session.connections if self.session is not None else 0
 
-    def fire(self, event: SessionEvent, error: SpnError | None = None) -> None:
+    def fire(self, event: SessionTrigger, error: SpnError | None = None) -> None:
         """Let ``event`` happen.
 
         :raises LocalProtocolError: it can't happen now.
@@ -194,7 +194,7 @@ class HubTarget:
             return
         if self._superseded and self.state is _S.WAITING and not self._may_return():
             return
-        self.fire(SessionEvent.RETRY if self.state is _S.WAITING else SessionEvent.CONNECT)
+        self.fire(SessionTrigger.RETRY if self.state is _S.WAITING else SessionTrigger.CONNECT)
         self._dial(self.remote)
 
     def _may_return(self) -> bool:
@@ -220,7 +220,7 @@ class HubTarget:
         self._superseded = False
         self._established_at = self._endpoint.now()
         self._answered = False
-        self.fire(SessionEvent.ESTABLISHED)
+        self.fire(SessionTrigger.ESTABLISHED)
 
     def on_failed(self, error: SpnError) -> None:
         """The attempt has failed, or the session is over. ``session`` is None by now."""
@@ -229,16 +229,16 @@ class HubTarget:
         match self.state:
             case _S.CLOSING:
                 closed = isinstance(error, EndpointClosed)
-                self.fire(SessionEvent.EMPTY if closed else SessionEvent.LOST, None if closed else error)
+                self.fire(SessionTrigger.EMPTY if closed else SessionTrigger.LOST, None if closed else error)
             case _S.ESTABLISHED if error.retryable:
                 if isinstance(error, SessionLost) and error.code == Code.SUPERSEDED:
                     error = self._on_superseded(error)
-                self.fire(SessionEvent.LOST, error)
+                self.fire(SessionTrigger.LOST, error)
                 self._wait(error)
             case _S.SESSION_CONNECTING if error.retryable:
                 self._on_attempt_failed(error)
             case _S.ESTABLISHED | _S.SESSION_CONNECTING:
-                self.fire(SessionEvent.REFUSED_FOR_GOOD, error)
+                self.fire(SessionTrigger.REFUSED_FOR_GOOD, error)
             case _:
                 # Given up already: an address that vanished, or the endpoint was closed.
                 pass
@@ -253,22 +253,22 @@ class HubTarget:
 
     def _on_attempt_failed(self, error: SpnError) -> None:
         if self._exhausted:
-            self.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            self.fire(SessionTrigger.RETRIES_EXCEEDED, error)
             return
-        refused = isinstance(error, SessionRefused)
+        refused = isinstance(error, SessionRejected)
         if refused and not self._answered:
             # The hub is there; how long it was away says nothing about what it waits for.
             self._answered = True
             self._backoff = 0
-        if isinstance(error, SessionRefused) and error.code == Code.NO_PROVIDER:
-            self.fire(SessionEvent.PROVIDER_NOT_FOUND, error)
+        if isinstance(error, SessionRejected) and error.code == Code.NO_PROVIDER:
+            self.fire(SessionTrigger.PROVIDER_NOT_FOUND, error)
         else:
-            self.fire(SessionEvent.REFUSED if refused else SessionEvent.CONNECT_FAILED, error)
+            self.fire(SessionTrigger.REFUSED if refused else SessionTrigger.CONNECT_FAILED, error)
         self._wait(error)
 
     def _wait(self, error: SpnError) -> None:
         if self._exhausted:
-            self.fire(SessionEvent.RETRIES_EXCEEDED, error)
+            self.fire(SessionTrigger.RETRIES_EXCEEDED, error)
             return
         base, cap = (RETURN_BASE, RETURN_CAP) if self._all.paused else (BACKOFF_BASE, BACKOFF_CAP)
         if isinstance(error, HandshakeRejected):
@@ -287,10 +287,10 @@ class HubTarget:
         """The address has vanished from DNS. ``on_demand``: it was asked for because the hub can't be reached."""
         if self.state is _S.ESTABLISHED:
             self.why = Why.IP_LOST
-            self.fire(SessionEvent.IP_LOST)
+            self.fire(SessionTrigger.IP_LOST)
         elif self.state in _UNBORN:
             asked = on_demand and self.state is _S.SESSION_CONNECTING
-            self._give_up(SessionEvent.IP_LOST_ON_DEMAND if asked else SessionEvent.IP_LOST)
+            self._give_up(SessionTrigger.IP_LOST_ON_DEMAND if asked else SessionTrigger.IP_LOST)
 
     def hurry(self) -> None:
         """Try again now: what it was refused for may be over."""
@@ -302,7 +302,7 @@ class HubTarget:
         """Another session takes its place."""
         if self.state is _S.ESTABLISHED:
             self.why = Why.RENEWED
-            self.fire(SessionEvent.RENEWED)
+            self.fire(SessionTrigger.RENEWED)
         elif self.state in _UNBORN:
             self._endpoint.arm(self, None)
 
@@ -310,17 +310,17 @@ class HubTarget:
         """The hub asks for the end (R-4.8)."""
         if self.state is _S.ESTABLISHED:
             self.why = Why.SHUTDOWN
-            self.fire(SessionEvent.SHUTDOWN_REQUESTED)
+            self.fire(SessionTrigger.SHUTDOWN_REQUESTED)
 
     def signal(self) -> None:
         """The endpoint is being closed. A session that is up is Closing now, anything less is Closed."""
         if self.state is _S.ESTABLISHED:
             self.why = Why.SIGNAL
-            self.fire(SessionEvent.SHUTDOWN_SIGNAL)
+            self.fire(SessionTrigger.SHUTDOWN_SIGNAL)
         elif self.state in _UNBORN:
-            self._give_up(SessionEvent.SHUTDOWN_SIGNAL)
+            self._give_up(SessionTrigger.SHUTDOWN_SIGNAL)
 
-    def _give_up(self, event: SessionEvent) -> None:
+    def _give_up(self, event: SessionTrigger) -> None:
         self._endpoint.arm(self, None)
         self.fire(event)
         if self.session is not None:

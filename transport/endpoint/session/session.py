@@ -33,7 +33,7 @@ from spnhub.actors.contract.packets import (
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.registry import Connections
+from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.failures import why_closed
@@ -52,11 +52,11 @@ from spnhub.transport.engine import (
 )
 from spnhub.transport.errors import (
     ConnectionAborted,
-    ConnectionRefused,
+    ConnectionRejected,
     EndpointClosed,
     HubUnreachable,
     SessionLost,
-    SessionRefused,
+    SessionRejected,
     SpnError,
 )
 from spnhub.transport.protocol import PacketReader, ProtocolError, common_kinds, missing_kinds
@@ -110,7 +110,7 @@ class Session:
     def __init__(
         self,
         endpoint: EndpointContext,
-        connections: Connections,
+        connections: ConnectionRegistry,
         report: Callable[[Session, SessionReport], None],
         connection_id: int,
         request: SessionRequest,
@@ -181,18 +181,18 @@ class Session:
     def open(
         self,
         on_connected: Callable[[], None],
-        on_failed: Callable[[ConnectionAborted | ConnectionRefused], None],
+        on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
         until: float,
     ) -> ConsumerConnection:
         """Begin a connection; one of the two functions is called later in this turn, or in another.
 
         :raises SessionLost: the session isn't established.
-        :raises ConnectionRefused: :data:`OPENING_LIMIT` are waiting already.
+        :raises ConnectionRejected: :data:`OPENING_LIMIT` are waiting already.
         """
         if not self.established:
             raise SessionLost("no session is established")
         if self.streams.waiting >= OPENING_LIMIT:
-            raise ConnectionRefused(Code.LIMIT, f"{OPENING_LIMIT} connections wait for a stream already")
+            raise ConnectionRejected(Code.LIMIT, f"{OPENING_LIMIT} connections wait for a stream already")
         return self._all.open(self.streams, on_connected, on_failed, until)
 
     def close(self, code: int, reason: str) -> None:
@@ -380,7 +380,7 @@ class Session:
     def _end(self, event: Closed) -> None:
         refusal = self._refusal
         if refusal is not None:
-            error: SpnError = SessionRefused(refusal.code, refusal.reason, refusal.retryable)
+            error: SpnError = SessionRejected(refusal.code, refusal.reason, refusal.retryable)
         else:
             about = self.credentials.dates, self._near_its_dates
             error = self._failure or why_closed(event, *about, established=self.established)

@@ -11,7 +11,7 @@ from typing import Final
 
 from spnhub.transport.endpoint.kernel.state_machine import OURS, Arrow, Machine
 
-__all__ = ["SESSION_TABLE", "SessionEvent", "SessionState", "session_machine"]
+__all__ = ["SESSION_TABLE", "SessionState", "SessionTrigger", "session_machine"]
 
 
 class SessionState(enum.Enum):
@@ -26,7 +26,7 @@ class SessionState(enum.Enum):
     CLOSED = "Closed"
 
 
-class SessionEvent(enum.Enum):
+class SessionTrigger(enum.Enum):
     """What happens to a session."""
 
     CONNECT = "connect"
@@ -47,9 +47,9 @@ class SessionEvent(enum.Enum):
 
 
 _S = SessionState
-_SE = SessionEvent
+_SE = SessionTrigger
 
-SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionEvent], Arrow[SessionState]]] = {
+SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionTrigger], Arrow[SessionState]]] = {
     (_S.IP_FOUND, _SE.CONNECT): Arrow(_S.SESSION_CONNECTING),
     (_S.SESSION_CONNECTING, _SE.ESTABLISHED): Arrow(_S.ESTABLISHED),
     (_S.SESSION_CONNECTING, _SE.CONNECT_FAILED): Arrow(_S.WAITING),
@@ -81,6 +81,6 @@ SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionEvent], Arrow[SessionSta
 }
 
 
-def session_machine() -> Machine[SessionState, SessionEvent]:
+def session_machine() -> Machine[SessionState, SessionTrigger]:
     """A session at its beginning: its address was found."""
     return Machine(SESSION_TABLE, SessionState.IP_FOUND)
