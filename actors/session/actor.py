@@ -91,7 +91,7 @@ __all__ = [
 
 
 class SessionEnding(NamedTuple):
-    """How a session ends: what the log says of it, and of its legs."""
+    """How a session ends: the fields of its end event, and how its legs end."""
 
     terminate_reason: TerminateReason
     code: int
@@ -106,7 +106,7 @@ class SessionEnding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EndSession:
-    """The hub ends it; without effect on one that is ending already (D-5)."""
+    """The hub ends the session; ignored if the session is ending already (D-5)."""
 
     ending: SessionEnding
 
@@ -146,7 +146,7 @@ class LegRequested:
 
 @dataclass(frozen=True, slots=True)
 class ResumeAsked:
-    """A consumer wants to go on with a connection (R-4.7)."""
+    """A consumer asks to resume a connection (R-4.7)."""
 
     session: int
     request: ResumeRequested
@@ -154,7 +154,7 @@ class ResumeAsked:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCame:
-    """A provider answers an invitation to go on with a connection (R-4.7)."""
+    """A provider answers an invitation to resume a connection (R-4.7)."""
 
     session: int
     answer: ResumeAnswered
@@ -200,7 +200,7 @@ class SessionFailed:
 
 
 def by_hub(code: Code, reason: str) -> SessionEnding:
-    """The hub ends the session in order: a planned stop, something withdrawn (R-4.4)."""
+    """The hub ends the session in order: a planned stop, or its permission was withdrawn (R-4.4)."""
     leg = Ending(DisconnectReason.CLOSED, code, reason)
     return SessionEnding(TerminateReason.SHUTDOWN, code, reason, leg, close=True)
 
@@ -232,13 +232,13 @@ def _by_close(message: SessionClosed) -> SessionEnding:
         leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session", suspended=True)
         return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
     leg = _lost(message.reason or "an endpoint was lost")
-    # Silence has no code of its own.
+    # A session that was lost in silence has no code of its own.
     code = Code.GONE if message.process_gone else message.code or Code.PEER_LOST
     return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
 
 
 def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us: int) -> Decision:
-    """The last event of a session (R-2.5), and the close where it is due. ``wall_us``: microseconds since 1970."""
+    """The end event of a session (R-2.5), and its close if that is still due. ``wall_us``: microseconds since 1970."""
     event = SessionEnded(
         **shared(EndPointEvent, state),
         total_connection_count=state.total_connection_count,
@@ -252,7 +252,7 @@ def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us:
 
 
 def refuse_connection(session: SessionRequested, request: ConnectionRequested, code: Code, reason: str) -> Decision:
-    """No to a connection before a provider was chosen."""
+    """Refuse a connection for which no provider has been chosen yet."""
     event = ConnectionRefused(
         **shared(ServiceEvent, session),
         consumer_side_spn_session_id=session.spn_session_id,
@@ -377,7 +377,7 @@ class SessionActor(EventLoopActor):
         if self._side is Side.CONSUMER:
             return
         state = self._env.state.sessions.get(self._request.spn_session_id)
-        if state is None:  # it has ended, for the log
+        if state is None:  # its end is logged already
             return
         kind = ProviderSilent if unresponsive else ProviderAnswered
         self._env.carry_out(Decision((kind(**shared(SessionEvent, state)),)))
@@ -392,7 +392,7 @@ class SessionActor(EventLoopActor):
             self._ending = self._ending._replace(close=False)
             return
         ending = _by_close(message)
-        if self._leaving:  # the hub has asked for it (D-5); what has not been paused yet goes on elsewhere, too
+        if self._leaving:  # the hub has asked for this close (D-5); legs that aren't paused yet are suspended, too
             ending = _leaving()._replace(leg=ending.leg, close=False)
         self._begin_end(ending, process_gone=message.process_gone)
 
@@ -418,14 +418,14 @@ class SessionActor(EventLoopActor):
         entry.ending = True
         self._parent.tell(SessionLeaves(self._session))
         self._send(ShutdownRequest(resumable=True, spread_milliseconds=round(spread * 1000)))
-        if self._side is Side.CONSUMER:  # each leg is paused once, though it hangs on two sessions
+        if self._side is Side.CONSUMER:  # each leg belongs to two sessions, and is paused once
             for key in list(entry.legs.values()):
                 self._env.pauses.add(key)
         if not entry.legs:
             self._report_empty()
 
     def _report_empty(self) -> None:
-        """The endpoint closes the session; if it doesn't, the hub does."""
+        """Tell the endpoint that it may close the session; if it doesn't in time, the hub does."""
         if self._timer is not None:
             return
         self._send(AllConnectionsClosed())
@@ -437,7 +437,7 @@ class SessionActor(EventLoopActor):
             self._timer = None
 
     def _begin_end(self, ending: SessionEnding, *, process_gone: bool = False) -> None:
-        """The legs first; their ends are bounded, so this one is."""
+        """End the legs first. Each of them ends within its bounds, so the session does."""
         if self._ending is not None:
             return
         self._cancel()

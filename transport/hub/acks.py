@@ -1,4 +1,4 @@
-"""DataAcks on their way from one endpoint of a leg to the other: no actor hears of them.
+"""DataAcks on their way from one endpoint of a leg to the other; actors don't see them.
 
 Within a turn the newest of each connection counts, and each session gets one packet with all of its own (as many as it
 takes). A session whose control stream is full gets the newest when it has room again. Memory: an entry for each leg.
@@ -42,7 +42,7 @@ class AckRelay:
                 del self._legs[session, uid]
 
     def take(self, session: HubSession, packet: DataAck) -> None:
-        """From this session's endpoint; entries of connections or epochs that aren't here are dropped.
+        """Queue the entries for the other endpoints; those of connections or epochs that aren't here are dropped.
 
         :raises ProtocolError: too many entries.
         """
@@ -60,7 +60,7 @@ class AckRelay:
             queue[uid] = ack
 
     def flush(self) -> None:
-        """Send what has been taken."""
+        """Send what is queued."""
         if not self._queues:
             return
         queues, self._queues = self._queues, {}

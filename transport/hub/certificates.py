@@ -1,4 +1,4 @@
-"""The certificate chains of live sessions, judged again when time passes or their network's CA is another (D-30).
+"""The certificate chains of live sessions, verified again as time passes and when their network's CA changes (D-30).
 
 A handshake verifies a chain once. Here the chains of live sessions are kept, and a session whose chain would be refused
 now is reported. To verify one costs a fraction of a millisecond of CPU, so it is done in portions, and equal chains are
@@ -18,14 +18,14 @@ from spnhub.transport.engine import ChainFault
 
 __all__ = ["Certificates", "Judge"]
 
-_SLICE: Final = 20
-"""Chains judged at one moment: some 6 ms."""
+_PORTION: Final = 20
+"""Chains verified in one turn: some 6 ms."""
 _PAUSE: Final = 0.01
-"""Seconds from one slice to the next."""
+"""Seconds from one portion to the next."""
 _LONGEST_WAIT: Final = 60.0
-"""Seconds between looks at the wall clock, which may be set."""
+"""The most seconds between two checks of the wall clock, which may be set."""
 _HANDSHAKE: Final = 20.0
-"""Seconds after a change of CA in which a handshake that the old one has judged may still arrive; twice its bound."""
+"""Seconds after a change of CA in which a handshake verified by the old CA may complete; twice its bound."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,21 +58,21 @@ class Certificates:
         self._invalidate = invalidate
         self._authorities: Mapping[str, bytes] = {}
         self._changed: dict[str, float] = {}
-        """Networks whose CA was changed lately, and until when that is lately."""
+        """Networks whose CA has changed, each until no handshake can complete any more that the old CA has verified."""
         self._entries: dict[int, _Entry] = {}
         self._queue: deque[int] = deque()
         self._verdicts: dict[tuple[tuple[bytes, ...], bytes], ChainFault | None] = {}
-        """Of this round; a round ends when nothing is queued."""
+        """The verdicts of this round, by chain and CA; a round ends when nothing is queued."""
         self._expiries: list[tuple[int, int]] = []
-        """Microseconds since 1970, and whose."""
+        """When a chain expires, microseconds since 1970, and of which session."""
         self._stale = 0
-        self._slice_at = 0.0
-        self._look_at: float | None = None
+        self._next_portion_at = 0.0
+        self._check_at: float | None = None
         self._now = 0.0
         self._wall = 0
 
     def __len__(self) -> int:
-        """Chains kept."""
+        """How many chains are kept."""
         return len(self._entries)
 
     def chain(self, connection_id: int) -> tuple[bytes, ...]:
@@ -81,7 +81,7 @@ class Certificates:
         return () if entry is None else entry.chain
 
     def set_authorities(self, authorities: Mapping[str, bytes]) -> None:
-        """The CAs of each network (by URN, PEM) from now on; sessions whose CA is another are judged again."""
+        """The CAs of each network (by URN, PEM) from now on; sessions whose CA has changed are verified again."""
         changed = {
             urn for urn, pem in authorities.items() if urn in self._authorities and self._authorities[urn] != pem
         }
@@ -114,7 +114,7 @@ class Certificates:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called, monotonic seconds."""
-        return self._slice_at if self._queue else self._look_at
+        return self._next_portion_at if self._queue else self._check_at
 
     def pass_time(self, now: float, wall_us: int) -> None:
         """Judge what is due. ``wall_us`` is microseconds since 1970."""
@@ -125,12 +125,12 @@ class Certificates:
                 self._enqueue(connection_id, entry)
             else:
                 self._stale -= 1
-        if self._look_at is None or self._look_at <= now:
+        if self._check_at is None or self._check_at <= now:
             self._plan_look()
-        if not self._queue or self._slice_at > now:
+        if not self._queue or self._next_portion_at > now:
             return
-        self._slice_at = now + _PAUSE
-        for _ in range(min(_SLICE, len(self._queue))):
+        self._next_portion_at = now + _PAUSE
+        for _ in range(min(_PORTION, len(self._queue))):
             self._examine(self._queue.popleft())
         if not self._queue:
             self._verdicts.clear()
@@ -173,10 +173,10 @@ class Certificates:
 
     def _plan_look(self) -> None:
         if not self._expiries:
-            self._look_at = None
+            self._check_at = None
             return
         left = (self._expiries[0][0] - self._wall) / 1_000_000
-        self._look_at = self._now + min(max(left, 0.0), _LONGEST_WAIT)
+        self._check_at = self._now + min(max(left, 0.0), _LONGEST_WAIT)
 
     def _moment(self) -> datetime:
         return _EPOCH + timedelta(microseconds=self._wall)

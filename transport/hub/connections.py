@@ -1,4 +1,4 @@
-"""Connections as the transport holds them: a consumer's stream, a provider's, their headers, and the splice (R-4.1).
+"""The transport's part of connections: a consumer's stream, a provider's, their headers, and the splice (R-4.1).
 
 The consumer's resume secret passes through here from one header to the other and goes nowhere else (D-16).
 """
@@ -24,7 +24,7 @@ __all__ = ["Connections"]
 
 @dataclass(slots=True)
 class _Connection:
-    """A consumer's stream and a provider's, as far as they are there."""
+    """A consumer's stream and a provider's, as far as they are open."""
 
     key: Key
     opening: packets.Opening
@@ -34,7 +34,7 @@ class _Connection:
     provider: HubStream | None = None
     peer: str = ""
     reader: PacketReader | None = None
-    """Reads the provider's Accept; None when it is through."""
+    """Reads the provider's Accept; None when that has been read."""
     token: int | None = None
 
 
@@ -50,9 +50,9 @@ class Connections:
         self._streams: dict[tuple[int, int], _Connection] = {}
         self._splices: dict[int, Key] = {}
         self.resumes = Resumes(system, sessions, self.has, self.attach)
-        """Those under way."""
+        """The resumes that are under way."""
         self.acks = AckRelay(sessions)
-        """What endpoints acknowledge to each other."""
+        """Passes DataAcks on."""
 
     # ---- what came in ------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Connections:
     # ---- what the actors want ----------------------------------------------------------------------------------
 
     def open(self, command: commands.OpenProviderStream) -> None:
-        """Open a stream on the provider's session, or wait for one; what another provider has is given up (D-35)."""
+        """Open a stream on the provider's session, or wait for one; a stream at another provider is given up (D-35)."""
         connection = self._connections.get(command.connection)
         session = self._sessions.get(command.provider)
         if connection is None:
@@ -270,7 +270,7 @@ class Connections:
         return True
 
     def join(self, command: commands.JoinStreams) -> None:
-        """Tell the consumer that its provider has accepted (in a resume, each that the other is there), and splice."""
+        """Send the consumer its Accept, in a resume also the provider, and splice the streams."""
         connection = self._connections.get(command.connection)
         if connection is None or connection.consumer is None or connection.provider is None:
             return
@@ -291,7 +291,7 @@ class Connections:
         self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
 
     def refuse(self, command: commands.RefuseConnection) -> None:
-        """Tell the consumer no, with a code and a reason, and forget the connection."""
+        """Send the consumer an Accept with a code and a reason, and forget the connection."""
         connection = self._connections.get(command.connection)
         if connection is not None and connection.consumer is not None:
             self._refuse(connection.consumer, connection.opening, command.code, command.reason)
@@ -307,7 +307,7 @@ class Connections:
         self._engine.stop(connection_id, stream_id, code)
 
     def report(self, command: commands.ReportProgress) -> None:
-        """Tell how many bytes have been passed on, if the actors know of another number."""
+        """Report how many bytes have been passed on, if the actors have other counts."""
         connection = self._connections.get(command.connection)
         if connection is None or connection.token is None:
             return
@@ -328,7 +328,7 @@ class Connections:
                 self._abort(stream, command.code)
 
     def forget(self, key: Key) -> None:
-        """Nothing more will be said about this connection."""
+        """The connection has ended: nothing of it is kept."""
         self.resumes.forget(key)
         connection = self._connections.pop(key, None)
         if connection is None:
@@ -341,14 +341,14 @@ class Connections:
             self.acks.remove(opening.connection_uid, opening.epoch, key.session, connection.provider.connection_id)
 
     def has(self, key: Key, connection_id: int) -> bool:
-        """Whether the stream of this session is there."""
+        """Whether the connection has its stream on this session."""
         connection = self._connections.get(key)
         return connection is not None and connection_id in {
             x.connection_id for x in (connection.consumer, connection.provider) if x
         }
 
     def attach(self, key: Key, opening: packets.Opening, stream: HubStream) -> tuple[int, int] | None:
-        """An endpoint's stream of a leg that resumes; both stream ids, the consumer's first, when both are there."""
+        """Add an endpoint's stream of a leg that resumes; both stream ids, the consumer's first, if it has both now."""
         connection = self._connections.get(key)
         if connection is None:
             connection = self._connections[key] = _Connection(key, opening)

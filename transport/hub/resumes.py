@@ -1,4 +1,4 @@
-"""Resumes as the transport holds them: secrets that must match, and streams that are still to come (R-4.7).
+"""The transport's part of resumes: secrets that must match, and streams that are still to come (R-4.7).
 
 A consumer's ResumeRequest becomes an input without its secret. The secret stays here: it goes into the invitation, and
 the secrets in the provider's answer and on both new streams are compared with it. When both streams are there with the
@@ -36,7 +36,7 @@ class HubStream(NamedTuple):
 
 @dataclass(slots=True)
 class _Resume:
-    """A request, and what has come of it so far."""
+    """A request, and how far it has got."""
 
     key: Key
     request: packets.ResumeRequest
@@ -70,11 +70,11 @@ class Resumes:
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
-        """Under way."""
+        """How many are under way."""
         return sum(len(resumes) for resumes in self._resumes.values())
 
     def requested(self, session: HubSession, packet: packets.ResumeRequest) -> None:
-        """A consumer asks, or a provider answers.
+        """Handle a consumer's request, or a provider's answer.
 
         :raises ProtocolError: before the session, or with an offset below 0.
         """
@@ -116,7 +116,7 @@ class Resumes:
         )
 
     def invite(self, command: commands.InviteProvider) -> None:
-        """Pass the request on."""
+        """Send the provider its ResumeInvite."""
         resume = self._get(command.connection)
         if resume is None:
             return
@@ -159,7 +159,7 @@ class Resumes:
         return None
 
     def forget(self, key: Key) -> None:
-        """It has begun, or come to nothing."""
+        """The leg has begun, or the resume has failed."""
         resumes = self._resumes.get(key.session, {})
         resume = resumes.pop(key, None)
         if resume is None:
@@ -169,7 +169,7 @@ class Resumes:
         self._unname(resume)
 
     def forget_session(self, connection_id: int) -> None:
-        """A consumer's session is gone, and with it what its actor has not heard of any more."""
+        """A consumer's session is gone: forget its requests, those included that its actor never got."""
         for resume in self._resumes.pop(connection_id, {}).values():
             self._unname(resume)
 

@@ -1,4 +1,4 @@
-"""Sessions as the transport holds them: QUIC connections that are up, and their control streams (R-2.1 to R-2.3)."""
+"""The transport's part of sessions: QUIC connections that are up, and their control streams (R-2.1 to R-2.3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REFUSAL_LINGER: Final = 1.0
 REASON_LIMIT: Final = 256
 """Characters of a provider's reason that are logged and passed on."""
 _CONTROL_BACKLOG: Final = 1024 * 1024
-"""Control bytes that wait for a session's flow control; a peer that lets more pile up is not reading: closed."""
+"""The most control bytes that wait for a session's flow control; beyond it the peer isn't reading, and is closed."""
 _MAX_WEIGHT: Final = 1_000_000
 
 TransportPacket = packets.ResumeRequest | packets.DataAck | packets.LocalAddress
@@ -72,7 +72,7 @@ class HubSession:
     instance_id: str = ""
     requested: bool = False
     end_point_type: EndPointType | None = None
-    """None until it has asked for the session."""
+    """None until its SessionRequest has come."""
     accepted: bool = False
     refused: tuple[Code, str] | None = None
     outgoing: bytearray = field(default_factory=bytearray)
@@ -127,7 +127,7 @@ class Sessions:
         return iter(list(self._sessions.values()))
 
     def on_socket(self, local: int) -> int:
-        """How many came in on a socket (:attr:`Address.local`)."""
+        """How many QUIC connections came in on a socket (:attr:`Address.local`)."""
         return self._by_socket[local]
 
     def get(self, connection_id: int) -> HubSession | None:
@@ -183,7 +183,7 @@ class Sessions:
             self._engine.close(session.connection_id, Code.TIMEOUT, "no session request")
 
     def end(self, connection_id: int) -> HubSession | None:
-        """The QUIC connection is gone; the session that it was."""
+        """The QUIC connection is gone: forget and return its session."""
         session = self._sessions.pop(connection_id, None)
         if session is not None:
             self._by_socket[session.local] -= 1
@@ -195,7 +195,7 @@ class Sessions:
         self._engine.close(session.connection_id, error.code, str(error))
 
     def accept(self, connection_id: int, spn_session_id: str) -> list[int]:
-        """Send SessionAck; the data streams that were waiting for it."""
+        """Send SessionAck; returns the data streams that were waiting for it."""
         session = self._sessions.get(connection_id)
         if session is None:
             return []
@@ -221,7 +221,7 @@ class Sessions:
     # ---- the control stream ------------------------------------------------------------------------------------
 
     def read(self, session: HubSession) -> None:
-        """Take what has come on the control stream."""
+        """Read and handle the packets that have come on the control stream."""
         while (got := self._engine.read(session.connection_id, CONTROL_STREAM, 65_536)) is not None:
             data, fin = got
             try:
