@@ -24,8 +24,8 @@ _MOST_DOUBLINGS: Final = 30
 def backoff(base: float, cap: float, failed: int, chance: Callable[[], float] = random.random) -> float:
     """Seconds: ``base``, doubled for each attempt that has failed, at most ``cap``; less up to half of it at random.
 
-    The random part is for those who lost the same peer at the same moment: they don't come back to it at the same
-    moment (D-33).
+    The random part is for endpoints that lost the same peer at the same moment: they don't all come back to it at
+    once (D-33).
 
     :param chance: in [0, 1).
     """

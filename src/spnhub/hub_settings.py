@@ -1,7 +1,7 @@
-"""What the ``spnhub`` command can be told: each option of it is a field here, or of a class that is nested here.
+"""The settings of the ``spnhub`` command: each of its options is a field here, or of a class that is nested here.
 
-Counterparts: :mod:`spnhub.options` says what follows from a field, :mod:`spnhub.cli.hub` has the command, and the hub
-process does as it was told.
+Counterparts: :mod:`spnhub.options` says what follows from a field, :mod:`spnhub.cli.hub` has the command, and
+:mod:`spnhub.hub_process` uses the settings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How log lines look: structlog events, one JSON object a line on standard output, or coloured text on a terminal.
 
-What the libraries say through the standard library's logging comes out the same way, from warnings upwards, and so do
-errors that nobody catches in threads and finalisers. Counterparts: every module that calls ``structlog.get_logger()``;
+What the libraries log through the standard library comes out the same way, from warnings upwards, and so do errors
+that aren't caught in threads and finalisers. Counterparts: every module that calls ``structlog.get_logger()``;
 :mod:`spnhub.output` writes the lines; the command lines call :func:`configure` once, and :func:`close` at their end.
 """
 
@@ -49,7 +49,7 @@ LEVELS: Final = {
 
 _SECRET_NAMES: Final = re.compile(r"(?i)password|secret|token|private.?key|signing.?key|cert.?key")
 _OUR_TEXTS: Final = frozenset({"exception", "stack"})
-"""Fields whose line ends are meant."""
+"""Fields that are meant to have line ends."""
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
 
 
@@ -76,8 +76,8 @@ def log_format_option() -> Any:
 def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO | None = None) -> None:
     """Send log lines of ``level`` and above to ``stream``.
 
-    Without a stream this process is a service: they go to standard output by a thread, and nobody waits for whoever
-    reads them, nor for whoever reads standard error. Only where standard output isn't the process's own (in a test)
+    Without a stream this process is a service: a thread writes them to standard output, and the process never waits
+    for a reader of it, nor for one of standard error. Only where standard output isn't the process's own (in a test)
     they are written at once.
 
     :param form: None: console on a terminal, else json.
@@ -133,9 +133,9 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
-    # What the QUIC library warns of (refused handshakes, broken packets), our own lines say with who and why.
+    # What the QUIC library warns of (refused handshakes, broken packets), our own lines have with peer and reason.
     logging.getLogger("quic").setLevel(logging.ERROR)
-    # A reader of the log that went away is reported by nobody: there is no place left to report it.
+    # That the reader of the log went away isn't reported: there is no place left to report it.
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
 
@@ -147,7 +147,7 @@ def close() -> None:
 
 
 def dropped() -> int:
-    """How many lines whoever reads them was too slow for."""
+    """The number of lines that were dropped because their reader was too slow."""
     return 0 if _output is None else _output.dropped
 
 
@@ -159,7 +159,7 @@ def _admit(output: Output, _logger: WrappedLogger, _method: str, event: EventDic
 
 
 def _declare(render: Sequence[Processor], count: int, since: float, reason: str) -> str:
-    """The line that tells of missing ones."""
+    """The line that stands in the place of dropped ones."""
     moment = datetime.fromtimestamp(since, UTC)
     event: Any = {"event": "output.dropped", "level": "warning", "lines": count, "since": _iso(moment)}
     if reason:
@@ -205,7 +205,7 @@ def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Keys, certificates and passwords never reach the log, whoever passes them."""
+    """Replace keys, certificates and passwords, so that they never reach the log."""
     for name, value in event.items():
         if not isinstance(value, (str, bytes)):
             continue
@@ -259,6 +259,6 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.put(self.format(record))
-        # As the base class has it: a record that can't be made a line ends nobody's work.
+        # As the base class does: a record that can't be formatted must not raise where it was logged.
         except Exception:
             self.handleError(record)

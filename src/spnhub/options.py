@@ -60,7 +60,7 @@ class UnusableOption(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What a field is to those who set it."""
+    """An option as its users see it: names, help, default, check."""
 
     help: str
     """A sentence or two: what the value is or does, with its unit."""
@@ -158,7 +158,7 @@ def option(default: Any = MISSING, help: str = "", *, group: str, **facts: Any) 
 def nested(cls: type, default: Any = MISSING) -> Any:
     """A field that holds the options of another class.
 
-    :param default: an instance, whose values are the defaults here; None: it holds nothing unless all is given that
+    :param default: an instance, whose values are the defaults here; None: the field is None unless all is given that
         ``cls`` needs.
     """
     return dataclasses.field(default=cls() if default is MISSING else default, metadata={_NESTED: cls})

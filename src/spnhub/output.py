@@ -1,7 +1,7 @@
-"""Lines to a descriptor, written by a thread: whoever reads them slowly, or not at all, holds up nobody.
+"""Lines to a descriptor, written by a thread: a reader that is slow, or doesn't read, delays nothing.
 
-The queue is bounded by what its lines hold. What comes while it is full is dropped and counted; as soon as half of it
-is free again, a line in the place of those that are missing says how many there were. A descriptor that fails (its
+The queue is bounded by the size of its lines. Lines that come while it is full are dropped and counted; as soon as half
+of it is free again, one line in the place of the missing ones says how many they were. A descriptor that fails (its
 reader left, the disk is full, the terminal is gone) is tried again: a named pipe gets a new reader, a disk gets room.
 
 Counterpart: :mod:`spnhub.logging` makes the lines of hubs, agents and other services.
@@ -24,7 +24,7 @@ from typing import Final
 __all__ = ["FLUSH", "ROOM", "Output"]
 
 ROOM: Final = 4 << 20
-"""Characters of lines that may wait for whoever reads them."""
+"""The most characters of lines that wait for their reader."""
 FLUSH: Final = 2.0
 """Seconds for which an end waits until what is queued is written."""
 
@@ -43,11 +43,11 @@ Declare = Callable[[int, float, str], str]
 class Output:
     """Writes lines in order. :meth:`put` may be called by any thread, and neither waits nor fails.
 
-    :param descriptor: stays the caller's.
-    :param declare: makes the line that tells of missing ones, of their count, the time of the first (seconds since
-        1970) and why writing failed ("" if it was just slow).
-    :param encoding: what it hasn't is escaped.
-    :param room: characters that may wait.
+    :param descriptor: the caller closes it.
+    :param declare: makes the line that reports missing ones, from their count, the time of the first (seconds since
+        1970) and why writing failed ("" if the reader was just slow).
+    :param encoding: of the lines; other characters are escaped.
+    :param room: the most characters that wait.
     """
 
     def __init__(self, descriptor: int, declare: Declare, *, encoding: str = "utf-8", room: int = ROOM) -> None:
@@ -113,7 +113,7 @@ class Output:
             self._wake.wait()
             self._closing.wait(_GATHER)
             self._wake.clear()
-            # After that: who closes sets the first, then the second.
+            # In this order: closing sets the first, then the second.
             ending = self._closing.is_set()
             with self._lock:
                 lines = list(self._waiting)
@@ -147,7 +147,7 @@ class Output:
             try:
                 done += os.write(self._descriptor, data[done : done + self._piece])
             except BlockingIOError:
-                # Whoever else has the terminal or the pipe has made it non-blocking.
+                # Another process with the same terminal or pipe has made it non-blocking.
                 self._await_room()
             except OSError as exc:
                 self._error = exc.strerror or str(exc)

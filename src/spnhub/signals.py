@@ -1,12 +1,12 @@
-"""What signals do to our processes: nothing ends one without a word that somebody may have sent for another purpose.
+"""How our processes handle signals: none of them ends a service silently if it may have been sent for another purpose.
 
-Until a program has got as far as to know what it is, signals wait (:func:`hold`). A filter then has the system's own
-behaviour (:func:`release`); a service takes them all (:func:`taken`):
+Signals wait until a program knows which command it runs (:func:`hold`). A filter then has the system's own behaviour
+(:func:`release`); a service handles them all (:func:`taken`):
 
-- SIGTERM, SIGQUIT and SIGINT stop it, each in the way that the service says.
+- SIGTERM, SIGQUIT and SIGINT stop it, each in a way that the service defines.
 - SIGHUP and SIGUSR1 make it read again what it was started with, if it reads anything.
 - Any other that would end it by default is named in a warning, and does nothing.
-- SIGTTOU and SIGTTIN don't stop it, whatever terminal it is in the background of. SIGPIPE is Python's affair.
+- SIGTTOU and SIGTTIN don't stop it when it runs in the background of a terminal. SIGPIPE is left to Python.
 
 SIGHUP stays ignored where it was at the start (``nohup``), and SIGQUIT (a background job of a shell without job
 control). Counterparts: :mod:`spnhub.cli.start`, and the services.
@@ -64,7 +64,7 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
     :param stop: called in the loop with SIGTERM, SIGQUIT or SIGINT.
     :param reload: called in the loop for SIGHUP and SIGUSR1; None: there is nothing to be read again.
     """
-    # Here, since it takes a while to load, and signals have to be held before that.
+    # Imported here, since it takes a while to load, and signals have to wait before that.
     import structlog  # noqa: PLC0415
 
     log = structlog.get_logger("spnhub.signals")
@@ -82,7 +82,8 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
             calls[number] = partial(stop, signal.Signals(number))
         elif number in _RELOAD and reload is not None:
             calls[number] = reload
-    # Any signal wakes the loop then. What is to be done is not told by its bytes in a pipe: a storm fills that.
+    # Any signal wakes the loop through the pipe. Its bytes don't say which ones came: a storm of signals fills the
+    # pipe.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
     for caught, call in calls.items():

@@ -1,8 +1,9 @@
-"""Standard streams as the commands have them: whatever they are connected to, writing to them has few and known ends.
+"""The standard streams of the commands: writing to them ends in few, known ways, whatever they are connected to.
 
-Closed ones are opened on the null device before anything else gets their number. Standard output waits for its reader,
-also where somebody has made it non-blocking, escapes what its encoding hasn't, and fails with :class:`OutputFailed`, or
-with :class:`ReaderLeft`. Standard error fails never: there is no place left to say so.
+Streams that are closed at the start are opened on the null device, before another file gets their descriptor. Standard
+output waits for its reader, also where another process has made it non-blocking, escapes characters that its encoding
+doesn't have, and fails with :class:`OutputFailed` or :class:`ReaderLeft`. Standard error never fails: there is no place
+left to report that.
 
 Counterpart: :mod:`spnhub.cli.command_line`, which runs every command on them.
 """
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["OutputFailed", "ReaderLeft", "abandon", "descriptor", "hurry", "prepare", "printable"]
 
 _SLICE: Final = 0.2
-"""Seconds after which whoever waits for a reader looks whether it has been interrupted."""
+"""Seconds after which a command that waits for its reader checks whether it was interrupted."""
 _PATIENCE: Final = 1.0
-"""Seconds that a service waits for whoever reads its standard error."""
+"""Seconds that a service waits for the reader of its standard error."""
 _CONTROLS: Final = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]")
 
 
@@ -36,11 +37,11 @@ class OutputFailed(Exception):
 
 
 class ReaderLeft(Exception):
-    """Nobody reads standard output any more. Not the system's own error, which sockets have, too."""
+    """The reader of standard output has gone. Not BrokenPipeError itself, which sockets raise, too."""
 
 
 def prepare() -> None:
-    """Make the standard streams of this process such ones. Those of somebody else (a test's) stay."""
+    """Replace the standard streams of this process by such ones; streams that a test has put there stay."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -56,13 +57,13 @@ def prepare() -> None:
 
 
 def descriptor() -> int | None:
-    """Standard output's, if it is that of :func:`prepare`; None: it is somebody else's, and anything."""
+    """The stream of standard output, if :func:`prepare` made it; None: a test has put another there."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.fileno() if isinstance(raw, _Output) else None
 
 
 def hurry() -> None:
-    """From now on nobody waits longer than a second for whoever reads standard error: this process is a service."""
+    """Wait no longer than a second for the reader of standard error from now on: this process is a service."""
     _Errors.patience = _PATIENCE
 
 
@@ -92,7 +93,7 @@ def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:
     encoding, at_once = "utf-8", raw.isatty()
     if isinstance(before, io.TextIOWrapper):
         encoding = before.encoding
-        # Python was told to (-u).
+        # as python -u asks
         at_once = at_once or before.write_through or before.line_buffering
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=at_once
@@ -123,9 +124,9 @@ class _Output(io.FileIO):
         return written
 
     def _await_reader(self) -> None:
-        """Until there is room.
+        """Wait until there is room.
 
-        :raises KeyboardInterrupt: the running task was told to end. A second Ctrl-C would raise it anywhere.
+        :raises KeyboardInterrupt: the running task was asked to end. A second Ctrl-C would raise it anywhere.
         """
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)

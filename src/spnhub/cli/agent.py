@@ -176,7 +176,7 @@ async def _reload(keeper: SessionManager[Any], stop: _Stop) -> None:
 
 
 def _arguments(settings: AgentSettings) -> dict[str, Any]:
-    """What both roles tell the library."""
+    """The endpoint options of both roles."""
     return {
         "hub_url": settings.hub_url,
         "service_urn": settings.service_urn,
@@ -188,7 +188,7 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
 
 
 def _hooks(keeper: SessionManager[Any]) -> dict[str, Any]:
-    """What both tell the keeper."""
+    """The session manager's arguments of both roles."""
     return {
         "on_credentials": keeper.on_credentials,
         "runtime": Runtime(made=keeper.made, names=OPTION_NAMES),
@@ -204,15 +204,15 @@ async def _supervise(
     """Run the parts until one fails or a signal asks for the end; then end everything.
 
     :param drain_timeout: seconds for open connections, those included that wait for a hub; those that are left are
-        reset. The status is 0 all the same: who stops an agent has set the bound, and ``agent.connections_cut`` says
-        what it cost.
+        reset. The exit status is 0 all the same: the bound was set on purpose, and ``agent.connections_cut`` says
+        how many connections it cut.
     """
     running = [asyncio.create_task(part) for part in parts]
     loop = asyncio.get_running_loop()
     try:
         await _wait_for(running, [stop.asked.wait()])
         if isinstance(agent, ConsumerAgent):
-            # Before the line: who has read it is refused.
+            # Before the line: a client that has read it must be refused already.
             agent.stop_accepting()
         _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
         began = loop.time()
@@ -235,7 +235,7 @@ async def _wait_for(
     try:
         async with asyncio.timeout(timeout) as bound:
             while not any(sign.done() for sign in waiting):
-                # What has ended in order, as the keeper of an endpoint that was closed, is no sign.
+                # A part that has ended in order, as the session manager of an endpoint that was closed, is no failure.
                 open_parts = [part for part in running if not part.done()]
                 done, _ = await asyncio.wait([*open_parts, *waiting], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:

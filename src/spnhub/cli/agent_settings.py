@@ -1,4 +1,4 @@
-"""What ``spnagent`` can be told: each option is a field here, or of the endpoint's options that are nested here.
+"""The settings of ``spnagent``: each option is a field here, or of the endpoint's options that are nested here.
 
 Counterparts: :mod:`spnhub.options` says what follows from a field, :mod:`spnhub.cli.agent` has the commands.
 Certificates stay as they were given, PEM text or a path: files are read anew while the agent runs.
@@ -198,7 +198,7 @@ class ProviderSettings(AgentSettings):
 
 
 def older_hub_url() -> dict[str, Given]:
-    """The hub's URL as the older agents were told it, for whoever isn't told otherwise."""
+    """The hub's URL from the variables of older agents, if no other is given."""
     hostname, port = map(os.environ.get, OLD_VARIABLES)
     if not hostname:
         return {}

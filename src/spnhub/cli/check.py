@@ -1,6 +1,6 @@
 """``spnhub check``: names the faults of an inventory, and shows what a reload of a running hub would do with it.
 
-The differences and cuts are computed by the functions that the hub itself decides with; nothing is told to it.
+The differences and cuts are computed by the functions with which the hub itself decides; nothing is sent to it.
 Counterparts: :mod:`spnhub.actors.contract.inventory`, :mod:`spnhub.ops.state`.
 """
 
@@ -135,7 +135,7 @@ def _live(one: _Object) -> LiveSession:
 def _unverified(
     sessions: list[_Object], before: Table, after: Table, found: Inventory, moment: datetime, known: dict[str, str]
 ) -> dict[str, str]:
-    """Whom the new CA of their realm doesn't vouch for."""
+    """The endpoints whose certificates the new CA of their realm doesn't verify."""
     authorities = {one.network_urn: one.identity.client_ca for one in found.listening}
     reasons = {}
     for one in sessions:

@@ -1,5 +1,7 @@
-"""What the three commands share: errors in arguments are one line on standard error, and exit status 2; so is an output
-that can't be written. A reader of it that leaves is no error, and nobody waits for one that doesn't read at the end.
+"""What the three commands share: errors in arguments are one line on standard error, and exit status 2.
+
+So is an output that can't be written. A reader that leaves is no error, and at the end the command doesn't wait for one
+that doesn't read.
 
 Counterparts: :mod:`spnhub.cli.hub`, :mod:`spnhub.cli.agent` and :mod:`spnhub.cli.log`.
 """

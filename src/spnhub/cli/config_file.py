@@ -48,7 +48,7 @@ class ConfigFile:
         keys = set(known)
         found = {}
         for written, value in self._values.items():
-            # Who comes from Python or from an environment variable writes underscores.
+            # People who know the option from Python or as an environment variable write underscores.
             key = written.replace("_", "-")
             if key not in keys:
                 near = meant(key, keys)

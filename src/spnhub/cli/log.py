@@ -1,6 +1,6 @@
-"""``spnlog``: reads events, from journal folders and from Kafka, and says what they tell.
+"""``spnlog``: reads events, from journal folders and from Kafka, and shows what follows from them.
 
-Here are the commands that print events and judge them; ``log_state``, ``log_explain``, ``log_metrics`` and
+Here are the commands that print and verify events; ``log_state``, ``log_explain``, ``log_metrics`` and
 ``log_serve`` beside it have one each. Counterparts: :mod:`spnhub.events.analysis.source` (where from),
 :mod:`spnhub.events.analysis.log_lines` (the lines), :mod:`spnhub.events.analysis.verify` (the verdict).
 """

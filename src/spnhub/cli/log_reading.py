@@ -42,7 +42,7 @@ _FRAME_OVERHEAD: Final = 8
 
 
 async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
-    """Open all sources. What was passed over in them is told on standard error when they are closed.
+    """Open all sources. When they are closed, what couldn't be read in them is reported on standard error.
 
     :raises SettingsError: one of them can't be used.
     """
@@ -50,7 +50,7 @@ async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
         sources = [await stack.enter_async_context(open_source(name)) for name in names]
     except (SourceError, JournalError) as exc:
         raise SettingsError(str(exc)) from exc
-    stack.callback(_tell_unreadable, sources)
+    stack.callback(_report_unreadable, sources)
     for source in sources:
         if hasattr(source, "on_news"):
             source.on_news = partial(_tell, source.name)
@@ -64,7 +64,7 @@ def _tell(name: str, news: str) -> None:
     print(one_line(f"spnlog: {name}: {news}"), file=sys.stderr)  # noqa: T201
 
 
-def _tell_unreadable(sources: Sequence[Source]) -> None:
+def _report_unreadable(sources: Sequence[Source]) -> None:
     for source in sources:
         if count := getattr(source, "unreadable_count", 0):
             unreadable: Sequence[tuple[int, int, str]] = getattr(source, "unreadable", ())
@@ -140,7 +140,7 @@ class _Progress:
 
 
 def _size(names: Sequence[str]) -> int | None:
-    """Bytes in all journals; None when one of the sources is none, and nobody knows."""
+    """Bytes in all journals; None: one of the sources isn't a journal, so the size isn't known."""
     if any("://" in name for name in names):
         return None
     return sum(path.stat().st_size for name in names for _, path in segments(Path(name)))

@@ -1,4 +1,4 @@
-"""``spnlog state --at``: what hubs held at a moment. Counterpart: :mod:`spnhub.events.analysis.point_in_time`."""
+"""``spnlog state --at``: the state of hubs at a moment. Counterpart: :mod:`spnhub.events.analysis.point_in_time`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from spnhub.streams import printable
 __all__ = ["console", "print_table"]
 
 _PIPE_WIDTH = 250
-"""Columns where nobody says how many there are: enough for a URN, a subject and some numbers."""
+"""Width in columns where no terminal gives it: enough for a URN, a subject and some numbers."""
 
 
 def console() -> Console:

@@ -39,7 +39,7 @@ _PATH: Final = Field(name="", type=Path, option=Option(help="", group=""), defau
 
 
 class Origin(enum.IntEnum):
-    """Who gives a value; the highest wins."""
+    """Where a value comes from; the highest wins."""
 
     FILE = 1
     VARIABLE = 2

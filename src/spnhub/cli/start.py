@@ -1,8 +1,8 @@
 """Where the three commands begin: signals wait until the program can take them, and PID 1 does what init does.
 
 A container's first process gets every orphan of the container, and has to reap them; and signals do nothing to it by
-default. So there the program runs as its child, with nothing but its own children, whose exit statuses nobody takes
-from it; and the first process passes signals on, reaps, and ends as the program does.
+default. So there the program runs as a child of the first process. The program has no children but its own, and gets
+their exit statuses; the first process passes signals on, reaps orphans, and ends with the program's status.
 
 Nothing is imported here that takes time: a signal that comes before :func:`spnhub.signals.hold` ends the process.
 """
@@ -50,12 +50,12 @@ def _begin() -> None:
 
 def _leave_init_behind() -> None:
     """Go on in a child of this process, which is its init."""
-    # All of them: each is passed on, or tells of a child's end.
+    # All signals: each is passed on, or reports a child's end.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         child = os.fork()
     except OSError:
-        # No room for a second process: then this one goes on, as init of nobody.
+        # No room for a second process: this one goes on as the program, without an init.
         child = 0
     if child:
         os._exit(_be_init(child))

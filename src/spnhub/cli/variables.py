@@ -1,8 +1,8 @@
-"""What the commands are told in words, before it is understood: arguments and environment variables, as texts.
+"""Arguments and environment variables as texts, before they are parsed.
 
-White space around them comes from line ends of files and from copying, and is taken off; what else doesn't show is
-refused. A variable of ours that nobody reads is an option that was set and isn't. Counterpart:
-:mod:`spnhub.cli.command_line`.
+White space around a text comes from line ends of files and from copying, and is removed; other invisible characters are
+refused. A variable with our prefix that no option reads is warned of: somebody set an option that has no effect.
+Counterpart: :mod:`spnhub.cli.command_line`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def variables_of(command: Any) -> set[str]:
 
 
 def cleaned_variables(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Those of ``names`` whose values need to be other than they are.
+    """Those of ``names`` whose values have to be changed, with the right value.
 
     :raises SettingsError: one can't be what was meant.
     """
@@ -65,7 +65,7 @@ def cleaned_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def unread(environment: Iterable[str], known: Iterable[str], prefixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Variables that nobody reads, with the one that may have been meant: those with a prefix of ours, or nearly so."""
+    """Variables with a prefix of ours, or nearly so, that no option reads; each with the one that may be meant."""
     by_rest = {_rest(name, prefixes): name for name in sorted(known)}
     names = set(by_rest.values())
     for name in sorted(set(environment) - names):
@@ -92,10 +92,10 @@ def _with_words(rest: str, known: Iterable[str]) -> list[str]:
 
 
 def cleaned(name: str, value: str, *, secret: bool | None = None) -> str:
-    """One value as it is meant.
+    """One value without the white space around it.
 
-    :param name: what gave it.
-    :param secret: then it isn't quoted, and nothing is taken off it; None: the name's end says so.
+    :param name: the option or variable that has it, for messages.
+    :param secret: whether it is never quoted, and stays as it is; None: decided by the end of the name.
     :raises SettingsError: it can't be what was meant.
     """
     # PEM has line ends; and bytes that are no UTF-8 are the name of a file, at best.

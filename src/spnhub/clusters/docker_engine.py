@@ -1,6 +1,6 @@
 """``docker:``: a container of the local Docker engine per service, named ``spn_{serviceId}``.
 
-On the Docker SDK, in threads of this manager's own, so that an engine that hangs holds up nobody else. The engine is
+On the Docker SDK, in threads of this manager's own, so that an engine that hangs delays nothing else. The engine is
 that of ``DOCKER_HOST``, else the usual socket. A missing container is created from ``image`` (pulled if need be),
 ``command``, ``env``, ``options`` (:mod:`spnhub.clusters.docker_options`) and ``mountPoints``: named volumes
 ``spn_{serviceId}_{index}``, which stay, and have no size to set. One that was created by an earlier definition is
@@ -206,7 +206,7 @@ def _pull(client: docker.DockerClient, image: str, deadline: float) -> None:
 
 
 def _settings(task: ServiceTask) -> dict[str, Any]:
-    """What ``containers.create`` takes beside image and name, with the label that tells definitions apart."""
+    """What ``containers.create`` takes beside image and name, with the label by which definitions are compared."""
     try:
         options = parse_options(task.options)
     except ValueError as error:

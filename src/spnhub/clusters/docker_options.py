@@ -1,7 +1,7 @@
 """``options`` of a service on Docker: the few of ``docker run`` that change how it is reached and what it may use.
 
 What gives a container power over its host (``--privileged``, ``--volume``, ``--device``, ``--pid`` and so on) is not
-among them: whoever edits an inventory is not thereby root on the hub's host. Counterpart:
+among them: the right to edit an inventory must not make anyone root on the hub's host. Counterpart:
 :mod:`spnhub.clusters.docker_engine`.
 """
 

@@ -5,8 +5,8 @@ an install 75 MB, for the one object that is asked for here.
 
 What is done over HTTP: GET ``/apis/apps/v1/namespaces/{namespace}/deployments/{serviceId}/scale``, and, when the number
 of replicas must change, PATCH of the same with the ``resourceVersion`` that was read, so that a change made by others
-in between is a conflict (409) and is looked at again. A Deployment that others scaled to more than 1 is running and
-is left so by a start.
+in between is a conflict (409), after which the number is read again. A Deployment that others scaled to more than 1 is
+running and is left so by a start.
 
 Without an API URL the configuration is the pod's service account, else ``KUBECONFIG``, else ``~/.kube/config``. With
 one, it is that of the context in the kubeconfig file whose cluster has this URL, else there are no credentials (as with
@@ -37,7 +37,7 @@ __all__ = ["KubernetesManager"]
 
 _DEPLOYMENT: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _LOOKS: Final = 3
-"""How often a conflict is looked at again before the caller is told to come back."""
+"""How often a conflict is tried again before the caller gets a retryable error."""
 
 
 class KubernetesManager(ScalingManager[AsyncClient]):
@@ -77,7 +77,7 @@ class KubernetesManager(ScalingManager[AsyncClient]):
         raise ClusterError(f"{where}: others keep changing it", retryable=True)
 
     async def _scale_once(self, client: AsyncClient, name: str, *, running: bool) -> bool:
-        """One look and, if needed, one change; False: somebody else changed it in between."""
+        """Read the scale once and change it if needed; False: it was changed by others in between."""
         scale = await client.get(DeploymentScale, name, namespace=self._namespace)
         replicas = (scale.spec.replicas if scale.spec is not None else None) or 0
         if running == (replicas > 0):

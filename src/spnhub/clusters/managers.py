@@ -64,7 +64,7 @@ def load_managers(urns: Iterable[str]) -> None:
 def manager_for(urn: str, on_exit: OnExit | None = None) -> ClusterManager:
     """A new manager for ``urn``; the caller closes it.
 
-    :param on_exit: told of services that ended by themselves, by managers that can know (``process:``).
+    :param on_exit: called with services that ended by themselves, by managers that can notice it (``process:``).
     :raises ClusterError: no such manager, not retryable; the text names the scheme.
     """
     try:

@@ -53,7 +53,7 @@ class ProcessManager:
     def __init__(self, *, on_exit: OnExit | None = None, start_timeout: float = 10.0, grace: float = 10.0) -> None:
         """Nothing runs yet.
 
-        :param on_exit: told of services that ended without a stop.
+        :param on_exit: called with services that ended without a stop.
         :param start_timeout: seconds until the command must have been executed.
         :param grace: seconds between SIGTERM and SIGKILL, and after SIGKILL until it counts as failed.
         """
@@ -90,7 +90,7 @@ class ProcessManager:
             status_read, status_write = os.pipe()
             ours.callback(os.close, status_read)
             output_read, output_write = os.pipe()
-            # A file closes once, whoever does it: from here on the reader below owns it.
+            # A file must be closed once: from here on the reader below owns it.
             output = FileIO(output_read, "rb")
             with contextlib.ExitStack() as theirs:
                 theirs.callback(os.close, status_write)
@@ -194,10 +194,10 @@ async def _log_lines(urn: str, output: FileIO) -> None:
 
 
 class _Lines:
-    """What one service writes as lines of the log: so many in a second, and what there is more is counted.
+    """The output of one service as lines of the log: a bounded number in a second; further ones are counted.
 
-    A service that says more than anybody reads takes neither the loop's time nor the room of other lines; it is itself
-    held up only where it writes faster than a disk.
+    A service that writes too much takes neither the loop's time nor the room of other lines; it is itself delayed only
+    where it writes faster than a disk.
     """
 
     def __init__(self, urn: str) -> None:

@@ -1,7 +1,7 @@
-"""Carries out starts and stops of services, and tells the results back; it decides nothing.
+"""Carries out starts and stops of services, and reports the results; it decides nothing.
 
 Commands of one service are carried out one after the other, those of several side by side; each is bounded in time and
-answered exactly once. Whether to start, how often and how soon again is the service actor's affair. Counterparts: the
+answered exactly once. The service actor decides whether to start, how often, and how soon again. Counterparts: the
 service actor, and :mod:`spnhub.clusters.managers`.
 """
 
@@ -119,7 +119,7 @@ class Starter:
             return error
         except TimeoutError:
             return ClusterError(f"{task.cluster_manager_urn} took longer than {timeout:g} s", retryable=True)
-        # Client libraries raise what they like, and consumers wait for an answer: every end is told.
+        # Client libraries may raise anything, and consumers wait for an answer: every end is reported.
         except Exception as error:
             _log.exception("service.manager_fault", service=task.urn, manager=task.cluster_manager_urn)
             return ClusterError(f"{task.cluster_manager_urn}: {type(error).__name__}: {error}", retryable=True)

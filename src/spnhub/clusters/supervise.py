@@ -64,7 +64,7 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
         deadline = time.monotonic() + grace
         service.signal(number)
         while service.anything_lives() and (left := deadline - time.monotonic()) > 0:
-            # The end of those that are nobody's child here isn't told: look again now and then.
+            # The end of processes that aren't this one's children isn't reported: check again now and then.
             select.select([wake], [], [], min(left, 0.1))
             _drain(wake)
             if number == signal.SIGKILL:

@@ -1,7 +1,8 @@
-"""Which sockets there are and who answers on them: prepared beside the live ones, then swapped (D-31).
+"""The hub's sockets and the identities that it has on them: prepared beside the live ones, then swapped (D-31).
 
-A reload binds what is new first, so that a port that can't be had changes nothing. Sockets whose address is no longer
-named stay for the sessions that came in on them, without answering anybody new, and go when these have ended.
+A reload binds new addresses first, so that a port that isn't available changes nothing. A socket whose address is no
+longer in the inventory stays for the sessions that came in on it, without answering new clients, and is closed when
+these have ended.
 Counterparts: :mod:`spnhub.hub_process.reload`, :mod:`spnhub.transport.udp`.
 """
 
@@ -66,9 +67,9 @@ class Listeners:
         return tuple((address.remote[0], address.remote[1]) for address in self._sockets.values())
 
     async def prepare(self, inventory: Inventory) -> Prepared:
-        """Bind what isn't bound yet and parse what isn't parsed yet; nobody notices.
+        """Bind new addresses and parse new certificates, without any effect yet.
 
-        :raises CannotListen: then all is as it was.
+        :raises CannotListen: an address can't be bound; nothing has changed.
         """
         faults = await asyncio.to_thread(_parse, inventory)
         if faults:
@@ -115,7 +116,7 @@ class Listeners:
         self._release(prepared.opened)
 
     def commit(self, prepared: Prepared) -> None:
-        """Who answers where is so from now on. Sockets that were opened take packets after :meth:`start`."""
+        """Put what was prepared in force. Sockets that were opened take packets after :meth:`start`."""
         left = {where: address for where, address in self._sockets.items() if where not in prepared.sockets}
         self._leaving |= left
         for where in prepared.sockets:

@@ -24,7 +24,10 @@ _log = structlog.get_logger("spnhub.hub")
 
 
 def run(settings: HubSettings) -> int:
-    """Run a hub until it is told to stop; the exit status (0, 1 or 2)."""
+    """Run a hub until it is asked to stop.
+
+    :returns: the exit status (0, 1 or 2).
+    """
     raise_limit()
     return run_loop(_main(settings))
 

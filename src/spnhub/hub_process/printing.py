@@ -121,7 +121,7 @@ def _print(recorded: Recorded) -> None:
     elif isinstance(event, _ERRORS):
         _log.error(event.event_type, **event_line(recorded))
     elif isinstance(event, LimitReached) and event.limit == OUTPUT_LIMIT:
-        # The output tells of it itself, in the place of the missing lines; this one would only be missing, too.
+        # The output reports it itself, in the place of the missing lines; a line here would only be dropped, too.
         return
     else:
         _log.warning(event.event_type, **event_line(recorded))

@@ -302,7 +302,7 @@ class HubProcess:
             _log.error("journal.unsynced", reason=error, journal=str(self.settings.journal))
 
     def _count_dropped(self) -> None:
-        """Log lines for which there was no room are a limit that bites."""
+        """Report log lines that were dropped for want of room as an exceeded limit."""
         dropped = logging.dropped()
         if dropped == self._dropped or not self._ready or self._stopping:
             return

@@ -30,11 +30,11 @@ def make_system(
     notify: Callable[[Callable[[], None]], None],
     on_fault: OnFault,
 ) -> tuple[ActorSystem, RecordingWriter | None]:
-    """The actors, and what has to be closed after them.
+    """The actors, and the recording that has to be closed after them.
 
     :param wall_us: microseconds since 1970.
     :param notify: brings a call from another thread into the loop's; RuntimeError when that is gone.
-    :param on_fault: is told what actors raise.
+    :param on_fault: called with what actors raise.
     :raises SettingsError: the folder for recordings can't be used.
     """
     folder = settings.record

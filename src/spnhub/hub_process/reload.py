@@ -146,10 +146,10 @@ class Reloader:
 
 @contextlib.contextmanager
 def _unnoticed() -> Iterator[None]:
-    """Threads of this process hand over quickly, and no garbage is looked for in the heap that they fill.
+    """Let threads switch quickly, and the garbage collector rest, while an inventory is read beside traffic.
 
-    A full collection stops everything, for a tenth of a second with a thousand services read. What a reload leaves
-    behind goes by reference counts.
+    A full collection stops all threads: for a tenth of a second with a thousand services read. The objects that a
+    reload leaves behind are freed by their reference counts.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL)

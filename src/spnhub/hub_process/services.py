@@ -83,7 +83,7 @@ class ScheduleTable:
 class Services:
     """The services of one hub process that cluster managers start and stop.
 
-    :param tell: gives the actors an input; a turn follows.
+    :param tell: passes an input to the actors; a turn follows.
     :param wall_us: microseconds since 1970.
     """
 
@@ -100,7 +100,7 @@ class Services:
         self._stopping: dict[str, str] = {}
         self._schedules = ScheduleTable({}, [], set())
         self._late: set[str] = set()
-        """Services whose ``startAt`` has come before their actors knew of them."""
+        """Services whose ``startAt`` came before they had an actor."""
         self._timer: asyncio.TimerHandle | None = None
 
     def load(self, tasks: Mapping[str, ServiceTask], schedules: ScheduleTable) -> None:

@@ -43,7 +43,7 @@ __all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "loa
 _log = structlog.get_logger(__name__)
 
 _UNKNOWN_LIMIT: Final = 100
-"""Paths of unknown fields that are kept, and told of."""
+"""The most paths of unknown fields that are kept for the log."""
 _UNKNOWN_LENGTH: Final = 200
 _told: Final[set[str]] = set()
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -63,7 +63,7 @@ class ListenAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where one network is served, and as whom."""
+    """The address at which one network is served, and the identity there."""
 
     realm: str
     network_urn: str
@@ -82,7 +82,7 @@ class Inventory:
     warnings: tuple[InventoryFault, ...] = ()
     """What is served, and yet won't be of use as it is."""
     unknown: tuple[str, ...] = ()
-    """Fields that came over HTTP and nobody here knows, as ``service.availabilityManagement.x``; a hundred at most."""
+    """Fields from HTTP that this version doesn't know, as ``service.availabilityManagement.x``; a hundred at most."""
     tasks: Mapping[str, ServiceTask] = field(default_factory=dict, repr=False)
     """What cluster managers are to know of services, by the fingerprint of their ``Availability``."""
 
@@ -97,12 +97,12 @@ async def load_inventory(
 ) -> Inventory:
     """Read the inventory at an http, https or file URL (R-6.2).
 
-    ``bind`` overrides every hub's serverAddress. ``attempts`` is how often an inventory that is away is asked: None is
-    until it answers, which a hub does at its start; each failure is logged as ``inventory.unavailable``. Without
-    ``allow_process`` a service that wants a local command (``process:``) is a fault: whoever writes the inventory would
-    run programs on the hub's host.
+    ``bind`` overrides every hub's serverAddress. ``attempts`` is how often an inventory server that doesn't
+    answer is asked: None, as at a hub's start, is until it answers; each failure is logged as
+    ``inventory.unavailable``. Without ``allow_process`` a service that needs a local command (``process:``) is a fault:
+    otherwise the author of the inventory could run programs on the hub's host.
 
-    :raises InventoryError: the whole can't be had. Parts that can't be used are in :attr:`Inventory.faults`.
+    :raises InventoryError: it can't be read at all. Parts that can't be used are in :attr:`Inventory.faults`.
     """
     now = datetime.now(UTC)
     check_url(url)
@@ -165,7 +165,7 @@ class _Builder:
         self._tasks: dict[str, ServiceTask] = {}
         self._unknown: dict[str, None] = {}
         self._claims: dict[tuple[str, int], list[tuple[str | None, str]]] = {}
-        """Who serves an fqdn at a port: address and hub."""
+        """The hub that serves an fqdn at a port, and its address."""
 
     def build(self, raw: Iterable[RawRealm]) -> Inventory:
         realms = []

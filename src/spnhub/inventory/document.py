@@ -1,7 +1,7 @@
-"""Reads a YAML or JSON document whose parts know their lines, and notes what in it isn't taken as it is written.
+"""Reads a YAML or JSON document whose parts know their lines, and notes values that YAML takes otherwise than written.
 
-The parts are plain dicts, lists and scalars of JSON's types, so who takes what HTTP brings takes these. A note costs
-nothing by itself: :mod:`spnhub.inventory.judge` knows which field it is about, and makes a fault of it.
+The parts are plain dicts, lists and scalars of JSON's types, as those of an inventory from HTTP. A note alone is no
+fault: :mod:`spnhub.inventory.judge` knows which field it is about, and makes a fault of it.
 
 YAML is read as PyYAML does (1.1), but for times, which stay the text that HTTP would bring.
 """

@@ -80,7 +80,8 @@ def judged(
 
 
 def unknown_fields(kind: type[BaseModel], data: Any) -> Iterator[str]:
-    """Paths (``service.availabilityManagement.x``) of what an object from HTTP has and nobody here knows."""
+    """Paths (``service.availabilityManagement.x``) of fields that an object from HTTP has and this version doesn't
+    know."""
     if isinstance(data, dict) and not isinstance(data, Object):
         for place, _ in _unknown(kind, data):
             names = [_shown(key) for key in place if isinstance(key, str)]
@@ -95,7 +96,7 @@ def null_fields(kind: type[BaseModel], data: Any, where: str) -> Iterator[Invent
 
 
 def document_faults(document: Any, known: Sequence[str]) -> Iterator[InventoryFault]:
-    """What is wrong with the outermost object of a file; keys ``x-…`` are for whoever writes it."""
+    """The faults of the outermost object of a file; its keys ``x-…`` are the author's own, and ignored."""
     where = "inventory"
     for key in document:
         if key not in known and not key.startswith("x-"):
@@ -244,7 +245,7 @@ _MESSAGES: Final = {
 
 
 def _message(kind: str, detail: Mapping[str, Any]) -> str:
-    """What is wrong. Values are quoted by those who know that they are no keys."""
+    """What is wrong. A value is quoted only where it is known not to be a private key."""
     context = detail.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])

@@ -151,7 +151,7 @@ class Realm(_Object):
     cacert: Certificates
     """PEM: the CAs whose client certificates the realm's hubs accept."""
     disabled: StrictBool
-    """Whether nobody of the realm is served."""
+    """Whether no endpoint of the realm is served."""
     device_id_signing_key: Text = Field(alias="deviceIDSigningKey", repr=False)
     """Not used by the hub, and never logged."""
     device_id_verification_key: Text = Field(alias="deviceIDVerificationKey", repr=False)

@@ -1,4 +1,4 @@
-"""What operators see of a running hub over HTTP. It only looks: nothing here changes what the hub does.
+"""What operators see of a running hub over HTTP. It is read-only: nothing here changes what the hub does.
 
 ``server`` answers, ``state`` and ``metrics`` are what it answers with. Counterparts: :mod:`spnhub.hub_process`, whose
 loop it runs in; :mod:`spnhub.cli.check`, which reads ``/state``.

@@ -1,7 +1,7 @@
-"""``/metrics``: counted as events are recorded, so that a scrape costs nothing in proportion to what is open.
+"""``/metrics``: counted as events are recorded, so that a scrape costs the same however many connections are open.
 
-The numbers are those of this process: sessions that a crash left open are none of its own. Labels hold URNs and codes,
-never subjects or addresses. The families are those of :mod:`spnhub.events.analysis.metrics`, which whoever reads the
+The numbers are those of this process: sessions that a crash left open aren't among them. Labels hold URNs and codes,
+never subjects or addresses. The families are those of :mod:`spnhub.events.analysis.metrics`, which a reader of the
 log counts in the same way; one hub needs no label for itself. Counterpart: :mod:`spnhub.ops.server`.
 """
 

@@ -6,8 +6,8 @@ between them is a step, one run of the actors::
     {"now": 12.5, "wall": 1764000000000000, "parts": [
         {"cause": [[2, 0], "ProviderAccepted", {}], "events": [], "commands": [["JoinStreams", {"connection": …}]]}]}
 
-A part is an input (who it was for: null is the hub, a number a session, a pair a connection; its class; its fields) and
-what came of it; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with the
+A part is an input (its receiver: null is the hub, a number a session, a pair a connection; its class; its fields) and
+its results; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with the
 sequence that the journal gave them; their time is the step's ``wall_us``. Classes and fields are found by reflection: a
 new input needs nothing here. A packet that is sent has its class beside its fields. Fields that aren't compared
 (:class:`LoadInventory`'s plan) can be made again from the others and aren't written.
@@ -123,7 +123,7 @@ def plain_parts(step: Step) -> list[dict[str, Any]]:
 
 
 def decode_input(value: Any) -> tuple[Address, Input]:
-    """An input and who it is for.
+    """An input and its receiver.
 
     :raises FormatError: this version doesn't know it, or one of its fields.
     """

@@ -1,7 +1,7 @@
-"""The actors, with a note of every input and of what came of it.
+"""The actors, with a note of every input and its results.
 
-The same class makes a recording in a hub and notes what a recording brings about when it is replayed. Counterpart:
-:mod:`spnhub.actors.system`, which costs nothing more when nobody records.
+The same class makes a recording in a hub, and notes the results when a recording is replayed. Counterpart:
+:mod:`spnhub.actors.system`, which costs nothing more without a recording.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spnhub.events.model import Event, Recorded
 __all__ = ["START", "TIMERS", "Address", "Input", "Part", "RecordingSystem", "Step"]
 
 Address = int | Key | None
-"""Who an input is for: a session, a connection, or the hub."""
+"""The receiver of an input: a session, a connection, or the hub."""
 Input = HubInput | SessionInput | ConnectionInput
 
 START: Final = "start"
@@ -52,10 +52,10 @@ class Step:
 
 
 class RecordingSystem(ActorSystem):
-    """Actors whose steps are told to ``note``, each when it is done.
+    """Actors that pass each step to ``note`` when it is done.
 
-    Runs in which nothing can happen, most of a busy hub's, are no steps. Time is the actors' own: what they were given,
-    never taken back.
+    Runs in which nothing can happen, most of a busy hub's, are no steps. Time is the actors' own: as it was passed to
+    them, and never running backwards.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class RecordingWriter:
 
     :param folder: made if it isn't there.
     :param limit: bytes of all recordings in the folder, older ones included.
-    :param on_end: told, in the writer's thread, why the recording has ended before :meth:`close`; once.
+    :param on_end: called once, in the writer's thread, with the reason if the recording ends before :meth:`close`.
     :raises OSError: the folder can't be used.
     """
 
