@@ -481,7 +481,8 @@ class World:
                 errors = [
                     line
                     for line in errors
-                    if line["event"] not in hub_errors and line.get("eventType") != "journalStalled"
+                    if line["event"] not in {"journal.stalled", *hub_errors}
+                    and line.get("eventType") != "journalStalled"
                 ]
             said = (process.name, errors, process.errors)
             assert said == (process.name, [], []), said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import signal
 from typing import Any
 
@@ -15,9 +16,10 @@ from spnhub.actors.contract.packets import SessionRequest, own_kinds
 from spnhub.transport.endpoint.core import endpoint as core
 from spnhub.transport.errors import SessionRejected
 from spnhub.transport.protocol import REQUIRED_KINDS
-from tests.support.command import BIN
+from tests.support.command import BIN, run
+from tests.support.kafka import KafkaBroker
 from tests.support.talk import Talk
-from tests.support.tcp import Ending
+from tests.support.tcp import Ending, TcpPeer
 from tests.support.versions import EARLIER, Version
 from tests.support.world import World
 from tests.system.test_hub_update import BOTH, sessions
@@ -167,3 +169,61 @@ async def test_other_kinds(world: World, earlier: Version, monkeypatch: pytest.M
             await _with_kinds(world, monkeypatch, {kind: version for kind, version in own.items() if kind != less})
         assert refused.value.code == Code.VERSION
     await world.end()
+
+
+_READINGS = (("replay", "--all"), ("replay",), ("state", "--at", "15"), ("metrics",), ("verify",))
+"""What analysts and scripts read of a log, as commands of ``spnlog``."""
+
+
+def _parsed(text: str) -> list[Any]:
+    """JSON lines, or one document."""
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return [json.loads(text)]
+
+
+def _without_more(new: Any, earlier: Any) -> Any:
+    """A version may say more than the one before: without the fields that the earlier one didn't have."""
+    if isinstance(new, dict) and isinstance(earlier, dict):
+        return {key: _without_more(value, earlier[key]) for key, value in new.items() if key in earlier}
+    if isinstance(new, list) and isinstance(earlier, list) and len(new) == len(earlier):
+        return [_without_more(*both) for both in zip(new, earlier, strict=True)]
+    return new
+
+
+@pytest.mark.kafka
+async def test_logs_of_the_earlier_version_read_the_same(
+    world: World, earlier: Version, kafka: KafkaBroker, topic: str
+) -> None:
+    """Its journal and its topic: each reading of this version says all that the earlier version's own reading says."""
+    server = world.serve()
+    hub = await world.start_hub("--kafka", kafka.bootstrap, "--topic", topic, env=earlier.env)
+    await hub.line("shipper.connected")
+    provider, consumer = await asyncio.gather(
+        world.start_provider(server.address, env=earlier.env), world.start_consumer(env=earlier.env)
+    )
+    for how in (TcpPeer.finish, TcpPeer.reset, TcpPeer.finish):
+        client, served = await world.join(consumer, server)
+        await client.send(b"asks")
+        assert await served.receive(4) == b"asks"
+        how(client)
+        await served.receive_all()
+        served.close()
+    await provider.stop()
+    refused = await world.connect(consumer)
+    assert (await refused.receive_all())[0] == b""
+    # Not SIGTERM: what is open at the hub's death is in the log, too.
+    await hub.kill()
+    await world.start_hub("--kafka", kafka.bootstrap, "--topic", topic, env=earlier.env)
+    await world.end()
+    for source in (str(world.journal), f"kafka://{kafka.bootstrap}/{topic}"):
+        for reading in _READINGS:
+            texts = []
+            for env in (earlier.env, _NEW):
+                status, text, faults = await run("spnlog", *reading, "--json", source, env=env)
+                assert (status, faults) == (0, ""), (reading, source)
+                texts.append(_parsed(text))
+            before, now = texts
+            assert len(before) > 0
+            assert _without_more(now, before) == before, (reading, source)
