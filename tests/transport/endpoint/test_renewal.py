@@ -93,10 +93,7 @@ async def test_renewed_again_and_again(world: World) -> None:
     await asyncio.sleep(10)
     await talk(ours, theirs, b"last")
     assert len(world.hub.sessions) == 2
-    for session, _ in (
-        consumer._core._by_connection_id[connection_id][::-1]
-        for connection_id in list(consumer._core._by_connection_id)
-    ):
+    for session in consumer._core.sessions():
         assert session.credentials == credentials(CONSUMER, b"5")
 
 

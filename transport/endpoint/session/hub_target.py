@@ -13,7 +13,8 @@ from typing import Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.backoff import backoff
-from spnhub.transport.endpoint.connection.context import EndpointContext
+from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionState, SessionTrigger, session_machine
@@ -132,6 +133,11 @@ class HubTarget:
     def established(self) -> bool:
         """Whether there is a session, Closing or not."""
         return self.session is not None and self.session.established
+
+    @property
+    def streams(self) -> SessionStreams[Connection] | None:
+        """Its session's, for connections."""
+        return None if self.session is None else self.session.streams
 
     @property
     def takes_new(self) -> bool:
