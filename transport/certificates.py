@@ -1,9 +1,9 @@
-"""Whether a certificate chain is to be believed: one rule for the hub's judgement of clients and for theirs of it.
+"""Whether a certificate chain is valid: one rule for the hub, which checks clients, and for clients, which check it.
 
 Any certificate that was given to be trusted is an anchor, also an intermediate one or the leaf itself
-(X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say whom to accept, and needn't go up to a root. Every certificate
-of the chain, its anchor included, must be valid at the moment. What is wrong for good (issuer, name, usage) is told
-before what time may heal (D-36), with the certificate's dates and the clock that judged.
+(X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say what to accept, and needn't go up to a root. Every certificate
+of the chain, its anchor included, must be valid at the moment. A permanent fault (issuer, name, usage) is reported
+before one that time may mend (D-36), which is given with the certificate's dates and the time of the check.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL h
 
 
 class CertificateRefused(Exception):
-    """A chain isn't to be believed; the message says why. ``alert`` is what an engine tells the peer."""
+    """A chain isn't valid; the message has the reason. ``alert`` is the TLS alert that an engine sends the peer."""
 
     def __init__(self, alert: CertificateAlert, reason: str) -> None:
         super().__init__(reason)
@@ -93,7 +93,7 @@ class ParsedIdentity:
 def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
     """Parse the PEM texts, which takes about a millisecond the first time.
 
-    Who sets a policy again with mostly the same identities, beside live traffic, calls this in a thread before.
+    Before a policy is set again beside live traffic, with mostly the same identities, this is called in a thread.
 
     :raises ValueError: one that can't be used; the message says which.
     """
@@ -253,7 +253,7 @@ def _covered(certificate: x509.Certificate) -> str:
 
 
 def _check_subject(certificate: x509.Certificate) -> None:
-    """It is who the client is, in packets and in the log."""
+    """The subject is the client's identity, in packets and in the log."""
     subject = subject_of(certificate)
     if subject is None or len(subject) > SUBJECT_LIMIT:
         fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"

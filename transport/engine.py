@@ -122,9 +122,9 @@ class Limits:
         3.0,
         "A peer that hasn't answered for this long gets nothing new, and its connections go on elsewhere, if they can.",
     )
-    """What was sent and stays unacknowledged for this long makes the peer suspect (D-20). Keep-alives count: a peer
-    that falls silent is suspect after ``suspect_after`` on a connection that sends, and after ``keep_alive +
-    suspect_after`` on an idle one."""
+    """What was sent and stays unacknowledged for this long makes the peer unresponsive (D-20). Keep-alives count:
+    a peer that falls silent is unresponsive after ``suspect_after`` on a connection that sends, and after ``keep_alive
+    + suspect_after`` on an idle one."""
     probe_timeout: float = _times(1.0, "A peer whose port is closed is lost when it hasn't answered for this long.")
     """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
     probe is sent at once and again after half of it, so one lost packet ends nothing."""
@@ -163,7 +163,7 @@ class ServerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ServerPolicy:
-    """Who we are as a server: a lower-case server name per identity. Any other SNI, or none, is refused (D-19)."""
+    """Our identities as a server: a lower-case server name for each. Any other SNI, or none, is refused (D-19)."""
 
     identities: Mapping[str, ServerIdentity]
     by_socket: Mapping[int, Mapping[str, ServerIdentity]] = field(default_factory=dict)
@@ -221,7 +221,7 @@ class CloseKind(enum.Enum):
     UNREACHABLE = "unreachable"
     """The network said that the peer can't be reached, and the probe stayed unanswered."""
     PORT_CLOSED = "port closed"
-    """The peer's own host said that nobody has its port, and the probe stayed unanswered: its process is gone."""
+    """The peer's own host reported that its port is closed, and the probe stayed unanswered: its process is gone."""
     RESET = "reset"
     """The peer knows nothing of this connection (any more): stateless reset (RFC 9000 section 10.3)."""
 
@@ -350,7 +350,7 @@ class DatagramReceived:
 
 @dataclass(frozen=True, slots=True)
 class DatagramsDropped:
-    """So many had found no place behind a socket that was full; QUIC repeats what they told."""
+    """This many transmits were dropped behind a socket that was full; QUIC repeats their contents."""
 
     bound: int
     """Of those that wait for one socket."""
@@ -359,7 +359,7 @@ class DatagramsDropped:
 
 @dataclass(frozen=True, slots=True)
 class HandshakesDropped:
-    """So many first packets of clients found no place since this was told last; clients repeat theirs (D-33)."""
+    """This many first packets of clients were dropped since the last report; clients repeat them (D-33)."""
 
     count: int
 
@@ -459,10 +459,11 @@ class Engine(Protocol):
         """
 
     def set_translated(self, connection_id: int, translated: bool) -> None:
-        """Whether the peer sends from another address than is seen here, as it says; until then nobody knows.
+        """Set whether an address translator is between this side and the peer; until then that isn't known.
 
-        A translator that has forgotten answers for its own port. So there a closed port counts only when the peer,
-        who may not know, has had its ``keep_alive``, too. Without one its port is looked after
+        The peer reports the address that it sends from, which is compared with the one that is seen here. A translator
+        that has forgotten a mapping reports its own port as closed. So behind one, a closed port counts only when the
+        peer, which doesn't know of it, has had its ``keep_alive``, too. Without a translator its port is checked
         (:attr:`Limits.port_check`). A peer whose address changes is behind a translator from then on.
         """
 
@@ -478,7 +479,7 @@ class Engine(Protocol):
     def shake_hands(self, now: float) -> bool:
         """One step of a handshake that waits its turn (D-33); False: none waits.
 
-        For whoever has time for more than the one step of each turn, which :meth:`events` takes care of.
+        For callers that have time for more than the one step of each turn, which :meth:`events` does.
         """
 
     def events(self) -> list[EngineEvent]:
@@ -494,7 +495,7 @@ class Engine(Protocol):
         """Close with an application code; :class:`Closed` (LOCAL) follows. The close packet is repeated (D-19)."""
 
     def open_bidi(self, connection_id: int) -> int | None:
-        """Open a stream. None: the peer allows no more now, :class:`Available` tells when it does."""
+        """Open a stream. None: the peer allows no more now; :class:`Available` comes when it does."""
 
     def write(self, connection_id: int, stream_id: int, data: bytes) -> int:
         """Queue bytes; returns how many were taken. Less than given: :class:`Writable` follows."""

@@ -18,7 +18,7 @@ def make_engine(
     """An engine of this installation, by the system's clocks.
 
     :param reset_key: what stateless resets are made from (RFC 9000 section 10.3); None: a new one.
-    :param on_fault: is told of a fault of our own that ended a connection; None: it is logged.
+    :param on_fault: called with a fault of our own that ended a connection; None: it is logged.
     """
     # Here, so that programs that bring their own engine never load it.
     from spnhub.transport.aioquic_engine import AioquicEngine  # noqa: PLC0415

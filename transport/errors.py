@@ -1,4 +1,4 @@
-"""What can go wrong for a program that uses the library: whose fault it was, and whether a retry can help.
+"""The errors for programs that use the library: each shows whose fault it was, and whether a retry can help.
 
 Every error derives from :class:`SpnError`. Counterpart: the codes in :mod:`spnhub.actors.contract.codes`.
 """
@@ -50,11 +50,11 @@ class ConfigurationError(SpnError, ValueError):
 
 
 class LocalProtocolError(SpnError):
-    """Our own fault: an event that is illegal in this state. A bug in whoever caused it."""
+    """Our own fault: an event that is illegal in this state. A bug in the caller, or here."""
 
 
 class HubUnreachable(SpnError, OSError):
-    """Nobody's fault, or the network's: the name has no address, or no hub answers there."""
+    """The network's fault, or that of its names: the name has no address, or no hub answers there."""
 
     retryable = True
 
@@ -66,8 +66,8 @@ class HandshakeRejected(SpnError):
     """
 
     def __init__(self, alert: int, reason: str, *, by_hub: bool, about_time: bool = False) -> None:
-        who = "the hub refused us" if by_hub else "we refused the hub's certificate"
-        super().__init__(f"{who} (TLS alert {alert}): {reason}" if reason else f"{who} (TLS alert {alert})")
+        refusal = "the hub refused us" if by_hub else "we refused the hub's certificate"
+        super().__init__(f"{refusal} (TLS alert {alert}): {reason}" if reason else f"{refusal} (TLS alert {alert})")
         self.alert = alert
         self.reason = reason
         self.by_hub = by_hub
@@ -75,7 +75,7 @@ class HandshakeRejected(SpnError):
 
 
 class SessionRejected(SpnError):
-    """The hub said no to the session (R-2.2). ``code``: see :class:`spnhub.actors.contract.codes.Code`."""
+    """The hub refused the session (R-2.2). ``code``: see :class:`spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str, retryable: bool) -> None:
         super().__init__(f"session refused, {code_name(code)}: {reason}")
@@ -102,7 +102,7 @@ class EndpointClosed(SpnError):
 
 
 class ConnectionRejected(SpnError, ConnectionRefusedError):
-    """The hub or the provider said no to a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`."""
+    """The hub or the provider refused a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"connection refused, {code_name(code)}: {reason}")

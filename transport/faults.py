@@ -1,8 +1,8 @@
-"""Faults of our own: what was raised where nothing should be. Each is counted, and told with its traceback.
+"""Faults of our own code: exceptions where none should be. Each is counted, and logged with its traceback.
 
-A fault that comes back with every packet must not fill the log: of one place a line a second, which says how often it
-was since the last. Counterparts: the command lines make one of these for their process and their event loop; whoever
-catches a fault ends what it was about, and nothing else.
+A fault that comes back with every packet must not fill the log: each place gets one line a second, with the number of
+faults since the last line. Counterparts: the command lines make one of these for their process and their event loop;
+code that catches a fault ends what it was about (a connection, say), and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 _INTERVAL: Final = 1.0
 """Seconds from one line about a place to the next."""
 _PLACES: Final = 256
-"""Places that are told apart; those beyond share the last."""
+"""The most places that are counted separately; further ones share the last."""
 
 _SHOWN: Final = 200
 """Characters of a message."""
@@ -70,7 +70,7 @@ class Faults:
         return dict(self._counts)
 
     def report(self, where: str, fault: BaseException, **fields: object) -> None:
-        """Count a fault, and say so.
+        """Count a fault, and log it.
 
         :param where: what it was caught in, one of a few fixed words: a metric's label.
         :param fields: of the log line: what it was about.

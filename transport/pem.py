@@ -64,7 +64,7 @@ def canonical(pem: str | bytes) -> bytes:
         if PEM_BEGIN in body:
             raise ValueError("holds a PEM block that is cut short")
         if ":" in body:
-            # Headers: an encrypted key of the old form, which is named as such by whoever reads it.
+            # Headers: an encrypted key of the old form, which the reader of the key reports as such.
             lines = [line.strip() for line in body.strip().splitlines()]
         else:
             data = _NOISE.sub("", body)
@@ -114,7 +114,7 @@ def load_key(pem: str | bytes) -> PrivateKey:
 
 
 def date_text(moment: datetime) -> str:
-    """A certificate's date, or the clock that it is held against, for messages: ISO 8601, UTC, seconds."""
+    """A certificate's date, or the time that it is compared with, for messages: ISO 8601, UTC, seconds."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,7 +1,7 @@
-"""Texts that people write into files, options and the environment: what in them can't be seen, and what was meant.
+"""Texts that people write into files, options and variables: invisible characters in them, and likely corrections.
 
 Counterparts: :mod:`spnhub.inventory` judges a file's values with this, :mod:`spnhub.cli.variables` options and the
-environment, :mod:`spnhub.transport.endpoint.api.config` what a program tells the library.
+environment, :mod:`spnhub.transport.endpoint.api.config` the arguments of a program.
 """
 
 from __future__ import annotations

@@ -33,20 +33,20 @@ _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 _MSG_ERRQUEUE: Final = 0x2000
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")
-"""``struct sock_extended_err``: error number, origin, ICMP type and code; who said so follows (``SO_EE_OFFENDER``)."""
+"""``struct sock_extended_err``: error number, origin, ICMP type, code; then the reporting host (``SO_EE_OFFENDER``)."""
 _PORT_UNREACHABLE: Final = frozenset({(2, 3, 3), (3, 1, 4)})
 """Origin, type and code of ICMP's and ICMPv6's."""
 _ANCILLARY: Final = 128
-"""Bytes for what the kernel tells with a datagram: its own address, and the size of joined ones."""
+"""Bytes for what the kernel reports with a datagram: the local address, and the size of joined datagrams."""
 _NO_SEGMENTATION: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE})
-"""What a path says that can't take joined datagrams: a small MTU (also one that a router told of), a device without
+"""Errors of a path that can't take joined datagrams: a small MTU (also one that a router reported), a device without
 checksums, IPsec."""
 _BUFFER: Final = 4 * 1024 * 1024
 """Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
 _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 _BACKLOG: Final = 4096
-"""Transmits that wait for a full socket; beyond it the oldest are dropped, which is told, and QUIC repeats them."""
+"""The most transmits that wait for a full socket; beyond it the oldest are dropped and counted; QUIC repeats them."""
 _LOOK: Final = 0.05
 """Seconds since all sockets were looked at, after which a due timer has them looked at first."""
 _CATCH_UP: Final = 4096
@@ -102,7 +102,7 @@ class UdpEndpoint:
         self._handshakes_until = 0.0
         """CPU time of the thread when handshakes had their last step."""
         self._dropped = 0
-        """Transmits since this was told."""
+        """Transmits dropped since they were last reported."""
         self._extra_timer = extra_timer
 
     # ---- sockets -----------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class UdpEndpoint:
         self._read_error_queue(entry, now)
 
     def _read_error_queue(self, entry: UdpSocket, now: float) -> None:
-        """Whom an ICMP error is about stands in the error queue; left there it would wake the loop for ever."""
+        """Read the error queue, which has the peer of each ICMP error; an entry left there wakes the loop for ever."""
         for _ in range(_BATCH):
             try:
                 _, ancillary, _, remote = entry.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
@@ -438,9 +438,9 @@ def _has_segmentation(sock: socket.socket) -> bool:
 
 
 def is_port_closed(kind: int, error: bytes, host: str) -> bool:
-    """Whether an entry of the error queue is ``host``'s own word that a port of it is closed.
+    """Whether an entry of the error queue is ``host``'s own report that a port of it is closed.
 
-    Only that host knows; a router or firewall that says so in its place may just not let us through.
+    Only that host knows; a router or firewall that reports it may just not let us through.
     """
     if kind not in {_IP_RECVERR, _IPV6_RECVERR} or len(error) < _EXTENDED_ERROR.size + 8:
         return False

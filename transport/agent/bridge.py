@@ -36,7 +36,7 @@ CHUNK: Final = 64 * 1024
 """Bytes moved at once, and the most that one direction of a bridge holds."""
 
 _FAULT: Final = "a fault in the agent"
-"""The reason of an end that is nobody's but ours."""
+"""The reason of an end that this agent causes itself."""
 _SILENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 """With which the kernel gives a peer up that doesn't answer."""
 STALL: Final = 10.0
@@ -95,7 +95,7 @@ class Bridge:
         on_done: Callable[[BridgeResult], None],
     ) -> None:
         """:param sock: connected and prepared (:func:`prepare_socket`); the bridge closes it.
-        :param on_done: told once, when the socket is closed and the stream has had its last call.
+        :param on_done: called once, when the socket is closed and the stream has had its last call.
         """
         self._loop = loop
         self._sock: socket.socket | None = sock
@@ -262,7 +262,7 @@ class Bridge:
             return
         data, self._stream_fin_seen = piece
         if self._tcp_dead:
-            # There is nobody for it; and who sends it shall not be held up by that.
+            # These bytes have no reader any more; but their sender must not be blocked by that.
             if data:
                 self._schedule_pull()
         elif data or self._stream_fin_seen:
@@ -403,7 +403,7 @@ class Bridge:
         self._error = (Code.INTERNAL, _FAULT)
         steps.append(self._finish_if_over)
         for step in steps:
-            with contextlib.suppress(Exception):  # the fault that counts is told
+            with contextlib.suppress(Exception):  # the first fault is reported
                 step()
         self._to_stream, self._to_tcp = b"", memoryview(b"")
 
@@ -433,7 +433,7 @@ class Bridge:
             return
         now = self._loop.time()
         if not self._left and not self._tcp_dead:
-            # Who has taken nothing for long isn't waited for as long again.
+            # A program that has taken nothing for that long doesn't get the same time again.
             self._left, self._left_since = left, now - min(silent_for(self._sock), STALL - _GRACE)
         elif left != self._left or (self._tcp_dead and self._stream.paused):
             self._left, self._left_since = left, now

@@ -30,7 +30,7 @@ __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 _log = structlog.get_logger()
 
 _ACCEPTS_PER_TURN: Final = 64
-"""So that a crowd at the door leaves the loop to those who are in."""
+"""So that many new clients at once leave time for the connections that are established."""
 _AGAIN: Final = 0.05
 """Seconds before another attempt when a session turned out to be lost."""
 
@@ -139,7 +139,7 @@ class ConsumerAgent:
         await self._idle.wait()
 
     async def drain(self) -> None:
-        """Take no new connections, and wait until no connection is open. No bound: whoever waits has one."""
+        """Take no new connections, and wait until no connection is open. Unbounded: the caller has a timeout."""
         self.stop_accepting()
         await self.wait_idle()
 
@@ -248,9 +248,9 @@ class ConsumerAgent:
         return None
 
     async def _wait_established(self, until: float) -> StreamSource:
-        """The endpoint with a session; without one the client is held (D-27).
+        """The endpoint, once it has a session; until then the client waits (D-27).
 
-        :raises SessionLost: too many are held.
+        :raises SessionLost: too many clients wait.
         :raises TimeoutError: there is none in time.
         """
         if self._sources.established:

@@ -82,7 +82,7 @@ class _Expected:
 class Unanswered:
     """The sockets to which something was sent that may be unacknowledged. Costs nothing while that is acknowledged.
 
-    :param keep_alive: None: nobody is ever asked, as far as the system doesn't.
+    :param keep_alive: None: peers are never probed, unless the system does it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive: TcpKeepAlive | None) -> None:
@@ -108,7 +108,7 @@ class Unanswered:
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, mine.interval * 1000)
 
     def expect(self, sock: socket.socket, on_dead: Callable[[OSError], object]) -> None:
-        """Something was sent. Call ``on_dead`` with ETIMEDOUT if nobody acknowledges it within the bound."""
+        """Note that something was sent. Call ``on_dead`` with ETIMEDOUT if it isn't acknowledged within the bound."""
         fd = sock.fileno()
         if self._keep_alive is None or fd in self._expected:
             return
@@ -162,7 +162,7 @@ class Unanswered:
         if not under_way and not unsent:
             del self._expected[fd]
             return False
-        # Nobody had to answer before something was sent.
+        # Before something was sent, there was nothing to acknowledge.
         waited = min(silent / 1000, now - one.since)
         return bool(waited >= self._keep_alive.bound and retransmits + probes >= _UNANSWERED)
 

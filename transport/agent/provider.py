@@ -158,12 +158,13 @@ class ProviderAgent:
         return self._weight if self._health.healthy else 0
 
     async def check_health(self) -> None:
-        """Check the server, and tell the hubs what that means for the weight, until cancelled."""
+        """Check the server, and report the weight that follows to the hubs, until cancelled."""
         if self._health is not None:
             await self._health.run()
 
     async def run(self) -> None:
-        """Take requests until cancelled, or until the endpoint has failed for good; the keeper says why."""
+        """Take requests until cancelled, or until the endpoint has failed for good; the session manager has the
+        reason."""
         endpoint = await self._sources.wait_established()
         await self._tell_health()  # why a session has begun with 0, and what has changed since
         with contextlib.suppress(EndpointClosed):
@@ -175,12 +176,11 @@ class ProviderAgent:
         await self._idle.wait()
 
     async def drain(self) -> None:
-        """Leave without cutting anything (R-5.4): weight 0, and what is open or on its way is served to its end.
+        """Leave without cutting anything (R-5.4): weight 0, and open and pending connections are served to the end.
 
-        Returns when the hubs say that all connections are closed, and none is open here either. Connections that are
-        paused are open: they are waited for until they have resumed and ended, or can't resume any more. Without a
-        session there is nobody to say something; then it is enough that none is open here. No bound: whoever waits has
-        one.
+        Returns when the hubs report that all connections are closed, and none is open here either. Paused connections
+        are open: they are waited for until they have resumed and ended, or can't resume any more. Without a session no
+        hub can report; then it is enough that none is open here. Unbounded: the caller has a timeout.
         """
         self._leaving = True
         endpoint = self._sources.current
@@ -260,7 +260,7 @@ class ProviderAgent:
             reset_socket(sock)
             return None
         except BaseException:
-            # Cancelled: nobody else knows the socket.
+            # Cancelled: nothing else has the socket, so it is closed here.
             reset_socket(sock)
             raise
 

@@ -25,7 +25,7 @@ class ResetWatcher:
     """One epoll object for all sockets of an agent, itself a reader of the event loop: no polling, no delay.
 
     Sockets are registered for no event at all: the kernel always reports EPOLLERR and EPOLLHUP. Edge-triggered, so
-    that a socket which stays in that state is told once. Linux only.
+    that a socket which stays in that state is reported once. Linux only.
 
     :param keep_alive: how peers that don't answer are noticed; None: as the system does.
     """

@@ -1,4 +1,4 @@
-"""An agent's endpoint: made in the background, held for as long as a retry can help, its news in the log.
+"""An agent's endpoint: made in the background, kept as long as a retry can help, with its changes in the log.
 
 The endpoint itself lives through the loss of its sessions (:mod:`spnhub.transport.endpoint.api.consumer` makes it).
 Here is what an agent needs beside it: an answer to "is there a session now?" before the endpoint exists, and the log
@@ -31,7 +31,7 @@ _UP: Final = (SessionState.ESTABLISHED, SessionState.CLOSING)
 
 
 class ManagedEndpoint(Protocol):
-    """What the keeper needs of an endpoint."""
+    """The part of an endpoint that the session manager uses."""
 
     async def wait_closed(self) -> None:
         """Wait until it is Closed, or has Failed for good.
@@ -49,7 +49,7 @@ class ManagedEndpoint(Protocol):
 E = TypeVar("E", bound=ManagedEndpoint)
 
 Create = Callable[[Callable[[SessionChange], None], Callable[[ConnectionChange], None]], Awaitable[E]]
-"""Makes an endpoint that tells these two its news; returns with the first session (D-19)."""
+"""Makes an endpoint that reports its changes to these two; returns with the first session (D-19)."""
 
 
 class SessionManager(Generic[E]):
@@ -133,13 +133,13 @@ class SessionManager(Generic[E]):
             _tell_session(change)
 
     def _is_news(self, change: SessionChange) -> bool:
-        """What is a matter of time may be so for hours: it is told when something about it changes (D-36)."""
+        """Whether to log this failure: one of dates may last for hours, and is logged when it changes (D-36)."""
         error = change.error
         if not isinstance(error, HandshakeRejected) or not error.retryable:
             if change.new in _UP or error is not None:
                 self._told.pop(change.address, None)
             return True
-        # The reason has the clock that judged, which changes; whose certificate it is is in what stands before.
+        # The reason ends with the clock, which changes; the part before it names the certificate.
         about = error.by_hub, error.alert, error.reason.partition(";")[0]
         news = self._told.get(change.address) != about
         self._told[change.address] = about
@@ -156,7 +156,7 @@ class SessionManager(Generic[E]):
 
 
 def _tell_session(change: SessionChange) -> None:
-    """Established, closing, closed and lost are told once each; a session that doesn't come up, at each attempt."""
+    """Log established, closing, closed and lost once each; a session that isn't established, at each attempt."""
     address = host_port(*change.address)
     reason = {} if change.error is None else {"reason": str(change.error)}
     was_up = change.old in _UP

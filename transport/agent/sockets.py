@@ -59,7 +59,7 @@ def prepare_socket(sock: socket.socket) -> None:
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """Whether bytes have come that nobody has read, also from a program that has reset since."""
+    """Whether bytes have come that aren't read yet, also from a program that has reset since."""
     return bool(_next_byte(sock))
 
 

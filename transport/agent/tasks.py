@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """The tasks of one owner. A failure is told to the loop's exception handler and ends that task alone."""
+    """The tasks of one owner. A failure is passed to the loop's exception handler and ends that task alone."""
 
     def __init__(self, message: str) -> None:
-        """:param message: what is told of a failure."""
+        """:param message: of the report of a failure."""
         self._message = message
         self._tasks: set[asyncio.Task[Any]] = set()
 

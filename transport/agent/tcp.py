@@ -26,9 +26,9 @@ __all__ = ["ConnectError", "Connector", "listen"]
 NEXT_AFTER: Final = 0.25
 """Seconds after which the next address is tried beside one that hasn't answered (RFC 8305 section 8)."""
 DOUBTFUL_FOR: Final = 10.0
-"""Seconds for which an address that failed, or was overtaken, comes after the others."""
+"""Seconds for which an address that failed, or was slower than another, comes after the others."""
 NAMED: Final = 4
-"""Addresses whose failure a refusal names."""
+"""The most addresses whose failures a refusal names."""
 
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _BACKLOG: Final = 1024
@@ -126,7 +126,7 @@ class Connector:
             async with asyncio.timeout_at(deadline):
                 return await self._names.renew(host, known)
         except TimeoutError:
-            # Whoever connects next has the answer.
+            # The next connection has the answer at once.
             return ()
 
     async def _race(self, addresses: tuple[str, ...], port: int, deadline: float, timeout: float) -> socket.socket:
@@ -155,7 +155,7 @@ class Connector:
             # Each is in ``failures``, but for those that had no time left (TimeoutError is one, too).
             pass
         finally:
-            # Too late, or cancelled just then: it belongs to nobody.
+            # Too late, or cancelled just then: nothing else will close it.
             for sock in made:
                 if sock is not winner:
                     sock.close()
@@ -202,7 +202,7 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, ip: str, port: int) -> s
         prepare_socket(sock)
         await loop.sock_connect(sock, address)
     except BaseException:
-        # Also when cancelled: the socket belongs to nobody yet.
+        # Also when cancelled: nothing else has the socket yet.
         sock.close()
         raise
     return sock

@@ -1,9 +1,9 @@
 """A QUIC connection whose work per packet does not depend on idle streams.
 
-aioquic walks every open stream for every packet. This subclass replaces just that: what it writes into 1-RTT packets
+aioquic walks every open stream for every packet. This subclass replaces just that: the data of its 1-RTT packets
 comes from a queue of the streams that have something to send. Credit and the streams themselves are
 :mod:`spnhub.transport.aioquic_engine.streams`; everything else (packets, loss recovery, congestion control, TLS) is
-aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private piece that is leaned on here.
+aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private part of aioquic that is used here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ stranger can make this side hold. aioquic would take 512 KiB out of order, and 1
 class EngineConnection(StreamConnection):
     """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
 
-    :param identities: server only: who we are, by server name.
+    :param identities: server only: our identities, by server name.
     :param anchors: client only: what the server's chain must end at.
     :param chain_size: bytes of the longest certificate chain that this side may present.
     :param clock: when certificates must be valid.
@@ -82,7 +82,7 @@ class EngineConnection(StreamConnection):
         self.streams_available = False
         """The peer has allowed more streams; the engine takes it."""
         self.issued: list[bytes] = []
-        """Connection ids that the peer was told of and may use from now on; the engine takes them."""
+        """Connection ids that were announced to the peer, which may use them from now on; the engine takes them."""
         self.closed_by_us = False
         self._recovery = Recovery.adopt(self._loss)
         self._challenge_at: float | None = None
@@ -154,7 +154,7 @@ class EngineConnection(StreamConnection):
         self._derive_tokens()
 
     def receive_datagram(self, data: bytes, addr: object, now: float) -> None:
-        """As aioquic's, but nothing counts any more once this side has begun to close.
+        """As aioquic's, but ignore all datagrams once this side has begun to close.
 
         aioquic goes on until its close packet has left: the rest of a handshake whose certificate was just refused, if
         it comes in another datagram, would complete that handshake.
@@ -384,7 +384,10 @@ class EngineConnection(StreamConnection):
         buf.push_uint_var(frame.final_size)
 
     def _write_data(self, builder: QuicPacketBuilder, record: StreamRecord) -> bool:
-        """Write one STREAM frame if flow control lets it; tells whether the stream has more to send now."""
+        """Write one STREAM frame if flow control allows it.
+
+        :returns: whether the stream has more to send now.
+        """
         stream = record.stream
         sender = stream.sender
         pending = sender._pending

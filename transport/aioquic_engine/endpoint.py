@@ -47,12 +47,12 @@ _ROUNDS: Final = 64
 
 
 class QuicEndpoint(ABC):
-    """Routes datagrams and lets time pass.
+    """Routes datagrams to connections, and handles their timers.
 
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
     :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
-    :param on_fault: is told what is raised about one connection.
+    :param on_fault: called with what is raised about one connection.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class QuicEndpoint(ABC):
         self._reset_key = reset_key
         self._resets = None if reset_key is None else ResetSender(reset_key, _CID_LENGTH)
         self._reset_addresses: set[api.Address] = set()
-        """Who got one since the last transmit: one answer to a burst will do."""
+        """The addresses that got one since the last transmit: one answer to a burst is enough."""
         self._identities: dict[str, ParsedIdentity] = {}
         self._identities_by_socket: dict[int, dict[str, ParsedIdentity]] = {}
         self._handles: dict[int, ConnectionHandle] = {}

@@ -1,4 +1,4 @@
-"""The engine on aioquic: what travels on connections: events, streams, splices. Sans-I/O.
+"""The engine on aioquic: events, streams and splices of its connections. Sans-I/O.
 
 Counterpart: :mod:`spnhub.transport.engine`, whose promises this keeps. After each batch of datagrams the streams that
 got something are pumped once, so that many small packets become one write.
@@ -33,7 +33,7 @@ class AioquicEngine(QuicEndpoint):
     :param limits: bounds of every connection.
     :param clock: wall clock, for the validity of certificates only.
     :param reset_key: with it, packets of unknown connections are answered with a stateless reset.
-    :param on_fault: is told what is raised about one connection, aioquic's own faults included; that one ends.
+    :param on_fault: called with what is raised about one connection, also by aioquic itself; that connection ends.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AioquicEngine(QuicEndpoint):
         self._pumps: dict[Direction, None] = {}
         self._over: dict[int, ConnectionHandle] = {}
         self._told_over: dict[int, ConnectionHandle] = {}
-        """Those whose end was told last; what they had received may be read still."""
+        """The connections whose end was reported last; the data that they had received may still be read."""
 
     # ---- events ------------------------------------------------------------------------------------------------
 

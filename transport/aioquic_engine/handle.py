@@ -21,7 +21,7 @@ address may have changed unnoticed (a NAT that forgets), and a hub learns of it 
 _ROUNDING = 1e-6
 """Seconds added for aioquic's timers: rounding may put its loss detection a hair after the time that it asked for."""
 _CLAIM = 256
-"""Characters of an unverified subject that are told."""
+"""The most characters of an unverified subject in a report."""
 _GSO_SEGMENTS = 64
 _GSO_BYTES = 65_000
 
@@ -59,10 +59,10 @@ class ConnectionHandle:
         "queue",
         "quic",
         "stragglers",
-        "suspect",
         "timer_at",
         "translated",
         "unanswered_since",
+        "unresponsive",
         "waiting",
         "wants_stream",
     )
@@ -81,7 +81,7 @@ class ConnectionHandle:
         self.cids: set[bytes] = set()
         self.connected = False
         self.closing = False
-        """Closed has been told; only the close packet may still be repeated."""
+        """Closed has been reported; only the close packet may still be repeated."""
         self.closing_until = 0.0
         self.closed_by_user = False
         self.close_packets: list[Transmit] | None = None
@@ -109,7 +109,7 @@ class ConnectionHandle:
         self.checked = False
         """It is among the :class:`~spnhub.transport.aioquic_engine.port_checks.PortChecks`."""
         self.unanswered_since: float | None = None
-        self.suspect = False
+        self.unresponsive = False
         self.timer_at: float | None = None
         self.wants_stream = False
         self.waiting = False
@@ -118,14 +118,20 @@ class ConnectionHandle:
     # ---- times -------------------------------------------------------------------------------------------------
 
     def sent(self, now: float) -> bool:
-        """Something was sent; tells whether it is the first that waits for an answer."""
+        """Note that something was sent.
+
+        :returns: whether it is the first that waits for an answer.
+        """
         self.last_active = now
         return self.unanswered_since is None and self.quic.unanswered
 
     def hear(self) -> bool:
-        """Something has come in; tells whether it is the answer of a peer that was suspect until now.
+        """Note that something has come in.
 
-        Only an acknowledgement is an answer: where packets get through one way only, ours may be the way that is cut.
+        Only an acknowledgement is an answer: where packets get through in one direction only, the one that is cut may
+        be ours.
+
+        :returns: whether it is the answer of a peer that was unresponsive until now.
         """
         self.heard = False
         self.last_active = max(self.last_active, self.last_heard)
@@ -136,8 +142,8 @@ class ConnectionHandle:
         self.acknowledged = acknowledged
         self._end_probe()
         self.unanswered_since = self.last_heard if unanswered else None
-        was_suspect, self.suspect = self.suspect, False
-        return was_suspect
+        was_unresponsive, self.unresponsive = self.unresponsive, False
+        return was_unresponsive
 
     def hear_data(self) -> None:
         """Bytes of streams have come in: an endpoint asks when the next ones take twice as long as these."""
@@ -185,14 +191,14 @@ class ConnectionHandle:
         else:
             if self.limits.keep_alive:
                 times.append(self.last_active + self.limits.keep_alive)
-            if self.unanswered_since is not None and not self.suspect:
+            if self.unanswered_since is not None and not self.unresponsive:
                 times.append(self.unanswered_since + self.limits.suspect_after)
         times += (self.ask_at, self.probe_again, self.probe_deadline)
         return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: float) -> CloseKind | None:
         """Let time pass; what it ended: IDLE, UNREACHABLE, PORT_CLOSED, or nothing."""
-        # If either side has closed it, and nobody has looked since, that is no timeout, and this side's close packet
+        # If either side has closed it since it was last looked at, that is no timeout, and this side's close packet
         # still has to leave.
         return self._on_time(now) if self.quic.close_event is None else None
 
@@ -218,20 +224,20 @@ class ConnectionHandle:
         return None
 
     def suspect_now(self, now: float) -> bool:
-        """Whether the peer has just become suspect (D-20)."""
+        """Whether the peer has just become unresponsive (D-20)."""
         since = self.unanswered_since
-        if not self.connected or self.suspect or since is None or now < since + self.limits.suspect_after:
+        if not self.connected or self.unresponsive or since is None or now < since + self.limits.suspect_after:
             return False
         if not self.quic.unanswered:
             self.unanswered_since = None
             return False
-        self.suspect = True
+        self.unresponsive = True
         return True
 
     # ---- closing -----------------------------------------------------------------------------------------------
 
     def closing_kind(self) -> CloseKind:
-        """Who closed, once aioquic has begun to."""
+        """The side that closed, once aioquic has begun to close."""
         event = self.quic.close_event
         assert event is not None
         if self.closed_by_user:
@@ -280,7 +286,7 @@ class ConnectionHandle:
         assert event is not None
         return Closed(self.connection_id, self.closing_kind(), int(event.error_code), refused.reason)
 
-    # ---- who -----------------------------------------------------------------------------------------------------
+    # ---- identities --------------------------------------------------------------------------------------------------
 
     def server_name(self) -> str | None:
         """The SNI, as far as it is known."""
@@ -299,7 +305,7 @@ class ConnectionHandle:
 
 
 def _claimed(certificate: x509.Certificate) -> str | None:
-    """The subject of a certificate that nobody has verified: as much of it as is worth a place in the log."""
+    """The subject of a certificate that isn't verified, cut to a bounded length for the log."""
     subject = subject_of(certificate)
     return subject if subject is None or len(subject) <= _CLAIM else f"{subject[:_CLAIM]}…"
 

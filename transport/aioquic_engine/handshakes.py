@@ -1,16 +1,18 @@
 """Handshakes wait their turn (D-33): a queue per server name, so per realm, worked off a little in each turn.
 
 A handshake costs milliseconds, a packet of an established session microseconds. So datagrams of connections that are
-not up yet are put aside, and each turn has a bounded time for them (and looks into a few new arrivals for their name),
-round robin over the names: neither a flood nor a herd of returning endpoints costs an established session its
-keep-alive, and one realm's flood costs the other realms' handshakes nothing.
+not established yet are queued, and each turn has a bounded time for them (and parses a few new arrivals for their
+server name), round robin over the names: neither a flood nor a herd of returning endpoints costs an established session
+its keep-alive, and one realm's flood costs the other realms' handshakes nothing.
 
-A client gives up after some seconds, and all that was done for it is lost. A herd takes longer than that, so under one
-name those whose handshake has begun come first, and then who was heard last: a client repeats itself as long as it is
-there. First come, first served would serve those who have just left, and nobody ever; and so would a queue in which
-each repetition has a place of its own.
+A client gives up after some seconds, and all work that was done for it is lost. A herd takes longer than that. So
+under one name, handshakes that have begun come first, and then the client that was heard last, since a client repeats
+its packets as long as it is there. First come, first served would always serve clients that have just given up, and so
+complete no handshake at all; so would a queue in which each repetition has a place of its own. Say 10,000 clients
+return at once, 500 handshakes a second are possible, and a client gives up after 5 s: after those 5 s every handshake
+in the order of arrival is one that its client has given up.
 
-All queues are bounded. Whatever finds no place is dropped and counted, and the client repeats it.
+All queues are bounded. A datagram that finds no place is dropped and counted, and the client repeats it.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ class Waiting:
 
 
 class _Queue:
-    """What waits under one name. Who was heard last stands last."""
+    """The handshakes that wait under one name. The client that was heard last stands last."""
 
     __slots__ = ("begun", "new", "steps")
 
@@ -133,7 +135,7 @@ class HandshakeQueue:
         waiting.hear(data, address, now)
 
     def sort_arrivals(self, known: Callable[[Address, str], bool]) -> None:
-        """Look into some arrivals and put each with its name; names that nobody ``known`` has share a queue."""
+        """Parse some arrivals and queue each under its server name; names that aren't ``known`` share a queue."""
         for _ in range(min(PEEKS, len(self._unsorted))):
             waiting = self._unsorted.popleft()
             name = peek_server_name(data for data, _ in waiting.datagrams) or ""

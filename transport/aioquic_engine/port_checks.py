@@ -1,7 +1,7 @@
-"""Looks whether the ports of silent peers are still open, before a keep-alive would find out (D-20). Sans-I/O.
+"""Checks whether the ports of silent peers are still open, before a keep-alive would find out (D-20). Sans-I/O.
 
 A datagram of one byte, which QUIC ignores (its fixed bit is 0, RFC 9000 section 17.3), costs the peer next to nothing,
-and a closed port answers it. Only where it proves something: where nobody translates addresses in between.
+and a closed port answers it. Only where the answer proves something: where no address is translated in between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOOK: Final = b"\0"
 
 
 class PortChecks:
-    """The connections of an engine whose peers have said that nobody translates (``Engine.set_translated``).
+    """The connections of an engine whose peers have reported that there is no translator (``Engine.set_translated``).
 
     :param interval: seconds of a round; 0: off.
     """

@@ -1,4 +1,4 @@
-"""Stateless resets (RFC 9000 section 10.3): made from a key, so that a hub that lost its connections can say so.
+"""Stateless resets (RFC 9000 section 10.3), made from a key: a restarted hub can end the connections that it lost.
 
 Counterparts: :mod:`spnhub.transport.aioquic_engine.connection` gives the tokens to peers,
 :mod:`spnhub.transport.aioquic_engine.endpoint` sends resets and compares those that come.
@@ -22,7 +22,7 @@ _USUAL: Final = 22
 _SPREAD: Final = 16
 """The length is chosen among so many."""
 _RATE: Final = 1000.0
-"""Resets per second. Who gets none sends again, and asks so again."""
+"""Resets per second. A peer that gets none sends again, and so gets its chance for one."""
 _BURST: Final = 1000.0
 """Resets at once: a herd of endpoints meets a hub that has just started again."""
 

@@ -38,7 +38,10 @@ class Direction:
         sink.splice_out = self
 
     def pump(self, now: float) -> bool:
-        """Pass on what can be passed on; tells whether anything was."""
+        """Pass on the bytes that can be passed on.
+
+        :returns: whether there were any.
+        """
         if self.outcome is not None:
             return False
         source, sink = self.source, self.sink

@@ -99,7 +99,7 @@ class StreamConnection(QuicConnection):
         self._ready: deque[StreamRecord] = deque()
         """Streams that have something to send, or may be over."""
         self._credit_due: deque[StreamRecord] = deque()
-        """Streams whose window has moved since the peer was told."""
+        """Streams whose window has moved since it was last announced to the peer."""
         self._connection_window = configuration.max_data
         self._consumed_total = 0
         self._reserved_total = 0
@@ -175,7 +175,7 @@ class StreamConnection(QuicConnection):
         sender = record.stream.sender
         if sender._reset_error_code is None and not sender.is_finished:
             sender.reset(code)
-            # aioquic keeps the bytes until the reset is acknowledged; nobody will read them.
+            # aioquic keeps the bytes until the reset is acknowledged; they won't be read any more.
             sender._buffer.clear()
             self._count_unsent(record)
             self.enqueue(record)

@@ -18,7 +18,7 @@ from spnhub.transport.text import oddity, quoted
 __all__ = ["ENDPOINT_LIMITS", "EndpointKeywords", "EndpointOptions", "endpoint_options"]
 
 ENDPOINT_LIMITS: Final = Limits(idle_timeout=20.0, keep_alive=5.0, suspect_after=1.5, probe_timeout=0.3)
-"""Of an endpoint that isn't told otherwise. It suspects its hub sooner than a hub its endpoints: it can go on at
+"""The defaults of an endpoint. It takes its hub for unresponsive sooner than a hub its endpoints: it can go on at
 another, and a resume loses nothing (D-20)."""
 INSTANCE_ID_LIMIT: Final = 256
 """Bytes in UTF-8, the protocol's."""
@@ -32,7 +32,7 @@ _seconds: dict[str, Any] = {"metavar": "SECONDS", "at_least": 0.1, "at_most": WE
 def _check_instance_id(text: str) -> None:
     if len(text.encode()) > INSTANCE_ID_LIMIT:
         raise ValueError(f"longer than {INSTANCE_ID_LIMIT} bytes")
-    # What doesn't show would be told from the right one by the hub only.
+    # Invisible characters would be noticed by the hub only.
     if (odd := oddity(text)) is not None:
         raise ValueError(f"{odd}: {quoted(text)}")
 

@@ -27,7 +27,7 @@ def raise_limit() -> None:
 def room() -> int:
     """How many connections this process can hold beside what is open now and what is kept back; at least one.
 
-    Whoever takes more has none left for the socket of a new session, and then nothing ever ends.
+    A process that takes more has no descriptor left for the socket of a new session, and then no connection ever ends.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     kept = min(_MOST, max(_LEAST, soft // 16))

@@ -1,7 +1,7 @@
-"""The event loop of our processes: a slow or silent resolver keeps nobody waiting but those who asked it.
+"""The event loop of our processes: a slow or silent resolver delays only the callers that asked it.
 
-asyncio's own looks names up in the few threads that all other work for threads shares, once for each who asks, and
-waits for them when the program ends. What libraries look up (httpx, say) comes through here as well.
+asyncio's own loop looks names up in the few threads that it uses for all blocking work, once for each caller, and waits
+for them when the program ends. Look-ups of libraries (httpx, say) come through here as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_LOOK_UPS: Final = 64
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """As asyncio's, but of equal look-ups only one is under way at a time, in a thread that nobody waits for."""
+    """As asyncio's, but of equal look-ups only one is under way at a time, in a thread that isn't joined at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Loop(asyncio.SelectorEventLoop):
         if found is None:
             found = self._looking_up[asked] = asyncio.ensure_future(self._look_up(asked))
             found.add_done_callback(partial(self._looked_up, asked))
-        # Who gives up takes it from nobody.
+        # A caller that gives up doesn't cancel it for the others.
         return list(await asyncio.shield(found))
 
     async def _look_up(self, asked: tuple[Any, ...]) -> Any:
@@ -55,13 +55,13 @@ class Loop(asyncio.SelectorEventLoop):
             try:
                 return await in_own_thread(partial(socket.getaddrinfo, *asked))
             except RuntimeError as exc:
-                # No thread is left: to who asks it is one more thing that can go wrong with a look-up.
+                # No thread is left: for the caller, one more way in which a look-up can fail.
                 raise OSError(errno.EAGAIN, str(exc)) from exc
 
     def _looked_up(self, asked: tuple[object, ...], found: asyncio.Future[Any]) -> None:
         del self._looking_up[asked]
         if not found.cancelled():
-            # Nobody may be left who hears of a failure.
+            # All callers may have given up: then a failure isn't retrieved, which asyncio would report.
             found.exception()
 
 
@@ -84,7 +84,7 @@ def in_own_thread(function: Callable[[], T], name: str = "look-up") -> asyncio.F
             try:
                 future.set_result(function())
             except BaseException as exc:
-                # Who waits hears of it.
+                # The callers that wait get it.
                 future.set_exception(exc)
 
     threading.Thread(target=work, name=name, daemon=True).start()

@@ -45,7 +45,7 @@ _NONE_THERE: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA",
 
 
 class LookupFailed(Exception):
-    """Nobody could say what a name's addresses are; the text says why."""
+    """A name's addresses couldn't be looked up; the text has the reason."""
 
 
 class NoAddress(LookupFailed):
@@ -86,7 +86,7 @@ async def ask_system(host: str) -> NameAnswer:
 
 
 async def ask_getaddrinfo(host: str) -> NameAnswer:
-    """Ask the system. Names that many wait for keep nobody else's waiting: each look-up has a thread of its own.
+    """Ask the system. One name's slow look-up doesn't delay another's: each has a thread of its own.
 
     :raises LookupFailed: as :func:`ask_system`.
     """
@@ -110,7 +110,7 @@ def _text(address: tuple[object, ...]) -> str:
 
 
 def _dns_for(host: str) -> dns.asyncresolver.Resolver | None:
-    """Whom the system would ask for the name; None: others than DNS servers, too. Reads files."""
+    """The DNS servers that the system would ask for the name; None: it asks other sources, too. Reads files."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost") or any(setting in os.environ for setting in _SETTINGS):
         return None

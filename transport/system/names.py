@@ -1,7 +1,7 @@
-"""Names of servers: one look-up at a time for each, whose answer all share who wait, and which holds for its TTL.
+"""Names of servers: one look-up at a time for each, whose answer all callers share, and which is valid for its TTL.
 
-An IP address is never looked up. An answer is asked for anew before its time is over, so that nobody waits for it; and
-what was right before is used while nobody can say what is right now (RFC 8767). Counterparts:
+An IP address is never looked up. An answer is asked for anew before its TTL is over, so that no caller waits for it;
+and an old answer is used as long as no resolver answers (RFC 8767). Counterparts:
 :mod:`spnhub.transport.system.name_lookup` is asked, :mod:`spnhub.transport.agent.tcp` connects.
 """
 
@@ -25,11 +25,11 @@ SHORTEST_TTL: Final = 1.0
 LONGEST_TTL: Final = 300.0
 """Seconds that an answer holds, whatever it says itself."""
 FAILURE_TTL: Final = 1.0
-"""Seconds for which a name that has no address, or that nobody could look up, isn't looked up again."""
+"""Seconds for which a name that has no address, or couldn't be looked up, isn't looked up again."""
 RENEW_AT: Final = 0.75
-"""Share of its TTL after which whoever uses an answer has it asked for anew."""
+"""Share of its TTL after which the next use of an answer asks for it anew."""
 STALE: Final = 86_400.0
-"""Seconds that an answer may be used beyond its TTL, while nobody answers."""
+"""Seconds that an answer may be used beyond its TTL, while no resolver answers."""
 STALE_AFTER: Final = 1.0
 """Seconds that such an answer waits for a new one, unless the last look-up has failed."""
 LOOKUP_BOUND: Final = 5.0
@@ -72,7 +72,7 @@ class NameCache:
     async def find(self, host: str) -> tuple[str, ...]:
         """The addresses in the order in which to try them, at least one. Takes :data:`LOOKUP_BOUND` at most.
 
-        :raises LookupFailed: there are none, or none is known and nobody answers.
+        :raises LookupFailed: there are none, or none is known and no resolver answers.
         """
         if (literal := ip_address(host)) is not None:
             return (literal,)
@@ -144,7 +144,7 @@ class NameCache:
         except LookupFailed as exc:
             self._failed(host, entry, exc)
         except Exception as exc:
-            # Whatever a resolver stumbles over: who waits must hear of it.
+            # Any fault of a resolver: the callers that wait must get it.
             _log.exception("name.failed", name=host)
             self._failed(host, entry, LookupFailed(repr(exc)))
         else:

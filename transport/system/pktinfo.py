@@ -20,9 +20,9 @@ _KNOWN: Final = 1024
 
 
 class OwnAddresses:
-    """The own addresses that one socket is called at; a socket bound to one address has nothing to tell apart.
+    """The local addresses at which one socket gets datagrams; a socket that is bound to one address has just that.
 
-    What is told is what the kernel takes as the source of a datagram, so that an answer has only to hand it back: a
+    An address is given in the form that the kernel takes as the source of a datagram, so that an answer can reuse it: a
     ``struct in_pktinfo``, or ``in6_pktinfo`` (of an IPv4 peer on an IPv6 socket, too: a mapped address). The interface
     stays with link-local addresses only. Elsewhere routes choose it, and a datagram that comes in at another one is on
     the same path.
@@ -50,7 +50,7 @@ class OwnAddresses:
         return len(self._known)
 
     def of(self, told: bytes) -> bytes:
-        """What to call the address, by what the kernel told with a datagram or an ICMP error."""
+        """The address, from what the kernel reported with a datagram or an ICMP error."""
         found = self._known.get(told)
         if found is None:
             if len(self._known) >= _KNOWN:
@@ -61,7 +61,7 @@ class OwnAddresses:
 
 def _without_interface(told: bytes) -> bytes:
     if len(told) < 20:
-        # Interface, source, destination: with an ICMP error the source isn't told.
+        # Interface, source, destination: with an ICMP error the kernel doesn't report the source.
         return bytes(4) + told[8:12] + bytes(4)
     link_local = told[0] == 0xFE and told[1] & 0xC0 == 0x80
     return told if link_local else told[:16] + bytes(4)

@@ -1,4 +1,4 @@
-"""An SPN connection as asyncio knows connections: a transport under asyncio's own StreamReader and StreamWriter.
+"""An SPN connection as asyncio has connections: a transport under asyncio's own StreamReader and StreamWriter.
 
 Listens to a :class:`~spnhub.transport.endpoint.connection.connection.Connection`. Reading pauses by not reading from
 the engine, so that backpressure reaches the sender; ``drain()`` waits while more than the high-water mark is not yet
@@ -6,9 +6,9 @@ taken.
 
 ``close()`` ends our direction after all that was written, and then discards what still comes. When the other side has
 ended its direction already, ``wait_closed()`` returns once the hub has closed the connection, or raises if that went
-wrong. When it hasn't, ``wait_closed()`` returns as soon as our end is handed over; the connection then lives on in the
-background until the other side ends, too. If it goes on sending instead (:data:`DISCARD_LIMIT`), or does nothing for
-:data:`LINGER`, it is told with a Close Request (R-4.5) and sees an error: as TCP does with what arrives after a close.
+wrong. When it hasn't, ``wait_closed()`` returns as soon as our end is passed on; the connection then lives on in the
+background until the other side ends, too. If that goes on sending instead (:data:`DISCARD_LIMIT`), or does nothing for
+:data:`LINGER`, it gets a Close Request (R-4.5) and sees an error, as with bytes that reach a closed TCP socket.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class StreamTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
-            # From the loop: whoever resumes doesn't expect data_received inside the call.
+            # From the loop: the caller of resume_reading doesn't expect data_received inside the call.
             self._loop.call_soon(self.on_readable)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -136,7 +136,7 @@ class StreamTransport(asyncio.Transport):
         if not self._lost:
             self._closing = True
             self._connection.abort(Code.PEER_RESET)
-            # An error, so that whoever reads doesn't take it for a clean end.
+            # An error, so that the reader doesn't take it for a clean end.
             self._lose(ConnectionAborted(Code.PEER_RESET, "aborted here"))
 
     # --------------------------------------------------------------------------------------------------- StreamListener
@@ -215,7 +215,7 @@ class StreamTransport(asyncio.Transport):
 
 
 _NOBODY: Final = asyncio.BaseProtocol()
-"""Whom a transport talks to once its own protocol has had its last call."""
+"""The protocol of a transport whose own protocol has had its last call."""
 
 
 class _Reader(asyncio.StreamReader):
@@ -232,7 +232,7 @@ class _Reader(asyncio.StreamReader):
         return self._error if isinstance(self._error, Exception) else None
 
     def set_exception(self, exc: Exception) -> None:
-        """Whoever waits lacks bytes, and is told; whoever comes later gets first what there is."""
+        """Fail a reader that waits, since its bytes won't come; a later reader first gets the bytes that there are."""
         self._error = exc
         super().set_exception(exc)
         self._exception = None

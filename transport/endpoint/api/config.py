@@ -95,7 +95,7 @@ class Runtime:
     names: CredentialNames = LIBRARY_NAMES
     """What certificates are called in messages."""
     made: Callable[[Any], None] | None = None
-    """Told of the endpoint before its first session; for who wants to renew certificates by then."""
+    """Called with the endpoint before its first session, for programs that may renew certificates by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def read_config(
     host, port = _read_url(hub_url)
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
-    # What doesn't show would be told from the right one by the hub only, whose answer looks as if it were wrong.
+    # Invisible characters would be noticed by the hub only, in whose answer the value looks right.
     if (odd := oddity(service_urn)) is not None:
         raise ConfigurationError(f"service_urn {odd}: {quoted(service_urn)}")
     check_weight(weight)

@@ -52,7 +52,7 @@ class ConsumerEndpoint(Endpoint):
 
         :param timeout: seconds at most, the wait for a session included.
         :param limit: see :class:`asyncio.StreamReader`.
-        :raises ConnectionRejected: the hubs or the provider said no.
+        :raises ConnectionRejected: the hubs or the provider refused it.
         :raises ConnectionAborted: it ended before it was established.
         :raises SessionLost: there is no session in time.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
@@ -128,19 +128,20 @@ async def create_consumer_endpoint(
     :param hub_url: ``https://fqdn:port``; the port may be left out (443). An address instead of a name can't be used.
     :param certificate: PEM, the chain of the client certificate, leaf first: text, bytes, or a path. Files are read
         anew before each handshake and every ``credentials_interval``; the sessions are renewed with what is there then,
-        and connections go on in the new ones (D-38). What can't be used is told, and the last that could stays in use.
+        and connections go on in the new ones (D-38). What can't be used is reported, and the last that could stays in
+        use.
     :param certificate_key: PEM, likewise.
     :param trust: PEM, certificates that the hub's chain must end at, roots or not; None: the system's roots.
     :param options: how it behaves, see :class:`~spnhub.transport.endpoint.options.EndpointOptions`; None: the defaults.
-    :param on_session: told of every change of a session's state.
-    :param on_connection: told when a connection is paused, resumed, or lost because it could not be resumed.
-    :param on_credentials: told when files have others, can't be used, or are about to expire.
+    :param on_session: called with every change of a session's state.
+    :param on_connection: called when a connection is paused, resumed, or lost because it could not be resumed.
+    :param on_credentials: called when files have other credentials, can't be used, or are about to expire.
     :param runtime: engine, sockets, names and randomness, for tests.
     :param keywords: single options, which win over ``options``: ``resume_timeout=10.0``.
     :raises ConfigurationError: an argument that can't be used.
-    :raises HubUnreachable: no address, or nobody answers.
+    :raises HubUnreachable: the name has no address, or no hub answers.
     :raises HandshakeRejected: a certificate or the server name is not accepted, by the hub or by us.
-    :raises SessionRejected: the hub said no, with code and reason.
+    :raises SessionRejected: the hub refused the session, with code and reason.
     """
     runtime = runtime or Runtime()
     config = read_config(

@@ -37,8 +37,8 @@ FLUSH_BOUND: Final = 1.0
 CLOSE_TIME: Final = 1.0
 """Seconds for which a close packet is repeated."""
 LINGER_LIMIT: Final = 4
-"""Sockets that stay open after their sessions, as long as a hub that hasn't heard of the end may send to them: a closed
-port would tell it that this process is gone (D-20)."""
+"""Sockets that stay open after their sessions, as long as a hub that hasn't heard of the end may send to them: it would
+take a closed port as a sign that this process is gone (D-20)."""
 LOOKUP_PAUSE: Final = 1.0
 """Seconds between two lookups at least, however many ask for one."""
 
@@ -47,7 +47,7 @@ Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Functions that are told what happens, from the loop, in order. For log lines."""
+    """Functions that are called with what happens, from the loop, in order. For log lines."""
 
     on_session: Callable[[SessionChange], None] | None = None
     on_connection: Callable[[ConnectionChange], None] | None = None
@@ -84,7 +84,7 @@ class Endpoint:
         self._finished = False
         self._drain_end = 0.0
         self._drained = False
-        """Closed, and nobody is given more time."""
+        """Closed, without more time for anything."""
         self._last: Session | None = None
         self._last_error: SpnError | None = None
         """Why the last session that was lost was lost."""
@@ -256,7 +256,7 @@ class Endpoint:
             await asyncio.sleep(max(min(busy) / 2, 0.002))
 
     def _on_closing(self) -> None:
-        """Nobody is given more time from now on."""
+        """Give nothing more time from now on."""
 
     # ------------------------------------------------------------------------------------------------------- addresses
 
@@ -274,7 +274,8 @@ class Endpoint:
                     self.wake()
                     return
             except Exception as fault:
-                # A fault of ours, or no room for a thread: whoever has had a hub, or waits for one, asks again.
+                # A fault of ours, or no room for a thread: an endpoint that has had a hub, or waits for one, asks
+                # again.
                 if not book.addresses and not self._core.patient:
                     raise
                 report_to_loop(self._loop, "a look-up failed", fault)

@@ -64,7 +64,7 @@ class ConnectionRequest:
         """Refuse it; ``code`` and ``reason`` reach the consumer if no other provider takes it.
 
         CONNECT_FAILED, LIMIT and the like mean that this provider can't take any now: the hub offers the connection to
-        the next one, and passes this one over for a while. To refuse this consumer, whoever else is there, say
+        the next one, and passes this one over for a while. To refuse this consumer on behalf of all providers, use
         ``Code.NOT_ALLOWED`` or a number of your own above 255.
         """
         self._connection.reject(code, reason)
@@ -154,7 +154,7 @@ class ProviderEndpoint(Endpoint):
         return super()._is_drained() and (self._core.all_connections_closed or not self._core.established)
 
     def _bound(self, connection: ProviderConnection) -> None:
-        """The program may have stopped to listen: then its consumer is told in time to try elsewhere."""
+        """Refuse it if the program has stopped listening, so that the hub can offer it to another provider in time."""
         self._loop.call_later(LATE_BOUND, self._reject_late, connection)
 
     def _reject_late(self, connection: ProviderConnection) -> None:

@@ -2,7 +2,7 @@
 
 Due at :data:`ACK_BYTES` or more of one connection, else within :data:`ACK_DELAY`. One timer for the whole session,
 nothing for a connection that is idle, and one DataAck per turn for all that are due. Counterpart:
-:mod:`spnhub.transport.endpoint.connection.replay` at the other endpoint lets go of what is acknowledged.
+:mod:`spnhub.transport.endpoint.connection.replay` at the other endpoint drops what is acknowledged.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ class Addresses:
     async def lookup(self) -> list[IpAddress]:
         """The addresses now, without doubles, at most :data:`ADDRESS_LIMIT`, never none.
 
-        :raises HubUnreachable: there is none now, or nobody answers. Temporary, whatever the reason is: a name that
-            doesn't exist yet may exist later. The first failure in a row is logged.
+        :raises HubUnreachable: there is none now, or no resolver answers. Temporary, whatever the reason is: a name
+            that doesn't exist yet may exist later. The first failure in a row is logged.
         """
         try:
             found = await self._find()

@@ -1,8 +1,8 @@
-"""An endpoint's certificate, key and trust: read and judged, and read anew while it runs (D-38).
+"""An endpoint's certificate, key and trust: read and checked, and read anew while it runs (D-38).
 
-What is read from files may change at any moment, and be half written when it is looked at. So it is read in a thread of
-its own, again when something doesn't fit, and what can't be used is told once while the last that could stays in use.
-Slow file systems delay nothing. Counterparts: :mod:`spnhub.transport.pem` reads PEM,
+Files may change at any moment, and be half written when they are read. So they are read in a thread of its own, and
+again when they don't fit each other. Files that can't be used are reported once, and the last good credentials stay in
+use. Slow file systems delay nothing. Counterparts: :mod:`spnhub.transport.pem` reads PEM,
 :meth:`spnhub.transport.endpoint.core.endpoint.EndpointCore.renew` puts new ones in place of old ones.
 """
 
@@ -48,7 +48,7 @@ ATTEMPT_PAUSE: Final = 0.1
 NEAR: Final = timedelta(days=1)
 """What a clock may be wrong by, for a refusal that doesn't name time to be taken for one about time."""
 EXPIRY_WARNING: Final = 0.1
-"""Share of its life that a certificate has left when it is told for the first time that nothing newer is there."""
+"""Share of its life that a certificate has left when it is first reported that nothing newer is there."""
 
 Pem = str | bytes | os.PathLike[str]
 """PEM as text or bytes, or the path of a file that holds it."""
@@ -56,11 +56,11 @@ Pem = str | bytes | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who an endpoint is, and whom it trusts."""
+    """The identity of an endpoint, and the certificates that it trusts."""
 
     policy: ClientPolicy
     subject: str = ""
-    """RFC 4514, as the hub compares it: another subject is somebody else, who can't go on with connections."""
+    """RFC 4514, as the hub compares it: another subject is another endpoint, which can't go on with connections."""
     begin: datetime | None = None
     end: datetime | None = None
     """From when and until when all that is presented is valid; None: not known."""
@@ -84,9 +84,9 @@ class CredentialsChange:
     """What has become of the files."""
 
     kind: Literal["renewed", "unusable", "usable", "expiring"]
-    """``renewed``: others are in use from now on. ``unusable``: what is there now can't be used, and the last that
-    could stays in use; told once. ``usable``: that is over. ``expiring``: nothing newer is there, and the ones in use
-    end soon."""
+    """``renewed``: others are in use from now on. ``unusable``: what is there now can't be used, and the last that could
+    stays in use; reported once. ``usable``: that is over. ``expiring``: nothing newer is there, and the ones in use end
+    soon."""
     detail: str
 
 
@@ -244,7 +244,7 @@ class CredentialsWatch:
     """Reads anew, in the background of a loop.
 
     :param current: what was read at first.
-    :param on_change: others are in use from now on.
+    :param on_change: called when other credentials are in use from now on.
     :param tell: for log lines.
     :param wall: wall clock, aware.
     """
@@ -266,9 +266,9 @@ class CredentialsWatch:
         self._stuck = False
         """It takes longer than anybody waits."""
         self._fault = ""
-        """What was told last to be unusable."""
+        """What was last reported as unusable."""
         self._warned = ""
-        """What was told last about the end of those in use."""
+        """What was last reported about the expiry of those in use."""
 
     @property
     def near_its_dates(self) -> bool:
@@ -337,7 +337,7 @@ class CredentialsWatch:
 def read_pem(value: Pem, name: str, *, secret: bool = False) -> bytes:
     """The text of a value, or what is in the file that it names. Blocks.
 
-    :param secret: never repeat the value, whatever it is.
+    :param secret: the value is never quoted.
     :raises ConfigurationError: there is no PEM; the message begins with ``name``.
     """
     path = _path(value)

@@ -27,18 +27,20 @@ BACKOFF_BASE: Final = 0.25
 """Seconds before the first retry, doubled for each that follows, less up to half of it at random: a restarted hub meets
 all its endpoints at once (D-33)."""
 RETURN_BASE: Final = 0.1
-"""The same for who has connections to resume."""
+"""The same for an endpoint that has connections to resume."""
 RETURN_CAP: Final = 2.0
 """Programs on both sides stand still meanwhile."""
 BACKOFF_CAP: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
 
 TIME_CAP: Final = 30.0
-"""For who is refused because of a date. It may last, a whole fleet is in it, and each attempt costs the hub a
-handshake; renewed files are tried at once."""
+"""For an endpoint that is refused because of a date.
+
+That may last, a whole fleet is in it, and each attempt costs the hub a handshake; renewed files are tried at once.
+"""
 
 CONTEST_CAP: Final = 30.0
-"""For who is superseded by another process with the same instance id: each attempt ends the session of the other."""
+"""For an endpoint that another process with its instance id has superseded: each attempt ends the other's session."""
 _CONTEST_OVER: Final = 60.0
 """Seconds that a session lasts when there is no such process any more."""
 
@@ -80,10 +82,10 @@ class Why(enum.Enum):
 class HubTarget:
     """See the module. A :class:`DeadlineOwner`: its deadline is the next attempt.
 
-    :param connections: those that may wait to be resumed.
+    :param connections: the endpoint's connections, some of which may wait to be resumed.
     :param dial: begins a QUIC connection; :attr:`session` is set as soon as there is one.
     :param is_reached: whether a session is up, over another address, with the hub that the last one of this was with.
-    :param on_change: is told of each change of the state.
+    :param on_change: called with each change of the state.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The system's roots, for endpoints that aren't told whom to trust. Blocks; counterpart: :mod:`.credentials`."""
+"""The system's root certificates, for endpoints that have no ``trust``. Blocks; counterpart: :mod:`.credentials`."""
 
 from __future__ import annotations
 
