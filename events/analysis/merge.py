@@ -63,6 +63,8 @@ class Missing:
                 self.ranges.append((self.last + 1, sequence - 1))
             self.last = sequence
             return True
+        # Below the last: a redelivery, or one of a gap that another partition or journal fills late. Say 1, 2, 5 were
+        # seen: the range (3, 4) is missing; 4 fits it, and leaves (3, 3).
         place = bisect.bisect_right(self.ranges, (sequence, sequence)) - 1
         # The range that could hold it is the one at or just before; (s, s) sorts before (s, t) for t > s.
         for index in (place, place + 1):
@@ -126,10 +128,12 @@ async def follow(sources: Sequence[Source], seen: dict[LogKey, Missing] | None =
                     if pump.done():
                         pump.result()
                 raise SourceError("a source that is followed has ended")
+            # What comes from the other sources within this time is put in order with it; a later event comes later.
             await asyncio.sleep(_FOLLOW_HOLD)
             found = [getting.result()]
             while not queue.empty():
                 found.append(queue.get_nowait())
+            # First by sequence, so that the clock (which never runs backwards within a log) sees each log in its order.
             found.sort(key=lambda entry: entry[1].sequence)
             timed = [(clock.of(entry[1]), place, entry) for place, entry in enumerate(found)]
             for _, _, entry in sorted(timed, key=lambda item: item[:2]):
@@ -181,6 +185,8 @@ async def _lane(source: Source, on_damage: Callable[[Exception], None] | None) -
         async for entry in entries:
             yield clock.of(entry[1]), entry[1].hub_id, entry[1].sequence, entry
         return
+    # A topic's partitions are in order each, and the topic nearly so: a window sorts what is a little out of place. The
+    # count keeps equal keys in their order, so that two entries themselves are never compared.
     window: list[tuple[int, str, int, int, Entry]] = []
     count = 0
     async for entry in entries:
@@ -260,6 +266,8 @@ class _EpochOrder:
         event = entry[1].event
         if isinstance(event, ConnectionStarted) and event.epoch > 0 and not force:
             uid = event.connection_uid
+            # Two hubs' clocks differ, so hub B's start of epoch 1 may come before hub A's end of epoch 0. Then all of
+            # B's events wait, not just this one: within a log, the order is never changed.
             if self._ended.get(uid, -1) < event.epoch - 1:
                 held = self._held[log_key(entry[1])] = _Held(time, uid, event.epoch)
                 held.entries.append(timed)
@@ -271,6 +279,7 @@ class _EpochOrder:
             self._ended.move_to_end(event.connection_uid)
             if len(self._ended) > _ENDED_LIMIT:
                 self._ended.popitem(last=False)
+            # Only now, after the end itself was passed on.
             for key, held in list(self._held.items()):
                 if held.uid == event.connection_uid and event.epoch >= held.epoch - 1:
                     yield from self._release(key)
@@ -284,7 +293,7 @@ class _EpochOrder:
             timed = held.entries.popleft()
             self._holding -= 1
             yield from self._pass(timed, force=force)
-            force = False
+            force = False  # forced is only the start that waited: a later one in the same log may have to wait itself
             if (again := self._held.get(key)) is not None:
                 again.entries.extend(held.entries)
                 return

@@ -99,6 +99,7 @@ class Resumptions:
         known = self._conversations.get(name)
         if known is None:
             suspended = isinstance(event, ConnectionEnded) and (event.suspended or event.recovered)
+            # The usual case: a conversation in one leg. Nothing is remembered before it is suspended.
             if event.epoch == 0 and not suspended:
                 return None
             known = self._conversations[name] = _Conversation([])
@@ -107,14 +108,14 @@ class Resumptions:
         match event:
             case ConnectionStarted():
                 leg.start = (event.start_sent_offset, event.start_receive_offset)
-            case ConnectionEnded():
+            case ConnectionEnded():  # it has the start, too, which may be in a part of the log that is gone
                 leg.start = (event.start_sent_offset, event.start_receive_offset)
                 leg.end = (leg.start[0] + event.total_sent_bytes, leg.start[1] + event.total_receive_bytes)
                 leg.ended_at = recorded.timestamp
                 leg.continued = event.suspended or event.recovered
             case ConnectionResumed():
                 leg.resumed_at = recorded.timestamp
-            case ConnectionFinished():
+            case ConnectionFinished():  # a leg that begins and ends at the final offsets, and so carries nothing
                 leg.start = leg.end = (event.sent_offset, event.receive_offset)
                 leg.ended_at = recorded.timestamp
         correction = _correct(known)
@@ -129,17 +130,19 @@ class Resumptions:
 
 def _correct(conversation: _Conversation) -> Correction | None:
     """The difference to what was corrected so far."""
+    # All corrections are computed anew, and the difference is reported: a leg of another hub's log may come in between
+    # two that were neighbours until now, and then changes what the first of them was corrected by.
     found: dict[int, Offsets] = {}
     pauses: list[float] = []
     for before, after in zip(conversation.legs, conversation.legs[1:], strict=False):
         _replace_end(found, before, after, 1)
         if before.ended_at is not None and after.resumed_at is not None:
             pauses.append(max(0, after.resumed_at - before.ended_at) / 1_000_000)
-            after.resumed_at = None
-    told, conversation.corrected = conversation.corrected, found
+            after.resumed_at = None  # each pause is reported once
+    reported, conversation.corrected = conversation.corrected, found
     parts: list[tuple[int, int, int]] = []
-    for at in sorted(told.keys() | found.keys()):
-        (sent, receive), (old_sent, old_receive) = found.get(at, (0, 0)), told.get(at, (0, 0))
+    for at in sorted(reported.keys() | found.keys()):
+        (sent, receive), (old_sent, old_receive) = found.get(at, (0, 0)), reported.get(at, (0, 0))
         if (sent, receive) != (old_sent, old_receive):
             parts.append((at, sent - old_sent, receive - old_receive))
     return Correction(tuple(parts), tuple(pauses)) if parts or pauses else None

@@ -162,6 +162,7 @@ class WriterThread:
         self._last_sequence = last_sequence
         self._queue.put(None)
         self._thread.join(timeout)
+        # It may be waiting to try again: then this wakes it, and it gives up. Inside a write nothing reaches it.
         if self._thread.is_alive():
             self._abandon.set()
             self._thread.join(1.0)
@@ -182,6 +183,7 @@ class WriterThread:
     def _step(self) -> bool:
         """Write what there is, or wait for it. False: it is time to end."""
         try:
+            # After a fault the same batches are still in hand: they go on where their writing stopped.
             if self._hand is None:
                 batches = self._take()
                 if batches is None:
@@ -223,7 +225,7 @@ class WriterThread:
                 if self._syncing is None or self._syncing.done():
                     self._sync()
                     wait = None
-                else:
+                else:  # the disk is still busy with the last sync: another would only queue up behind it
                     self._next_sync = time.monotonic() + self._sync_interval
                     wait = self._sync_interval
         first = self._following
@@ -235,6 +237,8 @@ class WriterThread:
                 return []
         if first is None:
             return None
+        # Batches that wait become one write, at most _JOIN_LIMIT bytes: under load that is one system call for hundreds
+        # of events. One with a checkpoint ends it, since its state is the one after all that is written.
         batches, size = [first], len(first.data)
         while size < _JOIN_LIMIT and batches[-1].checkpoint is None:
             try:
@@ -244,7 +248,7 @@ class WriterThread:
             if following is None:
                 self._queue.put(None)  # the last thing that is ever put, so it stays the last
                 break
-            if following.fresh:
+            if following.fresh:  # it begins a new segment, so it can't be joined with what ends the old one
                 self._following = following
                 break
             batches.append(following)
@@ -261,13 +265,14 @@ class WriterThread:
                 error = exc
             else:
                 was_dirty = self._segments.dirty
+                # A full disk may take a part: what it has taken isn't written again.
                 done, error = self._segments.write(hand.rest)
                 hand.rest = hand.rest[done:]
                 if self._sync_interval is not None and not was_dirty and self._segments.dirty:
                     self._next_sync = time.monotonic() + self._sync_interval
             if error is not None and not self._failed(error.strerror or str(error)):
                 return False
-        if self._sync_interval == 0:
+        if self._sync_interval == 0:  # synchronous: a batch counts as written when it is on the disk
             self._sync()
             assert self._syncing is not None
             self._syncing.result()

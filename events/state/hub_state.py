@@ -137,6 +137,8 @@ class HubState:
 
     def apply(self, recorded: Recorded) -> tuple[LogFault, ...]:
         """Take in the next event; what doesn't fit is returned, and taken in as far as it makes sense."""
+        # After a gap nothing is certain, not even a snapshot that is under way: the next whole one makes it exact
+        # again.
         if recorded.sequence > self.last_sequence + 1:
             self.exact, self._unseen = False, None
         self.last_sequence = recorded.sequence
@@ -222,6 +224,8 @@ class HubState:
 
     def _snapshot_started(self, event: SnapshotStarted, recorded: Recorded) -> tuple[LogFault, ...]:
         known = self.snapshot_head()
+        # Each record of the snapshot crosses a name off. What is left at its end, and still open here, has ended in a
+        # gap of the log: it is gone. What begins meanwhile isn't among these names.
         self._unseen = _Unseen(set(self.sessions), set(self.connections), self.definitions.names())
         self.lost = event.lost
         if event.started_at is not None:

@@ -47,6 +47,8 @@ class Direction:
         source, sink = self.source, self.sink
         moved = False
         if source.chunks:
+            # No more is taken than the sink can send: the rest stays in the source's window, whose credit is not
+            # renewed, so that a slow reader slows its writer and nothing piles up here.
             room = self.sink_connection.room(sink)
             data = self.source_connection.take(source, room, now)
             if data:
@@ -54,8 +56,9 @@ class Direction:
                 self.passed += len(data)
                 moved = True
             if source.chunks:
-                sink.write_blocked = True
+                sink.write_blocked = True  # pumped again when the sink has room
                 return moved
+        # Only now that all bytes are passed on: the FIN comes after them.
         if source.fin_pending:
             source.fin_pending = False
             self.source_connection.end_receive(source)

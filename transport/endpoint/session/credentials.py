@@ -84,9 +84,9 @@ class CredentialsChange:
     """What has become of the files."""
 
     kind: Literal["renewed", "unusable", "usable", "expiring"]
-    """``renewed``: others are in use from now on. ``unusable``: what is there now can't be used, and the last that could
-    stays in use; reported once. ``usable``: that is over. ``expiring``: nothing newer is there, and the ones in use end
-    soon."""
+    """``renewed``: others are in use from now on. ``unusable``: what is there now can't be used, and the last that
+    could stays in use; reported once. ``usable``: that is over. ``expiring``: nothing newer is there, and the ones in
+    use end soon."""
     detail: str
 
 
