@@ -206,7 +206,7 @@ def _begin_start(instance: Instance, situation: Situation, reason: str) -> Outco
 
 def _ask_start(instance: Instance, situation: Situation) -> Outcome:
     availability = situation.availability
-    assert availability is not None, "wanted says so"
+    assert availability is not None, "_wanted has checked it"
     instance = replace(
         instance,
         attempt=instance.attempt + 1,
@@ -311,7 +311,7 @@ def stop(instance: Instance, situation: Situation, reason: str) -> Outcome:
 
 def _ask_stop(instance: Instance, situation: Situation) -> Outcome:
     availability = instance.availability
-    assert availability is not None, "stop says so"
+    assert availability is not None, "stop has set it"
     instance = replace(
         instance,
         attempt=instance.attempt + 1,

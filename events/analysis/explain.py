@@ -271,7 +271,7 @@ class Story:
         became = "suspended and not resumed in this log" if end.suspended else f"ended, {end.disconnect_reason}"
         if self.finished is not None:
             sent, receive = self.finished.sent_offset, self.finished.receive_offset
-            became = f"{became.partition(' and')[0]}; its endpoints had ended it in order, as they told later"
+            became = f"{became.partition(' and')[0]}; its endpoints had ended it in order, as they reported later"
             reason = ""
         return (
             f"{text}{became}{reason}; {bytes_text(sent)} from consumer to provider, {bytes_text(receive)} back,"

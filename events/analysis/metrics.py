@@ -114,7 +114,7 @@ COUNTERS: Final[dict[str, Family]] = {
     "provider_failures": Family(
         "Times that a provider did not accept a connection and was passed over from then on.", (*_SERVICE, "code")
     ),
-    "limits_reached": Family("Times that a limit of the hub was exceeded and nobody was told.", ("hub", "limit")),
+    "limits_reached": Family("Times that a limit of the hub was exceeded without a refusal.", ("hub", "limit")),
     "reloads": Family("Reloads of the inventory, by outcome.", ("hub", "outcome")),
 }
 CORRECTIONS: Final[dict[str, Family]] = {

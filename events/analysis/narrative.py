@@ -165,4 +165,4 @@ def _why(code: int | None, reason: str) -> str:
 
 
 def _recovered(recovered: bool) -> str:
-    return "; told by the hub's next start, so time and bytes are lower bounds" if recovered else ""
+    return "; recorded by the hub's next start, so time and bytes are lower bounds" if recovered else ""

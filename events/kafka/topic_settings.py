@@ -56,7 +56,7 @@ def topic_faults(
     :param asked: what a topic would be made with.
     """
     if settings is None:
-        return (TopicFault("cleanup.policy", "the topic's settings can't be read, so nobody knows if it keeps events"),)
+        return (TopicFault("cleanup.policy", "the topic's settings can't be read; it may not keep events"),)
     return (*_harmful(settings, replicas, asked), *_other_than_asked(settings, replicas, asked))
 
 

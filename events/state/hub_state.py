@@ -367,7 +367,7 @@ def _continues(
     before = (state.total_sent_bytes, state.total_receive_bytes)
     deltas = (event.delta_sent_bytes, event.delta_receive_bytes)
     if tuple(map(sum, zip(before, deltas, strict=True))) != totals:
-        message = f"{_leg(event)} has carried {totals} bytes, {deltas} of them untold; {before} were told before"
+        message = f"{_leg(event)} has carried {totals} bytes, {deltas} of them unreported; reported before: {before}"
         faults += (_fault(FaultKind.WRONG_BYTES, recorded, message),)
     return faults
 

@@ -138,7 +138,7 @@ class HubSettings:
     )
     record: Path | None = _operations(
         None,
-        "Folder for recordings of what the actors are told, for spnlog replay-actors; no payload, no keys.",
+        "Folder for recordings of the inputs of the actors, for spnlog replay-actors; no payload, no keys.",
         metavar="DIR",
         default_text="off",
         check=_check_folder,

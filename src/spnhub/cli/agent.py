@@ -123,7 +123,7 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ConsumerEndpoint:
         return await create_consumer_endpoint(
-            **_arguments(settings), **_hooks(keeper), on_session=on_session, on_connection=on_connection
+            **_arguments(settings), **_hooks(manager), on_session=on_session, on_connection=on_connection
         )
 
     host, port = settings.bind_address
@@ -133,11 +133,11 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
         # A resolver's error has its own numbers, below zero.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
         raise SettingsError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
-    keeper: SessionManager[ConsumerEndpoint] = SessionManager(create)
-    agent = ConsumerAgent(listeners, keeper, keep_alive=settings.tcp_keepalive, limits=settings.limits)
+    manager: SessionManager[ConsumerEndpoint] = SessionManager(create)
+    agent = ConsumerAgent(listeners, manager, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()
     _log.info("agent.ready", role="consumer", addresses=[host_port(*a) for a in agent.addresses])
-    return await _supervise(agent, [keeper.run(), _reload(keeper, stop)], stop, settings.drain_timeout)
+    return await _supervise(agent, [manager.run(), _reload(manager, stop)], stop, settings.drain_timeout)
 
 
 async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
@@ -146,33 +146,33 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
     ) -> ProviderEndpoint:
         return await create_provider_endpoint(
             **_arguments(settings),
-            **_hooks(keeper),
+            **_hooks(manager),
             weight=await agent.weight(),
             on_session=on_session,
             on_connection=on_connection,
         )
 
-    keeper: SessionManager[ProviderEndpoint] = SessionManager(create)
+    manager: SessionManager[ProviderEndpoint] = SessionManager(create)
     agent = ProviderAgent(
         *settings.forward_address,
-        keeper,
+        manager,
         keep_alive=settings.tcp_keepalive,
         weight=settings.weight,
         limits=settings.limits,
         health_check=settings.health,
     )
     _log.info("agent.ready", role="provider", forwardAddress=host_port(*settings.forward_address))
-    parts = [keeper.run(), agent.run(), agent.check_health(), _reload(keeper, stop)]
+    parts = [manager.run(), agent.run(), agent.check_health(), _reload(manager, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
 
 
-async def _reload(keeper: SessionManager[Any], stop: _Stop) -> None:
+async def _reload(manager: SessionManager[Any], stop: _Stop) -> None:
     """What can be read anew is the files of certificate, key and trust, and where the hubs are."""
     while True:
         await stop.reload.wait()
         stop.reload.clear()
         _log.info("agent.reloading")
-        await keeper.renew()
+        await manager.renew()
 
 
 def _arguments(settings: AgentSettings) -> dict[str, Any]:
@@ -187,11 +187,11 @@ def _arguments(settings: AgentSettings) -> dict[str, Any]:
     }
 
 
-def _hooks(keeper: SessionManager[Any]) -> dict[str, Any]:
-    """The session manager's arguments of both roles."""
+def _hooks(manager: SessionManager[Any]) -> dict[str, Any]:
+    """The arguments by which an endpoint of either role reports to its session manager."""
     return {
-        "on_credentials": keeper.on_credentials,
-        "runtime": Runtime(made=keeper.made, names=OPTION_NAMES),
+        "on_credentials": manager.on_credentials,
+        "runtime": Runtime(made=manager.made, names=OPTION_NAMES),
     }
 
 
