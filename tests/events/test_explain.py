@@ -129,8 +129,8 @@ def test_a_connection_that_ended_in_order_unseen() -> None:
     )
     (story,), _ = stories(UID, events)
     assert story.summary() == (
-        f"Connection {UID} of {SERVICE}: 1 leg on hub-1; suspended; its endpoints had ended it in order, as they told"
-        " later; 100 bytes from consumer to provider, 2,000 bytes back, each byte once."
+        f"Connection {UID} of {SERVICE}: 1 leg on hub-1; suspended; its endpoints had ended it in order, as they"
+        " reported later; 100 bytes from consumer to provider, 2,000 bytes back, each byte once."
     )
     assert [text for *_, text in story.render()][-1] == (
         "leg 2 isn't needed: both ends had ended in order, after 100 bytes and 2,000 bytes back"
