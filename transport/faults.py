@@ -31,15 +31,11 @@ _Place = tuple[str, str, str, int]
 
 
 class Throttle:
-    """Lets one pass in a while, and counts the others: for log lines about what may happen with every packet.
+    """Lets one pass in a while, and counts the others: for log lines about what may happen with every packet."""
 
-    :param interval: seconds from one that passes to the next.
-    """
+    __slots__ = ("_due", "_held_back")
 
-    __slots__ = ("_due", "_held_back", "_interval")
-
-    def __init__(self, interval: float = _INTERVAL) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         self._due: float | None = None
         self._held_back = 0
 
@@ -48,7 +44,7 @@ class Throttle:
         if self._due is not None and now < self._due:
             self._held_back += 1
             return None
-        self._due = now + self._interval
+        self._due = now + _INTERVAL
         held_back, self._held_back = self._held_back, 0
         return held_back
 

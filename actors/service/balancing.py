@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spnhub.backoff import doubled
+
 __all__ = ["Choice", "ProviderChoice"]
 
 
@@ -177,7 +179,7 @@ class ProviderChoice:
         # otherwise it would be passed over for the longest time at once.
         if provider.resting and now < provider.until:
             return None
-        seconds = min(self._base * 2.0 ** min(provider.failures, 32), self._limit)
+        seconds = doubled(self._base, self._limit, provider.failures)
         provider.failures += 1
         provider.until = now + seconds
         provider.resting, provider.tried = True, False

@@ -104,9 +104,9 @@ class JournalReader:
         """
         return self._read(model.decode, limit)
 
-    def read_envelopes(self, limit: int = _READ_SIZE) -> list[tuple[bytes, Envelope]]:
+    def read_envelopes(self) -> list[tuple[bytes, Envelope]]:
         """As :meth:`read`, for readers that pass frames on: the events aren't decoded."""
-        return self._read(read_envelope, limit)
+        return self._read(read_envelope, _READ_SIZE)
 
     def _read(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]]:
         while True:

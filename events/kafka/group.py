@@ -98,8 +98,6 @@ class KafkaGroup(Generic[F]):
         group: str,
         make: Callable[[], F],
         report: Callable[..., None],
-        *,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self.followed: dict[int, Followed[F]] = {}
         """By partition."""
@@ -109,7 +107,6 @@ class KafkaGroup(Generic[F]):
         self._group = group
         self._make = make
         self._report = report
-        self._wall = wall
         self._foreign = None if settings.schema_registry is None else ForeignSchemas()
         self._news = False
         self._committed: dict[int, int] = {}
@@ -268,7 +265,7 @@ class KafkaGroup(Generic[F]):
                 followed.redelivered += not followed.fold.apply(recorded)
             followed.position = record.offset + 1
         if recorded is not None:
-            followed.delay = max(0.0, self._wall() - recorded.timestamp / 1_000_000)
+            followed.delay = max(0.0, time.time() - recorded.timestamp / 1_000_000)
 
     async def _look(self, consumer: AIOKafkaConsumer, place: TopicPartition, followed: Followed[F]) -> None:
         """How far it is."""

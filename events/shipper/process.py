@@ -11,10 +11,11 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from spnhub.backoff import Backoff
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 
 __all__ = ["ShipperProcess"]
@@ -22,6 +23,8 @@ __all__ = ["ShipperProcess"]
 # Not from the hub's working folder: it may be anybody's.
 _COMMAND: Final = (sys.executable, "-P", "-m", "spnhub.events.shipper.shipper")
 _LINE_LIMIT: Final = 1 << 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+"""Between restarts, in seconds."""
 _STABLE: Final = 30.0
 """Seconds of life after which a death is not counted with those before."""
 _GRACE: Final = 5.0
@@ -32,21 +35,11 @@ class ShipperProcess:
     """Keeps one shipper running.
 
     :param on_status: gets each status of the shipper, and ``died`` when it ended other than by :meth:`stop`.
-    :param longest_pause: between restarts, in seconds; the first comes after a tenth of a second.
     """
 
-    def __init__(
-        self,
-        settings: ShipperSettings,
-        on_status: Callable[[ShipperStatus], None],
-        *,
-        longest_pause: float = 30.0,
-        command: Sequence[str] = _COMMAND,
-    ) -> None:
+    def __init__(self, settings: ShipperSettings, on_status: Callable[[ShipperStatus], None]) -> None:
         self._settings = settings
         self._on_status = on_status
-        self._longest_pause = longest_pause
-        self._command = command
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -88,7 +81,7 @@ class ShipperProcess:
             self._process.stdin.close()
 
     async def _supervise(self) -> None:
-        pause = 0.1
+        pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -100,15 +93,15 @@ class ShipperProcess:
             if self._stopping.is_set() and self.status.state == "left":
                 return
             self._tell(ShipperStatus(state="died", position=self.status.position, reason=reason))
-            pause = 0.1 if time.monotonic() - began > _STABLE else pause
+            if time.monotonic() - began > _STABLE:
+                pauses.reset()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(self._longest_pause, pause * 2)
+                await asyncio.wait_for(self._stopping.wait(), pauses.next())
 
     async def _run_once(self) -> str:
         """One shipper's life; why it ended."""
         process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *_COMMAND,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

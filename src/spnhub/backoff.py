@@ -15,21 +15,26 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Backoff", "backoff"]
+__all__ = ["Backoff", "backoff", "doubled"]
 
 _MOST_DOUBLINGS: Final = 30
 """More is beyond every cap, and in the end beyond what a float holds."""
 
 
+def doubled(base: float, cap: float, failed: int) -> float:
+    """Seconds: ``base``, doubled for each attempt that has failed, at most ``cap``."""
+    return min(cap, base * 2.0 ** min(failed, _MOST_DOUBLINGS))
+
+
 def backoff(base: float, cap: float, failed: int, chance: Callable[[], float] = random.random) -> float:
-    """Seconds: ``base``, doubled for each attempt that has failed, at most ``cap``; less up to half of it at random.
+    """Seconds: as :func:`doubled`, less up to half of it at random.
 
     The random part is for endpoints that lost the same peer at the same moment: they don't all come back to it at
     once (D-33).
 
     :param chance: in [0, 1).
     """
-    return min(cap, base * 2.0 ** min(failed, _MOST_DOUBLINGS)) * (1 - chance() / 2)
+    return doubled(base, cap, failed) * (1 - chance() / 2)
 
 
 class Backoff:

@@ -106,7 +106,7 @@ async def manager() -> Scripted:
 
 @pytest.fixture
 async def starter(reports: Reports, manager: Scripted) -> AsyncIterator[Starter]:
-    starter = Starter(reports, managers=manager, start_timeout=10)
+    starter = Starter(reports, managers=manager, timeout=10)
     yield starter
     await starter.close()
 
@@ -160,7 +160,7 @@ async def test_services_do_not_wait_for_each_other(starter: Starter, reports: Re
 
 async def test_a_manager_that_hangs(reports: Reports, manager: Scripted) -> None:
     """A manager that doesn't come back costs the bound, and the service's next command gets its turn."""
-    starter = Starter(reports, managers=manager, start_timeout=0.1)
+    starter = Starter(reports, managers=manager, timeout=0.1)
     manager.gate.clear()
     starter.submit(start(), TASK)
     assert await reports.take(1) == [StartFailed(WEB, "process: took longer than 0.1 s", retryable=True)]

@@ -33,6 +33,8 @@ _READ_RATE: Final = 16 << 20
 _CHUNK: Final = 8192
 """Bytes of it at a time: what is made of them holds up the loop."""
 _SECOND: Final = 1.0
+_START_TIMEOUT: Final = 10.0
+"""Seconds until a command must have been executed."""
 _LAST_WORDS: Final = 0.5
 """Seconds that output is still read after the end."""
 
@@ -50,15 +52,13 @@ class _Running:
 class ProcessManager:
     """Runs commands on this host."""
 
-    def __init__(self, *, on_exit: OnExit | None = None, start_timeout: float = 10.0, grace: float = 10.0) -> None:
+    def __init__(self, *, on_exit: OnExit | None = None, grace: float = 10.0) -> None:
         """Nothing runs yet.
 
         :param on_exit: called with services that ended without a stop.
-        :param start_timeout: seconds until the command must have been executed.
         :param grace: seconds between SIGTERM and SIGKILL, and after SIGKILL until it counts as failed.
         """
         self._on_exit = on_exit
-        self._start_timeout = start_timeout
         self._grace = grace
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -101,7 +101,7 @@ class ProcessManager:
                     output.close()
                     raise
             try:
-                async with asyncio.timeout(self._start_timeout):
+                async with asyncio.timeout(_START_TIMEOUT):
                     status = await _read_line(status_read)
                 word, _, rest = status.partition(" ")
                 if word != "started":
@@ -114,7 +114,7 @@ class ProcessManager:
                     process.kill()
                 await process.wait()
                 if isinstance(error, TimeoutError):
-                    text = f"{task.command[0]}: not executed within {self._start_timeout:g} s"
+                    text = f"{task.command[0]}: not executed within {_START_TIMEOUT:g} s"
                     raise ClusterError(text, retryable=True) from None
                 raise
         pid = int(rest)

@@ -52,17 +52,16 @@ class Starter:
         self,
         report: Callable[[ServiceInput], None],
         *,
-        start_timeout: float = 60.0,
-        stop_timeout: float = 60.0,
+        timeout: float = 60.0,
         managers: Callable[[str, OnExit], ClusterManager] = manager_for,
     ) -> None:
         """Nothing is connected yet.
 
         :param report: called on the loop, never from within :meth:`submit`.
-        :param start_timeout: seconds, whatever the manager's own bounds; likewise ``stop_timeout``.
+        :param timeout: seconds for a start or stop, whatever the manager's own bounds.
         """
         self._report = report
-        self._timeouts = {StartService: start_timeout, StopService: stop_timeout}
+        self._timeout = timeout
         self._manager_for = managers
         self._managers: dict[str, ClusterManager] = {}
         self._lanes: dict[str, _Lane] = {}
@@ -107,9 +106,8 @@ class Starter:
         self._lanes.pop(urn, None)
 
     async def _carry_out(self, command: _Command, task: ServiceTask) -> ClusterError | None:
-        timeout = self._timeouts[type(command)]
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._timeout):
                 manager = await self._manager(task.cluster_manager_urn)
                 if isinstance(command, StartService):
                     await manager.start(task)
@@ -118,7 +116,7 @@ class Starter:
         except ClusterError as error:
             return error
         except TimeoutError:
-            return ClusterError(f"{task.cluster_manager_urn} took longer than {timeout:g} s", retryable=True)
+            return ClusterError(f"{task.cluster_manager_urn} took longer than {self._timeout:g} s", retryable=True)
         # Client libraries may raise anything, and consumers wait for an answer: every end is reported.
         except Exception as error:
             _log.exception("service.manager_fault", service=task.urn, manager=task.cluster_manager_urn)
