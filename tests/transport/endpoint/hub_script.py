@@ -128,6 +128,8 @@ class ScriptedHub:
         """The streams of a resume are taken, and no Accept follows."""
         self.broken: list[tuple[int, int]] = []
         """Session and code of each half of a stream that an endpoint has ended with an error."""
+        self.closed: list[tuple[int, int]] = []
+        """Session and code of each that has ended."""
         self.hub_id = "hub-1"
         self.sessions: dict[int, _Session] = {}
         self.packets: list[tuple[EndPointType, Packet]] = []
@@ -206,7 +208,8 @@ class ScriptedHub:
                 case Connected(connection_id=connection_id):
                     # Of the fake engine's certificates this is the subject; of others enough to tell them apart.
                     self.sessions[connection_id] = _Session(connection_id, event.certificates[0].rpartition(b"|")[2])
-                case Closed(connection_id=connection_id):
+                case Closed(connection_id=connection_id, code=code):
+                    self.closed.append((connection_id, code))
                     self._on_closed(connection_id)
                 case (
                     Opened(connection_id=connection_id, stream_id=stream_id)
