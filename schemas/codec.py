@@ -38,6 +38,7 @@ __all__ = [
     "event_schema_id",
     "event_schema_text",
     "event_schemas",
+    "forget_newer",
     "is_event_schema",
     "learn_event_schema",
     "packet_header",
@@ -205,6 +206,13 @@ def _reader(name: str) -> Schema | None:
 
 for _number in _EVENT_BY_ID:  # parsed now, beside no traffic
     _written(_number)
+
+
+def forget_newer() -> None:
+    """Forget the newer schemas that were taught, and what was made of any."""
+    _NEWER.clear()
+    _written.cache_clear()
+    _head_schema.cache_clear()
 
 
 @cache

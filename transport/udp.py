@@ -45,7 +45,7 @@ _BUFFER: Final = 4 * 1024 * 1024
 """Socket buffers asked for, in bytes; the default (208 KiB) drops bursts."""
 _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
-_BACKLOG: Final = 4096
+BACKLOG: Final = 4096
 """The most transmits that wait for a full socket; beyond it the oldest are dropped and counted; QUIC repeats them."""
 _LOOK: Final = 0.05
 """Seconds since all sockets were looked at, after which a due timer has them looked at first."""
@@ -71,7 +71,7 @@ class UdpSocket:
         self.listening = False
         self.own = OwnAddresses(sock)
         self.segments = _has_segmentation(sock)
-        self.backlog: deque[Transmit] = deque(maxlen=_BACKLOG)
+        self.backlog: deque[Transmit] = deque(maxlen=BACKLOG)
         self.writing = False
 
 
@@ -246,7 +246,7 @@ class UdpEndpoint:
             for turn in range(_ROUNDS):
                 events = engine.events()
                 if self._dropped:
-                    events.append(DatagramsDropped(_BACKLOG, self._dropped))
+                    events.append(DatagramsDropped(BACKLOG, self._dropped))
                     self._dropped = 0
                 # Sending makes room, and room may be an event; mostly there is none.
                 if turn and not events:
@@ -360,7 +360,7 @@ class UdpEndpoint:
             return
         if entry.backlog or not self._send_now(entry, transmit):
             # Of a deque that is full the oldest goes: what comes last is what its receiver still needs.
-            self._dropped += len(entry.backlog) == _BACKLOG
+            self._dropped += len(entry.backlog) == BACKLOG
             entry.backlog.append(transmit)
             if not entry.writing:
                 entry.writing = True

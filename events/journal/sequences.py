@@ -20,7 +20,7 @@ __all__ = ["BLOCK", "Sequences"]
 BLOCK: Final = 8192
 """Sequences reserved at once: what a power failure declares as lost at most, beyond what it took."""
 _NAME: Final = "sequences.json"
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Sequences:
@@ -71,6 +71,6 @@ class Sequences:
 
 def _boot_id() -> str:
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""  # no such thing here: each start counts as one on the same boot

@@ -144,7 +144,7 @@ class WriterThread:
         self._reserving: Future[None] | None = None
         # A thread that is there already can't fail to begin later.
         self._syncer.submit(lambda: None)
-        segments.before_end(self._sync)
+        segments.before_end(self.sync)
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -185,7 +185,7 @@ class WriterThread:
         try:
             # After a fault the same batches are still in hand: they go on where their writing stopped.
             if self._hand is None:
-                batches = self._take()
+                batches = self.take()
                 if batches is None:
                     return False
                 if batches:
@@ -205,25 +205,25 @@ class WriterThread:
 
     def _save_last(self) -> None:
         if self._last_checkpoint is not None and self._hand is None:
-            self._save(self._last_checkpoint)
+            self.save(self._last_checkpoint)
 
     def _sync_last(self) -> None:
         if self._segments.dirty:
-            self._sync()
+            self.sync()
 
     def _close(self) -> None:
         self._spare.close()
         with contextlib.suppress(OSError):  # then the next start takes it for a power failure: numbers are left out
             self._sequences.close(self._last_sequence)
 
-    def _take(self) -> list[Batch] | None:
+    def take(self) -> list[Batch] | None:
         """What is to be written next; nothing when it was time to sync; None when it is time to end."""
         wait: float | None = None
         if self._sync_interval is not None and self._segments.dirty:
             wait = self._next_sync - time.monotonic()
             if wait <= 0:
                 if self._syncing is None or self._syncing.done():
-                    self._sync()
+                    self.sync()
                     wait = None
                 else:  # the disk is still busy with the last sync: another would only queue up behind it
                     self._next_sync = time.monotonic() + self._sync_interval
@@ -260,7 +260,7 @@ class WriterThread:
         while hand.rest:
             error: OSError | None = None
             try:
-                self._spare.run(functools.partial(self._prepare, hand))
+                self._spare.run(functools.partial(self.prepare, hand))
             except OSError as exc:
                 error = exc
             else:
@@ -273,7 +273,7 @@ class WriterThread:
             if error is not None and not self._failed(error.strerror or str(error)):
                 return False
         if self._sync_interval == 0:  # synchronous: a batch counts as written when it is on the disk
-            self._sync()
+            self.sync()
             assert self._syncing is not None
             self._syncing.result()
         self.done.extend(hand.batches)
@@ -281,14 +281,14 @@ class WriterThread:
         self.error = None
         self._pause = _FIRST_RETRY
         self.progress.set()
-        self._call_drain()
+        self.call_drain()
         self._spare.refill()
         if (checkpoint := hand.batches[-1].checkpoint) is not None:
-            self._save(checkpoint)
-        self._retain(hand.batches)
+            self.save(checkpoint)
+        self.retain(hand.batches)
         return True
 
-    def _prepare(self, hand: _Hand) -> None:
+    def prepare(self, hand: _Hand) -> None:
         """Numbers that are reserved, and a segment to write in.
 
         :raises OSError: they can't be had.
@@ -312,12 +312,12 @@ class WriterThread:
         elif sequence > self._sequences.until - BLOCK // 2 and (self._reserving is None or self._reserving.done()):
             self._reserving = self._syncer.submit(self._sequences.reserve, self._sequences.until)
 
-    def _save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Save the state after all that is written. Without it the next start takes longer, no more."""
         if (position := self._segments.position) is not None:
             self._syncer.submit(_save_checkpoint, self._folder, self._identity.journal_id, checkpoint, position)
 
-    def _retain(self, batches: list[Batch]) -> None:
+    def retain(self, batches: list[Batch]) -> None:
         """Delete what was declared, and see what else has to go."""
         look = time.monotonic() >= self._next_look
         for batch in batches:
@@ -340,9 +340,9 @@ class WriterThread:
             else:
                 self._declaring = True
                 self.expired.append(found)
-                self._call_drain()
+                self.call_drain()
 
-    def _call_drain(self) -> None:
+    def call_drain(self) -> None:
         if self._notify is not None and not self.notified:
             self.notified = True
             try:
@@ -350,7 +350,7 @@ class WriterThread:
             except RuntimeError:
                 self.notified = False  # the loop is closed; close() of the journal drains
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
         self._syncing = self._syncer.submit(self._sync_descriptor, self._segments.to_sync())
 
     def _sync_descriptor(self, segment: Descriptor) -> None:

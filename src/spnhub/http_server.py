@@ -29,7 +29,7 @@ _log = structlog.get_logger("spnhub.http")
 CONNECTIONS: Final = 256
 """Open at once, as far as there are descriptors; one more takes the place of the oldest."""
 _ACCEPTS_PER_TURN: Final = 16
-_PAUSE: Final = 1.0
+PAUSE: Final = 1.0
 """Seconds without accepting when this host is out of descriptors or memory."""
 
 
@@ -77,7 +77,7 @@ class _Embedded(uvicorn.Server):
             except OSError as exc:
                 _log.warning("http.out_of_resources", reason=exc.strerror or str(exc), connections=len(self._open))
                 self._loop.remove_reader(self._listener)
-                self._again = self._loop.call_later(_PAUSE, self._resume)
+                self._again = self._loop.call_later(PAUSE, self._resume)
                 return
             sock.setblocking(False)
             joining = self._loop.create_task(self._join(sock))

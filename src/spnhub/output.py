@@ -30,7 +30,7 @@ FLUSH: Final = 2.0
 
 _GATHER: Final = 0.01
 """Seconds in which lines gather that are written together: a thread that woke for each would take the loop's time."""
-_RETRY: Final = 1.0
+RETRY: Final = 1.0
 """Seconds between attempts at a descriptor that fails."""
 _PIECE: Final = select.PIPE_BUF
 """Bytes that a pipe takes whole or not at all, so that an end while it is full tears no line."""
@@ -151,7 +151,7 @@ class Output:
                 self._await_room()
             except OSError as exc:
                 self._error = exc.strerror or str(exc)
-                if self._closing.wait(_RETRY):
+                if self._closing.wait(RETRY):
                     return False
                 if done and exc.errno == errno.EPIPE:
                     # The rest of a line would be the first that a new reader gets; the pipe may still hold its begin.
@@ -164,7 +164,7 @@ class Output:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         with suppress(OSError):
-            poll.poll(1000 * _RETRY)
+            poll.poll(1000 * RETRY)
         # There may be room, but not for all that a pipe takes at once.
         time.sleep(_GATHER)
 

@@ -169,7 +169,7 @@ def test_times_of_noticing() -> None:
     given: dict[str, Any] = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
     settings = load_settings(**GIVEN | given)
     assert settings == replace(SETTINGS, endpoint=replace(SETTINGS.endpoint, limits=Limits(**given)))
-    assert read_config(EndPointType.CONSUMER, **agent._arguments(settings)).options.limits == Limits(**given)
+    assert read_config(EndPointType.CONSUMER, **agent.endpoint_arguments(settings)).options.limits == Limits(**given)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_progress(tmp_path: Path, command: str, *, terminal: bool) -> None:
     """Standard error of a long read shows it on a terminal, and nothing in a pipe."""
     write_journal(tmp_path, day() * 100)
     code = (
-        "import sys, spnhub.cli.log_reading as reading; reading._PATIENCE = 0.0;"
+        "import sys, spnhub.cli.log_reading as reading; reading.PATIENCE = 0.0;"
         "from spnhub.cli.log import main; sys.exit(main())"
     )
     ours, theirs = pty.openpty() if terminal else os.pipe()

@@ -143,7 +143,7 @@ def test_a_reader_that_leaves_and_another_that_comes(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a named pipe whose log collector is started anew: the next gets what comes, from a line's beginning."""
-    monkeypatch.setattr(module, "_RETRY", 0.02)
+    monkeypatch.setattr(module, "RETRY", 0.02)
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -179,7 +179,7 @@ def poll_size(descriptor: int) -> int:
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again, bounded in memory, and an end doesn't wait for it."""
-    monkeypatch.setattr(module, "_RETRY", 0.01)
+    monkeypatch.setattr(module, "RETRY", 0.01)
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         output = Output(full, declare, room=ROOM)
@@ -219,14 +219,13 @@ def has_something(path: Path) -> bool:
 def test_a_line_of_the_collector_within_a_line(stack: ExitStack, tmp_path: Path) -> None:
     """A finaliser may log while this thread is inside of it."""
     with (tmp_path / "log").open("wb") as file:
-        output = Output(file.fileno(), declare, room=100)
 
         class Declaring:
             def __call__(self, count: int, _since: float, _reason: str) -> str:
                 output.put("within")
                 return f"missing {count}"
 
-        output._declare = Declaring()
+        output = Output(file.fileno(), Declaring(), room=100)
         for _ in range(1000):
             output.put("y" * 10)
         assert output.close()

@@ -230,7 +230,7 @@ def test_a_syncing_interval_without_descriptors(tmp_path: Path) -> None:
     assert len(read(tmp_path)) == 20
 
 
-@pytest.mark.parametrize("step", ["_take", "_prepare", "_call_drain", "_save", "_retain", "_sync"])
+@pytest.mark.parametrize("step", ["take", "prepare", "call_drain", "save", "retain", "sync"])
 def test_a_fault_in_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Whatever is raised in it is told, with its traceback; the thread lives on, and each event is written once."""
     failure = RuntimeError("injected")

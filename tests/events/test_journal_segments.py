@@ -210,7 +210,7 @@ def test_a_power_failure_makes_no_number_twice(tmp_path: Path, monkeypatch: pyte
     """The machine went down with a part of the log: what its numbers were is left out, and declared."""
     boot = tmp_path / "boot_id"
     boot.write_text("one")
-    monkeypatch.setattr(journal_sequences, "_BOOT_ID", boot)
+    monkeypatch.setattr(journal_sequences, "BOOT_ID", boot)
     folder = tmp_path / "j"
     with Journal.open(folder, "hub-1") as journal:
         fill(journal, 3)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +19,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from spnhub.events.journal.journal import Journal
+from spnhub.events.kafka import source as kafka_source
 from spnhub.events.kafka.settings import KafkaSettings, ShipperSettings, ShipperStatus
 from spnhub.events.kafka.source import KafkaSource
-from spnhub.events.kafka.topic import ensure_topic, look_at_topic
+from spnhub.events.kafka.topic import client_arguments, ensure_topic, look_at_topic
 from spnhub.events.model import Recorded
 from spnhub.events.source import SourceError
 from tests.analytics.test_serve_kafka import Site, expected, samples
@@ -268,7 +270,7 @@ async def test_tail_goes_on_with_the_topic_made_anew(kafka: KafkaBroker, topic: 
 
 
 async def test_a_topic_that_goes_while_it_is_read_is_an_error_soon(
-    kafka: KafkaBroker, topic: str, tmp_path: Path
+    kafka: KafkaBroker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within seconds, and not after the half minute for which a silent broker is waited for."""
     settings = settings_for(kafka, topic, tmp_path)
@@ -278,10 +280,14 @@ async def test_a_topic_that_goes_while_it_is_read_is_an_error_soon(
         write(journal, events(3000))
         async with shipping(settings) as (_, statuses):
             await statuses.position(3000)
+
+    def in_pieces(source: KafkaSettings) -> dict[str, Any]:
+        return client_arguments(source) | {"max_partition_fetch_bytes": 4000}
+
+    monkeypatch.setattr(kafka_source, "client_arguments", in_pieces)
     began = 0.0
     with pytest.raises(SourceError, match="the topic was deleted while it was read"):
         source = KafkaSource(settings.kafka)
-        source._arguments["max_partition_fetch_bytes"] = 4000
         async with source:
             async for _ in source.records():
                 if not began:

@@ -53,12 +53,11 @@ _LATER: Final = {_ENDED: _later_end(), _TELEPORTED: _teleported()}
 
 
 @pytest.fixture(autouse=True)
-def _forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _forgetful() -> Iterator[None]:
     """What is learned in a test is gone after it."""
-    monkeypatch.setattr(codec, "_NEWER", {})
+    codec.forget_newer()
     yield
-    for cached in (codec._written, codec._head_schema):
-        cached.cache_clear()
+    codec.forget_newer()
 
 
 def _frame(number: str, record: dict[str, Any]) -> bytes:

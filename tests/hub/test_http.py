@@ -46,7 +46,7 @@ async def _ask(address: tuple[str, int]) -> str:
 @pytest.mark.outside
 async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Accepting pauses and says so once each time; whoever waited is answered afterwards."""
-    monkeypatch.setattr(http_server, "_PAUSE", 0.05)
+    monkeypatch.setattr(http_server, "PAUSE", 0.05)
     assert await _ask(address) == "hello"
     client = await TcpPeer.connect(address)
     errors: list[object] = []

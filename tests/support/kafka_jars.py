@@ -81,7 +81,7 @@ class JarRuntime:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.version = KAFKA
-        self._jars = folder / f"jars-{KAFKA}-{LOG4J}"
+        self.jars = folder / f"jars-{KAFKA}-{LOG4J}"
         self._archive = folder / f"kafka-{KAFKA}.jsa"
 
     @classmethod
@@ -95,8 +95,8 @@ class JarRuntime:
         runtime = cls(folder or cache_folder())
         runtime.folder.mkdir(parents=True, exist_ok=True)
         with _locked(runtime.folder / "lock"):
-            if not (runtime._jars / _COMPLETE).exists():
-                runtime._fetch()
+            if not (runtime.jars / _COMPLETE).exists():
+                runtime.fetch()
         return runtime
 
     @classmethod
@@ -104,14 +104,14 @@ class JarRuntime:
         """What stands in the way, or None; quick, fetches nothing."""
         if shutil.which("java") is None:
             return "no java"
-        if not (cls(cache_folder())._jars / _COMPLETE).exists() and shutil.which("mvn") is None:
+        if not (cls(cache_folder()).jars / _COMPLETE).exists() and shutil.which("mvn") is None:
             return "no Kafka jars and no mvn to fetch them"
         return None
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
         if shutil.which("mvn") is None:
-            raise JarsMissing(f"no Kafka jars in {self._jars} and no mvn to fetch them")
-        partial = self._jars.with_suffix(".partial")
+            raise JarsMissing(f"no Kafka jars in {self.jars} and no mvn to fetch them")
+        partial = self.jars.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         (partial / "pom.xml").write_text(_POM, encoding="utf-8")
@@ -125,12 +125,12 @@ class JarRuntime:
             last = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
             raise JarsMissing(f"mvn could not fetch the Kafka jars: {last[0]}")
         (partial / _COMPLETE).touch()
-        shutil.rmtree(self._jars, ignore_errors=True)
-        partial.rename(self._jars)
+        shutil.rmtree(self.jars, ignore_errors=True)
+        partial.rename(self.jars)
 
     def _java(self, *options: str) -> list[str]:
         # The archive is bound to the exact class path: a wildcard's order is the file system's, so list the jars.
-        jars = ":".join(sorted(str(jar) for jar in self._jars.glob("*.jar")))
+        jars = ":".join(sorted(str(jar) for jar in self.jars.glob("*.jar")))
         return ["java", *_JVM, *options, "-cp", jars]
 
     def format(self, properties: Path, cluster_id: str, users: Sequence[str] = ()) -> None:

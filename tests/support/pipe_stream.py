@@ -27,7 +27,7 @@ class PipeStream:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outgoing: _Direction, incoming: _Direction, name: str) -> None:
         self._loop = loop
-        self._out = outgoing
+        self.out = outgoing
         self._in = incoming
         self.other: PipeStream | None = None
         self._listener: StreamListener | None = None
@@ -59,7 +59,7 @@ class PipeStream:
     @property
     def most_buffered(self) -> int:
         """The most bytes that ever waited in our sending direction."""
-        return self._out.most
+        return self.out.most
 
     @property
     def bytes_unread(self) -> int:
@@ -96,7 +96,7 @@ class PipeStream:
     def write(self, data: bytes) -> int:
         if self.ended or self.failing is not None:
             return 0
-        direction = self._out
+        direction = self.out
         taken = min(len(data), direction.capacity - len(direction.data))
         direction.data += data[:taken]
         direction.most = max(direction.most, len(direction.data))
@@ -107,7 +107,7 @@ class PipeStream:
 
     def finish(self) -> None:
         if not self.ended:
-            self._out.fin = True
+            self.out.fin = True
             if self.other:
                 self.other.tell_readable()
 
@@ -120,7 +120,7 @@ class PipeStream:
 
     def check_failed(self) -> None:
         for end, other in ((self, self.other), (self.other, self)):
-            if end and end.failing is not None and not end._out.data and end._out.fin == end._out.fin_read:
+            if end and end.failing is not None and not end.out.data and end.out.fin == end.out.fin_read:
                 assert other
                 end.lose(end.failing)
 
@@ -162,7 +162,7 @@ class PipeStream:
             self._listener.on_aborted(code, "aborted")
 
     def _close_if_ended(self) -> None:
-        if self._in.fin_read and self._out.fin_read and self.other:
+        if self._in.fin_read and self.out.fin_read and self.other:
             for end in (self, self.other):
                 if not end.ended:
                     end.ended = end.closed = True

@@ -23,7 +23,7 @@ class Flow:
     """One direction of a conversation."""
 
     def __init__(self, sender: TcpPeer, receiver: TcpPeer, seed: int, block: int, interval: float) -> None:
-        self._sender, self._receiver = sender, receiver
+        self._sender, self.receiver = sender, receiver
         self._seed = seed
         self._block = block
         self._interval = interval
@@ -53,18 +53,18 @@ class Flow:
         source = random.Random(self._seed)
         loop = asyncio.get_running_loop()
         expected = b""
-        while data := await loop.sock_recv(self._receiver.sock, 65536):
+        while data := await loop.sock_recv(self.receiver.sock, 65536):
             now = time.monotonic()
             while len(expected) < len(data):
                 expected += source.randbytes(self._block)
-            assert data == expected[: len(data)], f"flow {self._seed}: other bytes after {self._receiver.received}"
+            assert data == expected[: len(data)], f"flow {self._seed}: other bytes after {self.receiver.received}"
             expected = expected[len(data) :]
-            self._receiver.received += len(data)
-            while self._sent and self._sent[0][0] <= self._receiver.received:
+            self.receiver.received += len(data)
+            while self._sent and self._sent[0][0] <= self.receiver.received:
                 _, at = self._sent.popleft()
                 self.delays.append((at, now - at))
-        assert self._over and not self._sent, f"flow {self._seed}: FIN after {self._receiver.received} bytes"
-        assert self._receiver.received == self._sender.sent
+        assert self._over and not self._sent, f"flow {self._seed}: FIN after {self.receiver.received} bytes"
+        assert self.receiver.received == self._sender.sent
 
     def finish(self) -> None:
         """No more blocks; FIN."""
@@ -137,7 +137,7 @@ class Talk:
             flow.finish()
         async with asyncio.timeout(120):
             await asyncio.gather(*self._tasks)
-        return sum(flow._receiver.received for flow in self.flows)
+        return sum(flow.receiver.received for flow in self.flows)
 
 
 def quantiles(seconds: Sequence[float]) -> str:

@@ -6,8 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from aioquic._crypto import CryptoError
-from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.crypto import CryptoError, CryptoPair
 from aioquic.tls import CipherSuite
 
 from spnhub.transport.aioquic_engine import keys
@@ -48,7 +47,7 @@ class Watch:
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     """Keys hold for few packets."""
     monkeypatch.setattr(keys, "KEY_PACKETS", 200)
-    monkeypatch.setattr(keys, "_LATE", 50)
+    monkeypatch.setattr(keys, "LATE", 50)
     return Watch(monkeypatch)
 
 

@@ -70,7 +70,7 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         for name in ("HOSTS", "NSSWITCH", "RESOLV"):
             monkeypatch.setattr(name_lookup, name, getattr(system, name.lower()))
         monkeypatch.setattr(socket, "getaddrinfo", system.getaddrinfo)
-        for name in name_lookup._SETTINGS:
+        for name in name_lookup.SETTINGS:
             monkeypatch.delenv(name, raising=False)
         yield system
 

@@ -20,7 +20,7 @@ __all__ = ["KEY_PACKETS", "OneRttKeys"]
 KEY_PACKETS: Final = 1 << 22
 """Packets that one key protects: half of what RFC 9001 section 6.6 allows for AES-GCM (appendix B.1: for packets of up
 to 2^16 bytes). Some 5 GB."""
-_LATE: Final = 4096
+LATE: Final = 4096
 """Packets that may overtake one which is protected with the keys before; then these are forgotten (section 6.5)."""
 
 
@@ -69,7 +69,7 @@ class OneRttKeys(CryptoPair):
         if before is not None and before is self._before:
             if not self._first_received:
                 self._first_received = opened[2]
-            elif opened[2] > self._first_received + _LATE:
+            elif opened[2] > self._first_received + LATE:
                 self._before = None
         return opened
 

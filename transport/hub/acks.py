@@ -29,6 +29,10 @@ class AckRelay:
         self._legs: dict[tuple[int, str], _Leg] = {}
         self._queues: dict[int, dict[str, Ack]] = {}
 
+    def counts(self) -> dict[str, int]:
+        """Ends of legs that may acknowledge, and acknowledgements that wait to be sent."""
+        return {"ack_ends": len(self._legs), "acks": sum(map(len, self._queues.values()))}
+
     def add(self, uid: str, epoch: int, consumer: int, provider: int) -> None:
         """A leg's streams are joined."""
         self._legs[consumer, uid] = _Leg(epoch, provider)

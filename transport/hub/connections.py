@@ -54,6 +54,16 @@ class Connections:
         self.acks = AckRelay(sessions)
         """Passes DataAcks on."""
 
+    def counts(self) -> dict[str, int]:
+        """How many of each are kept; all are 0 when no connection is there."""
+        return {
+            "connections": len(self._connections),
+            "streams": len(self._streams),
+            "splices": len(self._splices),
+            "resumes": len(self.resumes),
+            **self.acks.counts(),
+        }
+
     # ---- what came in ------------------------------------------------------------------------------------------
 
     def opened(self, session: HubSession, stream_id: int) -> None:

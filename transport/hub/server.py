@@ -100,7 +100,7 @@ class HubServer:
         for _ in range(min(len(backlog), EVENTS_PER_TURN)):
             event = backlog.popleft()
             try:
-                self._handle(event)
+                self.handle(event)
             except Exception as fault:
                 self._fail(event, fault)
         while True:
@@ -110,7 +110,7 @@ class HubServer:
                 break
             for command in todo:
                 try:
-                    self._carry_out(command)
+                    self.carry_out(command)
                 except Exception as fault:
                     self._fail(command, fault)
         self._guard(self._connections.acks.flush)
@@ -153,6 +153,10 @@ class HubServer:
         named = (getattr(cause, "connection_id", None), getattr(cause, "session", None), getattr(key, "session", None))
         return {connection_id for connection_id in named if isinstance(connection_id, int)}
 
+    def counts(self) -> dict[str, int]:
+        """How many it keeps of what belongs to connections."""
+        return self._connections.counts()
+
     def timer(self) -> float | None:
         """When a turn is wanted at the latest."""
         if self._backlog:
@@ -162,7 +166,7 @@ class HubServer:
 
     # ---- engine events -----------------------------------------------------------------------------------------
 
-    def _handle(self, event: api.EngineEvent) -> None:
+    def handle(self, event: api.EngineEvent) -> None:
         """The most frequent ones first."""
         match event:
             case api.Readable():
@@ -284,7 +288,7 @@ class HubServer:
 
     # ---- commands ----------------------------------------------------------------------------------------------
 
-    def _carry_out(self, command: Command) -> None:
+    def carry_out(self, command: Command) -> None:
         """The most frequent ones first."""
         sessions, connections = self._sessions, self._connections
         match command:

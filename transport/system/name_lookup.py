@@ -39,7 +39,7 @@ LATE_A: Final = 0.5
 HOSTS: Final = Path("/etc/hosts")
 NSSWITCH: Final = Path("/etc/nsswitch.conf")
 RESOLV: Final = Path("/etc/resolv.conf")
-_SETTINGS: Final = ("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS")
+SETTINGS: Final = ("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS")
 """What else changes the system's answers (resolv.conf(5), gethostbyname(3))."""
 _NONE_THERE: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -112,7 +112,7 @@ def _text(address: tuple[object, ...]) -> str:
 def _dns_for(host: str) -> dns.asyncresolver.Resolver | None:
     """The DNS servers that the system would ask for the name; None: it asks other sources, too. Reads files."""
     name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost") or any(setting in os.environ for setting in _SETTINGS):
+    if name == "localhost" or name.endswith(".localhost") or any(setting in os.environ for setting in SETTINGS):
         return None
     if name in {word.lower() for line in _lines(HOSTS) for word in line.split()[1:]} or not _plain():
         return None

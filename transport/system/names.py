@@ -69,6 +69,11 @@ class NameCache:
         self._now = clock or asyncio.get_running_loop().time
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
+    @property
+    def remembered(self) -> int:
+        """Names that are remembered."""
+        return len(self._entries)
+
     async def find(self, host: str) -> tuple[str, ...]:
         """The addresses in the order in which to try them, at least one. Takes :data:`LOOKUP_BOUND` at most.
 

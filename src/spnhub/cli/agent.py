@@ -123,7 +123,7 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ConsumerEndpoint:
         return await create_consumer_endpoint(
-            **_arguments(settings), **_hooks(manager), on_session=on_session, on_connection=on_connection
+            **endpoint_arguments(settings), **_hooks(manager), on_session=on_session, on_connection=on_connection
         )
 
     host, port = settings.bind_address
@@ -145,7 +145,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         on_session: Callable[[SessionChange], None], on_connection: Callable[[ConnectionChange], None]
     ) -> ProviderEndpoint:
         return await create_provider_endpoint(
-            **_arguments(settings),
+            **endpoint_arguments(settings),
             **_hooks(manager),
             weight=await agent.weight(),
             on_session=on_session,
@@ -175,7 +175,7 @@ async def _reload(manager: SessionManager[Any], stop: _Stop) -> None:
         await manager.renew()
 
 
-def _arguments(settings: AgentSettings) -> dict[str, Any]:
+def endpoint_arguments(settings: AgentSettings) -> dict[str, Any]:
     """The endpoint options of both roles."""
     return {
         "hub_url": settings.hub_url,

@@ -33,7 +33,7 @@ Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE_
 FAULTY: Final = 1
 """Exit status when the log is not in order."""
 
-_PATIENCE: Final = 1.0
+PATIENCE: Final = 1.0
 """Seconds of reading before progress is shown."""
 _EVERY: Final = 256
 """Events between two looks at the clock."""
@@ -118,7 +118,7 @@ class _Progress:
         if self._events % _EVERY:
             return
         if self._bar is None:
-            if time.monotonic() - self._begun < _PATIENCE:
+            if time.monotonic() - self._begun < PATIENCE:
                 return
             self._show()
         self._bar.update(self._task, completed=self._bytes, events=f"{self._events:,}")

@@ -48,7 +48,7 @@ class PausingStream(PipeStream):
             super().finish()
 
     def check_failed(self) -> None:
-        if not self.paused or not (self.finishing or self._out.data):
+        if not self.paused or not (self.finishing or self.out.data):
             super().check_failed()
 
     def resume(self) -> None:

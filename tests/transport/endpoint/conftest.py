@@ -84,6 +84,10 @@ class World:
             self.addresses.append(address)
         return hub
 
+    async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Every name is the hubs'."""
+        return list(self.addresses)
+
     @property
     def runtime(self) -> Runtime:
         """What endpoints of this world run on."""
@@ -95,7 +99,8 @@ class World:
             return engine, node
 
         async def resolve(host: str, port: int) -> list[tuple[str, int]]:
-            return list(self.addresses)
+            # Looked up each time: a test may replace it.
+            return await self.resolve(host, port)
 
         return Runtime(build, resolve, self._random.random, fake_judge)
 

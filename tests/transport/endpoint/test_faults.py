@@ -9,8 +9,10 @@ import pytest
 
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
+from spnhub.transport.endpoint.api.asyncio_adapter import StreamTransport
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.session import session as sessions
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.endpoint.session.session import Session
 from spnhub.transport.endpoint.session.states import SessionState
@@ -65,12 +67,15 @@ def fail_once(patch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     patch.setattr(where, name, fail)
 
 
-@pytest.mark.parametrize("method", ["on_readable", "_tell", "on_acknowledged", "on_reset"])
+@pytest.mark.parametrize("method", ["on_readable", "listener", "on_acknowledged", "on_reset"])
 async def test_a_connection_fails(world: World, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Both of its programs see an error; told once; the other connection and the sessions stay."""
     rig = Rig(world)
     bystander, other, ours, theirs = await rig.begin()
-    fail_once(monkeypatch, Connection, method)
+    if method == "listener":
+        fail_once(monkeypatch, StreamTransport, "on_readable")
+    else:
+        fail_once(monkeypatch, Connection, method)
     if method == "on_reset":
         theirs[1].transport.abort()
     else:
@@ -88,23 +93,25 @@ async def test_a_connection_fails(world: World, monkeypatch: pytest.MonkeyPatch,
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("method", ["_read_control", "_end", "on_deadline"])
+@pytest.mark.parametrize("method", ["read", "end", "on_deadline"])
 async def test_a_session_fails(world: World, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """It ends and is made anew, and its connections go on: nothing of them is lost."""
     rig = Rig(world)
     bystander, other, ours, theirs = await rig.begin()
-    core: Any = rig.consumer
-    (target,) = core._core.targets()
-    session = target.session
+    core = rig.consumer.core
+    (session,) = core.established
     ours[1].write(b"x" * 400_000)
-    fail_once(monkeypatch, Session, method)
-    if method == "_read_control":
+    where, name = {"read": (core.context.engine, "read"), "end": (sessions, "why_closed")}.get(
+        method, (Session, method)
+    )
+    fail_once(monkeypatch, where, name)
+    if method == "read":
         # The other side acknowledges, on its control stream.
         assert len(await theirs[0].readexactly(400_000)) == 400_000
-    elif method == "_end":
+    elif method == "end":
         world.hub.close(world.hub.session(EndPointType.CONSUMER), Code.SHUTDOWN, "going")
     else:
-        core._core.context.arm(session, asyncio.get_running_loop().time())
+        core.context.arm(session, asyncio.get_running_loop().time())
     async with asyncio.timeout(120):
         while not rig.told:
             await asyncio.sleep(0.1)
@@ -117,10 +124,10 @@ async def test_a_slot_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     """Deadlines of others have theirs."""
     rig = Rig(world)
     bystander, other, _, _ = await rig.begin()
-    core: Any = rig.consumer
-    (target,) = core._core.targets()
+    core = rig.consumer.core
+    (target,) = core.targets()
     fail_once(monkeypatch, HubTarget, "on_deadline")
-    core._core.context.arm(target, asyncio.get_running_loop().time())
+    core.context.arm(target, asyncio.get_running_loop().time())
     while not rig.told:
         await asyncio.sleep(0.1)
     await talks(bystander, other)
@@ -144,9 +151,8 @@ async def test_a_look_up_and_a_call_that_raise(world: World, monkeypatch: pytest
     """Both are tried again: an endpoint that has had a hub isn't at its end."""
     rig = Rig(world)
     bystander, other, _, _ = await rig.begin()
-    fail_once(monkeypatch, ConsumerEndpoint, "_lookup")
-    core: Any = rig.consumer
-    core.check_addresses()
+    fail_once(monkeypatch, world, "resolve")
+    rig.consumer.check_addresses()
     async with asyncio.timeout(10):
         while not rig.told:
             await asyncio.sleep(0.1)

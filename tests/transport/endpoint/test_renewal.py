@@ -10,6 +10,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import ResumeRequest, SessionRefusal, SessionRenewal, SessionRequest, SetWeight
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.api.endpoint import Endpoint
 from spnhub.transport.endpoint.session.credentials import LIBRARY_NAMES, Credentials
 from spnhub.transport.endpoint.session.failures import rejected
 from spnhub.transport.endpoint.session.hub_target import SessionChange
@@ -27,6 +28,12 @@ ROLES = {"consumer": EndPointType.CONSUMER, "provider": EndPointType.PROVIDER}
 def credentials(certificate: bytes, key: bytes = b"another key", trust: bytes = TRUST) -> Credentials:
     """What is in the files now."""
     return fake_judge(certificate, key, trust, "hub.test", ("spn/1",), LIBRARY_NAMES)
+
+
+def renew(endpoint: Endpoint, renewed: Credentials) -> None:
+    """Have it find these."""
+    endpoint.core.renew(renewed)
+    endpoint.wake()
 
 
 async def joined(world: World) -> tuple[ConsumerEndpoint, ProviderEndpoint, Pair, Pair]:
@@ -52,14 +59,16 @@ async def test_renewed(world: World, who: str, old_hub: bool) -> None:
     """A second session at the same hub, the connection in it, the first one closed; at an older hub superseded."""
     if old_hub:
         world.hub.ack_kinds = dict(REQUIRED_KINDS)
-    consumer, provider, ours, theirs = await joined(world)
     changes: list[SessionChange] = []
+    world.on_session = changes.append
+    consumer, provider, ours, theirs = await joined(world)
+    await asyncio.sleep(0)
+    changes.clear()
     world.hub.packets.clear()
     before = set(world.hub.sessions)
     for endpoint, certificate in ((consumer, CONSUMER), (provider, PROVIDER)):
         if who in (type(endpoint).__name__.lower().removesuffix("endpoint"), "both"):
-            endpoint._observers = type(endpoint._observers)(changes.append)
-            endpoint._renew(credentials(certificate))
+            renew(endpoint, credentials(certificate))
     ours[1].write(b"a" * 100_000)
     theirs[1].write(b"b" * 100_000)
     assert await theirs[0].readexactly(100_000) == b"a" * 100_000
@@ -86,14 +95,14 @@ async def test_renewed_again_and_again(world: World) -> None:
     """Each time anew, also before the one before is through."""
     consumer, provider, ours, theirs = await joined(world)
     for number in range(6):
-        consumer._renew(credentials(CONSUMER, b"%d" % number))
-        provider._renew(credentials(PROVIDER, b"%d" % number))
+        renew(consumer, credentials(CONSUMER, b"%d" % number))
+        renew(provider, credentials(PROVIDER, b"%d" % number))
         await asyncio.sleep(0.004 * number)
         await talk(ours, theirs, b"%d" % number)
     await asyncio.sleep(10)
     await talk(ours, theirs, b"last")
     assert len(world.hub.sessions) == 2
-    for session in consumer._core.sessions():
+    for session in consumer.core.sessions():
         assert session.credentials == credentials(CONSUMER, b"5")
 
 
@@ -102,7 +111,7 @@ async def test_a_connection_that_is_being_opened(world: World) -> None:
     provider, consumer = await world.provider(), await world.consumer()
     connecting = asyncio.ensure_future(consumer.connect())
     request = await provider.listen()
-    consumer._renew(credentials(CONSUMER))
+    renew(consumer, credentials(CONSUMER))
     await asyncio.sleep(3)
     assert len(world.hub.sessions) == 3
     theirs = await request.accept()
@@ -119,7 +128,7 @@ async def test_refused(world: World, retryable: bool) -> None:
     """The old session goes on, whatever the hub has against the new one; a retry is made where it can help."""
     consumer, _, ours, theirs = await joined(world)
     world.hub.refuse_renewals = SessionRefusal(Code.LIMIT if retryable else Code.NOT_ALLOWED, "no", retryable)
-    consumer._renew(credentials(CONSUMER))
+    renew(consumer, credentials(CONSUMER))
     await asyncio.sleep(60)
     await talk(ours, theirs, b"still")
     assert consumer.sessions == {HUB: S.ESTABLISHED}
@@ -127,7 +136,7 @@ async def test_refused(world: World, retryable: bool) -> None:
     assert asked > 3 if retryable else asked == 1
     world.hub.refuse_renewals = None
     if not retryable:
-        consumer._renew(credentials(CONSUMER, b"a third"))
+        renew(consumer, credentials(CONSUMER, b"a third"))
     await asyncio.sleep(20)
     await talk(ours, theirs, b"renewed")
     assert len(world.hub.sessions) == 2
@@ -137,7 +146,7 @@ async def test_refused(world: World, retryable: bool) -> None:
 async def test_refused_by_tls(world: World) -> None:
     """A certificate of another CA: the old session goes on, and ends the endpoint only when it is lost."""
     consumer, _, ours, theirs = await joined(world)
-    consumer._renew(credentials(fake_certificate("CN=consumer", "others")))
+    renew(consumer, credentials(fake_certificate("CN=consumer", "others")))
     await asyncio.sleep(30)
     await talk(ours, theirs, b"still")
     world.hub.close(world.hub.session(EndPointType.CONSUMER), Code.SHUTDOWN, "bye")
@@ -149,8 +158,8 @@ async def test_back_to_the_old_ones(world: World) -> None:
     """Files that were put back before anything came of it: there is nothing to do."""
     consumer, _, ours, theirs = await joined(world)
     before = set(world.hub.sessions)
-    consumer._renew(credentials(CONSUMER))
-    consumer._renew(credentials(CONSUMER, KEY))
+    renew(consumer, credentials(CONSUMER))
+    renew(consumer, credentials(CONSUMER, KEY))
     await asyncio.sleep(5)
     assert set(world.hub.sessions) == before
     await talk(ours, theirs, b"here")
@@ -160,7 +169,7 @@ async def test_the_old_session_is_lost_meanwhile(world: World) -> None:
     """The new one takes its place, and what was in the old one goes on there."""
     consumer, _, ours, theirs = await joined(world)
     world.hub.refuse_renewals = SessionRefusal(Code.LIMIT, "no", True)
-    consumer._renew(credentials(CONSUMER))
+    renew(consumer, credentials(CONSUMER))
     await asyncio.sleep(20)
     world.hub.refuse_renewals = None
     world.hub.close(world.hub.session(EndPointType.CONSUMER), Code.INTERNAL, "bye")
@@ -173,7 +182,7 @@ async def test_the_old_session_is_lost_meanwhile(world: World) -> None:
 async def test_another_subject(world: World) -> None:
     """Nobody else goes on with a connection: it stays, its session gets nothing new, and ends with it."""
     consumer, provider, ours, theirs = await joined(world)
-    provider._renew(credentials(fake_certificate("CN=other", "clients")))
+    renew(provider, credentials(fake_certificate("CN=other", "clients")))
     await asyncio.sleep(20)
     assert len(world.hub.sessions) == 3
     assert [packet.weight for _, packet in world.hub.packets if isinstance(packet, SetWeight)] == [0]
@@ -193,8 +202,8 @@ async def test_closing_meanwhile(world: World) -> None:
     """Nothing is left of either session."""
     consumer, provider, ours, theirs = await joined(world)
     world.hub.refuse_renewals = SessionRefusal(Code.LIMIT, "no", True)
-    consumer._renew(credentials(CONSUMER))
-    provider._renew(credentials(PROVIDER))
+    renew(consumer, credentials(CONSUMER))
+    renew(provider, credentials(PROVIDER))
     await asyncio.sleep(3)
     for pair in (ours, theirs):
         pair[1].close()
@@ -212,7 +221,7 @@ async def test_who_waits_tries_again_at_once(world: World) -> None:
     await asyncio.sleep(60)
     world.hub.refusal = None
     assert consumer.sessions == {HUB: S.WAITING}
-    consumer._renew(credentials(CONSUMER))
+    renew(consumer, credentials(CONSUMER))
     await asyncio.sleep(0.1)
     assert consumer.sessions == {HUB: S.ESTABLISHED}
 

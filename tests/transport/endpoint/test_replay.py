@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -129,8 +130,14 @@ def test_limit(limit: int) -> None:
 def test_memory(size: int) -> None:
     """What a full buffer costs is what it holds, and a quarter; also when a program writes byte by byte."""
     buffer = ReplayBuffer(ReplayBudget(0))
-    while buffer.room:
-        # The last byte differs, so that every piece is an object of its own.
-        buffer.append(bytes(min(size, buffer.room) - 1) + len(buffer._chunks).to_bytes(8, "big")[-1:])
-    cost = sys.getsizeof(buffer._chunks) + sum(sys.getsizeof(chunk) for chunk in buffer._chunks)
+    pieces = itertools.count()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        while buffer.room:
+            # The last byte differs, so that every piece is an object of its own.
+            buffer.append(bytes(min(size, buffer.room) - 1) + next(pieces).to_bytes(8, "big")[-1:])
+        cost = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
     assert buffer.held == REPLAY_BASE <= cost <= 1.25 * REPLAY_BASE

@@ -369,7 +369,7 @@ async def test_idle_connections_cost_nothing(world: World) -> None:
     await _settle()
     acks = len(world.hub.acks)
     for endpoint in (consumer, provider):
-        assert endpoint._core.timer() is None
+        assert endpoint.core.timer() is None
     await asyncio.sleep(100)
     assert len(world.hub.acks) == acks == 2
 

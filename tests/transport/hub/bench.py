@@ -16,6 +16,7 @@ from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinitio
 from spnhub.actors.contract.inputs import LoadInventory
 from spnhub.actors.contract.packets import Accept, Opening, OpeningKind, Packet
 from spnhub.actors.system import ActorOptions, ActorSystem
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import EndPointType, Event
 from spnhub.pki import Authority
 from spnhub.transport import protocol
@@ -189,6 +190,7 @@ class Bench:
     """One hub with one service, which "server" provides and "client" and "other" use."""
 
     options: ActorOptions = field(default_factory=ActorOptions)
+    on_fault: OnFault = log_fault
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
@@ -206,6 +208,7 @@ class Bench:
             on_stopped=self._on_stopped,
             on_service=lambda _: None,
             judge=_Judge(),
+            on_fault=self.on_fault,
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)

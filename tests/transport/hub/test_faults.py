@@ -27,8 +27,7 @@ class Faulty:
     """A hub that fails at one kind of event or command, once; and a connection that must not notice."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bench = Bench()
-        self.bench.server._on_fault = lambda where, fault: self.raised.append((where, type(fault)))
+        self.bench = Bench(on_fault=lambda where, fault: self.raised.append((where, type(fault))))
         self.raised: list[tuple[str, type[BaseException]]] = []
         self.provider = self.bench.provider()
         self.consumer = self.bench.consumer("other", "bystander")
@@ -48,7 +47,7 @@ class Faulty:
 
             return fail
 
-        for name in ("_handle", "_carry_out"):
+        for name in ("handle", "carry_out"):
             self._monkeypatch.setattr(server, name, wrap(getattr(server, name)))
 
     def untouched(self) -> None:

@@ -128,6 +128,11 @@ class Endpoint:
         return self._core.connections
 
     @property
+    def core(self) -> EndpointCore:
+        """The part without sockets and clocks, to look at; no program needs it."""
+        return self._core
+
+    @property
     def paused(self) -> int:
         """Connections that wait to be resumed."""
         return self._core.paused
