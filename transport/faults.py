@@ -72,7 +72,7 @@ class Faults:
         :param fields: of the log line: what it was about.
         """
         self._counts[where] += 1
-        self._tell(_place(where, fault), {"where": where, **fields, "exc_info": fault})
+        self._log_fault(_place(where, fault), {"where": where, **fields, "exc_info": fault})
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception handler for :meth:`asyncio.loop.set_exception_handler`."""
@@ -82,9 +82,9 @@ class Faults:
             self.report("loop", fault, message=message)
             return
         self._counts["loop"] += 1
-        self._tell(("loop", message, "", 0), {"where": "loop", "message": message})
+        self._log_fault(("loop", message, "", 0), {"where": "loop", "message": message})
 
-    def _tell(self, place: _Place, fields: dict[str, object]) -> None:
+    def _log_fault(self, place: _Place, fields: dict[str, object]) -> None:
         if place not in self._places and len(self._places) >= _PLACES:
             place = ("", "", "", 0)
         repeated = self._places.setdefault(place, Throttle()).admit(self._clock())

@@ -160,7 +160,7 @@ class KafkaGroup(Generic[F]):
     def _on_trouble(self, error: BaseException | None) -> None:
         """Tell why Kafka can't be had, once for each reason, and when it can be again."""
         topic = self._settings.topic
-        self._tell_faults()
+        self._report_faults()
         if error is None:
             if self._complaint:
                 self._report("info", "serve.connected", topic=topic)
@@ -173,7 +173,7 @@ class KafkaGroup(Generic[F]):
             self._report("error" if lasting else "warning", "serve.unavailable", topic=topic, reason=reason)
         self._complaint = complaint
 
-    def _tell_faults(self) -> None:
+    def _report_faults(self) -> None:
         """Each fault of the topic's settings once, while it is there."""
         faults = tuple(fault.message for fault in self._watch.faults if fault.loses)
         for fault in faults:

@@ -92,7 +92,7 @@ class ShipperProcess:
                 self._process = None
             if self._stopping.is_set() and self.status.state == "left":
                 return
-            self._tell(ShipperStatus(state="died", position=self.status.position, reason=reason))
+            self._report(ShipperStatus(state="died", position=self.status.position, reason=reason))
             if time.monotonic() - began > _STABLE:
                 pauses.reset()
             with suppress(TimeoutError):
@@ -126,9 +126,9 @@ class ShipperProcess:
         assert process.stdout is not None
         async for line in process.stdout:
             with suppress(ValueError):  # a line that is no status is of no use here
-                self._tell(ShipperStatus.from_json(line))
+                self._report(ShipperStatus.from_json(line))
 
-    def _tell(self, status: ShipperStatus) -> None:
+    def _report(self, status: ShipperStatus) -> None:
         self.status = status
         self._on_status(status)
 

@@ -144,7 +144,7 @@ class Unanswered:
             one = self._expected.get(fd)
             if one is not None and self._judge(fd, one, now):
                 del self._expected[fd]
-                self._tell(one)
+                self._report_dead(one)
         if len(left) > _BATCH:
             self._timer = self._loop.call_soon(self._look_on, left[_BATCH:], now)
         elif self._expected:
@@ -166,7 +166,7 @@ class Unanswered:
         waited = min(silent / 1000, now - one.since)
         return bool(waited >= self._keep_alive.bound and retransmits + probes >= _UNANSWERED)
 
-    def _tell(self, one: _Expected) -> None:
+    def _report_dead(self, one: _Expected) -> None:
         try:
             one.on_dead(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
         except Exception as fault:

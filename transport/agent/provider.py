@@ -126,7 +126,7 @@ class ProviderAgent:
         self._weight = weight
         self._health: HealthWatch | None = None
         if health_check is not None:
-            self._health = HealthWatch(health_check, host, port, self._connector, self._tell_health)
+            self._health = HealthWatch(health_check, host, port, self._connector, self._report_health)
         self._leaving = False
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
@@ -166,7 +166,7 @@ class ProviderAgent:
         """Take requests until cancelled, or until the endpoint has failed for good; the session manager has the
         reason."""
         endpoint = await self._sources.wait_established()
-        await self._tell_health()  # why a session has begun with 0, and what has changed since
+        await self._report_health()  # why a session has begun with 0, and what has changed since
         with contextlib.suppress(EndpointClosed):
             while True:
                 self._take(await endpoint.listen())
@@ -191,7 +191,7 @@ class ProviderAgent:
                 await self._wait_nothing_comes(endpoint)
         await self.wait_idle()
 
-    async def _tell_health(self) -> None:
+    async def _report_health(self) -> None:
         """With 0 nothing new comes, and what is open goes on; that all of it has ended then is no end of the agent."""
         endpoint = self._sources.current
         if self._health is None or endpoint is None or self._leaving:

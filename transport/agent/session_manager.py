@@ -130,7 +130,7 @@ class SessionManager(Generic[E]):
             self._sessions.discard(session)
         self._notify()
         if self._is_news(change):
-            _tell_session(change)
+            _log_session(change)
 
     def _is_news(self, change: SessionChange) -> bool:
         """Whether to log this failure: one of dates may last for hours, and is logged when it changes (D-36)."""
@@ -155,7 +155,7 @@ class SessionManager(Generic[E]):
         )
 
 
-def _tell_session(change: SessionChange) -> None:
+def _log_session(change: SessionChange) -> None:
     """Log established, closing, closed and lost once each; a session that isn't established, at each attempt."""
     address = host_port(*change.address)
     reason = {} if change.error is None else {"reason": str(change.error)}

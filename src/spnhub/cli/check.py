@@ -63,11 +63,11 @@ async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
     found = await load_inventory(inventory, settings.inventory_token, bind=bind, attempts=1)
     # The verdict is the status, however much of the text is read.
     with contextlib.suppress(ReaderLeft):
-        _tell(inventory, found, state, as_json)
+        _print_result(inventory, found, state, as_json)
     return UNUSABLE if found.faults else 0
 
 
-def _tell(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
+def _print_result(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_report(inventory, found, state)))
         return

@@ -53,14 +53,14 @@ async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
     stack.callback(_report_unreadable, sources)
     for source in sources:
         if hasattr(source, "on_news"):
-            source.on_news = partial(_tell, source.name)
+            source.on_news = partial(_print_news, source.name)
         for fault in getattr(source, "topic_faults", ()):
             if fault.loses:
-                _tell(source.name, fault.message)
+                _print_news(source.name, fault.message)
     return sources
 
 
-def _tell(name: str, news: str) -> None:
+def _print_news(name: str, news: str) -> None:
     print(one_line(f"spnlog: {name}: {news}"), file=sys.stderr)  # noqa: T201
 
 
@@ -70,7 +70,7 @@ def _report_unreadable(sources: Sequence[Source]) -> None:
             unreadable: Sequence[tuple[int, int, str]] = getattr(source, "unreadable", ())
             partition, offset, reason = unreadable[0]
             first = f"the first is at partition {partition}, offset {offset}: {reason}"
-            _tell(source.name, f"{count} records passed over, no events known here; {first}")
+            _print_news(source.name, f"{count} records passed over, no events known here; {first}")
 
 
 @asynccontextmanager

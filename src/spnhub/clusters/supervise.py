@@ -51,9 +51,9 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
     try:
         service = ServiceProcess(command, prctl)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        _tell(status_fd, f"failed {error}")
+        _report(status_fd, f"failed {error}")
         return 127
-    _tell(status_fd, f"started {service.pid}")
+    _report(status_fd, f"started {service.pid}")
 
     while not stopping and service.runs():
         readable, _, _ = select.select([0, wake], [], [])
@@ -148,7 +148,7 @@ def _drain(wake: int) -> None:
             pass
 
 
-def _tell(status_fd: int, line: str) -> None:
+def _report(status_fd: int, line: str) -> None:
     # The hub may be gone already.
     with contextlib.suppress(OSError):
         os.write(status_fd, line.replace("\n", " ").encode("utf-8", "replace")[:1000] + b"\n")

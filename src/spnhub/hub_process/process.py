@@ -144,8 +144,8 @@ class HubProcess:
             self._notify,
             self._faults.report,
         )
-        self._gate = Gate(engine, journal, self._wall, on_stalled=self._tell_stall)
-        self._services = Services(self._tell_service, self._wall)
+        self._gate = Gate(engine, journal, self._wall, on_stalled=self._report_stall)
+        self._services = Services(self._report_service, self._wall)
         self._server = HubServer(
             engine,
             self._system,
@@ -158,7 +158,7 @@ class HubProcess:
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer)
         self._listeners = Listeners(engine, self._endpoint, self._server)
-        self._reloader = Reloader(self._load, self._prepare, apply=self._apply, reject=self._tell_rejection)
+        self._reloader = Reloader(self._load, self._prepare, apply=self._apply, reject=self._report_rejection)
         try:
             self._apply(await self._prepare(inventory))
         except CannotListen as exc:
@@ -252,7 +252,7 @@ class HubProcess:
         self._endpoint.flush()
         self._listeners.start()
 
-    def _tell_rejection(self, faults: Sequence[str]) -> None:
+    def _report_rejection(self, faults: Sequence[str]) -> None:
         assert self._system and self._endpoint
         self._system.tell_hub(RejectInventory(tuple(faults)))
         self._endpoint.flush()
@@ -263,7 +263,7 @@ class HubProcess:
         assert self._server and self._endpoint
         self._server.turn(events, self._endpoint.now(), self._wall())
 
-    def _tell_service(self, message: ServiceInput) -> None:
+    def _report_service(self, message: ServiceInput) -> None:
         assert self._system and self._endpoint
         self._system.tell_hub(message)
         self._endpoint.flush()
@@ -285,15 +285,15 @@ class HubProcess:
             self._gate.written(self._endpoint.now())
             self._endpoint.flush()
         if self._journal is not None and self._journal.sync_error != self._sync_error:
-            self._tell_sync(self._journal.sync_error)
+            self._report_sync(self._journal.sync_error)
         self._printer.add(batch)
         self._count_dropped()
 
-    def _tell_stall(self, reason: str) -> None:
+    def _report_stall(self, reason: str) -> None:
         """Lines of events wait for the journal; that it stalls must not. Its event follows when it goes on."""
         _log.error("journal.stalled", reason=reason, journal=str(self.settings.journal))
 
-    def _tell_sync(self, error: str | None) -> None:
+    def _report_sync(self, error: str | None) -> None:
         """What was written may be gone after a power failure: the kernel forgets pages that a disk didn't take."""
         self._sync_error = error
         if error is None:
@@ -323,11 +323,11 @@ class HubProcess:
         reason = {"reason": status.reason} if status.reason else {}
         log(f"shipper.{status.state}", position=status.position, behind=status.behind, **reason)
         if status.state != "died":
-            self._tell_topic_faults(status.topic_faults)
+            self._report_topic_faults(status.topic_faults)
         if status.attempts >= _ATTEMPTS and status.sequence is not None and status.sequence != self._declared:
             self._declare_refused(status.sequence, status.reason)
 
-    def _tell_topic_faults(self, faults: tuple[str, ...]) -> None:
+    def _report_topic_faults(self, faults: tuple[str, ...]) -> None:
         """Each once, while it is there."""
         for fault in faults:
             if fault not in self._topic_faults:

@@ -187,7 +187,7 @@ class StreamTransport(asyncio.Transport):
         if self._eof_asked and not self._buffer:
             self._connection.finish()
             if self._closing and not self._eof_read:
-                self._loop.call_soon(self._tell_lost, None)
+                self._loop.call_soon(self._report_lost, None)
 
     def _give_up(self) -> None:
         """Closed here, and the other side doesn't end: ask for it."""
@@ -204,9 +204,9 @@ class StreamTransport(asyncio.Transport):
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        self._loop.call_soon(self._tell_lost, error)
+        self._loop.call_soon(self._report_lost, error)
 
-    def _tell_lost(self, error: ConnectionAborted | None) -> None:
+    def _report_lost(self, error: ConnectionAborted | None) -> None:
         protocol, self._protocol = self._protocol, _NOBODY
         if protocol is not _NOBODY:
             if self._writing_paused:

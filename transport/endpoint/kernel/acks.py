@@ -89,16 +89,16 @@ class AckBook:
             if now - connection.ack_time < ACK_PACE:
                 connection.ack_bytes = min(2 * connection.ack_bytes, ACK_BYTES_MAX)
             connection.ack_time = now
-        self._tell(due)
+        self._send_ack(due)
 
     def on_deadline(self) -> None:
         """Those that were too little to be due have waited long enough."""
         later, self._later = self._later, {}
         for connection in later:
             connection.ack_bytes = ACK_BYTES
-        self._tell(later)
+        self._send_ack(later)
 
-    def _tell(self, connections: Iterable[Acknowledged]) -> None:
+    def _send_ack(self, connections: Iterable[Acknowledged]) -> None:
         rest = iter(connections)
         while batch := tuple(islice(rest, ACK_LIMIT)):
             for one in batch:
