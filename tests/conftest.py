@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Thousands of collected tests live to the end: the garbage collector need not look at them again and again."""
-    if hasattr(session.config, "workerinput"):
+    if hasattr(session.config, "workerinput") and session.config.getvalue("loadgroup"):
         for item in session.items:
             # Else tests that disturb each other run side by side, and nothing says so.
             assert _row(item) is None or "@" in item.nodeid, "pytest-xdist doesn't see the groups of tests"
