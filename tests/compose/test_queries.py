@@ -21,6 +21,8 @@ from tests.compose.exposed import history, resumption
 from tests.compose.files import COMPOSE, SERVICES
 from tests.events.samples import EACH, NOON, SERVICE, record
 
+pytestmark = pytest.mark.outside
+
 FOLDER = COMPOSE / "clickhouse"
 TABLES = (FOLDER / "tables.sql").read_text(encoding="utf-8")
 QUERIES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((FOLDER / "queries").glob("*.sql"))}
@@ -166,7 +168,6 @@ def folded() -> LogMetrics:
     return metrics
 
 
-@pytest.mark.outside
 def test_bytes_by_service_and_hour(engine: Engine, folded: LogMetrics) -> None:
     """Equal to ``spnlog metrics --by hour``: redelivered events and replayed bytes count once."""
     found: Counter[tuple[int, str, str]] = Counter()
@@ -185,7 +186,6 @@ def test_bytes_by_service_and_hour(engine: Engine, folded: LogMetrics) -> None:
 _EPOCH_HOUR = f"intDiv(toUnixTimestamp64Micro(at), {HOUR}) * {HOUR}"
 
 
-@pytest.mark.outside
 def test_reasons(engine: Engine, folded: LogMetrics) -> None:
     """Ends by reason and refusals by code, over all hubs."""
     found: Counter[tuple[str, str, str]] = Counter()
@@ -204,7 +204,6 @@ def test_reasons(engine: Engine, folded: LogMetrics) -> None:
     assert found["resumeRefused", "refused", "33"] == 1
 
 
-@pytest.mark.outside
 def test_slowest_starts(engine: Engine) -> None:
     """Each start once, with its time."""
     rows = engine.rows(QUERIES["slowest_starts"])

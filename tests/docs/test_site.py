@@ -13,6 +13,8 @@ from sphinx.util.inventory import InventoryFile
 import spnhub
 from tests.docs.pages import PAGES, ROOT, name
 
+pytestmark = pytest.mark.outside
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,14 +30,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.outside
 def test_every_document_is_a_page(site: Path) -> None:
     """And the site begins somewhere."""
     assert [name(page) for page in PAGES if not (site / page.relative_to(ROOT)).with_suffix(".html").exists()] == []
     assert (site / "index.html").exists()
 
 
-@pytest.mark.outside
 def test_options_are_described(site: Path) -> None:
     """Flag, variable, default and meaning, under the heading of the help."""
     page = (site / "docs" / "reference" / "settings.html").read_text(encoding="utf-8")
@@ -45,7 +45,6 @@ def test_options_are_described(site: Path) -> None:
     assert "in place of --inventory-token." in page
 
 
-@pytest.mark.outside
 def test_public_names_are_described(site: Path) -> None:
     """Everything that ``import spnhub`` offers is in the API reference."""
     described = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="").data

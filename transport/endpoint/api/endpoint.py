@@ -129,7 +129,10 @@ class Endpoint:
 
     @property
     def core(self) -> EndpointCore:
-        """The part without sockets and clocks, to look at; no program needs it."""
+        """The part without sockets and clocks, to look at; no program needs it.
+
+        :meta private:
+        """
         return self._core
 
     @property
