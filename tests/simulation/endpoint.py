@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.core.endpoint import EndpointCore
 from spnhub.transport.endpoint.core.listener import ConnectionChange, CoreSettings
 from spnhub.transport.endpoint.options import EndpointOptions
@@ -162,7 +161,7 @@ class SimulatedEndpoint:
         addresses: Sequence[IpAddress],
         *,
         resume_timeout: float = 60.0,
-        on_accepted: Callable[[ProviderConnection], Program] | None = None,
+        on_accepted: Callable[[Connection], Program] | None = None,
     ) -> None:
         self.name = name
         self.changes: list[ConnectionChange] = []
@@ -194,7 +193,7 @@ class SimulatedEndpoint:
     def connect(self, program: Program) -> None:
         """Open a connection for a program."""
 
-        def connected(connection: ConsumerConnection) -> None:
+        def connected(connection: Connection) -> None:
             program.begin(connection)
 
         def failed(error: SpnError) -> None:
@@ -240,7 +239,7 @@ class SimulatedEndpoint:
         wait = 25.0 if linger else 0.001
         self._network.clock.call_at(self._network.clock.now() + wait, lambda: self.node.release(local))
 
-    def on_request(self, connection: ProviderConnection) -> None:
+    def on_request(self, connection: Connection) -> None:
         """Every consumer is welcome."""
         assert self._on_accepted is not None
         connection.accept()

@@ -16,7 +16,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionStarted, EndPointType
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
-from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.engine import ClientPolicy, Engine, Limits, ServerIdentity
 from spnhub.transport.protocol import ALPN
 from tests.simulation.endpoint import Program, SimulatedEndpoint
@@ -220,7 +220,7 @@ class Simulation:
         conversation.consumer.write(self._random.choice((0, 10, 5000)))
         consumer.connect(conversation.consumer)
 
-    def _accepted(self, connection: ProviderConnection) -> Program:
+    def _accepted(self, connection: Connection) -> Program:
         program = Program(f"provider of {connection.connection_uid[:6]}")
         self._by_uid[connection.connection_uid] = program
         program.write(self._random.choice((0, 10, 5000)))

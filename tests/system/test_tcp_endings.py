@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from spnhub.transport.agent.bridge import STALL
-from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND
+from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND
 from tests.support.command import Command, Line
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.support.world import Consumer, World

@@ -9,9 +9,9 @@ import pytest
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.api.asyncio_adapter import StreamTransport
 from spnhub.transport.endpoint.api.consumer import Pair
-from spnhub.transport.endpoint.connection.connection import Connection
-from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND, REST_GRACE
+from spnhub.transport.endpoint.connection.connection import REST_GRACE, Connection
 from spnhub.transport.endpoint.connection.states import ConnectionState
+from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND
 from spnhub.transport.engine import Limits
 from spnhub.transport.errors import ConnectionAborted
 from tests.transport.endpoint.conftest import World

@@ -17,7 +17,7 @@ from spnhub.transport.endpoint.api.asyncio_adapter import open_pair
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime, read_config
 from spnhub.transport.endpoint.api.endpoint import Endpoint, Observers, Pair
 from spnhub.transport.endpoint.api.provider import ConnectionRequest, ProviderEndpoint
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.options import EndpointKeywords, EndpointOptions, endpoint_options
@@ -81,10 +81,10 @@ class ConsumerEndpoint(Endpoint):
         self._check_open()
         return await self._open(timeout)
 
-    async def _open(self, timeout: float) -> ConsumerConnection:
-        done: asyncio.Future[ConsumerConnection] = self._loop.create_future()
+    async def _open(self, timeout: float) -> Connection:
+        done: asyncio.Future[Connection] = self._loop.create_future()
 
-        def on_connected(connection: ConsumerConnection) -> None:
+        def on_connected(connection: Connection) -> None:
             if done.done():
                 connection.abort(Code.PEER_RESET)
             else:

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime
-from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.core.endpoint import EndpointCore
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.addresses import AddressBook, Addresses, IpAddress
@@ -381,7 +381,7 @@ class Endpoint:
         self._lingering.pop(local).cancel()
         self._udp.release(local)
 
-    def on_request(self, connection: ProviderConnection) -> None:
+    def on_request(self, connection: Connection) -> None:
         """See :class:`CoreListener`; consumers are never asked."""
         connection.reject(Code.PROTOCOL, "a consumer takes no connections")
 

@@ -14,7 +14,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.api.asyncio_adapter import open_pair
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime, check_weight
 from spnhub.transport.endpoint.api.endpoint import Endpoint, Observers, Pair
-from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.errors import EndpointClosed
@@ -32,7 +32,7 @@ _STOPPING: Final = "the provider is being stopped"
 class ConnectionRequest:
     """A consumer wants a connection: accept or reject it. Until then not a byte of it is read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: ProviderConnection) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         self._loop = loop
         self._connection = connection
 
@@ -77,7 +77,7 @@ class ProviderEndpoint(Endpoint):
         self, config: EndpointConfig, runtime: Runtime, observers: Observers, credentials: Credentials
     ) -> None:
         super().__init__(config, runtime, observers, credentials)
-        self._pending: deque[ProviderConnection] = deque()
+        self._pending: deque[Connection] = deque()
 
     @property
     def weight(self) -> int:
@@ -130,7 +130,7 @@ class ProviderEndpoint(Endpoint):
 
     # -------------------------------------------------------------------------------------------------------- the core
 
-    def on_request(self, connection: ProviderConnection) -> None:
+    def on_request(self, connection: Connection) -> None:
         """See :class:`CoreListener`."""
         if self._drained:
             connection.reject(Code.SHUTDOWN, _STOPPING)
@@ -153,11 +153,11 @@ class ProviderEndpoint(Endpoint):
     def _is_drained(self) -> bool:
         return super()._is_drained() and (self._core.all_connections_closed or not self._core.established)
 
-    def _bound(self, connection: ProviderConnection) -> None:
+    def _bound(self, connection: Connection) -> None:
         """Refuse it if the program has stopped listening, so that the hub can offer it to another provider in time."""
         self._loop.call_later(LATE_BOUND, self._reject_late, connection)
 
-    def _reject_late(self, connection: ProviderConnection) -> None:
+    def _reject_late(self, connection: Connection) -> None:
         if connection in self._pending:
             self._pending.remove(connection)
             connection.reject(Code.SHUTDOWN, _STOPPING)

@@ -1,14 +1,16 @@
-"""One SPN connection at its endpoint, sans-I/O: a conversation that has one leg after the other, pause and resume.
+"""One SPN connection at its endpoint, sans-I/O: its role, one leg after the other, and what is kept to be sent again.
 
-A connection belongs to its endpoint and outlives its legs (:mod:`spnhub.transport.endpoint.connection.leg`), each on a
-session. What happens to it is reported (:mod:`spnhub.transport.endpoint.connection.reports`). The two roles are in
-:mod:`spnhub.transport.endpoint.connection.roles`; what is said, and its end, in
-:mod:`spnhub.transport.endpoint.connection.conversation`.
+A connection belongs to its endpoint and outlives its legs, each on a session. It implements
+:class:`spnhub.transport.endpoint.connection.stream.Stream` for its program. What becomes of it is decided in
+:mod:`spnhub.transport.endpoint.connection.transitions`, carried out here, and reported to the endpoint
+(:mod:`spnhub.transport.endpoint.connection.reports`). Its parts: :mod:`spnhub.transport.endpoint.connection.roles` (the
+consumer's or the provider's side), :mod:`spnhub.transport.endpoint.connection.leg`,
+:mod:`spnhub.transport.endpoint.connection.replay`, :mod:`spnhub.transport.endpoint.connection.rest`.
 
-How it lives on (PROTOCOL.md section 5). What is written is kept until the other endpoint has acknowledged it. When the
-leg ends and the conversation doesn't, nothing is read or written until the next leg goes on where the reader is: what
-the listener sees of that is a write that takes nothing. A FIN is sent again in every leg, a reset is told by whoever
-is asked for the connection later.
+What is written is kept until the other endpoint has acknowledged it (PROTOCOL.md section 5). When a leg ends and the
+connection doesn't, nothing is read or written until the next leg goes on where the reader is: what the program sees of
+that is a write that takes nothing. A FIN is sent again in every leg; a reset is told where the connection is asked for
+later. Callbacks to the program go through the endpoint's queue, so they never come from inside a call.
 """
 
 from __future__ import annotations
@@ -27,56 +29,242 @@ from spnhub.actors.contract.packets import (
     PauseAck,
     PauseRequest,
     ResumeAck,
+    ResumeInvite,
     ResumeRequest,
 )
+from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.conversation import CLOSE_BOUND, Conversation
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
 from spnhub.transport.endpoint.connection.replay import Shrink
-from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Resumed
-from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
-from spnhub.transport.engine import LOST_CODE
-from spnhub.transport.errors import can_retry, code_name
+from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
+from spnhub.transport.endpoint.connection.rest import Rest
+from spnhub.transport.endpoint.connection.roles import Role
+from spnhub.transport.endpoint.connection.states import ConnectionState, connection_machine
+from spnhub.transport.endpoint.connection.stream import StreamListener
+from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND, Facts, decide
+from spnhub.transport.endpoint.kernel.acks import ACK_BYTES
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, can_retry
 from spnhub.transport.protocol import ProtocolError
 
-__all__ = ["PAUSE_BOUND", "RESUME_STEP", "SHRINK_AFTER", "Connection", "Report"]
+__all__ = ["RECORD_BOUND", "REST_GRACE", "RESUME_STEP", "SHRINK_AFTER", "Connection", "Report"]
 
-PAUSE_BOUND: Final = 10.0
-"""Seconds that the hub has to end the stream after our PauseAck."""
 RESUME_STEP: Final = 12.0
 """Seconds from a ResumeRequest to the Accept: the hub's two steps of 5, and a little."""
+REST_GRACE: Final = 1.0
+"""Seconds that a program has at least for what had arrived before an error, though it took nothing for that long."""
+RECORD_BOUND: Final = 60.0
+"""Seconds for which the record is kept after both FINs were counted as the end, and again for as long as the peer
+acknowledges: it may take long to read the rest, and an orderly end of the session waits for it."""
 SHRINK_AFTER: Final = 5.0
 """Seconds after which a replay buffer that is empty gives back what it had of the budget."""
 
+_CHUNK: Final = 64 * 1024
+
 _State = ConnectionState
-_IN_LEG: Final = frozenset({_State.CONNECTED, _State.DISCONNECTING, _State.PAUSING, _State.RESUMING})
 
 
-class Connection(Conversation):
-    """What both roles have in common."""
+class Connection:
+    """One end of a connection. ``read_offset`` and ``written_offset`` count application bytes over all legs.
+
+    :param session: where the first leg is.
+    :param report: is told what becomes of the connection.
+    :param role: which of the two ends this is.
+    :param stream_id: the first leg's stream, where the hub has opened it; None: one is asked for.
+    """
 
     def __init__(
         self,
         endpoint: EndpointContext,
         session: SessionStreams[Connection],
         report: Report,
+        role: Role,
         uid: str = "",
         secret: bytes = b"",
+        *,
+        stream_id: int | None = None,
+        until: float,
     ) -> None:
-        super().__init__(endpoint, uid, secret)
+        """:param until: monotonic seconds: when it has failed without an Opening or Accept."""
+        self._endpoint = endpoint
         self._report = report
+        self.role = role
+        self.consumer = role.consumer
+        self._machine = connection_machine()
+        self.state = self._machine.state
+        """R-4.11."""
+        self.connection_uid = uid
+        self.secret = secret
+        self.epoch = 0
+        self.peer = ""
+        self.instance_id = ""
+        """Of the other endpoint; empty where the hub doesn't tell a provider."""
+        self.read_offset = 0
+        self.told_offset = 0
+        self.ack_bytes = ACK_BYTES
+        self.ack_time = float("-inf")
+        self.replay = endpoint.new_replay()
+        self._shrink: Shrink | None = None
+        self.error: ConnectionAborted | ConnectionRejected | None = None
         self.established = False
         """Whether it has ever been Connected."""
         self.paused_at: float | None = None
         """Since when it has not been Connected."""
+        self._resume_by = 0.0
         self.left: SessionStreams[Connection] | None = None
         """Where the last leg was."""
         self.peer_gone: SessionStreams[Connection] | None = None
         """Where it was said that the process of the other end is gone, since it was Connected."""
-        self._resume_by = 0.0
+        self._leg: EndpointLeg[Connection] | None = None
+        self.finished = False
+        """The program has ended our direction in order."""
+        self.peer_finished = False
+        """The program has read the other's FIN."""
+        self._second = False
+        self._failing: int | None = None
         self._stopped: int | None = None
-        """The peer wants no more, and how its own direction ends is still to come."""
-        self._attach(session)
+        self._closed_reported = False
+        self._record_start = 0
+        self._listener: StreamListener | None = None
+        self._blocked = False
+        """A write has taken less than it was given."""
+        self._may_read = False
+        """There may be something on the stream that the program doesn't know of."""
+        self._read_time = float("-inf")
+        """When the program took something last."""
+        self._rest = Rest()
+        self.happens(on.SessionFound())
+        leg = self._attach(session)
+        leg.stream_id = stream_id
+        endpoint.arm(self, until)
+        if stream_id is None:
+            # The Opening leaves at once, so that servers that speak first work (D-29).
+            session.want_stream(self, self.begin)
+
+    @property
+    def session(self) -> SessionStreams[Connection] | None:
+        """Where the leg is; None: there is no leg."""
+        return None if self._leg is None else self._leg.session
+
+    @property
+    def stream_id(self) -> int | None:
+        """The leg's stream; None: there is none, or not yet."""
+        return None if self._leg is None else self._leg.stream_id
+
+    @property
+    def written_offset(self) -> int:
+        """Bytes taken from the program."""
+        return self.replay.end
+
+    # ------------------------------------------------------------------------------------------- decide, then carry out
+
+    def happens(self, what: on.Happening) -> None:
+        """Decide what becomes of the connection, and do it."""
+        leg = self._leg
+        facts = Facts(
+            self.state,
+            self.consumer,
+            self.finished,
+            self.peer_finished,
+            self._second,
+            False if leg is None else leg.fin_passed,
+            self.replay.held > 0,
+            self._failing,
+            None if leg is None or leg.request is None else leg.request.finished,
+            False if leg is None else leg.requested,
+            self._stopped,
+            self._closed_reported,
+        )
+        way, actions = decide(facts, what)
+        for event in way:
+            self.state = self._machine.fire(event)
+        for action in actions:
+            self._carry_out(action, leg)
+
+    def _carry_out(self, action: on.Action, leg: EndpointLeg[Connection] | None) -> None:
+        match action:
+            case on.DropRest():
+                self._rest.clear()
+                self._tell()
+            case on.Refuse(code, reason):
+                self.error = ConnectionRejected(code, reason)
+                self.role.on_rejected(self, self.error)
+                self._end(None, told=False)
+                self.role.on_failed(self, self.error)
+            case on.Fail(code):
+                self._failing = code
+            case on.Close(told, drop, report):
+                if drop is not None and leg is not None:
+                    leg.drop(drop)
+                self._end(Code.CLOSED, told=told)
+                if report:
+                    self._tell_closed()
+            case on.Abort():
+                self._abort(action, leg)
+            case on.ReportClosed():
+                self._tell_closed()
+            case on.KeepRecord():
+                self._record_start = self.replay.start
+                self._endpoint.arm(self, self._endpoint.now() + RECORD_BOUND)
+            case on.ReportGone():
+                assert self.peer_gone is not None
+                self.peer_gone.send(self.resume_request(self.epoch + 1, Code.GONE))
+            case on.Arm(seconds):
+                self._endpoint.arm(self, self._endpoint.now() + seconds)
+            case on.NotePeerGone():
+                self.peer_gone = self.session
+            case on.Tell():
+                self._endpoint.call(self._tell)
+            case on.NoteStop(code):
+                self._stopped = code
+            case _:
+                assert leg is not None
+                self._carry_out_in_leg(action, leg)
+
+    def _carry_out_in_leg(
+        self,
+        action: on.PassBytes
+        | on.KeepEarly
+        | on.NoteRequest
+        | on.SendCloseRequest
+        | on.RepeatCloseRequest
+        | on.SendCloseAck
+        | on.SendPauseAck
+        | on.TakeRest
+        | on.ForgetStream
+        | on.EndLeg,
+        leg: EndpointLeg[Connection],
+    ) -> None:
+        match action:
+            case on.PassBytes(resumed):
+                self._pass_bytes(leg, resumed=resumed)
+            case on.KeepEarly(packet):
+                leg.keep_early(packet)
+            case on.NoteRequest():
+                leg.requested = True
+            case on.SendCloseRequest(finished):
+                sent, received = self.written_offset, self.read_offset
+                if not self.consumer:
+                    sent, received = received, sent
+                leg.request = CloseRequest(self.connection_uid, self.epoch, sent, received, finished)
+                leg.session.send(leg.request)
+            case on.RepeatCloseRequest():
+                assert leg.request is not None
+                leg.session.send(leg.request)
+            case on.SendCloseAck():
+                leg.session.send(CloseAck(self.connection_uid, self.epoch))
+            case on.SendPauseAck():
+                leg.session.acks.forget(self)
+                leg.session.send(PauseAck(self.connection_uid, self.epoch, self.read_offset))
+            case on.TakeRest(more):
+                # A reader that has stopped would be brought more with each leg.
+                if more or not self._rest:
+                    self._take_rest(leg)
+            case on.ForgetStream():
+                leg.stream_id = None
+            case on.EndLeg():
+                self._end_leg(action, leg)
+            case _:
+                assert_never(action)
 
     def _attach(self, session: SessionStreams[Connection]) -> EndpointLeg[Connection]:
         """A new leg, of which there is nothing yet."""
@@ -86,7 +274,7 @@ class Connection(Conversation):
         return leg
 
     def _detach(self) -> None:
-        self._open = self._may_read = False
+        self._may_read = False
         leg = self._leg
         if leg is not None:
             leg.session.acks.forget(self)
@@ -96,52 +284,222 @@ class Connection(Conversation):
         self._endpoint.arm(self, None)
         self._endpoint.touch()
 
-    def on_deadline(self) -> None:
-        """The one deadline that was armed has come."""
-        match self.state:
-            case _State.PAUSED:
-                self._end_resume_timeout()
-            case _State.RESUMING if self._endpoint.now() >= self._resume_by:
-                self._end_resume_timeout()
-            case _State.RESUMING:
-                self._pause(ConnectionEvent.RESUME_REFUSED, Code.TIMEOUT, "no answer to a ResumeRequest in time")
-            case _State.PAUSING:
-                self._pause(ConnectionEvent.LEG_LOST, Code.PAUSED, "the hub did not end the stream in time")
-            case _ if self._open and self._stopped is not None:
-                self._end_by_peer(self._stopped)
-            case _:
-                super().on_deadline()
+    def _pass_bytes(self, leg: EndpointLeg[Connection], *, resumed: bool) -> None:
+        """Connected, for the first time or again: application bytes may pass."""
+        if resumed:
+            self._report(self, Resumed())
+            self.paused_at = self.peer_gone = None
+        else:
+            self.role.on_established(self)
+        self.established = self._may_read = True
+        self._endpoint.arm(self, None)
+        early, leg.early = leg.early, []
+        for packet in early:
+            self.on_packet(packet)
+        if self._stopped is not None:
+            self.happens(on.PeerStopped(self._stopped))
+        if resumed:
+            if self.peer_finished:
+                self._read_fin_again(leg)
+            self.happens(on.FinPassed())
+            self.happens(on.Progress())
+            self._endpoint.call(self._tell)
+            self.on_writable()
 
-    def _end(self, closed_notice: int | None) -> None:
-        session = self.session if self._open else None
+    def _end_leg(self, action: on.EndLeg, leg: EndpointLeg[Connection]) -> None:
+        leg.drop(action.code)
+        if action.left:
+            self.left = leg.session
+        self._detach()
+        self._blocked = True
+        if self.paused_at is None:
+            self.paused_at = self._endpoint.now()
+            self._resume_by = self.paused_at + self._endpoint.options.resume_timeout
+        self._endpoint.arm(self, self._resume_by)
+        self._report(self, Paused(action.reason))
+
+    def _abort(self, action: on.Abort, leg: EndpointLeg[Connection] | None) -> None:
+        self.error = ConnectionAborted(action.code, action.reason)
+        final = _final(action.code)
+        if leg is not None:
+            leg.drop(final, keep_fin=action.keep_fin)
+        self._end(final if action.notice else None, told=action.told)
+        if self._rest:
+            now = self._endpoint.now()
+            self._endpoint.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
+        if not action.established:
+            self.role.on_failed(self, self.error)
+        elif not self._closed_reported:
+            self._endpoint.call(self._tell)
+
+    def _end(self, closed_notice: int | None, *, told: bool) -> None:
+        """It is over: nothing is kept. For both, see :class:`Disconnected`."""
+        session = self.session if told else None
         self._detach()
         self.replay.close()
         if self._shrink is not None:
             self._endpoint.arm(self._shrink, None)
         self._report(self, Disconnected(closed_notice, None if session is None else session.connection_id))
 
-    def _end_resume_timeout(self) -> None:
-        reason = f"it could not be resumed within {self._endpoint.options.resume_timeout:g} s"
-        self._give_up(ConnectionEvent.RESUME_TIMEOUT, Code.RESUME_TIMEOUT, reason, closed_notice=Code.RESUME_TIMEOUT)
+    # --------------------------------------------------------------------------------------------- the Stream interface
 
-    def end_gone(self) -> None:
-        """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
-        session = self.peer_gone
-        assert session is not None
-        if self._give_up(ConnectionEvent.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone"):
-            session.send(self.resume_request(self.epoch + 1, Code.GONE))
+    @property
+    def paused(self) -> bool:
+        """See :attr:`Stream.paused`."""
+        return self.state.waits
 
-    def _give_up(self, event: ConnectionEvent, code: Code, reason: str, *, closed_notice: int | None = None) -> bool:
-        """It can't be resumed any more; whether that is an error."""
-        if self.both_finished and not self.replay.held and self._failing is None:
-            # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was
-            # to be is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
-            if self._leg is not None:
-                self._leg.drop(Code.LEFT)
-            self._end_closed(event)
-            return False
-        self._end_aborted(code, reason, closed_notice=closed_notice, event=event)
-        return True
+    def set_listener(self, listener: StreamListener) -> None:
+        """See :meth:`Stream.set_listener`."""
+        self._listener = listener
+        self._endpoint.call(self._tell)
+
+    def read(self, limit: int) -> tuple[bytes, bool] | None:
+        """See :meth:`Stream.read`. After the fin it says (b"", False)."""
+        if self._rest:
+            return self._read_rest(limit)
+        if not self.state.passes_bytes or self.peer_finished:
+            return None if self.error is not None else (b"", False)
+        leg = self._leg
+        assert leg is not None
+        answer = leg.read(limit)
+        if answer is None:
+            return b"", False
+        data, fin = answer
+        if data:
+            self.read_offset += len(data)
+            self._read_time = self._endpoint.now()
+            leg.session.acks.took(self)
+        self._may_read = len(data) == limit and not fin
+        if fin:
+            self.peer_finished = True
+            self.happens(on.FinPassed())
+        self._endpoint.touch()
+        return data, fin
+
+    def _take_rest(self, leg: EndpointLeg[Connection]) -> None:
+        if leg.stream_id is None or self.peer_finished or self._failing is not None:
+            return
+        while (answer := leg.read(_CHUNK)) is not None:
+            data, fin = answer
+            self._rest.add(data, fin)
+            self.read_offset += len(data)
+            if fin or not data:
+                return
+
+    def _read_rest(self, limit: int) -> tuple[bytes, bool]:
+        data, fin = self._rest.take(limit)
+        if fin:
+            self.peer_finished = True
+            self.happens(on.FinPassed())
+        if self._rest and self.state is _State.DISCONNECTED:
+            self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
+        elif not self._rest:
+            self._endpoint.call(self._tell)
+            self._endpoint.touch()
+        return data, fin
+
+    def write(self, data: bytes) -> int:
+        """See :meth:`Stream.write`."""
+        if self.finished or self._failing is not None or self.error is not None:
+            return 0
+        leg = self._leg
+        if not self.state.passes_bytes or leg is None or leg.busy:
+            self._blocked = True
+            return 0
+        taken = leg.write(data)
+        self._blocked = taken < len(data)
+        self._endpoint.touch()
+        return taken
+
+    def finish(self) -> None:
+        """See :meth:`Stream.finish`."""
+        if self.finished or self._failing is not None or self.state in (_State.CONNECTING, _State.DISCONNECTED):
+            return
+        self.finished = True
+        self._second = self.peer_finished
+        self._push()
+        self.happens(on.FinPassed())
+        self._endpoint.touch()
+
+    def fail(self, code: int) -> None:
+        """See :meth:`Stream.fail`."""
+        self._rest.clear()
+        self.happens(on.Failed(code))
+
+    def abort(self, code: int) -> None:
+        """See :meth:`Stream.abort`."""
+        self._listener = None
+        self._rest.clear()
+        self.happens(on.Aborted(code, "aborted here"))
+
+    def cut(self, code: int, reason: str) -> None:
+        """The same for the endpoint's owner: the listener is told."""
+        self.happens(on.Aborted(code, reason))
+
+    def request_close(self) -> None:
+        """Ask for the end although a direction is still open (R-4.5); the other side sees an error, no clean end.
+
+        No callback follows. For a program that has closed and will not read what still comes. The other side is asked
+        when it has taken what was written.
+        """
+        if self.state not in (_State.CONNECTING, _State.DISCONNECTING):
+            self._listener = None
+            self.fail(Code.CLOSE_REQUESTED)
+
+    def on_writable(self) -> None:
+        """The engine takes more."""
+        self._push()
+        if self._failing is not None:
+            self.happens(on.Progress())
+        elif self._blocked and self.state.passes_bytes and self._leg is not None and not self._leg.busy:
+            self._blocked = False
+            self._endpoint.call(self._tell_writable)
+
+    def _push(self) -> None:
+        if self._leg is not None and self.state is not _State.PAUSING:
+            self._leg.push(finished=self.finished)
+
+    def send_head(self, packet: Packet) -> None:
+        """Send ``packet`` first on the leg's stream."""
+        assert self._leg is not None
+        self._leg.put_head(packet)
+        self._push()
+        self._endpoint.touch()
+
+    def _discard(self) -> None:
+        """Nobody reads any more; the other side goes on until it is told."""
+        while self.state.passes_bytes:
+            answer = self.read(_CHUNK)
+            if answer is None or not answer[0] or answer[1]:
+                return
+
+    def _tell_closed(self) -> None:
+        if not self._closed_reported:
+            self._closed_reported = True
+            self._endpoint.call(self._tell)
+
+    def _tell(self) -> None:
+        """Tell the listener what is the case now."""
+        listener = self._listener
+        if self._failing is not None and self.error is None and not self._closed_reported:
+            self._discard()
+            return
+        if listener is None:
+            return
+        if self._rest:
+            listener.on_readable()
+        elif self._closed_reported:
+            self._listener = None
+            listener.on_closed()
+        elif self.error is not None:
+            self._listener = None
+            listener.on_aborted(self.error.code, self.error.reason)
+        elif self._may_read and not self.peer_finished:
+            listener.on_readable()
+
+    def _tell_writable(self) -> None:
+        if self._listener is not None and self.error is None and self._failing is None and not self._closed_reported:
+            self._listener.on_writable()
 
     # ------------------------------------------------------------------------------------------------- the leg's stream
 
@@ -166,7 +524,7 @@ class Connection(Conversation):
             return
         if leg.awaits_head:
             self._read_head(leg)
-        elif self._peer_finished:
+        elif self.peer_finished:
             self._read_fin_again(leg)
         else:
             self._may_read = True
@@ -174,144 +532,142 @@ class Connection(Conversation):
 
     def on_reset(self, code: int) -> None:
         """The peer's sending half was reset."""
-        if not self._peer_finished or code in LEG_CODES:
-            self._end_by_peer(code)
+        self.happens(on.PeerReset(code))
 
     def on_stopped(self, code: int) -> None:
-        """The peer wants no more; our sending half was reset.
-
-        A failure after a FIN has no other sign (D-18), and may overtake the FIN, which comes first for the program.
-        """
-        if self._peer_finished or code in LEG_CODES or can_retry(code):
-            self._end_by_peer(code)
-        elif self._open:
-            self._stopped = code
-            self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
-        elif self.state is _State.RESUMING:
-            # It has overtaken the Accept.
-            self._stopped = code
-        else:
-            self._end_by_peer(code)
-
-    def _on_fin(self) -> None:
-        if self._stopped is not None:
-            self._end_by_peer(self._stopped)
-        else:
-            super()._on_fin()
-
-    def _end_by_peer(self, code: int) -> None:
-        text = f"ended by the other side ({code_name(Code.PEER_LOST if code == LOST_CODE else code)})"
-        if self.state is _State.PAUSING and code == Code.PAUSED:
-            self._pause(ConnectionEvent.STREAM_CLOSED, code, text)
-        elif self.state is _State.RESUMING and (code in LEG_CODES or can_retry(code)):
-            self._pause(ConnectionEvent.RESUME_REFUSED, code, text)
-        elif self.state in _IN_LEG and code in LEG_CODES:
-            self._pause(ConnectionEvent.LEG_LOST, code, text)
-        else:
-            self._absorb()
-            self._end_aborted(Code.PEER_LOST if code == LOST_CODE else code, text)
+        """The peer wants no more; our sending half was reset."""
+        self.happens(on.PeerStopped(code))
 
     def _read_head(self, leg: EndpointLeg[Connection]) -> None:
         try:
             packet = leg.read_head()
-            if packet is not None:
-                self._on_head(leg, packet)
+            if packet is None:
+                return
+            if self.state is not _State.RESUMING:
+                self.role.on_head(self, packet)
+            elif (
+                not isinstance(packet, Accept)
+                or packet.kind is not OpeningKind.RESUME
+                or (packet.epoch != self.epoch and not (packet.code and self.consumer))
+            ):
+                raise ProtocolError("the answer to an Opening is its Accept")
+            elif packet.code != Code.OK:
+                self.happens(on.ResumeRefused(packet.code, packet.reason, can_retry(packet.code)))
+            else:
+                self.happens(on.Resumed())
         except ProtocolError as exc:
-            self._end_aborted(exc.code, str(exc), closed_notice=exc.code)
-
-    def _on_head(self, leg: EndpointLeg[Connection], packet: Packet) -> None:
-        """The peer's header is there.
-
-        :raises ProtocolError: it isn't the one that had to come.
-        """
-        raise NotImplementedError
+            self.happens(on.Aborted(exc.code, str(exc)))
 
     def _read_fin_again(self, leg: EndpointLeg[Connection]) -> None:
         if not leg.is_silent_after_fin():
-            self._end_aborted(Code.PROTOCOL, "bytes after the FIN", closed_notice=Code.PROTOCOL)
+            self.happens(on.Aborted(Code.PROTOCOL, "bytes after the FIN"))
 
-    def _opened(self, leg: EndpointLeg[Connection]) -> None:
-        """Connected, for the first time or again: application bytes may pass."""
-        self.established = self._open = self._may_read = True
-        self._endpoint.arm(self, None)
-        early, leg.early = leg.early, []
-        for packet in early:
-            self.on_packet(packet)
-        if self._stopped is not None:
-            self.on_stopped(self._stopped)
+    # -------------------------------------------------------------------------------------------- what others say of it
 
     def on_packet(self, packet: CloseRequest | CloseAck | PauseRequest) -> None:
         """A control packet about a leg of this connection has come on the session that has it."""
-        match packet:
-            case CloseRequest():
-                self.on_close_request(packet)
-            case CloseAck():
-                self.on_close_ack(packet)
-            case PauseRequest():
-                self.on_pause_request(packet)
-            case _:
-                assert_never(packet)
-
-    # ------------------------------------------------------------------------------------------------------------ pause
-
-    def on_pause_request(self, packet: PauseRequest) -> None:
-        """The hub wants to end this leg (R-4.6)."""
         leg = self._leg
         if packet.epoch != self.epoch or leg is None:
             return
-        if not self._open:
-            self._keep_early(leg, packet)
-            return
-        self._open = False
-        leg.session.acks.forget(self)
-        leg.session.send(PauseAck(self.connection_uid, self.epoch, self.read_offset))
-        self._machine.fire(ConnectionEvent.PAUSE_ACK_SENT)
-        if self.both_finished and leg.fin_passed:
-            # Nothing is left of the stream that the hub could close.
-            self._pause(ConnectionEvent.STREAM_CLOSED, Code.PAUSED, "the hub has paused it")
-        else:
-            self._endpoint.arm(self, self._endpoint.now() + PAUSE_BOUND)
+        match packet:
+            case CloseRequest():
+                self.happens(on.CloseRequestReceived(packet))
+            case CloseAck():
+                self.happens(on.CloseAckReceived())
+            case PauseRequest():
+                self.happens(on.PauseRequestReceived(packet))
+            case _:
+                assert_never(packet)
 
-    def leave(self, code: Code, reason: str) -> None:
-        """End this leg by ourselves (MOVED, LEFT); the conversation goes on in another."""
-        if self.state in _IN_LEG:
-            self._pause(ConnectionEvent.LEG_LOST, code, reason)
+    def on_deadline(self) -> None:
+        """The one deadline that was armed has come."""
+        over = self._endpoint.now() >= self._resume_by
+        moved = self.replay.start != self._record_start
+        self.happens(on.DeadlinePassed(over, self._endpoint.options.resume_timeout, moved))
 
     def on_session_lost(self, reason: str) -> None:
         """The session is gone, and with it this leg."""
-        if not self._rest:
-            self._absorb()
+        self.happens(on.SessionGone(reason))
+
+    def leave(self, code: Code, reason: str) -> None:
+        """End this leg by ourselves (MOVED, LEFT); the connection goes on in another."""
+        self.happens(on.LegLeft(code, reason))
+
+    def on_ended_elsewhere(self, code: int, reason: str) -> None:
+        """The other end can't go on: it has ended in order, or why not."""
+        self.happens(on.EndedElsewhere(code, reason))
+
+    def end_gone(self) -> None:
+        """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
+        self.happens(on.PeerGone())
+
+    # ----------------------------------------------------------------------------------------------- answers and resume
+
+    def accept(self) -> None:
+        """A provider's: say yes. It is Connected now (D-16).
+
+        :raises ConnectionAborted: it has ended meanwhile.
+        :raises LocalProtocolError: it was answered before.
+        """
+        if isinstance(self.error, ConnectionAborted):
+            raise self.error
+        self.happens(on.Accepted())
+
+    def reject(self, code: int, reason: str) -> None:
+        """Say no; a provider's ``code`` and ``reason`` reach the consumer. Nothing happens if it has ended meanwhile.
+
+        :raises LocalProtocolError: it was accepted.
+        """
+        self.happens(on.Rejected(code, reason))
+
+    def drop_leg(self, code: int) -> None:
+        """Cut the stream, both halves."""
         if self._leg is not None:
-            # There is no stream to end any more.
-            self._leg.stream_id = None
-        if self.state in _IN_LEG:
-            self._pause(ConnectionEvent.LEG_LOST, Code.LEFT, reason)
-        else:
-            self._end_aborted(Code.PEER_LOST, reason)
+            self._leg.drop(code)
 
-    def _pause(self, event: ConnectionEvent, code: int, reason: str) -> None:
-        """The leg is over; the stream is ended with ``code``, which must be one that ends legs."""
-        leg = self._leg
-        assert leg is not None
-        if leg.request is not None and not leg.request.finished:
-            self._end_aborted(Code.CLOSE_REQUESTED, "closed here", closed_notice=Code.CLOSE_REQUESTED)
-            return
-        if not self._rest:
-            # Else a reader that has stopped would be brought more with each leg.
-            self._absorb()
-        self._machine.fire(event)
-        leg.drop(code if code in LEG_CODES else Code.LEFT)
-        if event is not ConnectionEvent.RESUME_REFUSED:
-            self.left = leg.session
-        self._detach()
-        self._blocked = True
-        if self.paused_at is None:
-            self.paused_at = self._endpoint.now()
-            self._resume_by = self.paused_at + self._endpoint.options.resume_timeout
-        self._endpoint.arm(self, self._resume_by)
-        self._report(self, Paused(reason))
+    def reset_unsent(self, code: int) -> None:
+        """Cut our half of the stream if its header is not yet with the engine."""
+        if self._leg is not None and self._leg.sends_head:
+            self._leg.reset(code)
 
-    # ----------------------------------------------------------------------------------------------------------- resume
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the role's callback called later in this turn."""
+        self._endpoint.call(function)
+
+    def on_requested(self, opening: Opening) -> None:
+        """A provider's Opening is there: the program is to be asked."""
+        self._endpoint.arm(self, None)
+        self.connection_uid = opening.connection_uid
+        self.secret = opening.resume_secret
+        self.on_peer(opening.peer, opening.instance_id)
+        self._report(self, Requested())
+
+    def on_peer(self, peer: str, instance_id: str) -> None:
+        """The hub has said whose the other end is."""
+        self.peer, self.instance_id = peer, instance_id
+
+    def resume(self, session: SessionStreams[Connection]) -> None:
+        """A consumer's: ask for the next leg at ``session``. Each attempt takes a new epoch."""
+        self._resume_at(session, self.epoch + 1, None)
+
+    def accept_invite(self, session: SessionStreams[Connection], invite: ResumeInvite, instance_id: str) -> bool:
+        """A provider's: go on at ``session``, in a leg of a higher epoch; the leg that there is, is left.
+
+        False: it has ended instead, since its program had asked for the end.
+        """
+        self.leave(Code.LEFT, "invited to another leg")
+        if self.state is _State.DISCONNECTED:
+            return False
+        self._resume_at(session, invite.epoch, instance_id)
+        return True
+
+    def _resume_at(self, session: SessionStreams[Connection], epoch: int, instance_id: str | None) -> None:
+        self.happens(on.SessionFound())
+        self.epoch = epoch
+        self.told_offset = self.read_offset
+        self._attach(session)
+        self._endpoint.arm(self, min(self._resume_by, self._endpoint.now() + RESUME_STEP))
+        session.send(self.resume_request(epoch, instance_id=instance_id))
 
     def resume_request(self, epoch: int, code: int = Code.OK, instance_id: str | None = None) -> ResumeRequest:
         """What the hub is asked with, or answered.
@@ -329,81 +685,34 @@ class Connection(Conversation):
             self.instance_id if instance_id is None else instance_id,
         )
 
-    def _resume_at(self, session: SessionStreams[Connection], epoch: int) -> None:
-        """A session was found: there the next leg shall be."""
-        self._machine.fire(ConnectionEvent.FOUND_SESSION)
-        self.epoch = epoch
-        self.told_offset = self.read_offset
-        self._attach(session)
-        self._endpoint.arm(self, min(self._resume_by, self._endpoint.now() + RESUME_STEP))
-
     def on_resume_ack(self, packet: ResumeAck) -> None:
         """The hub's answer to our ResumeRequest: the streams may be opened, or why not."""
         leg = self._leg
         if packet.epoch != self.epoch or self.state is not _State.RESUMING or leg is None or leg.granted:
             return
         if packet.code != Code.OK:
-            self._refused(packet.code, packet.reason, packet.retryable)
+            self.happens(on.ResumeRefused(packet.code, packet.reason, packet.retryable))
             return
         offset, replay = packet.received_offset, self.replay
-        if not replay.start <= offset <= replay.end or packet.finished > (self._finished and offset == replay.end):
-            self._end_aborted(
-                Code.PROTOCOL, "the other endpoint has taken what was never written", closed_notice=Code.PROTOCOL
-            )
+        if not replay.start <= offset <= replay.end or packet.finished > (self.finished and offset == replay.end):
+            self.happens(on.Aborted(Code.PROTOCOL, "the other endpoint has taken what was never written"))
             return
         leg.granted = True
         self._acknowledge(offset)
         leg.session.want_stream(self, self.begin)
 
-    def _refused(self, code: int, reason: str, retryable: bool) -> None:
-        """The resume was refused, or the other end has said how it ended."""
-        if retryable:
-            self._pause(ConnectionEvent.RESUME_REFUSED, code, f"resume refused, {code_name(code)}: {reason}")
-        else:
-            self.on_ended_elsewhere(code, reason)
-
-    def on_ended_elsewhere(self, code: int, reason: str) -> None:
-        """The other end can't go on: it has ended in order, or why not."""
-        if code == Code.CLOSED and self.both_finished:
-            if self._leg is not None:
-                self._leg.drop(Code.CLOSED)
-            self._end_closed(ConnectionEvent.ENDED_ELSEWHERE)
-        else:
-            text = f"the other end can't go on, {code_name(code)}: {reason}" if reason else "the other end can't go on"
-            self._end_aborted(code, text, event=ConnectionEvent.ENDED_ELSEWHERE)
-
-    def _on_resumed(self, leg: EndpointLeg[Connection], packet: Accept) -> None:
-        """The Accept of a leg after the first: Connected again."""
-        if packet.code != Code.OK:
-            self._refused(packet.code, packet.reason, can_retry(packet.code))
-            return
-        self._machine.fire(ConnectionEvent.RESUMED)
-        self._report(self, Resumed())
-        self.paused_at = self.peer_gone = None
-        self._opened(leg)
-        if self._peer_finished:
-            self._read_fin_again(leg)
-        self._check_end()
-        self._check_failed()
-        self._endpoint.call(self._tell)
-        self.on_writable()
-
-    # ---------------------------------------------------------------------------------------------------- acknowledged
-
     def on_acknowledged(self, epoch: int, offset: int) -> None:
         """A DataAck of this leg."""
         leg, replay = self._leg, self.replay
-        if epoch != self.epoch or not self._open or leg is None or offset <= replay.start:
+        if epoch != self.epoch or not self.state.passes_bytes or leg is None or offset <= replay.start:
             return
         if offset > replay.end:
-            self._end_aborted(
-                Code.PROTOCOL, "an acknowledgement of what was never written", closed_notice=Code.PROTOCOL
-            )
+            self.happens(on.Aborted(Code.PROTOCOL, "an acknowledgement of what was never written"))
             return
         self._acknowledge(offset)
         leg.on_acknowledged(offset)
         if self._failing is not None:
-            self._check_failed()
+            self.happens(on.Progress())
         elif self._blocked and not leg.busy and replay.room:
             self._blocked = False
             self._endpoint.call(self._tell_writable)
@@ -417,4 +726,9 @@ class Connection(Conversation):
 
 
 Report = Callable[[Connection, ConnectionReport], None]
-"""Who is told what becomes of a connection."""
+"""Is told what becomes of a connection."""
+
+
+def _final(code: int) -> int:
+    """``code`` for the wire where a connection ends for good: never one that only ends a leg."""
+    return Code.PEER_RESET if code in LEG_CODES else code

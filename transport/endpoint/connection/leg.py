@@ -35,8 +35,8 @@ class EndpointLeg(Generic[C]):
         """The stream; None: it isn't there yet, or no longer."""
         self.granted = False
         """The hub has agreed to the resume."""
-        self.asked: CloseRequest | None = None
-        """What the other endpoint asks the end with."""
+        self.requested = False
+        """The other endpoint has asked for the end."""
         self.request: CloseRequest | None = None
         """What we have asked with."""
         self.early: list[CloseRequest | PauseRequest] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from spnhub.transport.endpoint.connection.connection import Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
+from spnhub.transport.endpoint.connection.roles import HEADER_BOUND, Consumer, Provider
 from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 
 __all__ = ["ConnectionRegistry"]
@@ -31,24 +31,33 @@ class ConnectionRegistry:
         on_connected: Callable[[], None],
         on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
         until: float,
-    ) -> ConsumerConnection:
+    ) -> Connection:
         """A consumer's new connection, with an identity and a secret of its own (D-1)."""
         endpoint = self._endpoint
         uid, secret = endpoint.random_bytes(16).hex(), endpoint.random_bytes(16)
-        connection = ConsumerConnection(endpoint, session, self._report, uid, secret, on_connected, on_failed, until)
+        connection = Connection(
+            endpoint, session, self._report, Consumer(on_connected, on_failed), uid, secret, until=until
+        )
         self.by_uid[uid] = connection
         return connection
 
-    def offered(self, session: SessionStreams[Connection], stream_id: int) -> ProviderConnection:
+    def offered(self, session: SessionStreams[Connection], stream_id: int) -> Connection:
         """A provider's new connection, on a stream that the hub has opened."""
-        connection = ProviderConnection(self._endpoint, session, self._report, stream_id)
+        connection = Connection(
+            self._endpoint,
+            session,
+            self._report,
+            Provider(),
+            stream_id=stream_id,
+            until=self._endpoint.now() + HEADER_BOUND,
+        )
         session.by_stream[stream_id] = connection
         return connection
 
-    def provider(self, uid: str) -> ProviderConnection | None:
+    def provider(self, uid: str) -> Connection | None:
         """The provider's connection of that id."""
         connection = self.by_uid.get(uid)
-        return connection if isinstance(connection, ProviderConnection) else None
+        return None if connection is None or connection.consumer else connection
 
     def forget(self, connection: Connection) -> None:
         """It has ended: its id is nobody's."""

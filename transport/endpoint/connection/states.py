@@ -1,6 +1,6 @@
 """The states of a connection at its endpoint, as one table (R-4.11).
 
-Counterpart: :mod:`spnhub.transport.endpoint.connection.conversation`, which goes along it.
+Counterpart: :mod:`spnhub.transport.endpoint.connection.transitions`, which decides the way.
 """
 
 from __future__ import annotations
@@ -25,6 +25,19 @@ class ConnectionState(enum.Enum):
     PAUSED = "Paused"
     RESUMING = "Resuming"
     DISCONNECTED = "Disconnected"
+
+    passes_bytes: bool
+    """Application bytes pass, in the leg that there is."""
+    may_pause: bool
+    """There is a leg that may end without the connection."""
+    waits: bool
+    """No byte passes now; it is resumed, or is to be."""
+
+    def __init__(self, _name: str) -> None:
+        # Attributes, since these are asked for with each chunk.
+        self.passes_bytes = _name in {"Connected", "Disconnecting"}
+        self.may_pause = _name in {"Connected", "Disconnecting", "Pausing", "Resuming"}
+        self.waits = _name in {"Pausing", "Paused", "Resuming"}
 
 
 class ConnectionEvent(enum.Enum):

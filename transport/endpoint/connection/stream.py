@@ -1,8 +1,8 @@
 """What an endpoint's connection offers to whoever moves its bytes, and what it tells them.
 
-Implemented by :mod:`spnhub.transport.endpoint.connection.conversation`; used by the library's reader and writer
-(:mod:`spnhub.transport.endpoint.api.consumer`) and by the agents' TCP bridge (:mod:`spnhub.transport.agent.bridge`).
-Callbacks come from the event loop, never from inside a call of the same stream.
+Implemented by :class:`spnhub.transport.endpoint.connection.connection.Connection`; used by the library's reader and
+writer (:mod:`spnhub.transport.endpoint.api.consumer`) and by the agents' TCP bridge
+(:mod:`spnhub.transport.agent.bridge`). Callbacks come from the event loop, never from inside a call of the same stream.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import ResumeAck, ResumeRequest
-from spnhub.transport.endpoint.connection.connection import RESUME_STEP
+from spnhub.transport.endpoint.connection.connection import RESUME_STEP, Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.core.resume import Resumer
 from spnhub.transport.endpoint.session.session import Session
 
@@ -66,7 +65,7 @@ class ClosedNotices:
         """Notices that are on their way."""
         return sum(one.until is not None for one in self._known.values())
 
-    def add(self, connection: ConsumerConnection, code: int, session: Session | None) -> None:
+    def add(self, connection: Connection, code: int, session: Session | None) -> None:
         """It has ended; ``session``: where the provider is told of it on the stream, None: nowhere."""
         notice = ClosedNotice(self, connection.resume_request(connection.epoch, code), session)
         self._known[connection.connection_uid] = notice

@@ -17,7 +17,6 @@ from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection, ProviderConnection
 from spnhub.transport.endpoint.connection.states import ConnectionState
 from spnhub.transport.endpoint.core.closed_notices import ClosedNotices
 from spnhub.transport.endpoint.core.hub_targets import HubTargets
@@ -58,7 +57,6 @@ class ConnectionReports:
         """Do what a report asks for."""
         match report:
             case Requested():
-                assert isinstance(connection, ProviderConnection)
                 self._on_requested(connection)
             case Paused(reason=reason):
                 self._on_paused(connection, reason)
@@ -87,21 +85,21 @@ class ConnectionReports:
     def forget(self, connection: Connection) -> None:
         """It could not be ended in order: nothing here knows it any more."""
         self._connections.forget(connection)
-        if isinstance(connection, ConsumerConnection):
+        if connection.consumer:
             self._resumer.remove(connection)
         for session in self._targets.sessions():
             if connection in session.legs():
                 session.abandon(connection)
         self._context.call(self._listener.on_changed)
 
-    def _on_requested(self, connection: ProviderConnection) -> None:
+    def _on_requested(self, connection: Connection) -> None:
         if connection.connection_uid in self._connections.by_uid:
             connection.reject(Code.PROTOCOL, "a connection with this uid is open")
             return
         self._connections.by_uid[connection.connection_uid] = connection
         self._context.call(lambda: self._request_connection(connection))
 
-    def _request_connection(self, connection: ProviderConnection) -> None:
+    def _request_connection(self, connection: Connection) -> None:
         if connection.state is ConnectionState.DISCONNECTED:
             # Its consumer has given up since.
             return
@@ -114,7 +112,7 @@ class ConnectionReports:
         if connection not in self._connections.paused:
             self._connections.paused[connection] = None
             self._report(connection, "paused", reason)
-        if isinstance(connection, ConsumerConnection):
+        if connection.consumer:
             left = next((one for one in self._targets.all() if one.streams is connection.left), None)
             self._resumer.add(connection, left, connection.end_gone if connection.peer_gone is not None else None)
         elif connection.peer_gone is not None:
@@ -127,10 +125,10 @@ class ConnectionReports:
         self._forget_paused(connection)
         self._connections.forget(connection)
         if connection.established:
-            if isinstance(connection, ProviderConnection):
+            if not connection.consumer:
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
-            elif isinstance(connection, ConsumerConnection) and report.closed_notice is not None:
+            elif connection.consumer and report.closed_notice is not None:
                 session = None if report.told_in is None else self._targets.session(report.told_in)
                 self.closed_notices.add(connection, report.closed_notice, session)
             if lost:
@@ -140,7 +138,7 @@ class ConnectionReports:
 
     def _forget_paused(self, connection: Connection) -> None:
         self._connections.paused.pop(connection, None)
-        if isinstance(connection, ConsumerConnection):
+        if connection.consumer:
             self._resumer.remove(connection)
         self._targets.check_done()
 

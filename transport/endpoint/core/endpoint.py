@@ -24,7 +24,6 @@ from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
 from spnhub.transport.endpoint.connection.reports import ConnectionReport
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.core.connection_reports import ConnectionReports
 from spnhub.transport.endpoint.core.containment import FAULT, Containment
 from spnhub.transport.endpoint.core.hub_targets import HubTargets
@@ -175,7 +174,7 @@ class EndpointCore:
 
     def open(
         self,
-        on_connected: Callable[[ConsumerConnection], None],
+        on_connected: Callable[[Connection], None],
         on_failed: Callable[[SpnError], None],
         timeout: float,
     ) -> OpeningAttempt:

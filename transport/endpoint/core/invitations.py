@@ -13,8 +13,8 @@ from typing import Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import ResumeInvite, ResumeRequest
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
-from spnhub.transport.endpoint.connection.roles import ProviderConnection
 from spnhub.transport.endpoint.session.session import Session
 
 __all__ = ["RECORD_LIMIT", "Invitations"]
@@ -39,15 +39,13 @@ class _ClosedRecord:
 class Invitations:
     """The provider's: what it answers to a ResumeInvite. Remembers at most :data:`RECORD_LIMIT` ended connections."""
 
-    def __init__(
-        self, endpoint: EndpointContext, instance_id: str, find: Callable[[str], ProviderConnection | None]
-    ) -> None:
+    def __init__(self, endpoint: EndpointContext, instance_id: str, find: Callable[[str], Connection | None]) -> None:
         self._endpoint = endpoint
         self._instance_id = instance_id
         self._find = find
         self._ended: OrderedDict[str, _ClosedRecord] = OrderedDict()
 
-    def add(self, connection: ProviderConnection, code: int) -> None:
+    def add(self, connection: Connection, code: int) -> None:
         """It has ended, with ``code``; remembered for the resume timeout."""
         now = self._endpoint.now()
         self._ended[connection.connection_uid] = _ClosedRecord(
@@ -68,9 +66,10 @@ class Invitations:
         if connection is not None and connection.established:
             code = self._judge(invite, connection.secret, connection.peer, connection.epoch)
             if code == Code.OK and invite.code == Code.OK:
-                connection.accept_invite(session.streams, invite, self._instance_id)
-                return
-            if code == Code.OK:
+                if connection.accept_invite(session.streams, invite, self._instance_id):
+                    return
+                code = Code.ENDED if connection.error is None else connection.error.code
+            elif code == Code.OK:
                 code = invite.code
                 connection.leave(Code.LEFT, "the consumer's end is over")
                 connection.on_ended_elsewhere(invite.code, "")
@@ -90,7 +89,7 @@ class Invitations:
         return Code.OK if invite.epoch > epoch else Code.STALE
 
     def _refuse(
-        self, session: Session, invite: ResumeInvite, code: int, known: ProviderConnection | _ClosedRecord | None
+        self, session: Session, invite: ResumeInvite, code: int, known: Connection | _ClosedRecord | None
     ) -> None:
         # An endpoint that isn't allowed to ask doesn't learn how much there was.
         told = None if code == Code.NOT_ALLOWED else known

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.connection.roles import ProviderConnection
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
@@ -61,7 +61,7 @@ class CoreListener(Protocol):
     def release(self, local: Address, *, linger: bool = False) -> None:
         """The socket is of no more use, once the last packets have left; ``linger``: it stays open for a while."""
 
-    def on_request(self, connection: ProviderConnection) -> None:
+    def on_request(self, connection: Connection) -> None:
         """A consumer wants a connection; ``connection`` wants ``accept`` or ``reject``."""
 
     def on_session(self, change: SessionChange) -> None:

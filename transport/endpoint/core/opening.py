@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.session.hub_target import HubTarget
 from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, SessionLost, SpnError, can_retry
 
@@ -46,7 +46,7 @@ class Openings:
 
     def open(
         self,
-        on_connected: Callable[[ConsumerConnection], None],
+        on_connected: Callable[[Connection], None],
         on_failed: Callable[[SpnError], None],
         timeout: float,
     ) -> OpeningAttempt:
@@ -79,7 +79,7 @@ class OpeningAttempt:
     def __init__(
         self,
         openings: Openings,
-        on_connected: Callable[[ConsumerConnection], None],
+        on_connected: Callable[[Connection], None],
         on_failed: Callable[[SpnError], None],
         until: float,
     ) -> None:
@@ -91,7 +91,7 @@ class OpeningAttempt:
         self._until = until
         self._tried: set[HubTarget] = set()
         self._error: SpnError | None = None
-        self._connection: ConsumerConnection | None = None
+        self._connection: Connection | None = None
         self._over = False
 
     def advance(self) -> None:

@@ -34,7 +34,6 @@ from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
-from spnhub.transport.endpoint.connection.roles import ConsumerConnection
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.failures import why_closed
 from spnhub.transport.engine import (
@@ -183,7 +182,7 @@ class Session:
         on_connected: Callable[[], None],
         on_failed: Callable[[ConnectionAborted | ConnectionRejected], None],
         until: float,
-    ) -> ConsumerConnection:
+    ) -> Connection:
         """Begin a connection; one of the two functions is called later in this turn, or in another.
 
         :raises SessionLost: the session isn't established.

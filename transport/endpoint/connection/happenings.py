@@ -1,0 +1,387 @@
+"""What can happen to a connection, and what can have to be done then: the words of
+:mod:`spnhub.transport.endpoint.connection.transitions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spnhub.actors.contract.packets import CloseRequest, PauseRequest
+
+__all__ = [
+    "Abort",
+    "Aborted",
+    "Accepted",
+    "Action",
+    "Arm",
+    "Close",
+    "CloseAckReceived",
+    "CloseRequestReceived",
+    "DeadlinePassed",
+    "DropRest",
+    "EndLeg",
+    "EndedElsewhere",
+    "Fail",
+    "Failed",
+    "FinPassed",
+    "ForgetStream",
+    "Happening",
+    "KeepEarly",
+    "KeepRecord",
+    "LegLeft",
+    "NotePeerGone",
+    "NoteRequest",
+    "NoteStop",
+    "PassBytes",
+    "PauseRequestReceived",
+    "PeerGone",
+    "PeerReset",
+    "PeerStopped",
+    "Progress",
+    "Refuse",
+    "Rejected",
+    "RepeatCloseRequest",
+    "ReportClosed",
+    "ReportGone",
+    "ResumeRefused",
+    "Resumed",
+    "SendCloseAck",
+    "SendCloseRequest",
+    "SendPauseAck",
+    "SessionFound",
+    "SessionGone",
+    "TakeRest",
+    "Tell",
+]
+
+# ---------------------------------------------------------------------------------------------------- what can happen
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFound:
+    """There is a session for the first leg, or for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The consumer's Accept is there, or the provider's program has said yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Never established: the consumer's Accept is a refusal, or the provider's program has said no."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The Accept of a leg after the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRefused:
+    """The next leg was refused."""
+
+    code: int
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndedElsewhere:
+    """The other end can't go on: it has ended in order, or why not."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """The process at the other end is gone, and no hub has another word of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequestReceived:
+    """The other endpoint asks for the end."""
+
+    packet: CloseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAckReceived:
+    """The other endpoint agrees to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequestReceived:
+    """The hub wants to end this leg (R-4.6)."""
+
+    packet: PauseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LegLeft:
+    """This endpoint ends the leg; the connection goes on in another."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGone:
+    """The session is lost, and with it the leg."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReset:
+    """The peer's sending half was reset."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStopped:
+    """The peer wants no more; our sending half was reset."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinPassed:
+    """The program has sent its FIN or read the peer's, or both may be through in a new leg."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The other side may have taken everything that was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The program has ended with an error."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """An end at once: the program or the endpoint wants it, or the other side has broken the protocol."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The one deadline that was armed has come."""
+
+    resume_over: bool
+    """The resume timeout is over."""
+    resume_timeout: float
+    """Seconds."""
+    reader_moved: bool
+    """The peer has acknowledged something since the record was kept last."""
+
+
+Happening = (
+    SessionFound
+    | Accepted
+    | Rejected
+    | Resumed
+    | ResumeRefused
+    | EndedElsewhere
+    | PeerGone
+    | CloseRequestReceived
+    | CloseAckReceived
+    | PauseRequestReceived
+    | LegLeft
+    | SessionGone
+    | PeerReset
+    | PeerStopped
+    | FinPassed
+    | Progress
+    | Failed
+    | Aborted
+    | DeadlinePassed
+)
+
+# --------------------------------------------------------------------------------------------------- what is to be done
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Set the one deadline, in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassBytes:
+    """Application bytes may pass; what has overtaken the Accept is taken now."""
+
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It is over before it was established."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteStop:
+    """How the peer's own direction ends is still to come; its stop is remembered."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRequest:
+    """The other side has asked for the end, and both FINs are not yet through here."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotePeerGone:
+    """The hub of this leg has said that the other end's process is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEarly:
+    """The packet has overtaken the Accept: take it after that."""
+
+    packet: CloseRequest | PauseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The program is told what is the case now; one that has failed has thrown away what still comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The program has failed; what it has written is brought first."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseRequest:
+    """Ask for the end."""
+
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatCloseRequest:
+    """Ask again: a hub that has lost the leg says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendCloseAck:
+    """Agree to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPauseAck:
+    """Agree to the pause; nothing more is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRest:
+    """The leg is being lost: take what it has brought, which may never come again."""
+
+    more: bool = False
+    """Also where there is something from an earlier leg that nobody has read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropRest:
+    """Nobody reads the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetStream:
+    """There is no stream any more that could be ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndLeg:
+    """The leg is over, the connection isn't."""
+
+    code: int
+    reason: str
+    left: bool
+    """It was Connected there: another session is tried first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportClosed:
+    """The program is told that both directions have ended in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRecord:
+    """It is kept for as long as the peer goes on reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end in order."""
+
+    told: bool
+    """The other side sees it on the stream."""
+    drop: int | None = None
+    """The code that the leg's stream is cut with; None: it isn't."""
+    report: bool = True
+    """The program is told, if it hasn't been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The end with an error."""
+
+    code: int
+    reason: str
+    notice: bool
+    """The other side is told by us, if it can't see it on the stream."""
+    told: bool
+    """The other side sees it on the stream."""
+    keep_fin: bool
+    """See :meth:`EndpointLeg.drop`."""
+    established: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportGone:
+    """The hub that knows of the other end hears what has become of it here."""
+
+
+Action = (
+    Arm
+    | PassBytes
+    | Refuse
+    | NoteStop
+    | NoteRequest
+    | NotePeerGone
+    | KeepEarly
+    | Fail
+    | Tell
+    | SendCloseRequest
+    | RepeatCloseRequest
+    | SendCloseAck
+    | SendPauseAck
+    | TakeRest
+    | DropRest
+    | ForgetStream
+    | EndLeg
+    | ReportClosed
+    | KeepRecord
+    | Close
+    | Abort
+    | ReportGone
+)
