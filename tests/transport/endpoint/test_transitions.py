@@ -13,7 +13,7 @@ from spnhub.actors.contract.packets import CloseRequest, PauseRequest
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.leg import LEG_CODES
 from spnhub.transport.endpoint.connection.states import CONNECTION_TABLE, ConnectionState
-from spnhub.transport.endpoint.connection.transitions import NOTHING, Decision, Facts, decide
+from spnhub.transport.endpoint.connection.transitions import NOTHING, Facts, Transition, decide
 from spnhub.transport.errors import LocalProtocolError
 
 _S = ConnectionState
@@ -23,19 +23,19 @@ HAPPENINGS: Final[tuple[on.Happening, ...]] = (
     on.SessionFound(),
     on.Accepted(),
     on.Rejected(Code.INTERNAL, ""),
-    on.Resumed(),
-    *(on.ResumeRefused(code, "", retryable) for code in CODES for retryable in BOOLS),
+    on.LegAccepted(),
+    *(on.LegRefused(code, "", retryable) for code in CODES for retryable in BOOLS),
     *(on.EndedElsewhere(code, "") for code in CODES),
-    on.PeerGone(),
+    on.PeerProcessGone(),
     *(on.CloseRequestReceived(CloseRequest("", 0, 0, 0, finished)) for finished in BOOLS),
     on.CloseAckReceived(),
     on.PauseRequestReceived(PauseRequest("", 0)),
     *(on.LegLeft(code, "") for code in (Code.MOVED, Code.LEFT)),
-    on.SessionGone(""),
+    on.LegSessionLost(""),
     *(on.PeerReset(code) for code in CODES),
     *(on.PeerStopped(code) for code in CODES),
     on.FinPassed(),
-    on.Progress(),
+    on.WritesTaken(),
     *(on.Failed(code) for code in (Code.INTERNAL, Code.CLOSE_REQUESTED)),
     on.Aborted(Code.INTERNAL, ""),
     *(on.DeadlinePassed(over, 60.0, moved) for over in BOOLS for moved in BOOLS),
@@ -63,7 +63,7 @@ def situations(state: ConnectionState) -> Iterator[Facts]:
         yield Facts(state, consumer, ours, theirs, second, passed, waits, failing, request, requested, stopped, closed)
 
 
-def follow(at: Facts, decision: Decision) -> ConnectionState:
+def follow(at: Facts, decision: Transition) -> ConnectionState:
     """Where the way leads; each step of it is an arrow of the table."""
     state = at.state
     for event in decision.way:
@@ -131,7 +131,7 @@ def test_no_control_packet_where_no_byte_passes(state: ConnectionState) -> None:
     )
     for at, what in itertools.product(situations(state), packets):
         early = state in (_S.CONNECTING, _S.RESUMING)
-        assert decide(at, what) == (Decision((), (on.KeepEarly(what.packet),)) if early else NOTHING)
+        assert decide(at, what) == (Transition((), (on.KeepEarly(what.packet),)) if early else NOTHING)
 
 
 def test_who_asks_for_the_end() -> None:
@@ -152,6 +152,6 @@ def test_a_failure_waits_for_what_was_written() -> None:
     at = Facts(_S.CONNECTED, True, unacknowledged=True)
     assert follow(at, decide(at, on.Failed(Code.INTERNAL))) is _S.CONNECTED
     at = at._replace(failing=Code.INTERNAL)
-    assert follow(at, decide(at, on.Progress())) is _S.CONNECTED
+    assert follow(at, decide(at, on.WritesTaken())) is _S.CONNECTED
     at = at._replace(unacknowledged=False)
-    assert follow(at, decide(at, on.Progress())) is _S.DISCONNECTED
+    assert follow(at, decide(at, on.WritesTaken())) is _S.DISCONNECTED

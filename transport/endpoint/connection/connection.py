@@ -302,7 +302,7 @@ class Connection:
             if self.peer_finished:
                 self._read_fin_again(leg)
             self.happens(on.FinPassed())
-            self.happens(on.Progress())
+            self.happens(on.WritesTaken())
             self._endpoint.call(self._tell)
             self.on_writable()
 
@@ -450,7 +450,7 @@ class Connection:
         """The engine takes more."""
         self._push()
         if self._failing is not None:
-            self.happens(on.Progress())
+            self.happens(on.WritesTaken())
         elif self._blocked and self.state.passes_bytes and self._leg is not None and not self._leg.busy:
             self._blocked = False
             self._endpoint.call(self._tell_writable)
@@ -552,9 +552,9 @@ class Connection:
             ):
                 raise ProtocolError("the answer to an Opening is its Accept")
             elif packet.code != Code.OK:
-                self.happens(on.ResumeRefused(packet.code, packet.reason, can_retry(packet.code)))
+                self.happens(on.LegRefused(packet.code, packet.reason, can_retry(packet.code)))
             else:
-                self.happens(on.Resumed())
+                self.happens(on.LegAccepted())
         except ProtocolError as exc:
             self.happens(on.Aborted(exc.code, str(exc)))
 
@@ -587,7 +587,7 @@ class Connection:
 
     def on_session_lost(self, reason: str) -> None:
         """The session is gone, and with it this leg."""
-        self.happens(on.SessionGone(reason))
+        self.happens(on.LegSessionLost(reason))
 
     def leave(self, code: Code, reason: str) -> None:
         """End this leg by ourselves (MOVED, LEFT); the connection goes on in another."""
@@ -599,7 +599,7 @@ class Connection:
 
     def end_gone(self) -> None:
         """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
-        self.happens(on.PeerGone())
+        self.happens(on.PeerProcessGone())
 
     # ----------------------------------------------------------------------------------------------- answers and resume
 
@@ -691,7 +691,7 @@ class Connection:
         if packet.epoch != self.epoch or self.state is not _State.RESUMING or leg is None or leg.granted:
             return
         if packet.code != Code.OK:
-            self.happens(on.ResumeRefused(packet.code, packet.reason, packet.retryable))
+            self.happens(on.LegRefused(packet.code, packet.reason, packet.retryable))
             return
         offset, replay = packet.received_offset, self.replay
         if not replay.start <= offset <= replay.end or packet.finished > (self.finished and offset == replay.end):
@@ -712,7 +712,7 @@ class Connection:
         self._acknowledge(offset)
         leg.on_acknowledged(offset)
         if self._failing is not None:
-            self.happens(on.Progress())
+            self.happens(on.WritesTaken())
         elif self._blocked and not leg.busy and replay.room:
             self._blocked = False
             self._endpoint.call(self._tell_writable)

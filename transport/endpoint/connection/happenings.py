@@ -27,30 +27,30 @@ __all__ = [
     "Happening",
     "KeepEarly",
     "KeepRecord",
+    "LegAccepted",
     "LegLeft",
+    "LegRefused",
+    "LegSessionLost",
     "NotePeerGone",
     "NoteRequest",
     "NoteStop",
     "PassBytes",
     "PauseRequestReceived",
-    "PeerGone",
+    "PeerProcessGone",
     "PeerReset",
     "PeerStopped",
-    "Progress",
     "Refuse",
     "Rejected",
     "RepeatCloseRequest",
     "ReportClosed",
     "ReportGone",
-    "ResumeRefused",
-    "Resumed",
     "SendCloseAck",
     "SendCloseRequest",
     "SendPauseAck",
     "SessionFound",
-    "SessionGone",
     "TakeRest",
     "Tell",
+    "WritesTaken",
 ]
 
 # ---------------------------------------------------------------------------------------------------- what can happen
@@ -75,12 +75,12 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class LegAccepted:
     """The Accept of a leg after the first."""
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeRefused:
+class LegRefused:
     """The next leg was refused."""
 
     code: int
@@ -97,7 +97,7 @@ class EndedElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerGone:
+class PeerProcessGone:
     """The process at the other end is gone, and no hub has another word of it."""
 
 
@@ -129,7 +129,7 @@ class LegLeft:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionGone:
+class LegSessionLost:
     """The session is lost, and with it the leg."""
 
     reason: str
@@ -155,7 +155,7 @@ class FinPassed:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WritesTaken:
     """The other side may have taken everything that was written."""
 
 
@@ -190,19 +190,19 @@ Happening = (
     SessionFound
     | Accepted
     | Rejected
-    | Resumed
-    | ResumeRefused
+    | LegAccepted
+    | LegRefused
     | EndedElsewhere
-    | PeerGone
+    | PeerProcessGone
     | CloseRequestReceived
     | CloseAckReceived
     | PauseRequestReceived
     | LegLeft
-    | SessionGone
+    | LegSessionLost
     | PeerReset
     | PeerStopped
     | FinPassed
-    | Progress
+    | WritesTaken
     | Failed
     | Aborted
     | DeadlinePassed

@@ -43,37 +43,37 @@ from spnhub.transport.endpoint.connection.happenings import (
     Happening,
     KeepEarly,
     KeepRecord,
+    LegAccepted,
     LegLeft,
+    LegRefused,
+    LegSessionLost,
     NotePeerGone,
     NoteRequest,
     NoteStop,
     PassBytes,
     PauseRequestReceived,
-    PeerGone,
+    PeerProcessGone,
     PeerReset,
     PeerStopped,
-    Progress,
     Refuse,
     Rejected,
     RepeatCloseRequest,
     ReportClosed,
     ReportGone,
-    Resumed,
-    ResumeRefused,
     SendCloseAck,
     SendCloseRequest,
     SendPauseAck,
     SessionFound,
-    SessionGone,
     TakeRest,
     Tell,
+    WritesTaken,
 )
 from spnhub.transport.endpoint.connection.leg import LEG_CODES
 from spnhub.transport.endpoint.connection.states import ConnectionEvent, ConnectionState
 from spnhub.transport.engine import LOST_CODE
 from spnhub.transport.errors import LocalProtocolError, can_retry, code_name
 
-__all__ = ["CLOSE_BOUND", "NOTHING", "PAUSE_BOUND", "TIE", "Decision", "Facts", "decide"]
+__all__ = ["CLOSE_BOUND", "NOTHING", "PAUSE_BOUND", "TIE", "Facts", "Transition", "decide"]
 
 TIE: Final = 1.0
 """Seconds that the consumer leaves the provider to ask first when their FINs crossed."""
@@ -124,17 +124,17 @@ class Facts(NamedTuple):
         return self.finished and self.peer_finished
 
 
-class Decision(NamedTuple):
+class Transition(NamedTuple):
     """The way through the table, from the state that there is, and what is to be done there."""
 
     way: tuple[ConnectionEvent, ...] = ()
     actions: tuple[Action, ...] = ()
 
 
-NOTHING: Final = Decision()
+NOTHING: Final = Transition()
 
 
-def decide(at: Facts, what: Happening) -> Decision:
+def decide(at: Facts, what: Happening) -> Transition:
     """What becomes of a connection when ``what`` happens; :data:`NOTHING`: it changes nothing.
 
     :raises LocalProtocolError: the program asks for something that is not possible in this state.
@@ -143,29 +143,29 @@ def decide(at: Facts, what: Happening) -> Decision:
         case Accepted():
             return _accepted(at)
         case DeadlinePassed() if at.state is _S.DISCONNECTED:
-            return Decision((), (DropRest(),))
+            return Transition((), (DropRest(),))
         case Failed() if at.state is _S.DISCONNECTED:
-            return Decision((), (Tell(),))
+            return Transition((), (Tell(),))
         case _ if at.state is _S.DISCONNECTED:
             return NOTHING
         case SessionFound():
             if at.state not in (_S.LOOKING_UP_SESSION, _S.PAUSED):
                 raise LocalProtocolError(f"a connection that is {at.state.value} looks for no session")
-            return Decision((_E.FOUND_SESSION,))
+            return Transition((_E.FOUND_SESSION,))
         case Rejected(code, reason):
             if at.state is not _S.CONNECTING:
                 raise LocalProtocolError("an accepted connection can't be rejected")
-            return Decision((_E.REFUSED,), (Refuse(code, reason),))
-        case Resumed():
-            return Decision((_E.RESUMED,), (PassBytes(resumed=True),)) if at.state is _S.RESUMING else NOTHING
-        case ResumeRefused():
+            return Transition((_E.REFUSED,), (Refuse(code, reason),))
+        case LegAccepted():
+            return Transition((_E.RESUMED,), (PassBytes(resumed=True),)) if at.state is _S.RESUMING else NOTHING
+        case LegRefused():
             return _resume_refused(at, what) if at.state is _S.RESUMING else NOTHING
         case EndedElsewhere(code, reason):
             return _ended_elsewhere(at, code, reason) if at.state in _WAITING else NOTHING
-        case PeerGone():
+        case PeerProcessGone():
             return _peer_gone(at) if at.state in _WAITING else NOTHING
         case CloseRequestReceived(packet) | PauseRequestReceived(packet) if at.state in _NOT_YET:
-            return Decision((), (KeepEarly(packet),))
+            return Transition((), (KeepEarly(packet),))
         case CloseRequestReceived(packet) if at.state.passes_bytes:
             return _close_requested(at, finished=packet.finished)
         case CloseAckReceived() if at.state is _S.DISCONNECTING:
@@ -176,7 +176,7 @@ def decide(at: Facts, what: Happening) -> Decision:
             return NOTHING
         case LegLeft(code, reason):
             return _end_leg(at, _E.LEG_LOST, code, reason) if at.state.may_pause else NOTHING
-        case SessionGone(reason):
+        case LegSessionLost(reason):
             return _session_gone(at, reason)
         case PeerReset(code):
             return _ended_by_peer(at, code) if not at.peer_finished or code in LEG_CODES else NOTHING
@@ -184,7 +184,7 @@ def decide(at: Facts, what: Happening) -> Decision:
             return _stopped(at, code)
         case FinPassed():
             return _ended_by_peer(at, at.stopped) if at.stopped is not None and at.peer_finished else _end_in_order(at)
-        case Progress():
+        case WritesTaken():
             return _end_failed(at)
         case Failed(code):
             return _failed(at, code)
@@ -196,96 +196,96 @@ def decide(at: Facts, what: Happening) -> Decision:
             assert_never(what)
 
 
-def _accepted(at: Facts) -> Decision:
+def _accepted(at: Facts) -> Transition:
     if at.state is not _S.CONNECTING:
         raise LocalProtocolError(f"a connection that is {at.state.value} can't be accepted")
     if at.stopped in LEG_CODES:
         # It has overtaken the Accept: that leg is over already.
         return _ended_by_peer(at, at.stopped)
-    return Decision((_E.ESTABLISHED,), (PassBytes(resumed=False),))
+    return Transition((_E.ESTABLISHED,), (PassBytes(resumed=False),))
 
 
-def _resume_refused(at: Facts, what: ResumeRefused) -> Decision:
+def _resume_refused(at: Facts, what: LegRefused) -> Transition:
     # That the provider's process is gone is what one hub knows; another may have it alive.
     gone = at.consumer and what.code == Code.GONE
     if not what.retryable and not gone:
         return _ended_elsewhere(at, what.code, what.reason)
     text = f"resume refused, {code_name(what.code)}: {what.reason}"
     end = _end_leg(at, _E.RESUME_REFUSED, what.code, text)
-    return Decision(end.way, (NotePeerGone(), *end.actions)) if gone else end
+    return Transition(end.way, (NotePeerGone(), *end.actions)) if gone else end
 
 
-def _ended_elsewhere(at: Facts, code: int, reason: str) -> Decision:
+def _ended_elsewhere(at: Facts, code: int, reason: str) -> Transition:
     if code == Code.CLOSED and at.both_finished:
-        return Decision((_E.ENDED_ELSEWHERE,), (Close(told=False, drop=Code.CLOSED),))
+        return Transition((_E.ENDED_ELSEWHERE,), (Close(told=False, drop=Code.CLOSED),))
     text = f"the other end can't go on, {code_name(code)}: {reason}" if reason else "the other end can't go on"
     return _abort(at, code, text, way=_E.ENDED_ELSEWHERE)
 
 
-def _peer_gone(at: Facts) -> Decision:
+def _peer_gone(at: Facts) -> Transition:
     end = _give_up(at, _E.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone", notice=False)
-    return Decision(end.way, (*end.actions, ReportGone())) if isinstance(end.actions[-1], Abort) else end
+    return Transition(end.way, (*end.actions, ReportGone())) if isinstance(end.actions[-1], Abort) else end
 
 
-def _give_up(at: Facts, way: ConnectionEvent, code: int, reason: str, *, notice: bool) -> Decision:
+def _give_up(at: Facts, way: ConnectionEvent, code: int, reason: str, *, notice: bool) -> Transition:
     """It can't be resumed any more; whether that is an error."""
     if at.both_finished and not at.unacknowledged and at.failing is None:
         # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was to be
         # is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
-        return Decision((way,), (Close(told=False, drop=Code.LEFT),))
+        return Transition((way,), (Close(told=False, drop=Code.LEFT),))
     return _abort(at, code, reason, notice=notice, way=way)
 
 
-def _close_requested(at: Facts, *, finished: bool) -> Decision:
+def _close_requested(at: Facts, *, finished: bool) -> Transition:
     if not finished:
         end = _abort(at, Code.CLOSE_REQUESTED, "the other endpoint asked to close", notice=True)
-        return Decision(end.way, (SendCloseAck(), *end.actions))
+        return Transition(end.way, (SendCloseAck(), *end.actions))
     if not at.finished:
         return _abort(at, Code.PROTOCOL, "a CloseRequest counts a FIN that was never sent", notice=True)
     then = _end_in_order(at._replace(state=_S.DISCONNECTING, requested=True))
-    return Decision((_E.CLOSE_REQUEST_RECEIVED, *then.way), (NoteRequest(), *then.actions))
+    return Transition((_E.CLOSE_REQUEST_RECEIVED, *then.way), (NoteRequest(), *then.actions))
 
 
-def _close_acknowledged(at: Facts) -> Decision:
+def _close_acknowledged(at: Facts) -> Transition:
     if at.request is None:
         return NOTHING
     if at.request:
-        return Decision((_E.STREAM_CLOSED,), (Close(told=True),))
+        return Transition((_E.STREAM_CLOSED,), (Close(told=True),))
     return _abort(at, Code.CLOSE_REQUESTED, _CLOSED_HERE, notice=True)
 
 
-def _pause_requested(at: Facts) -> Decision:
+def _pause_requested(at: Facts) -> Transition:
     if at.both_finished and at.fin_passed:
         # Nothing is left of the stream that the hub could close.
         at = at._replace(state=_S.PAUSING)
         end = _end_leg(at, _E.STREAM_CLOSED, Code.PAUSED, "the hub has paused it")
-        return Decision((_E.PAUSE_ACK_SENT, *end.way), (SendPauseAck(), *end.actions))
-    return Decision((_E.PAUSE_ACK_SENT,), (SendPauseAck(), Arm(PAUSE_BOUND)))
+        return Transition((_E.PAUSE_ACK_SENT, *end.way), (SendPauseAck(), *end.actions))
+    return Transition((_E.PAUSE_ACK_SENT,), (SendPauseAck(), Arm(PAUSE_BOUND)))
 
 
-def _session_gone(at: Facts, reason: str) -> Decision:
+def _session_gone(at: Facts, reason: str) -> Transition:
     end = _end_leg(at, _E.LEG_LOST, Code.LEFT, reason) if at.state.may_pause else _abort(at, Code.PEER_LOST, reason)
     take = (TakeRest(),) if at.state.passes_bytes else ()
-    return Decision(end.way, (*take, ForgetStream(), *end.actions))
+    return Transition(end.way, (*take, ForgetStream(), *end.actions))
 
 
-def _stopped(at: Facts, code: int) -> Decision:
+def _stopped(at: Facts, code: int) -> Transition:
     """A failure after a FIN has no other sign than a stop (D-18), which may overtake the FIN: that comes first for the
     program."""
     if at.consumer and at.state is _S.CONNECTING:
         # It may have overtaken the Accept, which may be a refusal.
-        return Decision((), (NoteStop(code),))
+        return Transition((), (NoteStop(code),))
     if at.peer_finished or code in LEG_CODES or can_retry(code):
         return _ended_by_peer(at, code)
     if at.state.passes_bytes:
-        return Decision((), (NoteStop(code), Arm(CLOSE_BOUND)))
+        return Transition((), (NoteStop(code), Arm(CLOSE_BOUND)))
     if at.state is _S.RESUMING:
         # It has overtaken the Accept.
-        return Decision((), (NoteStop(code),))
+        return Transition((), (NoteStop(code),))
     return _ended_by_peer(at, code)
 
 
-def _ended_by_peer(at: Facts, code: int) -> Decision:
+def _ended_by_peer(at: Facts, code: int) -> Transition:
     text = f"ended by the other side ({code_name(Code.PEER_LOST if code == LOST_CODE else code)})"
     if at.state is _S.PAUSING and code == Code.PAUSED:
         return _end_leg(at, _E.STREAM_CLOSED, code, text)
@@ -294,51 +294,51 @@ def _ended_by_peer(at: Facts, code: int) -> Decision:
     if at.state.may_pause and code in LEG_CODES:
         return _end_leg(at, _E.LEG_LOST, code, text)
     end = _abort(at, Code.PEER_LOST if code == LOST_CODE else code, text)
-    return Decision(end.way, (TakeRest(more=True), *end.actions)) if at.state.passes_bytes else end
+    return Transition(end.way, (TakeRest(more=True), *end.actions)) if at.state.passes_bytes else end
 
 
-def _end_in_order(at: Facts) -> Decision:
+def _end_in_order(at: Facts) -> Transition:
     """Both FINs may be through: answer, ask, or wait to be asked."""
     if not at.state.passes_bytes or not at.both_finished:
         return NOTHING
     if at.requested:
-        return Decision((_E.STREAM_CLOSED,), (SendCloseAck(), Close(told=True)))
+        return Transition((_E.STREAM_CLOSED,), (SendCloseAck(), Close(told=True)))
     # What a program that has failed reads was thrown away: no orderly end, unless the other side sees one already.
     if at.failing is not None or at.request is not None:
         return NOTHING
     if at.second:
         return _ask(finished=True)
-    return Decision((), (Arm(TIE if at.consumer else CLOSE_BOUND),))
+    return Transition((), (Arm(TIE if at.consumer else CLOSE_BOUND),))
 
 
-def _ask(*, finished: bool) -> Decision:
-    return Decision((_E.CLOSE_REQUEST_SENT,), (SendCloseRequest(finished), Arm(CLOSE_BOUND)))
+def _ask(*, finished: bool) -> Transition:
+    return Transition((_E.CLOSE_REQUEST_SENT,), (SendCloseRequest(finished), Arm(CLOSE_BOUND)))
 
 
-def _failed(at: Facts, code: int) -> Decision:
+def _failed(at: Facts, code: int) -> Transition:
     if at.state is _S.CONNECTING:
         return _abort(at, code, _FAILED, notice=True)
     if at.both_finished or at.failing is not None:
         return NOTHING
     then = _end_failed(at._replace(failing=code))
-    return Decision(then.way, (Fail(code), *then.actions, Tell()))
+    return Transition(then.way, (Fail(code), *then.actions, Tell()))
 
 
-def _end_failed(at: Facts) -> Decision:
+def _end_failed(at: Facts) -> Transition:
     """The other side may have taken everything that was written before the failure: then it is told."""
     code = at.failing
     if code is None or at.state in (_S.PAUSING, _S.RESUMING):
         return NOTHING
     passes = at.state.passes_bytes
     if at.unacknowledged or (at.finished and not (passes and at.fin_passed)):
-        return Decision((), (Arm(CLOSE_BOUND),)) if passes else NOTHING
+        return Transition((), (Arm(CLOSE_BOUND),)) if passes else NOTHING
     if code == Code.CLOSE_REQUESTED and passes:
         # Who has asked for the end, and has both FINs, is answered when ours is read.
         return _ask(finished=False) if at.request is None and not at.requested else NOTHING
     return _abort(at, code, _FAILED, notice=True, keep_fin=at.finished)
 
 
-def _deadline(at: Facts, what: DeadlinePassed) -> Decision:
+def _deadline(at: Facts, what: DeadlinePassed) -> Transition:
     match at.state:
         case _S.LOOKING_UP_SESSION:
             return NOTHING
@@ -363,16 +363,16 @@ def _deadline(at: Facts, what: DeadlinePassed) -> Decision:
         # Once, and then for as long as the peer goes on reading. A hub that has lost the leg without our knowing says
         # so when it is asked once more.
         again = (RepeatCloseRequest(),) if at.request is not None else ()
-        return Decision((), (*again, ReportClosed(), KeepRecord()))
-    return Decision((_E.ABORTED,), (Close(told=True, report=False),))
+        return Transition((), (*again, ReportClosed(), KeepRecord()))
+    return Transition((_E.ABORTED,), (Close(told=True, report=False),))
 
 
-def _end_leg(at: Facts, way: ConnectionEvent, code: int, reason: str) -> Decision:
+def _end_leg(at: Facts, way: ConnectionEvent, code: int, reason: str) -> Transition:
     """The leg is over; its stream is ended with a code that ends legs only."""
     if at.request is False:
         return _abort(at, Code.CLOSE_REQUESTED, _CLOSED_HERE, notice=True)
     end = EndLeg(code if code in LEG_CODES else Code.LEFT, reason, left=way is not _E.RESUME_REFUSED)
-    return Decision((way,), (TakeRest(), end) if at.state.passes_bytes else (end,))
+    return Transition((way,), (TakeRest(), end) if at.state.passes_bytes else (end,))
 
 
 def _abort(
@@ -383,6 +383,6 @@ def _abort(
     notice: bool = False,
     way: ConnectionEvent = _E.ABORTED,
     keep_fin: bool = False,
-) -> Decision:
+) -> Transition:
     told, established = at.state.passes_bytes, at.state is not _S.CONNECTING
-    return Decision((way,), (Abort(code, reason, notice, told, keep_fin, established),))
+    return Transition((way,), (Abort(code, reason, notice, told, keep_fin, established),))
