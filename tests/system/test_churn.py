@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,6 @@ async def test_killed_at_random(
 ) -> None:
     """All that was acknowledged is logged once, more only where a kill explains it; two readers see the same."""
     kafka, chance = killable_kafka, random.Random(seed)
-    victims = (["hub"] * (kills - kills // 2)) + ["broker"] * (kills // 2)
-    chance.shuffle(victims)
-    moments = sorted(chance.uniform(0.05, 0.9) * connections for _ in victims)
     async with World(tmp_path, services=SERVICES) as world:
         options = ("--kafka", kafka.bootstrap, "--topic", topic, "--ops", "127.0.0.1:0", "--journal-size", "8G")
         await world.start_hub(*options)
@@ -151,61 +149,83 @@ async def test_killed_at_random(
         for program in programs:
             await program.line("churn.ready", timeout=300)
         began = time.monotonic()
-
         watch = Watch(world)
         watching = asyncio.ensure_future(watch.run())
-        broker_down: asyncio.Task[None] | None = None
-        for moment, victim in zip(moments, victims, strict=True):
-            await churned(programs, moment)
-            if broker_down is not None:
-                await broker_down
-                broker_down = None
-            report(killed=victim, at=f"{time.monotonic() - began:.1f} s", after=f"{moment:.0f} connections")
-            if victim == "hub":
-                await world.hub.kill()
-                await world.start_hub(*options)
-            else:
-                await asyncio.to_thread(kafka.kill)
-                broker_down = asyncio.ensure_future(bring_back(kafka, chance.uniform(0, 3)))
+        await _kill_at_random(world, options, programs, kafka, chance, connections, kills)
         for program in programs:
             await program.line("churn.done", timeout=1800)
         took = time.monotonic() - began
-        if broker_down is not None:
-            await broker_down
         watching.cancel()
-
         cpu = {"endpoints": sum(program.cpu for program in programs), "last hub": world.hub.cpu}
-        assert set(await asyncio.gather(*(program.stop(timeout=180) for program in programs))) == {0}
-        await watch.until_shipped()
-        await watch.close()
-        assert await world.hub.stop() == 0
+        await _stop(world, programs, watch)
         stopped = time.monotonic()
-        for program in programs:
-            assert (program.said("churn.failed"), program.errors) == ([], [])
-
-        source = f"kafka://{kafka.bootstrap}/{topic}"
-        for name in (str(world.journal), source):
-            (verdict,) = (await world.verify(name))["logs"]
-            assert (verdict["openSessions"], verdict["openConnections"], verdict["gaps"]) == ([], [], [])
-            assert not verdict["missingHead"]
-        log = Log()
-        journal = await log.read(str(world.journal))
+        log, figures = await _read_alike(world, f"kafka://{kafka.bootstrap}/{topic}")
         books = Books([Ledger.read(path) for _, path in told], log)
         report(
             seconds=f"{took:.0f}",
             per_second=f"{len(log.leg_ends) / took:.0f}",
             cpu={name: f"{seconds:.1f} s" for name, seconds in cpu.items()},
-            events=journal.events,
-            redelivered=verdict["redelivered"],
             states=len(watch.states),
+            **figures,
             **books.figures(),
         )
-        assert await Log().read(source) == journal
         books.check()
         await check_states(world, watch.states)
         assert watch.states
         printed(world, log)
         report(judged_in=f"{time.monotonic() - stopped:.0f} s")
+
+
+async def _kill_at_random(
+    world: World,
+    options: Sequence[str],
+    programs: list[Command],
+    kafka: KafkaBroker,
+    chance: random.Random,
+    connections: int,
+    kills: int,
+) -> None:
+    """Hub and broker by turns, each back at once or soon; returns when both run."""
+    victims = (["hub"] * (kills - kills // 2)) + ["broker"] * (kills // 2)
+    chance.shuffle(victims)
+    moments = sorted(chance.uniform(0.05, 0.9) * connections for _ in victims)
+    broker_down: asyncio.Task[None] | None = None
+    for moment, victim in zip(moments, victims, strict=True):
+        await churned(programs, moment)
+        if broker_down is not None:
+            await broker_down
+            broker_down = None
+        report(killed=victim, after=f"{moment:.0f} connections")
+        if victim == "hub":
+            await world.hub.kill()
+            await world.start_hub(*options)
+        else:
+            await asyncio.to_thread(kafka.kill)
+            broker_down = asyncio.ensure_future(bring_back(kafka, chance.uniform(0, 3)))
+    if broker_down is not None:
+        await broker_down
+
+
+async def _stop(world: World, programs: list[Command], watch: Watch) -> None:
+    """The programs, then the hub once everything is shipped; nobody has seen a fault."""
+    assert set(await asyncio.gather(*(program.stop(timeout=180) for program in programs))) == {0}
+    await watch.until_shipped()
+    await watch.close()
+    assert await world.hub.stop() == 0
+    for program in programs:
+        assert (program.said("churn.failed"), program.errors) == ([], [])
+
+
+async def _read_alike(world: World, topic: str) -> tuple[Log, dict[str, object]]:
+    """The log as journal and topic tell it, which must be the same and complete."""
+    for name in (str(world.journal), topic):
+        (verdict,) = (await world.verify(name))["logs"]
+        assert (verdict["openSessions"], verdict["openConnections"], verdict["gaps"]) == ([], [], [])
+        assert not verdict["missingHead"]
+    log = Log()
+    journal = await log.read(str(world.journal))
+    assert await Log().read(topic) == journal
+    return log, {"events": journal.events, "redelivered": verdict["redelivered"]}
 
 
 def printed(world: World, log: Log) -> None:

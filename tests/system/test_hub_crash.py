@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 from tests.support.command import Command, Line
-from tests.support.tcp import Ending, TcpPeer
-from tests.support.world import World
+from tests.support.tcp import Ending, TcpPeer, TcpServer
+from tests.support.world import Consumer, World
 from tests.system.sizes import KIB, report, sizes
 
 
@@ -27,38 +27,11 @@ async def test_hub_killed_and_started_again(world: World, kills: int, clients: i
     )
     agents = [provider, consumer.command]
 
-    async def echo(peer: TcpPeer) -> None:
-        with contextlib.suppress(OSError):
-            while data := await asyncio.get_running_loop().sock_recv(peer.sock, 64 * KIB):
-                await peer.send(data)
-            peer.close()
-
-    async def accept(group: asyncio.TaskGroup) -> None:
-        while True:
-            group.create_task(echo(await world.accept(server)))
-
-    async def chatter() -> int:
-        """Short connections and long ones, for as long as there is a hub; how many ended in order."""
-        done = 0
-        with contextlib.suppress(OSError, EOFError):
-            while True:
-                client = await world.connect(consumer)
-                for _ in range(20):
-                    await client.send(b"ping" * KIB)
-                    await client.receive(4 * KIB)
-                client.finish()
-                _, ending = await client.receive_all()
-                if ending is Ending.RST:
-                    return done
-                done += 1
-                client.close()
-        return done
-
     orderly = 0
     async with asyncio.TaskGroup() as group:
-        accepting = group.create_task(accept(group))
+        accepting = group.create_task(_accept(world, server, group))
         for kill in range(kills):
-            chatting = [asyncio.ensure_future(chatter()) for _ in range(clients)]
+            chatting = [asyncio.ensure_future(_chatter(world, consumer)) for _ in range(clients)]
             await hub.wait_lines("startSpnConnection", 2 * clients)
             await hub.kill()
             for agent in agents:
@@ -84,6 +57,36 @@ async def test_hub_killed_and_started_again(world: World, kills: int, clients: i
     recovered = [line for line in await world.events() if line.get("recovered")]
     report(sessions=len(sessions), connections=len(uids), started=len(started), cut=len(cut), recovered=len(recovered))
     assert orderly
+
+
+async def _echo(peer: TcpPeer) -> None:
+    with contextlib.suppress(OSError):
+        while data := await asyncio.get_running_loop().sock_recv(peer.sock, 64 * KIB):
+            await peer.send(data)
+        peer.close()
+
+
+async def _accept(world: World, server: TcpServer, group: asyncio.TaskGroup) -> None:
+    while True:
+        group.create_task(_echo(await world.accept(server)))
+
+
+async def _chatter(world: World, consumer: Consumer) -> int:
+    """Short connections and long ones, for as long as there is a hub; how many ended in order."""
+    done = 0
+    with contextlib.suppress(OSError, EOFError):
+        while True:
+            client = await world.connect(consumer)
+            for _ in range(20):
+                await client.send(b"ping" * KIB)
+                await client.receive(4 * KIB)
+            client.finish()
+            _, ending = await client.receive_all()
+            if ending is Ending.RST:
+                return done
+            done += 1
+            client.close()
+    return done
 
 
 def starts(lines: list[Line]) -> list[str]:

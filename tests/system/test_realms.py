@@ -14,7 +14,7 @@ from spnhub import ConsumerEndpoint, HandshakeRejected, ProviderEndpoint, Sessio
 from spnhub.actors.contract.codes import Code
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.endpoint.session.states import SessionState
-from tests.support.command import Command
+from tests.support.command import Command, Line
 from tests.support.flood import Flood
 from tests.support.herd import Herd
 from tests.support.tcp import TcpPeer
@@ -60,7 +60,6 @@ async def test_crossed_credentials(world: World, ca: str) -> None:
     """Network, service, subjects (and the CA's name) are the same on both sides; nothing of one opens the other."""
     beta = add_beta(world, ca)
     hub = await world.start_hub()
-    acme = world.authority
     consumer, provider = beta.client("consumer"), beta.client("provider")
     crossed = {
         # Beta's certificate at acme's name, whatever service it asks for; and the other way round.
@@ -87,7 +86,18 @@ async def test_crossed_credentials(world: World, ca: str) -> None:
     assert refused["nobody's name"] == ("hub's alert", _UNRECOGNIZED_NAME)
     assert hub.said("startSpnSession") == []
 
-    # Side by side, each its own.
+    await _serve_side_by_side(world, beta)
+    lines = await world.end()
+    assert {(line["realm"], line["networkUrn"], line["eventType"].startswith("start")) for line in lines} == {
+        (realm, f"urn:chip-in:network:{realm}:main", start) for realm in ("acme", _BETA) for start in (True, False)
+    }
+    _check_refusals(world, [event for event in await world.events() if event["eventType"] == "sessionRefused"])
+    assert world.authority.certificate != beta.certificate
+
+
+async def _serve_side_by_side(world: World, beta: Authority) -> None:
+    """Each realm's consumer gets its own provider's answer."""
+    consumer, provider = beta.client("consumer"), beta.client("provider")
     ours = await world.provider_endpoint()
     theirs = await world.provider_endpoint(credentials=provider, fqdn=_BETA_FQDN, trust=beta.certificate, realm=_BETA)
     our_consumer = await world.consumer_endpoint()
@@ -109,11 +119,9 @@ async def test_crossed_credentials(world: World, ca: str) -> None:
         await asking.aclose()
         await providing.aclose()
 
-    lines = await world.end()
-    assert {(line["realm"], line["networkUrn"], line["eventType"].startswith("start")) for line in lines} == {
-        (realm, f"urn:chip-in:network:{realm}:main", start) for realm in ("acme", _BETA) for start in (True, False)
-    }
-    refusals = [event for event in await world.events() if event["eventType"] == "sessionRefused"]
+
+def _check_refusals(world: World, refusals: Sequence[Line]) -> None:
+    """Each is in the log of the realm whose name was called, with the reason."""
     seen = sorted(
         (event["realm"] or "", event["serverName"] or "") for event in refusals for _ in range(event["count"])
     )
@@ -127,7 +135,6 @@ async def test_crossed_credentials(world: World, ca: str) -> None:
     }
     assert {event["serverName"] for event in refusals if event["realm"] is None} <= {"gamma.test", None}
     assert sum(event["count"] for event in by_alert if event["realm"] == "acme") == 3
-    assert acme.certificate != beta.certificate
 
 
 # ---- overload --------------------------------------------------------------------------------------------------------
