@@ -47,8 +47,8 @@ _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 BACKLOG: Final = 4096
 """The most transmits that wait for a full socket; beyond it the oldest are dropped and counted; QUIC repeats them."""
-_LOOK: Final = 0.05
-"""Seconds since all sockets were looked at, after which a due timer has them looked at first."""
+_ABSENCE: Final = 0.05
+"""Seconds since all sockets were read, after which a due timer has them read first: the process was away."""
 _CATCH_UP: Final = 4096
 """Datagrams taken from a socket then: about what a socket buffer holds of usual ones."""
 _ROUNDS: Final = 8
@@ -98,7 +98,7 @@ class UdpEndpoint:
         self._timer_at: float | None = None
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
-        self._looked = self._loop.time()
+        self._read_all_at = self._loop.time()
         self._handshakes_until = 0.0
         """CPU time of the thread when handshakes had their last step."""
         self._dropped = 0
@@ -238,8 +238,8 @@ class UdpEndpoint:
             now = self._loop.time()
             due = engine.timer()
             if due is not None and due <= now:
-                if now - self._looked > _LOOK:
-                    self._look(now)
+                if now - self._read_all_at > _ABSENCE:
+                    self._read_all(now)
                 engine.handle_timer(now)
             if engine.shake_hands(now):
                 self._shake_hands(now)
@@ -294,12 +294,12 @@ class UdpEndpoint:
         finally:
             self.turn()
 
-    def _look(self, now: float) -> None:
+    def _read_all(self, now: float) -> None:
         """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""
         for entry in list(self._sockets.values()):
             if entry.listening:
                 self._read(entry, now, _CATCH_UP)
-        self._looked = self._loop.time()
+        self._read_all_at = self._loop.time()
 
     def _read(self, entry: UdpSocket, now: float, limit: int) -> None:
         engine = self.engine

@@ -43,9 +43,10 @@ from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import Resuming, SuspendedConnections, SuspensionExpired
 from spnhub.actors.session.actor import (
     EndSession,
+    InvitationAnswered,
     LastLegGone,
     LegRequested,
-    ProviderCame,
+    ProviderWeightSet,
     ResponsivenessChanged,
     ResumeAsked,
     SessionActor,
@@ -53,7 +54,6 @@ from spnhub.actors.session.actor import (
     SessionFailed,
     SessionGone,
     SessionLeaves,
-    SessionWeighed,
     ShutSession,
     SupersedeSession,
     by_fault,
@@ -116,10 +116,10 @@ ServiceMessage = (
     | SessionLeaves
     | SessionRequested
     | ResponsivenessChanged
-    | SessionWeighed
+    | ProviderWeightSet
     | SessionFailed
     | ResumeAsked
-    | ProviderCame
+    | InvitationAnswered
     | SuspensionExpired
     | GoneInstanceDue
     | OpeningRejected
@@ -214,13 +214,13 @@ class ServiceActor(EventLoopActor):
                 self._session_requested(message)
             case ResponsivenessChanged():
                 self._responsiveness_changed(message)
-            case SessionWeighed():
-                self._session_weighed(message)
+            case ProviderWeightSet():
+                self._provider_weight_set(message)
             case SessionFailed():
                 self._session_failed(message)
             case ResumeAsked():
                 self._resume_asked(message)
-            case ProviderCame():
+            case InvitationAnswered():
                 self._provider_answered(message)
             case SuspensionExpired():
                 self._suspension_expired()
@@ -356,7 +356,7 @@ class ServiceActor(EventLoopActor):
         self._registry.choice.set_unresponsive(message.session, message.unresponsive)
         self._pending.serve()
 
-    def _session_weighed(self, message: SessionWeighed) -> None:
+    def _provider_weight_set(self, message: ProviderWeightSet) -> None:
         self._registry.choice.set_weight(message.session, message.weight)
         self._pending.serve()
 
@@ -443,7 +443,7 @@ class ServiceActor(EventLoopActor):
     def _resume_asked(self, message: ResumeAsked) -> None:
         self._resuming.asked(message)
 
-    def _provider_answered(self, message: ProviderCame) -> None:
+    def _provider_answered(self, message: InvitationAnswered) -> None:
         self._resuming.answered(message)
 
     def _leg_fault(self, consumer: SessionRequested) -> Refusal | None:

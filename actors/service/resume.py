@@ -25,7 +25,7 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Refusal
 from spnhub.actors.service.gone import GoneInstances
 from spnhub.actors.service.registry import SessionRegistry
-from spnhub.actors.session.actor import ProviderCame, ResumeAsked
+from spnhub.actors.session.actor import InvitationAnswered, ResumeAsked
 from spnhub.events.model import EndPointType, LimitReached
 
 __all__ = ["Resuming", "SuspendedConnections", "SuspensionExpired"]
@@ -219,7 +219,7 @@ class Resuming:
             return None
         return session
 
-    def answered(self, message: ProviderCame) -> None:
+    def answered(self, message: InvitationAnswered) -> None:
         """Pass a provider's answer to an invitation to its leg.
 
         A leg that both endpoints want supersedes the older ones of its connection; it is refused after a newer one.

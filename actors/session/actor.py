@@ -69,9 +69,10 @@ from spnhub.events.state.entities import OpenSession
 
 __all__ = [
     "EndSession",
+    "InvitationAnswered",
     "LastLegGone",
     "LegRequested",
-    "ProviderCame",
+    "ProviderWeightSet",
     "ResponsivenessChanged",
     "ResumeAsked",
     "SessionActor",
@@ -79,7 +80,6 @@ __all__ = [
     "SessionFailed",
     "SessionGone",
     "SessionLeaves",
-    "SessionWeighed",
     "ShutSession",
     "SupersedeSession",
     "by_fault",
@@ -153,7 +153,7 @@ class ResumeAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderCame:
+class InvitationAnswered:
     """A provider answers an invitation to resume a connection (R-4.7)."""
 
     session: int
@@ -169,7 +169,7 @@ class ResponsivenessChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionWeighed:
+class ProviderWeightSet:
     """A provider has another weight (R-5.3)."""
 
     session: int
@@ -301,7 +301,7 @@ class SessionActor(EventLoopActor):
             case ResumeRequested():
                 self._resume_requested(message)
             case ResumeAnswered():
-                self._parent.tell(ProviderCame(self._session, message))
+                self._parent.tell(InvitationAnswered(self._session, message))
             case SetWeight():
                 self._set_weight(message)
             case SessionUnresponsive() | SessionAnswered():
@@ -317,7 +317,7 @@ class SessionActor(EventLoopActor):
             case SupersedeSession():
                 self._supersede()
             case ShutSession(spread):
-                self._shut(spread)
+                self._begin_leaving(spread)
             case NotClosed():
                 self._begin_end(_leaving() if self._leaving else superseded())
             case _:
@@ -408,7 +408,7 @@ class SessionActor(EventLoopActor):
         self._env.directory.sessions[self._session].ending = True
         self._timer = self._env.after(self._env.options.resume_timeout, self.actor_ref, NotClosed())
 
-    def _shut(self, spread: float) -> None:
+    def _begin_leaving(self, spread: float) -> None:
         if self._leaving or self._ending is not None:
             return
         self._cancel()
@@ -479,7 +479,7 @@ class SessionActor(EventLoopActor):
                 reason=packet.reason,
             )
             self._env.carry_out(Decision((event,)))
-            self._parent.tell(SessionWeighed(self._session, packet.weight))
+            self._parent.tell(ProviderWeightSet(self._session, packet.weight))
         self._report_when_drained()
 
     def _report_when_drained(self) -> None:

@@ -240,7 +240,7 @@ class KafkaGroup(Generic[F]):
         for place in consumer.assignment():
             followed = self.followed.get(place.partition)
             if followed is not None and place in consumer.assignment():
-                await self._look(consumer, place, followed)
+                await self._note_progress(consumer, place, followed)
         if time.monotonic() >= self._commit_at:
             with suppress(KafkaError):  # a rebalance is under way; what isn't committed is folded all the same
                 await self._commit(consumer)
@@ -267,7 +267,7 @@ class KafkaGroup(Generic[F]):
         if recorded is not None:
             followed.delay = max(0.0, time.time() - recorded.timestamp / 1_000_000)
 
-    async def _look(self, consumer: AIOKafkaConsumer, place: TopicPartition, followed: Followed[F]) -> None:
+    async def _note_progress(self, consumer: AIOKafkaConsumer, place: TopicPartition, followed: Followed[F]) -> None:
         """How far it is."""
         followed.end = max(consumer.highwater(place) or 0, followed.position)
         if not followed.ready:

@@ -60,7 +60,7 @@ class TopicWatch:
         """
         async with connected(self._settings) as admin:
             found = await self._describe(admin)
-            await self._look_at_settings(admin, found)
+            await self._judge_settings(admin, found)
         self._found = found
         return found
 
@@ -72,7 +72,7 @@ class TopicWatch:
         :raises KafkaUnavailable: not reached, or not allowed.
         """
         async with connected(self._settings) as admin:
-            await self._look(admin)
+            await self._compare(admin)
 
     async def run(self) -> None:
         """Look again and again; Kafka may come and go.
@@ -85,7 +85,7 @@ class TopicWatch:
                 async with connected(self._settings, within=None) as admin:
                     while True:
                         async with asyncio.timeout(_ANSWER_TIMEOUT):
-                            await self._look(admin)
+                            await self._compare(admin)
                         self._on_trouble(None)
                         await asyncio.sleep(_INTERVAL)
             except (TopicIsGone, TopicChanged):
@@ -94,7 +94,7 @@ class TopicWatch:
                 self._on_trouble(exc)
             await asyncio.sleep(_INTERVAL)
 
-    async def _look(self, admin: Admin) -> None:
+    async def _compare(self, admin: Admin) -> None:
         before, now = self._found, await self._describe(admin)
         assert before is not None
         topic = self._settings.topic
@@ -104,7 +104,7 @@ class TopicWatch:
             fewer = len(now.partitions) < len(before.partitions)
             raise TopicChanged(f"the topic {topic} has {len(now.partitions)} partitions now", anew=fewer)
         if time.monotonic() - self._settings_at > _SETTINGS_INTERVAL:
-            await self._look_at_settings(admin, now)
+            await self._judge_settings(admin, now)
 
     async def _describe(self, admin: Admin) -> Described:
         found = await admin.described(self._settings.topic)
@@ -112,6 +112,6 @@ class TopicWatch:
             raise TopicIsGone(f"there is no topic {self._settings.topic}")
         return found
 
-    async def _look_at_settings(self, admin: Admin, found: Described) -> None:
+    async def _judge_settings(self, admin: Admin, found: Described) -> None:
         self.faults = topic_faults(await admin.settings_of(self._settings.topic), found.replicas)
         self._settings_at = time.monotonic()

@@ -43,8 +43,8 @@ STALL: Final = 10.0
 """Seconds for which what came before an error is kept for a side that takes nothing of it (``close_timeout``)."""
 _GRACE: Final = 1.0
 """Seconds of the former that are left to a side that has taken nothing before the error either."""
-_LOOK_FIRST: Final = 0.001
-_LOOK_CAP: Final = 0.25
+_DRAIN_FIRST: Final = 0.001
+_DRAIN_CAP: Final = 0.25
 """Seconds between two looks at what is left, doubled each time."""
 
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
@@ -125,8 +125,8 @@ class Bridge:
         self._stream_over = False
         self._error: tuple[int, str] | None = None
         """The error that it ends with: the first there was."""
-        self._look_timer: asyncio.TimerHandle | None = None
-        self._look_delay = _LOOK_FIRST
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._drain_delay = _DRAIN_FIRST
         self._left: tuple[int, ...] = ()
         """What was left when it was less than before, and when that was."""
         self._left_since = 0.0
@@ -228,7 +228,7 @@ class Bridge:
             self._stream.finish()
         self._all_read = True
         self._stream.fail(self._error[0])
-        self._look()
+        self._drain()
 
     @_guarded
     def on_writable(self) -> None:
@@ -296,7 +296,7 @@ class Bridge:
             self._tcp_fin_sent = True
             self._watcher.expect_answer(self._sock, self._on_tcp_error)
         if self._error is not None:
-            self._look()
+            self._drain()
         elif self._stream_fin_seen:
             self._close_if_ended()
         else:
@@ -340,7 +340,7 @@ class Bridge:
                 self._resume_reading()
                 self._on_tcp_readable()
             self._pull()
-            self._look()
+            self._drain()
 
     def _lose_tcp(self, exc: OSError | None) -> None:
         self._tcp_dead = True
@@ -398,8 +398,8 @@ class Bridge:
         if not self._stream_over:
             self._stream_over = True
             steps.append(lambda: self._stream.abort(Code.INTERNAL))
-        if self._look_timer is not None:
-            steps.append(self._look_timer.cancel)
+        if self._drain_timer is not None:
+            steps.append(self._drain_timer.cancel)
         self._error = (Code.INTERNAL, _FAULT)
         steps.append(self._finish_if_over)
         for step in steps:
@@ -416,14 +416,14 @@ class Bridge:
             self._pause_reading()
             self._to_stream, self._unread = b"", 0
         self._send()
-        self._look()
+        self._drain()
 
     @_guarded
-    def _look(self) -> None:
+    def _drain(self) -> None:
         """See what is left to move after an error; end it if there is nothing, or if none of it moves."""
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-            self._look_timer = None
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         if self._sock is None:
             return
         left = (len(self._to_tcp) + unsent(self._sock), self.bytes_to_stream)
@@ -438,8 +438,8 @@ class Bridge:
         elif left != self._left or (self._tcp_dead and self._stream.paused):
             self._left, self._left_since = left, now
         if now - self._left_since < STALL:
-            self._look_timer = self._loop.call_later(self._look_delay, self._look)
-            self._look_delay = min(2 * self._look_delay, _LOOK_CAP)
+            self._drain_timer = self._loop.call_later(self._drain_delay, self._drain)
+            self._drain_delay = min(2 * self._drain_delay, _DRAIN_CAP)
         elif self._tcp_dead:
             self.abort(*(self._error or _RESET))
         else:
@@ -458,9 +458,9 @@ class Bridge:
             return
         self._pause_reading()
         self._pause_writing()
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-            self._look_timer = None
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         self._watcher.forget(self._sock)
         self._sock.close()
         self._sock = None

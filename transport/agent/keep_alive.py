@@ -114,7 +114,7 @@ class Unanswered:
             return
         self._expected[fd] = _Expected(sock, on_dead, self._loop.time())
         if self._timer is None:
-            self._timer = self._loop.call_later(self._period, self.look)
+            self._timer = self._loop.call_later(self._period, self.check)
 
     def forget(self, fd: int) -> None:
         """The socket is being closed."""
@@ -132,23 +132,23 @@ class Unanswered:
         """Nothing is to be looked at, and no timer is set."""
         return self._timer is None
 
-    def look(self) -> None:
-        """Look at all sockets now, as the timer does."""
+    def check(self) -> None:
+        """Check all sockets now, as the timer does."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._look_on(list(self._expected), self._loop.time())
+        self._check_batches(list(self._expected), self._loop.time())
 
-    def _look_on(self, left: list[int], now: float) -> None:
+    def _check_batches(self, left: list[int], now: float) -> None:
         for fd in left[:_BATCH]:
             one = self._expected.get(fd)
             if one is not None and self._judge(fd, one, now):
                 del self._expected[fd]
                 self._report_dead(one)
         if len(left) > _BATCH:
-            self._timer = self._loop.call_soon(self._look_on, left[_BATCH:], now)
+            self._timer = self._loop.call_soon(self._check_batches, left[_BATCH:], now)
         elif self._expected:
-            self._timer = self._loop.call_later(self._period, self.look)
+            self._timer = self._loop.call_later(self._period, self.check)
 
     def _judge(self, fd: int, one: _Expected, now: float) -> bool:
         """Whether its peer is dead; what has been acknowledged is expected no more."""

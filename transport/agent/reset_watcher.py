@@ -35,7 +35,7 @@ class ResetWatcher:
         self._unanswered = Unanswered(loop, keep_alive)
         self._epoll = select.epoll()
         self._on_reset: dict[int, Callable[[], object]] = {}
-        loop.add_reader(self._epoll.fileno(), self._look)
+        loop.add_reader(self._epoll.fileno(), self._on_events)
 
     def __len__(self) -> int:
         return len(self._on_reset)
@@ -77,7 +77,7 @@ class ResetWatcher:
         self._unanswered.close()
         self._epoll.close()
 
-    def _look(self) -> None:
+    def _on_events(self) -> None:
         for fd, events in self._epoll.poll(0, _BATCH):
             # EPOLLHUP alone is no reset: both directions have ended, or recv has already reported the error.
             on_reset = self._on_reset.get(fd) if events & select.EPOLLERR else None

@@ -19,7 +19,7 @@ _ROUND: Final = 4
 _VISITS: Final = 1024
 _SENT: Final = 64
 """Connections seen, and datagrams sent, in one step at most. With more of them a round takes longer."""
-_LOOK: Final = b"\0"
+_PROBE: Final = b"\0"
 
 
 class PortChecks:
@@ -60,5 +60,5 @@ class PortChecks:
                 continue
             handles.append(handle)
             if handle.is_silent(now, self._interval / 2):
-                sent.append(Transmit(_LOOK, handle.address, 0))
+                sent.append(Transmit(_PROBE, handle.address, 0))
         return sent

@@ -150,10 +150,10 @@ async def test_who_was_silent_before_has_its_time(monkeypatch: pytest.MonkeyPatc
     with SilentSocket() as sock:
         unanswered = Unanswered(loop, TcpKeepAlive(60, 15, 4))
         unanswered.expect(sock, lambda exc: told.append(exc.errno))
-        unanswered.look()
+        unanswered.check()
         assert (told, len(unanswered)) == ([], 1)
         now += 121
-        unanswered.look()
+        unanswered.check()
         assert (told, len(unanswered)) == ([errno.ETIMEDOUT], 0)
         unanswered.close()
 
