@@ -17,7 +17,9 @@ def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
     """Parametrize with the first few blocks of so many seeds each, and, marked ``prove``, with all of them."""
     full = [pytest.mark.prove, pytest.mark.timeout(600)]
     ranges = [range(block * seeds, (block + 1) * seeds) for block in range(blocks)]
-    small = [pytest.param(block, id=f"{block.start}") for block in ranges[:few]]
+    # They give way to whatever else the machine does.
+    few_marks = [pytest.mark.timeout(600)]
+    small = [pytest.param(block, id=f"{block.start}", marks=few_marks) for block in ranges[:few]]
     return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
 
 

@@ -6,11 +6,14 @@ run on them. Delay and reordering are :mod:`tests.support.path`'s, since netem i
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shlex
 import shutil
+import signal
 import subprocess
-import uuid
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -59,8 +62,9 @@ class Host:
         self._changing = f"10.213.{number}.2"
         """What it sends from."""
         self._number = number
-        token = uuid.uuid4().hex[:8]
-        self._name, self._ours, self._theirs = f"spn-{token}", f"spno{token}", f"spnt{token}"
+        self._lock = Path(tempfile.gettempdir()) / f"spn-test-host-{number}.lock"
+        self._locked: int | None = None
+        self._name, self._ours, self._theirs = f"spn-{number}", f"spno{number}", f"spnt{number}"
 
     @property
     def within(self) -> Sequence[str]:
@@ -73,8 +77,13 @@ class Host:
         for program in self._programs:
             if shutil.which(program) is None:
                 raise NamespacesMissing(f"no {program} here (Debian: iproute2, iptables)")
-        _run("ip", "netns", "add", self._name)
+        # Networks are the machine's: the tests of another checkout wait until this one is gone.
+        self._locked = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._locked, fcntl.LOCK_EX)
+        # What tests have left that were killed would answer in its place.
+        self._remove()
         try:
+            _run("ip", "netns", "add", self._name)
             _run("ip", "link", "add", self._ours, "type", "veth", "peer", "name", self._theirs)
             _run("ip", "link", "set", self._theirs, "netns", self._name)
             for gateway in self.gateways:
@@ -91,6 +100,16 @@ class Host:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._remove()
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
+
+    def _remove(self) -> None:
+        within = subprocess.run(["ip", "netns", "pids", self._name], capture_output=True, text=True, check=False)
+        for process in within.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
         # The wire goes with the namespace, as soon as no process is left in it.
         for command in (["ip", "link", "del", self._ours], ["ip", "netns", "del", self._name]):
             subprocess.run(command, capture_output=True, check=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import fcntl
 import hashlib
 import os
@@ -72,6 +73,7 @@ class TcpPeer:
         self.sock = sock
         self.sent = 0
         self.received = 0
+        self._reset = False
 
     @classmethod
     async def connect(cls, address: tuple[str, int], receive_buffer: int = 0) -> TcpPeer:
@@ -80,12 +82,16 @@ class TcpPeer:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        peer = cls(sock)
         try:
             await asyncio.get_running_loop().sock_connect(sock, address)
+        except ConnectionResetError:
+            # Connected, and reset before the loop came to it. Asked for once, the kernel doesn't say so again.
+            peer._reset = True
         except BaseException:
             sock.close()
             raise
-        return cls(sock)
+        return peer
 
     @classmethod
     def pair(cls) -> tuple[TcpPeer, socket.socket]:
@@ -130,6 +136,7 @@ class TcpPeer:
         """
         data = bytearray()
         while len(data) < size:
+            self._check_reset()
             piece = await asyncio.get_running_loop().sock_recv(self.sock, min(size - len(data), _CHUNK))
             if not piece:
                 raise EOFError(f"{len(data)} of {size} bytes")
@@ -142,6 +149,7 @@ class TcpPeer:
         data = bytearray()
         while True:
             try:
+                self._check_reset()
                 piece = await asyncio.get_running_loop().sock_recv(self.sock, _CHUNK)
             except (ConnectionResetError, BrokenPipeError):
                 return bytes(data), Ending.RST
@@ -156,6 +164,7 @@ class TcpPeer:
         before = self.received
         while True:
             try:
+                self._check_reset()
                 piece = await asyncio.get_running_loop().sock_recv(self.sock, _CHUNK)
             except (ConnectionResetError, BrokenPipeError):
                 return self.received - before, total.hexdigest(), Ending.RST
@@ -163,6 +172,10 @@ class TcpPeer:
                 return self.received - before, total.hexdigest(), Ending.FIN
             total.update(piece)
             self.received += len(piece)
+
+    def _check_reset(self) -> None:
+        if self._reset:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
     def finish(self) -> None:
         """Half-close: FIN, while we go on reading."""

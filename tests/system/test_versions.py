@@ -13,7 +13,7 @@ import pytest
 from spnhub import ConsumerEndpoint
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import SessionRequest, own_kinds
-from spnhub.transport.endpoint.core import endpoint as core
+from spnhub.transport.endpoint.core import hub_targets
 from spnhub.transport.errors import SessionRejected
 from spnhub.transport.protocol import REQUIRED_KINDS
 from tests.support.command import BIN, run
@@ -137,7 +137,7 @@ async def _with_kinds(world: World, patch: pytest.MonkeyPatch, kinds: dict[int, 
         return dataclasses.replace(SessionRequest(*arguments), kinds=kinds)
 
     with patch.context() as one:
-        one.setattr(core, "SessionRequest", request)
+        one.setattr(hub_targets, "SessionRequest", request)
         return await world.consumer_endpoint()
 
 
