@@ -68,12 +68,12 @@ def digest(pieces: Iterator[bytes]) -> str:
 class TcpPeer:
     """One end of a TCP connection. Counts what it sends and receives."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, reset: bool = False) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.sent = 0
         self.received = 0
-        self._reset = False
+        self._reset = reset
 
     @classmethod
     async def connect(cls, address: tuple[str, int], receive_buffer: int = 0) -> TcpPeer:
@@ -82,16 +82,15 @@ class TcpPeer:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        peer = cls(sock)
         try:
             await asyncio.get_running_loop().sock_connect(sock, address)
         except ConnectionResetError:
             # Connected, and reset before the loop came to it. Asked for once, the kernel doesn't say so again.
-            peer._reset = True
+            return cls(sock, reset=True)
         except BaseException:
             sock.close()
             raise
-        return peer
+        return cls(sock)
 
     @classmethod
     def pair(cls) -> tuple[TcpPeer, socket.socket]:
