@@ -45,7 +45,9 @@ async def test_refused_for_good(world: World) -> None:
     by_alert = {event["alert"]: event for event in refusals if event["alert"] is not None}
     by_code = {event["code"]: event for event in refusals if event["code"] is not None}
     assert (sorted(by_alert), sorted(by_code)) == ([45, 48], [16, 17])
-    assert len([event for event in refusals if event["alert"] != 45]) == 3
+    # The expired one tries again, and its stop may come in the middle of that: a handshake that nobody has refused.
+    verdicts = [event for event in refusals if event["alert"] is not None or event["code"] is not None]
+    assert len([event for event in verdicts if event["alert"] != 45]) == 3, refusals
     assert (by_code[16]["spnEndPoint"], by_code[16]["serviceUrn"]) == ("CN=somebody", world.urn())
     assert (by_code[17]["spnEndPoint"], by_code[17]["serviceUrn"]) == ("CN=provider", world.urn("nothing"))
     # What the agent says is what the log says.
