@@ -18,7 +18,7 @@ from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridges import Bridges
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
-from spnhub.transport.agent.sockets import has_unread, prepare_socket, reset_socket
+from spnhub.transport.agent.sockets import prepare_socket, reset_socket, waiting
 from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.session import CONNECT_BOUND
@@ -220,9 +220,10 @@ class ConsumerAgent:
         self._idle.clear()
         opening.add_done_callback(functools.partial(self._opened, client))
         # Reading begins when there is somewhere to write to; until then only a reset is of interest. What was sent
-        # before it has a right to be delivered.
+        # before it has a right to be delivered. Nothing is read to see that, not even in advance: it would take the
+        # error off the socket, and a bridge that begins in this turn would find a FIN.
         try:
-            self._watcher.watch(sock, lambda: has_unread(sock) or opening.cancel())
+            self._watcher.watch(sock, lambda: waiting(sock) or opening.cancel())
         except OSError as exc:
             _log.debug("connection.refused", client=client, reason=exc.strerror)
             opening.cancel()

@@ -16,7 +16,6 @@ __all__ = [
     "arm_reset",
     "disarm_reset",
     "fin_came",
-    "has_unread",
     "keep_urgent_inline",
     "prepare_socket",
     "reset_socket",
@@ -58,22 +57,12 @@ def prepare_socket(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def has_unread(sock: socket.socket) -> bool:
-    """Whether bytes have come that aren't read yet, also from a program that has reset since."""
-    return bool(_next_byte(sock))
-
-
 def fin_came(sock: socket.socket) -> bool:
-    """Whether there is nothing before the FIN any more."""
-    return _next_byte(sock) == b""
-
-
-def _next_byte(sock: socket.socket) -> bytes | None:
-    """The next to be read; empty: the FIN. None: neither has come, or there is an error."""
+    """Whether there is nothing before the FIN any more. Takes a pending error off the socket."""
     try:
-        return sock.recv(1, socket.MSG_PEEK)
+        return not sock.recv(1, socket.MSG_PEEK)
     except OSError:
-        return None
+        return False
 
 
 def reset_socket(sock: socket.socket) -> None:
@@ -94,5 +83,5 @@ def unsent(sock: socket.socket) -> int:
 
 
 def waiting(sock: socket.socket) -> int:
-    """Bytes that have come and were not read."""
+    """Bytes that have come and were not read, also from a program that has reset since; a pending error stays."""
     return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -11,6 +11,23 @@ from spnhub.transport.errors import EndpointClosed, SpnError
 from tests.support.pipe_stream import PipeStream
 
 
+class Told:
+    """A stream's listener that only waits."""
+
+    def __init__(self, stream: PipeStream) -> None:
+        self.aborted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        stream.set_listener(self)
+
+    def on_readable(self) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+    def on_aborted(self, code: int, reason: str) -> None:
+        self.aborted.set_result(code)
+
+    def on_closed(self) -> None: ...
+
+
 class FakeRequest:
     """A request to a provider endpoint; remembers the answer."""
 

@@ -13,6 +13,7 @@ from spnhub.transport.agent.bridge import CHUNK, BridgeResult
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, digest, pattern
 from tests.transport.agent.conftest import Rig
+from tests.transport.agent.fakes import Told
 
 pytestmark = pytest.mark.outside
 
@@ -21,23 +22,6 @@ OK_ENDING = (Code.OK, "")
 RESET = BridgeResult(0, 0, Code.PEER_RESET, "TCP connection reset")
 D24 = 5.0
 """Within this many seconds a RST must have been noticed."""
-
-
-class Told:
-    """A stream's listener that only waits."""
-
-    def __init__(self, stream: PipeStream) -> None:
-        self.aborted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        stream.set_listener(self)
-
-    def on_readable(self) -> None: ...
-
-    def on_writable(self) -> None: ...
-
-    def on_aborted(self, code: int, reason: str) -> None:
-        self.aborted.set_result(code)
-
-    def on_closed(self) -> None: ...
 
 
 @pytest.fixture

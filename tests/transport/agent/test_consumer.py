@@ -16,7 +16,7 @@ from spnhub.transport.agent.tcp import listen
 from spnhub.transport.errors import ConnectionRejected, SessionLost
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, no_descriptors
-from tests.transport.agent.fakes import FakeEndpoint, FakeSources
+from tests.transport.agent.fakes import FakeEndpoint, FakeSources, Told
 
 pytestmark = pytest.mark.outside
 
@@ -96,6 +96,31 @@ async def test_client_resets_while_connecting(bench: Bench) -> None:
     client.reset()
     await bench.agent.wait_idle()
     assert answer.cancelled()
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("first", ["reset", "connected"])
+async def test_client_resets_while_the_bridge_begins(bench: Bench, first: str, turns: int) -> None:
+    """A reset is one at whichever moment it comes: never a FIN, which would make a cut stream look whole."""
+    client = await bench.client()
+    answer = await bench.endpoint.connects.get()
+    here, there = PipeStream.pair()
+    told = Told(there)
+
+    def connected() -> None:
+        if not answer.done():
+            answer.set_result(here)
+
+    steps = [client.reset, connected]
+    for step in steps if first == "reset" else reversed(steps):
+        step()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bench.agent.wait_idle()
+    if here.failing is not None:
+        assert await told.aborted == Code.PEER_RESET
+    assert not here.out.fin
 
 
 async def test_client_half_closes_while_connecting(bench: Bench) -> None:
