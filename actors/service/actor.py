@@ -412,9 +412,8 @@ class ServiceActor(EventLoopActor):
     def _leg_requested(self, message: LegRequested) -> None:
         consumer, request = self._registry.sessions.get(message.session), message.request
         directory = self._env.directory
-        if (
-            consumer is None
-        ):  # its actor failed right after this request, and the session has ended: nobody is left to answer
+        if consumer is None:
+            # Its actor failed right after this request, and the session has ended: nobody is left to answer.
             return
         name = (request.connection_uid, request.epoch)
         key = Key(message.session, request.stream)

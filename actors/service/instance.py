@@ -180,10 +180,8 @@ def need(instance: Instance, situation: Situation, reason: str) -> Outcome:
         case ControllerPhase.RUNNING if (
             not instance.seen and situation.now < instance.ready_at + situation.options.start_timeout
         ):
-            return (
-                instance,
-                Decision(),
-            )  # it was started, and its provider may still come: a second copy would run beside it
+            # It was started, and its provider may still come: a second copy would run beside it.
+            return instance, Decision()
         case _:
             return _begin_start(instance, situation, reason)
 

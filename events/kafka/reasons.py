@@ -64,9 +64,8 @@ class Complaints(logging.Handler):
         """Let the log go where it went."""
         self._logger.removeHandler(self)
         self._logger.propagate = not self._logger.handlers
-        with suppress(
-            ValueError
-        ):  # closed in another context than it was entered in: nothing listens to it any more anyway
+        # A ValueError: closed in another context than it was entered in, where nothing listens to it any more anyway.
+        with suppress(ValueError):
             _hearer.reset(self._token)
 
     def forget(self) -> None:

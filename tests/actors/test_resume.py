@@ -516,9 +516,8 @@ def test_older_leg_ends_first(bench: Bench) -> None:
     """When both endpoints have met again, what the hub still holds of the older leg is void."""
     bench.joined()
     bench.session(2, asking())
-    assert (
-        leg_of(bench.system.environment.directory.connections[KEY]).phase is LegPhase.JOINED
-    )  # the uid alone ends nothing
+    # The uid alone ends nothing.
+    assert leg_of(bench.system.environment.directory.connections[KEY]).phase is LegPhase.JOINED
     _, commands = bench.session(1, coming())
     assert commands == [AbortConnection(KEY, Code.LEFT), ack(2, offset=7), ack(1, offset=20)]
     reason = "the connection goes on in epoch 1"

@@ -94,10 +94,8 @@ async def test_a_server_that_flaps(world: World) -> None:
     """It comes and goes while requests arrive without a pause: all get through, to the one or to the other."""
     async with serve(echo) as up:
         hub = await world.start_hub()
-        flapping = (
-            "127.0.0.1",
-            free_udp_port("127.0.0.1"),
-        )  # below the ports that clients get: nobody takes it meanwhile
+        # Below the ports that clients get: nobody takes it meanwhile.
+        flapping = ("127.0.0.1", free_udp_port("127.0.0.1"))
         await world.start_provider(flapping)
         await world.start_provider(up)
         consumer = await world.start_consumer()

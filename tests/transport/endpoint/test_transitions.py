@@ -9,7 +9,7 @@ from typing import Final, get_args
 import pytest
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import CloseRequest, PauseRequest
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.leg import LEG_CODES
 from spnhub.transport.endpoint.connection.states import CONNECTION_TABLE, ConnectionState
@@ -27,9 +27,9 @@ HAPPENINGS: Final[tuple[on.Happening, ...]] = (
     *(on.LegRefused(code, "", retryable) for code in CODES for retryable in BOOLS),
     *(on.EndedElsewhere(code, "") for code in CODES),
     on.PeerProcessGone(),
-    *(on.CloseRequestReceived(CloseRequest("", 0, 0, 0, finished)) for finished in BOOLS),
-    on.CloseAckReceived(),
-    on.PauseRequestReceived(PauseRequest("", 0)),
+    *(CloseRequest("", 0, 0, 0, finished) for finished in BOOLS),
+    CloseAck("", 0),
+    PauseRequest("", 0),
     *(on.LegLeft(code, "") for code in (Code.MOVED, Code.LEFT)),
     on.LegSessionLost(""),
     *(on.PeerReset(code) for code in CODES),
@@ -115,7 +115,7 @@ def check(at: Facts, what: on.Happening, to: ConnectionState, action: on.Action)
             assert at.failing is None or at.request or at.requested or not isinstance(what, on.FinPassed), (at, what)
         case on.Abort(told=told):
             assert to is _S.DISCONNECTED
-            assert told == (at.state.passes_bytes and not isinstance(what, on.PauseRequestReceived)), (at, what)
+            assert told == (at.state.passes_bytes and not isinstance(what, PauseRequest)), (at, what)
         case on.Arm(seconds):
             assert seconds > 0
         case _:
@@ -125,13 +125,10 @@ def check(at: Facts, what: on.Happening, to: ConnectionState, action: on.Action)
 @pytest.mark.parametrize("state", [_S.LOOKING_UP_SESSION, _S.CONNECTING, _S.PAUSED, _S.RESUMING])
 def test_no_control_packet_where_no_byte_passes(state: ConnectionState) -> None:
     """A packet that has overtaken the Accept is kept for later; any other is late, and ignored."""
-    packets: tuple[on.CloseRequestReceived | on.PauseRequestReceived, ...] = (
-        on.CloseRequestReceived(CloseRequest("", 0, 0, 0, True)),
-        on.PauseRequestReceived(PauseRequest("", 0)),
-    )
+    packets: tuple[CloseRequest | PauseRequest, ...] = (CloseRequest("", 0, 0, 0, True), PauseRequest("", 0))
     for at, what in itertools.product(situations(state), packets):
         early = state in (_S.CONNECTING, _S.RESUMING)
-        assert decide(at, what) == (Transition((), (on.KeepEarly(what.packet),)) if early else NOTHING)
+        assert decide(at, what) == (Transition((), (on.KeepEarly(what),)) if early else NOTHING)
 
 
 def test_who_asks_for_the_end() -> None:

@@ -220,20 +220,7 @@ class Connection:
                 assert leg is not None
                 self._carry_out_in_leg(action, leg)
 
-    def _carry_out_in_leg(
-        self,
-        action: on.PassBytes
-        | on.KeepEarly
-        | on.NoteRequest
-        | on.SendCloseRequest
-        | on.RepeatCloseRequest
-        | on.SendCloseAck
-        | on.SendPauseAck
-        | on.TakeRest
-        | on.ForgetStream
-        | on.EndLeg,
-        leg: EndpointLeg[Connection],
-    ) -> None:
+    def _carry_out_in_leg(self, action: on.LegAction, leg: EndpointLeg[Connection]) -> None:
         match action:
             case on.PassBytes(resumed):
                 self._pass_bytes(leg, resumed=resumed)
@@ -566,18 +553,8 @@ class Connection:
 
     def on_packet(self, packet: CloseRequest | CloseAck | PauseRequest) -> None:
         """A control packet about a leg of this connection has come on the session that has it."""
-        leg = self._leg
-        if packet.epoch != self.epoch or leg is None:
-            return
-        match packet:
-            case CloseRequest():
-                self.happens(on.CloseRequestReceived(packet))
-            case CloseAck():
-                self.happens(on.CloseAckReceived())
-            case PauseRequest():
-                self.happens(on.PauseRequestReceived(packet))
-            case _:
-                assert_never(packet)
+        if packet.epoch == self.epoch and self._leg is not None:
+            self.happens(packet)
 
     def on_deadline(self) -> None:
         """The one deadline that was armed has come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spnhub.actors.contract.packets import CloseRequest, PauseRequest
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
 
 __all__ = [
     "Abort",
@@ -14,8 +14,6 @@ __all__ = [
     "Action",
     "Arm",
     "Close",
-    "CloseAckReceived",
-    "CloseRequestReceived",
     "DeadlinePassed",
     "DropRest",
     "EndLeg",
@@ -28,6 +26,7 @@ __all__ = [
     "KeepEarly",
     "KeepRecord",
     "LegAccepted",
+    "LegAction",
     "LegLeft",
     "LegRefused",
     "LegSessionLost",
@@ -35,7 +34,6 @@ __all__ = [
     "NoteRequest",
     "NoteStop",
     "PassBytes",
-    "PauseRequestReceived",
     "PeerProcessGone",
     "PeerReset",
     "PeerStopped",
@@ -99,25 +97,6 @@ class EndedElsewhere:
 @dataclass(frozen=True, slots=True)
 class PeerProcessGone:
     """The process at the other end is gone, and no hub has another word of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloseRequestReceived:
-    """The other endpoint asks for the end."""
-
-    packet: CloseRequest
-
-
-@dataclass(frozen=True, slots=True)
-class CloseAckReceived:
-    """The other endpoint agrees to the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class PauseRequestReceived:
-    """The hub wants to end this leg (R-4.6)."""
-
-    packet: PauseRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +173,9 @@ Happening = (
     | LegRefused
     | EndedElsewhere
     | PeerProcessGone
-    | CloseRequestReceived
-    | CloseAckReceived
-    | PauseRequestReceived
+    | CloseRequest
+    | CloseAck
+    | PauseRequest
     | LegLeft
     | LegSessionLost
     | PeerReset
@@ -207,6 +186,8 @@ Happening = (
     | Aborted
     | DeadlinePassed
 )
+"""The packets happen when they come on the session that has the leg: the other endpoint asks for the end or agrees to
+it, the hub wants to end the leg (R-4.6)."""
 
 # --------------------------------------------------------------------------------------------------- what is to be done
 
@@ -361,24 +342,29 @@ class ReportGone:
     """The hub that knows of the other end hears what has become of it here."""
 
 
-Action = (
-    Arm
-    | PassBytes
-    | Refuse
-    | NoteStop
-    | NoteRequest
-    | NotePeerGone
+LegAction = (
+    PassBytes
     | KeepEarly
-    | Fail
-    | Tell
+    | NoteRequest
     | SendCloseRequest
     | RepeatCloseRequest
     | SendCloseAck
     | SendPauseAck
     | TakeRest
-    | DropRest
     | ForgetStream
     | EndLeg
+)
+"""What is done to the leg that there is."""
+
+Action = (
+    LegAction
+    | Arm
+    | Refuse
+    | NoteStop
+    | NotePeerGone
+    | Fail
+    | Tell
+    | DropRest
     | ReportClosed
     | KeepRecord
     | Close

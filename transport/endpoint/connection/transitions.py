@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, assert_never
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
 from spnhub.transport.endpoint.connection.happenings import (
     Abort,
     Aborted,
@@ -30,8 +31,6 @@ from spnhub.transport.endpoint.connection.happenings import (
     Action,
     Arm,
     Close,
-    CloseAckReceived,
-    CloseRequestReceived,
     DeadlinePassed,
     DropRest,
     EndedElsewhere,
@@ -51,7 +50,6 @@ from spnhub.transport.endpoint.connection.happenings import (
     NoteRequest,
     NoteStop,
     PassBytes,
-    PauseRequestReceived,
     PeerProcessGone,
     PeerReset,
     PeerStopped,
@@ -164,15 +162,15 @@ def decide(at: Facts, what: Happening) -> Transition:
             return _ended_elsewhere(at, code, reason) if at.state in _WAITING else NOTHING
         case PeerProcessGone():
             return _peer_gone(at) if at.state in _WAITING else NOTHING
-        case CloseRequestReceived(packet) | PauseRequestReceived(packet) if at.state in _NOT_YET:
-            return Transition((), (KeepEarly(packet),))
-        case CloseRequestReceived(packet) if at.state.passes_bytes:
-            return _close_requested(at, finished=packet.finished)
-        case CloseAckReceived() if at.state is _S.DISCONNECTING:
+        case CloseRequest() | PauseRequest() if at.state in _NOT_YET:
+            return Transition((), (KeepEarly(what),))
+        case CloseRequest() if at.state.passes_bytes:
+            return _close_requested(at, finished=what.finished)
+        case CloseAck() if at.state is _S.DISCONNECTING:
             return _close_acknowledged(at)
-        case PauseRequestReceived() if at.state.passes_bytes:
+        case PauseRequest() if at.state.passes_bytes:
             return _pause_requested(at)
-        case CloseRequestReceived() | CloseAckReceived() | PauseRequestReceived():
+        case CloseRequest() | CloseAck() | PauseRequest():
             return NOTHING
         case LegLeft(code, reason):
             return _end_leg(at, _E.LEG_LOST, code, reason) if at.state.may_pause else NOTHING

@@ -128,7 +128,7 @@ class ConnectionReports:
             if not connection.consumer:
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
-            elif connection.consumer and report.closed_notice is not None:
+            elif report.closed_notice is not None:
                 session = None if report.told_in is None else self._targets.session(report.told_in)
                 self.closed_notices.add(connection, report.closed_notice, session)
             if lost:
