@@ -203,8 +203,8 @@ async def drink(client: TcpPeer) -> None:
             await client.receive(64 * KIB)
 
 
-@sizes("seconds, downloads", (4.0, 2), (20.0, 8), minutes=10)
-async def test_flood_of_another_realm(world: World, seconds: float, downloads: int) -> None:
+@sizes("seconds, downloads, echo_bound", (4.0, 2, 1.0), (20.0, 8, 0.25), minutes=10)
+async def test_flood_of_another_realm(world: World, seconds: float, downloads: int, echo_bound: float) -> None:
     """While beta is flooded with handshakes, acme's connections keep half of their throughput, and their echo."""
     beta = add_beta(world, "beta's")
     server = world.serve()
@@ -253,8 +253,8 @@ async def test_flood_of_another_realm(world: World, seconds: float, downloads: i
     assert did["first packets"] > 100
     # Whatever was measured beside it: half of what the same connections have without the flood.
     assert during >= min(before, after) / 2
-    # On a machine that is busy with other things the echo has not 250 ms without the flood either.
-    assert p99 < max(0.25, 3 * quiet_p99)
+    # On a machine that is busy with other things the echo has not that without the flood either.
+    assert p99 < max(echo_bound, 3 * quiet_p99)
     answering.cancel()
     await provider.close()
     report(stalls=[line["stalledSeconds"] for line in hub.said("journalStalled")])
