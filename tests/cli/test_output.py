@@ -74,7 +74,7 @@ def test_a_reader_that_does_not_read(stack: ExitStack, blocking: bool) -> None:
     began = time.monotonic()
     for number in range(3000):
         output.put(f"line {number}")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert 0 < output.dropped < 3000
     dropped = output.dropped
     read: list[str] = []
@@ -188,7 +188,7 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         assert output.dropped > 0
         began = time.monotonic()
         assert not output.close()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
     finally:
         os.close(full)
 
