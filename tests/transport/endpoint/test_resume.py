@@ -8,9 +8,9 @@ import dataclasses
 import pytest
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import PauseAck, ResumeInvite, ResumeRequest, SessionRequest
+from spnhub.actors.contract.packets import CloseRequest, PauseAck, ResumeInvite, ResumeRequest, SessionRequest
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api.asyncio_adapter import HIGH_WATER
+from spnhub.transport.endpoint.api.asyncio_adapter import HIGH_WATER, LINGER
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.connection.replay import REPLAY_BASE
 from spnhub.transport.endpoint.core.listener import ConnectionChange
@@ -292,6 +292,30 @@ async def test_who_may_invite(world: World) -> None:
         assert [(one.code, one.received_offset) for one in _resumes(other, PROVIDER)] == [(code, told)]
     await _talk(ours, theirs, b"x")
     assert (used.legs, provider.paused) == (1, 0)
+
+
+async def test_an_invitation_while_a_close_request_is_pending(world: World) -> None:
+    """The provider has asked for the end with a direction still open: it goes on nowhere, and says how it has ended."""
+    _, provider, ours, theirs = await _both(world)
+    await _talk(ours, theirs, b"x")
+    used, other = _used(world)
+    theirs[1].close()
+    await _settle(LINGER - 1)
+    # The consumer doesn't hear of it, so no CloseAck comes.
+    used.engine.cork(used.session(CONSUMER))
+    await _settle(2)
+    (asked,) = [packet for _, packet in used.control_packets(CloseRequest) if isinstance(packet, CloseRequest)]
+    assert (asked.finished, provider.connections) == (False, 1)
+    opening = next(hub for hub in world.hubs.values() if hub.openings).openings[0]
+    other.packets.clear()
+    invite = ResumeInvite(opening.connection_uid, opening.resume_secret, 1, 0, peer="CN=consumer")
+    for _ in range(2):
+        # The second time it is the record of it that answers.
+        other.send(other.session(PROVIDER), invite)
+        await _settle()
+    answers = [(one.epoch, one.code, one.received_offset, one.finished) for one in _resumes(other, PROVIDER)]
+    assert answers == [(1, Code.CLOSE_REQUESTED, 1, False)] * 2
+    assert (provider.connections, provider.paused) == (0, 0)
 
 
 async def test_refusals_are_retried_until_the_timeout(world: World) -> None:

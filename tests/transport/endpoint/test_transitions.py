@@ -9,7 +9,7 @@ from typing import Final, get_args
 import pytest
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
+from spnhub.actors.contract.packets import Accept, CloseAck, CloseRequest, Opening, OpeningKind, PauseRequest
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.leg import LEG_CODES
 from spnhub.transport.endpoint.connection.states import CONNECTION_TABLE, ConnectionState
@@ -23,7 +23,8 @@ HAPPENINGS: Final[tuple[on.Happening, ...]] = (
     on.SessionFound(),
     on.Accepted(),
     on.Rejected(Code.INTERNAL, ""),
-    on.LegAccepted(),
+    Opening(OpeningKind.OPEN, "", b""),
+    *(Accept(OpeningKind.OPEN, code) for code in (Code.OK, *CODES)),
     *(on.LegRefused(code, "", retryable) for code in CODES for retryable in BOOLS),
     *(on.EndedElsewhere(code, "") for code in CODES),
     on.PeerProcessGone(),

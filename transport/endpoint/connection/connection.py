@@ -1,10 +1,9 @@
-"""One SPN connection at its endpoint, sans-I/O: its role, one leg after the other, and what is kept to be sent again.
+"""One SPN connection at its endpoint, sans-I/O: one leg after the other, and what is kept to be sent again.
 
 A connection belongs to its endpoint and outlives its legs, each on a session. It implements
 :class:`spnhub.transport.endpoint.connection.stream.Stream` for its program. What becomes of it is decided in
 :mod:`spnhub.transport.endpoint.connection.transitions`, carried out here, and reported to the endpoint
-(:mod:`spnhub.transport.endpoint.connection.reports`). Its parts: :mod:`spnhub.transport.endpoint.connection.roles` (the
-consumer's or the provider's side), :mod:`spnhub.transport.endpoint.connection.leg`,
+(:mod:`spnhub.transport.endpoint.connection.reports`). Its parts: :mod:`spnhub.transport.endpoint.connection.leg`,
 :mod:`spnhub.transport.endpoint.connection.replay`, :mod:`spnhub.transport.endpoint.connection.rest`.
 
 What is written is kept until the other endpoint has acknowledged it (PROTOCOL.md section 5). When a leg ends and the
@@ -16,6 +15,8 @@ later. Callbacks to the program go through the endpoint's queue, so they never c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, assert_never
 
 from spnhub.actors.contract.codes import Code
@@ -34,19 +35,18 @@ from spnhub.actors.contract.packets import (
 )
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg
+from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg, check_head
 from spnhub.transport.endpoint.connection.replay import Shrink
 from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
 from spnhub.transport.endpoint.connection.rest import Rest
-from spnhub.transport.endpoint.connection.roles import Role
 from spnhub.transport.endpoint.connection.states import ConnectionState, connection_machine
 from spnhub.transport.endpoint.connection.stream import StreamListener
 from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND, Facts, decide
 from spnhub.transport.endpoint.kernel.acks import ACK_BYTES
-from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, can_retry
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 from spnhub.transport.protocol import ProtocolError
 
-__all__ = ["RECORD_BOUND", "REST_GRACE", "RESUME_STEP", "SHRINK_AFTER", "Connection", "Report"]
+__all__ = ["RECORD_BOUND", "REST_GRACE", "RESUME_STEP", "SHRINK_AFTER", "ConnectCallbacks", "Connection", "Report"]
 
 RESUME_STEP: Final = 12.0
 """Seconds from a ResumeRequest to the Accept: the hub's two steps of 5, and a little."""
@@ -63,12 +63,20 @@ _CHUNK: Final = 64 * 1024
 _State = ConnectionState
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectCallbacks:
+    """A consumer's program: one of the two is called, later."""
+
+    on_connected: Callable[[], None]
+    on_failed: Callable[[ConnectionAborted | ConnectionRejected], None]
+
+
 class Connection:
     """One end of a connection. ``read_offset`` and ``written_offset`` count application bytes over all legs.
 
     :param session: where the first leg is.
     :param report: is told what becomes of the connection.
-    :param role: which of the two ends this is.
+    :param callbacks: for the consumer that asks for it; None: this is the provider's end.
     :param stream_id: the first leg's stream, where the hub has opened it; None: one is asked for.
     """
 
@@ -77,7 +85,7 @@ class Connection:
         endpoint: EndpointContext,
         session: SessionStreams[Connection],
         report: Report,
-        role: Role,
+        callbacks: ConnectCallbacks | None,
         uid: str = "",
         secret: bytes = b"",
         *,
@@ -87,8 +95,8 @@ class Connection:
         """:param until: monotonic seconds: when it has failed without an Opening or Accept."""
         self._endpoint = endpoint
         self._report = report
-        self.role = role
-        self.consumer = role.consumer
+        self._callbacks = callbacks
+        self.consumer = callbacks is not None
         self._machine = connection_machine()
         self.state = self._machine.state
         """R-4.11."""
@@ -187,9 +195,21 @@ class Connection:
                 self._tell()
             case on.Refuse(code, reason):
                 self.error = ConnectionRejected(code, reason)
-                self.role.on_rejected(self, self.error)
                 self._end(None, told=False)
-                self.role.on_failed(self, self.error)
+            case on.ReportRequested(opening):
+                self._endpoint.arm(self, None)
+                self.connection_uid = opening.connection_uid
+                self.secret = opening.resume_secret
+                self._report(self, Requested())
+            case on.ReportConnected():
+                assert self._callbacks is not None
+                self._endpoint.call(self._callbacks.on_connected)
+            case on.ReportFailed():
+                assert self._callbacks is not None
+                assert self.error is not None
+                self._endpoint.call(partial(self._callbacks.on_failed, self.error))
+            case on.NotePeer(peer, instance_id):
+                self.peer, self.instance_id = peer, instance_id
             case on.Fail(code):
                 self._failing = code
             case on.Close(told, drop, report):
@@ -224,6 +244,16 @@ class Connection:
         match action:
             case on.PassBytes(resumed):
                 self._pass_bytes(leg, resumed=resumed)
+            case on.SendAccept():
+                self._send_head(leg, Accept(OpeningKind.OPEN, epoch=self.epoch))
+            case on.SendRefusal(code, reason):
+                self.finished = True
+                self._send_head(leg, Accept(OpeningKind.OPEN, code, reason))
+                if leg.sends_head:
+                    # It is blocked, and the leg ends now: the code tells what the Accept would have.
+                    leg.reset(code)
+            case on.DropStream(code):
+                leg.drop(code)
             case on.KeepEarly(packet):
                 leg.keep_early(packet)
             case on.NoteRequest():
@@ -276,8 +306,6 @@ class Connection:
         if resumed:
             self._report(self, Resumed())
             self.paused_at = self.peer_gone = None
-        else:
-            self.role.on_established(self)
         self.established = self._may_read = True
         self._endpoint.arm(self, None)
         early, leg.early = leg.early, []
@@ -314,10 +342,6 @@ class Connection:
         if self._rest:
             now = self._endpoint.now()
             self._endpoint.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
-        if not action.established:
-            self.role.on_failed(self, self.error)
-        elif not self._closed_reported:
-            self._endpoint.call(self._tell)
 
     def _end(self, closed_notice: int | None, *, told: bool) -> None:
         """It is over: nothing is kept. For both, see :class:`Disconnected`."""
@@ -446,10 +470,8 @@ class Connection:
         if self._leg is not None and self.state is not _State.PAUSING:
             self._leg.push(finished=self.finished)
 
-    def send_head(self, packet: Packet) -> None:
-        """Send ``packet`` first on the leg's stream."""
-        assert self._leg is not None
-        self._leg.put_head(packet)
+    def _send_head(self, leg: EndpointLeg[Connection], packet: Packet) -> None:
+        leg.put_head(packet)
         self._push()
         self._endpoint.touch()
 
@@ -530,18 +552,8 @@ class Connection:
             packet = leg.read_head()
             if packet is None:
                 return
-            if self.state is not _State.RESUMING:
-                self.role.on_head(self, packet)
-            elif (
-                not isinstance(packet, Accept)
-                or packet.kind is not OpeningKind.RESUME
-                or (packet.epoch != self.epoch and not (packet.code and self.consumer))
-            ):
-                raise ProtocolError("the answer to an Opening is its Accept")
-            elif packet.code != Code.OK:
-                self.happens(on.LegRefused(packet.code, packet.reason, can_retry(packet.code)))
-            else:
-                self.happens(on.LegAccepted())
+            resuming = self.state is _State.RESUMING
+            self.happens(check_head(packet, self.epoch, consumer=self.consumer, resuming=resuming))
         except ProtocolError as exc:
             self.happens(on.Aborted(exc.code, str(exc)))
 
@@ -596,32 +608,6 @@ class Connection:
         :raises LocalProtocolError: it was accepted.
         """
         self.happens(on.Rejected(code, reason))
-
-    def drop_leg(self, code: int) -> None:
-        """Cut the stream, both halves."""
-        if self._leg is not None:
-            self._leg.drop(code)
-
-    def reset_unsent(self, code: int) -> None:
-        """Cut our half of the stream if its header is not yet with the engine."""
-        if self._leg is not None and self._leg.sends_head:
-            self._leg.reset(code)
-
-    def call(self, function: Callable[[], None]) -> None:
-        """Have the role's callback called later in this turn."""
-        self._endpoint.call(function)
-
-    def on_requested(self, opening: Opening) -> None:
-        """A provider's Opening is there: the program is to be asked."""
-        self._endpoint.arm(self, None)
-        self.connection_uid = opening.connection_uid
-        self.secret = opening.resume_secret
-        self.on_peer(opening.peer, opening.instance_id)
-        self._report(self, Requested())
-
-    def on_peer(self, peer: str, instance_id: str) -> None:
-        """The hub has said whose the other end is."""
-        self.peer, self.instance_id = peer, instance_id
 
     def resume(self, session: SessionStreams[Connection]) -> None:
         """A consumer's: ask for the next leg at ``session``. Each attempt takes a new epoch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
+from spnhub.actors.contract.packets import Accept, CloseAck, CloseRequest, Opening, PauseRequest
 
 __all__ = [
     "Abort",
@@ -16,6 +16,7 @@ __all__ = [
     "Close",
     "DeadlinePassed",
     "DropRest",
+    "DropStream",
     "EndLeg",
     "EndedElsewhere",
     "Fail",
@@ -25,11 +26,11 @@ __all__ = [
     "Happening",
     "KeepEarly",
     "KeepRecord",
-    "LegAccepted",
     "LegAction",
     "LegLeft",
     "LegRefused",
     "LegSessionLost",
+    "NotePeer",
     "NotePeerGone",
     "NoteRequest",
     "NoteStop",
@@ -41,10 +42,15 @@ __all__ = [
     "Rejected",
     "RepeatCloseRequest",
     "ReportClosed",
+    "ReportConnected",
+    "ReportFailed",
     "ReportGone",
+    "ReportRequested",
+    "SendAccept",
     "SendCloseAck",
     "SendCloseRequest",
     "SendPauseAck",
+    "SendRefusal",
     "SessionFound",
     "TakeRest",
     "Tell",
@@ -61,25 +67,20 @@ class SessionFound:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The consumer's Accept is there, or the provider's program has said yes."""
+    """The provider's program has said yes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Never established: the consumer's Accept is a refusal, or the provider's program has said no."""
+    """The provider's program has said no, or the endpoint in its place."""
 
     code: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class LegAccepted:
-    """The Accept of a leg after the first."""
-
-
-@dataclass(frozen=True, slots=True)
 class LegRefused:
-    """The next leg was refused."""
+    """The next leg was refused before there were streams for it."""
 
     code: int
     reason: str
@@ -169,10 +170,11 @@ Happening = (
     SessionFound
     | Accepted
     | Rejected
-    | LegAccepted
     | LegRefused
     | EndedElsewhere
     | PeerProcessGone
+    | Opening
+    | Accept
     | CloseRequest
     | CloseAck
     | PauseRequest
@@ -186,8 +188,8 @@ Happening = (
     | Aborted
     | DeadlinePassed
 )
-"""The packets happen when they come on the session that has the leg: the other endpoint asks for the end or agrees to
-it, the hub wants to end the leg (R-4.6)."""
+"""Packets are happenings, too. On the leg's stream: a provider's Opening, the Accept that answers ours. On the session
+that has the leg: the other endpoint asks for the end or agrees to it, the hub wants to end the leg (R-4.6)."""
 
 # --------------------------------------------------------------------------------------------------- what is to be done
 
@@ -208,10 +210,55 @@ class PassBytes:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It is over before it was established."""
+    """It is over, refused, before it was established."""
 
     code: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotePeer:
+    """The hub has said whose the other end is."""
+
+    peer: str
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendAccept:
+    """A provider's: the consumer hears that it is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefusal:
+    """A provider's: the consumer hears why it isn't."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropStream:
+    """Cut the leg's stream, both halves."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequested:
+    """A provider's: its program is to be asked."""
+
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class ReportConnected:
+    """A consumer's: its program hears that it is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFailed:
+    """A consumer's: its program hears that it will never be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +381,6 @@ class Abort:
     """The other side sees it on the stream."""
     keep_fin: bool
     """See :meth:`EndpointLeg.drop`."""
-    established: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +390,9 @@ class ReportGone:
 
 LegAction = (
     PassBytes
+    | SendAccept
+    | SendRefusal
+    | DropStream
     | KeepEarly
     | NoteRequest
     | SendCloseRequest
@@ -360,6 +409,10 @@ Action = (
     LegAction
     | Arm
     | Refuse
+    | ReportRequested
+    | ReportConnected
+    | ReportFailed
+    | NotePeer
     | NoteStop
     | NotePeerGone
     | Fail

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import CloseRequest, Packet, PauseRequest
+from spnhub.actors.contract.packets import Accept, CloseRequest, Opening, OpeningKind, Packet, PauseRequest
 from spnhub.transport.endpoint.connection.context import SessionStreams
 from spnhub.transport.endpoint.connection.replay import ReplayBuffer
 from spnhub.transport.engine import LOST_CODE, Engine
 from spnhub.transport.protocol import PacketReader, ProtocolError, encode
 
-__all__ = ["LEG_CODES", "EndpointLeg"]
+__all__ = ["LEG_CODES", "EndpointLeg", "check_head"]
 
 LEG_CODES: Final = frozenset({Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST, LOST_CODE})
 """With these a stream ends and the conversation doesn't."""
@@ -167,3 +167,21 @@ class EndpointLeg(Generic[C]):
             if not keep_fin:
                 self._engine.reset(self._c, self.stream_id, code)
             self._engine.stop(self._c, self.stream_id, code)
+
+
+def check_head(packet: Packet, epoch: int, *, consumer: bool, resuming: bool) -> Opening | Accept:
+    """The first packet on a leg's stream, if it is the one that has to come: a provider's first leg begins with its
+    Opening, every other with the Accept that answers ours.
+
+    :raises ProtocolError: it is another.
+    """
+    if not consumer and not resuming:
+        if isinstance(packet, Opening) and packet.kind is OpeningKind.OPEN:
+            return packet
+        raise ProtocolError("a data stream begins with an Opening")
+    kind = OpeningKind.RESUME if resuming else OpeningKind.OPEN
+    # Whatever epoch a refusal names, there is no leg.
+    refusal = consumer and isinstance(packet, Accept) and packet.code != Code.OK
+    if isinstance(packet, Accept) and packet.kind is kind and (packet.epoch == epoch or refusal):
+        return packet
+    raise ProtocolError("the answer to an Opening is its Accept")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from spnhub.transport.endpoint.connection.connection import Connection, Report
+from spnhub.transport.endpoint.connection.connection import ConnectCallbacks, Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
-from spnhub.transport.endpoint.connection.roles import HEADER_BOUND, Consumer, Provider
 from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 
-__all__ = ["ConnectionRegistry"]
+__all__ = ["HEADER_BOUND", "ConnectionRegistry"]
+
+HEADER_BOUND: Final = 10.0
+"""Seconds that the hub has for the Opening on a stream that it opened."""
 
 
 class ConnectionRegistry:
@@ -36,7 +39,7 @@ class ConnectionRegistry:
         endpoint = self._endpoint
         uid, secret = endpoint.random_bytes(16).hex(), endpoint.random_bytes(16)
         connection = Connection(
-            endpoint, session, self._report, Consumer(on_connected, on_failed), uid, secret, until=until
+            endpoint, session, self._report, ConnectCallbacks(on_connected, on_failed), uid, secret, until=until
         )
         self.by_uid[uid] = connection
         return connection
@@ -47,7 +50,7 @@ class ConnectionRegistry:
             self._endpoint,
             session,
             self._report,
-            Provider(),
+            None,
             stream_id=stream_id,
             until=self._endpoint.now() + HEADER_BOUND,
         )

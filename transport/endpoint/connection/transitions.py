@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, assert_never
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseRequest
+from spnhub.actors.contract.packets import Accept, CloseAck, CloseRequest, Opening, PauseRequest
 from spnhub.transport.endpoint.connection.happenings import (
     Abort,
     Aborted,
@@ -33,6 +33,7 @@ from spnhub.transport.endpoint.connection.happenings import (
     Close,
     DeadlinePassed,
     DropRest,
+    DropStream,
     EndedElsewhere,
     EndLeg,
     Fail,
@@ -42,10 +43,10 @@ from spnhub.transport.endpoint.connection.happenings import (
     Happening,
     KeepEarly,
     KeepRecord,
-    LegAccepted,
     LegLeft,
     LegRefused,
     LegSessionLost,
+    NotePeer,
     NotePeerGone,
     NoteRequest,
     NoteStop,
@@ -57,10 +58,15 @@ from spnhub.transport.endpoint.connection.happenings import (
     Rejected,
     RepeatCloseRequest,
     ReportClosed,
+    ReportConnected,
+    ReportFailed,
     ReportGone,
+    ReportRequested,
+    SendAccept,
     SendCloseAck,
     SendCloseRequest,
     SendPauseAck,
+    SendRefusal,
     SessionFound,
     TakeRest,
     Tell,
@@ -153,9 +159,13 @@ def decide(at: Facts, what: Happening) -> Transition:
         case Rejected(code, reason):
             if at.state is not _S.CONNECTING:
                 raise LocalProtocolError("an accepted connection can't be rejected")
-            return Transition((_E.REFUSED,), (Refuse(code, reason),))
-        case LegAccepted():
-            return Transition((_E.RESUMED,), (PassBytes(resumed=True),)) if at.state is _S.RESUMING else NOTHING
+            return _refused(at, code, reason)
+        case Opening():
+            return _requested(what) if at.state is _S.CONNECTING and not at.consumer else NOTHING
+        case Accept() if at.state is _S.RESUMING:
+            return _resume_answered(at, what)
+        case Accept():
+            return _answered(at, what) if at.state is _S.CONNECTING and at.consumer else NOTHING
         case LegRefused():
             return _resume_refused(at, what) if at.state is _S.RESUMING else NOTHING
         case EndedElsewhere(code, reason):
@@ -197,10 +207,40 @@ def decide(at: Facts, what: Happening) -> Transition:
 def _accepted(at: Facts) -> Transition:
     if at.state is not _S.CONNECTING:
         raise LocalProtocolError(f"a connection that is {at.state.value} can't be accepted")
+    return _established(at)
+
+
+def _established(at: Facts) -> Transition:
     if at.stopped in LEG_CODES:
         # It has overtaken the Accept: that leg is over already.
         return _ended_by_peer(at, at.stopped)
-    return Transition((_E.ESTABLISHED,), (PassBytes(resumed=False),))
+    report = ReportConnected() if at.consumer else SendAccept()
+    return Transition((_E.ESTABLISHED,), (report, PassBytes(resumed=False)))
+
+
+def _refused(at: Facts, code: int, reason: str) -> Transition:
+    refuse = Refuse(code, reason)
+    if at.consumer:
+        return Transition((_E.REFUSED,), (DropStream(code), refuse, ReportFailed()))
+    # The stream isn't stopped: the stop could overtake the Accept. The hub ends its half when it has read that.
+    return Transition((_E.REFUSED,), (SendRefusal(code, reason), refuse))
+
+
+def _requested(opening: Opening) -> Transition:
+    return Transition((), (NotePeer(opening.peer, opening.instance_id), ReportRequested(opening)))
+
+
+def _answered(at: Facts, accept: Accept) -> Transition:
+    if accept.code != Code.OK:
+        return _refused(at, accept.code, accept.reason)
+    then = _established(at)
+    return Transition(then.way, (NotePeer(accept.peer, accept.instance_id), *then.actions))
+
+
+def _resume_answered(at: Facts, accept: Accept) -> Transition:
+    if accept.code != Code.OK:
+        return _resume_refused(at, LegRefused(accept.code, accept.reason, can_retry(accept.code)))
+    return Transition((_E.RESUMED,), (PassBytes(resumed=True),))
 
 
 def _resume_refused(at: Facts, what: LegRefused) -> Transition:
@@ -222,7 +262,7 @@ def _ended_elsewhere(at: Facts, code: int, reason: str) -> Transition:
 
 def _peer_gone(at: Facts) -> Transition:
     end = _give_up(at, _E.ENDED_ELSEWHERE, Code.GONE, "the process at the other end is gone", notice=False)
-    return Transition(end.way, (*end.actions, ReportGone())) if isinstance(end.actions[-1], Abort) else end
+    return Transition(end.way, (*end.actions, ReportGone())) if isinstance(end.actions[0], Abort) else end
 
 
 def _give_up(at: Facts, way: ConnectionEvent, code: int, reason: str, *, notice: bool) -> Transition:
@@ -382,5 +422,8 @@ def _abort(
     way: ConnectionEvent = _E.ABORTED,
     keep_fin: bool = False,
 ) -> Transition:
-    told, established = at.state.passes_bytes, at.state is not _S.CONNECTING
-    return Transition((way,), (Abort(code, reason, notice, told, keep_fin, established),))
+    abort = Abort(code, reason, notice, at.state.passes_bytes, keep_fin)
+    if at.state is _S.CONNECTING:
+        # A provider's program wasn't asked yet, or finds the error when it answers.
+        return Transition((way,), (abort, ReportFailed()) if at.consumer else (abort,))
+    return Transition((way,), (abort,) if at.closed_reported else (abort, Tell()))
