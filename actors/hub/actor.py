@@ -44,8 +44,8 @@ from spnhub.actors.kernel.rate_limit import RateLimitedCounter
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.realm.actor import DefineRealm, DefineService, RealmActor, RealmEmpty
-from spnhub.actors.service.actor import Leave, SessionsStopped, StopSessions
 from spnhub.actors.service.admission import refuse_session
+from spnhub.actors.service.messages import Leave, SessionsStopped, StopSessions
 from spnhub.events.model import EndPointType, Event, InventoryRejected, LimitReached
 
 __all__ = ["HubActor"]

@@ -12,8 +12,9 @@ from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
-from spnhub.actors.service.actor import Define, Leave, ServiceActor, ServiceEmpty, SessionsStopped, StopSessions
+from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.service.admission import refuse_session
+from spnhub.actors.service.messages import Define, Leave, ServiceEmpty, SessionsStopped, StopSessions
 from spnhub.events.model import EndPointType
 
 __all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty", "RealmMessage"]

@@ -5,7 +5,6 @@ It is the parent of the sessions and connections of its service, and keeps their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
@@ -33,11 +32,13 @@ from spnhub.actors.contract.inventory import ServiceKey, not_allowed, service_ev
 from spnhub.actors.kernel.environment import Decision, Environment, SessionEntry
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service import instance as rules
-from spnhub.actors.service.admission import Refusal, accept_session, refuse_session, role_fault
+from spnhub.actors.service.admission import Refusal, accept_session, refuse_session, session_fault
 from spnhub.actors.service.balancing import ProviderChoice
 from spnhub.actors.service.gone import GoneInstanceDue, GoneInstances
 from spnhub.actors.service.instance import Instance, Situation
 from spnhub.actors.service.instance_controller import InstanceController, InstanceDue
+from spnhub.actors.service.legs import Legs
+from spnhub.actors.service.messages import Define, Leave, ServiceEmpty, SessionsStopped, StopSessions
 from spnhub.actors.service.pending import PendingConnections
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import Resuming, SuspendedConnections, SuspensionExpired
@@ -64,48 +65,7 @@ from spnhub.actors.session.actor import (
 )
 from spnhub.events.model import EndPointType
 
-__all__ = ["Define", "Leave", "ServiceActor", "ServiceEmpty", "SessionsStopped", "StopSessions"]
-
-
-@dataclass(frozen=True, slots=True)
-class Define:
-    """From the parent: the table has another definition of the service, or none any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceEmpty:
-    """To the parent: the service isn't defined any more, and nothing of it is left."""
-
-    key: ServiceKey
-    child: ActorRef[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """From the parent: the actor isn't needed any more, and stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopSessions:
-    """From the parent: accept nothing new and end the sessions of these roles.
-
-    The answer is one ``SessionsStopped`` for each role, as soon as no session of it is left.
-    """
-
-    roles: tuple[EndPointType, ...]
-    spread: float | None = None
-    """Seconds over which the endpoints spread their return after a resumable shutdown (R-4.8).
-
-    None: a planned stop, after which connections don't go on (R-4.10).
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsStopped:
-    """To the parent: no session of this role is left in ``child``."""
-
-    role: EndPointType
-    child: ActorRef[Any]
+__all__ = ["ServiceActor"]
 
 
 ServiceMessage = (
@@ -146,8 +106,9 @@ class ServiceActor(EventLoopActor):
         """The definition that was applied last; the table may have a newer one (:meth:`_apply_definition`)."""
         self._registry = SessionRegistry(ProviderChoice(env.options.failure_base, env.options.failure_limit))
         self._names = LegNames()
-        self._pending = PendingConnections(env, self.actor_ref, self._registry, self._names)
         self._suspended = SuspendedConnections(env, (realm, key), self.actor_ref, self._registry.choice.release)
+        self._legs = Legs(env, self.actor_ref, self._registry, self._names, self._suspended, self._last_leg_gone)
+        self._pending = PendingConnections(env, self._registry, self._legs)
         self._gone = GoneInstances(env, self.actor_ref, self._registry)
         self._resuming = Resuming(
             env,
@@ -203,11 +164,11 @@ class ServiceActor(EventLoopActor):
             case LegRequested():
                 self._leg_requested(message)
             case ConnectionGone():
-                self._connection_gone(message)
+                self._remove_connection(message.key, suspended=message.suspended)
             case OpeningAccepted():
-                self._opening_accepted(message)
+                self._pending.accepted(message)
             case SessionGone():
-                self._session_gone(message)
+                self._remove_session(message.session)
             case SessionLeaves():
                 self._session_leaves(message)
             case SessionRequested():
@@ -219,25 +180,26 @@ class ServiceActor(EventLoopActor):
             case SessionFailed():
                 self._session_failed(message)
             case ResumeAsked():
-                self._resume_asked(message)
+                self._resuming.asked(message)
             case InvitationAnswered():
-                self._provider_answered(message)
+                self._resuming.answered(message)
             case SuspensionExpired():
                 self._suspension_expired()
             case GoneInstanceDue():
-                self._gone_due(message)
+                self._gone.due(message.instance)
             case OpeningRejected():
                 self._opening_rejected(message)
             case ProviderLeft():
-                self._opening_left(message)
+                self._legs.provider_left(message.key)
             case ConnectionFailed():
                 self._connection_failed(message)
             case Define():
-                self._define()
+                # _apply_definition has done it.
+                pass
             case Leave():
                 self._leave()
             case InstanceDue():
-                self._instance_due()
+                self._controller.due()
             case (
                 inputs.StartSucceeded()
                 | inputs.StartFailed()
@@ -246,7 +208,7 @@ class ServiceActor(EventLoopActor):
                 | inputs.ServiceExited()
                 | inputs.ScheduleDue()
             ):
-                self._instance_reported(message)
+                self._controller.report(message)
             case StopSessions():
                 self._stop_sessions(message)
             case _:
@@ -280,7 +242,14 @@ class ServiceActor(EventLoopActor):
     # Sessions
 
     def _session_requested(self, request: SessionRequested) -> None:
-        refusal = self._session_fault(request)
+        refusal = session_fault(
+            request,
+            self._definition,
+            self._registry,
+            stopping=bool(self._stopping),
+            realm_sessions=self._env.directory.realm_sessions[self._realm],
+            limit=self._session_limit(),
+        )
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
             return
@@ -305,30 +274,6 @@ class ServiceActor(EventLoopActor):
         self._registry.choice.add(request.session, request.weight)
         self._observe()
         self._pending.serve()
-
-    def _session_fault(self, request: SessionRequested) -> Refusal | None:
-        definition = self._definition
-        if definition is None:
-            return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn!r}"
-        fault = role_fault(definition, request)
-        if fault is not None:
-            return fault
-        if self._stopping:
-            return Code.SHUTDOWN, "the hub is being stopped"
-        if request.weight < 0:
-            return Code.PROTOCOL, "a weight is at least 0"
-        # The session that this one supersedes doesn't count, since it is about to end: otherwise an endpoint could
-        # never reconnect in a realm that is full.
-        stale = int(self._registry.stale_session(request) is not None)
-        limit = self._session_limit()
-        if self._env.directory.realm_sessions[self._realm] - stale >= limit:
-            return Code.LIMIT, f"realm {self._realm} has {limit} sessions, as many as it may"
-        if request.end_point_type is EndPointType.PROVIDER:
-            if definition.singleton and self._registry.has_other_provider(request):
-                return Code.SINGLETON, f"{definition.urn} has its one provider"
-        elif not len(self._registry.choice) and not request.brings_connections and not self._on_demand:
-            return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
-        return None
 
     def _session_limit(self) -> int:
         realm = self._env.table.realms.get(self._realm)
@@ -371,16 +316,14 @@ class ServiceActor(EventLoopActor):
             if len(self._pending) and not len(self._registry.choice):
                 self._controller.decide(rules.need, rules.PAYLOAD)
 
-    def _session_gone(self, message: SessionGone) -> None:
-        self._remove_session(message.session)
-
     def _session_failed(self, message: SessionFailed) -> None:
         """End a session whose actor has failed and can't do it: its legs first, then the session."""
         session = message.session
         directory = self._env.directory
         entry = directory.sessions[session]
         if self._registry.sessions[session].spn_session_id not in self._env.state.sessions:
-            self._remove_session(session)  # it failed after its end
+            # It failed after its end.
+            self._remove_session(session)
             return
         entry.ending = True
         self._provider_left(session)
@@ -439,12 +382,6 @@ class ServiceActor(EventLoopActor):
             return Code.LIMIT, reason
         return Code.NO_PROVIDER, f"{self._key.service_urn} has no provider now"
 
-    def _resume_asked(self, message: ResumeAsked) -> None:
-        self._resuming.asked(message)
-
-    def _provider_answered(self, message: InvitationAnswered) -> None:
-        self._resuming.answered(message)
-
     def _leg_fault(self, consumer: SessionRequested) -> Refusal | None:
         if self._env.directory.sessions[consumer.session].ending and not self._stopping:
             return Code.SHUTDOWN, "the session is ending"
@@ -457,7 +394,7 @@ class ServiceActor(EventLoopActor):
         return None if fault is None else (Code.WITHDRAWN, fault)
 
     def _begin_resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
-        self._pending.resume(consumer, request, provider)
+        self._legs.resume(consumer, request, provider)
         self._observe()
 
     def _opening_rejected(self, message: OpeningRejected) -> None:
@@ -469,17 +406,6 @@ class ServiceActor(EventLoopActor):
         if self._pending.rejected(message, another=another, wait=wait):
             self._controller.decide(rules.need, rules.PAYLOAD)
 
-    def _opening_accepted(self, message: OpeningAccepted) -> None:
-        self._pending.accepted(message)
-
-    def _opening_left(self, message: ProviderLeft) -> None:
-        """Release the provider that didn't take an opening: the end of the leg there is logged now."""
-        connection = self._env.directory.connections.get(message.key)
-        if connection is not None and connection.left is not None:
-            provider, connection.left = connection.left, None
-            self._registry.choice.release(provider)
-            self._remove_leg(provider, connection.name)
-
     def _connection_failed(self, message: ConnectionFailed) -> None:
         leg = message.leg
         state = None if leg.log_key is None else self._env.state.connections.get(leg.log_key)
@@ -488,39 +414,14 @@ class ServiceActor(EventLoopActor):
             self._env.carry_out(endings.failed(leg, state, self._env.wall_us))
         self._remove_connection(leg.facts.key, suspended=False)
 
-    def _connection_gone(self, message: ConnectionGone) -> None:
-        self._remove_connection(message.key, suspended=message.suspended)
-
     def _remove_connection(self, key: Key, *, suspended: bool) -> None:
-        directory = self._env.directory
-        connection = directory.connections.pop(key)
-        self._env.pauses.gone(key)
-        self._names.remove(*connection.name)
         self._pending.gone(key)
-        sessions = [key.session]
-        if connection.provider is not None:
-            if connection.on_trial:
-                self._registry.choice.untried(connection.provider)
-            # The provider still keeps the conversation of a consumer that was lost, and may have to go on with it: it
-            # keeps counting in the provider's load, until SuspendedConnections releases it.
-            if suspended and connection.provider in self._registry.choice:
-                self._suspended.add(*connection.name, connection.provider)
-            else:
-                self._registry.choice.release(connection.provider)
-            sessions.append(connection.provider)
-        if connection.left is not None:
-            self._registry.choice.release(connection.left)
-            sessions.append(connection.left)
-        for session in sessions:
-            self._remove_leg(session, connection.name)
+        self._legs.remove(key, suspended=suspended)
         self._observe()
 
-    def _remove_leg(self, session: int, name: tuple[str, int]) -> None:
-        """Remove a leg from this session, and tell the session if that was its last and it waits for that."""
+    def _last_leg_gone(self, session: int) -> None:
+        """Tell the session if it waits for that; one whose actor has failed ends now."""
         entry = self._env.directory.sessions[session]
-        del entry.legs[name]
-        if entry.legs:
-            return
         if session in self._failed:
             self._end_failed(session)
         elif entry.ending or not self._env.state.sessions[entry.spn_session_id].weight:
@@ -529,9 +430,6 @@ class ServiceActor(EventLoopActor):
     def _suspension_expired(self) -> None:
         self._suspended.expire()
         self._observe()
-
-    def _gone_due(self, message: GoneInstanceDue) -> None:
-        self._gone.due(message.instance)
 
     # The definition and the instance
 
@@ -563,9 +461,6 @@ class ServiceActor(EventLoopActor):
             self._registry.exclude(session)
             end = EndSession(by_hub(Code.WITHDRAWN, reason))
             self._env.work_queue.add(partial(self._env.directory.tell_session, session, end))
-
-    def _define(self) -> None:
-        """Do nothing more: :meth:`on_receive` has applied the definition."""
 
     def _report_when_empty(self) -> None:
         busy = self._controller.instance.phase in {rules.ControllerPhase.STARTING, rules.ControllerPhase.STOPPING}
@@ -606,12 +501,6 @@ class ServiceActor(EventLoopActor):
         if self._availability is not None:
             self._controller.observe()
 
-    def _instance_reported(self, message: inputs.ServiceInput) -> None:
-        self._controller.report(message)
-
-    def _instance_due(self) -> None:
-        self._controller.due()
-
     def _instance_changed(self, before: Instance, after: Instance) -> None:
         """Carry out what a change of the instance's phase means for providers and for openings that wait."""
         urn, stopping = self._key.service_urn, rules.ControllerPhase.STOPPING
@@ -622,10 +511,12 @@ class ServiceActor(EventLoopActor):
                 self._suspended.provider_gone(session)
             if not after.afterwards:
                 self._pending.refuse(Code.START_FAILED, f"{urn} is being stopped")
-        elif before.phase is stopping and after.phase is rules.ControllerPhase.RUNNING:  # the stop has failed
+        elif before.phase is stopping and after.phase is rules.ControllerPhase.RUNNING:
+            # The stop has failed.
             self._reinstate_providers()
             self._pending.serve()
-        elif before.phase is stopping and after.phase is not stopping:  # the stop has succeeded
+        elif before.phase is stopping and after.phase is not stopping:
+            # The stop has succeeded.
             for session in sorted(self._registry.retired):
                 ending = by_hub(Code.SHUTDOWN, "the service was stopped")
                 self._env.directory.tell_session(session, EndSession(ending))
@@ -663,7 +554,8 @@ class ServiceActor(EventLoopActor):
                 continue
             if message.spread is None:
                 tell(session, EndSession(ending))
-            else:  # queued: each session pauses all of its connections
+            else:
+                # Queued: each session pauses all of its connections.
                 self._env.work_queue.add(partial(tell, session, ShutSession(message.spread)))
         for role in message.roles:
             self._report_stopped(role)

@@ -8,14 +8,51 @@ from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import not_allowed
 from spnhub.actors.kernel.environment import Decision
+from spnhub.actors.service.registry import SessionRegistry
 from spnhub.events.model import EndPointEvent, EndPointType, ServiceEvent, SessionRefused, SessionStarted, shared
 
-__all__ = ["Identity", "Refusal", "accept_session", "identity", "refuse_session", "role_fault"]
+__all__ = ["Refusal", "accept_session", "refuse_session", "role_fault", "session_fault"]
 
 Refusal = tuple[Code, str]
 
-Identity = tuple[EndPointType, str, str]
-"""Role, verified Subject and instance id: the instance of an endpoint, which has one session at a time (D-28)."""
+
+def session_fault(
+    request: SessionRequested,
+    definition: ServiceDefinition | None,
+    registry: SessionRegistry,
+    *,
+    stopping: bool,
+    realm_sessions: int,
+    limit: int,
+) -> Refusal | None:
+    """Why a service accepts no such session now; None when it does.
+
+    :param definition: of the service; None: there is none any more.
+    :param stopping: the hub is being stopped.
+    :param realm_sessions: how many sessions the realm has, of at most ``limit``.
+    """
+    if definition is None:
+        return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn!r}"
+    fault = role_fault(definition, request)
+    if fault is not None:
+        return fault
+    if stopping:
+        return Code.SHUTDOWN, "the hub is being stopped"
+    if request.weight < 0:
+        return Code.PROTOCOL, "a weight is at least 0"
+    # The session that this one supersedes doesn't count, since it is about to end: otherwise an endpoint could never
+    # reconnect in a realm that is full.
+    stale = int(registry.stale_session(request) is not None)
+    if realm_sessions - stale >= limit:
+        return Code.LIMIT, f"realm {request.realm} has {limit} sessions, as many as it may"
+    if request.end_point_type is EndPointType.PROVIDER:
+        if definition.singleton and registry.has_other_provider(request):
+            return Code.SINGLETON, f"{definition.urn} has its one provider"
+        return None
+    on_demand = definition.availability is not None and definition.availability.on_demand
+    if not len(registry.choice) and not request.brings_connections and not on_demand:
+        return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
+    return None
 
 
 def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refusal | None:
@@ -47,8 +84,3 @@ def accept_session(request: SessionRequested) -> Decision:
         remote_address=request.remote_address,
     )
     return Decision((event,), (AcceptSession(request.session, request.spn_session_id),))
-
-
-def identity(request: SessionRequested) -> Identity | None:
-    """The instance that a session belongs to (D-28); None: the endpoint gave no instance id."""
-    return (request.end_point_type, request.spn_end_point, request.instance_id) if request.instance_id else None

@@ -20,8 +20,7 @@ from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.packets import PeerGone
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.timers import Timer
-from spnhub.actors.service.admission import Identity, identity
-from spnhub.actors.service.registry import SessionRegistry
+from spnhub.actors.service.registry import Identity, SessionRegistry, identity
 from spnhub.events.model import EndPointType
 
 __all__ = ["GONE_LIMIT", "GoneInstanceDue", "GoneInstances"]

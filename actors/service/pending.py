@@ -1,53 +1,38 @@
 """The pending connections of one service: they get a provider, are offered to the next (D-35), or wait for one (D-29).
 
-Part of the service's actor, as :mod:`spnhub.actors.service.resume` is. Counterpart:
-:mod:`spnhub.actors.connection.actor`, the actor of each leg.
+Part of the service's actor, as :mod:`spnhub.actors.service.resume` is.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from pykka import ActorRef
-
 from spnhub.actors.connection import transitions
-from spnhub.actors.connection.actor import ConnectionActor, OpeningAccepted, OpeningRejected
-from spnhub.actors.connection.resume_refusals import LegNames
+from spnhub.actors.connection.actor import OpeningAccepted, OpeningRejected
 from spnhub.actors.connection.state import (
-    Leg,
-    LegFacts,
-    LegPhase,
     NoProvider,
     ProviderAwaited,
-    ProviderChosen,
-    Resume,
     StartTrouble,
     TimedOut,
     Wait,
     may_still_take,
 )
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
+from spnhub.actors.contract.inputs import ConnectionRequested, Key, SessionRequested
 from spnhub.actors.kernel.environment import ConnectionEntry, Decision, Environment
 from spnhub.actors.service.balancing import Choice
+from spnhub.actors.service.legs import Legs
 from spnhub.actors.service.registry import SessionRegistry
-from spnhub.events.model import ProviderFailed, ProviderRecovered, ServiceEvent, SessionEvent, shared
+from spnhub.events.model import ProviderFailed, ProviderRecovered, SessionEvent, shared
 
 __all__ = ["PendingConnections"]
 
 
 class PendingConnections:
-    """Starts the actors of legs and enters them in the directory; the service's actor removes them (:meth:`gone`).
+    """Finds a provider for each opening, the next one if that doesn't take it, and lets it wait if there is none."""
 
-    :param ref: the service's actor, parent of all of them.
-    """
-
-    def __init__(self, env: Environment, ref: ActorRef[Any], registry: SessionRegistry, names: LegNames) -> None:
+    def __init__(self, env: Environment, registry: SessionRegistry, legs: Legs) -> None:
         self._env = env
-        self._ref = ref
         self._registry = registry
-        self._names = names
+        self._legs = legs
         self._waiting: dict[Key, None] = {}
         """Openings that wait for a provider, oldest first."""
 
@@ -63,36 +48,22 @@ class PendingConnections:
         choice = self._registry.choice.acquire(self._env.now)
         if choice is None:
             return False
-        leg = _leg(Key(consumer.session, request.stream), consumer, request)
-        self._start(transitions.chosen(leg, self._chosen(choice)), choice)
+        self._legs.open(consumer, request, choice)
         return True
 
     def wait(self, consumer: SessionRequested, request: ConnectionRequested) -> None:
         """Start a new connection that waits for a provider."""
-        leg = _leg(Key(consumer.session, request.stream), consumer, request)
-        self._waiting[leg.facts.key] = None
-        self._start(leg)
-        self._env.directory.connections[leg.facts.key].waited = True
-
-    def resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
-        """Start a leg that resumes a connection, with the provider that has its other end (R-4.7)."""
-        choice = Choice(provider.session)
-        leg = transitions.chosen(_leg(request.key, consumer, request), self._chosen(choice))
-        asked = Resume(request.received_offset, request.finished, request.code)
-        self._start(replace(leg, phase=LegPhase.INVITING, resume=asked), choice)
+        self._waiting[self._legs.wait(consumer, request)] = None
 
     def serve(self) -> None:
         """Give the openings that wait to the providers that there are, oldest first."""
-        directory = self._env.directory
         while self._waiting:
             key = next(iter(self._waiting))
-            entry = directory.connections[key]
             choice = self._registry.choice.acquire(self._env.now)
             if choice is None:
                 return
             del self._waiting[key]
-            self._assign_provider(entry, key, choice)
-            directory.tell_connection(key, self._chosen(choice))
+            self._legs.offer(key, choice)
 
     # Openings that a provider doesn't take (D-35)
 
@@ -113,7 +84,8 @@ class PendingConnections:
         choice = self._another(entry, sound=may_still) if another and not over else None
         failed = transitions.failure(message.rejection)
         if may_still and choice is None:
-            pass  # the opening stays with this provider, which is only full or slow; if on trial, it stays on trial
+            # The opening stays with this provider, which is only full or slow; if on trial, it stays on trial.
+            pass
         elif failed is not None:
             self._failed(entry.provider, failed.code, failed.reason)
         elif entry.on_trial:
@@ -130,9 +102,9 @@ class PendingConnections:
             and not len(self._registry.choice)
         )
         if choice is not None:
-            entry.left = entry.provider  # it counts there until the leg's end is logged (ProviderLeft)
-            self._assign_provider(entry, key, choice)
-            directory.tell_connection(key, self._chosen(choice))
+            # It counts there until the end of the leg to that provider is logged (ProviderLeft).
+            entry.left = entry.provider
+            self._legs.offer(key, choice)
         elif waits:
             entry.left, entry.provider, entry.asked, entry.waited = entry.provider, None, (), True
             entry.on_trial = False
@@ -196,38 +168,3 @@ class PendingConnections:
     def gone(self, key: Key) -> None:
         """Forget a leg that has ended, if it was waiting."""
         self._waiting.pop(key, None)
-
-    def _start(self, leg: Leg, choice: Choice | None = None) -> None:
-        directory, key = self._env.directory, leg.facts.key
-        name = (leg.facts.connection_uid, leg.facts.epoch)
-        ref = self._env.dispatcher.start(ConnectionActor, self._env, self._ref, leg)
-        entry = directory.connections[key] = ConnectionEntry(ref, None, name)
-        self._names.add(*name, key)
-        directory.sessions[key.session].legs[name] = key
-        if choice is not None:
-            self._assign_provider(entry, key, choice)
-
-    def _assign_provider(self, entry: ConnectionEntry, key: Key, choice: Choice) -> None:
-        entry.provider = choice.session
-        entry.asked += (choice.session,)
-        entry.last_resorts += choice.last_resort
-        entry.on_trial = choice.on_trial
-        self._env.directory.sessions[choice.session].legs[entry.name] = key
-
-    def _chosen(self, choice: Choice) -> ProviderChosen:
-        request = self._registry.sessions[choice.session]
-        return ProviderChosen(
-            choice.session, request.spn_session_id, request.spn_end_point, request.instance_id, choice.on_trial
-        )
-
-
-def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
-    facts = LegFacts(
-        key=key,
-        **shared(ServiceEvent, consumer),
-        consumer_side_spn_session_id=consumer.spn_session_id,
-        consumer_peer=consumer.spn_end_point,
-        connection_uid=request.connection_uid,
-        epoch=request.epoch,
-    )
-    return Leg(facts, LegPhase.WAITING)

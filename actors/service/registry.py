@@ -8,11 +8,18 @@ from __future__ import annotations
 from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import not_allowed, surplus
-from spnhub.actors.service.admission import Identity, identity
 from spnhub.actors.service.balancing import ProviderChoice
 from spnhub.events.model import EndPointType
 
-__all__ = ["SessionRegistry"]
+__all__ = ["Identity", "SessionRegistry", "identity"]
+
+Identity = tuple[EndPointType, str, str]
+"""Role, verified Subject and instance id: the instance of an endpoint, which has one session at a time (D-28)."""
+
+
+def identity(request: SessionRequested) -> Identity | None:
+    """The instance that a session belongs to (D-28); None: the endpoint gave no instance id."""
+    return (request.end_point_type, request.spn_end_point, request.instance_id) if request.instance_id else None
 
 
 class SessionRegistry:

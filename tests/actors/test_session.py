@@ -29,7 +29,7 @@ from spnhub.actors.contract.inputs import (
     StopHub,
 )
 from spnhub.actors.realm.actor import RealmActor, RealmMessage
-from spnhub.actors.service.actor import SessionsStopped
+from spnhub.actors.service.messages import SessionsStopped
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import LimitReached, ProviderAnswered, ProviderSilent, SessionRefused
 from tests.actors.harness import (
