@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 from uuid import UUID
 
+from spnhub import bounded_json
 from spnhub.events.journal.files import JournalIdentity, check_frames
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import EndPointType, InstancePhase
@@ -110,14 +111,14 @@ def load(folder: Path, journal_id: UUID) -> tuple[Checkpoint, tuple[Path, int]] 
     """The folder's checkpoint and its position; None when there is none that can be used."""
     try:
         with (folder / _NAME).open(encoding="utf-8") as file:
-            raw: dict[str, Any] = json.loads(file.readline())
+            raw: dict[str, Any] = bounded_json.loads(file.readline())
             if (raw["format"], raw["journalId"]) != (_FORMAT, str(journal_id)):
                 return None
             path, offset = folder / raw["segment"], int(raw["offset"])
             if _before(path, offset) != raw["before"]:
                 return None  # a power failure has taken more of the log than of this, or it is another's
             run = raw["run"]
-            things = tuple(_thing(json.loads(line)) for line in file)
+            things = tuple(_thing(bounded_json.loads(line)) for line in file)
         if len(things) != raw["things"]:
             return None
         checkpoint = Checkpoint(

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub import bounded_json
+
 __all__ = [
     "FRAME_LIMIT",
     "FolderLock",
@@ -105,7 +107,7 @@ def load_identity(folder: Path) -> JournalIdentity:
     """
     path = folder / _IDENTITY
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        raw: Any = bounded_json.loads(path.read_text(encoding="utf-8"))
         version = raw["format"]
         identity = JournalIdentity(uuid.UUID(raw["journalId"]), str(raw["hubId"]))
     except FileNotFoundError:
@@ -172,7 +174,7 @@ class FolderLock:
 
 def _holder(fd: int) -> tuple[str, int | None]:
     try:
-        raw = json.loads(os.pread(fd, 4096, 0))
+        raw = bounded_json.loads(os.pread(fd, 4096, 0))
         return str(raw["hubId"]), int(raw["pid"])
     except (ValueError, KeyError, TypeError):
         return "(unknown)", None

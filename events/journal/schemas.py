@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub import bounded_json
 from spnhub.events.journal.files import write_whole
 from spnhub.schemas import codec
 
@@ -46,7 +47,7 @@ def learn(folder: Path) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     try:
         with (folder / _NAME).open("rb") as file:
-            found = json.loads(file.read(_SIZE_LIMIT))
+            found = bounded_json.loads(file.read(_SIZE_LIMIT))
     except (OSError, ValueError):
         return {}
     return {name: schema for name, schema in found.items() if name.isdecimal()} if isinstance(found, dict) else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from spnhub import bounded_json
 from spnhub.events.journal.files import write_whole
 
 __all__ = ["BLOCK", "Sequences"]
@@ -40,7 +41,7 @@ class Sequences:
 
     def _load(self, last: int) -> int:
         try:
-            raw: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+            raw: dict[str, Any] = bounded_json.loads(self._path.read_text(encoding="utf-8"))
             if raw["journalId"] != self._journal_id:
                 return last
             until, closed, boot_id = int(raw["until"]), bool(raw["closed"]), str(raw["bootId"])

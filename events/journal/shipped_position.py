@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub import bounded_json
+
 __all__ = ["Position", "PositionFile", "shipped_sequence"]
 
 _PREFIX: Final = "shipped-"
@@ -55,7 +57,7 @@ class Position:
         :raises ValueError: not such a document.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw: dict[str, Any] = bounded_json.loads(text)
             return cls(
                 journal_id=str(raw["journalId"]),
                 cluster_id=str(raw["clusterId"]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from spnhub import bounded_json
 from spnhub.schemas import codec
 
 if TYPE_CHECKING:
@@ -90,15 +91,18 @@ def _client(url: str) -> httpx.AsyncClient:
 async def _ask(client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
     import httpx  # noqa: PLC0415
 
+    from spnhub import bounded_http  # noqa: PLC0415 - with httpx
+
     shown = httpx.URL(client.base_url).copy_with(username=None, password=None)
     name = f"schema registry {str(shown).rstrip('/')}"
     try:
-        response = await client.request(method, path, content=None if body is None else json.dumps(body))
-        answer = response.json() if response.content else {}
-    except (httpx.HTTPError, ValueError) as exc:
+        content = None if body is None else json.dumps(body)
+        response = await bounded_http.ask(client, path, method=method, content=content)
+        answer = bounded_json.loads(response.body) if response.body else {}
+    except (httpx.HTTPError, bounded_http.AnswerError, ValueError) as exc:
         raise RegistryUnavailable(f"{name}: {str(exc) or type(exc).__name__}") from exc
-    if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
+    if response.status != httpx.codes.OK or not isinstance(answer, dict):
         told = answer if isinstance(answer, dict) else {}
-        message = f"{name}: {method} {path} was answered with {response.status_code} {told.get('message', '')}"
+        message = f"{name}: {method} {path} was answered with {response.status} {told.get('message', '')}"
         raise RegistryUnavailable(message.rstrip(), told.get("error_code"))
     return answer

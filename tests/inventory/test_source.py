@@ -95,7 +95,7 @@ async def test_waiting_can_be_cancelled() -> None:
     [
         ((401, {"code": 401, "message": "who are you?"}), "/realms: status 401 (who are you?)"),
         ((404, "<html>"), "/realms: status 404"),
-        ((200, "<html>"), "/realms: the answer is not JSON"),
+        ((200, "<html>"), "/realms: the answer is not JSON: Expecting value"),
         ((200, {"realms": []}), "/realms: the answer is not an array"),
     ],
 )
@@ -191,7 +191,6 @@ async def test_thousands_of_services_are_got_fast(tmp_path: Path, each: int) -> 
     [
         ("x.json", "{", ":1: is not JSON: Expecting property name enclosed in double quotes"),
         ("x.json", '{"realms":\n NaN}', ": is not JSON: it holds NaN"),
-        ("x.json", "[" * 100_000, ": is nested too deeply"),
         ("x.yaml", "realms:\n  - [", ":3: is not YAML: while parsing a flow node: did not find expected node content"),
         ("x.yaml", "realms:\n\t- a", ":2: is not YAML: a tab stands where only blanks may"),
         ("x.yaml", "realms: []\n---\nrealms: []", ":2: is not YAML: it holds more than one document"),

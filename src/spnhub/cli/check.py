@@ -17,7 +17,9 @@ from typing import Any, Final
 import httpx
 import typer
 
+from spnhub import bounded_json
 from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
+from spnhub.bounded_http import AnswerError, ask
 from spnhub.cli.command_line import UNUSABLE, one_line
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
@@ -30,6 +32,8 @@ from spnhub.transport.certificates import check_chain
 __all__ = ["Cut", "Reload", "compare", "run"]
 
 _Object = dict[str, Any]
+_STATE_LIMIT: Final = 512 << 20
+"""Bytes of a hub's state: a few kilobytes for each session with its certificates."""
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -155,10 +159,11 @@ async def _state(ops: str) -> _Object:
     url = f"http://{ops}/state"
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
-            response = await client.get(url, params={"certificates": "1"})
-            response.raise_for_status()
-            state = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            answer = await ask(client, url, params={"certificates": "1"}, most=_STATE_LIMIT)
+        if answer.status != httpx.codes.OK:
+            raise SettingsError(f"--ops: {url}: status {answer.status}")
+        state = bounded_json.loads(answer.body, parts=_STATE_LIMIT)
+    except (httpx.HTTPError, httpx.InvalidURL, AnswerError, ValueError) as error:
         raise SettingsError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
     if not isinstance(state, dict):
         raise SettingsError(f"--ops: {url}: the answer is not an object")

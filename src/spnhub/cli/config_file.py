@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub.bounded_json import DEPTH, DIGITS
 from spnhub.settings import SettingsError
 from spnhub.transport.text import meant
 
@@ -20,6 +21,8 @@ __all__ = ["ConfigFile", "read_text"]
 
 SIZE_LIMIT: Final = 1 << 20
 """Bytes of a file that is read."""
+_ENDLESS: Final = re.compile(rf"""(?m)^[ \t\[]*(?:[\w"'-]*[ \t]*\.[ \t]*){{{DEPTH + 1}}}""")
+"""A name with many dots. Each is a table to the parser, whose time and memory grow with their square."""
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -33,12 +36,19 @@ class ConfigFile:
     def __init__(self, path: Path, option: str = "--config") -> None:
         self.path = path
         self._text = read_text(path, option)
+        if found := _ENDLESS.search(self._text):
+            line = self._text.count("\n", 0, found.start()) + 1
+            raise SettingsError(f"{path}:{line}: holds a name with more than {DEPTH} dots")
         try:
             self._values = tomllib.loads(self._text)
+        except RecursionError:
+            raise SettingsError(f"{path}: is nested too deeply") from None
         except tomllib.TOMLDecodeError as exc:
             found = _PLACE.search(str(exc))
             line = int(found[1]) if found and found[1] else self._text.count("\n") + 1
             raise SettingsError(f"{path}:{line}: {_PLACE.sub('', str(exc))}") from exc
+        except ValueError as exc:  # of int()
+            raise SettingsError(f"{path}: holds a number of too many digits") from exc
 
     def values(self, known: Iterable[str]) -> dict[str, Any]:
         """What is there, by key.
@@ -57,6 +67,8 @@ class ConfigFile:
                 raise SettingsError(f"{self.place(written)} is there twice, with underscores and without")
             if isinstance(value, dict):
                 raise SettingsError(f"{self.place(written)} is an option, and no table")
+            if isinstance(value, int) and abs(value) >= 10**DIGITS:
+                raise SettingsError(f"{self.place(written)} is a number of more than {DIGITS} digits")
             found[key] = value
         return found
 

@@ -15,7 +15,6 @@ one, it is that of the context in the kubeconfig file whose cluster has this URL
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -29,6 +28,7 @@ from lightkube.core.exceptions import ConfigError
 from lightkube.resources.apps_v1 import DeploymentScale
 from lightkube.types import PatchType
 
+from spnhub import bounded_json
 from spnhub.clusters.http_status import may_pass, named
 from spnhub.clusters.scaling import ScalingManager
 from spnhub.clusters.task import ClusterError, ServiceTask
@@ -130,7 +130,7 @@ def _refusal_behind(error: BaseException) -> httpx2.HTTPStatusError | None:
 def _refused(where: str, response: httpx2.Response) -> ClusterError:
     """Kubernetes says why in ``message`` of a Status object; a proxy in front of it may say anything."""
     try:
-        message = json.loads(response.content)["message"]
+        message = bounded_json.loads(response.content)["message"]
     except (ValueError, KeyError, TypeError):
         message = None
     status = response.status_code

@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import httpx
 
+from spnhub import bounded_json
+from spnhub.bounded_http import Answer, AnswerError, ask
 from spnhub.clusters.http_status import may_pass, named
 from spnhub.clusters.scaling import ScalingManager
 from spnhub.clusters.task import ClusterError, ServiceTask
@@ -56,32 +58,30 @@ class NomadManager(ScalingManager[httpx.AsyncClient]):
         assert task.image, "_where says so"
         try:
             await self._scale_group(client, where, task.image, running=running)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, AnswerError) as error:
             text = str(error) or type(error).__name__
             raise ClusterError(f"{where}: Nomad cannot be reached: {text}", retryable=True) from error
 
     async def _scale_group(self, client: httpx.AsyncClient, where: str, group: str, *, running: bool) -> None:
         # A token that may scale need not be allowed to read; the POST then decides alone.
-        status = _parsed(await client.get(self._url))
+        status = _parsed(await ask(client, self._url))
         if running and status.get("JobStopped") is True:
             raise ClusterError(f"{where}: the job is stopped", retryable=False)
         desired = _desired(status, group)
         if desired is not None and running == (desired > 0):
             return
-        answer = await client.post(
-            self._url,
-            json={
-                "Count": int(running),
-                "Target": {"Group": group},
-                "Message": "started by spnhub" if running else "stopped by spnhub",
-            },
-        )
-        if answer.is_success:
+        count = {
+            "Count": int(running),
+            "Target": {"Group": group},
+            "Message": "started by spnhub" if running else "stopped by spnhub",
+        }
+        answer = await ask(client, self._url, method="POST", content=json.dumps(count))
+        if httpx.codes.is_success(answer.status):
             return
         # Nomad says why as plain text.
-        said = answer.text.strip()[:500]
-        text = f"{where}: {named(answer.status_code)}" + (f": {said}" if said else "")
-        raise ClusterError(text, retryable=may_pass(answer.status_code) or _BUSY in said)
+        said = answer.body.decode(errors="replace").strip()[:500]
+        text = f"{where}: {named(answer.status)}" + (f": {said}" if said else "")
+        raise ClusterError(text, retryable=may_pass(answer.status) or _BUSY in said)
 
     def _build(self) -> httpx.AsyncClient:
         token = os.environ.get("NOMAD_TOKEN")
@@ -90,16 +90,15 @@ class NomadManager(ScalingManager[httpx.AsyncClient]):
             context = ssl.create_default_context(cafile=authority or None)
         except (OSError, ssl.SSLError) as error:
             raise ClusterError(f"NOMAD_CACERT {authority!r} cannot be read: {error}", retryable=False) from error
-        return httpx.AsyncClient(
-            verify=context, headers={"X-Nomad-Token": token} if token else None, timeout=self._timeout
-        )
+        headers = {"Content-Type": "application/json"} | ({"X-Nomad-Token": token} if token else {})
+        return httpx.AsyncClient(verify=context, headers=headers, timeout=self._timeout)
 
 
-def _parsed(answer: httpx.Response) -> dict[str, Any]:
-    if not answer.is_success:
+def _parsed(answer: Answer) -> dict[str, Any]:
+    if not httpx.codes.is_success(answer.status):
         return {}
     try:
-        status = json.loads(answer.content)
+        status = bounded_json.loads(answer.body)
     except ValueError:
         return {}
     return status if isinstance(status, dict) else {}

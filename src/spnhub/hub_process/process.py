@@ -131,8 +131,11 @@ class HubProcess:
             self._shipper = ShipperProcess(shipping, self._on_shipper)
             self._shipper.start()
         inventory = await self._load(None)
-        for fault in inventory.faults:
+        faults, more = inventories.shown_faults(inventory.faults)
+        for fault in faults:
             _log.error("inventory.fault", **fault.facts())
+        if more:
+            _log.error("inventory.fault", where="inventory", field="", reason=f"and {more} more faults")
         inventories.log_warnings(inventory)
 
         engine = make_engine(settings.limits, reset_key=reset_key, on_fault=self._faults.report)

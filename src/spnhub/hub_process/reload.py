@@ -138,10 +138,13 @@ class Reloader:
         _log.info("reload.decided", seconds=round(time.monotonic() - began, 3))
 
     def _refuse(self, faults: Sequence[str]) -> None:
-        for fault in faults:
+        shown, more = inventories.shown_faults(faults)
+        if more:
+            shown.append(f"and {more} more faults")
+        for fault in shown:
             _log.error("reload.fault", fault=fault)
         _log.error("reload.rejected", faults=len(faults), reason=faults[0])
-        self._reject(faults)
+        self._reject(shown)
 
 
 @contextlib.contextmanager

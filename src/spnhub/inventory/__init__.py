@@ -3,7 +3,15 @@
 Counterparts: :mod:`spnhub.actors.contract.definitions` and :mod:`spnhub.transport.engine`, which take the result.
 """
 
-from spnhub.inventory.build import Inventory, ListenAddress, Listening, build, load_inventory, log_warnings
+from spnhub.inventory.build import (
+    Inventory,
+    ListenAddress,
+    Listening,
+    build,
+    load_inventory,
+    log_warnings,
+    shown_faults,
+)
 from spnhub.inventory.source import InventoryError, InventoryFault
 
 __all__ = [
@@ -15,4 +23,5 @@ __all__ = [
     "build",
     "load_inventory",
     "log_warnings",
+    "shown_faults",
 ]

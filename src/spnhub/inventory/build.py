@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -38,14 +38,27 @@ from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.protocol import ALPN
 from spnhub.transport.system.ip import host_port
 
-__all__ = ["Inventory", "ListenAddress", "Listening", "build", "faults_of", "load_inventory", "log_warnings"]
+__all__ = [
+    "Inventory",
+    "ListenAddress",
+    "Listening",
+    "build",
+    "faults_of",
+    "load_inventory",
+    "log_warnings",
+    "shown_faults",
+]
 
 _log = structlog.get_logger(__name__)
 
 _UNKNOWN_LIMIT: Final = 100
 """The most paths of unknown fields that are kept for the log."""
+_NAME_SHOWN: Final = 255
+"""Characters of a name by which a fault is told."""
+_FAULTS_SHOWN: Final = 100
 _UNKNOWN_LENGTH: Final = 200
 _told: Final[set[str]] = set()
+_Fault = TypeVar("_Fault", bound=InventoryFault | str)
 _Model = TypeVar("_Model", bound=BaseModel)
 _EXPIRY: Final = TypeAdapter[datetime | None](Moment | None)
 
@@ -114,10 +127,18 @@ async def load_inventory(
     return await asyncio.to_thread(build, raw, bind=bind, now=now, allow_process=allow_process)
 
 
+def shown_faults(faults: Sequence[_Fault]) -> tuple[list[_Fault], int]:
+    """The first hundred, which is what a log is told, and how many more there are."""
+    return list(faults[:_FAULTS_SHOWN]), max(0, len(faults) - _FAULTS_SHOWN)
+
+
 def log_warnings(inventory: Inventory) -> None:
     """Say what is served and won't be of use as it is."""
-    for warning in inventory.warnings:
+    warnings, more = shown_faults(inventory.warnings)
+    for warning in warnings:
         _log.warning("inventory.warning", **warning.facts())
+    if more:
+        _log.warning("inventory.warning", where="inventory", field="", reason=f"and {more} more warnings")
     for path in inventory.unknown:
         # Once for each, whatever reloads bring: the API grows, and it is no trouble.
         if path not in _told and len(_told) < _UNKNOWN_LIMIT:
@@ -307,7 +328,8 @@ def _follows(where: str) -> dict[str, str]:
 
 def _label(data: Any, position: int) -> str:
     name = name_of(data)
-    return name if name is not None and name.isprintable() else f"#{position}"
+    usable = name is not None and len(name) <= _NAME_SHOWN and name.isprintable()
+    return name if usable and name is not None else f"#{position}"
 
 
 def _overlap(one: str | None, other: str | None) -> bool:

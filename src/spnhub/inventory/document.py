@@ -9,6 +9,7 @@ YAML is read as PyYAML does (1.1), but for times, which stay the text that HTTP 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -18,11 +19,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from yaml.composer import Composer
 
+from spnhub import bounded_json
+from spnhub.bounded_json import DEPTH, DIGITS, JsonError
 from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
-__all__ = ["Array", "DocumentError", "Note", "Object", "notes", "read_document"]
+__all__ = ["SIZE_LIMIT", "Array", "DocumentError", "Note", "Object", "notes", "read_document"]
+
+SIZE_LIMIT: Final = 32 << 20
+"""Bytes of a file."""
+YAML_PARTS: Final = 500_000
+"""Parts of a YAML document before its aliases are followed: each costs about a kilobyte while it is read."""
 
 Place = tuple[str | int, ...]
 
@@ -97,25 +106,46 @@ def read_document(path: Path) -> Any:
     """
     try:
         # A byte order mark at the very beginning says nothing more than that it is Unicode.
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+        if len(data) > SIZE_LIMIT:
+            raise DocumentError(f"{path}: is larger than {SIZE_LIMIT} bytes")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise DocumentError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DocumentError(f"{path}:{line}: can't be read: it is not UTF-8") from error
-    try:
-        return (
-            _Json(str(path), text).document() if path.suffix.lower() == ".json" else _Yaml(str(path), text).document()
-        )
-    except RecursionError:
-        raise DocumentError(f"{path}: is nested too deeply") from None
+    return _Json(str(path), text).document() if path.suffix.lower() == ".json" else _Yaml(str(path), text).document()
 
 
 # ---- YAML ------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C loader where there is one
-    """A time stays text."""
+class _Loader(Composer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C one where it is
+    """A time stays text; depth and parts are bounded while nodes are made.
+
+    libyaml parses, but PyYAML's C code for the nodes recurses without a bound, and ends the process (PyYAML 6.0.3:
+    100,000 ``[``). The nodes are made by PyYAML's Python code, which is asked before each.
+    """
+
+    def __init__(self, file: str, text: str) -> None:
+        super(Composer, self).__init__(text)
+        Composer.__init__(self)
+        self._file = file
+        self._depth = 0
+        self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > DEPTH:
+            raise DocumentError(f"{self._file}:{_line(self.peek_event())}: is nested deeper than {DEPTH}")
+        if self._nodes > YAML_PARTS:
+            raise DocumentError(f"{self._file}:{_line(self.peek_event())}: holds more than {YAML_PARTS} parts")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -141,7 +171,7 @@ class _Yaml:
 
     def document(self) -> Any:
         try:
-            self._loader = _Loader(self._text)
+            self._loader = _Loader(self._file, self._text)
             try:
                 node = self._loader.get_single_node()
                 if node is not None and not isinstance(node, yaml.ScalarNode) and node.tag not in _CONTAINERS:
@@ -173,12 +203,19 @@ class _Yaml:
     def _part(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)[0]
+        with self._inside(node):
+            return self._object(node) if isinstance(node, yaml.MappingNode) else self._array(node)
+
+    @contextlib.contextmanager
+    def _inside(self, node: yaml.Node) -> Iterator[None]:
+        """Depth counts again here, since aliases put parts into parts."""
         if id(node) in self._above:
             raise DocumentError(f"{self._file}:{_line(node)}: is part of itself")
+        if len(self._above) >= DEPTH:
+            raise DocumentError(f"{self._file}:{_line(node)}: is nested deeper than {DEPTH}")
         self._above.add(id(node))
-        part = self._object(node) if isinstance(node, yaml.MappingNode) else self._array(node)
+        yield
         self._above.discard(id(node))
-        return part
 
     def _count(self, node: yaml.Node) -> None:
         if id(node) in self._seen:
@@ -207,7 +244,8 @@ class _Yaml:
                 found.notes.append(("<<", Note(_line(one), "names something that is not an object")))
                 continue
             self._count(one)
-            source = self._object(one)
+            with self._inside(one):
+                source = self._object(one)
             taken = source.keys() - found.keys()
             found.update((key, source[key]) for key in source if key in taken)
             found.lines.update((key, source.lines[key]) for key in taken)
@@ -243,6 +281,8 @@ class _Yaml:
             return text, None
         if node.tag not in _SCALARS or node.style:
             return text, _meaningless_tag(node)
+        if len(text) > DIGITS:
+            return text, Note(line, f"is a number of {len(text)} characters")
         try:
             value = self._loader.construct_object(node)
         except (ValueError, KeyError, yaml.YAMLError):
@@ -256,9 +296,10 @@ def _meaningless_tag(node: yaml.Node) -> Note:
     return Note(_line(node), f"has the tag {quoted(node.tag)}, which means nothing here")
 
 
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line + 1
-    return line
+def _line(node: yaml.Node | yaml.Event) -> int:
+    mark = node.start_mark
+    assert mark is not None, "both parsers set it"
+    return mark.line + 1
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------
@@ -275,13 +316,11 @@ class _Json:
 
     def document(self) -> Any:
         try:
-            json.loads(self._text, parse_constant=self._refuse)
-        except json.JSONDecodeError as error:
-            raise DocumentError(f"{self._file}:{error.lineno}: is not JSON: {error.msg}") from error
+            bounded_json.loads(self._text)
+        except JsonError as error:
+            line = "" if error.line is None else f":{error.line}"
+            raise DocumentError(f"{self._file}{line}: is not JSON: {error}") from error
         return self._part(self._skip(0))[0]
-
-    def _refuse(self, name: str) -> Any:
-        raise DocumentError(f"{self._file}: is not JSON: it holds {name}")
 
     def _part(self, at: int) -> tuple[Any, int]:
         """The part that begins at an offset, and where the next thing behind it is."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from spnhub import signals
+from spnhub import bounded_json, signals
 from spnhub.http_server import HttpServer
 from spnhub.inventory.build import build, faults_of
 from spnhub.inventory.model import Hub, Realm, Service
@@ -194,9 +193,9 @@ async def _body(request: Request) -> _Object:
         if len(body) > _LARGEST_BODY:
             raise HTTPException(400, f"the body is larger than {_LARGEST_BODY} bytes")
     try:
-        given = json.loads(body)
+        given = bounded_json.loads(body)
     except ValueError as error:
-        raise HTTPException(400, "the body is not JSON") from error
+        raise HTTPException(400, f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise HTTPException(400, "the body is not an object")
     return given

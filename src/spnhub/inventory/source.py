@@ -18,7 +18,10 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 import structlog
 
+from spnhub import bounded_http, bounded_json
 from spnhub.backoff import Backoff
+from spnhub.bounded_http import AnswerError
+from spnhub.bounded_json import PARTS
 from spnhub.inventory.document import DocumentError, read_document
 from spnhub.settings import SettingsError, check_inventory_url
 from spnhub.transport.text import meant, quoted
@@ -44,6 +47,8 @@ CONCURRENCY: Final = 16
 """Requests under way at once: enough to hide the distance, few enough for any server."""
 PART_ATTEMPTS: Final = 4
 """Attempts at the hubs of one realm or the services of one hub: the others must not wait for it forever."""
+TOTAL_LIMIT: Final = 64 << 20
+"""Bytes of all answers of one reading together."""
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 
@@ -211,7 +216,7 @@ async def fetch(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-    async with httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, limits=limits, follow_redirects=True) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, limits=limits) as client:
         try:
             reader = _Reader(client, url.rstrip("/"))
         except httpx.InvalidURL as error:
@@ -273,6 +278,8 @@ class _Reader:
         self._base = base
         # A password in the URL has no business in a message.
         self._shown = str(httpx.URL(base).copy_with(username=None, password=None)).rstrip("/")
+        self._bytes_left = TOTAL_LIMIT
+        self._parts_left = PARTS
 
     async def part(self, *path: str) -> _Part:
         """An array below the realms, or why it can't be had."""
@@ -297,22 +304,31 @@ class _Reader:
 
     async def _get(self, relative: str) -> list[Any]:
         shown = f"{self._shown}/{relative}"
+        most = min(bounded_http.ANSWER_LIMIT, self._bytes_left)
         try:
-            response = await self._client.get(f"{self._base}/{relative}")
+            answer = await bounded_http.ask(self._client, f"{self._base}/{relative}", most=most)
         except httpx.TimeoutException as error:
             raise _FailedError(f"{shown}: no answer in time", transient=True) from error
         except httpx.TransportError as error:
             raise _FailedError(f"{shown}: {_words(error)}", transient=True) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
             raise _FailedError(f"{shown}: {_words(error)}", transient=False) from error
-        status = response.status_code
+        status = answer.status
         if status != HTTPStatus.OK:
             transient = status >= 500 or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-            raise _FailedError(f"{shown}: status {status}{_said(response)}", transient=transient)
+            raise _FailedError(f"{shown}: status {status}{_said(answer.body)}", transient=transient)
+        return self._array_of(answer.body, shown)
+
+    def _array_of(self, body: bytes, shown: str) -> list[Any]:
+        # Others may have come since this one was asked for.
+        if len(body) > self._bytes_left:
+            raise _FailedError(f"{shown}: all answers are larger than {TOTAL_LIMIT} bytes", transient=False)
+        self._bytes_left -= len(body)
         try:
-            data = response.json()
+            data = bounded_json.loads(body, parts=self._parts_left)
         except ValueError as error:
-            raise _FailedError(f"{shown}: the answer is not JSON", transient=False) from error
+            raise _FailedError(f"{shown}: the answer is not JSON: {error}", transient=False) from error
+        self._parts_left -= bounded_json.count(body)
         if not isinstance(data, list):
             raise _FailedError(f"{shown}: the answer is not an array", transient=False)
         return data
@@ -322,10 +338,10 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _said(response: httpx.Response) -> str:
+def _said(body: bytes) -> str:
     """The message of the API's ``{code, message}``, on one line and bounded."""
     try:
-        message = response.json()["message"]
+        message = bounded_json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         return ""
     return f" ({' '.join(str(message).split())[:200]})"

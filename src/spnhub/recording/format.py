@@ -24,6 +24,7 @@ from typing import Any, Final, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from spnhub import bounded_json
 from spnhub.actors.contract.commands import Command, SendPacket
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.contract.options import ActorOptions
@@ -210,7 +211,7 @@ def _fault(error: dict[str, Any]) -> str:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = bounded_json.loads(line)
     except ValueError as exc:
         raise FormatError(f"not JSON: {exc}") from None
     if not isinstance(value, dict):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spnhub import bounded_json
 from spnhub.recording.format import SUFFIX, FormatError, Header, decode_command, decode_input
 from spnhub.recording.system import Address, Input
 
@@ -67,7 +67,7 @@ class Recording:
         next(lines)
         for number, line in lines:
             try:
-                record = json.loads(line)
+                record = bounded_json.loads(line)
                 if "end" in record:
                     self.end = record["end"]
                     return
