@@ -8,18 +8,20 @@ before one that time may mend (D-36), which is given with the certificate's date
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import service_identity
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 from service_identity import cryptography as names
 
+from spnhub.events.foreign_text import clipped, clipped_subject
 from spnhub.transport.engine import CertificateAlert, ChainFault, ServerIdentity
 from spnhub.transport.pem import PrivateKey, chain_size, date_text, load_chain, load_key, load_presented
 
@@ -28,8 +30,10 @@ __all__ = [
     "Anchors",
     "CertificateRefused",
     "ParsedIdentity",
+    "Subject",
     "anchors_of",
     "check_chain",
+    "identify",
     "load_pair",
     "next_expiry",
     "parse_identity",
@@ -43,8 +47,9 @@ Anchors = tuple[crypto.X509, ...]
 # OpenSSL's verification results (X509_V_ERR_…) and the alerts that it sends for them itself.
 _DATE_ERRORS: Final = frozenset({9, 10})  # not yet valid, expired
 _ISSUER_ERRORS: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer found, self-signed, untrusted
-SUBJECT_LIMIT: Final = 2048
-"""Characters of a client's subject (RFC 4514)."""
+SUBJECT_LIMIT: Final = 16_384
+"""Characters of a client's subject (RFC 4514); of one beyond :data:`spnhub.events.foreign_text.SUBJECT_BYTES` packets
+and events have the beginning and a digest."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
 
 
@@ -57,11 +62,36 @@ class CertificateRefused(Exception):
 
 
 def subject_of(certificate: x509.Certificate) -> str | None:
-    """The Subject as an RFC 4514 string (D-2); None if it can't be read."""
+    """The Subject as an RFC 4514 string (D-2), printable and clipped; None if it can't be read."""
+    subject = _whole_subject(certificate)
+    return None if subject is None else clipped_subject(subject)
+
+
+def _whole_subject(certificate: x509.Certificate) -> str | None:
     try:
         return certificate.subject.rfc4514_string()
-    except ValueError:
+    except (ValueError, TypeError):  # values that OpenSSL takes and this library doesn't: T61String, BIT STRING
         return None
+
+
+class Subject(NamedTuple):
+    """Who a certificate is issued to."""
+
+    text: str
+    """As :func:`subject_of` has it: the identity (D-2)."""
+    common_name: str
+    """As it is in the certificate, which is what an inventory names; empty without one."""
+
+
+def identify(der: bytes) -> Subject | None:
+    """Who a verified certificate (DER) is issued to; None: it can't be read."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        text = subject_of(certificate)
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (ValueError, TypeError):
+        return None
+    return None if text is None else Subject(text, str(names[0].value) if names else "")
 
 
 @lru_cache(maxsize=1024)
@@ -130,9 +160,10 @@ def verify_client(
     :param moment: aware.
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
-    expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
-    _check_subject(certificate)
-    _check_usage(certificate)
+    with _readable("client certificate"):
+        expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
+        _check_subject(certificate)
+        _check_usage(certificate)
     if expired is not None:
         raise expired
 
@@ -149,8 +180,9 @@ def verify_server(
     :param moment: aware.
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
-    expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
-    _check_name(certificate, server_name)
+    with _readable("hub certificate"):
+        expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
+        _check_name(certificate, server_name)
     if expired is not None:
         raise expired
 
@@ -163,9 +195,11 @@ def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetim
     :param moment: aware.
     :returns: the reason; None: it is accepted.
     """
-    leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
+    anchors = anchors_of(client_ca, "client CA")
     try:
-        verify_client(leaf, chain, anchors_of(client_ca, "client CA"), moment)
+        with _readable("client certificate"):
+            leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
+        verify_client(leaf, chain, anchors, moment)
     except CertificateRefused as refused:
         return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
     return None
@@ -178,8 +212,27 @@ def _expiries(pem: bytes) -> tuple[datetime, ...]:
 
 def next_expiry(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> datetime | None:
     """When the next of these certificates, CAs included, expires after ``moment``: worth another check then."""
-    ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
+    try:
+        ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
+    except ValueError:  # it was accepted by OpenSSL, which has read more than this library does: nothing more is known
+        ends = []
     return min((end for end in (*ends, *_expiries(client_ca)) if end > moment), default=None)
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """What a library raises about somebody else's certificate is a refusal, and no fault of ours.
+
+    Certificates are parsed where they are looked at, and libraries differ in what they take: no list of exceptions is
+    complete. The reason names the one that it was.
+    """
+    try:
+        yield
+    except CertificateRefused:
+        raise
+    except Exception as exc:
+        reason = f"{what} can't be read: {type(exc).__name__}: {exc}"
+        raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, clipped(reason)) from exc
 
 
 def _verify(
@@ -254,7 +307,7 @@ def _covered(certificate: x509.Certificate) -> str:
 
 def _check_subject(certificate: x509.Certificate) -> None:
     """The subject is the client's identity, in packets and in the log."""
-    subject = subject_of(certificate)
+    subject = _whole_subject(certificate)
     if subject is None or len(subject) > SUBJECT_LIMIT:
         fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"
         raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, f"client certificate: its subject {fault}")

@@ -6,6 +6,7 @@ Every error derives from :class:`SpnError`. Counterpart: the codes in :mod:`spnh
 from __future__ import annotations
 
 from spnhub.actors.contract.codes import Code, is_retryable
+from spnhub.actors.contract.packets import LARGEST_VARINT
 
 __all__ = [
     "ConfigurationError",
@@ -19,6 +20,7 @@ __all__ = [
     "SessionRejected",
     "SpnError",
     "can_retry",
+    "check_code",
     "code_name",
 ]
 
@@ -47,6 +49,15 @@ class SpnError(Exception):
 
 class ConfigurationError(SpnError, ValueError):
     """The caller's fault: an argument that can't be used. The message names it."""
+
+
+def check_code(code: int) -> None:
+    """Whether QUIC can send a program's code (RFC 9000 section 16).
+
+    :raises ConfigurationError: it can't.
+    """
+    if not 0 <= code <= LARGEST_VARINT:
+        raise ConfigurationError(f"code is {code}; it must be between 0 and {LARGEST_VARINT}")
 
 
 class LocalProtocolError(SpnError):

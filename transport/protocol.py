@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from binascii import unhexlify
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, get_type_hints
 
 from spnhub.actors.contract import packets
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import Ack, OpeningKind, Packet, own_kinds
+from spnhub.actors.contract.packets import LARGEST_VARINT, Ack, Longest, OpeningKind, Packet, Within, own_kinds
+from spnhub.events.foreign_text import clipped
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 
@@ -59,13 +61,24 @@ def common_kinds(announced: Mapping[int, int]) -> dict[int, int]:
 
 _Convert = Callable[[Any], Any] | None
 
+
+def _read_acks(entries: list[dict[str, Any]]) -> tuple[Ack, ...]:
+    acks = []
+    for entry in entries:
+        ack = Ack(entry["connectionUid"].hex(), entry["epoch"], entry["receivedOffset"])
+        if not 0 <= ack.received_offset <= LARGEST_VARINT:
+            raise ProtocolError(f"receivedOffset {ack.received_offset} is not within 0 and {LARGEST_VARINT}")
+        acks.append(ack)
+    return tuple(acks)
+
+
 _CONVERSIONS: Final[dict[str, tuple[_Convert, _Convert]]] = {
     "connection_uid": (unhexlify, bytes.hex),
     "end_point_type": (None, EndPointType),
     "kind": (None, OpeningKind),
     "acks": (
         lambda acks: [{"connectionUid": unhexlify(a[0]), "epoch": a[1], "receivedOffset": a[2]} for a in acks],
-        lambda entries: tuple(Ack(e["connectionUid"].hex(), e["epoch"], e["receivedOffset"]) for e in entries),
+        _read_acks,
     ),
     "kinds": (
         lambda kinds: [{"kind": kind, "version": version} for kind, version in kinds.items()],
@@ -76,13 +89,52 @@ _CONVERSIONS: Final[dict[str, tuple[_Convert, _Convert]]] = {
 
 _CLASSES: Final[dict[str, type[Packet]]] = {name: getattr(packets, name) for name in codec.PACKET_KINDS}
 
+
+def _clip_of(hint: Any) -> _Convert:
+    """What a text is cut with before it is sent: the reason that a program gives may be of any length."""
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Longest) and mark.clip:
+            return partial(clipped, limit=mark.characters)
+    return None
+
+
+def _check_of(hint: Any, what: str) -> _Convert:
+    """What makes sure that a value is what its field's type says (:class:`Within`, :class:`Longest`)."""
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Within):
+            return partial(_check_number, mark, what)
+        if isinstance(mark, Longest):
+            return _clip_of(hint) or partial(_check_text, mark, what)
+    return None
+
+
+def _check_number(bounds: Within, what: str, value: int) -> int:
+    if not bounds.least <= value <= bounds.most:
+        raise ProtocolError(f"{what} {value} is not within {bounds.least} and {bounds.most}")
+    return value
+
+
+def _check_text(bound: Longest, what: str, value: str) -> str:
+    if len(value) > bound.characters:
+        raise ProtocolError(f"{what} has {len(value)} characters; the bound is {bound.characters}")
+    if not value.isprintable():
+        raise ProtocolError(f"{what} holds what doesn't show")
+    return value
+
+
+def _fields_of(cls: type[Packet]) -> Iterator[tuple[str, str, _Convert, _Convert]]:
+    hints = get_type_hints(cls, include_extras=True)
+    for one in dataclasses.fields(cls):
+        wire_name = codec.camel(one.name)
+        to_wire, from_wire = _CONVERSIONS.get(one.name, (None, None))
+        hint = hints[one.name]
+        yield one.name, wire_name, to_wire or _clip_of(hint), from_wire or _check_of(hint, wire_name)
+
+
 _FIELDS: Final[dict[str, tuple[tuple[str, str, _Convert, _Convert], ...]]] = {
-    name: tuple(
-        (one.name, codec.camel(one.name), *_CONVERSIONS.get(one.name, (None, None))) for one in dataclasses.fields(cls)
-    )
-    for name, cls in _CLASSES.items()
+    name: tuple(_fields_of(cls)) for name, cls in _CLASSES.items()
 }
-"""By class: attribute, name on the wire, and the two conversions of each field."""
+"""By class: attribute, name on the wire, and the two conversions of each field; the one from the wire checks it."""
 
 
 def kind_of(packet: Packet) -> int:
@@ -139,7 +191,8 @@ class PacketReader:
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that ``data`` completes. Unknown kinds are skipped (D-15).
 
-        :raises ProtocolError: a known kind that doesn't fit its schema, or in a version that wasn't announced.
+        :raises ProtocolError: a known kind that doesn't fit its schema, with a value that its field can't have, or in
+            a version that wasn't announced.
         """
         buffer = self._buffer
         buffer += data

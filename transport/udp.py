@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.pktinfo import OwnAddresses
@@ -47,6 +48,8 @@ _BATCH: Final = 128
 """Datagrams taken from a socket in one turn, some milliseconds' worth, so that no socket starves the loop."""
 BACKLOG: Final = 4096
 """The most transmits that wait for a full socket; beyond it the oldest are dropped and counted; QUIC repeats them."""
+_AFTER_FAULT: Final = 0.1
+"""Seconds to the next turn where nobody could say when it is due."""
 _ABSENCE: Final = 0.05
 """Seconds since all sockets were read, after which a due timer has them read first: the process was away."""
 _CATCH_UP: Final = 4096
@@ -81,6 +84,8 @@ class UdpEndpoint:
     :param engine: what to drive.
     :param on_events: called with each batch of the engine's events; may use the engine.
     :param extra_timer: another source of due times (the actors'), looked at with the engine's.
+    :param on_fault: called with what the engine or ``on_events`` raise; the rest of the turn follows all the same, so
+        that what others have to send is sent.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class UdpEndpoint:
         engine: Engine,
         on_events: Callable[[list[EngineEvent]], None],
         extra_timer: Callable[[], float | None] = lambda: None,
+        on_fault: OnFault = log_fault,
     ) -> None:
         self.engine = engine
         self._on_events = on_events
@@ -104,6 +110,7 @@ class UdpEndpoint:
         self._dropped = 0
         """Transmits dropped since they were last reported."""
         self._extra_timer = extra_timer
+        self._on_fault = on_fault
 
     # ---- sockets -----------------------------------------------------------------------------------------------
 
@@ -236,30 +243,50 @@ class UdpEndpoint:
         engine = self.engine
         try:
             now = self._loop.time()
-            due = engine.timer()
-            if due is not None and due <= now:
-                if now - self._read_all_at > _ABSENCE:
-                    self._read_all(now)
-                engine.handle_timer(now)
-            if engine.shake_hands(now):
-                self._shake_hands(now)
+            try:
+                self._begin_turn(now)
+            except Exception as fault:
+                self._on_fault("udp", fault)
             for turn in range(_ROUNDS):
-                events = engine.events()
+                events: list[EngineEvent] = []
+                try:
+                    events = engine.events()
+                except Exception as fault:
+                    self._on_fault("udp", fault)
                 if self._dropped:
                     events.append(DatagramsDropped(BACKLOG, self._dropped))
                     self._dropped = 0
                 # Sending makes room, and room may be an event; mostly there is none.
                 if turn and not events:
                     break
-                self._on_events(events)
-                for transmit in engine.transmit(now):
-                    self.send(transmit)
+                try:
+                    self._on_events(events)
+                except Exception as fault:
+                    self._on_fault("udp", fault)
+                self._transmit(now)
             else:
                 self._scheduled = self._loop.call_soon(self.turn)
         finally:
             # Whatever was raised, there is a next turn.
             self._in_turn = False
             self._arm()
+
+    def _begin_turn(self, now: float) -> None:
+        engine = self.engine
+        due = engine.timer()
+        if due is not None and due <= now:
+            if now - self._read_all_at > _ABSENCE:
+                self._read_all(now)
+            engine.handle_timer(now)
+        if engine.shake_hands(now):
+            self._shake_hands(now)
+
+    def _transmit(self, now: float) -> None:
+        try:
+            for transmit in self.engine.transmit(now):
+                self.send(transmit)
+        except Exception as fault:
+            self._on_fault("udp", fault)
 
     def _shake_hands(self, now: float) -> None:
         """Handshakes get a share of what everything else in this thread has taken since they had one (D-33)."""
@@ -270,7 +297,11 @@ class UdpEndpoint:
         self._handshakes_until = time.thread_time()
 
     def _arm(self) -> None:
-        times = [t for t in (self.engine.timer(), self._extra_timer()) if t is not None]
+        try:
+            times = [t for t in (self.engine.timer(), self._extra_timer()) if t is not None]
+        except Exception as fault:
+            self._on_fault("udp", fault)
+            times = [self._loop.time() + _AFTER_FAULT]
         when = min(times, default=None)
         if when == self._timer_at and self._timer is not None:
             return
@@ -327,7 +358,10 @@ class UdpEndpoint:
             taken += -(-len(data) // size) if size else 1
             if entry.connected:
                 remote = entry.sock.getpeername() if remote is None else remote
-            engine.receive(data, Address(entry.index, remote, own), size, now)
+            try:
+                engine.receive(data, Address(entry.index, remote, own), size, now)
+            except Exception as fault:
+                self._on_fault("udp", fault)
 
     def _on_socket_error(self, entry: UdpSocket, exc: OSError, now: float) -> None:
         """ICMP errors come back as errors of the next call on the socket."""

@@ -8,28 +8,36 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
+from spnhub.events.foreign_text import REASON_LIMIT
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 
 __all__ = [
     "ACK_LIMIT",
+    "LARGEST_VARINT",
     "Accept",
     "Ack",
     "AllConnectionsClosed",
     "CloseAck",
     "CloseRequest",
     "DataAck",
+    "Epoch",
+    "ErrorCode",
     "FromEndpoint",
+    "InstanceId",
     "LegPacket",
     "LocalAddress",
+    "Longest",
+    "Offset",
     "Opening",
     "OpeningKind",
     "Packet",
     "PauseAck",
     "PauseRequest",
     "PeerGone",
+    "Reason",
     "ResumeAck",
     "ResumeInvite",
     "ResumeRequest",
@@ -40,12 +48,54 @@ __all__ = [
     "SessionRequest",
     "SetWeight",
     "ShutdownRequest",
+    "Subject",
     "ToEndpoint",
+    "Urn",
+    "Weight",
+    "Within",
     "own_kinds",
 ]
 
 ACK_LIMIT: Final = 1024
 """The most connections in one DataAck; more go into another packet."""
+
+
+LARGEST_VARINT: Final = 2**62 - 1
+"""The largest integer that QUIC writes (RFC 9000 section 16)."""
+
+
+class Within(NamedTuple):
+    """What a number may be. A packet with another one breaks the rules of the protocol."""
+
+    least: int
+    most: int
+
+
+class Longest(NamedTuple):
+    """How many characters a text may have, all of which show."""
+
+    characters: int
+    clip: bool = False
+    """A longer one is cut, and what doesn't show is escaped; otherwise it breaks the rules of the protocol."""
+
+
+# What a field may hold is part of its type; :mod:`spnhub.transport.protocol` checks it where packets are read, and so
+# nothing further in has to.
+ErrorCode = Annotated[int, Within(0, LARGEST_VARINT)]
+"""It may go into a frame of QUIC."""
+Offset = Annotated[int, Within(0, LARGEST_VARINT)]
+"""Bytes of one direction. With what a stream may carry added to it, it still fits into an event (a signed 64 bits)."""
+Epoch = Annotated[int, Within(0, 2**31 - 1)]
+Weight = Annotated[int, Within(0, 1_000_000)]
+Port = Annotated[int, Within(0, 65_535)]
+Milliseconds = Annotated[int, Within(0, 2**31 - 1)]
+Reason = Annotated[str, Longest(REASON_LIMIT, clip=True)]
+InstanceId = Annotated[str, Longest(256)]
+Urn = Annotated[str, Longest(1024)]
+Subject = Annotated[str, Longest(2048)]
+"""More than :data:`spnhub.events.foreign_text.SUBJECT_BYTES`: so much came from hubs before that bound."""
+ShortText = Annotated[str, Longest(256, clip=True)]
+HostText = Annotated[str, Longest(64)]
 
 
 def own_kinds() -> dict[int, int]:
@@ -70,31 +120,31 @@ class LegPacket(Packet):
     """A control packet about one leg: on either side it goes to the connection that it names."""
 
     connection_uid: str
-    epoch: int
+    epoch: Epoch
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest(Packet):
     end_point_type: EndPointType
-    service_urn: str
-    instance_id: str
-    weight: int = 100
+    service_urn: Urn
+    instance_id: InstanceId
+    weight: Weight = 100
     brings_connections: bool = False
-    software: str = ""
+    software: ShortText = ""
     kinds: dict[int, int] = field(default_factory=own_kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionAck(Packet):
-    spn_session_id: str
-    hub_id: str = ""
+    spn_session_id: ShortText
+    hub_id: ShortText = ""
     kinds: dict[int, int] = field(default_factory=own_kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRefusal(Packet):
-    code: int
-    reason: str
+    code: ErrorCode
+    reason: Reason
     retryable: bool
 
 
@@ -102,8 +152,8 @@ class SessionRefusal(Packet):
 class CloseRequest(LegPacket):
     """The sender's program is through with the connection (R-4.5)."""
 
-    sent_offset: int
-    receive_offset: int
+    sent_offset: Offset
+    receive_offset: Offset
     finished: bool
     """Both directions have ended with FIN, as the sender knows."""
 
@@ -117,8 +167,8 @@ class CloseAck(LegPacket):
 class SetWeight(Packet):
     """From a provider: its share of new connections from now on (R-5.3)."""
 
-    weight: int
-    reason: str = ""
+    weight: Weight
+    reason: Reason = ""
     """Why, if it says so."""
 
 
@@ -136,7 +186,7 @@ class PauseRequest(LegPacket):
 class PauseAck(LegPacket):
     """The sender has stopped reading the leg (R-4.6)."""
 
-    received_offset: int
+    received_offset: Offset
     """Bytes of the other direction that its program has taken."""
 
 
@@ -144,23 +194,23 @@ class PauseAck(LegPacket):
 class ResumeRequest(Packet):
     connection_uid: str
     resume_secret: bytes = field(repr=False)
-    epoch: int
-    received_offset: int
+    epoch: Epoch
+    received_offset: Offset
     finished: bool = False
-    code: int = 0
-    peer: str = ""
-    instance_id: str = ""
+    code: ErrorCode = 0
+    peer: Subject = ""
+    instance_id: InstanceId = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeInvite(Packet):
     connection_uid: str
     resume_secret: bytes = field(repr=False)
-    epoch: int
-    received_offset: int
+    epoch: Epoch
+    received_offset: Offset
     finished: bool = False
-    code: int = 0
-    peer: str = ""
+    code: ErrorCode = 0
+    peer: Subject = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +218,11 @@ class ResumeAck(Packet):
     """From the hub, about a ResumeRequest: go on, with code 0, or why not (R-4.7)."""
 
     connection_uid: str
-    epoch: int
-    code: int = 0
-    reason: str = ""
+    epoch: Epoch
+    code: ErrorCode = 0
+    reason: Reason = ""
     retryable: bool = False
-    received_offset: int = 0
+    received_offset: Offset = 0
     """Bytes that the other endpoint's program has taken."""
     finished: bool = False
     """The other endpoint has taken the FIN, too."""
@@ -182,17 +232,17 @@ class ResumeAck(Packet):
 class LocalAddress(Packet):
     """What the endpoint's own socket is bound to: others may see another one, if a translator is in between."""
 
-    host: str
+    host: HostText
     """IP address."""
-    port: int
+    port: Port
 
 
 @dataclass(frozen=True, slots=True)
 class PeerGone(Packet):
     """An instance on the other side is gone, and what it was to resume with it; ``peer`` is its verified subject."""
 
-    peer: str
-    instance_id: str
+    peer: Subject
+    instance_id: InstanceId
 
 
 class Ack(NamedTuple):
@@ -214,7 +264,7 @@ class ShutdownRequest(Packet):
     """From the hub: the session is about to end (R-4.8)."""
 
     resumable: bool
-    spread_milliseconds: int = 0
+    spread_milliseconds: Milliseconds = 0
     """Within this time endpoints that come back are to spread themselves."""
 
 
@@ -228,23 +278,23 @@ class Opening(Packet):
     kind: OpeningKind
     connection_uid: str
     resume_secret: bytes = field(repr=False)
-    epoch: int = 0
-    sent_offset: int = 0
-    receive_offset: int = 0
-    peer: str = ""
-    instance_id: str = ""
+    epoch: Epoch = 0
+    sent_offset: Offset = 0
+    receive_offset: Offset = 0
+    peer: Subject = ""
+    instance_id: InstanceId = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Accept(Packet):
     kind: OpeningKind
-    code: int = 0
-    reason: str = ""
-    epoch: int = 0
-    sent_offset: int = 0
-    receive_offset: int = 0
-    instance_id: str = ""
-    peer: str = ""
+    code: ErrorCode = 0
+    reason: Reason = ""
+    epoch: Epoch = 0
+    sent_offset: Offset = 0
+    receive_offset: Offset = 0
+    instance_id: InstanceId = ""
+    peer: Subject = ""
 
 
 FromEndpoint = CloseRequest | CloseAck | PauseAck | SetWeight | SessionRenewal

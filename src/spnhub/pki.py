@@ -41,8 +41,8 @@ class Authority:
     key: bytes = field(repr=False)
 
     @classmethod
-    def create(cls, name: str = "SPN Hub development CA", *, days: int = 30) -> Authority:
-        """Make a new, self-signed authority that is valid from yesterday on, for ``days`` from now."""
+    def create(cls, name: str = "SPN Hub development CA", *, days: int = 30, end: datetime | None = None) -> Authority:
+        """Make a new, self-signed authority that is valid from yesterday on, for ``days`` from now or to ``end``."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
@@ -53,7 +53,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _DAY)
-            .not_valid_after(now + days * _DAY)
+            .not_valid_after(end or now + days * _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(sign_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

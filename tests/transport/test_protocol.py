@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -20,9 +22,9 @@ from spnhub.transport.protocol import PacketReader
 
 secrets = st.binary(min_size=16, max_size=16)
 uids = secrets.map(bytes.hex)
-offsets = st.integers(0, 2**62)
+offsets = st.integers(0, 2**62 - 1)
 epochs = st.integers(0, 2**31 - 1)
-texts = st.text(max_size=40)
+texts = st.text(st.characters(categories=("L", "N", "P", "S")), max_size=40)
 kinds = st.dictionaries(st.integers(0, 255), st.integers(0, 255), max_size=5)
 anything: st.SearchStrategy[Packet] = st.one_of(
     st.builds(
@@ -102,6 +104,81 @@ def test_versions_that_were_not_announced_are_an_error() -> None:
     """Each side sends only what the other announced (D-15)."""
     with pytest.raises(protocol.ProtocolError, match="kind 5 version 9"):
         PacketReader().feed(bytes([5, 9, 0, 0]))
+
+
+_REQUEST = packets.ResumeRequest(bytes(16).hex(), bytes(16), 1, 0)
+_OPENING = Opening(OpeningKind.OPEN, bytes(16).hex(), bytes(16))
+_SESSION = packets.SessionRequest(EndPointType.PROVIDER, "urn:x", "one")
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        *(Accept(OpeningKind.OPEN, code) for code in (-1, 2**62, 2**63 - 1, -(2**63))),
+        *(replace(_REQUEST, received_offset=offset) for offset in (-1, 2**62, 2**63 - 1)),
+        *(replace(_REQUEST, epoch=epoch) for epoch in (-1, 2**31, 2**63 - 1)),
+        *(replace(_REQUEST, code=code) for code in (-1, 2**62)),
+        replace(_REQUEST, peer="x" * 2049),
+        replace(_REQUEST, instance_id="\x1b[2J"),
+        *(CloseRequest(bytes(16).hex(), 0, *pair, False) for pair in ((-1, 0), (0, 2**62))),
+        packets.PauseAck(bytes(16).hex(), 0, 2**63 - 1),
+        packets.DataAck((packets.Ack(bytes(16).hex(), 0, 5), packets.Ack(bytes(16).hex(), 0, 2**62))),
+        packets.DataAck((packets.Ack(bytes(16).hex(), 0, -1),)),
+        *(packets.SetWeight(weight) for weight in (-1, 1_000_001, 2**63 - 1)),
+        *(replace(_SESSION, weight=weight) for weight in (-1, 1_000_001)),
+        replace(_SESSION, instance_id="x" * 257),
+        replace(_SESSION, service_urn="x" * 1025),
+        replace(_SESSION, service_urn="urn:\u202ex"),
+        replace(_OPENING, sent_offset=2**62),
+        replace(_OPENING, receive_offset=2**62),
+        replace(_OPENING, epoch=-1),
+        packets.LocalAddress("192.0.2.1", 65_536),
+        packets.LocalAddress("1" * 65, 1),
+        packets.ShutdownRequest(True, -1),
+    ],
+    ids=repr,
+)
+def test_values_that_a_field_can_not_have(packet: Packet) -> None:
+    """They end where packets are read, with the field's name: nothing further in has to think of them."""
+    kinds = packets.own_kinds()
+    with pytest.raises(protocol.ProtocolError) as caught:
+        PacketReader().feed(protocol.encode(packet, kinds))
+    assert caught.value.code is Code.PROTOCOL
+    assert len(str(caught.value)) < 200
+
+
+def test_every_number_and_text_of_a_packet_is_bounded() -> None:
+    """A new field has its bounds in its type; what is exempt says why."""
+    exempt = {
+        "connection_uid",  # of a fixed size
+        "resume_secret",
+        "finished",
+        "retryable",
+        "brings_connections",
+        "resumable",
+        "kind",
+        "end_point_type",
+        "kinds",  # those that both sides know are kept
+        "acks",
+    }
+    for name in codec.PACKET_KINDS:
+        cls = getattr(packets, name)
+        hints = get_type_hints(cls, include_extras=True)
+        assert {field for field, hint in hints.items() if not hasattr(hint, "__metadata__")} <= exempt
+
+
+@pytest.mark.parametrize("reason", ["x" * 100_000, "\x1b[31mred\n", "\x80\x9b2J", "\u202eright to left"])
+def test_reasons_are_cut_and_show(reason: str) -> None:
+    """On the way out, whatever a program says, and on the way in, whatever comes."""
+    (got,) = PacketReader().feed(protocol.encode(Accept(OpeningKind.OPEN, 300, reason)))
+    assert isinstance(got, Accept)
+    assert got.reason.isprintable()
+    assert len(got.reason) <= 256
+    record = {"kind": "open", "code": 1, "reason": reason[:60_000], "epoch": 0, "sentOffset": 0, "receiveOffset": 0}
+    raw = codec.encode_packet("Accept", record)
+    (came,) = PacketReader().feed(raw)
+    assert isinstance(came, Accept)
+    assert came.reason == got.reason
 
 
 @given(st.binary(max_size=200))

@@ -49,7 +49,8 @@ class Side:
         self.events: list[EngineEvent] = []
         self.on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._news = asyncio.Event()
-        self.endpoint = UdpEndpoint(self.engine, self._on_events)
+        self.faults: list[BaseException] = []
+        self.endpoint = UdpEndpoint(self.engine, self._on_events, on_fault=lambda _, fault: self.faults.append(fault))
 
     def _on_events(self, events: list[EngineEvent]) -> None:
         for event in events:
@@ -373,3 +374,28 @@ def test_whose_word_a_closed_port_is(
     error += packed if family != V6 else bytes(4) + packed + bytes(4)
     assert udp.is_port_closed(kind, error.ljust(32, b"\0"), host) is closed
     assert udp.is_port_closed(kind, error[:10], host) is False
+
+
+@pytest.mark.parametrize("name", ["receive", "events", "timer", "shake_hands", "transmit", "on_events"])
+async def test_whatever_raises_in_a_turn_costs_nothing_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, the rest of the turn follows, and so do the next turns: every byte arrives."""
+
+    class Injected(Exception):
+        pass
+
+    async with pair() as (server, client, _, connection_id):
+        owner: Any = server.endpoint if name == "on_events" else server.engine
+        attribute = "_on_events" if name == "on_events" else name
+        original = getattr(owner, attribute)
+
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            monkeypatch.setattr(owner, attribute, original)
+            raise Injected
+
+        monkeypatch.setattr(owner, attribute, fail)
+        sent = 200_000
+        if name == "on_events":
+            # What it was told then is lost to it: the program's own matter.
+            server.endpoint.turn()
+        assert len(await transfer(server, client, connection_id, sent)) == sent
+        assert [type(fault) for fault in server.faults] == [Injected]

@@ -145,11 +145,11 @@ class QuicEndpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.receive`."""
         self._now = now
         self._may_shake_hands = True
-        if not segment_size or len(data) <= segment_size:
-            self._receive_one(data, address, now)
-        else:
-            for start in range(0, len(data), segment_size):
-                self._receive_one(data[start : start + segment_size], address, now)
+        for start in range(0, len(data), segment_size or len(data) or 1):
+            try:
+                self._receive_one(data[start : start + segment_size] if segment_size else data, address, now)
+            except Exception as fault:  # it names no connection that could end; the other datagrams are others'
+                self._on_fault("engine", fault)
 
     def _receive_one(self, data: bytes, address: api.Address, now: float) -> None:
         if len(data) < 1 + _CID_LENGTH:
@@ -217,11 +217,17 @@ class QuicEndpoint(ABC):
             return
         try:
             if not handle.closing:
-                self._vanish(handle, api.Closed(handle.connection_id, api.CloseKind.VIOLATION, 1, _FAULT))
+                self._end(handle, self._bare_end(handle))
         except Exception as another:
             self._on_fault("engine", another)
         if not handle.gone:
             self._remove(handle)
+
+    def _bare_end(self, handle: ConnectionHandle) -> api.Closed | api.HandshakeRefused:
+        """What is said of a connection of which nothing else can be: nothing of the peer's is looked at."""
+        if handle.connected or handle.is_client:
+            return api.Closed(handle.connection_id, api.CloseKind.VIOLATION, 1, _FAULT)
+        return api.HandshakeRefused(handle.connection_id, handle.address, handle.queue or None, None, _FAULT, None)
 
     def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
         """Whether this may begin a connection; another QUIC version is answered here."""

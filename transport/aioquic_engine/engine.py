@@ -142,17 +142,21 @@ class AioquicEngine(QuicEndpoint):
         """Say that a connection is over, and end what hangs on it. Clients hear Closed also of a failed handshake."""
         if isinstance(event, api.HandshakeRefused) and handle.is_client:
             event = handle.as_closed(event)
+        # First what the others count on: whatever is raised below, the end is told and its place is free.
+        handle.closing = True
         if not handle.connected:
             self._no_longer_half_open(handle)
-        handle.closing = True
         self._events.append(event)
+        self._over[handle.connection_id] = handle
         for record in list(handle.quic.records.values()):
             direction: Direction | None = record.splice_in or record.splice_out
             if direction is not None:
                 splice = direction.splice
-                splice.lost(handle.quic)
+                try:
+                    splice.lost(handle.quic)
+                except Exception as fault:
+                    self._on_fault("engine", fault)
                 self._touch(splice)
-        self._over[handle.connection_id] = handle
 
     # ---- streams: what came in ---------------------------------------------------------------------------------
 

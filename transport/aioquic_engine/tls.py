@@ -11,13 +11,15 @@ by a clock that is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer
 
+from spnhub.events.foreign_text import NAME_LIMIT, clipped
 from spnhub.transport.certificates import (
     Anchors,
     CertificateRefused,
@@ -56,6 +58,17 @@ _ALERTS: Final[Mapping[CertificateAlert, type[tls.Alert]]] = {
 }
 
 
+@contextlib.contextmanager
+def _parsing(what: str) -> Iterator[None]:
+    """aioquic parses certificates and their keys, and lets out what the library raises: that is a refusal, too."""
+    try:
+        yield
+    except tls.Alert:
+        raise
+    except Exception as exc:  # no list is complete: see :func:`spnhub.transport.certificates.verify_client`
+        raise tls.AlertBadCertificate(clipped(f"{what} can't be read: {type(exc).__name__}: {exc}")) from exc
+
+
 def _alert(refused: CertificateRefused) -> tls.Alert:
     return _ALERTS[refused.alert](str(refused))
 
@@ -87,7 +100,9 @@ class ServerContext(tls.Context):
         identity = None if self.server_name is None else self.identities.get(self.server_name)
         if identity is None:
             raise AlertUnrecognizedName(
-                "no server name (SNI)" if self.server_name is None else f"unknown server name {self.server_name!r}"
+                "no server name (SNI)"
+                if self.server_name is None
+                else clipped(f"unknown server name {self.server_name[:NAME_LIMIT]!r}")
             )
         self.identity = identity
         self.certificate = identity.certificate
@@ -97,7 +112,8 @@ class ServerContext(tls.Context):
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
-        super()._server_handle_certificate(input_buf)
+        with _parsing("client certificate"):
+            super()._server_handle_certificate(input_buf)
         if self._peer_certificate is None:
             raise AlertCertificateRequired("no client certificate")
         assert self.identity is not None, "the ClientHello came first"
@@ -109,7 +125,8 @@ class ServerContext(tls.Context):
 
     def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
         try:
-            super()._server_handle_certificate_verify(input_buf)
+            with _parsing("client certificate"):
+                super()._server_handle_certificate_verify(input_buf)
         except tls.AlertDecryptError as exc:
             raise tls.AlertDecryptError(str(exc) or "client certificate: forged signature") from exc
 
@@ -131,10 +148,15 @@ class ClientContext(tls.Context):
         self.clock = clock
 
     def _client_handle_certificate(self, input_buf: Buffer) -> None:
-        super()._client_handle_certificate(input_buf)
+        with _parsing("hub certificate"):
+            super()._client_handle_certificate(input_buf)
         assert self._peer_certificate is not None, "an empty message was refused"
         chain = list(self._peer_certificate_chain)
         try:
             verify_server(self._peer_certificate, chain, self.anchors, self.name, self.clock())
         except CertificateRefused as refused:
             raise _alert(refused) from refused
+
+    def _client_handle_certificate_verify(self, input_buf: Buffer) -> None:
+        with _parsing("hub certificate"):
+            super()._client_handle_certificate_verify(input_buf)

@@ -63,18 +63,17 @@ class AckRelay:
                 queue = queues[leg.other] = {}
             queue[uid] = ack
 
-    def flush(self) -> None:
-        """Send what is queued."""
-        if not self._queues:
+    def queued(self) -> tuple[int, ...]:
+        """The sessions for which acknowledgements are queued."""
+        return tuple(self._queues)
+
+    def flush(self, connection_id: int) -> None:
+        """Send what is queued for one session."""
+        session = self._sessions.get(connection_id)
+        if session is not None and session.outgoing:
             return
-        queues, self._queues = self._queues, {}
-        for connection_id, queue in queues.items():
-            session = self._sessions.get(connection_id)
-            if session is None:
-                continue
-            if session.outgoing:
-                self._queues[connection_id] = queue
-                continue
-            acks = tuple(queue.values())
-            for at in range(0, len(acks), ACK_LIMIT):
-                self._sessions.send(connection_id, DataAck(acks[at : at + ACK_LIMIT]))
+        acks = tuple(self._queues.pop(connection_id).values())
+        if session is None:
+            return
+        for at in range(0, len(acks), ACK_LIMIT):
+            self._sessions.send(connection_id, DataAck(acks[at : at + ACK_LIMIT]))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from spnhub.events.faults import log_fault
 from spnhub.transport.engine import ChainFault
 
 __all__ = ["Certificates", "Judge"]
@@ -51,11 +52,18 @@ class Certificates:
 
     :param judge: verifies them.
     :param invalidate: called with a session's number and what is wrong when its chain isn't accepted any more.
+    :param fail: called with a session's number and what was raised about its chain; the others' are verified.
     """
 
-    def __init__(self, judge: Judge, invalidate: Callable[[int, ChainFault], None]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        invalidate: Callable[[int, ChainFault], None],
+        fail: Callable[[int, BaseException], None] = lambda _, fault: log_fault("certificates", fault),
+    ) -> None:
         self._judge = judge
         self._invalidate = invalidate
+        self._fail = fail
         self._authorities: Mapping[str, bytes] = {}
         self._changed: dict[str, float] = {}
         """Networks whose CA has changed, each until no handshake can complete any more that the old CA has verified."""
@@ -131,7 +139,11 @@ class Certificates:
             return
         self._next_portion_at = now + _PAUSE
         for _ in range(min(_PORTION, len(self._queue))):
-            self._examine(self._queue.popleft())
+            connection_id = self._queue.popleft()
+            try:
+                self._examine(connection_id)
+            except Exception as fault:
+                self._fail(connection_id, fault)
         if not self._queue:
             self._verdicts.clear()
 
@@ -166,7 +178,8 @@ class Certificates:
         if end is None:
             return
         # The last second named still counts (RFC 5280 section 4.1.2.5).
-        due = (end + timedelta(seconds=1) - _EPOCH) // timedelta(microseconds=1)
+        # Not as a date: there is none after the end of 9999, which stands for "never" (RFC 5280 section 4.1.2.5).
+        due = (end - _EPOCH) // timedelta(microseconds=1) + 1_000_000
         heapq.heappush(self._expiries, (due, connection_id))
         if self._expiries[0] == (due, connection_id):
             self._plan_look()

@@ -16,7 +16,7 @@ from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
 from spnhub.transport.hub.resumes import HubStream, Resumes
-from spnhub.transport.hub.sessions import REASON_LIMIT, HubSession, Sessions
+from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import PacketReader, ProtocolError
 
 __all__ = ["Connections"]
@@ -72,7 +72,7 @@ class Connections:
             session.early.append(stream_id)
             return
         session.headers[stream_id] = PacketReader()
-        self._sessions.after_request_timeout(lambda: self._check_header(session, stream_id))
+        self._sessions.after_request_timeout(session, lambda: self._check_header(session, stream_id))
         self._read_header(session, stream_id)
 
     def readable(self, session: HubSession, stream_id: int) -> None:
@@ -205,7 +205,7 @@ class Connections:
             connection.reader = None
             self._system.tell_connection(connection.key, inputs.ProviderAccepted(connection_id))
         else:
-            self._reject(connection, packet.code, packet.reason[:REASON_LIMIT])
+            self._reject(connection, packet.code, packet.reason)
 
     def _reject(self, connection: _Connection, code: int, reason: str) -> None:
         assert connection.provider is not None

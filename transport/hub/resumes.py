@@ -76,10 +76,10 @@ class Resumes:
     def requested(self, session: HubSession, packet: packets.ResumeRequest) -> None:
         """Handle a consumer's request, or a provider's answer.
 
-        :raises ProtocolError: before the session, or with an offset below 0.
+        :raises ProtocolError: before the session.
         """
-        if not session.accepted or packet.received_offset < 0:
-            raise ProtocolError("a resume request before the session, or with an offset below 0")
+        if not session.accepted:
+            raise ProtocolError("a resume request before the session")
         uid = packet.connection_uid
         if session.end_point_type is EndPointType.PROVIDER:
             resume = self._find(session.connection_id, packet.connection_uid, packet.epoch)

@@ -14,6 +14,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
+from spnhub.events.foreign_text import NAME_LIMIT, clipped, clipped_subject
 from spnhub.transport import engine as api
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
@@ -66,9 +67,11 @@ class HubServer:
         self._backlog: deque[api.EngineEvent] = deque()
         """Engine events that no turn has handled yet; bounded by what peers may have open."""
         self._now = 0.0
-        self.certificates = Certificates(judge, self._invalidate)
+        self.certificates = Certificates(judge, self._invalidate, self._fail_session)
         """What the sessions have presented."""
-        self._sessions = Sessions(engine, system, hub_id, self._gated, self.certificates, self._on_packet)
+        self._sessions = Sessions(
+            engine, system, hub_id, self._gated, self.certificates, self._on_packet, self._fail_session
+        )
         self._connections = Connections(engine, system, self._sessions, self._gated)
         self._on_stopped = on_stopped
         self._on_service = on_service
@@ -113,7 +116,11 @@ class HubServer:
                     self.carry_out(command)
                 except Exception as fault:
                     self._fail(command, fault)
-        self._guard(self._connections.acks.flush)
+        for connection_id in self._connections.acks.queued():
+            try:
+                self._connections.acks.flush(connection_id)
+            except Exception as fault:
+                self._fail_session(connection_id, fault)
         try:
             self._gate.close_turn(self._gated, now)
         finally:
@@ -141,6 +148,14 @@ class HubServer:
             else:
                 for connection_id in self._concerned(cause):
                     self._sessions.close(connection_id, Code.INTERNAL, _FAULT)
+        except Exception as another:
+            self._on_fault("turn", another)
+
+    def _fail_session(self, connection_id: int, fault: BaseException) -> None:
+        """A fault of ours in something that concerns one session: it ends with INTERNAL."""
+        self._on_fault("turn", fault)
+        try:
+            self._sessions.close(connection_id, Code.INTERNAL, _FAULT)
         except Exception as another:
             self._on_fault("turn", another)
 
@@ -206,11 +221,11 @@ class HubServer:
             inputs.HandshakeRefusal(
                 realm=network.realm if network else None,
                 network_urn=network.urn if network else None,
-                server_name=event.server_name,
+                server_name=None if event.server_name is None else clipped(event.server_name, NAME_LIMIT),
                 remote_address=host_port(*event.address.remote[:2]),
                 alert=event.alert,
-                reason=event.reason,
-                subject=event.subject,
+                reason=clipped(event.reason),
+                subject=None if event.subject is None else clipped_subject(event.subject),
             )
         )
 
@@ -220,7 +235,7 @@ class HubServer:
         if session is not None and session.requested:
             by_peer, gone = event.kind is api.CloseKind.PEER, event.kind is api.CloseKind.PORT_CLOSED
             self._system.tell_session(
-                event.connection_id, inputs.SessionClosed(by_peer, event.code, event.reason, gone)
+                event.connection_id, inputs.SessionClosed(by_peer, event.code, clipped(event.reason), gone)
             )
 
     def _opened(self, event: api.Opened) -> None:

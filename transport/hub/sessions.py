@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.codes import Code, is_retryable
@@ -16,6 +13,7 @@ from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
+from spnhub.transport.certificates import identify
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
@@ -23,7 +21,6 @@ from spnhub.transport.system.ip import host_port
 
 __all__ = [
     "CONTROL_STREAM",
-    "REASON_LIMIT",
     "REQUEST_TIMEOUT",
     "HubSession",
     "Network",
@@ -36,11 +33,8 @@ REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the handshake to the session request, and from a data stream's first byte to its whole header."""
 _REFUSAL_LINGER: Final = 1.0
 """Seconds that a refused endpoint has to read the refusal before the QUIC connection is closed."""
-REASON_LIMIT: Final = 256
-"""Characters of a provider's reason that are logged and passed on."""
 _CONTROL_BACKLOG: Final = 1024 * 1024
 """The most control bytes that wait for a session's flow control; beyond it the peer isn't reading, and is closed."""
-_MAX_WEIGHT: Final = 1_000_000
 
 TransportPacket = packets.ResumeRequest | packets.DataAck | packets.LocalAddress
 """Control packets that no actor sees as they are: they hold a secret, or concern the transport only."""
@@ -90,6 +84,7 @@ class Sessions:
     :param gated: collects the sessions that were sent something in this turn: it waits for the journal (D-6).
     :param certificates: keeps what each session presented.
     :param on_packet: handles the control packets that no actor sees.
+    :param fail: called with a session's number and what was raised by a check of it; the others' checks follow.
     """
 
     def __init__(
@@ -100,6 +95,7 @@ class Sessions:
         gated: set[int],
         certificates: Certificates,
         on_packet: Callable[[HubSession, TransportPacket], None],
+        fail: Callable[[int, BaseException], None],
     ) -> None:
         self._engine = engine
         self._certificates = certificates
@@ -109,10 +105,12 @@ class Sessions:
         self._networks: Mapping[tuple[int, str], Network] = {}
         self._sessions: dict[int, HubSession] = {}
         self._by_socket: Counter[int] = Counter()
-        self._deadlines: deque[tuple[float, Callable[[], None]]] = deque()
+        self._deadlines: deque[tuple[float, int, Callable[[], None]]] = deque()
+        """When a check is due, of which session, and the check."""
         self._lingers: deque[tuple[float, int]] = deque()
         self.now = 0.0
         self._on_packet = on_packet
+        self._fail = fail
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -136,9 +134,9 @@ class Sessions:
 
     # ---- time --------------------------------------------------------------------------------------------------
 
-    def after_request_timeout(self, check: Callable[[], None]) -> None:
-        """Call ``check`` when :data:`REQUEST_TIMEOUT` has passed."""
-        self._deadlines.append((self.now + REQUEST_TIMEOUT, check))
+    def after_request_timeout(self, session: HubSession, check: Callable[[], None]) -> None:
+        """Call ``check``, which is about this session, when :data:`REQUEST_TIMEOUT` has passed."""
+        self._deadlines.append((self.now + REQUEST_TIMEOUT, session.connection_id, check))
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
@@ -148,7 +146,11 @@ class Sessions:
         """Do what is due: checks of requests, and the close of refused sessions."""
         self.now = now
         while self._deadlines and self._deadlines[0][0] <= now:
-            self._deadlines.popleft()[1]()
+            _, connection_id, check = self._deadlines.popleft()
+            try:
+                check()
+            except Exception as fault:
+                self._fail(connection_id, fault)
         while self._lingers and self._lingers[0][0] <= now:
             session = self._sessions.get(self._lingers.popleft()[1])
             if session is not None and session.refused is not None:
@@ -162,21 +164,23 @@ class Sessions:
         if network is None:
             self._engine.close(event.connection_id, Code.WITHDRAWN, "this hub was taken away")
             return
-        certificate = x509.load_der_x509_certificate(event.certificates[0])
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        who = identify(event.certificates[0])
+        if who is None:
+            self._engine.close(event.connection_id, Code.NOT_ALLOWED, "the certificate's subject can't be read")
+            return
         session = HubSession(
             connection_id=event.connection_id,
             network=network,
             cid=event.cid.hex(),
-            subject=certificate.subject.rfc4514_string(),
-            common_name=str(names[0].value) if names else "",
+            subject=who.text,
+            common_name=who.common_name,
             address=host_port(*event.address.remote[:2]),
             local=event.address.local,
         )
         self._sessions[event.connection_id] = session
         self._by_socket[session.local] += 1
         self._certificates.add(event.connection_id, network.urn, event.certificates)
-        self.after_request_timeout(lambda: self._check_requested(session))
+        self.after_request_timeout(session, lambda: self._check_requested(session))
 
     def _check_requested(self, session: HubSession) -> None:
         if not session.requested and self._sessions.get(session.connection_id) is session:
@@ -244,8 +248,8 @@ class Sessions:
         if isinstance(packet, TransportPacket):
             self._on_packet(session, packet)
         elif isinstance(packet, packets.FromEndpoint):
-            if isinstance(packet, packets.SetWeight):
-                packet = _checked(session, packet)
+            if isinstance(packet, packets.SetWeight) and session.end_point_type is not EndPointType.PROVIDER:
+                raise ProtocolError("only a provider has a weight")
             self._system.tell_session(session.connection_id, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
@@ -253,9 +257,6 @@ class Sessions:
     def _on_request(self, session: HubSession, packet: packets.SessionRequest) -> None:
         if session.requested:
             raise ProtocolError("a second session request")
-        _check_weight(packet.weight)
-        if len(packet.instance_id) > 256 or len(packet.service_urn) > 1024:
-            raise ProtocolError("an instance id or service URN that long")
         session.requested = True
         session.kinds = protocol.common_kinds(packet.kinds)
         session.end_point_type = packet.end_point_type
@@ -295,15 +296,3 @@ class Sessions:
         if session.outgoing:
             taken = self._engine.write(session.connection_id, CONTROL_STREAM, bytes(session.outgoing))
             del session.outgoing[:taken]
-
-
-def _checked(session: HubSession, packet: packets.SetWeight) -> packets.SetWeight:
-    if session.end_point_type is not EndPointType.PROVIDER:
-        raise ProtocolError("only a provider has a weight")
-    _check_weight(packet.weight)
-    return replace(packet, reason=packet.reason[:REASON_LIMIT])
-
-
-def _check_weight(weight: int) -> None:
-    if not 0 <= weight <= _MAX_WEIGHT:
-        raise ProtocolError(f"weight {weight} is not within 0 and {_MAX_WEIGHT}")

@@ -159,7 +159,7 @@ class HubProcess:
             judge=_Judge(),
             on_fault=self._faults.report,
         )
-        self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer)
+        self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer, self._faults.report)
         self._listeners = Listeners(engine, self._endpoint, self._server)
         self._reloader = Reloader(self._load, self._prepare, apply=self._apply, reject=self._report_rejection)
         try:

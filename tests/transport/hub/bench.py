@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from spnhub.actors.contract import packets
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
@@ -18,14 +18,16 @@ from spnhub.actors.contract.packets import Accept, Opening, OpeningKind, Packet
 from spnhub.actors.system import ActorOptions, ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import EndPointType, Event
-from spnhub.pki import Authority
+from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport import protocol
+from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import (
     Address,
     ChainFault,
     ClientPolicy,
     Closed,
     Connected,
+    Engine,
     EngineEvent,
     Opened,
     Readable,
@@ -54,6 +56,11 @@ E = TypeVar("E", bound=Event)
 
 _authority = Authority.create()
 _credentials = {name: _authority.client(name) for name in ("server", "client", "other")}
+_hub = _authority.server(NAME)
+
+
+authority: Final = _authority
+"""What endpoints' certificates are issued by, and the real hub's."""
 
 
 class _Judge:
@@ -87,12 +94,11 @@ class Peer:
         self.streams: dict[int, Received] = defaultdict(Received)
         self.closed: Closed | None = None
         self._reader = PacketReader()
-        self.engine = FakeEngine(bench.wire)
+        self.engine = bench.new_engine()
         self.node = FakeNode(bench.network, self.engine, self._on_events)
         local = self.node.bind()
-        policy = ClientPolicy(
-            NAME, ("spn/1",), _credentials[subject].certificate, _credentials[subject].key, fake_ca("servers")
-        )
+        mine = bench.credentials.get(subject) or _credentials[subject]
+        policy = ClientPolicy(NAME, ("spn/1",), mine.certificate, mine.key, bench.trust)
         self.connection_id = self.engine.connect(Address(local, HUB), policy, bench.clock.now())
         self.node.flush()
 
@@ -191,12 +197,25 @@ class Bench:
 
     options: ActorOptions = field(default_factory=ActorOptions)
     on_fault: OnFault = log_fault
+    real: bool = False
+    """QUIC itself, on both sides, in place of the fake engine."""
+    credentials: dict[str, IssuedCredentials] = field(default_factory=dict)
+    """Of endpoints whose certificates are their own matter, by common name."""
+
+    def new_engine(self) -> Engine:
+        """One that understands the others."""
+        return AioquicEngine(on_fault=self.on_fault) if self.real else FakeEngine(self.wire)
+
+    @property
+    def trust(self) -> bytes:
+        """What issues the hub's certificate."""
+        return _authority.certificate if self.real else fake_ca("servers")
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
         self.network = FakeNetwork(self.clock, latency=0.001)
         self.wire = FakeWire()
-        self.engine = FakeEngine(self.wire)
+        self.engine = self.new_engine()
         self.journal = MemoryJournal("hub-1")
         self.system = ActorSystem(self.journal.append, "hub-1", self.options)
         self.stopped = False
@@ -212,8 +231,8 @@ class Bench:
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)
-        chain = fake_certificate(f"CN={NAME}", "servers")
-        identity = ServerIdentity(chain, b"key", _authority.certificate, ("spn/1",))
+        chain = _hub.certificate if self.real else fake_certificate(f"CN={NAME}", "servers")
+        identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, ("spn/1",))
         self.engine.set_policy(ServerPolicy({NAME: identity}))
         self.server.set_networks({(local, NAME): Network(REALM, NETWORK)}, {NETWORK: _authority.certificate})
         service = ServiceDefinition(SERVICE, "web", "server", frozenset({"client", "other"}))

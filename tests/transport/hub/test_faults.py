@@ -9,7 +9,7 @@ import pytest
 
 from spnhub.actors.contract import commands
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import Accept, Opening, OpeningKind
+from spnhub.actors.contract.packets import Accept, Ack, DataAck, Opening, OpeningKind, Packet
 from spnhub.events.model import ConnectionEnded, SessionEnded
 from spnhub.transport import engine as api
 from spnhub.transport import protocol
@@ -158,3 +158,40 @@ def test_actors_that_raise(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(faulty.raised) == {("turn", Injected)}
     bench.consumer()
     faulty.untouched()
+
+
+def test_acknowledgements_of_one_session_that_raise(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That session ends; the others' acknowledgements of the same turn are sent."""
+    bench, leg = faulty.bench, _joined(faulty)
+    send, broken = bench.server.sessions.send, leg.consumer
+
+    def fail(connection_id: int, packet: Packet) -> None:
+        session = bench.server.sessions.get(connection_id)
+        if isinstance(packet, DataAck) and session is not None and session.instance_id == broken.instance_id:
+            raise Injected
+        send(connection_id, packet)
+
+    monkeypatch.setattr(bench.server.sessions, "send", fail)
+    faulty.provider.send(DataAck((Ack(UID, 0, 5), Ack(OTHER, 0, 7))))
+    bench.settle()
+    assert faulty.bystander.consumer.take(DataAck) == DataAck((Ack(OTHER, 0, 7),))
+    assert leg.consumer.closed is not None
+    assert leg.consumer.closed.code == Code.INTERNAL
+    assert faulty.raised == [("turn", Injected)]
+    faulty.untouched()
+
+
+def test_a_check_of_one_session_that_raises(faulty: Faulty) -> None:
+    """The checks that are due at the same moment are done, and the session that it is about ends."""
+    bench, session = faulty.bench, next(iter(faulty.bench.server.sessions))
+    done: list[int] = []
+
+    def fail() -> None:
+        raise Injected
+
+    bench.server.sessions.after_request_timeout(session, fail)
+    bench.server.sessions.after_request_timeout(session, lambda: done.append(1))
+    bench.node.flush()
+    bench.settle(11.0)
+    assert (faulty.raised, done) == ([("turn", Injected)], [1])
+    assert [one.code for one in bench.events(SessionEnded)] == [Code.INTERNAL]

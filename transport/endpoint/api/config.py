@@ -46,6 +46,8 @@ __all__ = [
     "read_config",
 ]
 
+URN_LIMIT: Final = 1024
+"""Characters of a service's URN, the protocol's."""
 WEIGHT_LIMIT: Final = 1_000_000
 """The protocol's."""
 
@@ -77,8 +79,12 @@ def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tu
     from spnhub.transport.udp import UdpEndpoint  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
-    engine = make_engine(limits, on_fault=lambda where, fault: report_to_loop(loop, f"a fault in the {where}", fault))
-    return engine, UdpEndpoint(engine, on_events)
+
+    def on_fault(where: str, fault: BaseException) -> None:
+        report_to_loop(loop, f"a fault in the {where}", fault)
+
+    engine = make_engine(limits, on_fault=on_fault)
+    return engine, UdpEndpoint(engine, on_events, on_fault=on_fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,8 @@ def read_config(
     if not service_urn:
         raise ConfigurationError("service_urn is empty")
     # Invisible characters would be noticed by the hub only, in whose answer the value looks right.
+    if len(service_urn) > URN_LIMIT:
+        raise ConfigurationError(f"service_urn has {len(service_urn)} characters; the bound is {URN_LIMIT}")
     if (odd := oddity(service_urn)) is not None:
         raise ConfigurationError(f"service_urn {odd}: {quoted(service_urn)}")
     check_weight(weight)

@@ -66,6 +66,8 @@ class ConnectionRequest:
         CONNECT_FAILED, LIMIT and the like mean that this provider can't take any now: the hub offers the connection to
         the next one, and passes this one over for a while. To refuse this consumer on behalf of all providers, use
         ``Code.NOT_ALLOWED`` or a number of your own above 255.
+
+        :raises ConfigurationError: the code isn't within 0 and 2^62 - 1.
         """
         self._connection.reject(code, reason)
 

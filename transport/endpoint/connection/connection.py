@@ -43,7 +43,7 @@ from spnhub.transport.endpoint.connection.states import ConnectionState, connect
 from spnhub.transport.endpoint.connection.stream import StreamListener
 from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND, Facts, decide
 from spnhub.transport.endpoint.kernel.acks import ACK_BYTES
-from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
+from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, check_code
 from spnhub.transport.protocol import ProtocolError
 
 __all__ = ["RECORD_BOUND", "REST_GRACE", "RESUME_STEP", "SHRINK_AFTER", "ConnectCallbacks", "Connection", "Report"]
@@ -434,17 +434,20 @@ class Connection:
 
     def fail(self, code: int) -> None:
         """See :meth:`Stream.fail`."""
+        check_code(code)
         self._rest.clear()
         self.happens(on.Failed(code))
 
     def abort(self, code: int) -> None:
         """See :meth:`Stream.abort`."""
+        check_code(code)
         self._listener = None
         self._rest.clear()
         self.happens(on.Aborted(code, "aborted here"))
 
     def cut(self, code: int, reason: str) -> None:
         """The same for the endpoint's owner: the listener is told."""
+        check_code(code)
         self.happens(on.Aborted(code, reason))
 
     def request_close(self) -> None:
@@ -605,8 +608,10 @@ class Connection:
     def reject(self, code: int, reason: str) -> None:
         """Say no; a provider's ``code`` and ``reason`` reach the consumer. Nothing happens if it has ended meanwhile.
 
+        :raises ConfigurationError: the code can't be sent.
         :raises LocalProtocolError: it was accepted.
         """
+        check_code(code)
         self.happens(on.Rejected(code, reason))
 
     def resume(self, session: SessionStreams[Connection]) -> None:

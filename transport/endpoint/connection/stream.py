@@ -60,7 +60,12 @@ class Stream(Protocol):
 
         What still comes is thrown away. ``on_aborted`` follows when the other side has everything, or has taken
         nothing for too long (``on_closed``: both directions had ended in order after all).
+
+        :raises ConfigurationError: the code isn't within 0 and 2^62 - 1.
         """
 
     def abort(self, code: int) -> None:
-        """End the connection with an error, both directions at once. No callback follows."""
+        """End the connection with an error, both directions at once. No callback follows.
+
+        :raises ConfigurationError: the code isn't within 0 and 2^62 - 1.
+        """

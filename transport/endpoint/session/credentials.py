@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from spnhub.transport import pem
+from spnhub.transport.certificates import subject_of
 from spnhub.transport.endpoint.session.system_roots import system_roots
 from spnhub.transport.engine import ClientPolicy
 from spnhub.transport.errors import ConfigurationError
@@ -76,7 +77,7 @@ class Credentials:
         """Whether a clock that is wrong by a day or less may make a difference, or ours says that it isn't valid."""
         if self.begin is None or self.end is None:
             return False
-        return not self.begin + NEAR < moment < self.end - NEAR
+        return not (moment - self.begin > NEAR and self.end - moment > NEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,9 @@ def judge(
         _named(names.trust, pem.load_chain, trust)
         anchors = pem.canonical(trust)
     policy = ClientPolicy(server_name, alpn, pem.canonical(certificate), pem.canonical(certificate_key), anchors)
-    try:
-        subject = chain[0].subject.rfc4514_string()
-    except ValueError:
-        raise ConfigurationError(f"{names.certificate} has a subject that can't be read") from None
+    subject = subject_of(chain[0])
+    if subject is None:
+        raise ConfigurationError(f"{names.certificate} has a subject that can't be read")
     begin, end = max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain)
     return Credentials(policy, subject, begin, end)
 

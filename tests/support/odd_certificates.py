@@ -1,0 +1,46 @@
+"""Certificates that OpenSSL takes and other libraries don't: what no library here would make, signed all the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from spnhub.pki import Authority, IssuedCredentials
+
+__all__ = ["BIT_STRING", "NEVER", "T61_STRING", "UTF8_STRING", "odd_subject", "tlv"]
+
+UTF8_STRING, T61_STRING, BIT_STRING = 0x0C, 0x14, 0x03
+_SEQUENCE = 0x30
+_NAME = "client"
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""What stands for no end (RFC 5280 section 4.1.2.5)."""
+
+
+def tlv(tag: int, value: bytes) -> bytes:
+    """One element of DER."""
+    size = len(value)
+    if size < 0x80:
+        return bytes((tag, size)) + value
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + value
+
+
+def odd_subject(authority: Authority, tag: int, value: bytes) -> IssuedCredentials:
+    """A client certificate whose common name is a value of six bytes, of another type."""
+    whole = authority.client(_NAME, alternative_name=False)
+    certificate = x509.load_pem_x509_certificate(whole.certificate)
+    before = tlv(UTF8_STRING, _NAME.encode())
+    body = certificate.tbs_certificate_bytes
+    assert body.count(before) == 1
+    assert len(value) == len(_NAME), "the lengths around it stay"
+    body = body.replace(before, tlv(tag, value))
+    key = serialization.load_pem_private_key(authority.key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signature = tlv(BIT_STRING, b"\0" + key.sign(body, ec.ECDSA(hashes.SHA256())))
+    der = tlv(_SEQUENCE, body + _ECDSA_SHA256 + signature)
+    pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
+    return IssuedCredentials(pem, whole.key)
