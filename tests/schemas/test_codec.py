@@ -168,7 +168,7 @@ def test_a_packet_that_does_not_fit_is_a_fault_of_the_peer() -> None:
 def test_a_packet_that_is_too_long_is_not_sent() -> None:
     """The limit is the header's."""
     with pytest.raises(SchemaError, match="longer than 65535"):
-        protocol.encode(packets.PeerGone("x" * 65_536, "one"))
+        protocol.encode(packets.PeerGone("x" * 65_536, "one"), packets.own_kinds())
 
 
 def test_secrets_are_not_shown() -> None:
