@@ -26,7 +26,6 @@ ODD: Final = {
     "T61String": (T61_STRING, b"client"),
     "BIT STRING": (BIT_STRING, b"\0clien"),
     "UTF8String that is none": (UTF8_STRING, b"cli\xff\xfet"),
-    "BMPString cut short": (0x1E, b"\xd8\0\xd8\0\xd8\0"),
     "an INTEGER": (0x02, b"\0\1\2\3\4\5"),
     "NULL": (0x05, b"client"),
 }
