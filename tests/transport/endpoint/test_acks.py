@@ -16,7 +16,7 @@ class Reader:
         self.connection_uid = number.to_bytes(16, "big").hex()
         self.epoch = 3
         self.read_offset = 0
-        self.told_offset = 0
+        self.reported_offset = 0
         self.ack_bytes = ACK_BYTES
         self.ack_time = float("-inf")
 
@@ -67,7 +67,7 @@ def test_little_waits_for_the_delay(desk: Desk) -> None:
     desk.pass_time(ACK_DELAY)
     assert desk.told() == [[20, 20, 20]]
     assert desk.deadlines.next() is None
-    assert [reader.told_offset for reader in readers] == [20, 20, 20]
+    assert [reader.reported_offset for reader in readers] == [20, 20, 20]
 
 
 def test_much_is_due_in_this_turn(desk: Desk) -> None:
@@ -105,7 +105,7 @@ def test_threshold_follows_the_pace(desk: Desk) -> None:
     desk.take(reader, reader.ack_bytes - 1)
     desk.pass_time(ACK_DELAY)
     assert reader.ack_bytes == ACK_BYTES
-    assert reader.told_offset == reader.read_offset
+    assert reader.reported_offset == reader.read_offset
 
 
 def test_a_steady_reader_keeps_its_threshold(desk: Desk) -> None:

@@ -114,9 +114,9 @@ def check(at: Facts, what: on.Happening, to: ConnectionState, action: on.Action)
             # one whose other side has asked for it with all that was written.
             assert at.both_finished, (at, what)
             assert at.failing is None or at.request or at.requested or not isinstance(what, on.FinPassed), (at, what)
-        case on.Abort(told=told):
+        case on.Abort(on_stream=on_stream):
             assert to is _S.DISCONNECTED
-            assert told == (at.state.passes_bytes and not isinstance(what, PauseRequest)), (at, what)
+            assert on_stream == (at.state.passes_bytes and not isinstance(what, PauseRequest)), (at, what)
         case on.Arm(seconds):
             assert seconds > 0
         case _:

@@ -8,8 +8,8 @@ A connection belongs to its endpoint and outlives its legs, each on a session. I
 
 What is written is kept until the other endpoint has acknowledged it (PROTOCOL.md section 5). When a leg ends and the
 connection doesn't, nothing is read or written until the next leg goes on where the reader is: what the program sees of
-that is a write that takes nothing. A FIN is sent again in every leg; a reset is told where the connection is asked for
-later. Callbacks to the program go through the endpoint's queue, so they never come from inside a call.
+that is a write that takes nothing. A FIN is sent again in every leg; a reset is reported where the connection is asked
+for later. Callbacks to the program go through the endpoint's queue, so they never come from inside a call.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Connection:
     """One end of a connection. ``read_offset`` and ``written_offset`` count application bytes over all legs.
 
     :param session: where the first leg is.
-    :param report: is told what becomes of the connection.
+    :param report: called with what becomes of the connection.
     :param callbacks: for the consumer that asks for it; None: this is the provider's end.
     :param stream_id: the first leg's stream, where the hub has opened it; None: one is asked for.
     """
@@ -105,9 +105,9 @@ class Connection:
         self.epoch = 0
         self.peer = ""
         self.instance_id = ""
-        """Of the other endpoint; empty where the hub doesn't tell a provider."""
+        """Of the other endpoint; empty where the hub doesn't name a provider's."""
         self.read_offset = 0
-        self.told_offset = 0
+        self.reported_offset = 0
         self.ack_bytes = ACK_BYTES
         self.ack_time = float("-inf")
         self.replay = endpoint.new_replay()
@@ -192,10 +192,10 @@ class Connection:
         match action:
             case on.DropRest():
                 self._rest.clear()
-                self._tell()
+                self._notify()
             case on.Refuse(code, reason):
                 self.error = ConnectionRejected(code, reason)
-                self._end(None, told=False)
+                self._end(None, on_stream=False)
             case on.ReportRequested(opening):
                 self._endpoint.arm(self, None)
                 self.connection_uid = opening.connection_uid
@@ -212,16 +212,16 @@ class Connection:
                 self.peer, self.instance_id = peer, instance_id
             case on.Fail(code):
                 self._failing = code
-            case on.Close(told, drop, report):
+            case on.Close(on_stream, drop, report):
                 if drop is not None and leg is not None:
                     leg.drop(drop)
-                self._end(Code.CLOSED, told=told)
+                self._end(Code.CLOSED, on_stream=on_stream)
                 if report:
-                    self._tell_closed()
+                    self._notify_closed()
             case on.Abort():
                 self._abort(action, leg)
             case on.ReportClosed():
-                self._tell_closed()
+                self._notify_closed()
             case on.KeepRecord():
                 self._record_start = self.replay.start
                 self._endpoint.arm(self, self._endpoint.now() + RECORD_BOUND)
@@ -232,8 +232,8 @@ class Connection:
                 self._endpoint.arm(self, self._endpoint.now() + seconds)
             case on.NotePeerGone():
                 self.peer_gone = self.session
-            case on.Tell():
-                self._endpoint.call(self._tell)
+            case on.Notify():
+                self._endpoint.call(self._notify)
             case on.NoteStop(code):
                 self._stopped = code
             case _:
@@ -250,7 +250,7 @@ class Connection:
                 self.finished = True
                 self._send_head(leg, Accept(OpeningKind.OPEN, code, reason))
                 if leg.sends_head:
-                    # It is blocked, and the leg ends now: the code tells what the Accept would have.
+                    # It is blocked, and the leg ends now: the code says what the Accept would have.
                     leg.reset(code)
             case on.DropStream(code):
                 leg.drop(code)
@@ -318,7 +318,7 @@ class Connection:
                 self._read_fin_again(leg)
             self.happens(on.FinPassed())
             self.happens(on.WritesTaken())
-            self._endpoint.call(self._tell)
+            self._endpoint.call(self._notify)
             self.on_writable()
 
     def _end_leg(self, action: on.EndLeg, leg: EndpointLeg[Connection]) -> None:
@@ -338,14 +338,14 @@ class Connection:
         final = _final(action.code)
         if leg is not None:
             leg.drop(final, keep_fin=action.keep_fin)
-        self._end(final if action.notice else None, told=action.told)
+        self._end(final if action.notice else None, on_stream=action.on_stream)
         if self._rest:
             now = self._endpoint.now()
             self._endpoint.arm(self, max(now + REST_GRACE, self._read_time + CLOSE_BOUND))
 
-    def _end(self, closed_notice: int | None, *, told: bool) -> None:
+    def _end(self, closed_notice: int | None, *, on_stream: bool) -> None:
         """It is over: nothing is kept. For both, see :class:`Disconnected`."""
-        session = self.session if told else None
+        session = self.session if on_stream else None
         self._detach()
         self.replay.close()
         if self._shrink is not None:
@@ -362,7 +362,7 @@ class Connection:
     def set_listener(self, listener: StreamListener) -> None:
         """See :meth:`Stream.set_listener`."""
         self._listener = listener
-        self._endpoint.call(self._tell)
+        self._endpoint.call(self._notify)
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
         """See :meth:`Stream.read`. After the fin it says (b"", False)."""
@@ -405,7 +405,7 @@ class Connection:
         if self._rest and self.state is _State.DISCONNECTED:
             self._endpoint.arm(self, self._endpoint.now() + CLOSE_BOUND)
         elif not self._rest:
-            self._endpoint.call(self._tell)
+            self._endpoint.call(self._notify)
             self._endpoint.touch()
         return data, fin
 
@@ -446,7 +446,7 @@ class Connection:
         self.happens(on.Aborted(code, "aborted here"))
 
     def cut(self, code: int, reason: str) -> None:
-        """The same for the endpoint's owner: the listener is told."""
+        """The same for the endpoint's owner: the listener is notified."""
         check_code(code)
         self.happens(on.Aborted(code, reason))
 
@@ -467,7 +467,7 @@ class Connection:
             self.happens(on.WritesTaken())
         elif self._blocked and self.state.passes_bytes and self._leg is not None and not self._leg.busy:
             self._blocked = False
-            self._endpoint.call(self._tell_writable)
+            self._endpoint.call(self._notify_writable)
 
     def _push(self) -> None:
         if self._leg is not None and self.state is not _State.PAUSING:
@@ -479,19 +479,19 @@ class Connection:
         self._endpoint.touch()
 
     def _discard(self) -> None:
-        """Nobody reads any more; the other side goes on until it is told."""
+        """Nobody reads any more; the other side goes on until it sees the end."""
         while self.state.passes_bytes:
             answer = self.read(_CHUNK)
             if answer is None or not answer[0] or answer[1]:
                 return
 
-    def _tell_closed(self) -> None:
+    def _notify_closed(self) -> None:
         if not self._closed_reported:
             self._closed_reported = True
-            self._endpoint.call(self._tell)
+            self._endpoint.call(self._notify)
 
-    def _tell(self) -> None:
-        """Tell the listener what is the case now."""
+    def _notify(self) -> None:
+        """Notify the listener of what is the case now."""
         listener = self._listener
         if self._failing is not None and self.error is None and not self._closed_reported:
             self._discard()
@@ -509,7 +509,7 @@ class Connection:
         elif self._may_read and not self.peer_finished:
             listener.on_readable()
 
-    def _tell_writable(self) -> None:
+    def _notify_writable(self) -> None:
         if self._listener is not None and self.error is None and self._failing is None and not self._closed_reported:
             self._listener.on_writable()
 
@@ -540,7 +540,7 @@ class Connection:
             self._read_fin_again(leg)
         else:
             self._may_read = True
-            self._endpoint.call(self._tell)
+            self._endpoint.call(self._notify)
 
     def on_reset(self, code: int) -> None:
         """The peer's sending half was reset."""
@@ -585,10 +585,6 @@ class Connection:
         """End this leg by ourselves (MOVED, LEFT); the connection goes on in another."""
         self.happens(on.LegLeft(code, reason))
 
-    def on_ended_elsewhere(self, code: int, reason: str) -> None:
-        """The other end can't go on: it has ended in order, or why not."""
-        self.happens(on.EndedElsewhere(code, reason))
-
     def end_gone(self) -> None:
         """Nothing holds the other end any more; the hub that knows so hears what has become of it here."""
         self.happens(on.PeerProcessGone())
@@ -632,7 +628,7 @@ class Connection:
     def _resume_at(self, session: SessionStreams[Connection], epoch: int, instance_id: str | None) -> None:
         self.happens(on.SessionFound())
         self.epoch = epoch
-        self.told_offset = self.read_offset
+        self.reported_offset = self.read_offset
         self._attach(session)
         self._endpoint.arm(self, min(self._resume_by, self._endpoint.now() + RESUME_STEP))
         session.send(self.resume_request(epoch, instance_id=instance_id))
@@ -683,7 +679,7 @@ class Connection:
             self.happens(on.WritesTaken())
         elif self._blocked and not leg.busy and replay.room:
             self._blocked = False
-            self._endpoint.call(self._tell_writable)
+            self._endpoint.call(self._notify_writable)
 
     def _acknowledge(self, offset: int) -> None:
         now, replay = self._endpoint.now(), self.replay
@@ -694,7 +690,7 @@ class Connection:
 
 
 Report = Callable[[Connection, ConnectionReport], None]
-"""Is told what becomes of a connection."""
+"""Called with what becomes of a connection."""
 
 
 def _final(code: int) -> int:

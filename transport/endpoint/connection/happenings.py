@@ -34,6 +34,7 @@ __all__ = [
     "NotePeerGone",
     "NoteRequest",
     "NoteStop",
+    "Notify",
     "PassBytes",
     "PeerProcessGone",
     "PeerReset",
@@ -53,7 +54,6 @@ __all__ = [
     "SendRefusal",
     "SessionFound",
     "TakeRest",
-    "Tell",
     "WritesTaken",
 ]
 
@@ -286,8 +286,8 @@ class KeepEarly:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """The program is told what is the case now; one that has failed has thrown away what still comes."""
+class Notify:
+    """Notify the program's listener of what is the case now; for one that has failed, throw away what still comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +349,7 @@ class EndLeg:
 
 @dataclass(frozen=True, slots=True)
 class ReportClosed:
-    """The program is told that both directions have ended in order."""
+    """The program's listener is notified that both directions have ended in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,12 +361,12 @@ class KeepRecord:
 class Close:
     """The end in order."""
 
-    told: bool
+    on_stream: bool
     """The other side sees it on the stream."""
     drop: int | None = None
     """The code that the leg's stream is cut with; None: it isn't."""
     report: bool = True
-    """The program is told, if it hasn't been."""
+    """The program's listener is notified, if it hasn't been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +376,8 @@ class Abort:
     code: int
     reason: str
     notice: bool
-    """The other side is told by us, if it can't see it on the stream."""
-    told: bool
+    """It gets a notice of ours, if it can't see it on the stream."""
+    on_stream: bool
     """The other side sees it on the stream."""
     keep_fin: bool
     """See :meth:`EndpointLeg.drop`."""
@@ -416,7 +416,7 @@ Action = (
     | NoteStop
     | NotePeerGone
     | Fail
-    | Tell
+    | Notify
     | DropRest
     | ReportClosed
     | KeepRecord

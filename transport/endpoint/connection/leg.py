@@ -161,7 +161,7 @@ class EndpointLeg(Generic[C]):
     def drop(self, code: int, *, keep_fin: bool = False) -> None:
         """End both halves of the stream with an error.
 
-        :param keep_fin: our half has its FIN with the engine, which still brings it: the stop alone tells (D-18).
+        :param keep_fin: our half has its FIN with the engine, which still brings it: the stop alone is a sign (D-18).
         """
         if self.stream_id is not None:
             if not keep_fin:

@@ -18,7 +18,7 @@ HEADER_BOUND: Final = 10.0
 class ConnectionRegistry:
     """Makes connections, and knows those that have not ended by their id.
 
-    :param report: is told what becomes of each, and keeps :attr:`by_uid` and :attr:`paused`.
+    :param report: called with what becomes of each; it keeps :attr:`by_uid` and :attr:`paused`.
     """
 
     def __init__(self, endpoint: EndpointContext, report: Report) -> None:

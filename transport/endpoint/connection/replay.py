@@ -15,7 +15,7 @@ __all__ = ["PROCESS_BUDGET", "REPLAY_BASE", "REPLAY_BUDGET", "REPLAY_MAX", "Repl
 REPLAY_BASE: Final = 256 * 1024
 """Bytes that every connection may have unacknowledged."""
 REPLAY_MAX: Final = 4 * 1024 * 1024
-"""Bytes that one connection's buffer may grow to, unless the endpoint is told otherwise."""
+"""Bytes that one connection's buffer may grow to, unless the endpoint's options say otherwise."""
 REPLAY_BUDGET: Final = 64 * 1024 * 1024
 """Bytes that all buffers of a process may have together above :data:`REPLAY_BASE` each."""
 QUICK: Final = 0.5

@@ -1,4 +1,4 @@
-"""What a connection reports to its endpoint, beside what its program is told."""
+"""What a connection reports to its endpoint, beside what its program's listener is notified of."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Disconnected:
 
     closed_notice: int | None
     """How, where the other end doesn't know it but from us."""
-    told_in: int | None
-    """The QUIC connection in which it was told so on the stream; None: it was not."""
+    seen_in: int | None
+    """The QUIC connection on whose stream the other end sees it; None: on none."""
 
 
 ConnectionReport = Requested | Paused | Resumed | Disconnected

@@ -1,4 +1,4 @@
-"""What an endpoint's connection offers to whoever moves its bytes, and what it tells them.
+"""What an endpoint's connection offers to whoever moves its bytes, and what it notifies them of.
 
 Implemented by :class:`spnhub.transport.endpoint.connection.connection.Connection`; used by the library's reader and
 writer (:mod:`spnhub.transport.endpoint.api.consumer`) and by the agents' TCP bridge
@@ -44,7 +44,7 @@ class Stream(Protocol):
         """No byte passes now; it waits to be resumed, for as long as the resume timeout."""
 
     def set_listener(self, listener: StreamListener) -> None:
-        """Who hears of it from now on; told at once (from the loop) what is already the case."""
+        """Notify this one from now on, and at once (from the loop) of what is already the case."""
 
     def read(self, limit: int) -> tuple[bytes, bool] | None:
         """Consume up to ``limit`` bytes: (data, fin). (b"", False): nothing now. None: aborted."""

@@ -12,7 +12,7 @@ abort: reset and stop, never a FIN.
 
 QUIC's reset drops what is under way. So where a program has failed, the abort waits until the other side has
 acknowledged everything that was written before (D-34), in this leg or a later one. A FIN that was written before is
-left to QUIC, too, and the stop alone tells of the failure.
+left to QUIC, too, and the stop alone is the sign of the failure.
 
 A leg may end and the connection not: the hub pauses it, its session is lost or left, or the other side leaves it. Then
 the connection is Paused until it is resumed in another leg, the other end has ended, or the resume timeout is over.
@@ -50,6 +50,7 @@ from spnhub.transport.endpoint.connection.happenings import (
     NotePeerGone,
     NoteRequest,
     NoteStop,
+    Notify,
     PassBytes,
     PeerProcessGone,
     PeerReset,
@@ -69,7 +70,6 @@ from spnhub.transport.endpoint.connection.happenings import (
     SendRefusal,
     SessionFound,
     TakeRest,
-    Tell,
     WritesTaken,
 )
 from spnhub.transport.endpoint.connection.leg import LEG_CODES
@@ -120,7 +120,7 @@ class Facts(NamedTuple):
     stopped: int | None = None
     """The peer wants no more, and how its own direction ends is still to come."""
     closed_reported: bool = False
-    """The program was told that both directions have ended in order."""
+    """The program's listener was notified that both directions have ended in order."""
 
     @property
     def both_finished(self) -> bool:
@@ -149,7 +149,7 @@ def decide(at: Facts, what: Happening) -> Transition:
         case DeadlinePassed() if at.state is _S.DISCONNECTED:
             return Transition((), (DropRest(),))
         case Failed() if at.state is _S.DISCONNECTED:
-            return Transition((), (Tell(),))
+            return Transition((), (Notify(),))
         case _ if at.state is _S.DISCONNECTED:
             return NOTHING
         case SessionFound():
@@ -255,7 +255,7 @@ def _resume_refused(at: Facts, what: LegRefused) -> Transition:
 
 def _ended_elsewhere(at: Facts, code: int, reason: str) -> Transition:
     if code == Code.CLOSED and at.both_finished:
-        return Transition((_E.ENDED_ELSEWHERE,), (Close(told=False, drop=Code.CLOSED),))
+        return Transition((_E.ENDED_ELSEWHERE,), (Close(on_stream=False, drop=Code.CLOSED),))
     text = f"the other end can't go on, {code_name(code)}: {reason}" if reason else "the other end can't go on"
     return _abort(at, code, text, way=_E.ENDED_ELSEWHERE)
 
@@ -269,8 +269,8 @@ def _give_up(at: Facts, way: ConnectionEvent, code: int, reason: str, *, notice:
     """It can't be resumed any more; whether that is an error."""
     if at.both_finished and not at.unacknowledged and at.failing is None:
         # Everything was taken on both sides; it is only not known here whether the other knows. The leg that was to be
-        # is left, so that the hub doesn't keep it; how it ended is told where the other asks, or is asked.
-        return Transition((way,), (Close(told=False, drop=Code.LEFT),))
+        # is left, so that the hub doesn't keep it; how it ended is said where the other asks, or is asked.
+        return Transition((way,), (Close(on_stream=False, drop=Code.LEFT),))
     return _abort(at, code, reason, notice=notice, way=way)
 
 
@@ -288,7 +288,7 @@ def _close_acknowledged(at: Facts) -> Transition:
     if at.request is None:
         return NOTHING
     if at.request:
-        return Transition((_E.STREAM_CLOSED,), (Close(told=True),))
+        return Transition((_E.STREAM_CLOSED,), (Close(on_stream=True),))
     return _abort(at, Code.CLOSE_REQUESTED, _CLOSED_HERE, notice=True)
 
 
@@ -340,7 +340,7 @@ def _end_in_order(at: Facts) -> Transition:
     if not at.state.passes_bytes or not at.both_finished:
         return NOTHING
     if at.requested:
-        return Transition((_E.STREAM_CLOSED,), (SendCloseAck(), Close(told=True)))
+        return Transition((_E.STREAM_CLOSED,), (SendCloseAck(), Close(on_stream=True)))
     # What a program that has failed reads was thrown away: no orderly end, unless the other side sees one already.
     if at.failing is not None or at.request is not None:
         return NOTHING
@@ -359,11 +359,11 @@ def _failed(at: Facts, code: int) -> Transition:
     if at.both_finished or at.failing is not None:
         return NOTHING
     then = _end_failed(at._replace(failing=code))
-    return Transition(then.way, (Fail(code), *then.actions, Tell()))
+    return Transition(then.way, (Fail(code), *then.actions, Notify()))
 
 
 def _end_failed(at: Facts) -> Transition:
-    """The other side may have taken everything that was written before the failure: then it is told."""
+    """The other side may have taken everything that was written before the failure: then that is reported."""
     code = at.failing
     if code is None or at.state in (_S.PAUSING, _S.RESUMING):
         return NOTHING
@@ -402,7 +402,7 @@ def _deadline(at: Facts, what: DeadlinePassed) -> Transition:
         # so when it is asked once more.
         again = (RepeatCloseRequest(),) if at.request is not None else ()
         return Transition((), (*again, ReportClosed(), KeepRecord()))
-    return Transition((_E.ABORTED,), (Close(told=True, report=False),))
+    return Transition((_E.ABORTED,), (Close(on_stream=True, report=False),))
 
 
 def _end_leg(at: Facts, way: ConnectionEvent, code: int, reason: str) -> Transition:
@@ -426,4 +426,4 @@ def _abort(
     if at.state is _S.CONNECTING:
         # A provider's program wasn't asked yet, or finds the error when it answers.
         return Transition((way,), (abort, ReportFailed()) if at.consumer else (abort,))
-    return Transition((way,), (abort,) if at.closed_reported else (abort, Tell()))
+    return Transition((way,), (abort,) if at.closed_reported else (abort, Notify()))

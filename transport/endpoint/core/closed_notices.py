@@ -1,4 +1,4 @@
-"""What a consumer tells of the connections that it has ended, where the provider may not have heard (R-4.7). Sans-I/O.
+"""What a consumer reports of the connections that it has ended, if the provider may not know of it (R-4.7). Sans-I/O.
 
 A closed notice goes the way of a resume, with a code. Counterpart: :mod:`spnhub.transport.endpoint.core.invitations`
 answers it.
@@ -21,24 +21,24 @@ __all__ = ["NOTICE_LIMIT", "NOTICE_TIME", "ClosedNotice", "ClosedNotices"]
 
 NOTICE_TIME: Final = 30.0
 """Seconds for which a consumer remembers what it has ended, in case the session is lost before the hub has passed it
-on: longer than the idle timeout, which may be what tells that it is lost."""
+on: longer than the idle timeout, which may be what shows that it is lost."""
 NOTICE_LIMIT: Final = 4096
 """Ended connections that are remembered; the oldest go first."""
 
 
 class ClosedNotice:
-    """A consumer's connection that has ended without the provider's knowledge. Told like a resume, with a code.
+    """A consumer's connection that has ended without the provider's knowledge. Reported like a resume, with a code.
 
     A :class:`DeadlineOwner`: as long as nobody asked for it, its deadline is when it is forgotten.
     """
 
     def __init__(self, closed_notices: ClosedNotices, request: ResumeRequest, session: Session | None) -> None:
         self.session = session
-        """The session whose end would leave the provider in the dark; None: it is told already, or never was."""
+        """The session in which the provider may still see it on the stream; None: it was lost, or there was none."""
         self.connection_uid = request.connection_uid
         self.epoch = request.epoch
         self.until: float | None = None
-        """Since it has to be told: when the provider will have given up by itself."""
+        """Since it has to be reported: when the provider will have given up by itself."""
         self._request = request
         self._closed_notices = closed_notices
 
@@ -66,22 +66,22 @@ class ClosedNotices:
         return sum(one.until is not None for one in self._known.values())
 
     def add(self, connection: Connection, code: int, session: Session | None) -> None:
-        """It has ended; ``session``: where the provider is told of it on the stream, None: nowhere."""
+        """It has ended; ``session``: where the provider sees it on the stream; None: nowhere."""
         notice = ClosedNotice(self, connection.resume_request(connection.epoch, code), session)
         self._known[connection.connection_uid] = notice
         if len(self._known) > NOTICE_LIMIT:
             self._forget(next(iter(self._known.values())))
         if session is None:
-            self._tell(notice)
+            self._send_notice(notice)
         else:
             self._endpoint.arm(notice, self._endpoint.now() + NOTICE_TIME)
 
     def on_session_lost(self, session: Session) -> None:
-        """What was told there may not have arrived."""
+        """What was to be seen there may not have arrived."""
         for notice in [one for one in self._known.values() if one.session is session]:
-            self._tell(notice)
+            self._send_notice(notice)
 
-    def _tell(self, notice: ClosedNotice) -> None:
+    def _send_notice(self, notice: ClosedNotice) -> None:
         notice.session = None
         notice.until = self._endpoint.now() + self._endpoint.options.resume_timeout
         self._endpoint.arm(notice, notice.until)

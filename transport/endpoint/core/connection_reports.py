@@ -129,7 +129,7 @@ class ConnectionReports:
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
             elif report.closed_notice is not None:
-                session = None if report.told_in is None else self._targets.session(report.told_in)
+                session = None if report.seen_in is None else self._targets.session(report.seen_in)
                 self.closed_notices.add(connection, report.closed_notice, session)
             if lost:
                 self._report(connection, "lost", str(connection.error))

@@ -23,7 +23,7 @@ FAULT: Final = "a fault in the endpoint"
 class Containment:
     """Called where something was raised, with what raised it.
 
-    :param report: is told of each.
+    :param report: called with each.
     :param sessions: those that there are.
     :param forget: a connection that can't even be ended is to be nowhere any more.
     """

@@ -1,8 +1,8 @@
 """An endpoint without sockets, clock and asyncio: sessions with every hub, and the connections that move among them.
 
 ``engine``, ``clock`` and randomness are given; the owner
-(:class:`~spnhub.transport.endpoint.core.listener.CoreListener`) is told what there is to know and does what only it can
-(open sockets). After anything was asked of the core or of one of its connections, the owner lets it have a turn:
+(:class:`~spnhub.transport.endpoint.core.listener.CoreListener`) is notified of what there is to know and does what only
+it can (open sockets). After anything was asked of the core or of one of its connections, the owner lets it have a turn:
 :meth:`EndpointCore.handle` with the engine's events, :meth:`EndpointCore.handle_timer` when :meth:`EndpointCore.timer`
 is due or ``CoreListener.wake`` was called; then it transmits what the engine has.
 
@@ -189,7 +189,7 @@ class EndpointCore:
             self._turns.settle()
 
     def cut(self, code: int, reason: str) -> None:
-        """End every connection with an error, for both sides; the local listeners are told."""
+        """End every connection with an error, for both sides; the local listeners are notified."""
         everything = {*self._connections.paused, *(leg for session in self.established for leg in session.legs())}
         for connection in everything:
             connection.cut(code, reason)
@@ -285,7 +285,7 @@ class EndpointCore:
     def _on_usable(self) -> None:
         """A session has come up, or answers again: what is to be resumed first, then what is new."""
         for target in self.targets():
-            if target.suspect or target.why is Why.IP_LOST:
+            if target.unresponsive or target.why is Why.IP_LOST:
                 self._targets.moves.leave_if_possible(target)
         self._resumer.usable()
         self._openings.advance()

@@ -36,7 +36,7 @@ class HubTargets:
     """Where the endpoint has sessions, and where it tries to have one.
 
     :param connections: those that may wait to be resumed.
-    :param on_session: is told what becomes of each session.
+    :param on_session: called with what becomes of each session.
     :param on_none_coming: is called when no session is on its way any more.
     """
 
@@ -119,11 +119,11 @@ class HubTargets:
 
         R-3.4 lets an endpoint pick any. With the fewest, its connections, and so what a lost hub interrupts, are spread
         over all hubs; ties are broken at random, so that many small endpoints don't all pick the same. None that is
-        closing, since its hub or address is on its way out; a suspect one (D-20) only if there is no other, since
+        closing, since its hub or address is on its way out; an unresponsive one (D-20) only if there is no other, since
         failing at once would help nobody.
         """
         choice = [target for target in self._targets.values() if target.takes_new and target not in tried]
-        return min(choice, key=lambda one: (one.suspect, one.connections, self._context.random()), default=None)
+        return min(choice, key=lambda one: (one.unresponsive, one.connections, self._context.random()), default=None)
 
     # ---------------------------------------------------------------------------------------- addresses and credentials
 
@@ -393,7 +393,7 @@ class HubTargets:
 
     def _is_reached(self, target: HubTarget) -> bool:
         others = (one for one in self._targets.values() if one is not target and one.hub_id == target.hub_id)
-        return any(one.takes_new and not one.suspect for one in others)
+        return any(one.takes_new and not one.unresponsive for one in others)
 
     def wake_others(self, target: HubTarget, after: float = 0.0) -> None:
         """Addresses of the same hub wait as long as this one leads to it."""

@@ -15,6 +15,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import ResumeInvite, ResumeRequest
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
+from spnhub.transport.endpoint.connection.happenings import EndedElsewhere
 from spnhub.transport.endpoint.session.session import Session
 
 __all__ = ["RECORD_LIMIT", "Invitations"]
@@ -72,7 +73,7 @@ class Invitations:
             elif code == Code.OK:
                 code = invite.code
                 connection.leave(Code.LEFT, "the consumer's end is over")
-                connection.on_ended_elsewhere(invite.code, "")
+                connection.happens(EndedElsewhere(invite.code, ""))
             self._refuse(session, invite, code, connection)
             return
         record = self._ended.get(invite.connection_uid)
@@ -92,14 +93,14 @@ class Invitations:
         self, session: Session, invite: ResumeInvite, code: int, known: Connection | _ClosedRecord | None
     ) -> None:
         # An endpoint that isn't allowed to ask doesn't learn how much there was.
-        told = None if code == Code.NOT_ALLOWED else known
+        shown = None if code == Code.NOT_ALLOWED else known
         session.send(
             ResumeRequest(
                 invite.connection_uid,
                 invite.resume_secret,
                 invite.epoch,
-                0 if told is None else told.read_offset,
-                False if told is None else told.peer_finished,
+                0 if shown is None else shown.read_offset,
+                False if shown is None else shown.peer_finished,
                 code,
                 invite.peer if known is None else known.peer,
                 self._instance_id,

@@ -1,4 +1,4 @@
-"""What an endpoint's core is made from, and whom it tells.
+"""What an endpoint's core is made from, and whom it notifies.
 
 Counterparts: :mod:`spnhub.transport.endpoint.core.endpoint`; :mod:`spnhub.transport.endpoint.api.endpoint` is the owner
 on asyncio.

@@ -58,7 +58,7 @@ class Moves:
         session = target.session
         if session is None or self._type is not EndPointType.CONSUMER:
             return
-        if not any(one.takes_resumes and not one.suspect for one in self._targets() if one is not target):
+        if not any(one.takes_resumes and not one.unresponsive for one in self._targets() if one is not target):
             return
         self._leave(target, session)
 
@@ -91,13 +91,16 @@ class Moves:
             self._leave(target, target.session)
 
     def _leave(self, target: HubTarget, session: Session) -> None:
-        moved = target.why is Why.IP_LOST and not session.suspect
+        code, reason = Code.LEFT, "the hub is unresponsive"
+        if target.why is Why.IP_LOST:
+            reason = "the hub's address is gone"
+            code = Code.LEFT if session.unresponsive else Code.MOVED
         for connection in session.legs():
             if connection.state is ConnectionState.CONNECTING:
                 # Nobody has seen a byte of it: it begins anew elsewhere.
-                connection.cut(Code.PEER_LOST, "the hub is suspect" if session.suspect else "the hub's address is gone")
+                connection.cut(Code.PEER_LOST, reason)
             else:
-                connection.leave(Code.MOVED if moved else Code.LEFT, "moved to another hub" if moved else "hub suspect")
+                connection.leave(code, reason)
 
     @staticmethod
     def check_empty(target: HubTarget) -> None:

@@ -31,7 +31,7 @@ class Resumable(Protocol):
         """Of the connection."""
 
     def resume(self, session: SessionStreams[Any]) -> None:
-        """Send a ResumeRequest there. How that goes is told with :meth:`Resumer.add` and :meth:`Resumer.remove`."""
+        """Send a ResumeRequest there. How that goes is reported with :meth:`Resumer.add` and :meth:`Resumer.remove`."""
 
 
 class _Turn:
@@ -98,7 +98,7 @@ class Resumer:
     def advance(self, turn: _Turn) -> None:
         """Take it to the next session, if there is one; else begin again later."""
         targets = list(self._targets())
-        here = [target for target in targets if target.takes_resumes and not target.suspect]
+        here = [target for target in targets if target.takes_resumes and not target.unresponsive]
         choice = [target for target in here if target not in turn.tried]
         turn.waiting = not choice
         if choice:
@@ -110,7 +110,7 @@ class Resumer:
             turn.what.resume(target.session.streams)
         elif turn.give_up is not None:
             until = turn.gone_at + GONE_GRACE
-            if self._endpoint.now() >= until or not any(target.suspect or target.unborn for target in targets):
+            if self._endpoint.now() >= until or not any(target.unresponsive or target.unborn for target in targets):
                 turn.give_up()
             else:
                 self._endpoint.arm(turn, until)

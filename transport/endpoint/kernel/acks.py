@@ -34,8 +34,8 @@ class Acknowledged(Protocol):
     epoch: int
     read_offset: int
     """Bytes that the program has taken."""
-    told_offset: int
-    """Bytes that the other endpoint was told of."""
+    reported_offset: int
+    """Bytes that the other endpoint has an acknowledgement of."""
     ack_bytes: int
     ack_time: float
 
@@ -64,7 +64,7 @@ class AckBook:
 
     def took(self, connection: Acknowledged) -> None:
         """Its program has taken bytes."""
-        if connection.read_offset - connection.told_offset >= connection.ack_bytes:
+        if connection.read_offset - connection.reported_offset >= connection.ack_bytes:
             if connection not in self._due:
                 self._later.pop(connection, None)
                 self._due[connection] = None
@@ -102,5 +102,5 @@ class AckBook:
         rest = iter(connections)
         while batch := tuple(islice(rest, ACK_LIMIT)):
             for one in batch:
-                one.told_offset = one.read_offset
+                one.reported_offset = one.read_offset
             self._send(DataAck(tuple(Ack(one.connection_uid, one.epoch, one.read_offset) for one in batch)))

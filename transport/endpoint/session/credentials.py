@@ -245,7 +245,7 @@ class CredentialsWatch:
 
     :param current: what was read at first.
     :param on_change: called when other credentials are in use from now on.
-    :param tell: for log lines.
+    :param report: takes what log lines are made of.
     :param wall: wall clock, aware.
     """
 
@@ -254,13 +254,13 @@ class CredentialsWatch:
         source: CredentialsSource,
         current: Credentials,
         on_change: Callable[[Credentials], None],
-        tell: Callable[[CredentialsChange], None],
+        report: Callable[[CredentialsChange], None],
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.current = current
         self._source = source
         self._on_change = on_change
-        self._tell = tell
+        self._report = report
         self._wall = wall
         self._reading: asyncio.Future[Credentials | ConfigurationError] | None = None
         self._stuck = False
@@ -307,18 +307,18 @@ class CredentialsWatch:
             if result.end is not None and result.end < moment:
                 self._unusable(f"{result.dates}, has expired by the clock here")
                 return
-        told, self._fault = self._fault, ""
+        reported, self._fault = self._fault, ""
         if result != current:
             self.current = result
-            self._tell(CredentialsChange("renewed", result.dates))
+            self._report(CredentialsChange("renewed", result.dates))
             self._on_change(result)
-        elif told:
-            self._tell(CredentialsChange("usable", result.dates))
+        elif reported:
+            self._report(CredentialsChange("usable", result.dates))
 
     def _unusable(self, fault: str) -> None:
         if fault != self._fault:
             self._fault = fault
-            self._tell(CredentialsChange("unusable", fault))
+            self._report(CredentialsChange("unusable", fault))
 
     def _warn(self) -> None:
         """Once when a tenth is left, and once when it is over."""
@@ -331,7 +331,7 @@ class CredentialsWatch:
         warning = f"{current.dates}: {'has expired' if left < timedelta() else 'ends soon'} by the clock here"
         if warning != self._warned:
             self._warned = warning
-            self._tell(CredentialsChange("expiring", warning))
+            self._report(CredentialsChange("expiring", warning))
 
 
 def read_pem(value: Pem, name: str, *, secret: bool = False) -> bytes:

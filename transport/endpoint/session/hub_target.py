@@ -163,9 +163,9 @@ class HubTarget:
         return retries is not None and self.attempts >= retries
 
     @property
-    def suspect(self) -> bool:
+    def unresponsive(self) -> bool:
         """What we sent has been unanswered for a while."""
-        return self.session is not None and self.session.suspect
+        return self.session is not None and self.session.unresponsive
 
     @property
     def connections(self) -> int:

@@ -1,7 +1,7 @@
 """One session of an endpoint over one QUIC connection, sans-I/O: control stream, and the way to its connections.
 
 The endpoint's core (:mod:`spnhub.transport.endpoint.core.endpoint`) brings the engine's events of ``connection_id``,
-and is told what becomes of the session. R-2.6's states belong to
+and gets reports of what becomes of the session. R-2.6's states belong to
 :mod:`spnhub.transport.endpoint.session.hub_target`: they outlive one QUIC connection, as do the connections
 (:mod:`spnhub.transport.endpoint.connection.connection`), which are here for one leg.
 """
@@ -102,7 +102,7 @@ class Session:
     """See the module.
 
     :param connections: those of the endpoint, whichever session has their leg.
-    :param report: is told what becomes of it.
+    :param report: called with what becomes of it.
     :param connection_id: the QUIC connection that was begun with :meth:`Engine.connect`.
     """
 
@@ -122,7 +122,7 @@ class Session:
         self._near_its_dates = near_its_dates
         self.spn_session_id = ""
         self.hub_id = ""
-        self.suspect = False
+        self.unresponsive = False
         """What we sent has been unanswered for a while."""
         self.streams: SessionStreams[Connection] = SessionStreams(endpoint, connection_id)
         """What its connections have of it."""
@@ -244,7 +244,7 @@ class Session:
                 if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_stopped(code)
             case Unresponsive() | Answered():
-                self.suspect = isinstance(event, Unresponsive)
+                self.unresponsive = isinstance(event, Unresponsive)
                 self._report(self, event)
             case _:
                 return
