@@ -2,14 +2,15 @@
 
 Any certificate that was given to be trusted is an anchor, also an intermediate one or the leaf itself
 (X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say what to accept, and needn't go up to a root. Every certificate
-of the chain, its anchor included, must be valid at the moment. A permanent fault (issuer, name, usage) is reported
-before one that time may mend (D-36), which is given with the certificate's dates and the time of the check.
+of the chain, its anchor included, must be valid at the moment, and none of a client's revoked
+(:mod:`spnhub.transport.revocation`). A permanent fault (issuer, name, usage, revocation) is reported before one that
+time may mend (D-36), which is given with the certificate's dates and the time of the check.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,8 +23,9 @@ from OpenSSL import crypto
 from service_identity import cryptography as names
 
 from spnhub.events.foreign_text import clipped, clipped_subject
-from spnhub.transport.engine import CertificateAlert, ChainFault, ServerIdentity
+from spnhub.transport.engine import CertificateAlert, ChainFault, ClientTrust, Revocation, ServerIdentity
 from spnhub.transport.pem import PrivateKey, chain_size, date_text, load_chain, load_key, load_presented
+from spnhub.transport.revocation import lists_of, next_update, revoked
 
 __all__ = [
     "SUBJECT_LIMIT",
@@ -114,6 +116,7 @@ class ParsedIdentity:
     chain: tuple[x509.Certificate, ...]
     private_key: PrivateKey = field(repr=False)
     authorities: Anchors
+    revocation: Revocation
     alpn: tuple[str, ...]
     size: int
     """Bytes of the chain in a handshake."""
@@ -128,8 +131,10 @@ def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
     :raises ValueError: one that can't be used; the message says which.
     """
     chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
+    authorities = anchors_of(identity.client_ca, "client CA")
+    lists_of(identity.revocation.crl)
     return ParsedIdentity(
-        chain[0], tuple(chain[1:]), key, anchors_of(identity.client_ca, "client CA"), identity.alpn, chain_size(chain)
+        chain[0], tuple(chain[1:]), key, authorities, identity.revocation, identity.alpn, chain_size(chain)
     )
 
 
@@ -153,7 +158,11 @@ def load_pair(
 
 
 def verify_client(
-    certificate: x509.Certificate, chain: Sequence[x509.Certificate], anchors: Anchors, moment: datetime
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    anchors: Anchors,
+    revocation: Revocation,
+    moment: datetime,
 ) -> None:
     """Verify a client's chain, as the hub does.
 
@@ -161,9 +170,12 @@ def verify_client(
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     with _readable("client certificate"):
-        expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
+        verified, expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
         _check_subject(certificate)
         _check_usage(certificate)
+        if revocation:
+            stale = _check_revocation(verified(), revocation, moment)
+            expired = expired or stale
     if expired is not None:
         raise expired
 
@@ -181,25 +193,24 @@ def verify_server(
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     with _readable("hub certificate"):
-        expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
+        _, expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
         _check_name(certificate, server_name)
     if expired is not None:
         raise expired
 
 
-def check_chain(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> ChainFault | None:
+def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> ChainFault | None:
     """Why a client's chain is no longer accepted: what the handshake judges, judged again (D-30).
 
     :param certificates: as presented, DER, leaf first (:attr:`spnhub.transport.engine.Connected.certificates`).
-    :param client_ca: PEM (:attr:`spnhub.transport.engine.ParsedIdentity.client_ca`).
     :param moment: aware.
     :returns: the reason; None: it is accepted.
     """
-    anchors = anchors_of(client_ca, "client CA")
+    anchors = anchors_of(trust.client_ca, "client CA")
     try:
         with _readable("client certificate"):
             leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
-        verify_client(leaf, chain, anchors, moment)
+        verify_client(leaf, chain, anchors, trust.revocation, moment)
     except CertificateRefused as refused:
         return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
     return None
@@ -210,13 +221,16 @@ def _expiries(pem: bytes) -> tuple[datetime, ...]:
     return tuple(one.not_valid_after_utc for one in load_chain(pem))
 
 
-def next_expiry(certificates: Sequence[bytes], client_ca: bytes, moment: datetime) -> datetime | None:
-    """When the next of these certificates, CAs included, expires after ``moment``: worth another check then."""
+def next_expiry(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> datetime | None:
+    """When the next of these certificates, CAs included, expires after ``moment``, or a list that must not be stale:
+    worth another check then."""
     try:
         ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
     except ValueError:  # it was accepted by OpenSSL, which has read more than this library does: nothing more is known
         ends = []
-    return min((end for end in (*ends, *_expiries(client_ca)) if end > moment), default=None)
+    if trust.revocation.refuse_stale and (stale := next_update(trust.revocation)) is not None:
+        ends.append(stale)
+    return min((end for end in (*ends, *_expiries(trust.client_ca)) if end > moment), default=None)
 
 
 @contextlib.contextmanager
@@ -242,8 +256,11 @@ def _verify(
     moment: datetime,
     what: str,
     clock: str,
-) -> CertificateRefused | None:
-    """Verify the chain; what time may heal is given back, to be raised if nothing worse is found."""
+) -> tuple[Callable[[], list[x509.Certificate]], CertificateRefused | None]:
+    """Verify the chain; what time may heal is given back, to be raised if nothing worse is found.
+
+    The other result gives the verified chain, leaf first up to its anchor; not everybody wants to pay for it.
+    """
     leaf = crypto.X509.from_cryptography(certificate)
     others = [crypto.X509.from_cryptography(one) for one in chain]
     at_all = False
@@ -254,11 +271,15 @@ def _verify(
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | (_NO_CHECK_TIME if at_all else 0))
         store.set_time(moment.astimezone(UTC).replace(tzinfo=None))
         context = crypto.X509StoreContext(store, leaf, others)
+
+        def found(context: crypto.X509StoreContext = context) -> list[x509.Certificate]:
+            return [one.to_cryptography() for one in context.get_verified_chain()]
+
         try:
             if not at_all:
                 context.verify_certificate()
-                return None
-            verified = context.get_verified_chain()
+                return found, None
+            verified = found()
         except crypto.X509StoreContextError as exc:
             code, depth, message = exc.errors
             if code in _DATE_ERRORS and not at_all:
@@ -268,13 +289,12 @@ def _verify(
             text = f"{what}{'' if depth == 0 else ' chain'}: {message}"
             alert = CertificateAlert.UNKNOWN_CA if code in _ISSUER_ERRORS else CertificateAlert.BAD_CERTIFICATE
             raise CertificateRefused(alert, text) from exc
-        return CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, _dates(verified, moment, what, clock))
+        return found, CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, _dates(verified, moment, what, clock))
 
 
-def _dates(verified: Sequence[crypto.X509], moment: datetime, what: str, clock: str) -> str:
+def _dates(verified: Sequence[x509.Certificate], moment: datetime, what: str, clock: str) -> str:
     """Which certificate of a chain isn't valid at the moment, and by which clock; the nearest to the leaf."""
-    for depth, one in enumerate(verified):
-        certificate = one.to_cryptography()
+    for depth, certificate in enumerate(verified):
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if begin <= moment <= end:
             continue
@@ -311,6 +331,18 @@ def _check_subject(certificate: x509.Certificate) -> None:
     if subject is None or len(subject) > SUBJECT_LIMIT:
         fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"
         raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, f"client certificate: its subject {fault}")
+
+
+def _check_revocation(
+    verified: Sequence[x509.Certificate], revocation: Revocation, moment: datetime
+) -> CertificateRefused | None:
+    """What a newer list may heal is given back."""
+    fault = revoked(verified, revocation, moment)
+    if fault is None:
+        return None
+    if fault.about_time:
+        return CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, f"client certificate: {fault.reason}")
+    raise CertificateRefused(CertificateAlert.CERTIFICATE_REVOKED, f"client certificate: {fault.reason}")
 
 
 def _check_usage(certificate: x509.Certificate) -> None:

@@ -151,14 +151,43 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """Which client certificates are accepted no more, though their chain is valid."""
+
+    crl: bytes = b""
+    """PEM: any number of revocation lists (X509 CRL), of CAs and intermediate ones."""
+    certificates: frozenset[str] = frozenset()
+    """Serial numbers and SHA-256 fingerprints, lower-case hex; also of an intermediate one."""
+    refuse_stale: bool = False
+    """Whether a list that is past its nextUpdate makes its CA's certificates unusable."""
+
+    def __bool__(self) -> bool:
+        return bool(self.crl or self.certificates)
+
+
+class ClientTrust(NamedTuple):
+    """Whose client certificates are accepted."""
+
+    client_ca: bytes
+    """PEM: one or more certificates, roots or not; a client's chain must end at one of them."""
+    revocation: Revocation = Revocation()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerIdentity:
     """What one SNI selects. PEM, as bytes. Keys are kept out of ``repr``."""
 
     certificate_chain: bytes
     private_key: bytes = field(repr=False)
     client_ca: bytes
-    """One or more certificates, roots or not; a client's chain must end at one of them."""
+    """:attr:`ClientTrust.client_ca`."""
     alpn: tuple[str, ...]
+    revocation: Revocation = Revocation()
+
+    @property
+    def trust(self) -> ClientTrust:
+        """Whose certificates it accepts."""
+        return ClientTrust(self.client_ca, self.revocation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +216,7 @@ class CertificateAlert(enum.IntEnum):
 
     BAD_CERTIFICATE = 42
     UNSUPPORTED_CERTIFICATE = 43
+    CERTIFICATE_REVOKED = 44
     CERTIFICATE_EXPIRED = 45
     CERTIFICATE_UNKNOWN = 46
     UNKNOWN_CA = 48

@@ -1,9 +1,10 @@
 """A small certificate authority for development: the demo and the tests make their certificates with it.
 
-Not for production: keys are made unencrypted and nothing is ever revoked. Everything is PEM, as bytes, with P-256 keys.
-On cryptography, which the product needs in any case, and not on trustme: that gives every certificate the usages of
-client, server and code signing, an organization of its own, and no names that are URIs, so it can make neither a client
-that must be refused for its usage or for its missing common name, nor the URI that stands for any common name here.
+Not for production: keys are made unencrypted, and it issues no revocation lists. Everything is PEM, as bytes, with
+P-256 keys. On cryptography, which the product needs in any case, and not on trustme: that gives every certificate the
+usages of client, server and code signing, an organization of its own, and no names that are URIs, so it can make
+neither a client that must be refused for its usage or for its missing common name, nor the URI that stands for any
+common name here.
 
 Counterpart: :mod:`spnhub.inventory.pem` judges what a real inventory brings.
 """

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from spnhub.pki import Authority
+from spnhub.pki import Authority, IssuedCredentials
 from tests.hub.reloading import Beat, Document, ReloadWorld, hub_of, service
 from tests.inventory.documents import realm
 from tests.support.aioquic_inside import peer_certificate
 from tests.support.command import Command
+from tests.support.crl import crl_of
 from tests.support.tcp import Ending
 from tests.support.world import free_udp_port
 
@@ -121,6 +124,48 @@ async def test_a_changed_ca_cuts_whom_it_does_not_vouch_for(world: ReloadWorld) 
     assert newcomer.running
     reasons = {event["reason"] for event in await world.events() if event["eventType"] == "endSpnSession"}
     assert len(reasons) == 1 and "client certificate" in reasons.pop()
+
+
+async def test_what_is_revoked_is_cut(world: ReloadWorld) -> None:
+    """A consumer's certificate by the CA's list, then the provider's by its serial number; neither comes back."""
+    server = world.serve()
+    world.change(lambda document: hub_of(document)["services"][0]["consumers"].append("guest"))
+    revoked, mine = world.authority.client("guest"), world.authority.client("provider")
+    await world.start_hub()
+    provider = await world.start_provider(server.address, credentials=mine)
+    guest, consumer = await world.start_consumer(credentials=revoked), await world.start_consumer()
+    beat = Beat(*await world.join(consumer, server))
+    theirs, _ = await world.join(guest, server)
+
+    crl = crl_of(world.authority, {_serial(revoked): x509.ReasonFlags.key_compromise}, now=datetime.now(UTC))
+    world.change(lambda document: document["realms"][0].update(crl=[crl.decode()]))
+    applied = await world.renew()
+    assert applied["realmsChanged"] == 1
+    ended = await world.hub.line("endSpnSession", spnEndPoint="CN=guest")
+    assert ended["totalConnectionCount"] == 1
+    assert (await theirs.receive_all())[1] is Ending.RST
+    assert await guest.command.wait() == 1
+    assert "WITHDRAWN: client certificate: the certificate with serial" in guest.command.errors[0]
+    again = await world.start_consumer(credentials=revoked, wait=False)
+    assert await again.command.wait() == 1
+    assert "TLS alert 44" in again.command.errors[0]
+    await beat.settle(20)
+    await beat.end()
+    assert len(world.hub.said("endSpnSession")) == 1
+
+    world.change(lambda document: document["realms"][0].update(revoked=[f"{_serial(mine):X}"]))
+    await world.renew()
+    await world.hub.line("endSpnSession", spnEndPoint="CN=provider")
+    assert await provider.wait() == 1
+    assert consumer.command.running
+    reasons = [event["reason"] for event in await world.events() if event["eventType"] == "endSpnSession"]
+    issuer = x509.load_pem_x509_certificate(world.authority.certificate).subject.rfc4514_string()
+    assert f"serial {_serial(revoked):X} is revoked by {issuer} since" in reasons[0]
+    assert reasons[1].endswith(f"serial {_serial(mine):X} is revoked by the inventory")
+
+
+def _serial(credentials: IssuedCredentials) -> int:
+    return x509.load_pem_x509_certificate(credentials.certificate).serial_number
 
 
 async def test_a_port_moves_and_old_sessions_live_on(world: ReloadWorld) -> None:

@@ -13,7 +13,7 @@ from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinitio
 from spnhub.actors.contract.inputs import LoadInventory, StopHub
 from spnhub.actors.system import ActorSystem
 from spnhub.events.journal.recovery import recover
-from spnhub.transport.engine import ChainFault, Engine, EngineEvent, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import ChainFault, ClientTrust, Engine, EngineEvent, ServerIdentity, ServerPolicy
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.server import HubServer
 from spnhub.transport.hub.sessions import Network
@@ -44,10 +44,10 @@ _REALM = RealmDefinition(
 class _Anyone:
     """Certificates don't expire within a simulation."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
+    def check(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> ChainFault | None:
         return None
 
-    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+    def next_expiry(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> datetime | None:
         return None
 
 

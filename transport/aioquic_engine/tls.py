@@ -44,6 +44,12 @@ class AlertUnrecognizedName(tls.Alert):
     description = tls.AlertDescription.unrecognized_name
 
 
+class AlertCertificateRevoked(tls.Alert):
+    """RFC 8446 section 6.2."""
+
+    description = tls.AlertDescription.certificate_revoked
+
+
 class AlertUnknownCa(tls.Alert):
     """RFC 8446 section 6.2."""
 
@@ -53,6 +59,7 @@ class AlertUnknownCa(tls.Alert):
 _ALERTS: Final[Mapping[CertificateAlert, type[tls.Alert]]] = {
     CertificateAlert.BAD_CERTIFICATE: tls.AlertBadCertificate,
     CertificateAlert.UNSUPPORTED_CERTIFICATE: tls.AlertUnsupportedCertificate,
+    CertificateAlert.CERTIFICATE_REVOKED: AlertCertificateRevoked,
     CertificateAlert.CERTIFICATE_EXPIRED: tls.AlertCertificateExpired,
     CertificateAlert.UNKNOWN_CA: AlertUnknownCa,
 }
@@ -119,7 +126,8 @@ class ServerContext(tls.Context):
         assert self.identity is not None, "the ClientHello came first"
         chain = list(self._peer_certificate_chain)
         try:
-            verify_client(self._peer_certificate, chain, self.identity.authorities, self.clock())
+            mine = self.identity
+            verify_client(self._peer_certificate, chain, mine.authorities, mine.revocation, self.clock())
         except CertificateRefused as refused:
             raise _alert(refused) from refused
 

@@ -1,4 +1,5 @@
-"""The certificate chains of live sessions, verified again as time passes and when their network's CA changes (D-30).
+"""The certificate chains of live sessions, verified again as time passes and when their network's trust changes: its
+CAs, or what is revoked (D-30).
 
 A handshake verifies a chain once. Here the chains of live sessions are kept, and a session whose chain would be refused
 now is reported. To verify one costs a fraction of a millisecond of CPU, so it is done in portions, and equal chains are
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from spnhub.events.faults import log_fault
-from spnhub.transport.engine import ChainFault
+from spnhub.transport.engine import ChainFault, ClientTrust
 
 __all__ = ["Certificates", "Judge"]
 
@@ -31,12 +32,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Judge(Protocol):
-    """Verifies chains of client certificates (DER, leaf first) with CAs (PEM)."""
+    """Verifies chains of client certificates (DER, leaf first)."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
+    def check(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> ChainFault | None:
         """Why the chain isn't accepted at ``moment``; None: it is."""
 
-    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+    def next_expiry(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> datetime | None:
         """When the first certificate of the chain, or of its CA, expires after ``moment``."""
 
 
@@ -64,12 +65,12 @@ class Certificates:
         self._judge = judge
         self._invalidate = invalidate
         self._fail = fail
-        self._authorities: Mapping[str, bytes] = {}
+        self._authorities: Mapping[str, ClientTrust] = {}
         self._changed: dict[str, float] = {}
         """Networks whose CA has changed, each until no handshake can complete any more that the old CA has verified."""
         self._entries: dict[int, _Entry] = {}
         self._queue: deque[int] = deque()
-        self._verdicts: dict[tuple[tuple[bytes, ...], bytes], ChainFault | None] = {}
+        self._verdicts: dict[tuple[tuple[bytes, ...], ClientTrust], ChainFault | None] = {}
         """The verdicts of this round, by chain and CA; a round ends when nothing is queued."""
         self._expiries: list[tuple[int, int]] = []
         """When a chain expires, microseconds since 1970, and of which session."""
@@ -88,10 +89,10 @@ class Certificates:
         entry = self._entries.get(connection_id)
         return () if entry is None else entry.chain
 
-    def set_authorities(self, authorities: Mapping[str, bytes]) -> None:
-        """The CAs of each network (by URN, PEM) from now on; sessions whose CA has changed are verified again."""
+    def set_authorities(self, authorities: Mapping[str, ClientTrust]) -> None:
+        """Whom each network (by URN) trusts from now on; sessions for which that has changed are verified again."""
         changed = {
-            urn for urn, pem in authorities.items() if urn in self._authorities and self._authorities[urn] != pem
+            urn for urn, trust in authorities.items() if urn in self._authorities and self._authorities[urn] != trust
         }
         self._authorities = authorities
         if not changed:
@@ -157,12 +158,12 @@ class Certificates:
         if entry is None:
             return
         entry.queued = False
-        client_ca = self._authorities.get(entry.network_urn)
-        if client_ca is None:  # the network has gone, and its sessions go with it
+        trust = self._authorities.get(entry.network_urn)
+        if trust is None:  # the network has gone, and its sessions go with it
             return
-        asked = (entry.chain, client_ca)
+        asked = (entry.chain, trust)
         if asked not in self._verdicts:
-            self._verdicts[asked] = self._judge.check(entry.chain, client_ca, self._moment())
+            self._verdicts[asked] = self._judge.check(entry.chain, trust, self._moment())
         fault = self._verdicts[asked]
         if fault is None:
             self._watch(connection_id, entry)
@@ -171,10 +172,10 @@ class Certificates:
 
     def _watch(self, connection_id: int, entry: _Entry) -> None:
         """Remember when time will change the verdict."""
-        client_ca = self._authorities.get(entry.network_urn)
-        if client_ca is None:
+        trust = self._authorities.get(entry.network_urn)
+        if trust is None:
             return
-        end = self._judge.next_expiry(entry.chain, client_ca, self._moment())
+        end = self._judge.next_expiry(entry.chain, trust, self._moment())
         if end is None:
             return
         # The last second named still counts (RFC 5280 section 4.1.2.5).

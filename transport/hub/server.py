@@ -76,7 +76,9 @@ class HubServer:
         self._on_stopped = on_stopped
         self._on_service = on_service
 
-    def set_networks(self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, bytes]) -> None:
+    def set_networks(
+        self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, api.ClientTrust]
+    ) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM.
 
         Live sessions whose CA is another are judged again, in slices.

@@ -139,8 +139,8 @@ def _live(one: _Object) -> LiveSession:
 def _unverified(
     sessions: list[_Object], before: Table, after: Table, found: Inventory, moment: datetime, known: dict[str, str]
 ) -> dict[str, str]:
-    """The endpoints whose certificates the new CA of their realm doesn't verify."""
-    authorities = {one.network_urn: one.identity.client_ca for one in found.listening}
+    """The endpoints whose certificates their realm doesn't accept any more: of another CA, or revoked."""
+    authorities = {one.network_urn: one.identity.trust for one in found.listening}
     reasons = {}
     for one in sessions:
         name, urn, realm = one["spnSessionId"], one["networkUrn"], one["realm"]

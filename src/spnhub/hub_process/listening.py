@@ -18,7 +18,7 @@ import structlog
 
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
 from spnhub.transport.certificates import parse_identity
-from spnhub.transport.engine import Address, Engine, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import Address, ClientTrust, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
 from spnhub.transport.udp import UdpEndpoint
 
@@ -46,7 +46,7 @@ class Prepared:
     opened: tuple[Address, ...]
     identities: Mapping[int, Mapping[str, ServerIdentity]]
     networks: Mapping[tuple[int, str], Network]
-    authorities: Mapping[str, bytes]
+    authorities: Mapping[str, ClientTrust]
 
 
 class Listeners:
@@ -92,7 +92,7 @@ class Listeners:
         except BaseException:  # a cancelled reload, too, leaves no socket behind
             self._release(opened)
             raise
-        authorities = {one.network_urn: one.identity.client_ca for one in inventory.listening}
+        authorities = {one.network_urn: one.identity.trust for one in inventory.listening}
         return Prepared(sockets, tuple(opened), identities, networks, authorities)
 
     async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:

@@ -11,7 +11,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -42,7 +42,7 @@ from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import SettingsError
 from spnhub.transport.certificates import check_chain, next_expiry
-from spnhub.transport.engine import ChainFault, EngineEvent
+from spnhub.transport.engine import ChainFault, ClientTrust, EngineEvent
 from spnhub.transport.engines import make_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
@@ -62,11 +62,11 @@ _ATTEMPTS: Final = 3
 class _Judge:
     """Judges chains as a handshake does."""
 
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
-        return check_chain(certificates, client_ca, moment)
+    def check(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> ChainFault | None:
+        return check_chain(certificates, trust, moment)
 
-    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
-        return next_expiry(certificates, client_ca, moment)
+    def next_expiry(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> datetime | None:
+        return next_expiry(certificates, trust, moment)
 
 
 class HubProcess:
@@ -110,6 +110,8 @@ class HubProcess:
         self._listeners: Listeners | None = None
         self._reloader: Reloader | None = None
         self._ops: HttpServer | None = None
+        self._crls = inventories.CrlStore(settings.inventory)
+        self._crls_timer: asyncio.TimerHandle | None = None
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -225,13 +227,27 @@ class HubProcess:
 
     async def _load(self, attempts: int | None) -> Inventory:
         settings = self.settings
-        return await inventories.load_inventory(
-            settings.inventory,
-            settings.inventory_token,
-            bind=settings.bind,
-            attempts=attempts,
-            allow_process=settings.allow_process,
-        )
+        try:
+            return await inventories.load_inventory(
+                settings.inventory,
+                settings.inventory_token,
+                bind=settings.bind,
+                attempts=attempts,
+                allow_process=settings.allow_process,
+                crls=self._crls,
+            )
+        finally:
+            self._plan_crls()
+
+    def _plan_crls(self) -> None:
+        """Reload when a revocation list is due, whatever has become of this one."""
+        if self._crls_timer is not None:
+            self._crls_timer.cancel()
+            self._crls_timer = None
+        now = datetime.now(UTC)
+        due = self._crls.due(now)
+        if due is not None and not self._stopping:
+            self._crls_timer = self._loop.call_later((due - now).total_seconds(), self.reload)
 
     def reload(self) -> None:
         """Read the inventory again and apply what is different; after the start, if that is under way."""
@@ -396,6 +412,8 @@ class HubProcess:
     async def close(self) -> None:
         """Close sockets and journal, in order; after it nothing is left running."""
         self._stopping = True
+        if self._crls_timer is not None:
+            self._crls_timer.cancel()
         if self._reloader is not None:
             await self._reloader.close()
         if self._listeners is not None:

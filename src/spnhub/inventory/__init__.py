@@ -12,9 +12,11 @@ from spnhub.inventory.build import (
     log_warnings,
     shown_faults,
 )
+from spnhub.inventory.crl import CrlStore
 from spnhub.inventory.source import InventoryError, InventoryFault
 
 __all__ = [
+    "CrlStore",
     "Inventory",
     "InventoryError",
     "InventoryFault",

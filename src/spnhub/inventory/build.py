@@ -21,8 +21,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.clusters import ServiceTask
 from spnhub.inventory import pem
+from spnhub.inventory.crl import CrlCopy, CrlStore, crl_urls
 from spnhub.inventory.judge import document_faults, judged, null_fields, unknown_fields
-from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service
+from spnhub.inventory.model import AvailabilityManagement, Hub, Moment, Realm, Service, is_crl_url
 from spnhub.inventory.source import (
     InventoryFault,
     RawFile,
@@ -34,7 +35,7 @@ from spnhub.inventory.source import (
     name_of,
     read_file,
 )
-from spnhub.transport.engine import ServerIdentity
+from spnhub.transport.engine import Revocation, ServerIdentity
 from spnhub.transport.protocol import ALPN
 from spnhub.transport.system.ip import host_port
 
@@ -107,13 +108,15 @@ async def load_inventory(
     bind: str | None = None,
     attempts: int | None = 1,
     allow_process: bool = True,
+    crls: CrlStore | None = None,
 ) -> Inventory:
     """Read the inventory at an http, https or file URL (R-6.2).
 
     ``bind`` overrides every hub's serverAddress. ``attempts`` is how often an inventory server that doesn't
     answer is asked: None, as at a hub's start, is until it answers; each failure is logged as
     ``inventory.unavailable``. Without ``allow_process`` a service that needs a local command (``process:``) is a fault:
-    otherwise the author of the inventory could run programs on the hub's host.
+    otherwise the author of the inventory could run programs on the hub's host. ``crls`` has the copies of revocation
+    lists that were read before.
 
     :raises InventoryError: it can't be read at all. Parts that can't be used are in :attr:`Inventory.faults`.
     """
@@ -123,8 +126,10 @@ async def load_inventory(
         raw: list[RawRealm] = await asyncio.to_thread(read_file, file_of(url))
     else:
         raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
+    store = CrlStore(url) if crls is None else crls
+    copies = await store.fetch(crl_urls(realm.data for realm in raw if not is_ignored(realm.data, now)))
     # Keys and certificates take their time: beside the event loop, which has packets to answer during a reload.
-    return await asyncio.to_thread(build, raw, bind=bind, now=now, allow_process=allow_process)
+    return await asyncio.to_thread(build, raw, bind=bind, now=now, allow_process=allow_process, crls=copies)
 
 
 def shown_faults(faults: Sequence[_Fault]) -> tuple[list[_Fault], int]:
@@ -147,10 +152,15 @@ def log_warnings(inventory: Inventory) -> None:
 
 
 def build(
-    raw: Iterable[RawRealm], *, bind: str | None = None, now: datetime | None = None, allow_process: bool = True
+    raw: Iterable[RawRealm],
+    *,
+    bind: str | None = None,
+    now: datetime | None = None,
+    allow_process: bool = True,
+    crls: Mapping[str, CrlCopy] | None = None,
 ) -> Inventory:
     """Judge the inventory's objects and make the hub's definitions of those that can be used."""
-    return _Builder(bind, datetime.now(UTC) if now is None else now, allow_process).build(raw)
+    return _Builder(bind, datetime.now(UTC) if now is None else now, allow_process, crls or {}).build(raw)
 
 
 def is_ignored(realm: Any, now: datetime) -> bool:
@@ -176,8 +186,9 @@ def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[InventoryFau
 class _Builder:
     """One pass over the objects; collects faults and claims as it goes."""
 
-    def __init__(self, bind: str | None, now: datetime, allow_process: bool) -> None:
+    def __init__(self, bind: str | None, now: datetime, allow_process: bool, crls: Mapping[str, CrlCopy]) -> None:
         self._bind = bind
+        self._crls = crls
         self._allow_process = allow_process
         self._now = now
         self._faults: list[InventoryFault] = []
@@ -217,6 +228,9 @@ class _Builder:
         if raw.failure is not None:
             self._faults.append(InventoryFault(where, "hubs", raw.failure))
         usable = realm if raw.failure is None else None
+        revocation = Revocation() if realm is None else self._revocation(realm, where)
+        if revocation is None:
+            usable = None
         networks = []
         names: set[str] = set()
         for position, hub in enumerate(raw.hubs, 1):
@@ -224,12 +238,31 @@ class _Builder:
             if self._is_taken(names, hub.data, f"hub {hub_label}"):
                 continue
             # Also below a realm that can't be used: every fault is to be named.
-            network = self._network(hub, hub_label, usable)
+            network = self._network(hub, hub_label, usable, revocation or Revocation())
             if network is not None:
                 networks.append(network)
-        if usable is None:
+        if usable is None or revocation is None:
             return None
-        return usable.definition(tuple(networks))
+        return usable.definition(tuple(networks), revocation)
+
+    def _revocation(self, realm: Realm, where: str) -> Revocation | None:
+        """What the realm's CAs have taken back; None, and a fault, where that must be known and can't be."""
+        parts = []
+        known = True
+        for one in realm.crl:
+            copy = self._crls.get(one) if is_crl_url(one) else CrlCopy(one.encode())
+            if copy is None or copy.failure is not None:
+                told = f"{one} {'is not read here' if copy is None else copy.failure}"
+                known = known and (realm.crl_stale == "accept" or (copy is not None and copy.pem is not None))
+                (self._warnings if known else self._faults).append(InventoryFault(where, "crl", told))
+            if copy is not None and copy.pem is not None:
+                parts.append(copy.pem)
+        crl = b"".join(parts)
+        self._warnings += [
+            InventoryFault(where, "crl", doubt) for doubt in pem.crl_doubts(realm.cacert, crl, self._now)
+        ]
+        revocation = Revocation(crl, frozenset(realm.revoked), realm.crl_stale == "refuse")
+        return revocation if known else None
 
     def _judged(self, kind: type[_Model], data: Any, where: str) -> _Model | None:
         for path in unknown_fields(kind, data):
@@ -246,7 +279,9 @@ class _Builder:
         self._faults.append(InventoryFault(where, "availabilityManagement.clusterManagerUrn", reason))
         return None
 
-    def _network(self, raw: RawHub, label: str, realm: Realm | None) -> NetworkDefinition | None:
+    def _network(
+        self, raw: RawHub, label: str, realm: Realm | None, revocation: Revocation
+    ) -> NetworkDefinition | None:
         where = f"hub {label}"
         hub = self._judged(Hub, raw.data, where)
         if raw.failure is not None:
@@ -262,7 +297,7 @@ class _Builder:
             if service is not None and hub is not None and realm is not None:
                 urn = service.urn(realm.name, hub.name)
                 services.append((service.definition(urn), service.availability_management))
-        if hub is None or realm is None or not self._listen(hub, where, realm):
+        if hub is None or realm is None or not self._listen(hub, where, realm, revocation):
             return None
         for reason in pem.doubts(hub.server_cert, hub.fqdn, self._now):
             self._warnings.append(InventoryFault(where, "serverCert", reason))
@@ -281,7 +316,7 @@ class _Builder:
     def _host(self, hub: Hub) -> str | None:
         return self._bind if self._bind is not None else hub.server_address
 
-    def _listen(self, hub: Hub, where: str, realm: Realm) -> bool:
+    def _listen(self, hub: Hub, where: str, realm: Realm, revocation: Revocation) -> bool:
         """Claim the hub's fqdn at its address; False when another hub has it."""
         host = self._host(hub)
         claims = self._claims.setdefault((hub.fqdn, hub.server_port), [])
@@ -301,6 +336,7 @@ class _Builder:
                     private_key=hub.server_cert_key.encode(),
                     client_ca=realm.cacert.encode(),
                     alpn=(ALPN,),
+                    revocation=revocation,
                 ),
             )
         )

@@ -13,7 +13,7 @@ import ipaddress
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 from pydantic import model_validator as validates_model
@@ -23,10 +23,25 @@ from spnhub.actors.contract.definitions import Availability, NetworkDefinition, 
 from spnhub.clusters import Schedule, ServiceTask, TaskMount, check_urn, environment, split_command
 from spnhub.events.model import from_datetime
 from spnhub.inventory import pem
+from spnhub.transport.engine import Revocation
+from spnhub.transport.revocation import parse_name
 from spnhub.transport.text import oddity, quoted
 
-__all__ = ["AvailabilityManagement", "Hub", "MountPoint", "Realm", "Service"]
+__all__ = [
+    "MOST_CRLS",
+    "MOST_REVOKED",
+    "AvailabilityManagement",
+    "Hub",
+    "MountPoint",
+    "Realm",
+    "Service",
+    "is_crl_url",
+]
 
+MOST_CRLS: Final = 64
+"""Revocation lists of a realm."""
+MOST_REVOKED: Final = 10_000
+"""Certificates that a realm revokes by name; more are for a list."""
 _REALM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
@@ -110,9 +125,28 @@ def _command(value: Any) -> Any:
 Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_whole)]
 NonEmpty = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_visible)]
 Name = Annotated[Text, AfterValidator(_name)]
+
+
+def is_crl_url(text: str) -> bool:
+    """Whether a revocation list is named by where it is."""
+    return re.match(r"(https?|file):", text) is not None
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _revocation_list(text: str) -> str:
+    return text if is_crl_url(text) else pem.check_crl(text)
+
+
 Certificates = Annotated[Text, AfterValidator(pem.check_certificates)]
 PresentedCertificates = Annotated[Text, AfterValidator(pem.check_presented)]
 PrivateKey = Annotated[Text, AfterValidator(pem.check_key)]
+RevocationLists = Annotated[
+    list[Annotated[Text, AfterValidator(_revocation_list)]], BeforeValidator(_several), Field(max_length=MOST_CRLS)
+]
+RevokedNames = Annotated[list[Annotated[Text, AfterValidator(parse_name)]], Field(max_length=MOST_REVOKED)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Cron = Annotated[Text, AfterValidator(_cron)]
 Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
@@ -150,6 +184,13 @@ class Realm(_Object):
     """For people."""
     cacert: Certificates
     """PEM: the CAs whose client certificates the realm's hubs accept."""
+    crl: RevocationLists = Field(default=[])
+    """Revocation lists of the CAs, and of CAs below them: PEM, DER in base64, or a URL that is read again when
+    the list is due (http, https; ``file:`` in a file). One, or an array. A CA without a list has revoked nothing."""
+    crl_stale: Literal["accept", "refuse"] = "accept"
+    """Whether certificates of a CA are accepted whose list is past its ``nextUpdate``, or can't be had."""
+    revoked: RevokedNames = Field(default=[])
+    """Certificates that aren't accepted: serial numbers or SHA-256 fingerprints, in hexadecimal digits."""
     disabled: StrictBool
     """Whether no endpoint of the realm is served."""
     device_id_signing_key: Text = Field(alias="deviceIDSigningKey", repr=False)
@@ -172,14 +213,14 @@ class Realm(_Object):
         """``urn:chip-in:realm:{name}``."""
         return f"urn:chip-in:realm:{self.name}"
 
-    def definition(self, networks: tuple[NetworkDefinition, ...]) -> RealmDefinition:
+    def definition(self, networks: tuple[NetworkDefinition, ...], revocation: Revocation) -> RealmDefinition:
         """What the actors are to know of it."""
         return RealmDefinition(
             name=self.name,
             networks=networks,
             expired_at=None if self.expired_at is None else from_datetime(self.expired_at),
             max_sessions=self.max_sessions,
-            client_ca=pem.fingerprint(self.cacert),
+            client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 
 

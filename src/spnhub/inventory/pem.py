@@ -13,9 +13,21 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from spnhub.transport.pem import PrivateKey, canonical, load_chain, load_key, load_presented
+from spnhub.transport.engine import Revocation
+from spnhub.transport.pem import PrivateKey, canonical, date_text, load_chain, load_key, load_presented
+from spnhub.transport.revocation import crl_pem, lists_of, signed_by
 
-__all__ = ["check_certificates", "check_key", "check_presented", "doubts", "fingerprint", "matches"]
+__all__ = [
+    "check_certificates",
+    "check_crl",
+    "check_key",
+    "check_presented",
+    "crl_doubts",
+    "doubts",
+    "fingerprint",
+    "matches",
+    "trust_fingerprint",
+]
 
 
 def check_certificates(text: str) -> str:
@@ -57,6 +69,42 @@ def fingerprint(certificates: str) -> str:
     for certificate in _certificates(certificates):
         digest.update(certificate.public_bytes(serialization.Encoding.DER))
     return digest.hexdigest()
+
+
+def check_crl(text: str) -> str:
+    """Check that ``text`` holds revocation lists that can be used; they are given back as PEM.
+
+    :raises ValueError: it doesn't.
+    """
+    return crl_pem(text).decode()
+
+
+def trust_fingerprint(certificates: str, revocation: Revocation) -> str:
+    """:func:`fingerprint` of CAs; what is revoked changes it."""
+    plain = fingerprint(certificates)
+    if not revocation:
+        return plain
+    parts = [plain.encode(), revocation.crl, *sorted(name.encode() for name in revocation.certificates)]
+    return hashlib.sha256(b"\n".join((*parts, b"%d" % revocation.refuse_stale))).hexdigest()
+
+
+def crl_doubts(certificates: str, crl: bytes, now: datetime) -> list[str]:
+    """Why revocation lists won't have the effect that they are meant to have, as far as the hub can know."""
+    found = []
+    authorities = _certificates(certificates)
+    for one in lists_of(crl):
+        named = [ca for ca in authorities if ca.subject == one.crl.issuer]
+        if not named:
+            found.append(
+                f"has a list of {one.issuer}, which is not in cacert: it counts for chains that lead through it"
+            )
+        elif not any(signed_by(one, ca) for ca in named):
+            found.append(
+                f"has a list of {one.issuer} with the signature of another key: it counts for nothing of cacert"
+            )
+        if one.next_update is not None and one.next_update < now:
+            found.append(f"has a list of {one.issuer} that is stale since {date_text(one.next_update)}")
+    return found
 
 
 def doubts(certificates: str, fqdn: str, now: datetime) -> list[str]:

@@ -25,6 +25,7 @@ from spnhub.transport.engine import (
     Address,
     ChainFault,
     ClientPolicy,
+    ClientTrust,
     Closed,
     Connected,
     Engine,
@@ -64,10 +65,10 @@ authority: Final = _authority
 
 
 class _Judge:
-    def check(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> ChainFault | None:
+    def check(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> ChainFault | None:
         return None
 
-    def next_expiry(self, certificates: tuple[bytes, ...], client_ca: bytes, moment: datetime) -> datetime | None:
+    def next_expiry(self, certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> datetime | None:
         return None
 
 
@@ -234,7 +235,9 @@ class Bench:
         chain = _hub.certificate if self.real else fake_certificate(f"CN={NAME}", "servers")
         identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, ("spn/1",))
         self.engine.set_policy(ServerPolicy({NAME: identity}))
-        self.server.set_networks({(local, NAME): Network(REALM, NETWORK)}, {NETWORK: _authority.certificate})
+        self.server.set_networks(
+            {(local, NAME): Network(REALM, NETWORK)}, {NETWORK: ClientTrust(_authority.certificate)}
+        )
         service = ServiceDefinition(SERVICE, "web", "server", frozenset({"client", "other"}))
         definition = NetworkDefinition(NETWORK, "main", NAME, (service,))
         self.system.tell_hub(LoadInventory((RealmDefinition(REALM, (definition,)),)))

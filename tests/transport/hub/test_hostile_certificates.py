@@ -16,7 +16,7 @@ from spnhub.events.foreign_text import REASON_LIMIT, SUBJECT_BYTES, clipped, cli
 from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.certificates import check_chain, next_expiry
-from spnhub.transport.engine import ChainFault
+from spnhub.transport.engine import ChainFault, ClientTrust
 from spnhub.transport.hub.certificates import Certificates
 from tests.support.odd_certificates import BIT_STRING, NEVER, T61_STRING, UTF8_STRING, odd_subject
 from tests.transport.hub.bench import SECRET, UID, Bench, Peer, authority
@@ -78,7 +78,7 @@ def test_a_certificate_that_never_expires() -> None:
     leaf = x509.load_pem_x509_certificate(issuer.client("client", end=NEVER).certificate)
     invalid: list[ChainFault] = []
     certificates = Certificates(_Judge(), lambda _, fault: invalid.append(fault))
-    certificates.set_authorities({"n": issuer.certificate})
+    certificates.set_authorities({"n": ClientTrust(issuer.certificate)})
     now = round(datetime.now(UTC).timestamp() * 1_000_000)
     certificates.pass_time(0.0, now)
     certificates.add(7, "n", (leaf.public_bytes(Encoding.DER),))
