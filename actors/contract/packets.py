@@ -50,6 +50,7 @@ __all__ = [
     "ShutdownRequest",
     "Subject",
     "ToEndpoint",
+    "ToLeg",
     "Urn",
     "Weight",
     "Within",
@@ -300,8 +301,11 @@ class Accept(Packet):
 FromEndpoint = CloseRequest | CloseAck | PauseAck | SetWeight | SessionRenewal
 """The packets that are inputs of a session's actor, as they came."""
 
+ToLeg = CloseRequest | CloseAck | PauseRequest
+"""Of those that actors send: what concerns one leg of a connection."""
+
 SessionPacket = ResumeAck | PeerGone | ShutdownRequest | AllConnectionsClosed
 """Of those that actors send: what concerns an endpoint's session, or more than one of its connections."""
 
-ToEndpoint = CloseRequest | CloseAck | PauseRequest | SessionPacket
+ToEndpoint = ToLeg | SessionPacket
 """The packets that actors send. Those with a secret, or with what only the transport knows, are the transport's."""

@@ -28,10 +28,10 @@ from spnhub.actors.contract.packets import (
     OpeningKind,
     Packet,
     PauseAck,
-    PauseRequest,
     ResumeAck,
     ResumeInvite,
     ResumeRequest,
+    ToLeg,
 )
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
@@ -566,7 +566,7 @@ class Connection:
 
     # -------------------------------------------------------------------------------------------- what others say of it
 
-    def on_packet(self, packet: CloseRequest | CloseAck | PauseRequest) -> None:
+    def on_packet(self, packet: ToLeg) -> None:
         """A control packet about a leg of this connection has come on the session that has it."""
         if packet.epoch == self.epoch and self._leg is not None:
             self.happens(packet)

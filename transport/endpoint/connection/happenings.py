@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spnhub.actors.contract.packets import Accept, CloseAck, CloseRequest, Opening, PauseRequest
+from spnhub.actors.contract.packets import Accept, CloseRequest, Opening, PauseRequest, ToLeg
 
 __all__ = [
     "Abort",
@@ -175,9 +175,7 @@ Happening = (
     | PeerProcessGone
     | Opening
     | Accept
-    | CloseRequest
-    | CloseAck
-    | PauseRequest
+    | ToLeg
     | LegLeft
     | LegSessionLost
     | PeerReset
