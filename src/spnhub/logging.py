@@ -23,6 +23,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from spnhub import streams
 from spnhub.options import option
 from spnhub.output import Output
+from spnhub.plain_text import HIDDEN, printable, without_secrets
 
 __all__ = [
     "LEVELS",
@@ -199,21 +200,28 @@ def stamp_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """What a peer or a service says doesn't drive the operator's terminal. JSON does this by itself."""
     for name, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and name not in _OUR_TEXTS:
-            event[name] = streams.printable(value)
+        if not isinstance(value, str) or value.isprintable():
+            continue
+        if name in _OUR_TEXTS:
+            # Indented: what an exception says can't look like a line of the log.
+            event[name] = "\n".join(f"  {printable(line)}" for line in value.split("\n"))
+        else:
+            event[name] = printable(value)
     return event
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace keys, certificates and passwords, so that they never reach the log."""
     for name, value in event.items():
+        if isinstance(value, list):
+            event[name] = [without_secrets(one) if isinstance(one, str) else one for one in value]
         if not isinstance(value, (str, bytes)):
             continue
         if _is_secret(name):
-            event[name] = "(hidden)"
+            event[name] = HIDDEN
         elif isinstance(value, str):
-            if "-----BEGIN " in value:
-                event[name] = _PEM.sub(r"(\1)", value)
+            text = _PEM.sub(r"(\1)", value) if "-----BEGIN " in value else value
+            event[name] = without_secrets(text)
         elif b"-----BEGIN " in value:
             event[name] = "(PEM)"
     return event

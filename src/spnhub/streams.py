@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
-import re
 import select
 import stat
 import sys
+import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TextIO, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from spnhub.plain_text import printable, without_secrets
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["OutputFailed", "ReaderLeft", "abandon", "descriptor", "hurry", "prepare", "printable"]
+__all__ = ["OutputFailed", "ReaderLeft", "abandon", "descriptor", "hurry", "prepare", "say", "say_json"]
 
 _SLICE: Final = 0.2
 """Seconds after which a command that waits for its reader checks whether it was interrupted."""
 _PATIENCE: Final = 1.0
 """Seconds that a service waits for the reader of its standard error."""
-_CONTROLS: Final = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]")
 
 
 class OutputFailed(Exception):
@@ -52,6 +55,7 @@ def prepare() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor, for as long as the process
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    sys.excepthook = _say_traceback
     if sys.stderr is sys.__stderr__:
         sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr)
 
@@ -84,9 +88,24 @@ def abandon() -> None:
     sys.stdout.flush()
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters escaped, so that it is one line and drives no terminal."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+def say(line: str = "", *, error: bool = False, flush: bool = False) -> None:
+    """Print one line for people, whatever is in it (:func:`spnhub.plain_text.printable`).
+
+    :param error: to standard error.
+    """
+    print(printable(without_secrets(line)), file=sys.stderr if error else sys.stdout, flush=flush)
+
+
+def say_json(value: Any, *, flush: bool = False) -> None:
+    """Print one JSON text in a line for programs: JSON escapes what drives a terminal by itself."""
+    print(without_secrets(json.dumps(value)), flush=flush)  # noqa: T201
+
+
+def _say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends a command that has a fault: others' texts are in it, too."""
+    for text in traceback.format_exception(kind, error, trace):
+        for line in text.splitlines():
+            say(line, error=True)
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from spnhub.cli.agent_settings import (
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.cli.options import GroupedCommand, Reader, takes
 from spnhub.settings import SettingsError
+from spnhub.streams import say
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.session_manager import SessionManager
@@ -92,7 +92,7 @@ def _start(settings: AgentSettings, role: Callable[[_Stop], Coroutine[Any, Any, 
         raise SettingsError(str(exc)) from exc
     except SpnError as exc:
         # A refusal that no retry changes.
-        print(f"spnagent: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        say(f"spnagent: {one_line(str(exc))}", error=True)
         return 1
 
 

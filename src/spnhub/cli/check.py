@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
-import typer
 
 from spnhub import bounded_json
 from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
@@ -26,7 +24,7 @@ from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory, InventoryFault, load_inventory
 from spnhub.ops.state import read
 from spnhub.settings import SettingsError
-from spnhub.streams import ReaderLeft
+from spnhub.streams import ReaderLeft, say, say_json
 from spnhub.transport.certificates import check_chain
 
 __all__ = ["Cut", "Reload", "compare", "run"]
@@ -73,21 +71,21 @@ async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
 
 def _print_result(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_report(inventory, found, state)))
+        say_json(_report(inventory, found, state))
         return
     for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", error=True)
     for path in found.unknown:
-        typer.echo(f"warning: {path} is unknown here, and left out of account", err=True)
+        say(f"warning: {path} is unknown here, and left out of account", error=True)
     for fault in found.faults:
-        typer.echo(str(fault), err=True)
+        say(str(fault), error=True)
     if found.faults:
         return
     realms, networks, services = _counts(found)
-    typer.echo(f"{inventory}: {realms} realms, {networks} hubs, {services} services: no faults")
+    say(f"{inventory}: {realms} realms, {networks} hubs, {services} services: no faults")
     if state is not None:
         for line in _lines(compare(state, found, datetime.now(UTC)), str(state["hubId"])):
-            typer.echo(line)
+            say(line)
 
 
 def compare(state: _Object, found: Inventory, moment: datetime) -> Reload:

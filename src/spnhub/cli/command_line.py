@@ -49,7 +49,7 @@ def run_command_line(
         return 0
     except streams.OutputFailed as error:
         streams.abandon()
-        print(f"{program}: standard output: {error}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        streams.say(f"{program}: standard output: {error}", error=True)
         return UNUSABLE
     finally:
         logging.close()
@@ -62,7 +62,7 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str], variables: Co
         arguments = cleaned_arguments(arguments)
         os.environ.update(cleaned_variables(known, os.environ))
         for name, other in unread(os.environ, known, _PREFIXES[program]):
-            print(f"{program}: warning: {name} is unknown; did you mean {other}?", file=sys.stderr)  # noqa: T201
+            streams.say(f"{program}: warning: {name} is unknown; did you mean {other}?", error=True)
         status = command.main(args=arguments, prog_name=program, standalone_mode=False)
         try:
             sys.stdout.flush()
@@ -71,10 +71,10 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str], variables: Co
             streams.abandon()
     except typer.TyperException as error:
         message = error.format_message() + _suggestion(error, command)
-        print(f"{program}: {one_line(message)}", file=sys.stderr)  # noqa: T201 - what a command line is for
+        streams.say(f"{program}: {one_line(message)}", error=True)
         return UNUSABLE
     except SettingsError as error:
-        print(f"{program}: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        streams.say(f"{program}: {one_line(str(error))}", error=True)
         return UNUSABLE
     except typer.Abort:
         streams.abandon()

@@ -20,6 +20,7 @@ from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
 from spnhub.options import option, parse_address
 from spnhub.settings import SettingsError
+from spnhub.streams import say
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["app", "main"]
@@ -45,7 +46,7 @@ def run(
     taken.
     """
     if version:
-        typer.echo(spnhub.__version__)
+        say(spnhub.__version__)
         raise typer.Exit
     if context.invoked_subcommand is not None:
         if context.invoked_subcommand != "inventory":

@@ -7,7 +7,6 @@ Here are the commands that print and verify events; ``log_state``, ``log_explain
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +30,8 @@ from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
 from spnhub.events.analysis.verify import verify as verify_sources
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.events.model import Recorded
-from spnhub.streams import printable
+from spnhub.plain_text import printable
+from spnhub.streams import say, say_json
 
 __all__ = ["app", "main"]
 
@@ -66,7 +66,7 @@ def replay(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources)
         async with entries(sources, printing=True) as found:
             async for _, recorded in found:
                 if (line := _line(recorded, every)) is not None:
-                    print(json.dumps(line))  # noqa: T201 - what the command is for
+                    say_json(line)
 
     return run(read)
 
@@ -107,7 +107,11 @@ def verify(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources)
         async with AsyncExitStack() as stack:
             result = await verify_sources(await enter(stack, sources), lambda read: watched(read, sources))
         status = 0 if result.clean else FAULTY
-        print(json.dumps(result.to_json()) if as_json else "\n".join(result.render()))  # noqa: T201
+        if as_json:
+            say_json(result.to_json())
+        else:
+            for line in result.render():
+                say(line)
 
     return run(read) or status
 
@@ -124,7 +128,7 @@ def _line(recorded: Recorded, every: bool) -> Line | None:
 
 def _json_printer() -> Callable[[Line], None]:
     def show(line: Line) -> None:
-        print(json.dumps(line), flush=True)  # noqa: T201
+        say_json(line, flush=True)
 
     return show
 

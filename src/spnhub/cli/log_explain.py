@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.settings import SettingsError
+from spnhub.streams import say, say_json
 
 __all__ = ["explain"]
 
@@ -48,25 +48,26 @@ def explain(
     if status:
         return status
     if as_json:
-        print(json.dumps({"stories": [story.to_json() for story in stories], "more": search.more}))  # noqa: T201
+        say_json({"stories": [story.to_json() for story in stories], "more": search.more})
         return 0
     for place, story in enumerate(stories):
         if place:
-            print()  # noqa: T201
+            say()
         _show(story)
     if search.more:
-        print(f"\nand {search.more} further legs called {name}: name one by its connectionUid")  # noqa: T201
+        say()
+        say(f"and {search.more} further legs called {name}: name one by its connectionUid")
     return 0
 
 
 def _show(story: Story) -> None:
-    print(story.summary())  # noqa: T201
+    say(story.summary())
     before: int | None = None
     for time, hub_id, text in story.render():
         if time is None:
-            print(f"  {text}")  # noqa: T201
+            say(f"  {text}")
             continue
         # What took long is seen at a glance.
         gap = f"+{seconds_text((time - before) / 1_000_000)}" if before is not None and time >= before else ""
-        print(f"  {format_time(time)} {gap:>11}  {hub_id}  {text}")  # noqa: T201
+        say(f"  {format_time(time)} {gap:>11}  {hub_id}  {text}")
         before = time

@@ -5,7 +5,6 @@ Counterparts: :mod:`spnhub.events.analysis.metrics`, :mod:`spnhub.events.analysi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from spnhub.cli.options import Reader
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.events.analysis.report import hours_of, report
+from spnhub.streams import say_json
 
 __all__ = ["metrics"]
 
@@ -39,11 +39,11 @@ def metrics(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources
     if by_hour:
         hours = hours_of(counted)
         if as_json:
-            print(json.dumps({"hours": hours}))  # noqa: T201
+            say_json({"hours": hours})
         else:
             _show_hours(hours)
     elif as_json:
-        print(json.dumps(report(counted)))  # noqa: T201
+        say_json(report(counted))
     else:
         _show(report(counted))
     return 0

@@ -61,7 +61,7 @@ async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
 
 
 def _print_news(name: str, news: str) -> None:
-    print(one_line(f"spnlog: {name}: {news}"), file=sys.stderr)  # noqa: T201
+    streams.say(one_line(f"spnlog: {name}: {news}"), error=True)
 
 
 def _report_unreadable(sources: Sequence[Source]) -> None:
@@ -158,7 +158,7 @@ def run(main: Callable[[], Any]) -> int:
         streams.abandon()
     except (JournalCorrupt, SchemaError) as exc:
         sys.stdout.flush()
-        print(f"spnlog: {one_line(str(exc))}", file=sys.stderr)  # noqa: T201
+        streams.say(f"spnlog: {one_line(str(exc))}", error=True)
         return FAULTY
     except (SourceError, JournalError) as exc:
         raise SettingsError(str(exc)) from exc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import HubAt, Moment, MomentError, States
+from spnhub.plain_text import printable
 from spnhub.settings import SettingsError
+from spnhub.streams import say_json
 
 __all__ = ["state"]
 
@@ -51,7 +52,7 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
     except MomentError as exc:
         raise SettingsError(f"--at: {exc}") from exc
     if settings.as_json:
-        print(json.dumps({"at": at, "hubs": [one.to_json() for one in hubs]}))  # noqa: T201
+        say_json({"at": at, "hubs": [one.to_json() for one in hubs]})
     else:
         for one in hubs:
             _show(one)
@@ -65,7 +66,7 @@ def _show(hub: HubAt) -> None:
     when = (
         f"after sequence {held.last_sequence:,}, {format_time(held.last_timestamp)}" if held.last_sequence else "empty"
     )
-    out.print(f"hub {hub.hub_id}, journal {hub.journal_id}: {when}", markup=False)
+    out.print(printable(f"hub {hub.hub_id}, journal {hub.journal_id}: {when}"), markup=False)
     if held.run is not None:
         ended = "running" if held.run.stopped_at is None else f"stopped at {format_time(held.run.stopped_at)}"
         out.print(f"started at {format_time(held.run.started_at)}, {ended}", markup=False)

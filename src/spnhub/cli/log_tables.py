@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spnhub.streams import printable
+from spnhub.plain_text import printable
 
 __all__ = ["console", "print_table"]
 
@@ -32,7 +32,7 @@ def print_table(
 
     :param limit: rows that are shown; how many more there are is said.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in columns:
         table.add_column(
             column.removeprefix("#"), justify="right" if column.startswith("#") else "left", overflow="fold"

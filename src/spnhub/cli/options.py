@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from spnhub.cli.variables import cleaned
 from spnhub.options import Field, Option, UnusableOption, build, option_fields
+from spnhub.plain_text import remember_secret
 from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
@@ -241,6 +242,8 @@ def _is_absent(field: Field, given: Given) -> bool:
 
 def _usable(field: Field, given: Given) -> Any:
     """The value, of its type and within its bounds; so what is wrong is said before what is missing."""
+    if field.option.secret and isinstance(given.value, str):
+        remember_secret(given.value)
     try:
         value = given.value if field.option.parse is None else field.option.parse(given.value)
     except ValueError as exc:

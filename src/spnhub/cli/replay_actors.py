@@ -19,6 +19,7 @@ from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.settings import SettingsError
+from spnhub.streams import say, say_json
 
 if TYPE_CHECKING:  # what they import takes a while to load, and no other command needs it
     from spnhub.recording.reader import RecordedStep, Recording
@@ -92,18 +93,18 @@ def _replay(recording: Recording, *, step: bool, until: int | None, as_json: boo
             "end": recording.end,
             "difference": None if difference is None else _difference(difference),
         }
-        _print(json.dumps(summary))
+        say_json(summary)
     elif difference is None:
-        _print(
+        say(
             f"{recording.path}: equal: {replayer.steps:,} steps, {replayer.inputs:,} inputs, "
             f"{replayer.events:,} events, {replayer.commands:,} commands; then {len(state.sessions):,} sessions and "
             f"{len(state.connections):,} connections open, last sequence {replayer.last_sequence:,}"
         )
         if until is None:
-            _print(f"  end of the recording: {recording.end or 'cut off, as by a kill'}")
+            say(f"  end of the recording: {recording.end or 'cut off, as by a kill'}")
     else:
         for line in _render(recording, difference):
-            _print(line)
+            say(line)
     return difference is None
 
 
@@ -156,19 +157,17 @@ def _show_step(step: RecordedStep, changed: list[StateChange], as_json: bool) ->
             for part in step.parts
         ]
         moved = {change.path: [_plain(change.before), _plain(change.after)] for change in changed}
-        _print(
-            json.dumps({"line": step.line, "timestamp": format_time(step.wall_us), "parts": parts, "changes": moved})
-        )
+        say_json({"line": step.line, "timestamp": format_time(step.wall_us), "parts": parts, "changes": moved})
         return
-    _print(f"line {step.line}, {format_time(step.wall_us)}")
+    say(f"line {step.line}, {format_time(step.wall_us)}")
     for part in step.parts:
-        _print(f"  {_cause(part.cause)}")
+        say(f"  {_cause(part.cause)}")
         for sequence, name, fields in part.events:
-            _print(f"    event {sequence} {name} {json.dumps(fields)}")
+            say(f"    event {sequence} {name} {json.dumps(fields)}")
         for name, fields in part.commands:
-            _print(f"    command {name} {json.dumps(fields)}")
+            say(f"    command {name} {json.dumps(fields)}")
     for change in changed:
-        _print(f"  {change.path}: {_plain(change.before)} -> {_plain(change.after)}")
+        say(f"  {change.path}: {_plain(change.before)} -> {_plain(change.after)}")
 
 
 def _cause(cause: Cause) -> str:
@@ -189,7 +188,3 @@ def _value(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
-
-
-def _print(line: str) -> None:
-    print(line)  # noqa: T201 - what the command is for

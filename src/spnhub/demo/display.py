@@ -18,6 +18,7 @@ from spnhub.events.model import (
     SessionRefused,
     SessionStarted,
 )
+from spnhub.plain_text import printable
 
 __all__ = ["Display", "describe"]
 
@@ -62,7 +63,7 @@ class Display:
     def failure(self, text: str) -> None:
         """What was not as it should be."""
         self._console.print()
-        self._console.print(Text(f"The demo failed: {text}", "bold red"))
+        self._console.print(Text(f"The demo failed: {printable(text)}", "bold red"))
 
     def end(self, text: str) -> None:
         """The last word."""
@@ -86,7 +87,7 @@ class Display:
             Text.assemble(
                 (f"     | {format_time(recorded.timestamp)[11:23]} #{recorded.sequence:<2} ", "dim"),
                 (f"{kind:<18} ", _COLOURS.get(kind, "red")),
-                describe(recorded, self._names),
+                printable(describe(recorded, self._names)),
             )
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 
 import structlog
 
@@ -14,6 +13,7 @@ from spnhub.events.journal.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.hub_settings import HubSettings
 from spnhub.settings import SettingsError
+from spnhub.streams import say
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
 from spnhub.transport.system.loop import run as run_loop
@@ -75,7 +75,7 @@ async def _main(settings: HubSettings) -> int:
                 return 1
             return 0
         except (SettingsError, JournalError) as exc:
-            print(f"spnhub: {exc}", file=sys.stderr)  # noqa: T201 - the one line of exit status 2 (spec: interface)
+            say(f"spnhub: {exc}", error=True)  # the one line of exit status 2 (spec: interface)
             return 2
         finally:
             await hub.close()

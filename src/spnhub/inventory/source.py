@@ -23,6 +23,7 @@ from spnhub.backoff import Backoff
 from spnhub.bounded_http import AnswerError
 from spnhub.bounded_json import PARTS
 from spnhub.inventory.document import DocumentError, read_document
+from spnhub.plain_text import remember_secret, without_secrets
 from spnhub.settings import SettingsError, check_inventory_url
 from spnhub.transport.text import meant, quoted
 
@@ -182,7 +183,7 @@ class _FailedError(Exception):
     """A request failed; the text goes on after a subject. ``transient``: the same request may succeed later."""
 
     def __init__(self, message: str, *, transient: bool) -> None:
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.transient = transient
 
 
@@ -213,6 +214,8 @@ async def fetch(
     """
     check_url(url)
     headers = {"Accept": "application/json"}
+    remember_secret(token)
+    remember_secret(unquote(urlsplit(url).password or ""))
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
