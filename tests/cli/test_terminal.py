@@ -38,7 +38,7 @@ def assert_harmless(shown: str, what: str) -> None:
 
 def planted(value: Any) -> Any:
     """An event whose every text ends in the plant."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         one = getattr(value, field.name)
         if type(one) is str:
