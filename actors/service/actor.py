@@ -42,7 +42,9 @@ from spnhub.actors.service.messages import Define, Leave, ServiceEmpty, Sessions
 from spnhub.actors.service.pending import PendingConnections
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import Resuming, SuspendedConnections, SuspensionExpired
-from spnhub.actors.session.actor import (
+from spnhub.actors.session.actor import SessionActor, refuse_connection
+from spnhub.actors.session.endings import SessionEnding, by_fault, by_hub, decide_end, superseded
+from spnhub.actors.session.messages import (
     EndSession,
     InvitationAnswered,
     LastLegGone,
@@ -50,18 +52,11 @@ from spnhub.actors.session.actor import (
     ProviderWeightSet,
     ResponsivenessChanged,
     ResumeAsked,
-    SessionActor,
-    SessionEnding,
     SessionFailed,
     SessionGone,
     SessionLeaves,
     ShutSession,
     SupersedeSession,
-    by_fault,
-    by_hub,
-    decide_end,
-    refuse_connection,
-    superseded,
 )
 from spnhub.events.model import EndPointType
 

@@ -25,7 +25,7 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Refusal
 from spnhub.actors.service.gone import GoneInstances
 from spnhub.actors.service.registry import SessionRegistry
-from spnhub.actors.session.actor import InvitationAnswered, ResumeAsked
+from spnhub.actors.session.messages import InvitationAnswered, ResumeAsked
 from spnhub.events.model import EndPointType, LimitReached
 
 __all__ = ["Resuming", "SuspendedConnections", "SuspensionExpired"]

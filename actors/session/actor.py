@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 from pykka import ActorRef
 
 from spnhub.actors.connection.resume_refusals import refuse_resume
 from spnhub.actors.connection.state import (
-    Ending,
     MustEnd,
     PacketReceived,
     ProviderUnresponsive,
@@ -21,7 +20,6 @@ from spnhub.actors.connection.state import (
 )
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
-    CloseSession,
     RefuseConnection,
     SendPacket,
 )
@@ -51,204 +49,47 @@ from spnhub.actors.contract.packets import (
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
+from spnhub.actors.session.endings import (
+    SessionEnding,
+    by_close,
+    by_fault,
+    by_hub,
+    decide_end,
+    expired,
+    leaving,
+    superseded,
+)
+from spnhub.actors.session.messages import (
+    EndSession,
+    InvitationAnswered,
+    LastLegGone,
+    LegRequested,
+    ProviderWeightSet,
+    ResponsivenessChanged,
+    ResumeAsked,
+    SessionFailed,
+    SessionGone,
+    SessionLeaves,
+    ShutSession,
+    SupersedeSession,
+)
 from spnhub.events.model import (
     ConnectionRefused,
-    DisconnectReason,
-    EndPointEvent,
     EndPointType,
     ProviderAnswered,
     ProviderSilent,
     ServiceEvent,
-    SessionEnded,
     SessionEvent,
-    TerminateReason,
     WeightChanged,
     shared,
 )
-from spnhub.events.state.entities import OpenSession
 
-__all__ = [
-    "EndSession",
-    "InvitationAnswered",
-    "LastLegGone",
-    "LegRequested",
-    "ProviderWeightSet",
-    "ResponsivenessChanged",
-    "ResumeAsked",
-    "SessionActor",
-    "SessionEnding",
-    "SessionFailed",
-    "SessionGone",
-    "SessionLeaves",
-    "ShutSession",
-    "SupersedeSession",
-    "by_fault",
-    "by_hub",
-    "decide_end",
-    "refuse_connection",
-    "superseded",
-]
-
-
-class SessionEnding(NamedTuple):
-    """How a session ends: the fields of its end event, and how its legs end."""
-
-    terminate_reason: TerminateReason
-    code: int
-    reason: str
-    leg: Ending
-    close: bool
-    """Whether the QUIC connection is still to be closed."""
-
-
-# Messages to a session, beside its inputs -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EndSession:
-    """The hub ends the session; ignored if the session is ending already (D-5)."""
-
-    ending: SessionEnding
-
-
-@dataclass(frozen=True, slots=True)
-class ShutSession:
-    """The hub is about to leave: the legs are paused, then the endpoint closes the session (R-4.8)."""
-
-    spread: float
-
-
-@dataclass(frozen=True, slots=True)
-class SupersedeSession:
-    """A newer session of its endpoint has superseded it in order: no new legs, and the open ones may move (D-38)."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastLegGone:
-    """Its last open leg has ended."""
+__all__ = ["SessionActor", "refuse_connection"]
 
 
 @dataclass(frozen=True, slots=True)
 class NotClosed:
     """Timer: the endpoint has not closed a session that is empty or superseded."""
-
-
-# Messages from a session to its service -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LegRequested:
-    """A consumer wants a connection."""
-
-    session: int
-    request: ConnectionRequested
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeAsked:
-    """A consumer asks to resume a connection (R-4.7)."""
-
-    session: int
-    request: ResumeRequested
-
-
-@dataclass(frozen=True, slots=True)
-class InvitationAnswered:
-    """A provider answers an invitation to resume a connection (R-4.7)."""
-
-    session: int
-    answer: ResumeAnswered
-
-
-@dataclass(frozen=True, slots=True)
-class ResponsivenessChanged:
-    """A provider is unresponsive, or has answered again (D-20)."""
-
-    session: int
-    unresponsive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderWeightSet:
-    """A provider has another weight (R-5.3)."""
-
-    session: int
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLeaves:
-    """The session is ending and gets no new legs."""
-
-    session: int
-    process_gone: bool = False
-    """See :class:`SessionClosed`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionGone:
-    """The session has ended, and its end is logged."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFailed:
-    """The session's actor has failed."""
-
-    session: int
-
-
-def by_hub(code: Code, reason: str) -> SessionEnding:
-    """The hub ends the session in order: a planned stop, or its permission was withdrawn (R-4.4)."""
-    leg = Ending(DisconnectReason.CLOSED, code, reason)
-    return SessionEnding(TerminateReason.SHUTDOWN, code, reason, leg, close=True)
-
-
-def by_fault(code: Code, reason: str) -> SessionEnding:
-    """The hub ends the session because something is wrong with it."""
-    leg = Ending(DisconnectReason.ERROR, code, reason)
-    return SessionEnding(TerminateReason.ERROR, code, reason, leg, close=True)
-
-
-def superseded() -> SessionEnding:
-    """The endpoint has a newer session, and resumes there the connections that this one had."""
-    reason = "the same instance has a new session"
-    return by_fault(Code.SUPERSEDED, reason)._replace(leg=_lost(reason))
-
-
-def expired(reason: str) -> SessionEnding:
-    """The endpoint may come back with another certificate and resume its connections then (D-36)."""
-    leg = Ending(DisconnectReason.CLOSED, Code.PEER_LOST, reason, suspended=True)
-    return by_hub(Code.EXPIRED, reason)._replace(leg=leg)
-
-
-def _lost(reason: str) -> Ending:
-    return Ending(DisconnectReason.ERROR, Code.PEER_LOST, reason, suspended=True)
-
-
-def _by_close(message: SessionClosed) -> SessionEnding:
-    if message.by_peer and message.code == Code.OK:
-        leg = Ending(DisconnectReason.CLOSED_BY_PEER, Code.OK, "the endpoint closed its session", suspended=True)
-        return SessionEnding(TerminateReason.TERMINATED_BY_PEER, Code.OK, message.reason, leg, close=False)
-    leg = _lost(message.reason or "an endpoint was lost")
-    # A session that was lost in silence has no code of its own.
-    code = Code.GONE if message.process_gone else message.code or Code.PEER_LOST
-    return SessionEnding(TerminateReason.ERROR, code, message.reason, leg, close=False)
-
-
-def decide_end(session: int, state: OpenSession, ending: SessionEnding, wall_us: int) -> Decision:
-    """The end event of a session (R-2.5), and its close if that is still due. ``wall_us``: microseconds since 1970."""
-    event = SessionEnded(
-        **shared(EndPointEvent, state),
-        total_connection_count=state.total_connection_count,
-        elapsed_time=state.elapsed(wall_us),
-        terminate_reason=ending.terminate_reason,
-        code=ending.code,
-        reason=ending.reason,
-    )
-    close = CloseSession(session, _code(ending.code), ending.reason)
-    return Decision((event,), (close,) if ending.close else ())
 
 
 def refuse_connection(session: SessionRequested, request: ConnectionRequested, code: Code, reason: str) -> Decision:
@@ -319,7 +160,7 @@ class SessionActor(EventLoopActor):
             case ShutSession(spread):
                 self._begin_leaving(spread)
             case NotClosed():
-                self._begin_end(_leaving() if self._leaving else superseded())
+                self._begin_end(leaving() if self._leaving else superseded())
             case _:
                 assert_never(message)
 
@@ -391,9 +232,9 @@ class SessionActor(EventLoopActor):
         if self._ending is not None:
             self._ending = self._ending._replace(close=False)
             return
-        ending = _by_close(message)
+        ending = by_close(message)
         if self._leaving:  # the hub has asked for this close (D-5); legs that aren't paused yet are suspended, too
-            ending = _leaving()._replace(leg=ending.leg, close=False)
+            ending = leaving()._replace(leg=ending.leg, close=False)
         self._begin_end(ending, process_gone=message.process_gone)
 
     def _renewal_announced(self) -> None:
@@ -498,14 +339,3 @@ class SessionActor(EventLoopActor):
         state = self._env.state.sessions[self._request.spn_session_id]
         self._env.carry_out(decide_end(self._session, state, self._ending, self._env.wall_us))
         self.stop()
-
-
-def _leaving() -> SessionEnding:
-    return by_hub(Code.SHUTDOWN, "the hub is being stopped")
-
-
-def _code(code: int) -> Code:
-    try:
-        return Code(code)
-    except ValueError:
-        return Code.INTERNAL

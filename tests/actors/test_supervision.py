@@ -25,7 +25,8 @@ from spnhub.actors.kernel.runtime import actor_of
 from spnhub.actors.realm.actor import RealmActor
 from spnhub.actors.service import actor as services
 from spnhub.actors.session import actor as sessions
-from spnhub.actors.session.actor import LegRequested, SessionActor, SessionFailed
+from spnhub.actors.session.actor import SessionActor
+from spnhub.actors.session.messages import LegRequested, SessionFailed
 from tests.actors.harness import (
     CONSUMER,
     ERROR,
