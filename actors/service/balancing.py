@@ -233,6 +233,7 @@ class ProviderChoice:
                 if session not in without and (trial or not on_trial):
                     found = Choice(session, on_trial)
                     break
+                # Right, but not for this opening.
                 aside.append(entry)
             heapq.heappop(self._heap)
         for entry in aside:
@@ -246,8 +247,11 @@ class ProviderChoice:
         return None
 
     def _push(self, session: int, provider: _Provider) -> None:
+        # Entries of before are wrong from now on, and stay in the heap until they come to its top: to look for them
+        # would cost a pass over all providers for each leg.
         provider.version += 1
         if provider.available and not provider.resting and not provider.tried:
+            # With the leg that it would get, so that weights count among idle providers, too.
             load = (provider.legs + 1) / provider.weight
             heapq.heappush(self._heap, (load, -provider.weight, provider.order, provider.version, session))
         self._compact()

@@ -103,6 +103,7 @@ class Gate:
         written = self._journal.written
         while self._waiting and self._waiting[0][0] <= written:
             self._release(self._waiting.popleft()[2])
+        # Not before everything is written that was shown ungated: the event names the last of it.
         if self._ungated_since is not None and written >= self._last_ungated:
             since, self._ungated_since = self._ungated_since, None
             self._journal.append(
@@ -122,6 +123,7 @@ class Gate:
         while self._waiting and self._waiting[0][1] <= now:
             sequence, deadline, connections = self._waiting.popleft()
             if self._ungated_since is None:
+                # From when the turn began to wait, not from when that was too long.
                 self._ungated_since = deadline - self._bound
                 self._first_ungated = self._journal.written + 1
                 self._reason = self._journal.error or _SILENT

@@ -84,6 +84,7 @@ class Resumes:
         if session.end_point_type is EndPointType.PROVIDER:
             resume = self._find(session.connection_id, packet.connection_uid, packet.epoch)
             matches = resume is not None and resume.provider == session.connection_id and _same(packet, resume.request)
+            # Only the first counts: the streams are compared with what both sides were sent of each other.
             if resume is not None and matches and resume.answer is None:
                 resume.answer = packet
             self._system.tell_session(
@@ -99,6 +100,7 @@ class Resumes:
                 ),
             )
             return
+        # It has no stream yet, and a negative number is no stream's.
         key = Key(session.connection_id, -next(self._numbers))
         self._resumes.setdefault(session.connection_id, {})[key] = _Resume(key, packet)
         self._system.tell_session(
@@ -142,6 +144,8 @@ class Resumes:
         resume = self._find(session.connection_id, opening.connection_uid, opening.epoch)
         if resume is None or resume.answer is None:
             return Code.TIMEOUT
+        # Each direction goes on where its reader is. The streams are joined without a look at their bytes, so an
+        # endpoint that begins elsewhere would go unnoticed.
         start = (resume.answer.received_offset, resume.request.received_offset)
         code: Code | None = None
         if not _same(opening, resume.request):
@@ -177,6 +181,7 @@ class Resumes:
         if resume.provider is not None:
             for connection_id in (resume.key.session, resume.provider):
                 name = (connection_id, resume.request.connection_uid, resume.request.epoch)
+                # The consumer may have asked again with the same epoch: then the name is that request's.
                 if self._names.get(name) == resume.key:
                     del self._names[name]
 

@@ -380,6 +380,7 @@ class Connection:
             self.read_offset += len(data)
             self._read_time = self._endpoint.now()
             leg.session.acks.took(self)
+        # Less than the limit is all that there was; the engine says when there is more.
         self._may_read = len(data) == limit and not fin
         if fin:
             self.peer_finished = True
@@ -523,6 +524,7 @@ class Connection:
         if self.state is _State.CONNECTING:
             leg.begin(stream_id, Opening(OpeningKind.OPEN, self.connection_uid, self.secret))
         else:
+            # Both ends name the consumer's direction first, so that the hub can compare what they say.
             sent, received = (start, taken) if self.consumer else (taken, start)
             opening = Opening(OpeningKind.RESUME, self.connection_uid, self.secret, self.epoch, sent, received)
             leg.begin(stream_id, opening, again_from=start)
@@ -619,6 +621,7 @@ class Connection:
 
         False: it has ended instead, since its program had asked for the end.
         """
+        # The consumer has given that leg up, though nothing here shows it: its hub may be cut off from one side only.
         self.leave(Code.LEFT, "invited to another leg")
         if self.state is _State.DISCONNECTED:
             return False
@@ -628,6 +631,7 @@ class Connection:
     def _resume_at(self, session: SessionStreams[Connection], epoch: int, instance_id: str | None) -> None:
         self.happens(on.SessionFound())
         self.epoch = epoch
+        # The request itself says how far the program has read.
         self.reported_offset = self.read_offset
         self._attach(session)
         self._endpoint.arm(self, min(self._resume_by, self._endpoint.now() + RESUME_STEP))
@@ -658,6 +662,8 @@ class Connection:
             self.happens(on.LegRefused(packet.code, packet.reason, packet.retryable))
             return
         offset, replay = packet.received_offset, self.replay
+        # Before the start nothing is kept that could be sent again, and beyond the end nothing was written: the bytes
+        # would be others than those that the reader expects.
         if not replay.start <= offset <= replay.end or packet.finished > (self.finished and offset == replay.end):
             self.happens(on.Aborted(Code.PROTOCOL, "the other endpoint has taken what was never written"))
             return
@@ -668,6 +674,7 @@ class Connection:
     def on_acknowledged(self, epoch: int, offset: int) -> None:
         """A DataAck of this leg."""
         leg, replay = self._leg, self.replay
+        # One of an earlier leg may come late; the resume has said as much, or more.
         if epoch != self.epoch or not self.state.passes_bytes or leg is None or offset <= replay.start:
             return
         if offset > replay.end:

@@ -121,6 +121,8 @@ class ReplayBuffer:
             first += len(chunks.popleft())
         self._first = first
         if offset >= self._round_end:
+            # A whole buffer was acknowledged since the round began. If that was quick, and the writer had to wait
+            # meanwhile, then the buffer is what holds it up.
             if self._was_full and now - self._round_began <= QUICK:
                 self._grow()
             self._was_full = False

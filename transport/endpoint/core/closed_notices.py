@@ -96,6 +96,7 @@ class ClosedNotices:
         notice = self._known.get(packet.connection_uid)
         if notice is None:
             return False
+        # An answer to an earlier attempt may come late; the present one has its own.
         if packet.epoch == notice.epoch and notice.until is not None:
             if packet.code != Code.OK and packet.retryable:
                 self._again(notice)
