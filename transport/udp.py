@@ -380,8 +380,8 @@ class UdpEndpoint:
             except OSError:
                 return
             if remote:
-                told = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
-                own = entry.own.of(told[0]) if told else b""
+                info = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
+                own = entry.own.of(info[0]) if info else b""
                 port_closed = any(is_port_closed(kind, value, remote[0]) for _, kind, value in ancillary)
                 self.engine.unreachable(Address(entry.index, remote, own), now, port_closed=port_closed)
 

@@ -2,8 +2,9 @@
 
 The consumer asks to resume and names the provider. The provider is invited, and answers with its own state. Each is
 sent the other's state and opens its stream, and the leg starts. A consumer that can't go on asks, too: then the
-provider is told why, and nothing starts. Each request leaves one trace in the log: the start of its leg, its refusal,
-ConnectionFinished, or ConnectionLost (a request that is repeated because the provider isn't here is logged once).
+provider gets the reason, and nothing starts. Each request leaves one trace in the log: the start of its leg, its
+refusal, ConnectionFinished, or ConnectionLost (a request that is repeated because the provider isn't here is logged
+once).
 Counterparts: :mod:`spnhub.actors.connection.transitions` (everything from the start on),
 :mod:`spnhub.actors.service.resume` (which requests are granted).
 """
@@ -129,8 +130,8 @@ def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
 def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
     """End a conversation that one endpoint, or both, can't go on with.
 
-    Each is told why the other can't. If only one can't, it gets its own code back, and so knows that it was heard: it
-    needn't say so again.
+    Each gets the reason why the other can't. If only one can't, it gets its own code back, and so knows that it was
+    heard: it needn't say so again.
     """
     events: list[Event] = []
     if _in_order(asked, answer):

@@ -151,7 +151,7 @@ class Leg:
     carried: tuple[int, int] | None = None
     """Bytes consumer to provider, and back, once the splice has ended."""
     on_trial: bool = False
-    """Its provider had failed, and the service is told whether it takes this opening (D-35)."""
+    """Its provider had failed, and the service hears whether it takes this opening (D-35)."""
     rejected: Rejection | None = None
     """REJECTED: why the provider doesn't take it, so that another is looked for."""
     trouble: str = ""

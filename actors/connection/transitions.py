@@ -19,7 +19,7 @@ ENDED       the end is logged; further messages are ignored
 Every opening and every resume leaves one trace in the log: its refusal when it ends before its start, else one start
 and one end. An end after which the conversation may go on in another leg is suspended (D-1). An opening that is offered
 to several providers in turn (D-35) has a leg at each: the ends of those that didn't take it are marked ``rejected``,
-and the rules here hold for the last. The consumer is told of the last one only, and hasn't sent a byte before. The side
+and the rules here hold for the last. The consumer hears of the last one only, and hasn't sent a byte before. The side
 that asks first decides the reason of the end (D-5). Close Requests (R-4.5, D-17) may come before the splice has ended,
 since QUIC keeps no order between streams, and both sides may send one at the same time. With ``finished``, the end
 waits for the splice, however long the last bytes take. Without it, the request is *immediate*: the connection is cut

@@ -1,4 +1,4 @@
-"""What the actors can be told: bounds (seconds, counts), some of which are options of the hub.
+"""What can be set for the actors: bounds (seconds, counts), some of which are options of the hub.
 
 Counterpart: :mod:`spnhub.actors.kernel.environment`, by which every actor has them.
 """
@@ -97,4 +97,4 @@ class ActorOptions:
     refusal_window: float = 1.0
     """Identical refused handshakes within this time share an event (D-13)."""
     refusal_kinds: int = 64
-    """The most kinds of refused handshakes that are told apart within a window; all further kinds share one event."""
+    """The most kinds of refused handshakes that a window distinguishes; all further kinds share one event."""

@@ -1,7 +1,7 @@
 """Refused handshakes, logged in such a way that a peer without a certificate cannot flood the log (D-13).
 
 The first refusal of a kind is logged at once; those that follow within a window (1 s) share one event at its end. Only
-a bounded number of kinds is told apart; all further kinds share one event. Sans-I/O and pure but for the counts it
+a bounded number of kinds is distinguished; all further kinds share one event. Sans-I/O and pure but for the counts it
 keeps.
 """
 
@@ -67,7 +67,7 @@ class Refusals:
     """The refusals of the last window.
 
     :param window: seconds.
-    :param kinds: how many kinds are told apart at once.
+    :param kinds: how many kinds are distinguished at once.
     """
 
     def __init__(self, window: float, kinds: int) -> None:

@@ -75,7 +75,7 @@ def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decisi
 
 
 def accept_session(request: SessionRequested) -> Decision:
-    """Accept a session: its start is logged, and the endpoint is told."""
+    """Accept a session: its start is logged, and the endpoint gets its ACK."""
     event = SessionStarted(
         **shared(EndPointEvent, request),
         instance_id=request.instance_id,

@@ -3,7 +3,7 @@
 The evidence is a session that was lost because its endpoint's port is closed (:attr:`SessionClosed.process_gone`). A
 grace period follows, in which the same instance may show by another session that it lives. After it, the connections of
 that process are over. An endpoint that asks to resume one is refused with GONE, and a provider, which can't ask, is
-told without asking. Part of the service's actor, as :mod:`spnhub.actors.service.resume` is.
+notified without asking. Part of the service's actor, as :mod:`spnhub.actors.service.resume` is.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class GoneInstances:
             self._drop(instance)
             if cut_legs and not request.brings_connections and request.end_point_type is EndPointType.CONSUMER:
                 # Not for a provider: the consumer asks it for the connection, and it answers GONE itself. Nothing would
-                # ever ask a new consumer process, so the providers have to be told.
+                # ever ask a new consumer process, so the providers have to be notified.
                 self._graces[instance] = _Grace(self._after(self._env.options.gone_timeout, instance), replaced=True)
         if request.brings_connections and request.end_point_type is EndPointType.PROVIDER:
             for gone in self._gone:
@@ -93,7 +93,7 @@ class GoneInstances:
     def is_gone(self, consumer: int, peer: str, instance_id: str) -> bool:
         """Whether this provider instance is gone.
 
-        While its grace period lasts, that isn't known: then ``consumer``, the session that asks, is told afterwards.
+        While its grace period lasts, that isn't known: then ``consumer``, the session that asks, hears it afterwards.
         """
         instance = (EndPointType.PROVIDER, peer, instance_id)
         grace = self._graces.get(instance)
@@ -112,8 +112,8 @@ class GoneInstances:
         if len(self._gone) > GONE_LIMIT:
             self._drop(next(iter(self._gone)))
         # If a provider is gone, only the consumers that have asked need to hear: others ask sooner or later. If a
-        # consumer is gone, all providers are told: they never ask, and the hub, which may have been started after the
-        # connection, doesn't know which of them has one with it.
+        # consumer is gone, all providers are notified: they never ask, and the hub, which may have been started after
+        # the connection, doesn't know which of them has one with it.
         hearers = grace.askers if instance[0] is EndPointType.PROVIDER else self._providers()
         for session in list(hearers):
             self._env.work_queue.add(partial(self._report_gone, session, instance))

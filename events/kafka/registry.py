@@ -102,7 +102,7 @@ async def _ask(client: httpx.AsyncClient, method: str, path: str, body: dict[str
     except (httpx.HTTPError, bounded_http.AnswerError, ValueError) as exc:
         raise RegistryUnavailable(f"{name}: {str(exc) or type(exc).__name__}") from exc
     if response.status != httpx.codes.OK or not isinstance(answer, dict):
-        told = answer if isinstance(answer, dict) else {}
-        message = f"{name}: {method} {path} was answered with {response.status} {told.get('message', '')}"
-        raise RegistryUnavailable(message.rstrip(), told.get("error_code"))
+        error = answer if isinstance(answer, dict) else {}
+        message = f"{name}: {method} {path} was answered with {response.status} {error.get('message', '')}"
+        raise RegistryUnavailable(message.rstrip(), error.get("error_code"))
     return answer

@@ -1,4 +1,4 @@
-"""Whether the topic that is read is still there, and still the same. A consumer isn't told, and just gets no records.
+"""Whether the topic that is read is still there, and still the same. A consumer gets no error, and just no records.
 
 A topic that was made anew begins again at offset 0, with other records: a reader that goes on at its old offset misses
 events, or counts some twice. Counterparts: :mod:`spnhub.events.kafka.source` and :mod:`spnhub.events.kafka.group`,

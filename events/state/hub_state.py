@@ -297,8 +297,8 @@ class HubState:
         if state is None:
             return (_fault(FaultKind.END_WITHOUT_START, recorded, f"{name} ends without a start"),)
         if state.total_connection_count != event.total_connection_count:
-            told, counted = event.total_connection_count, state.total_connection_count
-            message = f"{name} ends with totalConnectionCount {told}; the log has {counted} connections that name it"
+            stated, counted = event.total_connection_count, state.total_connection_count
+            message = f"{name} ends with totalConnectionCount {stated}; the log has {counted} connections that name it"
             return (_fault(FaultKind.WRONG_COUNT, recorded, message),)
         return ()
 
@@ -358,10 +358,10 @@ def _continues(
     """Whether an event with a leg's byte counts is about this one, and continues from the event before it."""
     faults: tuple[LogFault, ...] = ()
     begun = (state.connection_uid, state.epoch, state.start_sent_offset, state.start_receive_offset)
-    told = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)
-    if begun != told:
+    stated = (event.connection_uid, event.epoch, event.start_sent_offset, event.start_receive_offset)
+    if begun != stated:
         what = "ends" if isinstance(event, ConnectionEnded) else "goes on"
-        message = f"{_leg(event)} {what} with uid, epoch and start offsets {told}; it started with {begun}"
+        message = f"{_leg(event)} {what} with uid, epoch and start offsets {stated}; it started with {begun}"
         faults += (_fault(FaultKind.WRONG_START, recorded, message),)
     totals = (event.total_sent_bytes, event.total_receive_bytes)
     before = (state.total_sent_bytes, state.total_receive_bytes)

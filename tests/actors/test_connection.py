@@ -187,7 +187,7 @@ def test_hasty_close_then_reset(bench: Bench, splice: object) -> None:
 
 
 def test_hasty_close_then_fins(bench: Bench) -> None:
-    """Both FINs pass while the hasty request is under way: then nothing was cut."""
+    """Both FINs pass while the immediate request is under way: then nothing was cut."""
     bench.joined()
     bench.session(2, ask(finished=False))
     assert bench.connection(KEY, fins()) == ([], [])

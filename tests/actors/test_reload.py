@@ -388,7 +388,7 @@ def test_stop_doesnt_wait_for_slices() -> None:
 
 
 def test_realm_limit() -> None:
-    """A realm has only so many sessions; another realm's don't count, and a ghost's place is its own."""
+    """A realm has only so many sessions; another realm's don't count, and a stale session's place is its own."""
     bench = Bench(services=())
     other = "urn:chip-in:service:beta:main:web"
     beta = realm(service(other), name="beta")

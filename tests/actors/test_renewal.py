@@ -82,7 +82,7 @@ def test_a_consumer_gives_way(bench: Bench) -> None:
 
 @pytest.mark.parametrize("role", [PROVIDER, CONSUMER])
 def test_not_for_ever(bench: Bench, role: Any) -> None:
-    """An endpoint that doesn't leave is put out as a ghost is."""
+    """An endpoint that doesn't leave is put out as a stale one is."""
     key = bench.joined()
     old = 1 if role is PROVIDER else 2
     bench.session(old, SessionRenewal())

@@ -1,4 +1,4 @@
-"""Playbooks of sessions: requests and refusals (R-2.2), ghosts (D-28), the choice, the planned stop (R-4.10)."""
+"""Playbooks of sessions: requests and refusals (R-2.2), stale ones (D-28), the choice, the planned stop (R-4.10)."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_session_requested_twice(bench: Bench) -> None:
 
 
 def test_singleton(bench: Bench) -> None:
-    """A second provider is refused; the same instance takes its ghost's place (D-28)."""
+    """A second provider is refused; the same instance takes its stale session's place (D-28)."""
     bench.provider(1, service_urn=SINGLE_SERVICE, instance_id="a")
     other = request(2, PROVIDER, service_urn=SINGLE_SERVICE, instance_id="b")
     refusal(bench, other, Code.SINGLETON, f"{SINGLE_SERVICE} has its one provider")
@@ -194,7 +194,7 @@ def test_ghost(bench: Bench, role: Any, old: int) -> None:
 
 
 def test_no_instance_no_ghost(bench: Bench) -> None:
-    """Without an instance id nobody is anybody's ghost, nor across roles, subjects or services."""
+    """Without an instance id nobody is anybody's stale session, nor across roles, subjects or services."""
     for session, change in enumerate([{}, {}, {"spn_end_point": "CN=x"}, {"service_urn": OTHER_SERVICE}], start=1):
         bench.provider(session, instance_id="", **change)
     assert bench.system.residents()[0] == {1, 2, 3, 4}
@@ -397,7 +397,7 @@ def test_flood_of_different_refusals() -> None:
 
 
 def test_dropped_handshakes_are_counted(bench: Bench) -> None:
-    """As a limit that bites: the first time at once, then each second as long as it goes on; exactly."""
+    """As a limit that is exceeded: the first time at once, then each second as long as it goes on; exactly."""
 
     def reached(count: int) -> LimitReached:
         return LimitReached(realm=None, network_urn=None, limit="handshakes", count=count)

@@ -154,8 +154,8 @@ class Unanswered:
         """Whether its peer is dead; what has been acknowledged is expected no more."""
         assert self._keep_alive is not None
         try:
-            told = one.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-            retransmits, probes, under_way, silent, unsent = _INFO.unpack(told)
+            info = one.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+            retransmits, probes, under_way, silent, unsent = _INFO.unpack(info)
         except (OSError, struct.error):
             del self._expected[fd]  # it has an error of its own, or the kernel can't say
             return False

@@ -200,16 +200,16 @@ class ProviderAgent:
             await endpoint.set_weight(self._weight if self._health.healthy else 0, self._health.reason)
 
     async def _wait_nothing_comes(self, endpoint: RequestSource) -> None:
-        told = asyncio.ensure_future(endpoint.wait_all_connections_closed())
+        all_closed = asyncio.ensure_future(endpoint.wait_all_connections_closed())
         alone = asyncio.ensure_future(self._wait_alone())
         try:
-            await asyncio.wait([told, alone], return_when=asyncio.FIRST_COMPLETED)
-            if told.done():
-                told.result()
+            await asyncio.wait([all_closed, alone], return_when=asyncio.FIRST_COMPLETED)
+            if all_closed.done():
+                all_closed.result()
         finally:
-            told.cancel()
+            all_closed.cancel()
             alone.cancel()
-            await asyncio.gather(told, alone, return_exceptions=True)
+            await asyncio.gather(all_closed, alone, return_exceptions=True)
 
     async def _wait_alone(self) -> None:
         """Wait until there is neither a session nor a connection."""

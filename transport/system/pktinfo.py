@@ -49,19 +49,19 @@ class OwnAddresses:
         """Addresses that are remembered."""
         return len(self._known)
 
-    def of(self, told: bytes) -> bytes:
+    def of(self, data: bytes) -> bytes:
         """The address, from what the kernel reported with a datagram or an ICMP error."""
-        found = self._known.get(told)
+        found = self._known.get(data)
         if found is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            found = self._known[told] = _without_interface(told)
+            found = self._known[data] = _without_interface(data)
         return found
 
 
-def _without_interface(told: bytes) -> bytes:
-    if len(told) < 20:
+def _without_interface(data: bytes) -> bytes:
+    if len(data) < 20:
         # Interface, source, destination: with an ICMP error the kernel doesn't report the source.
-        return bytes(4) + told[8:12] + bytes(4)
-    link_local = told[0] == 0xFE and told[1] & 0xC0 == 0x80
-    return told if link_local else told[:16] + bytes(4)
+        return bytes(4) + data[8:12] + bytes(4)
+    link_local = data[0] == 0xFE and data[1] & 0xC0 == 0x80
+    return data if link_local else data[:16] + bytes(4)

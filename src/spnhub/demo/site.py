@@ -74,7 +74,7 @@ class Site:
         return self.folder / "journal"
 
     def agent_environment(self, service: DemoService, credentials: IssuedCredentials) -> dict[str, str]:
-        """What an agent must be told, but for its TCP address."""
+        """What an agent needs to know, but for its TCP address."""
         return {
             "SPN_HUB_URL": f"https://{_FQDN}:{self.port}",
             "SPN_SERVICE_URN": service.urn,

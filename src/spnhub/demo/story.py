@@ -395,7 +395,7 @@ class DemoStory:
     async def _tell_from_the_log(self, site: Site, hub: Program) -> None:
         show = self._show
         show.step(
-            "Everything is over; what happened is now told from the log alone.",
+            "Everything is over; what happened is now read from the log alone.",
             "verify looks for anything missing, doubled or out of place; replay prints the log lines anew.",
         )
         (status, verdict, errors), (replay_status, lines, replay_errors) = await asyncio.gather(

@@ -117,9 +117,9 @@ def _of_document(
     for place, inner in _unknown(kind, data):
         yield _fault(data, where, place, _unknown_message(str(place[-1]), _keys(inner)[0]))
     for name in READ_ONLY.get(kind, ()):
-        told, is_so = data.get(name), follows.get(name)
-        if told is not None and is_so is not None and told != is_so:
-            shown = quoted(told) if isinstance(told, str) else json.dumps(told)[:80]
+        stated, is_so = data.get(name), follows.get(name)
+        if stated is not None and is_so is not None and stated != is_so:
+            shown = quoted(stated) if isinstance(stated, str) else json.dumps(stated)[:80]
             yield _fault(data, where, (name,), f"is {shown}, and follows from the names: {is_so}")
     for place, note in notes(data, without=frozenset({CHILDREN.get(kind, "")})):
         if _is_absent(place, note):

@@ -161,9 +161,9 @@ def _compare(recorded: RecordedStep, came: list[dict[str, Any]]) -> ReplayDiffer
             plain_causes.get(cause, {"events": [], "commands": []}),
         )
 
-    told = (part for part in recorded.parts if not isinstance(part.cause, str))
+    given = (part for part in recorded.parts if not isinstance(part.cause, str))
     inputs = (part for part in came if not isinstance(part["cause"], str))
-    pairs = [pair(START), *zip(told, inputs, strict=True), pair(TIMERS)]
+    pairs = [pair(START), *zip(given, inputs, strict=True), pair(TIMERS)]
     for part, plain in pairs:
         difference = _compare_part(recorded, part, plain)
         if difference is not None:

@@ -1,4 +1,4 @@
-"""The keeper: one endpoint, whether it has a session, what the log says of it, and when it gives up."""
+"""The session manager: one endpoint, whether it has a session, what the log says of it, and when it gives up."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NOT_ALLOWED = SessionRejected(Code.NOT_ALLOWED, "CN=x may not provide urn:y", re
 
 
 class Bench:
-    """A keeper whose endpoint comes, and changes, when the test says so."""
+    """A manager whose endpoint comes, and changes, when the test says so."""
 
     def __init__(self) -> None:
         self.made: asyncio.Future[FakeEndpoint] = asyncio.get_running_loop().create_future()
-        self.keeper = SessionManager(self._create)
-        self.running = asyncio.ensure_future(self.keeper.run())
+        self.manager = SessionManager(self._create)
+        self.running = asyncio.ensure_future(self.manager.run())
         self.on_session: Callable[[SessionChange], None]
         self.on_connection: Callable[[ConnectionChange], None]
 
@@ -60,23 +60,23 @@ async def bench() -> Bench:
 async def test_established(bench: Bench) -> None:
     """As soon as it is made and one of its sessions is up, until the last is not."""
     endpoint = FakeEndpoint()
-    waiting = asyncio.ensure_future(bench.keeper.wait_established())
+    waiting = asyncio.ensure_future(bench.manager.wait_established())
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
     await asyncio.sleep(0.01)
-    assert (waiting.done(), bench.keeper.established, bench.keeper.current) == (False, False, None)
-    await bench.keeper.wait_lost()
+    assert (waiting.done(), bench.manager.established, bench.manager.current) == (False, False, None)
+    await bench.manager.wait_lost()
     bench.made.set_result(endpoint)
     assert await waiting is endpoint
-    assert (bench.keeper.established, bench.keeper.current) == (True, endpoint)
+    assert (bench.manager.established, bench.manager.current) == (True, endpoint)
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED, address=TWO)
-    lost = asyncio.ensure_future(bench.keeper.wait_lost())
+    lost = asyncio.ensure_future(bench.manager.wait_lost())
     bench.session(S.ESTABLISHED, S.WAITING, SessionLost("gone"))
     await asyncio.sleep(0.01)
-    assert (lost.done(), bench.keeper.established) == (False, True)
+    assert (lost.done(), bench.manager.established) == (False, True)
     bench.session(S.ESTABLISHED, S.CLOSING, address=TWO)
     await lost
-    assert (bench.keeper.established, bench.keeper.current) == (False, endpoint)
-    waiting = asyncio.ensure_future(bench.keeper.wait_established())
+    assert (bench.manager.established, bench.manager.current) == (False, endpoint)
+    waiting = asyncio.ensure_future(bench.manager.wait_established())
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
     assert await waiting is endpoint
     await bench.end()
@@ -134,13 +134,13 @@ async def test_a_renewed_session_leaves_no_gap(bench: Bench) -> None:
     """The old one ends when the new one is there, at the same address: clients aren't held meanwhile."""
     bench.made.set_result(FakeEndpoint())
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
-    await bench.keeper.wait_established()
+    await bench.manager.wait_established()
     bench.on_session(SessionChange(ONE, S.SESSION_CONNECTING, S.ESTABLISHED, "02", "h1", None))
-    lost = asyncio.ensure_future(bench.keeper.wait_lost())
+    lost = asyncio.ensure_future(bench.manager.wait_lost())
     bench.session(S.ESTABLISHED, S.CLOSING)
     bench.session(S.CLOSING, S.CLOSED)
     await asyncio.sleep(0.01)
-    assert (lost.done(), bench.keeper.established) == (False, True)
+    assert (lost.done(), bench.manager.established) == (False, True)
     bench.on_session(SessionChange(ONE, S.ESTABLISHED, S.WAITING, "02", "h1", SessionLost("gone")))
     await lost
     await bench.end()
@@ -175,10 +175,10 @@ async def test_time_is_told_when_it_changes(bench: Bench) -> None:
 
 async def test_certificate_lines(bench: Bench) -> None:
     """What becomes of the files; and they are read anew when that is asked for, as soon as there is an endpoint."""
-    await bench.keeper.renew()
+    await bench.manager.renew()
     with capture_logs() as lines:
         for kind in ("renewed", "usable", "unusable", "expiring"):
-            bench.keeper.on_credentials(CredentialsChange(kind, "what"))
+            bench.manager.on_credentials(CredentialsChange(kind, "what"))
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("certificate.renewed", "info"),
         ("certificate.usable", "info"),
@@ -186,8 +186,8 @@ async def test_certificate_lines(bench: Bench) -> None:
         ("certificate.expiring", "warning"),
     ]
     endpoint = FakeEndpoint()
-    bench.keeper.made(endpoint)
-    await bench.keeper.renew()
+    bench.manager.made(endpoint)
+    await bench.manager.renew()
     assert endpoint.renewals == 1
     await bench.end()
 
@@ -210,13 +210,13 @@ async def test_connection_lines(bench: Bench) -> None:
 async def test_address_comes_back(bench: Bench) -> None:
     """The old session's end says nothing of the new one at the same address."""
     bench.made.set_result(FakeEndpoint())
-    await bench.keeper.wait_lost()
+    await bench.manager.wait_lost()
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
     bench.session(S.ESTABLISHED, S.CLOSING)
-    assert not bench.keeper.established
+    assert not bench.manager.established
     bench.session(S.SESSION_CONNECTING, S.ESTABLISHED)
     bench.session(S.CLOSING, S.CLOSED)
-    await bench.keeper.wait_established()
+    await bench.manager.wait_established()
     await bench.end()
 
 
@@ -235,7 +235,7 @@ async def test_unusable_arguments(bench: Bench) -> None:
 
 
 async def test_end_for_good(bench: Bench) -> None:
-    """An endpoint that has failed for good is the keeper's end; it is closed."""
+    """An endpoint that has failed for good is the manager's end; it is closed."""
     endpoint = FakeEndpoint()
     bench.made.set_result(endpoint)
     endpoint.over.set_exception(NOT_ALLOWED)
@@ -247,4 +247,4 @@ async def test_end_for_good(bench: Bench) -> None:
 async def test_cancelled_while_it_is_made(bench: Bench) -> None:
     """Nothing is left behind."""
     await bench.end()
-    assert (bench.made.cancelled(), bench.keeper.current) == (True, None)
+    assert (bench.made.cancelled(), bench.manager.current) == (True, None)

@@ -290,20 +290,20 @@ class ScriptedHub:
     def _on_packet(self, session: _Session, packet: Packet) -> None:
         match packet:
             case SessionRequest():
-                ghosts = self._ghosts(session)
+                stale = self._stale(session)
                 if self.refusal is not None:
                     self.send(session.connection_id, self.refusal)
-                elif ghosts and self.refuse_renewals is not None:
+                elif stale and self.refuse_renewals is not None:
                     self.send(session.connection_id, self.refuse_renewals)
                 elif not self.silent:
                     ack = SessionAck(f"session-{next(self._ids)}", self.hub_id)
                     if self.ack_kinds is not None:
                         ack = SessionAck("x", self.hub_id, self.ack_kinds)
                     self.send(session.connection_id, self.extra + encode(ack))
-                    for ghost in ghosts:
-                        ghost.weight = 0
-                        if not ghost.renewing:
-                            self.close(ghost.connection_id, Code.SUPERSEDED, "the same instance has a new session")
+                    for old in stale:
+                        old.weight = 0
+                        if not old.renewing:
+                            self.close(old.connection_id, Code.SUPERSEDED, "the same instance has a new session")
             case SetWeight(weight=weight):
                 session.weight = weight
                 self._check_all_closed(session.connection_id)
@@ -325,7 +325,7 @@ class ScriptedHub:
             case _:
                 raise AssertionError(packet)
 
-    def _ghosts(self, session: _Session) -> list[_Session]:
+    def _stale(self, session: _Session) -> list[_Session]:
         """Sessions of the same instance."""
         assert session.request is not None
         return [
