@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.packets import LARGEST_VARINT
+from spnhub.events.codes import alert_name, code_name
 
 __all__ = [
     "ConfigurationError",
@@ -23,14 +24,6 @@ __all__ = [
     "check_code",
     "code_name",
 ]
-
-
-def code_name(code: int) -> str:
-    """The code's name for messages; the number if this version doesn't know it."""
-    try:
-        return Code(code).name
-    except ValueError:
-        return str(code)
 
 
 def can_retry(code: int) -> bool:
@@ -78,7 +71,7 @@ class HandshakeRejected(SpnError):
 
     def __init__(self, alert: int, reason: str, *, by_hub: bool, about_time: bool = False) -> None:
         refusal = "the hub refused us" if by_hub else "we refused the hub's certificate"
-        super().__init__(f"{refusal} (TLS alert {alert}): {reason}" if reason else f"{refusal} (TLS alert {alert})")
+        super().__init__(f"{refusal} (TLS alert {alert}): {reason or alert_name(alert)}")
         self.alert = alert
         self.reason = reason
         self.by_hub = by_hub
@@ -113,12 +106,16 @@ class EndpointClosed(SpnError):
 
 
 class ConnectionRejected(SpnError, ConnectionRefusedError):
-    """The hub or the provider refused a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`."""
+    """The hub or the provider refused a connection (D-16). ``code``: :class:`~spnhub.actors.contract.codes.Code`.
 
-    def __init__(self, code: int, reason: str) -> None:
+    ``connection_uid``: by which the hub's log has it; empty if it never got one.
+    """
+
+    def __init__(self, code: int, reason: str, connection_uid: str = "") -> None:
         super().__init__(f"connection refused, {code_name(code)}: {reason}")
         self.code = code
         self.reason = reason
+        self.connection_uid = connection_uid
         self.retryable = can_retry(code)
 
 

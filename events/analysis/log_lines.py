@@ -9,20 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
+from spnhub.events.codes import alert_name, code_name
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionStarted,
+    DisconnectReason,
     Event,
     Recorded,
     SessionEnded,
     SessionStarted,
+    TerminateReason,
     to_datetime,
     to_record,
 )
 
-__all__ = ["event_line", "format_time", "lifecycle_line"]
+__all__ = ["LIFECYCLE", "event_line", "failed", "format_time", "lifecycle_line"]
 
 Line = dict[str, Any]
 
@@ -48,6 +51,10 @@ _LINES: Final[dict[type[Event], tuple[str, ...]]] = {
         *_LEG,
     ),
 }
+
+
+LIFECYCLE: Final = frozenset(_LINES)
+"""The events that have the spec's line."""
 
 
 def _getter(name: str) -> Callable[[Recorded], object]:
@@ -80,7 +87,7 @@ def format_time(timestamp: int) -> str:
 
 
 def lifecycle_line(recorded: Recorded) -> Line | None:
-    """The spec's line (R-2.5, R-4.4) with D-14's fields; None when the event has none.
+    """The spec's line (R-2.5, R-4.4) with D-14's fields; None when the event has none. An end by an error says why.
 
     ``timestamp`` is the event's own, elapsedTime a number of seconds, byte counts are integers.
     """
@@ -90,15 +97,40 @@ def lifecycle_line(recorded: Recorded) -> Line | None:
     line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": recorded.event.event_type}
     for name, get in fields:
         line[name] = _plain(get(recorded))
+    if failed(recorded.event):
+        # That it ended with an error is of no use without which.
+        code = recorded.event.code
+        line |= {"code": code, **_names(code, None), "reason": recorded.event.reason}
     return line
 
 
+def failed(event: Event) -> TypeGuard[SessionEnded | ConnectionEnded]:
+    """Whether it is the end of something by an error."""
+    match event:
+        case ConnectionEnded():
+            return event.disconnect_reason is DisconnectReason.ERROR
+        case SessionEnded():
+            return event.terminate_reason is TerminateReason.ERROR
+    return False
+
+
 def event_line(recorded: Recorded) -> Line:
-    """All fields of any event, named as in its schema; times as text."""
-    return {
+    """All fields of any event, named as in its schema; times as text, and codes have their names beside them."""
+    line = {
         name: format_time(value) if name in _TIMES and isinstance(value, int) else _plain(value)
         for name, value in to_record(recorded).items()
     }
+    return line | _names(line.get("code"), line.get("alert"))
+
+
+def _names(code: object, alert: object) -> Line:
+    """``codeName`` and ``alertName``: a code of spn/1 and one of TLS may be the same number."""
+    names: Line = {}
+    if isinstance(code, int):
+        names["codeName"] = code_name(code)
+    if isinstance(alert, int):
+        names["alertName"] = alert_name(alert)
+    return names
 
 
 def _plain(value: object) -> object:

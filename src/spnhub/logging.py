@@ -8,6 +8,7 @@ that aren't caught in threads and finalisers. Counterparts: every module that ca
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -102,7 +103,10 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
         plain = structlog.dev.plain_traceback
         render += [
             escape_controls,
-            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain),
+            # https://no-color.org: any value but an empty one.
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty() and not os.environ.get("NO_COLOR"), exception_formatter=plain
+            ),
         ]
     lines: _Lines | Output
     first: list[Processor] = []

@@ -187,5 +187,5 @@ class Site:
 
 async def address_of(consumer: Program) -> tuple[str, int]:
     """Where a consumer agent listens."""
-    host, _, port = (await consumer.line("agent.ready"))["addresses"][0].rpartition(":")
+    host, _, port = (await consumer.line("agent.listening"))["addresses"][0].rpartition(":")
     return host, int(port)

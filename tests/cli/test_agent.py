@@ -207,14 +207,26 @@ async def test_agent_is_killed_in_mid_download(own_way: Way, victim: str) -> Non
 
 
 async def test_server_is_down(own_way: Way) -> None:
-    """The client gets a reset at once."""
+    """The client gets a reset at once; both agents and the hub say why, where and of which connection."""
     way = own_way
+    ready = await way.provider.line("agent.ready")
+    established = await way.provider.line("session.established")
+    assert way.provider.lines.index(established) < way.provider.lines.index(ready)
+    address = f"{way.server.address[0]}:{way.server.address[1]}"
     way.server.close()
     client = await TcpPeer.connect(way.address)
     assert await client.receive_all() == (b"", Ending.RST)
     client.close()
-    line = await way.consumer.line("connection.refused")
+    line = await way.consumer.line("connection.refused", level="warning")
     assert "CONNECT_FAILED" in line["reason"]
+    assert address in line["reason"]
+    uid = line["connectionUid"]
+    served = await way.provider.line("connection.refused", level="warning", connectionUid=uid)
+    assert (served["code"], served["address"]) == ("CONNECT_FAILED", address)
+    refused = await way.hub.line("connectionRefused", level="warning", connectionUid=uid)
+    assert (refused["codeName"], address in refused["reason"]) == ("CONNECT_FAILED", True)
+    ended = await way.hub.line("endSpnConnection", level="warning", connectionUid=uid)
+    assert (ended["codeName"], address in ended["reason"]) == ("CONNECT_FAILED", True)
 
 
 async def test_provider_comes_later(site: Site) -> None:

@@ -319,10 +319,10 @@ class World:
         """Start a consumer agent on a free port; ``wait`` for its session. ``host``: where it runs, if not here."""
         bind = host.address if host else "127.0.0.1"
         command = await self._start_agent("consumer", f"{bind}:0", service, credentials, env, host)
-        ready = await command.line("agent.ready")
+        listening = await command.line("agent.listening")
         if wait:
             await command.line("session.established")
-        ip, _, port = str(ready["addresses"][0]).rpartition(":")
+        ip, _, port = str(listening["addresses"][0]).rpartition(":")
         return Consumer(command, (ip, int(port)))
 
     async def start(

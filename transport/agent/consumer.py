@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ from spnhub.transport.agent.tasks import Tasks
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.session import CONNECT_BOUND
 from spnhub.transport.errors import SessionLost, SpnError
+from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
@@ -94,6 +96,7 @@ class ConsumerAgent:
         self._bound = min(self._limits.connections, room())
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
+        self._repeats = Repeats(self._loop.call_later)
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
         self._bridges = Bridges(self._watcher, self._ended)
         self._held = 0
@@ -156,6 +159,7 @@ class ConsumerAgent:
         await asyncio.sleep(0)
         await self._bridges.stop(self.wait_idle())
         self._watcher.close()
+        self._repeats.close()
 
     # ---- accepting ----
 
@@ -243,10 +247,15 @@ class ConsumerAgent:
                         raise
                     await asyncio.sleep(_AGAIN)
         except SpnError as exc:
-            _log.debug("connection.refused", client=client, reason=str(exc))
+            self._refused(client, (type(exc), getattr(exc, "code", None)), str(exc), getattr(exc, "connection_uid", ""))
         except TimeoutError:
-            _log.debug("connection.refused", client=client, reason="no session, or no answer, in time")
+            self._refused(client, TimeoutError, "no session, or no answer, in time")
         return None
+
+    def _refused(self, client: str, kind: Hashable, reason: str, uid: str = "") -> None:
+        """A server that is down refuses a whole crowd: their lines are joined."""
+        facts = {"client": client, **({"connectionUid": uid} if uid else {}), "reason": reason}
+        self._repeats.say(kind, lambda count: _log.warning("connection.refused", **facts, **repeated(count)))
 
     async def _wait_established(self, until: float) -> StreamSource:
         """The endpoint, once it has a session; until then the client waits (D-27).

@@ -132,6 +132,8 @@ class HealthWatch:
         self._on_change = on_change
         self._verdict = Verdict(check.fall, check.rise)
         self._known = asyncio.Event()
+        self._up = asyncio.Event()
+        """Set while it is healthy."""
 
     @property
     def healthy(self) -> bool:
@@ -146,6 +148,10 @@ class HealthWatch:
     async def wait_known(self) -> None:
         """Wait for the first verdict: at most the timeout of a check."""
         await self._known.wait()
+
+    async def wait_healthy(self) -> None:
+        """Wait until it is."""
+        await self._up.wait()
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -211,8 +217,10 @@ class HealthWatch:
         self._known.set()
         address = host_port(self._host, self._port)
         if self._verdict.healthy:
+            self._up.set()
             _log.info("health.up", address=address, check=self._check.name)
         else:
+            self._up.clear()
             _log.warning("health.down", address=address, check=self._check.name, reason=self._verdict.reason)
         await self._on_change()
 

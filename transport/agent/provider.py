@@ -26,7 +26,9 @@ from spnhub.transport.agent.tcp import ConnectError, Connector
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
 from spnhub.transport.faults import Throttle
+from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
+from spnhub.transport.system.ip import host_port
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -35,6 +37,10 @@ _log = structlog.get_logger()
 
 class StreamRequest(Protocol):
     """An SPN connection that waits for its answer."""
+
+    @property
+    def connection_uid(self) -> str:
+        """By which the logs of both agents and the hub have it."""
 
     async def accept_stream(self) -> Stream:
         """Accept it; the connection is Connected.
@@ -131,6 +137,7 @@ class ProviderAgent:
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._bridges = Bridges(self._watcher, self._ended)
+        self._repeats = Repeats(self._loop.call_later)
         self._connections = 0
         self._closed = False
         self._idle = asyncio.Event()
@@ -145,6 +152,11 @@ class ProviderAgent:
     def healthy(self) -> bool:
         """Whether the server passes its checks; one without checks is taken for healthy."""
         return self._health is None or self._health.healthy
+
+    async def wait_healthy(self) -> None:
+        """Wait until the server passes its checks."""
+        if self._health is not None:
+            await self._health.wait_healthy()
 
     async def weight(self) -> int:
         """The share of new connections that a session begins with: 0 while the server is unhealthy.
@@ -224,6 +236,7 @@ class ProviderAgent:
         await self._bridges.stop(self.wait_idle())
         self._connector.close()
         self._watcher.close()
+        self._repeats.close()
 
     # ---- one connection ----
 
@@ -231,7 +244,9 @@ class ProviderAgent:
         if self._closed:
             work = self._reject(request, Code.SHUTDOWN, "the provider agent is being stopped")
         elif self._connections >= self._bound:
-            work = self._reject(request, Code.LIMIT, f"the provider agent has {self._connections} connections")
+            reason = f"the provider agent has {self._connections} connections"
+            self._refused(Code.LIMIT, reason, request.connection_uid)
+            work = self._reject(request, Code.LIMIT, reason)
         else:
             self._connections += 1
             self._idle.clear()
@@ -244,9 +259,10 @@ class ProviderAgent:
         try:
             sock = await self._connector.connect(self._host, self._port, self._limits.connect)
         except ConnectError as exc:
-            _log.debug("connection.refused", code=exc.code.name, reason=str(exc))
             if exc.code == Code.LIMIT:
                 self._out_of_resources(str(exc))
+            else:
+                self._refused(exc.code, str(exc), request.connection_uid)
             await self._reject(request, exc.code, str(exc))
             return None
         except Exception:
@@ -256,13 +272,23 @@ class ProviderAgent:
         try:
             return sock, await request.accept_stream()
         except SpnError as exc:
-            _log.debug("connection.refused", reason=str(exc))
+            _log.debug("connection.gone", connectionUid=request.connection_uid, reason=str(exc))
             reset_socket(sock)
             return None
         except BaseException:
             # Cancelled: nothing else has the socket, so it is closed here.
             reset_socket(sock)
             raise
+
+    def _refused(self, code: Code, reason: str, uid: str) -> None:
+        """A server that is down is one fault, not one for each client: their lines are joined."""
+        facts = {
+            "code": code.name,
+            "address": host_port(self._host, self._port),
+            "reason": reason,
+            "connectionUid": uid,
+        }
+        self._repeats.say(code, lambda count: _log.warning("connection.refused", **facts, **repeated(count)))
 
     def _out_of_resources(self, reason: str) -> None:
         """Once a second: it happens with every connection of a crowd."""

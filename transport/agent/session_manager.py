@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected
+from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.ip import host_port
 
 __all__ = ["Create", "ManagedEndpoint", "SessionManager"]
@@ -64,6 +66,7 @@ class SessionManager(Generic[E]):
         """Address and id of those that are established; one that is renewed has two for a moment."""
         self._told: dict[IpAddress, tuple[object, ...]] = {}
         """What a session was refused for last, where that is a matter of time."""
+        self._repeats = Repeats(asyncio.get_running_loop().call_later)
         self._changed = asyncio.Event()
         """Set, and then replaced, with each change of the two."""
 
@@ -94,13 +97,16 @@ class SessionManager(Generic[E]):
         :raises SpnError: a refusal, or an end, that no retry changes.
         :raises ValueError: arguments that can't be used.
         """
-        endpoint = await self._create(self._on_session, self._on_connection)
-        self._endpoint = endpoint
-        self._notify()
         try:
-            await endpoint.wait_closed()
+            endpoint = await self._create(self._on_session, self._on_connection)
+            self._endpoint = endpoint
+            self._notify()
+            try:
+                await endpoint.wait_closed()
+            finally:
+                await endpoint.aclose(LAST_PACKETS)
         finally:
-            await endpoint.aclose(LAST_PACKETS)
+            self._repeats.close()
 
     def made(self, endpoint: ManagedEndpoint) -> None:
         """There is an endpoint, which may not have a session yet."""
@@ -129,8 +135,17 @@ class SessionManager(Generic[E]):
         elif change.old is SessionState.ESTABLISHED:
             self._sessions.discard(session)
         self._notify()
-        if self._is_news(change):
+        if change.new is SessionState.ESTABLISHED:
+            self._repeats.forget(lambda kind: bool(kind[0] == change.address))
+        if not self._is_news(change):
+            return
+        told_by_change = isinstance(change.error, HandshakeRejected) and change.error.retryable
+        if change.old in _UP or change.new is SessionState.FAILED or change.error is None or told_by_change:
             _log_session(change)
+        else:
+            # A hub that is away is tried again and again.
+            kind = change.address, type(change.error), str(change.error).partition(";")[0]
+            self._repeats.say(kind, partial(_log_session, change))
 
     def _is_news(self, change: SessionChange) -> bool:
         """Whether to log this failure: one of dates may last for hours, and is logged when it changes (D-36)."""
@@ -155,8 +170,8 @@ class SessionManager(Generic[E]):
         )
 
 
-def _log_session(change: SessionChange) -> None:
-    """Log established, closing, closed and lost once each; a session that isn't established, at each attempt."""
+def _log_session(change: SessionChange, count: int = 1) -> None:
+    """Log established, closing, closed and lost once each; a session that isn't established, for so many attempts."""
     address = host_port(*change.address)
     reason = {} if change.error is None else {"reason": str(change.error)}
     was_up = change.old in _UP
@@ -168,4 +183,4 @@ def _log_session(change: SessionChange) -> None:
     elif was_up:
         _log.warning("session.lost", address=address, **ids, **reason)
     elif change.error is not None:
-        _log.warning("session.failed", address=address, **reason)
+        _log.warning("session.failed", address=address, **reason, **repeated(count))

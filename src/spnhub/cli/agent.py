@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -136,8 +136,10 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
     manager: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, manager, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()
-    _log.info("agent.ready", role="consumer", addresses=[host_port(*a) for a in agent.addresses])
-    return await _supervise(agent, [manager.run(), _reload(manager, stop)], stop, settings.drain_timeout)
+    addresses = [host_port(*address) for address in agent.addresses]
+    _log.info("agent.listening", addresses=addresses)
+    parts = [manager.run(), _announce(manager, role="consumer", addresses=addresses), _reload(manager, stop)]
+    return await _supervise(agent, parts, stop, settings.drain_timeout)
 
 
 async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
@@ -161,9 +163,19 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         limits=settings.limits,
         health_check=settings.health,
     )
-    _log.info("agent.ready", role="provider", forwardAddress=host_port(*settings.forward_address))
-    parts = [manager.run(), agent.run(), agent.check_health(), _reload(manager, stop)]
+    ready = _announce(manager, agent.wait_healthy, role="provider", forwardAddress=host_port(*settings.forward_address))
+    parts = [manager.run(), agent.run(), agent.check_health(), ready, _reload(manager, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
+
+
+async def _announce(
+    manager: SessionManager[Any], usable: Callable[[], Awaitable[None]] | None = None, **facts: object
+) -> None:
+    """Say that traffic can pass, once it can: there is a session, and a server that is checked is healthy."""
+    await manager.wait_established()
+    if usable is not None:
+        await usable()
+    _log.info("agent.ready", **facts)
 
 
 async def _reload(manager: SessionManager[Any], stop: _Stop) -> None:

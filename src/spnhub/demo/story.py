@@ -452,7 +452,7 @@ def _is_session(event: Event, end_point_type: EndPointType) -> bool:
 
 async def _listening(agent: Program) -> int:
     """The port at which a consumer agent listens."""
-    return int((await agent.line("agent.ready"))["addresses"][0].rpartition(":")[2])
+    return int((await agent.line("agent.listening"))["addresses"][0].rpartition(":")[2])
 
 
 def _beside(command: str) -> str:

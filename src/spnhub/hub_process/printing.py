@@ -7,17 +7,28 @@ written.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import structlog
 
-from spnhub.events.analysis.log_lines import event_line, lifecycle_line
+from spnhub.events.analysis.log_lines import LIFECYCLE, event_line, failed, lifecycle_line
 from spnhub.events.model import (
+    ConnectionEnded,
+    ConnectionFinished,
+    ConnectionPaused,
+    ConnectionProgress,
+    ConnectionResumed,
+    ConnectionSnapshot,
+    Event,
     EventsLost,
+    HubAlive,
+    HubStarted,
+    HubStopped,
+    InstanceSnapshot,
     InventoryLoaded,
     InventoryRejected,
     JournalStalled,
@@ -25,34 +36,48 @@ from spnhub.events.model import (
     NetworkAdded,
     NetworkChanged,
     NetworkRemoved,
+    NetworkSnapshot,
     ProviderAnswered,
     ProviderRecovered,
     RealmAdded,
     RealmChanged,
     RealmRemoved,
+    RealmSnapshot,
     Recorded,
     ServiceAdded,
     ServiceChanged,
     ServiceRemoved,
+    ServiceSnapshot,
     ServiceStarted,
     ServiceStartRequested,
     ServiceStopped,
     ServiceStopRequested,
+    SessionSnapshot,
+    SnapshotEnded,
+    SnapshotStarted,
     WeightChanged,
 )
+from spnhub.logging import LEVELS
+from spnhub.transport.repeats import Repeats, repeated
 
-__all__ = ["OUTPUT_LIMIT", "Printer"]
+__all__ = ["OUTPUT_LIMIT", "Printer", "level_of"]
 
 _log = structlog.get_logger("spnhub.hub")
 
 OUTPUT_LIMIT: Final = "outputLines"
 """What LimitReached calls the bound of the lines that wait to be printed."""
 
+_ALIKE: Final = ("service_urn", "spn_session_id", "spn_end_point", "code", "alert", "limit")
+"""Fields by which events say the same, beside their kind and realm."""
+
 _BUDGET: Final = 0.01
 """Seconds of writing at one go."""
 
 _ERRORS: Final = (JournalStalled, EventsLost)
 _INFORMATION: Final = (
+    HubStarted,
+    HubStopped,
+    InventoryLoaded,
     ServiceStartRequested,
     ServiceStarted,
     ServiceStopRequested,
@@ -60,8 +85,12 @@ _INFORMATION: Final = (
     WeightChanged,
     ProviderAnswered,
     ProviderRecovered,
+    ConnectionResumed,
+    ConnectionFinished,
 )
 _DETAILS: Final = (
+    HubAlive,
+    ConnectionProgress,
     InventoryRejected,  # the reload has named the faults itself
     RealmAdded,
     RealmChanged,
@@ -72,7 +101,31 @@ _DETAILS: Final = (
     ServiceAdded,
     ServiceChanged,
     ServiceRemoved,
+    SnapshotStarted,
+    RealmSnapshot,
+    NetworkSnapshot,
+    ServiceSnapshot,
+    InstanceSnapshot,
+    SessionSnapshot,
+    ConnectionSnapshot,
+    SnapshotEnded,
 )
+
+
+def level_of(event: Event) -> str:
+    """The level of an event's line: routine facts are details or information, what somebody may ask about a warning."""
+    if isinstance(event, _DETAILS):
+        return "debug"
+    if isinstance(event, _ERRORS):
+        return "error"
+    if failed(event):
+        # A leg that is suspended goes on in another: the event of the pause has its own level.
+        return "info" if isinstance(event, ConnectionEnded) and event.suspended else "warning"
+    if isinstance(event, _INFORMATION) or type(event) in LIFECYCLE:
+        return "info"
+    if isinstance(event, ConnectionPaused) and event.planned:
+        return "info"
+    return "warning"
 
 
 class Printer:
@@ -81,6 +134,7 @@ class Printer:
     def __init__(self) -> None:
         self._waiting: deque[Recorded] = deque()
         self._scheduled: asyncio.Handle | None = None
+        self._repeats = Repeats(asyncio.get_running_loop().call_later)
 
     def add(self, batch: Iterable[Recorded]) -> None:
         """Write these soon; at once, if there aren't many."""
@@ -94,34 +148,44 @@ class Printer:
             self._scheduled.cancel()
             self._scheduled = None
         while self._waiting:
-            _print(self._waiting.popleft())
+            self._print(self._waiting.popleft())
+        self._repeats.close()
 
     def _write(self) -> None:
         self._scheduled = None
         end = time.monotonic() + _BUDGET
         while self._waiting:
-            _print(self._waiting.popleft())
+            self._print(self._waiting.popleft())
             if time.monotonic() > end:
                 self._scheduled = asyncio.get_running_loop().call_soon(self._write)
                 return
 
+    def _print(self, recorded: Recorded) -> None:
+        event = recorded.event
+        if isinstance(event, LimitReached) and event.limit == OUTPUT_LIMIT:
+            # The output reports it itself, in the place of the missing lines; a line here would only be dropped, too.
+            return
+        level = level_of(event)
+        if not _log.is_enabled_for(LEVELS[level]):
+            return
+        line = lifecycle_line(recorded)
+        if line is not None:
+            getattr(_log, level)(line["eventType"], **line)
+            return
+        name = event.event_type
+        if isinstance(event, InventoryLoaded):
+            name = "inventory.applied" if event.initial else "reload.applied"
+        if level == "warning":
+            # A server that is down makes one of these with every client.
+            self._repeats.say(_kind(event), partial(_log_event, name, level, recorded))
+        else:
+            _log_event(name, level, recorded)
 
-def _print(recorded: Recorded) -> None:
-    event = recorded.event
-    line = lifecycle_line(recorded)
-    if line is not None:
-        _log.info(line["eventType"], **line)
-    elif isinstance(event, InventoryLoaded):
-        _log.info("inventory.applied" if event.initial else "reload.applied", **event_line(recorded))
-    elif isinstance(event, _DETAILS):
-        if _log.is_enabled_for(logging.DEBUG):
-            _log.debug(event.event_type, **event_line(recorded))
-    elif isinstance(event, _INFORMATION):
-        _log.info(event.event_type, **event_line(recorded))
-    elif isinstance(event, _ERRORS):
-        _log.error(event.event_type, **event_line(recorded))
-    elif isinstance(event, LimitReached) and event.limit == OUTPUT_LIMIT:
-        # The output reports it itself, in the place of the missing lines; a line here would only be dropped, too.
-        return
-    else:
-        _log.warning(event.event_type, **event_line(recorded))
+
+def _log_event(name: str, level: str, recorded: Recorded, count: int = 1) -> None:
+    getattr(_log, level)(name, **event_line(recorded), **repeated(count))
+
+
+def _kind(event: Event) -> tuple[object, ...]:
+    """What is alike of two events that say the same."""
+    return type(event), event.realm, *(getattr(event, name, None) for name in _ALIKE)

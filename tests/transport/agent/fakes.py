@@ -31,6 +31,8 @@ class Told:
 class FakeRequest:
     """A request to a provider endpoint; remembers the answer."""
 
+    connection_uid = "ab" * 16
+
     def __init__(self, stream: PipeStream) -> None:
         self._stream = stream
         self.answer: asyncio.Future[tuple[Code, str]] = asyncio.get_running_loop().create_future()

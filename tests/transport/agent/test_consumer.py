@@ -81,7 +81,7 @@ async def test_refused_is_reset_at_once(bench: Bench) -> None:
     assert lines == [
         {
             "event": "connection.refused",
-            "log_level": "debug",
+            "log_level": "warning",
             "client": f"{host} {port}",
             "reason": "connection refused, CONNECT_FAILED: server is down",
         }

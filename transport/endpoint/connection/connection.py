@@ -194,7 +194,7 @@ class Connection:
                 self._rest.clear()
                 self._notify()
             case on.Refuse(code, reason):
-                self.error = ConnectionRejected(code, reason)
+                self.error = ConnectionRejected(code, reason, self.connection_uid)
                 self._end(None, on_stream=False)
             case on.ReportRequested(opening):
                 self._endpoint.arm(self, None)
