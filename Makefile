@@ -10,7 +10,7 @@ WORKERS ?= 3
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test check docs lint format bench prove lock clean
+.PHONY: help install install-dev native demo test check docs lint format bench prove lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,10 +19,14 @@ install: .venv/.installed ## Make .venv with spnhub, spnagent and spnlog in .ven
 
 install-dev: .venv/.installed-dev
 
+native: .venv/.native ## Build the native engine into .venv; needs cargo (Rust 1.88 or newer)
+
 demo: install ## A hub, two agents and real traffic on this machine; ends by itself
 	$(BIN)/spnhub demo --once
 
-test: install lint ## Every check, and every test but the full sizes
+test: install lint ## Every check, and every test but the full sizes; of the native engine where it was built
+	@$(BIN)/python -c 'from spnhub.transport.native_engine import why_not; missing = why_not(); \
+		missing and print(f"{missing}: its tests are skipped (make native)")'
 	$(BIN)/python -m pytest -m "not prove" --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
 
 check: install lint ## In seconds: lint, types, import contracts, and the tests without sockets and processes
@@ -70,4 +74,14 @@ clean: ## Remove .venv and every cache
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
 	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# Outside of the crate's folder, so that neither formatter nor linter walks through it.
+CRATE := transport/native_engine
+export CARGO_TARGET_DIR ?= $(CURDIR)/build/native
+
+.venv/.native: .venv/.installed-dev $(wildcard $(addprefix $(CRATE)/,Cargo.* pyproject.toml prepare.py quinn-proto/* \
+		src/*.rs src/*/*.rs))
+	@command -v cargo >/dev/null || { echo "cargo is needed to build the native engine" >&2; exit 1; }
+	$(PIP) install --force-reinstall --no-deps --no-build-isolation ./$(CRATE)
 	@touch $@

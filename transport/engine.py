@@ -574,6 +574,11 @@ class Engine(Protocol):
     def info(self, connection_id: int) -> ConnectionInfo | None:
         """A look at a connection; None when it is gone."""
 
+    def counts(self) -> Mapping[str, int]:
+        """How much of what is kept, all 0 once nothing is left: ``connections``, those that are closing included;
+        ``peers``, by whose address they are found; ``half_open``, of the server name that has most. More is an
+        engine's own."""
+
 
 LOST_CODE = 0x53504E01
 """Application error code with which a splice ends one side when the other side's connection is lost."""

@@ -34,9 +34,9 @@ __all__ = [
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
-CHAIN_LIMIT: Final = 65_536
-"""Bytes of a chain that is presented, as :func:`chain_size` counts. It is read before anybody has been verified, so it
-bounds what a handshake of an outsider may hold."""
+CHAIN_LIMIT: Final = 65_531
+"""Bytes of a chain that is presented, as :func:`chain_size` counts: what a message of 64 KiB has room for. It is read
+before anybody has been verified, so it bounds what a handshake of an outsider may hold."""
 _PER_CERTIFICATE: Final = 5
 """Bytes of lengths around each certificate (RFC 8446 section 4.4.2)."""
 

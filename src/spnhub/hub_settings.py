@@ -27,6 +27,7 @@ from spnhub.options import (
 )
 from spnhub.settings import check_inventory_url
 from spnhub.transport.engine import Limits
+from spnhub.transport.engines import engine_option
 
 __all__ = ["HubSettings", "default_hub_id", "default_journal"]
 
@@ -119,6 +120,7 @@ class HubSettings:
     """None: journal only."""
     actors: ActorOptions = nested(ActorOptions)
     limits: Limits = nested(Limits)
+    engine: str = engine_option()
     return_spread: float = option(
         2.0,
         "After a SIGTERM, endpoints come back to this address at a random moment within it.",

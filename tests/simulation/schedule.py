@@ -6,6 +6,7 @@ Everything comes from the seed: what is done, when, and to whom. A schedule that
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from functools import cache
@@ -61,9 +62,17 @@ def _fake() -> Callable[[Limits | None, bytes | None], Engine]:
     return lambda limits, key: FakeEngine(wire, limits, key)
 
 
+def _native() -> Callable[[Limits | None, bytes | None], Engine]:
+    from spnhub.transport.native_engine.engine import NativeEngine
+
+    seeds = itertools.count()
+    return lambda limits, key: NativeEngine(limits, reset_key=key, seed=next(seeds).to_bytes(32))
+
+
 ENGINES: Final[dict[str, Callable[[], Callable[[Limits | None, bytes | None], Engine]]]] = {
     "fake": _fake,
     "aioquic": lambda: lambda limits, key: AioquicEngine(limits, reset_key=key),
+    "native": _native,
 }
 
 

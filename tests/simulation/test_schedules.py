@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from spnhub.transport.native_engine import why_not
 from tests.simulation.schedule import Simulation
 from tests.system.sizes import report
 
@@ -33,6 +34,13 @@ def test_over_the_fake_engine(seeds: range) -> None:
 def test_over_aioquic(seeds: range) -> None:
     """A hundred, over real QUIC in memory."""
     _run(seeds, "aioquic")
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@_blocks(34, blocks=30, few=1)
+def test_over_the_native_engine(seeds: range) -> None:
+    """A thousand, likewise."""
+    _run(seeds, "native")
 
 
 def _run(seeds: range, engine: str) -> None:

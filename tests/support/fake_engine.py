@@ -270,6 +270,9 @@ class FakeEngine:
 
     # ---------------------------------------------------------------------------------------------------- policy, I/O
 
+    def counts(self) -> dict[str, int]:
+        return {"connections": len(self._connections), "peers": len(self._links), "half_open": 0}
+
     def set_policy(self, policy: ServerPolicy) -> None:
         sockets = (names.items() for names in policy.by_socket.values())
         for name, identity in itertools.chain(policy.identities.items(), *sockets):

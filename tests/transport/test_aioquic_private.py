@@ -22,7 +22,7 @@ from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
 from tests.support.engine_pair import EnginePair
-from tests.transport.test_engine_conformance import new_aioquic
+from tests.support.engines import new_aioquic
 
 
 def digest(function: object) -> str:

@@ -1,4 +1,4 @@
-"""Who is refused inside the handshake, and with which alert (D-19, issue: client certificates)."""
+"""Who is refused inside the handshake by each engine, and with which alert (D-19); the clients are plain aioquic."""
 
 from __future__ import annotations
 
@@ -13,19 +13,35 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 
 from spnhub.pki import Authority, IssuedCredentials
-from spnhub.transport.aioquic_engine import AioquicEngine
-from spnhub.transport.engine import Address, Connected, EngineEvent, HandshakeRefused, ServerIdentity, ServerPolicy
+from spnhub.transport.engine import (
+    Address,
+    Connected,
+    EngineEvent,
+    HandshakeRefused,
+    Limits,
+    ServerIdentity,
+    ServerPolicy,
+)
+from tests.support.engine_pair import Kit
+from tests.support.engines import REAL, each
 
 CLIENT = Address(0, ("192.0.2.7", 5000))
 AUTHORITY = Authority.create("realm CA")
 SERVER = AUTHORITY.server("hub.test")
 
 
+@pytest.fixture(params=each(REAL))
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """Each real engine in turn."""
+    made: Kit = request.param()
+    return made
+
+
 class Client:
     """A plain aioquic client against an engine, in memory."""
 
-    def __init__(self, credentials: IssuedCredentials | None, server_name: str | None = "hub.test") -> None:
-        self.engine = AioquicEngine()
+    def __init__(self, kit: Kit, credentials: IssuedCredentials | None, server_name: str | None = "hub.test") -> None:
+        self.engine = kit.make(Limits())
         identity = ServerIdentity(SERVER.certificate, SERVER.key, AUTHORITY.certificate, ("spn/1",))
         self.engine.set_policy(ServerPolicy({"hub.test": identity}))
         configuration = QuicConfiguration(
@@ -106,10 +122,10 @@ CASES: list[tuple[str, IssuedCredentials | None, Callable[[Any], None], tls.Aler
     ids=[case[0] for case in CASES],
 )
 def test_bad_client_certificates_are_refused_with_their_alert(
-    credentials: IssuedCredentials | None, prepare: Callable[[Any], None], alert: tls.AlertDescription
+    kit: Kit, credentials: IssuedCredentials | None, prepare: Callable[[Any], None], alert: tls.AlertDescription
 ) -> None:
     """No session, one refusal that names the alert, and the client hears it."""
-    client = Client(credentials)
+    client = Client(kit, credentials)
     events = client.run(prepare)
     refused = [event for event in events if isinstance(event, HandshakeRefused)]
     assert [type(event) for event in events] == [HandshakeRefused]
@@ -119,47 +135,47 @@ def test_bad_client_certificates_are_refused_with_their_alert(
 
 
 @pytest.mark.parametrize("server_name", [None, "other.test", "192.0.2.1"])
-def test_unknown_server_names_are_refused(server_name: str | None) -> None:
+def test_unknown_server_names_are_refused(kit: Kit, server_name: str | None) -> None:
     """There is no default hub (D-19): no SNI, another name and an address are all unrecognized_name."""
-    client = Client(NAMED, server_name)
+    client = Client(kit, NAMED, server_name)
     events = client.run()
     alert = tls.AlertDescription.unrecognized_name
     assert [event.alert for event in events if isinstance(event, HandshakeRefused)] == [alert]
     assert client.close_code() == 0x100 + alert
 
 
-def test_certificates_without_subject_alternative_name_are_fine() -> None:
+def test_certificates_without_subject_alternative_name_are_fine(kit: Kit) -> None:
     """Deployed client certificates have a common name only; the subject is reported as RFC 4514."""
-    client = Client(AUTHORITY.client("alice", alternative_name=False))
+    client = Client(kit, AUTHORITY.client("alice", alternative_name=False))
     connected = [event for event in client.run() if isinstance(event, Connected)]
     assert len(connected) == 1
     assert (connected[0].server_name, connected[0].alpn) == ("hub.test", "spn/1")
 
 
-def test_server_names_are_compared_without_case() -> None:
+def test_server_names_are_compared_without_case(kit: Kit) -> None:
     """RFC 6066 section 3: host names don't differ by case."""
-    assert any(isinstance(event, Connected) for event in Client(NAMED, "HUB.Test").run())
+    assert any(isinstance(event, Connected) for event in Client(kit, NAMED, "HUB.Test").run())
 
 
-def test_no_ticket_leads_around_the_certificate() -> None:
+def test_no_ticket_leads_around_the_certificate(kit: Kit) -> None:
     """The server issues no session ticket, so every handshake shows its certificate."""
     tickets: list[Any] = []
-    client = Client(NAMED)
+    client = Client(kit, NAMED)
     client.quic._session_ticket_handler = tickets.append
     client.run()
     assert client.quic._handshake_complete
     assert tickets == []
 
 
-def test_close_packet_is_repeated_for_stragglers() -> None:
+def test_close_packet_is_repeated_for_stragglers(kit: Kit) -> None:
     """A client that missed the close packet hears it again when it sends (D-19, RFC 9000 section 10.2.1)."""
-    client = Client(Authority.create("other").client("alice"))
+    client = Client(kit, Authority.create("other").client("alice"))
     client.run()
     before = len(client.sent)
     late = QuicConnection(configuration=client.quic.configuration)
     late.connect(("192.0.2.1", 443), 1.0)
     # Any datagram to the closed connection's id will do.
-    cid = next(iter(client.engine.handles.values())).quic.host_cid
+    cid = client.quic._peer_cid.cid
     for _ in range(4):
         client.engine.receive(b"\x40" + cid + bytes(30), CLIENT, 0, 0.5)
         client.sent += [data for data, _, _ in client.engine.transmit(0.5)]

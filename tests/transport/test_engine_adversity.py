@@ -10,7 +10,7 @@ import pytest
 
 from spnhub.transport.engine import Answered, Closed, CloseKind, Connected, Limits, Readable, Unresponsive
 from tests.support.engine_pair import EnginePair, Kit, Side
-from tests.transport.test_engine_conformance import ENGINES
+from tests.support.engines import ENGINES, each
 
 KEY = bytes(range(32))
 ENDPOINT = Limits(suspect_after=1.5, probe_timeout=0.3)
@@ -19,7 +19,7 @@ SLACK = 0.06
 """Seconds of round trips, delayed acknowledgements and pacing on this network."""
 
 
-@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
+@pytest.fixture(params=each(ENGINES))
 def kit(request: pytest.FixtureRequest) -> Kit:
     """Each engine in turn."""
     made: Kit = request.param()

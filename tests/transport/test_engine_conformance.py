@@ -1,16 +1,12 @@
 """What :mod:`spnhub.transport.engine` promises, tried on every engine.
 
-A new engine is one more :class:`~tests.support.engine_pair.Kit` in ``ENGINES``.
+A new engine is one more kit in :mod:`tests.support.engines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from spnhub.pki import Authority
-from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import (
     LOST_CODE,
     Answered,
@@ -34,42 +30,11 @@ from spnhub.transport.engine import (
     Unresponsive,
     Writable,
 )
-from tests.support.engine_pair import SERVER, Credentials, EnginePair, Kit
-from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
+from tests.support.engine_pair import SERVER, EnginePair, Kit
+from tests.support.engines import ENGINES, each
 
 
-def _fake() -> Kit:
-    wire = FakeWire()
-    return Kit(
-        name="fake",
-        make=lambda limits, *, reset_key=None: FakeEngine(wire, limits, reset_key),
-        server=Credentials(fake_certificate("CN=hub.test", "servers"), b"key"),
-        client=Credentials(fake_certificate("CN=alice", "clients"), b"key"),
-        stranger=Credentials(fake_certificate("CN=mallory", "others"), b"key"),
-        client_ca=fake_ca("clients"),
-        trust=fake_ca("servers"),
-        repeats=True,
-    )
-
-
-def new_aioquic() -> Kit:
-    servers, clients, others = Authority.create("servers"), Authority.create("clients"), Authority.create("others")
-    server, client, stranger = servers.server("hub.test"), clients.client("alice"), others.client("mallory")
-    return Kit(
-        name="aioquic",
-        make=AioquicEngine,
-        server=Credentials(server.certificate, server.key),
-        client=Credentials(client.certificate, client.key),
-        stranger=Credentials(stranger.certificate, stranger.key),
-        client_ca=clients.certificate,
-        trust=servers.certificate,
-    )
-
-
-ENGINES: dict[str, Callable[[], Kit]] = {"fake": _fake, "aioquic": new_aioquic}
-
-
-@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
+@pytest.fixture(params=each(ENGINES))
 def kit(request: pytest.FixtureRequest) -> Kit:
     """Each engine in turn."""
     made: Kit = request.param()

@@ -1,17 +1,17 @@
-"""What trips aioquic, or our engine on it, costs the one connection that it is about."""
+"""What trips a QUIC library, or our engine on it, costs the one connection that it is about."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import pytest
 
-from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.aioquic_engine.splice import Direction
-from spnhub.transport.engine import Closed, Connected, Limits, OutcomeKind, Readable, Spliced
+from spnhub.transport.engine import Closed, Connected, Engine, Limits, OutcomeKind, Readable, Spliced
 from tests.support.engine_pair import EnginePair, Kit
-from tests.transport.test_engine_conformance import new_aioquic
+from tests.support.engines import REAL, each, make_real
 
 
 class Injected(Exception):
@@ -21,25 +21,55 @@ class Injected(Exception):
 class Faulty:
     """Two connections to one server, the first of which fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, kit: Kit) -> None:
         self.raised: list[type[BaseException]] = []
-        kit = new_aioquic()
 
-        def make(limits: Limits, *, reset_key: bytes | None = None) -> AioquicEngine:
-            return AioquicEngine(
-                limits, reset_key=reset_key, on_fault=lambda where, fault: self.raised.append(type(fault))
+        def make(limits: Limits, *, reset_key: bytes | None = None) -> Engine:
+            return make_real(
+                kit.name, limits, reset_key=reset_key, on_fault=lambda where, fault: self.raised.append(type(fault))
             )
 
-        self.pair = EnginePair(Kit(kit.name, make, kit.server, kit.client, kit.stranger, kit.client_ca, kit.trust))
+        self.pair = EnginePair(dataclasses.replace(kit, make=make))
         self.pair.connect()
         self.faulty = self.pair.server.connection_id, self.pair.client.connection_id
         self.pair.server.take(Connected)
         self.pair.client.take(Connected)
         self.pair.connect()
         self.other = self.pair.server.connection_id, self.pair.client.connection_id
-        engine: Any = self.pair.server.engine
-        self.engine = engine
-        self.link = engine.handles[self.faulty[0]]
+        self.engine: Any = self.pair.server.engine
+        self.injected = Injected if kit.name == "aioquic" else RuntimeError
+        """What is told."""
+
+    def trip(self, monkeypatch: pytest.MonkeyPatch, where: str, *, for_ever: bool) -> None:
+        """Have the first connection fail where it receives or sends: once, or whatever is done with it."""
+        if self.pair.kit.name == "native":
+            self.engine.set_trap(self.faulty[0], "always" if for_ever else where)
+            return
+        quic = self.engine.handles[self.faulty[0]].quic
+        name = {"receive": "receive_datagram", "collect": "next_event", "transmit": "datagrams_to_send"}[where]
+        original = getattr(quic, name)
+
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            if not for_ever:
+                monkeypatch.setattr(quic, name, original)
+            raise Injected
+
+        monkeypatch.setattr(quic, name, fail)
+        if for_ever:
+            monkeypatch.setattr(quic, "close", _fail)
+
+    def trip_splice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have it fail once when what it has received is passed on."""
+        if self.pair.kit.name == "native":
+            self.engine.set_trap(self.faulty[0], "splice")
+            return
+        original = Direction.pump
+
+        def fail(self: Any, now: float) -> Any:
+            monkeypatch.setattr(Direction, "pump", original)
+            raise Injected
+
+        monkeypatch.setattr(Direction, "pump", fail)
 
     def untouched(self) -> None:
         """The other connection carries bytes."""
@@ -51,9 +81,10 @@ class Faulty:
         assert pair.server.engine.read(connection_id, stream_id, 100) == (b"alive", False)
 
 
-@pytest.fixture
-def faulty() -> Faulty:
-    return Faulty()
+@pytest.fixture(params=each(REAL))
+def faulty(request: pytest.FixtureRequest) -> Faulty:
+    """On each real engine in turn."""
+    return Faulty(request.param())
 
 
 def _has_come(pair: EnginePair, connection_id: int, stream_id: int) -> bool:
@@ -66,32 +97,23 @@ def _fail(*_: object, **__: object) -> Any:
     raise Injected
 
 
-@pytest.mark.parametrize("where", ["receive_datagram", "next_event", "datagrams_to_send"])
+@pytest.mark.parametrize("where", ["receive", "collect", "transmit"])
 @pytest.mark.parametrize("for_ever", [False, True])
 def test_a_connection_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, where: str, for_ever: bool) -> None:
     """It is closed, and its peer told, if that works; else it is gone. Either way it is said to be over, once."""
-    pair, quic = faulty.pair, faulty.link.quic
-    original = getattr(quic, where)
-
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        if not for_ever:
-            monkeypatch.setattr(quic, where, original)
-        raise Injected
-
-    monkeypatch.setattr(quic, where, fail)
-    if for_ever:
-        monkeypatch.setattr(quic, "close", _fail)
+    pair = faulty.pair
+    faulty.trip(monkeypatch, where, for_ever=for_ever)
     stream_id = pair.client.engine.open_bidi(faulty.faulty[1])
     assert stream_id is not None
     pair.client.engine.write(faulty.faulty[1], stream_id, b"x")
     pair.run_until(lambda: bool(pair.server.of(Closed)), 120.0)
     (closed,) = pair.server.of(Closed)
     assert (closed.connection_id, closed.reason) == (faulty.faulty[0], "internal error")
-    assert set(faulty.raised) == {Injected}
+    assert set(faulty.raised) == {faulty.injected}
     faulty.untouched()
     pair.run_until(lambda: bool(pair.client.of(Closed)), 120.0)
     pair.run_for(120.0)
-    assert faulty.faulty[0] not in faulty.engine.handles
+    assert faulty.engine.counts()["connections"] == 1
     assert len(pair.server.of(Closed)) <= 2
 
 
@@ -109,17 +131,11 @@ def test_a_splice_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None
     (ca, sa), (cb, sb) = streams
     pair.server.engine.splice(ca, sa, cb, sb)
     pair.run_for(0.1)
-    original = Direction.pump
-
-    def fail(self: Any, now: float) -> Any:
-        monkeypatch.setattr(Direction, "pump", original)
-        raise Injected
-
-    monkeypatch.setattr(Direction, "pump", fail)
+    faulty.trip_splice(monkeypatch)
     pair.client.engine.write(faulty.faulty[1], sa, b"y")
     pair.run_until(lambda: bool(pair.server.of(Spliced)), 10.0)
     (spliced,) = pair.server.of(Spliced)
     assert {spliced.outcome_a_to_b.kind, spliced.outcome_b_to_a.kind} == {OutcomeKind.ABORTED}
-    assert faulty.raised == [Injected]
+    assert faulty.raised == [faulty.injected]
     assert not pair.server.of(Closed)
     faulty.untouched()

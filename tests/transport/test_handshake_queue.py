@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import cast
@@ -13,19 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spnhub.pki import Authority
-from spnhub.transport.aioquic_engine import AioquicEngine, handshakes
+from spnhub.transport.aioquic_engine import handshakes
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, peek_server_name
 from spnhub.transport.engine import (
     Address,
     ClientPolicy,
     Connected,
+    Engine,
     HandshakesDropped,
+    Limits,
     Opened,
     ServerIdentity,
     ServerPolicy,
 )
+from spnhub.transport.native_engine.installed import load
+from tests.support.engine_pair import Kit
+from tests.support.engines import REAL, each, each_name
 
+Peek = Callable[[list[bytes]], str | None]
 AUTHORITY = Authority.create()
 HERE = Address(0, ("192.0.2.1", 443))
 
@@ -41,27 +48,36 @@ def address(port: int) -> Address:
     return Address(0, ("198.51.100.1", port))
 
 
-def test_the_server_name_is_read_from_the_first_datagram() -> None:
+@pytest.fixture(params=each_name(REAL), scope="module")
+def peek(request: pytest.FixtureRequest) -> Peek:
+    """How each real engine looks for a name."""
+    if request.param == "aioquic":
+        return peek_server_name
+    native: Peek = load().peek_server_name
+    return native
+
+
+def test_the_server_name_is_read_from_the_first_datagram(peek: Peek) -> None:
     """SNI stands in the Initial packet, under keys that everybody can derive."""
-    assert peek_server_name([first_datagram("Realm-A.test")]) == "realm-a.test"
-    assert peek_server_name([first_datagram(None)]) is None
+    assert peek([first_datagram("Realm-A.test")]) == "realm-a.test"
+    assert peek([first_datagram(None)]) is None
 
 
-def test_a_client_hello_of_two_datagrams() -> None:
+def test_a_client_hello_of_two_datagrams(peek: Peek) -> None:
     """One with a post-quantum key share takes two, which may come in any order, and again."""
     protocols = ["spn/1", *(f"{number:0200}" for number in range(6))]
     client = QuicConnection(configuration=QuicConfiguration(alpn_protocols=protocols, server_name="realm-a.test"))
     client.connect(("192.0.2.1", 443), 0.0)
     first, second = (data for data, _ in client.datagrams_to_send(0.0))
-    assert peek_server_name([first]) is None
-    assert peek_server_name([first, second]) == "realm-a.test"
-    assert peek_server_name([second, second, first]) == "realm-a.test"
+    assert peek([first]) is None
+    assert peek([first, second]) == "realm-a.test"
+    assert peek([second, second, first]) == "realm-a.test"
 
 
 @given(st.binary(min_size=20, max_size=1300), st.booleans())
-def test_anything_else_has_no_name(data: bytes, initial: bool) -> None:
+def test_anything_else_has_no_name(peek: Peek, data: bytes, initial: bool) -> None:
     """Garbage raises nothing."""
-    assert peek_server_name([b"\xc3\x00\x00\x00\x01\x08" + data if initial else data]) is None
+    assert peek([b"\xc3\x00\x00\x00\x01\x08" + data if initial else data]) is None
 
 
 def initial(number: int) -> bytes:
@@ -197,11 +213,19 @@ def test_a_herd_gets_in_however_long_that_takes(share: float) -> None:
     assert now < 1.1 * 3000 * 0.008 / share
 
 
+@pytest.fixture(params=each(REAL))
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """Each real engine in turn."""
+    made: Kit = request.param()
+    return made
+
+
 class Site:
     """An engine with two realms, fed by hand."""
 
-    def __init__(self) -> None:
-        self.engine = AioquicEngine()
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self.engine = kit.make(Limits())
         self.realms = {name: Authority.create(name) for name in ("a.test", "b.test")}
         identities = {}
         for name, authority in self.realms.items():
@@ -210,14 +234,14 @@ class Site:
         self.engine.set_policy(ServerPolicy(identities))
         self.now = 0.0
 
-    def client(self, name: str) -> tuple[AioquicEngine, int]:
+    def client(self, name: str) -> tuple[Engine, int]:
         """A client engine that has begun to connect."""
         mine = self.realms[name].client("someone")
-        client = AioquicEngine()
+        client = self._kit.make(Limits())
         policy = ClientPolicy(name, ("spn/1",), mine.certificate, mine.key, self.realms[name].certificate)
         return client, client.connect(HERE, policy, self.now)
 
-    def carry(self, client: AioquicEngine, port: int) -> list[object]:
+    def carry(self, client: Engine, port: int) -> list[object]:
         """One exchange between a client and the engine; what the engine said."""
         self.now += 0.001
         client.handle_timer(self.now)
@@ -231,7 +255,7 @@ class Site:
         client.events()
         return said
 
-    def connect(self, name: str, port: int) -> tuple[AioquicEngine, int, int]:
+    def connect(self, name: str, port: int) -> tuple[Engine, int, int]:
         """A session that is up; how many exchanges it took."""
         client, connection_id = self.client(name)
         for exchange in range(1, 2000):
@@ -240,9 +264,9 @@ class Site:
         raise TimeoutError
 
 
-def test_an_established_session_never_waits_behind_handshakes() -> None:
+def test_an_established_session_never_waits_behind_handshakes(kit: Kit) -> None:
     """Its datagram is handled in the turn it came in, whatever else came with it."""
-    site = Site()
+    site = Site(kit)
     client, connection_id, _ = site.connect("b.test", 1)
     for _ in range(5):
         site.carry(client, 1)
@@ -261,9 +285,9 @@ def test_an_established_session_never_waits_behind_handshakes() -> None:
 
 
 @pytest.mark.long
-def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn() -> None:
+def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn(kit: Kit) -> None:
     """With 400 handshakes of realm A under way, one of realm B needs a handful of turns more than alone."""
-    site = Site()
+    site = Site(kit)
     _, _, alone = site.connect("b.test", 1)
     for i in range(400):
         site.engine.receive(first_datagram("a.test"), address(1000 + i), 0, site.now)
@@ -273,9 +297,9 @@ def test_one_realm_s_flood_leaves_the_other_s_handshake_its_turn() -> None:
 
 
 @pytest.mark.long
-def test_half_open_connections_are_bounded_per_name() -> None:
+def test_half_open_connections_are_bounded_per_name(kit: Kit) -> None:
     """A flood that never goes on fills only its own realm's places."""
-    site = Site()
+    site = Site(kit)
     events: list[object] = []
     for i in range(600):
         site.engine.receive(first_datagram("a.test"), address(1000 + i), 0, site.now)

@@ -12,9 +12,10 @@ from aioquic.tls import CipherSuite
 from spnhub.transport.aioquic_engine import keys
 from spnhub.transport.aioquic_engine.keys import OneRttKeys
 from spnhub.transport.engine import Closed
+from spnhub.transport.native_engine import why_not
 from tests.support.aioquic_inside import watch_key_updates
 from tests.support.engine_pair import EnginePair, Side
-from tests.transport.test_engine_conformance import new_aioquic
+from tests.support.engines import new_aioquic, new_native
 
 
 class Watch:
@@ -117,3 +118,33 @@ def test_a_key_holds_for_millions_of_packets(monkeypatch: pytest.MonkeyPatch) ->
     watch = Watch(monkeypatch)
     exchange(EnginePair(new_aioquic()).connect(), 300_000, 300_000)
     assert (watch.updates, keys.KEY_PACKETS) == ({}, 1 << 22)
+
+
+# ------------------------------------------------------------------------------------------------- the native engine
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("sizes", [(3_000_000, 0), (0, 3_000_000), (2_000_000, 2_000_000)])
+def test_native_keys_are_replaced(sizes: tuple[int, int]) -> None:
+    """quinn replaces the first ones within a thousand packets, so that all peers can be trusted to follow it."""
+    pair = EnginePair(new_native()).connect()
+    exchange(pair, *sizes)
+    updates = [_native(side).key_updates(side.connection_id) for side in (pair.client, pair.server)]
+    assert updates[0] == updates[1] in {1, 2}
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("seed", range(3))
+def test_native_keys_beside_loss_and_disorder(seed: int) -> None:
+    """What comes late with the keys before, or early with the next, is read."""
+    pair = EnginePair(new_native())
+    pair.network.random.seed(seed)
+    pair.network.jitter, pair.network.reorder = 0.02, True
+    pair.connect()
+    pair.network.loss = 0.05
+    exchange(pair, 1_500_000, 1_500_000)
+    assert all(_native(side).key_updates(side.connection_id) for side in (pair.client, pair.server))
+
+
+def _native(side: Side) -> Any:
+    return side.engine

@@ -15,9 +15,9 @@ from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, Closed, CloseKind, Limits, Transmit
 from spnhub.transport.system.pktinfo import OwnAddresses
 from tests.support.engine_pair import SECOND, SERVER, EnginePair, Kit
+from tests.support.engines import ENGINES, each
 from tests.support.fake_network import FakeNode, SocketAddress
 from tests.support.path import Path
-from tests.transport.test_engine_conformance import ENGINES
 from tests.transport.test_udp import Side, new_client, new_server, pair, transfer
 
 pytestmark = pytest.mark.outside
@@ -28,7 +28,7 @@ RESET_KEY = bytes(32)
 # ----------------------------------------------------------------------------------------------------------- engines
 
 
-@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
+@pytest.fixture(params=each(ENGINES))
 def kit(request: pytest.FixtureRequest) -> Kit:
     """Each engine in turn."""
     made: Kit = request.param()

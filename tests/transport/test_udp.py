@@ -16,7 +16,6 @@ import pytest
 
 from spnhub.pki import Authority
 from spnhub.transport import udp
-from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import (
     Address,
     ClientPolicy,
@@ -24,6 +23,7 @@ from spnhub.transport.engine import (
     CloseKind,
     Connected,
     DatagramsDropped,
+    Engine,
     EngineEvent,
     Limits,
     Opened,
@@ -34,6 +34,7 @@ from spnhub.transport.engine import (
     Unresponsive,
 )
 from spnhub.transport.udp import UdpEndpoint
+from tests.support.engines import REAL, class_of, each_name, make_real
 
 pytestmark = pytest.mark.outside
 
@@ -44,8 +45,10 @@ KEY = bytes(range(32))
 class Side:
     """An engine on real sockets, and everything it said."""
 
+    engine_name = "aioquic"
+
     def __init__(self, limits: Limits, reset_key: bytes | None = None) -> None:
-        self.engine = AioquicEngine(limits, reset_key=reset_key)
+        self.engine = make_real(self.engine_name, limits, reset_key=reset_key)
         self.events: list[EngineEvent] = []
         self.on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._news = asyncio.Event()
@@ -67,6 +70,13 @@ class Side:
                         return event
                 self._news.clear()
                 await self._news.wait()
+
+
+@pytest.fixture(params=each_name(REAL), autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each real engine in turn, for all sides."""
+    monkeypatch.setattr(Side, "engine_name", request.param)
+    return str(request.param)
 
 
 def new_server(limits: Limits) -> Side:
@@ -156,17 +166,20 @@ async def transfer(server: Side, client: Side, connection_id: int, size: int) ->
 
 
 @pytest.mark.parametrize("datagram_size", [1200, 8952])
-async def test_bytes_arrive_whole_through_joined_datagrams(datagram_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_arrive_whole_through_joined_datagrams(
+    engine: str, datagram_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """UDP_SEGMENT and UDP_GRO move several datagrams at once, and cut them where they were joined."""
     joined: list[int] = []
-    original = AioquicEngine.receive
+    made = class_of(engine)
+    original = made.receive
 
-    def spy(self: AioquicEngine, data: bytes, address: object, segment_size: int, now: float) -> None:
+    def spy(self: Engine, data: bytes, address: object, segment_size: int, now: float) -> None:
         if segment_size and len(data) > segment_size:
             joined.append(-(-len(data) // segment_size))
-        original(self, data, address, segment_size, now)  # type: ignore[arg-type]
+        original(self, data, address, segment_size, now)
 
-    monkeypatch.setattr(AioquicEngine, "receive", spy)
+    monkeypatch.setattr(made, "receive", spy)
     async with pair(limits=Limits(datagram_size=datagram_size)) as (server, client, _, connection_id):
         await transfer(server, client, connection_id, 2_000_000)
     assert max(joined, default=0) > 1

@@ -94,9 +94,9 @@ class QuicEndpoint(ABC):
         return self._handles
 
     def counts(self) -> dict[str, int]:
-        """Entries by connection id, by QUIC's own ids and by peer, and the most half-open connections of a name."""
+        """See :meth:`spnhub.transport.engine.Engine.counts`; ``cids`` are QUIC's own ids of connections."""
         return {
-            "handles": len(self._handles),
+            "connections": len(self._handles),
             "cids": len(self._cids),
             "peers": len(self._peers),
             "half_open": max(self._half_open.values(), default=0),

@@ -13,6 +13,7 @@ from typing import Any, Final, TypedDict
 
 from spnhub.options import WEEK, build, nested, option
 from spnhub.transport.engine import Limits
+from spnhub.transport.engines import engine_option
 from spnhub.transport.text import oddity, quoted
 
 __all__ = ["ENDPOINT_LIMITS", "EndpointKeywords", "EndpointOptions", "endpoint_options"]
@@ -102,6 +103,8 @@ class EndpointOptions:
     """How often in a row a lost session is tried again before it has Failed; None: for ever."""
     wait_for_hub: bool = False
     """Don't raise what a retry can help against, but retry the first session, too."""
+    engine: str = engine_option()
+    """``auto``, ``native`` or ``aioquic``; auto: native where ``spnhub-native`` is installed."""
     limits: Limits = nested(Limits, ENDPOINT_LIMITS)
     """When a hub is lost or unresponsive, and the sizes of the QUIC engine."""
 
@@ -124,6 +127,7 @@ class EndpointKeywords(TypedDict, total=False):
     suspect_after: float
     probe_timeout: float
     datagram_size: int
+    engine: str
     limits: Limits
 
 

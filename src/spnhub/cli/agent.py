@@ -40,6 +40,7 @@ from spnhub.transport.endpoint.api.consumer import (
     create_consumer_endpoint,
     create_provider_endpoint,
 )
+from spnhub.transport.engines import select_engine
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
@@ -111,6 +112,11 @@ class _Stop:
         self.asked.set()
 
 
+def _log_engine(settings: AgentSettings) -> None:
+    selected = select_engine(settings.endpoint.engine)
+    _log.info("engine.selected", engine=selected.name, reason=selected.reason)
+
+
 async def _run(role: Callable[[_Stop], Coroutine[Any, Any, int]]) -> int:
     asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
     stop = _Stop()
@@ -136,6 +142,7 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
     manager: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, manager, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()
+    _log_engine(settings)
     addresses = [host_port(*address) for address in agent.addresses]
     _log.info("agent.listening", addresses=addresses)
     parts = [manager.run(), _announce(manager, role="consumer", addresses=addresses), _reload(manager, stop)]
@@ -163,6 +170,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         limits=settings.limits,
         health_check=settings.health,
     )
+    _log_engine(settings)
     ready = _announce(manager, agent.wait_healthy, role="provider", forwardAddress=host_port(*settings.forward_address))
     parts = [manager.run(), agent.run(), agent.check_health(), ready, _reload(manager, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)

@@ -43,7 +43,7 @@ from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import SettingsError
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, ClientTrust, EngineEvent
-from spnhub.transport.engines import make_engine
+from spnhub.transport.engines import make_engine, select_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.system.ip import host_port
@@ -140,7 +140,9 @@ class HubProcess:
             _log.error("inventory.fault", where="inventory", field="", reason=f"and {more} more faults")
         inventories.log_warnings(inventory)
 
-        engine = make_engine(settings.limits, reset_key=reset_key, on_fault=self._faults.report)
+        selected = select_engine(settings.engine)
+        _log.info("engine.selected", engine=selected.name, reason=selected.reason)
+        engine = make_engine(settings.limits, settings.engine, reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
             journal,

@@ -16,6 +16,7 @@ from spnhub.transport.endpoint.api.consumer import (
     create_provider_endpoint,
 )
 from spnhub.transport.endpoint.core.listener import ConnectionChange
+from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import CredentialNames, Credentials
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.engine import ClientPolicy, Engine, EngineEvent, Limits, ServerIdentity, ServerPolicy
@@ -92,8 +93,8 @@ class World:
     def runtime(self) -> Runtime:
         """What endpoints of this world run on."""
 
-        def build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
-            engine = FakeEngine(self.wire, limits)
+        def build(options: EndpointOptions, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
+            engine = FakeEngine(self.wire, options.limits)
             node = FakeNode(self.network, engine, on_events)
             self.nodes.append(node)
             return engine, node

@@ -29,7 +29,7 @@ from spnhub.transport.endpoint.session.credentials import (
     Pem,
     judge,
 )
-from spnhub.transport.engine import Address, Engine, EngineEvent, Limits
+from spnhub.transport.engine import Address, Engine, EngineEvent
 from spnhub.transport.engines import make_engine
 from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.faults import report_to_loop
@@ -74,7 +74,7 @@ class Driver(Protocol):
         """Send what is left, then close every socket."""
 
 
-def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
+def _build(options: EndpointOptions, on_events: Callable[[list[EngineEvent]], None]) -> tuple[Engine, Driver]:
     # Here, so that programs that bring their own engine never load it.
     from spnhub.transport.udp import UdpEndpoint  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tu
     def on_fault(where: str, fault: BaseException) -> None:
         report_to_loop(loop, f"a fault in the {where}", fault)
 
-    engine = make_engine(limits, on_fault=on_fault)
+    engine = make_engine(options.limits, options.engine, on_fault=on_fault)
     return engine, UdpEndpoint(engine, on_events, on_fault=on_fault)
 
 
@@ -91,7 +91,7 @@ def _build(limits: Limits, on_events: Callable[[list[EngineEvent]], None]) -> tu
 class Runtime:
     """What an endpoint runs on."""
 
-    build: Callable[[Limits, Callable[[list[EngineEvent]], None]], tuple[Engine, Driver]] = _build
+    build: Callable[[EndpointOptions, Callable[[list[EngineEvent]], None]], tuple[Engine, Driver]] = _build
     resolve: Callable[[str, int], Awaitable[list[tuple[str, int]]]] | None = None
     """Host and port to addresses; None: as :mod:`spnhub.transport.endpoint.session.addresses` does."""
     random: Callable[[], float] = random.random

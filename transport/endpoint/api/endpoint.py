@@ -71,7 +71,7 @@ class Endpoint:
         self._addresses = Addresses(
             config.host, config.port, static=config.options.hub_addresses, resolver=config.options.resolver
         )
-        self._engine, self._udp = runtime.build(config.options.limits, self._on_events)
+        self._engine, self._udp = runtime.build(config.options, self._on_events)
         self._core = EndpointCore(
             self._engine, config.core_settings(credentials), self, clock=self._udp.now, random=runtime.random
         )

@@ -1,0 +1,279 @@
+//! A QUIC endpoint, client and server at once: `spnhub.transport.engine.Engine` says what it promises.
+//!
+//! No sockets, no clock, no Python. Each file beside this one has one subject: what comes in ([`receive`]), handshakes,
+//! connections and their ends, streams, splices, time, and what goes out ([`transmit`]).
+
+mod connections;
+mod faults;
+mod handshakes;
+mod receive;
+mod splices;
+mod streams;
+mod time;
+mod transmit;
+
+pub use faults::remember_panics;
+pub use transmit::Emit;
+
+use crate::cids::{Cids, FirstCid, locked, random};
+use crate::connection::{Connection, var};
+use crate::event::{Event, Id};
+use crate::handshakes::Handshakes;
+use crate::limits::Limits;
+use crate::paths::Paths;
+use crate::port_checks::PortChecks;
+use crate::resets::Resets;
+use crate::splice::Splice;
+use crate::streams::{Direction, Streams};
+use crate::tls::Identities;
+use handshakes::{Policy, RefusedHellos};
+use quinn_proto::{ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig};
+use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// With which a splice ends one side when the other side's connection is lost.
+pub const LOST_CODE: u64 = 0x5350_4E01;
+/// With which whatever a fault of ours was about is ended.
+const INTERNAL: u64 = 1;
+/// Bytes that a handshake may have on their way or incomplete here: a certificate chain of 64 KiB, and what is beside
+/// it.
+const HANDSHAKE_BUFFER: usize = 72 * 1024;
+/// Unsent bytes are bounded per stream and connection here, so quinn's own bound must never be met.
+const QUINN_SEND_WINDOW: u64 = 1 << 28;
+const DATAGRAMS: usize = 1 << 20;
+
+/// How many of which things there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections, those that are closing included.
+    pub connections: usize,
+    /// Paths that some connection uses.
+    pub peers: usize,
+    /// Streams of all connections.
+    pub streams: usize,
+    /// Splices.
+    pub splices: usize,
+    /// Handshakes that have begun and are not over, of the server name that has most.
+    pub half_open: usize,
+}
+
+/// A look at a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Where the peer is.
+    pub path: SocketAddr,
+    /// Round-trip time.
+    pub rtt: Duration,
+    /// Bytes.
+    pub congestion_window: u64,
+    /// Bytes.
+    pub in_flight: u64,
+    /// Streams.
+    pub streams: usize,
+    /// Bytes received and not read.
+    pub buffered: u64,
+}
+
+/// The endpoint.
+pub struct Engine {
+    limits: Limits,
+    quic: Endpoint,
+    transport: Arc<TransportConfig>,
+    /// What quinn's addresses mean.
+    pub paths: Paths,
+    policy: Policy,
+    now: Instant,
+    random: StdRng,
+
+    connections: FxHashMap<Id, Box<Connection>>,
+    by_handle: Vec<Option<Id>>,
+    by_path: FxHashMap<SocketAddr, Vec<Id>>,
+    next_id: Id,
+    /// Those that something came for.
+    touched: Vec<Id>,
+    /// Those that may have something to send.
+    to_send: VecDeque<Id>,
+    timers: BinaryHeap<Reverse<(Instant, Id)>>,
+
+    events: Vec<Event>,
+    /// How often they were taken.
+    round: u64,
+    /// Connections whose end is among the events, and those whose end was told last: these may be read still.
+    over: Vec<Id>,
+    told_over: Vec<Id>,
+    /// Of those, the ones that the engine has forgotten otherwise.
+    late: FxHashMap<Id, Box<Connection>>,
+
+    splices: Slab<Splice>,
+    tokens: FxHashMap<u64, usize>,
+    next_token: u64,
+    pumps: VecDeque<Direction>,
+
+    handshakes: Handshakes<Incoming, ConnectionEvent>,
+    half_open: FxHashMap<String, usize>,
+    may_shake_hands: bool,
+    first_cid: FirstCid,
+    refused: RefusedHellos,
+
+    /// None: no key to make them with.
+    resets: Option<Resets>,
+    port_checks: PortChecks,
+    outbox: Vec<(SocketAddr, Vec<u8>)>,
+    scratch: Vec<u8>,
+    faults: Vec<String>,
+}
+
+impl Engine {
+    /// With a reset key packets of unknown connections are answered; with a seed all but keys is the same each time.
+    #[must_use]
+    pub fn new(limits: Limits, reset_key: Option<&[u8]>, seed: Option<[u8; 32]>, now: Instant) -> Self {
+        let mut random = random(seed);
+        let mut key = [0; 32];
+        rand::Rng::fill_bytes(&mut random, &mut key);
+        let mut config =
+            EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key.unwrap_or(&key))));
+        let first_cid = FirstCid::default();
+        let first = first_cid.clone();
+        config.supported_versions(vec![1]).min_reset_interval(Duration::ZERO).rng_seed(seed);
+        // With the bit greased (RFC 9287) a hub that has started again couldn't tell packets from noise (D-20).
+        config.grease_quic_bit(false);
+        // The largest there is: what others send is bounded by their own path.
+        let _ = config.max_udp_payload_size(65_527);
+        config.cid_generator(move || Box::new(Cids::new(seed, first.clone())));
+        let quic = Endpoint::new(Arc::new(config), None, false, None);
+        let check = if limits.keep_alive.is_zero() { Duration::ZERO } else { limits.port_check };
+        Self {
+            transport: Arc::new(transport(&limits)),
+            limits,
+            quic,
+            paths: Paths::default(),
+            policy: Policy::default(),
+            now,
+            random,
+            connections: FxHashMap::default(),
+            by_handle: Vec::new(),
+            by_path: FxHashMap::default(),
+            next_id: 1,
+            touched: Vec::new(),
+            to_send: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            events: Vec::new(),
+            round: 0,
+            over: Vec::new(),
+            told_over: Vec::new(),
+            late: FxHashMap::default(),
+            splices: Slab::new(),
+            tokens: FxHashMap::default(),
+            next_token: 1,
+            pumps: VecDeque::new(),
+            handshakes: Handshakes::default(),
+            half_open: FxHashMap::default(),
+            may_shake_hands: false,
+            first_cid,
+            refused: RefusedHellos::default(),
+            resets: reset_key.map(|_| Resets::default()),
+            port_checks: PortChecks::new(check),
+            outbox: Vec::new(),
+            scratch: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Serve these identities from now on: by server name, and in their place by socket.
+    pub fn set_policy(&mut self, names: Identities, by_socket: FxHashMap<u32, Identities>) {
+        self.policy = Policy::new(names, by_socket, &self.transport);
+        self.quic.set_server_config(self.policy.server_config());
+    }
+
+    /// What has happened since the last call, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        for id in std::mem::take(&mut self.told_over) {
+            self.late.remove(&id);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.streams.clear();
+            }
+        }
+        if self.may_shake_hands {
+            self.shake_hands(self.now);
+        }
+        self.look();
+        let dropped = self.handshakes.take_dropped();
+        if dropped > 0 {
+            self.events.push(Event::HandshakesDropped(dropped));
+        }
+        self.pump();
+        self.told_over = std::mem::take(&mut self.over);
+        self.round += 1;
+        std::mem::take(&mut self.events)
+    }
+
+    /// Faults of ours that ended a connection or a splice, since the last call: where, and what.
+    pub fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// A look at a connection; None: it is gone.
+    #[must_use]
+    pub fn info(&mut self, id: Id) -> Option<Info> {
+        let connection = self.live(id)?;
+        let path = connection.quic.stats().path;
+        Some(Info {
+            path: connection.path,
+            rtt: path.rtt,
+            congestion_window: path.cwnd,
+            in_flight: connection.quic.in_flight(),
+            streams: connection.streams.len(),
+            buffered: connection.quic.streams().unread(),
+        })
+    }
+
+    /// How many of which things there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            connections: self.connections.len(),
+            peers: self.by_path.len(),
+            streams: self.connections.values().map(|connection| connection.streams.len()).sum(),
+            splices: self.splices.len(),
+            half_open: self.half_open.values().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// How often the keys of a connection were replaced; None: it is gone.
+    #[must_use]
+    pub fn key_updates(&mut self, id: Id) -> Option<u64> {
+        let connection = self.live(id)?;
+        // quinn asks for the next keys once when a handshake is over, and then at each replacement.
+        Some(locked(&connection.said).next_keys.saturating_sub(1))
+    }
+
+    fn live(&mut self, id: Id) -> Option<&mut Connection> {
+        self.connections.get_mut(&id).map(|connection| &mut **connection).filter(|connection| connection.is_live())
+    }
+}
+
+/// What is the same for all connections.
+fn transport(limits: &Limits) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(var(Streams::first(limits)))
+        .max_concurrent_uni_streams(var(0))
+        .receive_window(var(limits.connection_window()))
+        .stream_receive_window(var(limits.stream_window))
+        .send_window(QUINN_SEND_WINDOW)
+        .crypto_buffer_size(HANDSHAKE_BUFFER)
+        .initial_mtu(limits.datagram_size)
+        .min_mtu(1200)
+        .mtu_discovery_config(None)
+        .max_idle_timeout(IdleTimeout::try_from(limits.idle_timeout).ok())
+        .keep_alive_interval(None)
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
+        .datagram_send_buffer_size(DATAGRAMS);
+    config
+}

@@ -1,0 +1,212 @@
+//! Splices: bytes of one stream go to another, both ways, and so do their ends.
+
+use super::{Engine, LOST_CODE};
+use crate::connection::Trap;
+use crate::event::{Event, Id, Outcome};
+use crate::splice::{Side, Splice};
+use crate::streams::{Direction, End, joined, stream};
+
+impl Engine {
+    /// Join two streams both ways; the FIN of either may have been read already.
+    pub fn splice(&mut self, a: (Id, u64), b: (Id, u64), ended: [bool; 2]) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        let (a, b) = ((a.0, stream(a.1)), (b.0, stream(b.1)));
+        if !(self.is_open(a) && self.is_open(b)) {
+            let outcomes = [Outcome::Lost(LOST_CODE); 2];
+            self.events.push(Event::Spliced { token, passed: [0; 2], outcomes });
+            for (id, stream) in [a, b] {
+                self.abort(id, stream, LOST_CODE);
+            }
+            return token;
+        }
+        let slot = self.splices.insert(Splice::new(token, a, b));
+        self.tokens.insert(token, slot);
+        for (half, (id, stream)) in [a, b].into_iter().enumerate() {
+            if let Some(record) = self.connections.get_mut(&id).and_then(|one| one.streams.get_mut(stream)) {
+                record.source_of = Some((slot, half));
+                record.sink_of = Some((slot, 1 - half));
+            }
+        }
+        for (half, ended) in ended.into_iter().enumerate() {
+            self.begin_half(token, (slot, half), ended);
+        }
+        token
+    }
+
+    fn is_open(&self, (id, stream): Side) -> bool {
+        self.connections.get(&id).is_some_and(|one| one.is_live() && one.streams.get(stream).is_some())
+    }
+
+    fn begin_half(&mut self, token: u64, direction: Direction, ended: bool) {
+        let Some(splice) = self.splices.get(direction.0).filter(|splice| splice.token == token) else { return };
+        let (source, sink) = (splice.halves[direction.1].source, splice.halves[direction.1].sink);
+        if ended {
+            return self.finish_half(direction);
+        }
+        let record = |(id, stream): Side| self.connections.get(&id).and_then(|one| one.streams.get(stream));
+        let over = record(source).is_none_or(|source| source.receive_over || source.discarding);
+        let deaf = record(sink).is_none_or(|sink| sink.send_over);
+        let was_reset = record(source).is_some_and(|source| source.reset);
+        if over {
+            self.source_reset(direction, LOST_CODE);
+        } else if was_reset {
+            // The program was told of it, and what came before is nobody's any more.
+            let code = self.connections.get_mut(&source.0).map_or(LOST_CODE, |connection| {
+                let code = connection.quic.recv_stream(source.1).received_reset().ok().flatten();
+                let code = code.map_or(LOST_CODE, quinn_proto::VarInt::into_inner);
+                let _ = connection.quic.recv_stream(source.1).stop(crate::connection::var(code));
+                connection.end_receive(source.1);
+                code
+            });
+            self.source_reset(direction, code);
+        } else if deaf {
+            self.sink_stopped(direction, LOST_CODE);
+        } else {
+            self.queue_pump(direction);
+        }
+    }
+
+    /// End a splice from our side, at both ends.
+    pub fn unsplice(&mut self, token: u64, code: u64) {
+        let Some(&slot) = self.tokens.get(&token) else { return };
+        let Some(splice) = self.splices.get_mut(slot) else { return };
+        for half in &mut splice.halves {
+            half.outcome.get_or_insert(Outcome::Aborted(code));
+        }
+        for (id, stream) in splice.sides() {
+            self.abort(id, stream, code);
+        }
+        self.end_splice(slot);
+    }
+
+    /// Bytes passed on so far, both ways; None: it is over.
+    #[must_use]
+    pub fn splice_progress(&self, token: u64) -> Option<(u64, u64)> {
+        let [a_to_b, b_to_a] = &self.splices.get(*self.tokens.get(&token)?)?.halves;
+        Some((a_to_b.passed, b_to_a.passed))
+    }
+
+    pub(super) fn queue_pump(&mut self, direction: Direction) {
+        let Some(splice) = self.splices.get_mut(direction.0) else { return };
+        let half = &mut splice.halves[direction.1];
+        if half.outcome.is_none() && !half.queued {
+            half.queued = true;
+            self.pumps.push_back(direction);
+        }
+    }
+
+    /// Pass on what spliced streams have received.
+    pub(super) fn pump(&mut self) {
+        while let Some(direction) = self.pumps.pop_front() {
+            let Some(token) = self.splices.get(direction.0).map(|splice| splice.token) else { continue };
+            self.guarded_splice(token, |engine| engine.pump_one(direction));
+        }
+    }
+
+    fn pump_one(&mut self, direction: Direction) {
+        let Some(splice) = self.splices.get_mut(direction.0) else { return };
+        let half = &mut splice.halves[direction.1];
+        half.queued = false;
+        if half.outcome.is_some() {
+            return;
+        }
+        let (source, sink) = (half.source, half.sink);
+        self.spring(source.0, Trap::Splice);
+        loop {
+            let Some(to) = self.connections.get_mut(&sink.0) else { return };
+            let room = to.room(sink.1, &self.limits);
+            let Some(from) = self.connections.get_mut(&source.0) else { return };
+            // Without room, to see whether there is only an end.
+            let (pieces, size, end) = from.take(source.1, room);
+            if size > 0 {
+                if end != End::Fin {
+                    from.consume(source.1, size, self.now, &self.limits);
+                }
+                self.pass_on(direction, sink, joined(pieces, size));
+            }
+            match end {
+                End::Fin => return self.finish_half(direction),
+                End::Reset(code) => {
+                    if let Some(from) = self.connections.get_mut(&source.0) {
+                        from.end_receive(source.1);
+                    }
+                    return self.source_reset(direction, code);
+                }
+                End::Blocked => break,
+                End::More => {
+                    let Some(to) = self.connections.get_mut(&sink.0) else { return };
+                    if to.room(sink.1, &self.limits) == 0 {
+                        to.await_room(sink.1);
+                        break;
+                    }
+                }
+            }
+        }
+        self.queue(source.0);
+    }
+
+    fn pass_on(&mut self, (slot, half): Direction, sink: Side, data: bytes::Bytes) {
+        if let Some(splice) = self.splices.get_mut(slot) {
+            splice.halves[half].passed += data.len() as u64;
+        }
+        if let Some(to) = self.connections.get_mut(&sink.0) {
+            to.send(sink.1, data);
+        }
+        self.queue(sink.0);
+    }
+
+    /// The source's FIN was read, and with it every byte: so does the sink's half end.
+    fn finish_half(&mut self, (slot, half): Direction) {
+        let Some(splice) = self.splices.get_mut(slot) else { return };
+        let it = &mut splice.halves[half];
+        it.outcome = Some(Outcome::Finished);
+        let (source, sink) = (it.source, it.sink);
+        if let Some(from) = self.connections.get_mut(&source.0) {
+            from.end_receive(source.1);
+        }
+        self.queue(source.0);
+        self.finish_stream(sink.0, sink.1.into());
+        self.end_splice(slot);
+    }
+
+    /// The source was reset: so is the sink's half.
+    pub(super) fn source_reset(&mut self, (slot, half): Direction, code: u64) {
+        let Some(splice) = self.splices.get_mut(slot) else { return };
+        let it = &mut splice.halves[half];
+        if it.outcome.is_none() {
+            it.outcome = Some(Outcome::Reset(code));
+            let sink = it.sink;
+            self.reset_stream(sink.0, sink.1, code);
+            self.end_splice(slot);
+        }
+    }
+
+    /// The sink wants no more: ask the source to stop. After our FIN this is how a reset of the whole connection
+    /// travels (D-18), so it passes through then, too.
+    pub(super) fn sink_stopped(&mut self, (slot, half): Direction, code: u64) {
+        let Some(splice) = self.splices.get_mut(slot) else { return };
+        let it = &mut splice.halves[half];
+        it.outcome.get_or_insert(Outcome::Stopped(code));
+        let source = it.source;
+        self.stop_stream(source.0, source.1, code);
+        self.end_splice(slot);
+    }
+
+    /// Say that a splice is over, if it is; both streams are on their own again.
+    pub(super) fn end_splice(&mut self, slot: usize) {
+        let Some(result) = self.splices.get(slot).and_then(Splice::result) else { return };
+        let splice = self.splices.remove(slot);
+        self.tokens.remove(&splice.token);
+        for (id, stream) in splice.sides() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            if let Some(record) = connection.streams.get_mut(stream) {
+                record.source_of = None;
+                record.sink_of = None;
+                record.blocked = false;
+            }
+            connection.rest(stream);
+        }
+        self.events.push(result);
+    }
+}
