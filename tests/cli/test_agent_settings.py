@@ -85,7 +85,7 @@ def test_a_chain_beyond_the_bound(tmp_path: Path) -> None:
     given: dict[str, Any] = {"certificate": large.chain.decode(), "certificate_key": large.key.decode()}
     with pytest.raises(SettingsError) as caught:
         load_settings(**GIVEN | given)
-    assert str(caught.value) == "--certificate takes 70000 bytes in a handshake with its chain; the bound is 65536"
+    assert str(caught.value) == "--certificate takes 70000 bytes in a handshake with its chain; the bound is 65531"
     # What is trusted is never presented, so it has no bound.
     (tmp_path / "bundle").write_bytes(root * 500)
     load_settings(**GIVEN | {"trust": str(tmp_path / "bundle")})

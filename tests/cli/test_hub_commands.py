@@ -211,6 +211,7 @@ OPTIONS = {
     "--record": "/tmp/spnhub-record",
     "--record-size": "64",
     "--datagram-size": "1400",
+    "--engine": "aioquic",
     "--log-level": "debug",
     "--log-format": "console",
 }
@@ -245,6 +246,7 @@ SETTINGS = HubSettings(
     ops="127.0.0.1:9100",
     limits=Limits(idle_timeout=30.5, keep_alive=1.5, suspect_after=4.5, probe_timeout=0.5, datagram_size=1400),
     return_spread=3,
+    engine="aioquic",
     record=Path("/tmp/spnhub-record"),
     record_size=64,
     log_level="debug",

@@ -10,6 +10,7 @@ from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import pull_quic_header
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 
 from spnhub.pki import Authority, IssuedCredentials
@@ -175,7 +176,7 @@ def test_close_packet_is_repeated_for_stragglers(kit: Kit) -> None:
     late = QuicConnection(configuration=client.quic.configuration)
     late.connect(("192.0.2.1", 443), 1.0)
     # Any datagram to the closed connection's id will do.
-    cid = client.quic._peer_cid.cid
+    cid = pull_quic_header(Buffer(data=client.sent[0]), host_cid_length=8).source_cid
     for _ in range(4):
         client.engine.receive(b"\x40" + cid + bytes(30), CLIENT, 0, 0.5)
         client.sent += [data for data, _, _ in client.engine.transmit(0.5)]

@@ -121,7 +121,7 @@ DAMAGE: dict[str, tuple[Callable[[Files], object], str]] = {
     "missing": (lambda f: f.trust.unlink(), "is neither PEM text nor a readable file: No such file"),
     "a folder": (folder_instead, "is no regular file any more"),
     "no trust": (lambda f: f.trust.write_bytes(b"# nothing yet\n"), "holds no PEM"),
-    "too large": (chain_too_large, "takes 65537 bytes in a handshake with its chain; the bound is 65536"),
+    "too large": (chain_too_large, "takes 65532 bytes in a handshake with its chain; the bound is 65531"),
     "expired": (lambda f: f.write(AUTHORITY.client("me", expired=True)), "has expired by the clock here"),
     "early": (lambda f: f.write(AUTHORITY.client("me", not_yet_valid=True)), "is not valid yet by the clock here"),
 }
