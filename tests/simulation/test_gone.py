@@ -12,6 +12,7 @@ from spnhub.transport.engine import Address, Limits
 from tests.simulation.endpoint import Program, SimulatedEndpoint
 from tests.simulation.schedule import ENGINES
 from tests.simulation.test_one_sided import Talk
+from tests.support.engines import each_name
 
 _BOUND = 3.0
 """Seconds from the kill to the error at the other program."""
@@ -31,7 +32,7 @@ def _time(talk: Talk, happened: Callable[[], bool]) -> float:
     return talk.clock.now() - began
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("killed", ["provider", "consumer"])
 @pytest.mark.parametrize("sends", [True, False])
@@ -53,7 +54,7 @@ def test_a_killed_process(engine: str, hubs: int, killed: str, sends: bool) -> N
     assert 1 <= len(ended) <= hubs and all("port closed" in event.reason for event in ended)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("killed", ["provider", "consumer"])
 def test_a_killed_host(engine: str, killed: str) -> None:
     """Nobody says that its port is closed: silence, and the whole time to resume (D-20)."""
@@ -65,7 +66,7 @@ def test_a_killed_host(engine: str, killed: str) -> None:
     assert left.ending is not None and left.ending.startswith(f"{Code.RESUME_TIMEOUT}: ")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("killed", ["provider", "consumer"])
 def test_killed_between_two_hubs(engine: str, killed: str) -> None:
     """The hub that had the conversation is on its way out, and the other has never heard of it, but of the end."""
@@ -79,7 +80,7 @@ def test_killed_between_two_hubs(engine: str, killed: str) -> None:
     assert left.ending is not None and left.ending.startswith(f"{Code.GONE}: ")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("frozen", ["provider", "consumer"])
 def test_a_stopped_process(engine: str, frozen: str) -> None:
     """SIGSTOP for ten seconds: its port is open, and it goes on."""
@@ -109,7 +110,7 @@ def test_a_translator_that_has_forgotten(hubs: int, moved: str, speaks: bool) ->
     talk.end()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("killed", ["provider", "consumer"])
 def test_a_killed_process_behind_a_translator(engine: str, killed: str) -> None:
     """The same cannot be told from it until a keep-alive would have come."""
@@ -120,7 +121,7 @@ def test_a_killed_process_behind_a_translator(engine: str, killed: str) -> None:
     assert Limits().keep_alive <= _time(talk, lambda: left.over) <= _BOUND + Limits().keep_alive
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("cut_off", ["provider", "consumer"])
 @pytest.mark.parametrize("hubs", [1, 2])
 def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str, hubs: int) -> None:
@@ -138,7 +139,7 @@ def test_a_session_that_only_the_endpoint_has_given_up(engine: str, cut_off: str
     talk.end()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("killed", ["provider", "consumer"])
 @pytest.mark.parametrize("after", [0.0, 1.5])
 def test_started_again_with_the_same_name(engine: str, killed: str, after: float) -> None:
@@ -155,7 +156,7 @@ def test_started_again_with_the_same_name(engine: str, killed: str, after: float
     assert again.core.connections == 0 and program.ending is None
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("leaving", ["provider", "consumer"])
 def test_an_address_that_vanished(engine: str, leaving: str) -> None:
     """The session with it ends; its last packets are lost, and the hub looks for it in vain."""

@@ -10,6 +10,7 @@ from spnhub.transport.engine import Limits
 from tests.simulation.endpoint import Program
 from tests.simulation.hub import SimulatedHub
 from tests.simulation.schedule import ENGINES, Conversation, Simulation
+from tests.support.engines import each_name
 
 SUSPECT = Limits().suspect_after
 """Of the hub: what decides here."""
@@ -75,7 +76,7 @@ class Talk:
         assert (self.consumer.ending, self.provider.ending) == ("closed", "closed")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("kind", ["both", "mute", "deaf"])
 @pytest.mark.parametrize("speaker", ["consumer", "provider", "both"])
 def test_the_hub_calls_the_consumer_away(engine: str, kind: str, speaker: str) -> None:
@@ -95,7 +96,7 @@ def test_the_hub_calls_the_consumer_away(engine: str, kind: str, speaker: str) -
     talk.end()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("kind", ["both", "mute", "deaf"])
 @pytest.mark.parametrize("seconds", [2.0, 6.0])
 def test_one_hub_alone(engine: str, kind: str, seconds: float) -> None:
@@ -109,7 +110,7 @@ def test_one_hub_alone(engine: str, kind: str, seconds: float) -> None:
     talk.end()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_name(ENGINES))
 @pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("seconds", [2.0, 10.0])
 def test_a_stopped_provider(engine: str, hubs: int, seconds: float) -> None:
