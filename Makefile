@@ -83,5 +83,5 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/build/native
 .venv/.native: .venv/.installed-dev $(wildcard $(addprefix $(CRATE)/,Cargo.* pyproject.toml prepare.py quinn-proto/* \
 		src/*.rs src/*/*.rs))
 	@command -v cargo >/dev/null || { echo "cargo is needed to build the native engine" >&2; exit 1; }
-	$(PIP) install --force-reinstall --no-deps --no-build-isolation ./$(CRATE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --force-reinstall --no-deps --no-build-isolation ./$(CRATE)
 	@touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -99,15 +99,13 @@ REAL: dict[str, Callable[[], Kit]] = {"aioquic": new_aioquic, "native": new_nati
 ENGINES: dict[str, Callable[[], Kit]] = {"fake": new_fake, **REAL}
 
 
-def each(engines: Mapping[str, Callable[[], Any]]) -> Iterator[Any]:
+def each(engines: Mapping[str, Callable[[], Any]]) -> list[Any]:
     """Parameters of a fixture: functions that make kits, skipped with the reason where one isn't built."""
-    for parameter in each_name(engines):
-        yield pytest.param(engines[str(parameter.id)], id=parameter.id, marks=parameter.marks)
+    return [pytest.param(engines[str(one.id)], id=one.id, marks=one.marks) for one in each_name(engines)]
 
 
-def each_name(engines: Iterable[str]) -> Iterator[Any]:
+def each_name(engines: Iterable[str]) -> list[Any]:
     """The same of their names."""
     missing = why_not()
-    for name in engines:
-        marks = [pytest.mark.skip(reason=missing)] if name == "native" and missing else []
-        yield pytest.param(name, id=name, marks=marks)
+    skipped = [] if missing is None else [pytest.mark.skip(reason=missing)]
+    return [pytest.param(name, id=name, marks=skipped if name == "native" else []) for name in engines]
