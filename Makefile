@@ -59,7 +59,7 @@ LOCK_FLAGS := --upgrade --quiet --universal --python-version 3.11 --generate-has
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 clean: ## Remove .venv and every cache
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info $(CRATE)/patched
 
 # The stamps make an install that is up to date cost nothing. The lock files pin everything, setuptools included, so
 # the project itself is built without isolation and without looking for dependencies.
