@@ -477,6 +477,12 @@ class Engine(Protocol):
         :raises ValueError: a certificate, key or CA that can't be used; the message names the server name.
         """
 
+    def check_identity(self, identity: ServerIdentity) -> None:
+        """Whether an identity can be served, and what takes time about it done beforehand; in any thread.
+
+        :raises ValueError: it can't; the message says which part of it.
+        """
+
     def receive(self, data: bytes, address: Address, segment_size: int, now: float) -> None:
         """Take one datagram, or several of equal size joined (``segment_size`` > 0, UDP_GRO)."""
 

@@ -270,6 +270,10 @@ class FakeEngine:
 
     # ---------------------------------------------------------------------------------------------------- policy, I/O
 
+    def check_identity(self, identity: ServerIdentity) -> None:
+        if not identity.certificate_chain or not identity.client_ca:
+            raise ValueError("server certificate is empty")
+
     def counts(self) -> dict[str, int]:
         return {"connections": len(self._connections), "peers": len(self._links), "half_open": 0}
 

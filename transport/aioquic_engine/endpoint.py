@@ -126,6 +126,10 @@ class QuicEndpoint(ABC):
         self._identities_by_socket = {local: _parse(names) for local, names in policy.by_socket.items()}
         self._identities = identities
 
+    def check_identity(self, identity: api.ServerIdentity) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.check_identity`."""
+        parse_identity(identity)
+
     def _configuration(self, **values: object) -> QuicConfiguration:
         limits = self._limits
         return QuicConfiguration(

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import certifi
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from spnhub.events.faults import OnFault, log_fault
@@ -35,6 +36,8 @@ _native: Final[Any] = load()
 
 _CLAIM: Final = 256
 """Characters of an unverified subject that are told."""
+_RSA_LEAST: Final = 2048
+"""Bits of an RSA key."""
 _KEPT: Final = 16_384
 """Identities that are kept ready, before a policy that may bring new ones."""
 
@@ -81,6 +84,10 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         by_socket = {local: self._identities(served) for local, served in policy.by_socket.items()}
         self.serve(names, by_socket)
 
+    def check_identity(self, identity: api.ServerIdentity) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.check_identity`."""
+        self._identity(parse_identity(identity))
+
     def _identities(self, identities: Mapping[str, api.ServerIdentity]) -> dict[str, Any]:
         ready = {}
         for name, identity in identities.items():
@@ -93,9 +100,9 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     def _identity(self, parsed: ParsedIdentity) -> Any:
         known = self._ready.get(id(parsed))
         if known is None:
-            chain, key = _presented((parsed.certificate, *parsed.chain)), _pkcs8(parsed.private_key)
+            chain = _presented((parsed.certificate, *parsed.chain), "server certificate")
             judge: _Judge = partial(self._judge, partial(self._verify_client, parsed))
-            known = parsed, self.server_identity(chain, key, parsed.alpn, judge)
+            known = parsed, self.server_identity(chain, _pkcs8(parsed.private_key), parsed.alpn, judge)
             self._ready[id(parsed)] = known
         return known[1]
 
@@ -107,7 +114,9 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         def verify(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> None:
             verify_server(leaf, others, anchors, policy.server_name, self._clock())
 
-        identity = self.client_identity(_presented(chain), _pkcs8(key), policy.alpn, partial(self._judge, verify))
+        identity = self.client_identity(
+            _presented(chain, "certificate"), _pkcs8(key), policy.alpn, partial(self._judge, verify)
+        )
         connection_id: int = self.begin(address, policy.server_name, identity, now)
         return connection_id
 
@@ -125,6 +134,8 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         try:
             leaf, *others = (x509.load_der_x509_certificate(der) for der in chain)
             verify(leaf, others)
+            if (weak := _unusable(leaf.public_key())) is not None:
+                return int(api.CertificateAlert.UNSUPPORTED_CERTIFICATE), f"certificate: {weak}"
         except CertificateRefused as refused:
             return int(refused.alert), str(refused)
         except ValueError:
@@ -135,7 +146,18 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         return None
 
 
-def _presented(chain: Sequence[x509.Certificate]) -> list[bytes]:
+def _unusable(key: object) -> str | None:
+    """Why ring, which signs and verifies here, has no use for a public key that others take; None: it has."""
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_LEAST:
+        return f"an RSA key of {key.key_size} bits, which the native engine can't use ({_RSA_LEAST} and more it can)"
+    if isinstance(key, ed448.Ed448PublicKey):
+        return "an Ed448 key, which the native engine can't use (RSA, EC and Ed25519 it can)"
+    return None
+
+
+def _presented(chain: Sequence[x509.Certificate], what: str) -> list[bytes]:
+    if (weak := _unusable(chain[0].public_key())) is not None:
+        raise ValueError(f"{what} holds {weak}")
     return [certificate.public_bytes(Encoding.DER) for certificate in chain]
 
 

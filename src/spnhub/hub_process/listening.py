@@ -17,7 +17,6 @@ from typing import Final
 import structlog
 
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
-from spnhub.transport.certificates import parse_identity
 from spnhub.transport.engine import Address, ClientTrust, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
 from spnhub.transport.udp import UdpEndpoint
@@ -71,7 +70,7 @@ class Listeners:
 
         :raises CannotListen: an address can't be bound; nothing has changed.
         """
-        faults = await asyncio.to_thread(_parse, inventory)
+        faults = await asyncio.to_thread(_check, self._engine, inventory)
         if faults:
             raise CannotListen(faults)
         sockets: dict[ListenAddress, Address] = {}
@@ -165,12 +164,12 @@ class Listeners:
             self._endpoint.release(address)
 
 
-def _parse(inventory: Inventory) -> tuple[InventoryFault, ...]:
-    """Have the engine's parsed identities at hand before they are needed beside live traffic."""
+def _check(engine: Engine, inventory: Inventory) -> tuple[InventoryFault, ...]:
+    """Have the engine's identities ready before they are needed beside live traffic."""
     faults = []
     for one in inventory.listening:
         try:
-            parse_identity(one.identity)
+            engine.check_identity(one.identity)
         except ValueError as exc:
             faults.append(InventoryFault(one.network_urn, "", str(exc)))
     return tuple(faults)
