@@ -6,7 +6,7 @@
 
 use crate::event::Id;
 use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// New connections whose server name isn't known yet.
@@ -72,7 +72,7 @@ impl<I, D> Queue<I, D> {
 pub struct Handshakes<I, D> {
     unsorted: VecDeque<Box<Arrival<I>>>,
     /// Where an arrival stands, by its id; None: it is unsorted.
-    known: FxHashMap<Vec<u8>, Option<(String, u64)>>,
+    known: HashMap<Vec<u8>, Option<(String, u64)>>,
     queues: FxHashMap<String, Queue<I, D>>,
     turn: VecDeque<String>,
     order: u64,
@@ -84,7 +84,7 @@ impl<I, D> Default for Handshakes<I, D> {
     fn default() -> Self {
         Self {
             unsorted: VecDeque::new(),
-            known: FxHashMap::default(),
+            known: HashMap::default(),
             queues: FxHashMap::default(),
             turn: VecDeque::new(),
             order: 0,

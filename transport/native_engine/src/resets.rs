@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use rustc_hash::FxHashSet;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -21,12 +21,12 @@ pub struct Resets {
     allowed: f64,
     at: Option<Instant>,
     /// Who got one since the last transmit: one answer to a burst will do.
-    answered: FxHashSet<SocketAddr>,
+    answered: HashSet<SocketAddr>,
 }
 
 impl Default for Resets {
     fn default() -> Self {
-        Self { allowed: RATE, at: None, answered: FxHashSet::default() }
+        Self { allowed: RATE, at: None, answered: HashSet::default() }
     }
 }
 
@@ -72,7 +72,6 @@ impl Resets {
 mod tests {
     use super::*;
     use crate::cids::random;
-    use std::collections::HashSet;
     use std::time::Duration;
 
     fn path(port: u16) -> SocketAddr {

@@ -16,7 +16,7 @@ use quinn_proto::{
 use rand::Rng;
 use rustc_hash::FxHashMap;
 use rustls::pki_types::CertificateDer;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ impl Policy {
 /// as it was, now and then, and refused once.
 #[derive(Default)]
 pub struct RefusedHellos {
-    by_cid: FxHashMap<Vec<u8>, (SocketAddr, Vec<u8>, u32)>,
+    by_cid: HashMap<Vec<u8>, (SocketAddr, Vec<u8>, u32)>,
     order: VecDeque<(Instant, Vec<u8>)>,
 }
 

@@ -32,7 +32,7 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +81,8 @@ pub struct Info {
 }
 
 /// The endpoint.
+///
+/// What peers choose is hashed with a secret; `FxHashMap` is for our own numbers.
 pub struct Engine {
     limits: Limits,
     quic: Endpoint,
@@ -93,7 +95,7 @@ pub struct Engine {
 
     connections: FxHashMap<Id, Box<Connection>>,
     by_handle: Vec<Option<Id>>,
-    by_path: FxHashMap<SocketAddr, Vec<Id>>,
+    by_path: HashMap<SocketAddr, Vec<Id>>,
     next_id: Id,
     /// Those that something came for.
     touched: Vec<Id>,
@@ -158,7 +160,7 @@ impl Engine {
             random,
             connections: FxHashMap::default(),
             by_handle: Vec::new(),
-            by_path: FxHashMap::default(),
+            by_path: HashMap::default(),
             next_id: 1,
             touched: Vec::new(),
             to_send: VecDeque::new(),

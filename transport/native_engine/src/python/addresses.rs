@@ -4,7 +4,7 @@ use super::api::Api;
 use crate::paths::{Address, Paths, Remote, remote};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Objects that are kept; then all are made anew.
@@ -13,7 +13,7 @@ const KEPT: usize = 16_384;
 /// The objects that were handed out last.
 #[derive(Default)]
 pub struct Addresses {
-    made: FxHashMap<SocketAddr, Py<PyAny>>,
+    made: HashMap<SocketAddr, Py<PyAny>>,
 }
 
 /// What quinn calls an address.
