@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
+from OpenSSL import crypto
 
 from spnhub.transport.engine import Closed, Connected, HandshakeRefused, Limits
 from spnhub.transport.pem import PrivateKey
@@ -102,3 +103,23 @@ def test_what_the_native_engine_does_not_take(engine: str, kind: str, said: str)
     if kind == "RSA 1024":
         (refused,) = shake_hands(engine, "aioquic", "P-256", kind).server.of(HandshakeRefused)
         assert (refused.alert, refused.reason) == (43, f"certificate: {said}")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # cryptography makes none of version 1
+@pytest.mark.parametrize("hub", each_name(REAL))
+def test_a_certificate_of_version_1(hub: str) -> None:
+    """As `openssl x509 -req` makes them without an extension file; many clients have such a one."""
+    mine = key("P-256")
+    old = crypto.X509()
+    old.set_version(0)
+    old.set_serial_number(7)
+    old.get_subject().CN = "old"
+    old.set_issuer(crypto.load_certificate(crypto.FILETYPE_PEM, anchor()).get_subject())
+    old.gmtime_adj_notBefore(-3600)
+    old.gmtime_adj_notAfter(3600)
+    old.set_pubkey(crypto.PKey.from_cryptography_key(mine))
+    old.sign(crypto.PKey.from_cryptography_key(CA), "sha256")
+    chain = crypto.dump_certificate(crypto.FILETYPE_PEM, old)
+    who = Credentials(chain, credentials("P-256").key)
+    pair = EnginePair(Kit(hub, REAL[hub]().make, credentials("P-256"), who, who, anchor(), anchor())).connect()
+    assert pair.client.of(Closed) == []
