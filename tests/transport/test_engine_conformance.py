@@ -700,3 +700,18 @@ def test_splice_holds_little_when_the_sink_stalls(kit: Kit) -> None:
     passed = j.engine.splice_progress(j.token)
     assert passed is not None
     assert passed[0] <= limits.stream_window + limits.send_buffer
+
+
+def test_a_burst_of_streams_within_the_limit(kit: Kit) -> None:
+    """All that the peer allows can be opened at once, before anything is heard of the first ones."""
+    pair = EnginePair(kit).connect()
+    pair.run_for(1.0)
+    engine, connection_id = pair.client.engine, pair.client.connection_id
+    opened = [engine.open_bidi(connection_id) for _ in range(Limits().streams)]
+    assert opened == [4 * number for number in range(Limits().streams)]
+    assert engine.open_bidi(connection_id) is None
+    for stream_id in (opened[0], opened[1000], opened[-1]):
+        assert stream_id is not None
+        engine.write(connection_id, stream_id, b"x")
+    pair.run_until(lambda: len(pair.server.of(Opened)) == 3)
+    assert {event.stream_id for event in pair.server.of(Opened)} == {opened[0], opened[1000], opened[-1]}

@@ -17,9 +17,6 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Streams that a peer may open at first; more as it uses them, since quinn makes a place for each at once.
-const FIRST_STREAMS: u64 = 64;
-
 /// The direction of a splice that a stream takes part in: a slot, and 0 or 1.
 pub type Direction = (usize, usize);
 
@@ -76,9 +73,8 @@ pub struct Streams {
     /// Those of which bytes wait in quinn: they make room.
     senders: Vec<u64>,
     unsent: u64,
-    /// How many the peer may have open, as the program says, and as it was told.
+    /// How many the peer may have open.
     limit: u64,
-    granted: u64,
     /// The program wants to open one.
     pub wanted: bool,
     reserved: u64,
@@ -113,17 +109,10 @@ impl Streams {
             senders: Vec::new(),
             unsent: 0,
             limit: limits.streams,
-            granted: Self::first(limits),
             wanted: false,
             reserved: 0,
             grown: 0,
         }
-    }
-
-    /// Streams that a peer may open at first.
-    #[must_use]
-    pub fn first(limits: &Limits) -> u64 {
-        limits.streams.min(FIRST_STREAMS)
     }
 
     /// How many there are that the program knows of.
@@ -185,16 +174,12 @@ impl Connection {
         Some(id)
     }
 
-    /// Those that the peer has opened since the last call. It may open more when it has used half of them.
+    /// Those that the peer has opened since the last call.
     pub fn accept(&mut self, limits: &Limits) -> Vec<StreamId> {
         let mut ids = Vec::new();
         while let Some(id) = self.quic.streams().accept(Dir::Bi) {
             self.add_record(id, false, limits);
             ids.push(id);
-        }
-        let open = self.quic.streams().remote_open_streams(Dir::Bi);
-        if self.streams.granted < self.streams.limit && open * 2 >= self.streams.granted {
-            self.grant((self.streams.granted * 4).min(self.streams.limit));
         }
         ids
     }
@@ -204,23 +189,14 @@ impl Connection {
         self.streams.records.insert(id.into(), record);
     }
 
-    fn grant(&mut self, streams: u64) {
-        self.streams.granted = streams;
-        self.quic.set_max_concurrent_streams(Dir::Bi, var(streams));
-    }
-
     /// Let the peer have so many streams open; never fewer than before. Tells whether it has to know.
     pub fn allow_streams(&mut self, limit: u64) -> bool {
         if limit <= self.streams.limit {
             return false;
         }
         self.streams.limit = limit;
-        let granted = limit.min(FIRST_STREAMS.max(self.streams.granted));
-        let more = granted > self.streams.granted;
-        if more {
-            self.grant(granted);
-        }
-        more
+        self.quic.set_max_concurrent_streams(Dir::Bi, var(limit));
+        true
     }
 
     /// Forget a stream of which both halves are over.

@@ -24,7 +24,7 @@ use crate::paths::Paths;
 use crate::port_checks::PortChecks;
 use crate::resets::Resets;
 use crate::splice::Splice;
-use crate::streams::{Direction, Streams};
+use crate::streams::Direction;
 use crate::tls::Identities;
 use handshakes::{Policy, RefusedHellos};
 use quinn_proto::{ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig};
@@ -264,7 +264,7 @@ impl Engine {
 fn transport(limits: &Limits) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(var(Streams::first(limits)))
+        .max_concurrent_bidi_streams(var(limits.streams))
         .max_concurrent_uni_streams(var(0))
         .receive_window(var(limits.connection_window()))
         .stream_receive_window(var(limits.stream_window))
