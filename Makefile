@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 # One more than a small machine has cores: two of them mostly wait, for a broker and for time to pass (tests/conftest.py).
 WORKERS ?= 3
+# With Rust the tests run on the native engine, too; `make NATIVE= test` leaves it out.
+NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 1 || v[2] >= 88) print "native" }')
 # On CI nobody watches a terminal, and slow tests must be seen.
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
@@ -24,7 +26,7 @@ native: .venv/.native ## Build the native engine into .venv; needs cargo (Rust 1
 demo: install ## A hub, two agents and real traffic on this machine; ends by itself
 	$(BIN)/spnhub demo --once
 
-test: install lint ## Every check, and every test but the full sizes; of the native engine where it was built
+test: install lint $(NATIVE) ## Every check, and every test but the full sizes; the native engine's where cargo is
 	@$(BIN)/python -c 'from spnhub.transport.native_engine import why_not; missing = why_not(); \
 		missing and print(f"{missing}: its tests are skipped (make native)")'
 	$(BIN)/python -m pytest -m "not prove" --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)

@@ -26,6 +26,7 @@ __all__ = [
     "new_aioquic",
     "new_fake",
     "new_native",
+    "on_both_engines",
 ]
 
 
@@ -109,3 +110,7 @@ def each_name(engines: Iterable[str]) -> list[Any]:
     missing = why_not()
     skipped = [] if missing is None else [pytest.mark.skip(reason=missing)]
     return [pytest.param(name, id=name, marks=skipped if name == "native" else []) for name in engines]
+
+
+on_both_engines = pytest.mark.parametrize("engine", each_name(REAL))
+"""Of tests with real processes, the part that aioquic is tried with, too: all others are in a world on ``auto``."""

@@ -94,10 +94,12 @@ class World:
 
     :param folder: an empty folder of the test's own.
     :param services: names of the services of the one network.
+    :param engine: what hubs, agents and endpoints run on (:data:`spnhub.transport.engines.ENGINES`).
     """
 
-    def __init__(self, folder: Path, services: Sequence[str] = ("web",)) -> None:
+    def __init__(self, folder: Path, services: Sequence[str] = ("web",), engine: str = "auto") -> None:
         self.folder = folder
+        self.engine = engine
         self.services = tuple(services)
         self.journal = folder / "journal"
         self.host = str(socket.getaddrinfo(_FQDN, 0, type=socket.SOCK_DGRAM)[0][4][0])
@@ -251,7 +253,7 @@ class World:
             "--journal",
             str(self.journal_of(hub_id)),
             *options,
-            env=env,
+            env={"SPNHUB_ENGINE": self.engine, **(env or {})},
             within=within,
         )
         self.hubs.append(self.hub)
@@ -283,6 +285,7 @@ class World:
                 "SPN_CERTIFICATE": str(certificate),
                 "SPN_CERTIFICATE_KEY": str(key),
                 "SPN_TRUST": str(self.folder / "ca.pem"),
+                "SPN_ENGINE": self.engine,
                 "FORWARD_ADDRESS" if role == "provider" else "BIND_ADDRESS": address,
                 **(env or {}),
             },
@@ -366,7 +369,7 @@ class World:
         """A consumer by the library, with its session; ``options`` are those of the library's function."""
         arguments = self._arguments("consumer", service, fqdn, realm, credentials, trust)
         runtime = Runtime(resolve=self._resolve)
-        endpoint = await create_consumer_endpoint(*arguments, runtime=runtime, **options)
+        endpoint = await create_consumer_endpoint(*arguments, runtime=runtime, **{"engine": self.engine, **options})
         self._stack.push_async_callback(endpoint.close)
         return endpoint
 
@@ -383,7 +386,7 @@ class World:
         """A provider by the library, likewise."""
         arguments = self._arguments("provider", service, fqdn, realm, credentials, trust)
         runtime = Runtime(resolve=self._resolve)
-        endpoint = await create_provider_endpoint(*arguments, runtime=runtime, **options)
+        endpoint = await create_provider_endpoint(*arguments, runtime=runtime, **{"engine": self.engine, **options})
         self._stack.push_async_callback(endpoint.close)
         return endpoint
 

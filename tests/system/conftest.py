@@ -29,7 +29,13 @@ def many_sockets() -> Iterator[None]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+def engine() -> str:
+    """What a world runs on: the native engine where it is built. A test with ``@on_both_engines`` runs on each."""
+    return "auto"
+
+
+@pytest.fixture
+async def world(tmp_path: Path, engine: str) -> AsyncIterator[World]:
     """A world with the service ``web``."""
-    async with World(tmp_path) as one:
+    async with World(tmp_path, engine=engine) as one:
         yield one
