@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 
 from tests.support.command import Command, Line
+from tests.support.engines import on_both_engines
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.support.world import Consumer, World
 from tests.system.sizes import KIB, report, sizes
+
+pytestmark = on_both_engines
 
 
 def acknowledged(agents: list[Command]) -> tuple[set[str], set[str]]:

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.support.command import Command, Line
+from tests.support.engines import on_both_engines
 from tests.support.tcp import Ending, TcpPeer
 from tests.support.world import World
 from tests.system.sizes import report, sizes
@@ -304,6 +305,7 @@ async def test_second_signal_ends_a_drain(world: World) -> None:
     await world.end()
 
 
+@on_both_engines
 async def test_hub_is_lost_while_draining(world: World) -> None:
     """Its connection could go on if the hub came back; it does not, and the agent ends with status 0 all the same."""
     server = world.serve()

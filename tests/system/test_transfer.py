@@ -7,10 +7,13 @@ import hashlib
 import json
 
 from tests.support.command import run
+from tests.support.engines import on_both_engines
 from tests.support.http_program import download, http_server, upload
 from tests.support.tcp import Ending, digest, pattern, smtp_mail, smtp_server
 from tests.support.world import World
 from tests.system.sizes import MIB, report, sizes
+
+pytestmark = on_both_engines
 
 
 @sizes("size", 8 * MIB, 256 * MIB)

@@ -9,7 +9,15 @@ import pytest
 
 import spnhub
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import CloseAck, CloseRequest, SessionRefusal, SessionRequest
+from spnhub.actors.contract.packets import (
+    CloseAck,
+    CloseRequest,
+    Opening,
+    OpeningKind,
+    SessionAck,
+    SessionRefusal,
+    SessionRequest,
+)
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.session.states import SessionState
@@ -23,6 +31,7 @@ from spnhub.transport.errors import (
     SessionLost,
     SessionRejected,
 )
+from spnhub.transport.protocol import encode
 from tests.support.fake_engine import fake_certificate
 from tests.transport.endpoint.conftest import URN, World
 
@@ -58,6 +67,35 @@ async def test_create_returns_only_after_the_ack(world: World) -> None:
     with pytest.raises(HubUnreachable, match="session ACK"):
         await world.consumer()
     assert 10 <= asyncio.get_running_loop().time() - began < 11
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_connection_that_overtakes_the_ack(world: World, gone: bool) -> None:
+    """QUIC orders nothing between streams: the first connection may come before the ACK, and may be gone by then."""
+    hub = world.hub
+    hub.silent = True
+    creating = asyncio.ensure_future(world.provider())
+    while not hub.packets:
+        await asyncio.sleep(0.001)
+    session = hub.session(PROVIDER)
+    openings = [Opening(OpeningKind.OPEN, uid * 32, bytes(16), peer="CN=consumer") for uid in ("a", "b")]
+    for opening in openings:
+        stream_id = hub.engine.open_bidi(session)
+        assert stream_id is not None
+        hub.engine.write(session, stream_id, encode(opening))
+        hub.node.flush()
+        await asyncio.sleep(0.1)
+        if gone and opening is openings[0]:
+            hub.engine.reset(session, stream_id, Code.OK)
+            hub.engine.stop(session, stream_id, Code.OK)
+            hub.node.flush()
+            await asyncio.sleep(0.1)
+    hub.send(session, SessionAck("s", "hub-1"))
+    hub.node.flush()
+    provider = await creating
+    requests = [await provider.listen() for _ in openings[gone:]]
+    assert [request.connection_uid for request in requests] == [one.connection_uid for one in openings[gone:]]
+    assert not [code for _, code in hub.broken if code == Code.PROTOCOL]
 
 
 async def test_refusal_has_code_and_reason(world: World) -> None:

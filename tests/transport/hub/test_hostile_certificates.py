@@ -62,9 +62,7 @@ def test_a_subject_that_libraries_read_differently(name: str) -> None:
             assert "can't be read" in event.reason
             assert peer.closed is not None
     assert raised.faults == []
-    engine = bench.engine
-    counts = engine.counts()  # type: ignore[attr-defined]  # of the engine that this test is about
-    assert counts["half_open"] == 0
+    assert bench.engine.counts()["half_open"] == 0
 
 
 class _Judge:

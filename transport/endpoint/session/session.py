@@ -141,6 +141,8 @@ class Session:
         self._refusal: SessionRefusal | None = None
         self._failure: SpnError | None = None
         self._by_stream = self.streams.by_stream
+        self._early: dict[int, None] = {}
+        """Streams that have overtaken the session ACK, in order: QUIC orders nothing between streams."""
 
     @property
     def established(self) -> bool:
@@ -237,6 +239,9 @@ class Session:
                 self.streams.push()
             case Reset(stream_id=stream_id) | Stopped(stream_id=stream_id) if stream_id == self._control:
                 self._fail(ProtocolError("the control stream ended before the session"))
+            case Reset(stream_id=stream_id) | Stopped(stream_id=stream_id) if stream_id in self._early:
+                del self._early[stream_id]
+                self.streams.refuse(stream_id, Code.OK)
             case Reset(stream_id=stream_id, code=code):
                 if (connection := self._by_stream.get(stream_id)) is not None:
                     connection.on_reset(code)
@@ -263,10 +268,12 @@ class Session:
             self.streams.refuse(stream_id, Code.INTERNAL)
 
     def _opened(self, stream_id: int) -> None:
-        if self._request.end_point_type is EndPointType.PROVIDER and self.established:
+        if self._request.end_point_type is not EndPointType.PROVIDER:
+            self.streams.refuse(stream_id, Code.PROTOCOL)
+        elif self.established:
             self._all.offered(self.streams, stream_id).on_readable()
         else:
-            self.streams.refuse(stream_id, Code.PROTOCOL)
+            self._early[stream_id] = None
 
     # ------------------------------------------------------------------------------------------------ control stream
 
@@ -368,6 +375,13 @@ class Session:
             # A session begins with no connection, and with this weight it gets none but those that are resumed.
             self._all_closed = True
         self._report(self, Established())
+        early, self._early = self._early, {}
+        for stream_id in early:
+            connection = self._all.offered(self.streams, stream_id)
+            try:
+                connection.on_readable()
+            except Exception as fault:
+                self._endpoint.on_fault(connection, fault)
 
     def _fail(self, error: ProtocolError) -> None:
         self._failure = SessionLost(f"the hub broke the rules of the protocol: {error}")
