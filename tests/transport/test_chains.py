@@ -23,6 +23,7 @@ from spnhub.transport.engine import (
     EngineEvent,
     HandshakeRefused,
     Limits,
+    Revocation,
     ServerIdentity,
     ServerPolicy,
 )
@@ -179,6 +180,7 @@ def shake_hands(
     trust: bytes,
     *,
     server_name: str = "hub.test",
+    revoked: frozenset[str] = frozenset(),
 ) -> tuple[list[EngineEvent], list[EngineEvent], EnginePair]:
     """What the client and the hub had to say, and where it was said."""
 
@@ -186,8 +188,9 @@ def shake_hands(
         return make_real(engine, limits, clock=lambda: NOW, reset_key=reset_key)
 
     pair = EnginePair(Kit(engine, make, server, client, client, client_ca, trust))
+    revocation = Revocation(certificates=revoked)
     pair.server.engine.set_policy(
-        ServerPolicy({server_name: ServerIdentity(server.chain, server.key, client_ca, ("spn/1",))})
+        ServerPolicy({server_name: ServerIdentity(server.chain, server.key, client_ca, ("spn/1",), revocation)})
     )
     pair.begin(server_name=server_name)
     kinds = (Connected, Closed, HandshakeRefused)
@@ -226,6 +229,16 @@ def test_both_sides_have_the_same_rule(engine: str, presented: str, trusted: str
     assert closed == ([] if alert is None else [(CloseKind.VIOLATION, 0x100 + alert)])
     refused = [event.alert for event in server if isinstance(event, HandshakeRefused)]
     assert refused == ([] if alert is None else [alert])
+
+
+def test_revoked(engine: str) -> None:
+    """Both sides hear of it in TLS's own word."""
+    other, root = good()
+    leaf = x509.load_pem_x509_certificate(pems("leaf"))
+    revoked = frozenset({leaf.fingerprint(hashes.SHA256()).hex()})
+    client, server, _ = shake_hands(engine, other, other, root, root, revoked=revoked)
+    assert [event.alert for event in server if isinstance(event, HandshakeRefused)] == [44]
+    assert [event.code for event in client if isinstance(event, Closed)] == [0x100 + 44]
 
 
 def test_a_wrong_name_is_told_before_a_wrong_time(engine: str) -> None:

@@ -125,7 +125,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     def _verify_client(
         self, parsed: ParsedIdentity, leaf: x509.Certificate, others: Sequence[x509.Certificate]
     ) -> None:
-        verify_client(leaf, others, parsed.authorities, self._clock())
+        verify_client(leaf, others, parsed.authorities, parsed.revocation, self._clock())
 
     def _judge(
         self, verify: Callable[[x509.Certificate, Sequence[x509.Certificate]], None], chain: Sequence[bytes]

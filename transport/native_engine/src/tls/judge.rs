@@ -93,6 +93,7 @@ fn as_rustls(alert: u8) -> CertificateError {
     match alert {
         42 => CertificateError::BadEncoding,
         43 => CertificateError::InvalidPurpose,
+        44 => CertificateError::Revoked,
         45 => CertificateError::Expired,
         48 => CertificateError::UnknownIssuer,
         _ => CertificateError::Other(OtherError(Arc::new(Unspecific))),
