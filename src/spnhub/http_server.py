@@ -8,29 +8,80 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from spnhub.http_guard import Guard
 from spnhub.settings import SettingsError
 from spnhub.transport.system.descriptors import room
 from spnhub.transport.system.ip import host_port
 
-__all__ = ["CONNECTIONS", "HttpServer"]
+__all__ = ["CONNECTIONS", "HEAD_LIMIT", "HEAD_TIME", "REQUEST_TIME", "HttpServer"]
 
 _log = structlog.get_logger("spnhub.http")
 
 
 CONNECTIONS: Final = 256
-"""Open at once, as far as there are descriptors; one more takes the place of the oldest."""
+"""Open at once, as far as there are descriptors; one more takes the place of the oldest that asks for nothing."""
+HEAD_LIMIT: Final = 16_384
+"""Bytes of a request's head."""
+HEAD_TIME: Final = 10.0
+"""Seconds for a request's head to come, from the connection's beginning or the answer before it."""
+REQUEST_TIME: Final = 120.0
+"""Seconds from there until the answer has been read."""
 _ACCEPTS_PER_TURN: Final = 16
 PAUSE: Final = 1.0
 """Seconds without accepting when this host is out of descriptors or memory."""
+
+
+class _Connection(H11Protocol):
+    """A connection that is cut when its client takes too long, whatever it does.
+
+    uvicorn has a limit for idle connections between requests only: not for a head or a body that comes byte by byte,
+    nor for an answer that isn't read.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_answering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base has it
+        super().connection_made(transport)
+        self._give(HEAD_TIME)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Whether another part of the exchange has begun: then it has a time of its own."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering is not self.is_answering:
+            self.is_answering = answering
+            self._give(REQUEST_TIME if answering else HEAD_TIME)
+
+    def _give(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
 
 
 class _Embedded(uvicorn.Server):
@@ -45,7 +96,7 @@ class _Embedded(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._bound = max(1, min(CONNECTIONS, room() // 2))
-        self._open: dict[asyncio.BaseTransport, None] = {}
+        self._open: dict[asyncio.BaseTransport, _Connection] = {}
         """The oldest first."""
         self._joining: set[asyncio.Task[None]] = set()
         self._again: asyncio.TimerHandle | None = None
@@ -88,34 +139,57 @@ class _Embedded(uvicorn.Server):
         for transport in [one for one in self._open if one.is_closing()]:
             del self._open[transport]
         while len(self._open) >= self._bound:
-            oldest = next(iter(self._open))
+            idle = (transport for transport, connection in self._open.items() if not connection.is_answering)
+            oldest = next(idle, None) or next(iter(self._open))
             del self._open[oldest]
             oldest.abort()  # type: ignore[attr-defined] # of a socket
         try:
-            transport, _ = await self._loop.connect_accepted_socket(self._protocol, sock)
+            transport, connection = await self._loop.connect_accepted_socket(self._protocol, sock)
         except OSError as exc:
             _log.debug("http.connection_lost", reason=exc.strerror or str(exc))
             sock.close()
             return
-        self._open[transport] = None
+        self._open[transport] = connection
 
-    def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg] # uvicorn's own call
+    def _protocol(self) -> _Connection:
+        return _Connection(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
         )
-        return made
 
 
 class HttpServer:
     """Serves an application.
 
     :param option: what its address is called on the command line.
+    :param names: by which it is called, beside the host of its address and the loopback's.
+    :param names_option: how they are given.
+    :param token: that all but probes must bring; None: none.
     """
 
-    def __init__(self, application: Starlette, option: str) -> None:
-        # Without a log configuration of its own uvicorn speaks through the program's logging.
+    def __init__(
+        self,
+        application: Starlette,
+        option: str,
+        *,
+        names: Iterable[str] = (),
+        names_option: str = "",
+        token: str | None = None,
+    ) -> None:
+        self._guard = Guard(application, (socket.gethostname(), *names), names_option or option, token)
+        # Without a log configuration of its own uvicorn speaks through the program's logging. A request that is none
+        # isn't worth a line: whoever reaches the port could write the log full.
         self._config = uvicorn.Config(
-            application, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+            self._guard,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            http="h11",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=HEAD_LIMIT,
+            timeout_graceful_shutdown=1,
         )
         # Loaded now: what it is made of is imported, and that takes descriptors.
         self._config.load()
@@ -144,6 +218,7 @@ class HttpServer:
             raise SettingsError(
                 f"{self._option}: can't listen at {host_port(host, port)}: {exc.strerror or exc}"
             ) from exc
+        self._guard.also(host)
         # Its asyncio part is loaded at first use, which takes a while: not beside traffic.
         await anyio.lowlevel.checkpoint()
         self._server = _Embedded(self._config, sock)

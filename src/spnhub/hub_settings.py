@@ -24,6 +24,7 @@ from spnhub.options import (
     nested,
     option,
     parse_address,
+    parse_names,
 )
 from spnhub.settings import check_inventory_url
 from spnhub.transport.engine import Limits
@@ -137,6 +138,17 @@ class HubSettings:
         metavar="ADDRESS:PORT",
         default_text="off",
         check=parse_address,
+    )
+    ops_hosts: tuple[str, ...] = _operations(
+        (),
+        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
+        flag="ops-host",
+        metavar="NAME,…",
+        parse=parse_names,
+        default_text="none",
+    )
+    ops_token: str | None = _operations(
+        None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
     )
     record: Path | None = _operations(
         None,

@@ -29,6 +29,7 @@ __all__ = [
     "parse_address",
     "parse_addresses",
     "parse_age",
+    "parse_names",
     "parse_size",
 ]
 
@@ -274,6 +275,18 @@ def parse_addresses(text: str) -> tuple[str, ...]:
         if port == 0 or not host:
             raise ValueError(f"{piece!r} is not HOST:PORT")
     return pieces
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Take a list of host names apart at its commas.
+
+    :raises ValueError: one of them isn't the name of a host; it is named.
+    """
+    names = tuple(piece.strip().rstrip(".").lower() for piece in text.split(","))
+    for name in names:
+        if not name or not all(c.isalnum() or c in "-._" for c in name):
+            raise ValueError(f"{name!r} is not the name of a host")
+    return names
 
 
 def parse_address(text: str) -> tuple[str, int]:

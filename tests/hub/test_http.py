@@ -58,7 +58,7 @@ async def test_out_of_descriptors(address: tuple[str, int], monkeypatch: pytest.
             # Connected by the kernel; accepted when there is a descriptor.
             third.close()
             await asyncio.sleep(0.2)
-        await second.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await second.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await second.receive(12)) == b"HTTP/1.1 200"
     assert not errors
     assert len([line for line in lines if line["log_level"] == "warning"]) <= 5
@@ -78,7 +78,7 @@ async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert await _ask((url.host, url.port)) == "hello"
     data, _ = await silent[0].receive_all()
     assert data == b""
-    await silent[19].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await silent[19].send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert await silent[19].receive(12) == b"HTTP/1.1 200"
     for one in silent:
         one.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Protocol
@@ -134,12 +134,23 @@ def follower(names: Sequence[str], group: str) -> Follower:
         raise SettingsError(f"source {topics[0]}: {exc}") from exc
 
 
-async def serve(follows: Follower, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve(
+    follows: Follower,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    *,
+    names: Iterable[str] = (),
+    token: str | None = None,
+) -> None:
     """Follow and answer until ``stop``.
+
+    :param names: by which it may be called, beside the host's.
+    :param token: that requests for the numbers must bring.
 
     :raises SettingsError: the address can't be had.
     """
-    server = HttpServer(_application(follows), "--listen")
+    server = HttpServer(_application(follows), "--listen", names=names, names_option="--host", token=token)
     url = await server.start(host, port)
     _log.info("serve.ready", url=f"{url}/metrics")
     following = asyncio.create_task(follows.run(), name="follow")

@@ -59,7 +59,7 @@ class Reload:
 async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
     """Check a hub's inventory, and compare it with the hub at ``ops`` unless that is None; the exit status."""
     inventory, bind = settings.inventory, settings.bind
-    state = None if ops is None else await _state(ops)
+    state = None if ops is None else await _state(ops, settings.ops_token)
     if state is not None and bind is None:
         bind = state.get("bind")
     found = await load_inventory(inventory, settings.inventory_token, bind=bind, attempts=1)
@@ -153,10 +153,11 @@ def _unverified(
     return reasons
 
 
-async def _state(ops: str) -> _Object:
+async def _state(ops: str, token: str | None) -> _Object:
     url = f"http://{ops}/state"
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+        headers = None if token is None else {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
             answer = await ask(client, url, params={"certificates": "1"}, most=_STATE_LIMIT)
         if answer.status != httpx.codes.OK:
             raise SettingsError(f"--ops: {url}: status {answer.status}")

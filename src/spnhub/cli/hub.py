@@ -18,7 +18,7 @@ from spnhub import logging, signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
-from spnhub.options import option, parse_address
+from spnhub.options import option, parse_address, parse_names
 from spnhub.settings import SettingsError
 from spnhub.streams import say
 from spnhub.transport.system.loop import run as run_loop
@@ -62,7 +62,7 @@ def run(
 
 
 @app.command(cls=GroupedCommand)
-@takes(HubSettings, _PREFIX, only=("inventory", "inventory_token", "bind", "ops"))
+@takes(HubSettings, _PREFIX, only=("inventory", "inventory_token", "bind", "ops", "ops_token"))
 def check(
     _: typer.Context,
     read: Reader[HubSettings],
@@ -98,6 +98,15 @@ class InventorySettings:
         parse=parse_address,
         default_text="127.0.0.1:8080",
     )
+    hosts: tuple[str, ...] = option(
+        (),
+        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
+        flag="host",
+        group="Inventory",
+        metavar="NAME,…",
+        parse=parse_names,
+        default_text="none",
+    )
     token: str | None = option(
         None,
         "Bearer token that requests must bring.",
@@ -120,7 +129,7 @@ def serve_inventory(
     # Imported late: a hub needs no HTTP server.
     from spnhub.inventory.server import serve_until_signalled  # noqa: PLC0415
 
-    asyncio.run(serve_until_signalled(file, settings.token, *settings.listen))
+    asyncio.run(serve_until_signalled(file, settings.token, *settings.listen, names=settings.hosts))
     return 0
 
 

@@ -13,7 +13,7 @@ from spnhub.cli.options import Reader
 __all__ = ["serve"]
 
 
-@takes_log_options("listen", "consumer_group")
+@takes_log_options("listen", "hosts", "token", "consumer_group")
 def serve(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Follow the log and serve its numbers to Prometheus, until interrupted."""
     from spnhub import logging, signals  # noqa: PLC0415 - these take a while to load
@@ -30,6 +30,6 @@ def serve(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
         asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
         stop = asyncio.Event()
         with signals.taken(lambda _: stop.set()):
-            await analytics.serve(follows, *settings.listen, stop)
+            await analytics.serve(follows, *settings.listen, stop, names=settings.hosts, token=settings.token)
 
     return run(main)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from spnhub.cli.options import takes
-from spnhub.options import UnusableOption, option, parse_address
+from spnhub.options import UnusableOption, option, parse_address, parse_names
 
 __all__ = ["LogSettings", "takes_log_options"]
 
@@ -40,6 +40,17 @@ class LogSettings:
         metavar="HOST:PORT",
         parse=parse_address,
         default_text="127.0.0.1:9700",
+    )
+    hosts: tuple[str, ...] = _serving(
+        (),
+        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
+        flag="host",
+        metavar="NAME,…",
+        parse=parse_names,
+        default_text="none",
+    )
+    token: str | None = _serving(
+        None, "Bearer token that requests for /metrics must bring.", secret=True, from_file=True
     )
     consumer_group: str = _serving("spnlog", "Kafka's consumer group: its members share the partitions.", flag="group")
 

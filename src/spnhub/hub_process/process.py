@@ -221,7 +221,13 @@ class HubProcess:
             logging.dropped,
             lambda: self._faults.counts,
         )
-        self._ops = HttpServer(answers.application(), "--ops")
+        self._ops = HttpServer(
+            answers.application(),
+            "--ops",
+            names=self.settings.ops_hosts,
+            names_option="--ops-host",
+            token=self.settings.ops_token,
+        )
         url = await self._ops.start(host, port)
         _log.info("ops.ready", url=url)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -215,12 +215,20 @@ def create_app(path: Path, token: str | None = None) -> Starlette:
 
 
 @asynccontextmanager
-async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serving(
+    path: Path,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    names: Iterable[str] = (),
+) -> AsyncIterator[str]:
     """Serve in the running event loop; yields the URL, which answers from then on.
+
+    :param names: by which it may be called, beside the host's.
 
     :raises SettingsError: the file or the address can't be used.
     """
-    server = HttpServer(create_app(path, token), "--listen")
+    server = HttpServer(create_app(path, token), "--listen", names=names, names_option="--host")
     url = await server.start(host, port)
     try:
         yield url
@@ -228,7 +236,7 @@ async def serving(path: Path, token: str | None = None, host: str = "127.0.0.1",
         await server.close()
 
 
-async def serve_until_signalled(path: Path, token: str | None, host: str, port: int) -> None:
+async def serve_until_signalled(path: Path, token: str | None, host: str, port: int, names: Iterable[str] = ()) -> None:
     """Serve until SIGINT, SIGTERM or SIGQUIT; logs ``inventory.ready`` with the URL.
 
     :raises SettingsError: the file or the address can't be used.
@@ -236,7 +244,7 @@ async def serve_until_signalled(path: Path, token: str | None, host: str, port: 
     stop = asyncio.Event()
     # A changed file is read without a signal.
     with signals.taken(lambda _: stop.set()):
-        async with serving(path, token, host, port) as url:
+        async with serving(path, token, host, port, names) as url:
             _log.info("inventory.ready", url=url, file=str(path))
             await stop.wait()
     _log.info("inventory.stopped")

@@ -6,6 +6,8 @@ the files. Only what a reader needs is there: nothing can be registered. Counter
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -14,14 +16,16 @@ from spnhub.schemas.codec import EVENT_IDS, EVENT_NAMESPACE, SchemaError, event_
 
 __all__ = ["registry_routes"]
 
+_DIGITS: Final = 9
+
 
 def registry_routes() -> list[Route]:
     """``/schemas/…``, ``/subjects/…`` and ``/config``."""
     return [
         Route("/schemas/types", _types),
-        Route("/schemas/ids/{number:int}", _schema),
-        Route("/schemas/ids/{number:int}/schema", _bare_schema),
-        Route("/schemas/ids/{number:int}/versions", _schema_versions),
+        Route("/schemas/ids/{number}", _schema),
+        Route("/schemas/ids/{number}/schema", _bare_schema),
+        Route("/schemas/ids/{number}/versions", _schema_versions),
         Route("/subjects", _subjects),
         Route("/subjects/{subject}/versions", _versions),
         Route("/subjects/{subject}/versions/{version}", _version),
@@ -50,20 +54,20 @@ async def _mode(_request: Request) -> Response:
 
 async def _schema(request: Request) -> Response:
     try:
-        return JSONResponse({"schema": event_schema_text(request.path_params["number"])})
+        return JSONResponse({"schema": event_schema_text(_number(request.path_params["number"]))})
     except SchemaError as error:
         return _missing(40403, str(error))
 
 
 async def _bare_schema(request: Request) -> Response:
     try:
-        return Response(event_schema_text(request.path_params["number"]), media_type="application/json")
+        return Response(event_schema_text(_number(request.path_params["number"])), media_type="application/json")
     except SchemaError as error:
         return _missing(40403, str(error))
 
 
 async def _schema_versions(request: Request) -> Response:
-    number = request.path_params["number"]
+    number = _number(request.path_params["number"])
     found = [
         {"subject": f"{EVENT_NAMESPACE}.{name}", "version": version}
         for name, versions in EVENT_IDS.items()
@@ -106,9 +110,14 @@ def _find(request: Request) -> tuple[int, int] | Response:
         return _missing(40401, _no_subject(request))
     if text in {"latest", "-1"}:
         return max(versions.items())
-    if text.isascii() and text.isdigit() and int(text) in versions:
-        return int(text), versions[int(text)]
+    if (version := _number(text)) in versions:
+        return version, versions[version]
     return _missing(40402, f"{request.path_params['subject']} has no version {text}")
+
+
+def _number(text: str) -> int:
+    """What a path says; -1, which nothing has, if it is no number, or a longer one than anything has."""
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else -1
 
 
 def _no_subject(request: Request) -> str:

@@ -7,12 +7,14 @@ streamed in pieces. Counterparts: :mod:`spnhub.hub_process.process`, :mod:`spnhu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from spnhub.exposition import CONTENT_TYPE, text
 from spnhub.ops.metrics import HubMetrics
@@ -20,6 +22,10 @@ from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
 
 __all__ = ["Ops"]
+
+
+_AT_ONCE: Final = 4
+"""Answers that cost time or memory in proportion to what the hub holds: further ones are refused meanwhile."""
 
 
 class Ops:
@@ -48,6 +54,8 @@ class Ops:
         self._metrics = metrics
         self._dropped = dropped
         self._faults = faults
+        self._dear = 0
+        """Dear answers that are being given."""
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -55,11 +63,24 @@ class Ops:
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/metrics", self._get_metrics),
-                Route("/state", self._state),
+                Route("/metrics", self._bounded(self._get_metrics)),
+                Route("/state", self._bounded(self._state)),
                 *registry_routes(),
             ]
         )
+
+    def _bounded(self, make: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """The same answers, so many at a time; one counts until its client has read it, or has gone."""
+
+        async def answer(request: Request) -> Response:
+            if self._dear >= _AT_ONCE:
+                return PlainTextResponse("busy with others\n", 503, {"Retry-After": "1"})
+            return _Counted(make, request, self._count)
+
+        return answer
+
+    def _count(self, change: int) -> None:
+        self._dear += change
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -103,3 +124,22 @@ class Ops:
     async def _state(self, request: Request) -> Response:
         certificates = request.query_params.get("certificates") in {"1", "true"}
         return StreamingResponse(stream(self._snapshot(), certificates=certificates), media_type="application/json")
+
+
+class _Counted(Response):
+    """An answer that is made and sent at once, and told of before and after."""
+
+    def __init__(
+        self, make: Callable[[Request], Awaitable[Response]], request: Request, count: Callable[[int], None]
+    ) -> None:
+        super().__init__()
+        self._make = make
+        self._request = request
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count(1)
+        try:
+            await (await self._make(self._request))(scope, receive, send)
+        finally:
+            self._count(-1)
