@@ -9,7 +9,9 @@ something.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["HIDDEN", "printable", "remember_secret", "without_secrets"]
 
@@ -35,8 +37,11 @@ def printable(text: str) -> str:
 def remember_secret(value: str | None) -> None:
     """Show this nowhere from now on: a password or a token of this process, which a server may send back.
 
-    PEM isn't looked for: :mod:`spnhub.logging` knows it by its form.
+    Of a URL its password is the secret. PEM isn't looked for: :mod:`spnhub.logging` knows it by its form.
     """
+    if value is not None and "://" in value:
+        with suppress(ValueError):  # it is no URL, and nothing is sent anywhere
+            value = unquote(urlsplit(value).password or "")
     if value is not None and len(value) >= _SHORTEST and "-----BEGIN " not in value:
         _secrets.add(value)
 

@@ -201,6 +201,8 @@ OPTIONS = {
     "--kafka-ssl-keyfile": __file__,
     "--kafka-ssl-password": "secret-2",
     "--ops": "127.0.0.1:9100",
+    "--ops-host": "hub.example,hub-5",
+    "--ops-token": "secret-3",
     "--idle-timeout": "30.5",
     "--keep-alive": "1.5",
     "--suspect-after": "4.5",
@@ -215,7 +217,7 @@ OPTIONS = {
     "--log-level": "debug",
     "--log-format": "console",
 }
-SECRETS = ("--inventory-token", "--schema-registry", "--kafka-sasl-password", "--kafka-ssl-password")
+SECRETS = ("--inventory-token", "--schema-registry", "--kafka-sasl-password", "--kafka-ssl-password", "--ops-token")
 """They may be in files of their own."""
 SETTINGS = HubSettings(
     inventory="https://inventory.test/api",
@@ -244,6 +246,8 @@ SETTINGS = HubSettings(
         ssl_password="secret-2",
     ),
     ops="127.0.0.1:9100",
+    ops_hosts=("hub.example", "hub-5"),
+    ops_token="secret-3",
     limits=Limits(idle_timeout=30.5, keep_alive=1.5, suspect_after=4.5, probe_timeout=0.5, datagram_size=1400),
     return_spread=3,
     engine="aioquic",

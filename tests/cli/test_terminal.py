@@ -202,7 +202,9 @@ def test_a_secret_is_shown_nowhere() -> None:
     remember_secret("s3cret-token")
     remember_secret("abc")
     remember_secret(None)
+    remember_secret("https://user:pass%21word@registry.example/")
     assert without_secrets("of s3cret-token, abc") == f"of {HIDDEN}, abc"
+    assert without_secrets("https://registry.example/: pass!word") == f"https://registry.example/: {HIDDEN}"
     event = logging.hide_secrets(None, "info", {"event": "x", "reason": "no s3cret-token", "faults": ["s3cret-token"]})
     assert json.dumps(event).count("s3cret-token") == 0
 

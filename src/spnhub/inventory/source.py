@@ -215,7 +215,7 @@ async def fetch(
     check_url(url)
     headers = {"Accept": "application/json"}
     remember_secret(token)
-    remember_secret(unquote(urlsplit(url).password or ""))
+    remember_secret(url)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
