@@ -96,7 +96,7 @@ def test_not_for_ever(bench: Bench, role: Any) -> None:
     assert bench.system.residents()[0] == {3, 1 if old == 2 else 2}
 
 
-def test_who_said_so_long_ago_is_a_ghost(bench: Bench) -> None:
+def test_who_said_so_long_ago_is_stale(bench: Bench) -> None:
     """It has died since, and come again: what it held is lost at once."""
     key = bench.joined()
     bench.session(1, SessionRenewal())

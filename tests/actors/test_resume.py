@@ -327,7 +327,7 @@ def test_refused_by_the_provider(bench: Bench, changes: dict[str, Any], code: Co
 
 
 @pytest.mark.parametrize("code", [Code.PEER_RESET, Code.RESUME_TIMEOUT])
-def test_farewell(bench: Bench, code: Code) -> None:
+def test_closed_notice(bench: Bench, code: Code) -> None:
     """A consumer whose end can't go on: the provider is told why, the consumer that it was, and the log (D-1)."""
     assert bench.session(2, asking(code=code)) == ([], [InviteProvider(NEXT, 1, "CN=client")])
     assert bench.session(1, coming()) == (
@@ -339,7 +339,7 @@ def test_farewell(bench: Bench, code: Code) -> None:
 @pytest.mark.parametrize(
     ("asked", "answered"), [(Code.CLOSED, Code.OK), (Code.CLOSED, Code.CLOSED), (Code.OK, Code.CLOSED)]
 )
-def test_orderly_farewell(bench: Bench, asked: Code, answered: Code) -> None:
+def test_orderly_closed_notice(bench: Bench, asked: Code, answered: Code) -> None:
     """Both ends had ended in order, and each has all that the other sent: the log tells how much that was (D-10)."""
     bench.session(2, asking(code=asked, finished=True))
     reason = "the provider's end can't go on" if answered else ""
@@ -366,7 +366,7 @@ def test_orderly_farewell(bench: Bench, asked: Code, answered: Code) -> None:
 
 
 @pytest.mark.parametrize(("asked", "answered"), [(True, False), (False, True)])
-def test_farewell_of_one_end_alone(bench: Bench, asked: bool, answered: bool) -> None:
+def test_closed_notice_of_one_end_alone(bench: Bench, asked: bool, answered: bool) -> None:
     """An end that doesn't have all can't be said to have ended in order; nor is anything known to be lost."""
     bench.session(2, asking(code=Code.CLOSED, finished=asked))
     assert bench.session(1, coming(finished=answered)) == (
@@ -379,14 +379,14 @@ def test_farewell_of_one_end_alone(bench: Bench, asked: bool, answered: bool) ->
     )
 
 
-def test_farewell_when_both_ends_have_one(bench: Bench) -> None:
+def test_closed_notice_when_both_ends_have_one(bench: Bench) -> None:
     """Each is told the other's."""
     bench.session(2, asking(code=Code.RESUME_TIMEOUT))
     _, commands = bench.session(1, coming(code=Code.PEER_RESET))
     assert [ack.code for _, ack in sent(commands, ResumeAck)] == [Code.PEER_RESET, Code.RESUME_TIMEOUT]
 
 
-def test_farewell_without_the_provider(bench: Bench) -> None:
+def test_closed_notice_without_the_provider(bench: Bench) -> None:
     """It is refused as any other, and the log keeps what it said."""
     reason = "CN=server, instance 'i9', has no session here"
     events, commands = bench.session(2, asking(code=Code.RESUME_TIMEOUT, instance_id="i9"))
@@ -406,7 +406,7 @@ def test_who_waits_for_its_provider_is_logged_once(bench: Bench) -> None:
     assert len(bench.session(2, asking(4, instance_id="i5"))[0]) == 1
 
 
-def test_stranger_s_farewell_is_not_believed(bench: Bench) -> None:
+def test_stranger_s_closed_notice_is_not_believed(bench: Bench) -> None:
     """Who doesn't know the secret can't declare a conversation lost."""
     bench.session(2, asking(code=Code.RESUME_TIMEOUT))
     events, _ = bench.session(1, coming(code=Code.NOT_ALLOWED))

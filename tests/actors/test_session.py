@@ -166,7 +166,7 @@ def test_singleton(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("role", "old"), [(PROVIDER, 1), (CONSUMER, 2)])
-def test_ghost(bench: Bench, role: Any, old: int) -> None:
+def test_stale_session(bench: Bench, role: Any, old: int) -> None:
     """An instance that comes again supersedes its earlier session; the new one is there at once (D-28).
 
     What the old one carried may go on in the new one.
@@ -193,7 +193,7 @@ def test_ghost(bench: Bench, role: Any, old: int) -> None:
     assert bench.system.residents()[0].isdisjoint({3, old})
 
 
-def test_no_instance_no_ghost(bench: Bench) -> None:
+def test_no_instance_no_stale_session(bench: Bench) -> None:
     """Without an instance id nobody is anybody's stale session, nor across roles, subjects or services."""
     for session, change in enumerate([{}, {}, {"spn_end_point": "CN=x"}, {"service_urn": OTHER_SERVICE}], start=1):
         bench.provider(session, instance_id="", **change)

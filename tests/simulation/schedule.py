@@ -98,9 +98,9 @@ class Simulation:
         """Distinct states of everything that were seen after an action."""
         self.unheard = 0
         """Conversations of which the provider has everything, and never heard that the consumer has, too."""
-        self.told_later = 0
+        self.reported_later = 0
         """Conversations that had ended in order, as the log has heard later."""
-        self.untold = 0
+        self.unreported = 0
         """Those of which it never heard."""
         self.failed = 0
         """Programs that failed, and whose every byte was read before that was heard of."""
@@ -474,12 +474,12 @@ class Simulation:
             uid, moved = here.stream.connection_uid, (here.written, there.written)
             if uid in finished:
                 assert finished[uid] == moved, f"{here.name} has moved {moved}, and was told to have {finished[uid]}"
-                self.told_later += 1
+                self.reported_later += 1
                 continue
             end = newest[uid]
             told = (end.start_sent_offset + end.total_sent_bytes, end.start_receive_offset + end.total_receive_bytes)
             if end.suspended or end.recovered:
-                self.untold += 1
+                self.unreported += 1
                 assert told[0] <= moved[0] and told[1] <= moved[1]
             else:
                 assert told == moved, f"{here.name} has moved {moved}, and the log says {told}: {end}"

@@ -51,13 +51,13 @@ def _run(seeds: range, engine: str) -> None:
 
 def _simulate(seeds: range, engine: str) -> None:
     states: set[tuple[object, ...]] = set()
-    told_later = untold = failed = failed_alone = fins_lost = 0
+    reported_later = unreported = failed = failed_alone = fins_lost = 0
     for seed in seeds:
         simulation = Simulation(seed, engine)
         simulation.run()
         states |= simulation.states
-        told_later += simulation.told_later
-        untold += simulation.untold
+        reported_later += simulation.reported_later
+        unreported += simulation.unreported
         failed += simulation.failed
         failed_alone += simulation.failed_alone
         fins_lost += simulation.fins_lost
@@ -65,7 +65,7 @@ def _simulate(seeds: range, engine: str) -> None:
         engine=engine,
         schedules=len(seeds),
         distinct_states=len(states),
-        ended_unseen={"told later": told_later, "never": untold},
+        ended_unseen={"reported later": reported_later, "never": unreported},
         failures={"after every byte": failed, "alone": failed_alone, "without their FIN": fins_lost},
     )
     assert len(states) > len(seeds)

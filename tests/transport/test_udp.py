@@ -275,7 +275,7 @@ class FullSocket:
 
 
 async def test_what_finds_no_place_behind_a_full_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit that bites is visible, and what it costs is sent again."""
+    """A limit that is exceeded is visible, and what it costs is sent again."""
     monkeypatch.setattr(udp, "BACKLOG", 2)
     async with pair() as (server, client, _, connection_id):
         (entry,) = client.endpoint.sockets

@@ -160,7 +160,7 @@ def test_refused_by_the_provider(
     assert repr(SECRET) not in log
 
 
-def test_farewell(bench: Bench, consumer: Peer, provider: Peer) -> None:
+def test_closed_notice(bench: Bench, consumer: Peer, provider: Peer) -> None:
     """Passed on, and answered with what it said."""
     consumer.send(replace(ASK, code=Code.PEER_RESET))
     assert provider.take(ResumeInvite).code == Code.PEER_RESET
