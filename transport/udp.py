@@ -20,7 +20,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from spnhub.events.faults import OnFault, log_fault
-from spnhub.transport.engine import Address, DatagramsDropped, Engine, EngineEvent, Transmit
+from spnhub.transport.engine import (
+    Address,
+    Connected,
+    DatagramsDropped,
+    Engine,
+    EngineEvent,
+    HandshakeRefused,
+    Transmit,
+)
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.pktinfo import OwnAddresses
 
@@ -57,7 +65,8 @@ _CATCH_UP: Final = 4096
 _ROUNDS: Final = 8
 """How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
 _SHARE: Final = 0.33
-"""CPU time of this thread for handshakes, for each second of everything else while there is something else."""
+"""CPU time of this thread for handshakes and what they lead to, for each second of everything else while there is
+something else."""
 _HANDSHAKES: Final = 0.02
 """Seconds of it in one turn, at most: what an established session waits for it."""
 
@@ -107,6 +116,10 @@ class UdpEndpoint:
         self._read_all_at = self._loop.time()
         self._handshakes_until = 0.0
         """CPU time of the thread when handshakes had their last step."""
+        self._handshakes_led_to = 0.0
+        """CPU time since then for what came of them: sessions that begin, refusals that are told."""
+        self._handshakes_owe = 0.0
+        """CPU time that this took beyond their share before that: 0 or less."""
         self._dropped = 0
         """Transmits dropped since they were last reported."""
         self._extra_timer = extra_timer
@@ -243,8 +256,9 @@ class UdpEndpoint:
         engine = self.engine
         try:
             now = self._loop.time()
+            shaken = False
             try:
-                self._begin_turn(now)
+                shaken = self._begin_turn(now)
             except Exception as fault:
                 self._on_fault("udp", fault)
             for turn in range(_ROUNDS):
@@ -260,7 +274,10 @@ class UdpEndpoint:
                 if turn and not events:
                     break
                 try:
-                    self._on_events(events)
+                    if shaken and not turn:
+                        self._charge_handshakes(events)
+                    else:
+                        self._on_events(events)
                 except Exception as fault:
                     self._on_fault("udp", fault)
                 self._transmit(now)
@@ -271,15 +288,18 @@ class UdpEndpoint:
             self._in_turn = False
             self._arm()
 
-    def _begin_turn(self, now: float) -> None:
+    def _begin_turn(self, now: float) -> bool:
+        """What is due; tells whether handshakes had a step."""
         engine = self.engine
         due = engine.timer()
         if due is not None and due <= now:
             if now - self._read_all_at > _ABSENCE:
                 self._read_all(now)
             engine.handle_timer(now)
-        if engine.shake_hands(now):
+        shaken = engine.shake_hands(now)
+        if shaken:
             self._shake_hands(now)
+        return shaken
 
     def _transmit(self, now: float) -> None:
         try:
@@ -291,10 +311,24 @@ class UdpEndpoint:
     def _shake_hands(self, now: float) -> None:
         """Handshakes get a share of what everything else in this thread has taken since they had one (D-33)."""
         began = time.thread_time()
-        until = began + min(_HANDSHAKES, (began - self._handshakes_until) * _SHARE)
-        while time.thread_time() < until and self.engine.shake_hands(now):
+        others = began - self._handshakes_until - self._handshakes_led_to
+        left = self._handshakes_owe + others * _SHARE - self._handshakes_led_to
+        while time.thread_time() < began + min(left, _HANDSHAKES) and self.engine.shake_hands(now):
             pass
+        # What was dear once, or while nothing else was to do, is forgiven.
+        self._handshakes_owe = max(min(left, 0.0), -_HANDSHAKES)
+        self._handshakes_led_to = 0.0
         self._handshakes_until = time.thread_time()
+
+    def _charge_handshakes(self, events: list[EngineEvent]) -> None:
+        """To admit a session, or to record a refusal, costs more than a native handshake; their share pays for it."""
+        began = time.thread_time()
+        try:
+            self._on_events(events)
+        finally:
+            of_handshakes = sum(isinstance(event, Connected | HandshakeRefused) for event in events)
+            if of_handshakes:
+                self._handshakes_led_to += (time.thread_time() - began) * of_handshakes / len(events)
 
     def _arm(self) -> None:
         try:
