@@ -172,7 +172,7 @@ class ConnectionActor(EventLoopActor):
             case Wait.INVITE | Wait.STREAMS | Wait.PAUSE:
                 return options.step_timeout
             case Wait.PROVIDER:
-                return options.start_timeout
+                return options.provider_patience if self._leg.facts.patient else options.start_timeout
             case Wait.ACCEPT | Wait.ANSWER:
                 return options.accept_timeout
             case Wait.CLOSE:

@@ -97,6 +97,8 @@ def cut(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, si
     :param side: the side whose session has ended, if that is the reason.
     """
     code = known(ending.code, Code.PEER_LOST)  # never 0: a cut is no FIN (D-17)
+    if ending.suspended and not leg.facts.resumable:
+        code = Code.PEER_RESET  # neither end may wait for another leg
     if leg.phase in PASSING and leg.carried is None:
         abort = AbortConnection(leg.facts.key, code)
         return replace(leg, phase=LegPhase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
@@ -110,7 +112,7 @@ def end(
 ) -> Outcome:
     """Log the end, acknowledge the Close Requests, and forget the leg's streams."""
     facts = leg.facts
-    suspended = ending.suspended and leg.phase in _ESTABLISHED
+    suspended = ending.suspended and leg.phase in _ESTABLISHED and leg.facts.resumable
     ending = ending._replace(suspended=suspended)
     events: tuple[Event, ...]
     if state is None:

@@ -117,6 +117,17 @@ class LegFacts:
     provider_peer: str = ""
     """Verified Subject of the provider."""
     provider_instance: str = ""
+    consumer_resumes: bool = True
+    """Whether the consumer's protocol knows pause and resume (:class:`~spnhub.actors.contract.protocols.Abilities`)."""
+    provider_resumes: bool = True
+    """Likewise."""
+    patient: bool = False
+    """The consumer can't ask again: its opening waits for a provider."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the connection may go on in another leg: if not, it lives and ends with this one."""
+        return self.consumer_resumes and self.provider_resumes
 
     def session(self, side: Side) -> int:
         """The session on this side; the provider has one only after it was chosen."""
@@ -205,6 +216,8 @@ class ProviderChosen:
     provider_peer: str
     provider_instance: str
     on_trial: bool = False
+    resumes: bool = True
+    """Its protocol knows pause and resume."""
 
 
 @dataclass(frozen=True, slots=True)

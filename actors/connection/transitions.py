@@ -6,6 +6,7 @@ All transitions are here, but for the beginning of a leg that resumes (:mod:`spn
 INVITING    the provider is asked whether it goes on (R-4.7)                     bounded by step_timeout
 RESUMING    both may; their streams are still to come                            bounded by step_timeout
 WAITING     there is no provider; the service is being started (D-29)            bounded by start_timeout
+            or the consumer can't ask again                                      bounded by provider_patience
 OPENING     the provider's stream is asked for                                   bounded by accept_timeout
 CONNECTING  the opening is on its way to the provider: the leg has started       bounded by accept_timeout
 REJECTED    that provider doesn't take it: the service is asked for another      the same accept_timeout goes on
@@ -172,8 +173,9 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             return _must_end(leg, message, state, wall_us)
         case ProviderBusy() | ProviderUnresponsive() if leg.phase in _OFFERED:
             return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
-        # Established: the leg is suspended, so that the endpoints can go on through another hub.
-        case ProviderUnresponsive() if leg.phase not in {LegPhase.WAITING, LegPhase.REJECTED}:
+        # Established: the leg is suspended, so that the endpoints can go on through another hub. If they can't, it
+        # stays: TCP would survive a pause of some seconds, too.
+        case ProviderUnresponsive() if leg.facts.resumable and leg.phase not in {LegPhase.WAITING, LegPhase.REJECTED}:
             return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall_us)
         case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
             return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
@@ -191,6 +193,7 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
         provider_side_spn_session_id=message.provider_side_spn_session_id,
         provider_peer=message.provider_peer,
         provider_instance=message.provider_instance,
+        provider_resumes=message.resumes,
     )
     return replace(leg, facts=facts, phase=LegPhase.OPENING, on_trial=message.on_trial)
 
@@ -248,7 +251,14 @@ def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnecti
     """End the leg at this provider, and begin it at the next one; None: wait for one that is being started."""
     assert leg.rejected is not None, "REJECTED has a reason"
     events = leave(_ending_of(leg.rejected), state, wall_us)
-    facts = replace(leg.facts, provider=None, provider_side_spn_session_id="", provider_peer="", provider_instance="")
+    facts = replace(
+        leg.facts,
+        provider=None,
+        provider_side_spn_session_id="",
+        provider_peer="",
+        provider_instance="",
+        provider_resumes=True,
+    )
     leg = replace(leg, facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
     if message is None:
         return leg, Decision(events)
@@ -338,11 +348,14 @@ def _settle(leg: Leg, commands: tuple[Command, ...], state: OpenConnection | Non
 
 
 def _pause(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
-    """Pause an established leg where its endpoints stop; refuse an opening; leave a leg alone that is ending."""
+    """Pause an established leg where its endpoints stop; refuse an opening; leave a leg alone that is ending.
+
+    One that can't go on elsewhere has the rest of the shutdown's time to end.
+    """
     match leg.phase:
         case LegPhase.WAITING | LegPhase.OPENING | LegPhase.CONNECTING | LegPhase.REJECTED:
             return _refuse(leg, _SHUTDOWN, state, wall_us)
-        case LegPhase.JOINED | LegPhase.FINISHED if not leg.immediate:
+        case LegPhase.JOINED | LegPhase.FINISHED if leg.facts.resumable and not leg.immediate:
             # Also after both FINs: until both sides have confirmed the close, one may still be reading.
             asking = tuple(_ask_to_pause(leg, side) for side in Side)
             return replace(leg, phase=LegPhase.PAUSING), Decision(commands=asking)
@@ -398,7 +411,8 @@ def _timed_out(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
     match leg.phase:
         case LegPhase.WAITING:
             reason = "the service was not there in time" + (f": {leg.trouble}" if leg.trouble else "")
-            return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, Code.START_FAILED, reason), state, wall_us)
+            code = Code.NO_PROVIDER if leg.facts.patient else Code.START_FAILED
+            return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, code, reason), state, wall_us)
         case LegPhase.JOINED:
             return cut(leg, _CLOSE_REQUESTED, state, wall_us)
         case LegPhase.PAUSING:

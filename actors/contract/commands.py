@@ -27,6 +27,7 @@ __all__ = [
     "RefuseSession",
     "ReportHubStopped",
     "ReportProgress",
+    "ReportProviderStopped",
     "SendPacket",
     "StartService",
     "StopService",
@@ -163,6 +164,13 @@ class StopService:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportProviderStopped:
+    """Tell a consumer that the provider was stopped because nobody used it; for protocols that have a word for it."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetConnection:
     """The connection has ended; no later command names it."""
 
@@ -187,6 +195,7 @@ Command = (
     | InviteProvider
     | StartService
     | StopService
+    | ReportProviderStopped
     | ForgetConnection
     | ReportHubStopped
 )

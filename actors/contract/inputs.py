@@ -32,6 +32,7 @@ __all__ = [
     "ProviderBusy",
     "ProviderRejected",
     "ProviderStreamOpened",
+    "ProviderWanted",
     "RejectInventory",
     "ResumeAnswered",
     "ResumeOpened",
@@ -122,6 +123,7 @@ class SessionRequested:
     common_name: str
     end_point_type: EndPointType
     service_urn: str
+    """Empty: its protocol has no word for it."""
     instance_id: str
     weight: int
     brings_connections: bool
@@ -296,8 +298,14 @@ class SessionInvalidated:
     """The endpoint may come back with a new certificate, and its connections wait for that (D-36)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderWanted:
+    """A consumer asks for a provider: it has something to send, and doesn't open a connection before there is one."""
+
+
 SessionInput = (
     SessionClosed
+    | ProviderWanted
     | ConnectionRequested
     | FromEndpoint
     | ResumeRequested

@@ -94,6 +94,12 @@ class Table:
         network = self.networks.get(key.network_urn)
         return None if network is None else network[0]
 
+    def services_of(self, network_urn: str, role: EndPointType, common_name: str) -> tuple[str, ...]:
+        """URNs of the network's services in which this common name may have this role."""
+        network = self.networks.get(network_urn)
+        services = () if network is None or not common_name else network[1].services
+        return tuple(one.urn for one in services if not_allowed(one, role, common_name) is None)
+
     def absence(self, realm: str) -> str:
         """Why something of this realm isn't here: ``expired`` or ``removed``."""
         return "expired" if realm in self.expired else "removed"

@@ -66,8 +66,11 @@ class ActorOptions:
     """Sessions open at once in a realm whose definition has no limit of its own."""
     start_timeout: float = 30.0
     """How long an opening waits for a provider of a service that is started on demand (D-29)."""
+    provider_patience: float = 600.0
+    """How long a consumer waits for a provider that can't ask again (``Abilities.asks_again``): each opening of it, and
+    its session without one."""
     waiting_openings: int = 1024
-    """The most openings of one service that wait for it to be started."""
+    """The most openings of one service that wait for a provider."""
     start_interval: float = 10.0
     """The least time between two starts of one service."""
     retry_base: float = 1.0

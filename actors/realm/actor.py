@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from pykka import ActorRef
@@ -10,6 +10,7 @@ from pykka import ActorRef
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey
+from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service.actor import ServiceActor
@@ -40,6 +41,16 @@ class RealmEmpty:
 
 
 RealmMessage = SessionRequested | DefineRealm | DefineService | Leave | ServiceEmpty | StopSessions | SessionsStopped
+
+
+def _not_one(request: SessionRequested, found: tuple[str, ...]) -> str:
+    """Why a common name doesn't say which service an endpoint means."""
+    if not request.common_name:
+        return "the certificate has no common name"
+    who = f"{request.common_name!r} may be a {request.end_point_type} of"
+    if not found:
+        return f"{request.common_name!r} may not be a {request.end_point_type} of any service of {request.network_urn}"
+    return f"{who} {len(found)} services, and {request.protocol} doesn't say which: {', '.join(found[:8])}"
 
 
 class RealmActor(EventLoopActor):
@@ -87,6 +98,12 @@ class RealmActor(EventLoopActor):
         return True
 
     def _session_requested(self, request: SessionRequested) -> None:
+        if not request.service_urn and not abilities(request.protocol).names_service:
+            found = self._env.table.services_of(request.network_urn, request.end_point_type, request.common_name)
+            if len(found) != 1:
+                self._env.carry_out(refuse_session(request, Code.NOT_ALLOWED, _not_one(request, found)))
+                return
+            request = replace(request, service_urn=found[0])
         key = ServiceKey(request.network_urn, request.service_urn)
         if self._defines(key):
             self._service(key).tell(request)

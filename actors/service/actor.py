@@ -26,13 +26,15 @@ from spnhub.actors.connection.state import (
 )
 from spnhub.actors.contract import inputs
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.commands import ReportProviderStopped
 from spnhub.actors.contract.definitions import Availability, ServiceDefinition
 from spnhub.actors.contract.inputs import Key, ResumeRequested, SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey, not_allowed, service_event
+from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import Decision, Environment, SessionEntry
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service import instance as rules
-from spnhub.actors.service.admission import Refusal, accept_session, refuse_session, session_fault
+from spnhub.actors.service.admission import Refusal, accept_session, may_wait, refuse_session, session_fault
 from spnhub.actors.service.balancing import ProviderChoice
 from spnhub.actors.service.gone import GoneInstanceDue, GoneInstances
 from spnhub.actors.service.instance import Instance, Situation
@@ -42,6 +44,7 @@ from spnhub.actors.service.messages import Define, Leave, ServiceEmpty, Sessions
 from spnhub.actors.service.pending import PendingConnections
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import Resuming, SuspendedConnections, SuspensionExpired
+from spnhub.actors.service.unserved import ConsumerUnserved, UnservedConsumers
 from spnhub.actors.session.actor import SessionActor, refuse_connection
 from spnhub.actors.session.endings import SessionEnding, by_fault, by_hub, decide_end, superseded
 from spnhub.actors.session.messages import (
@@ -49,6 +52,7 @@ from spnhub.actors.session.messages import (
     InvitationAnswered,
     LastLegGone,
     LegRequested,
+    ProviderAsked,
     ProviderWeightSet,
     ResponsivenessChanged,
     ResumeAsked,
@@ -65,6 +69,8 @@ __all__ = ["ServiceActor"]
 
 ServiceMessage = (
     LegRequested
+    | ProviderAsked
+    | ConsumerUnserved
     | ConnectionGone
     | OpeningAccepted
     | SessionGone
@@ -117,6 +123,9 @@ class ServiceActor(EventLoopActor):
         self._failed: dict[int, SessionEnding] = {}
         """Sessions whose actor has failed and that end when their last leg has, with the ending that is then logged."""
         self._stopping: set[EndPointType] = set()
+        self._unserved = UnservedConsumers(env, self.actor_ref, self._registry)
+        self._asked_until = 0.0
+        """Monotonic seconds: until when a consumer's wish for a provider counts."""
         self._controller = InstanceController(env, self.actor_ref, self._situation, self._instance_changed)
 
     @property
@@ -176,6 +185,10 @@ class ServiceActor(EventLoopActor):
                 self._session_failed(message)
             case ResumeAsked():
                 self._resuming.asked(message)
+            case ProviderAsked():
+                self._provider_asked()
+            case ConsumerUnserved():
+                self._unserved.due(message.session, startable=self._on_demand)
             case InvitationAnswered():
                 self._resuming.answered(message)
             case SuspensionExpired():
@@ -257,7 +270,9 @@ class ServiceActor(EventLoopActor):
         self._gone.session_started(request, cut_legs=cut_legs)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
-        elif self._starts_on_consumer:
+            return
+        self._unserved.add(request)
+        if self._starts_on_consumer:
             self._controller.decide(rules.need, rules.CONSUMER)
 
     def _provider_came(self, request: SessionRequested) -> None:
@@ -267,6 +282,7 @@ class ServiceActor(EventLoopActor):
             self._registry.retired.add(request.session)
             return
         self._registry.choice.add(request.session, request.weight)
+        self._unserved.provider_came()
         self._observe()
         self._pending.serve()
 
@@ -308,8 +324,10 @@ class ServiceActor(EventLoopActor):
     def _provider_left(self, session: int) -> None:
         if self._registry.exclude(session):
             self._observe()
-            if len(self._pending) and not len(self._registry.choice):
-                self._controller.decide(rules.need, rules.PAYLOAD)
+            if not len(self._registry.choice):
+                self._unserved.providers_left()
+                if len(self._pending):
+                    self._controller.decide(rules.need, rules.PAYLOAD)
 
     def _session_failed(self, message: SessionFailed) -> None:
         """End a session whose actor has failed and can't do it: its legs first, then the session."""
@@ -337,6 +355,7 @@ class ServiceActor(EventLoopActor):
         self._remove_session(session)
 
     def _remove_session(self, session: int) -> None:
+        self._unserved.gone(session)
         del self._env.directory.sessions[session]
         self._env.directory.realm_sessions[self._realm] -= 1
         self._provider_left(session)
@@ -363,19 +382,27 @@ class ServiceActor(EventLoopActor):
             if self._pending.open(consumer, request):
                 self._observe()
                 return
-            if self._on_demand and len(self._pending) < self._env.options.waiting_openings:
+            if may_wait(self._definition, consumer) and len(self._pending) < self._env.options.waiting_openings:
                 self._pending.wait(consumer, request)
                 self._observe()
                 self._controller.decide(rules.need, rules.PAYLOAD)
                 return
-            refusal = refuse_connection(consumer, request, *self._no_provider())
+            refusal = refuse_connection(consumer, request, *self._no_provider(consumer))
         self._env.carry_out(refusal)
 
-    def _no_provider(self) -> Refusal:
+    def _no_provider(self, consumer: SessionRequested | None = None) -> Refusal:
+        limit, urn = self._env.options.waiting_openings, self._key.service_urn
         if self._on_demand:
-            reason = f"{self._env.options.waiting_openings} connections wait for {self._key.service_urn} to be started"
-            return Code.LIMIT, reason
+            return Code.LIMIT, f"{limit} connections wait for {urn} to be started"
+        if consumer is not None and may_wait(self._definition, consumer):
+            return Code.LIMIT, f"{limit} connections wait for a provider of {urn}"
         return Code.NO_PROVIDER, f"{self._key.service_urn} has no provider now"
+
+    def _provider_asked(self) -> None:
+        """Start the service for a consumer that opens no connection before it is there."""
+        if self._on_demand and not self._stopping:
+            self._asked_until = self._env.now + self._env.options.start_timeout
+            self._controller.decide(rules.need, rules.PAYLOAD)
 
     def _leg_fault(self, consumer: SessionRequested) -> Refusal | None:
         if self._env.directory.sessions[consumer.session].ending and not self._stopping:
@@ -397,7 +424,8 @@ class ServiceActor(EventLoopActor):
         consumer = self._registry.sessions.get(message.key.session)
         # Not _leg_fault: a session that is ending, or that its successor supersedes, ends its legs itself.
         another = consumer is not None and self._service_fault(consumer) is None
-        wait = self._on_demand and len(self._pending) < self._env.options.waiting_openings
+        patient = consumer is not None and may_wait(self._definition, consumer)
+        wait = patient and len(self._pending) < self._env.options.waiting_openings
         if self._pending.rejected(message, another=another, wait=wait):
             self._controller.decide(rules.need, rules.PAYLOAD)
 
@@ -485,7 +513,7 @@ class ServiceActor(EventLoopActor):
             availability=self._availability,
             providers=len(self._registry.choice),
             consumers=self._registry.roles[EndPointType.CONSUMER],
-            waiting=len(self._pending),
+            waiting=len(self._pending) + (self._env.now < self._asked_until),
             legs=len(self._names) + len(self._suspended),
             closing=bool(self._stopping),
             now=self._env.now,
@@ -502,6 +530,7 @@ class ServiceActor(EventLoopActor):
         if after.phase is stopping and before.phase is not stopping:
             # Providers that are about to be stopped get no new connections.
             self._registry.retire()
+            self._unserved.providers_left()
             for session in self._registry.retired:
                 self._suspended.provider_gone(session)
             if not after.afterwards:
@@ -509,6 +538,7 @@ class ServiceActor(EventLoopActor):
         elif before.phase is stopping and after.phase is rules.ControllerPhase.RUNNING:
             # The stop has failed.
             self._reinstate_providers()
+            self._unserved.provider_came()
             self._pending.serve()
         elif before.phase is stopping and after.phase is not stopping:
             # The stop has succeeded.
@@ -516,10 +546,20 @@ class ServiceActor(EventLoopActor):
                 ending = by_hub(Code.SHUTDOWN, "the service was stopped")
                 self._env.directory.tell_session(session, EndSession(ending))
             self._registry.retired.clear()
+            if before.reason == rules.IDLE:
+                self._report_idle_stop()
         elif before.phase is rules.ControllerPhase.STARTING and after.phase is rules.ControllerPhase.STOPPED:
             self._pending.refuse(Code.START_FAILED, f"{urn} could not be started: {after.failure}")
         elif after.failure != before.failure and after.failure:
             self._pending.trouble(after.failure)
+
+    def _report_idle_stop(self) -> None:
+        consumers = [
+            session
+            for session, request in self._registry.sessions.items()
+            if request.end_point_type is EndPointType.CONSUMER and abilities(request.protocol).hears_of_idle_stop
+        ]
+        self._env.carry_out(Decision(commands=tuple(map(ReportProviderStopped, consumers))))
 
     def _reinstate_providers(self) -> None:
         """Let the retired providers be chosen again, with the load and the failures that they had."""

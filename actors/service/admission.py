@@ -7,11 +7,12 @@ from spnhub.actors.contract.commands import AcceptSession, RefuseSession
 from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.inventory import not_allowed
+from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import Decision
 from spnhub.actors.service.registry import SessionRegistry
-from spnhub.events.model import EndPointEvent, EndPointType, ServiceEvent, SessionRefused, SessionStarted, shared
+from spnhub.events.model import EndPointEvent, EndPointType, SessionRefused, SessionStarted, shared
 
-__all__ = ["Refusal", "accept_session", "refuse_session", "role_fault", "session_fault"]
+__all__ = ["Refusal", "accept_session", "may_wait", "refuse_session", "role_fault", "session_fault"]
 
 Refusal = tuple[Code, str]
 
@@ -49,10 +50,16 @@ def session_fault(
         if definition.singleton and registry.has_other_provider(request):
             return Code.SINGLETON, f"{definition.urn} has its one provider"
         return None
-    on_demand = definition.availability is not None and definition.availability.on_demand
-    if not len(registry.choice) and not request.brings_connections and not on_demand:
+    if not (len(registry.choice) or request.brings_connections or may_wait(definition, request)):
         return Code.NO_PROVIDER, f"{definition.urn} has no provider now"
     return None
+
+
+def may_wait(definition: ServiceDefinition | None, consumer: SessionRequested) -> bool:
+    """Whether a consumer's opening waits for a provider that isn't there."""
+    if not abilities(consumer.protocol).asks_again:
+        return True
+    return definition is not None and definition.availability is not None and definition.availability.on_demand
 
 
 def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refusal | None:
@@ -64,7 +71,9 @@ def role_fault(definition: ServiceDefinition, request: SessionRequested) -> Refu
 def refuse_session(request: SessionRequested, code: Code, reason: str) -> Decision:
     """Refuse a session, with code and reason (R-2.2)."""
     event = SessionRefused(
-        **shared(ServiceEvent, request),
+        realm=request.realm,
+        network_urn=request.network_urn,
+        service_urn=request.service_urn or None,
         spn_end_point=request.spn_end_point,
         end_point_type=request.end_point_type,
         remote_address=request.remote_address,

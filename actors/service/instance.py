@@ -60,7 +60,7 @@ __all__ = [
 
 LOAD, CONSUMER, PAYLOAD, SCHEDULE = "load", "consumer", "payload", "schedule"
 """Why a service is started; the last also why it is stopped."""
-_IDLE, _REMOVED, _REPLACED = "idle", "removed", "replaced"
+IDLE, _REMOVED, _REPLACED = "idle", "removed", "replaced"
 """Why a service is stopped."""
 
 
@@ -371,7 +371,7 @@ def on_timer(instance: Instance, situation: Situation) -> Outcome:
             case ControllerPhase.STOPPING:
                 return _ask_stop(instance, situation)
     if idle is not None and idle <= now and not situation.legs:
-        return stop(instance, situation, _IDLE)
+        return stop(instance, situation, IDLE)
     return instance, Decision()
 
 

@@ -17,6 +17,7 @@ from spnhub.actors.connection.actor import ConnectionActor
 from spnhub.actors.connection.resume_refusals import LegNames
 from spnhub.actors.connection.state import Leg, LegFacts, LegPhase, ProviderChosen, Resume
 from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
+from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import ConnectionEntry, Environment
 from spnhub.actors.service.balancing import Choice
 from spnhub.actors.service.registry import SessionRegistry
@@ -132,11 +133,17 @@ class Legs:
     def _chosen(self, choice: Choice) -> ProviderChosen:
         request = self._registry.sessions[choice.session]
         return ProviderChosen(
-            choice.session, request.spn_session_id, request.spn_end_point, request.instance_id, choice.on_trial
+            choice.session,
+            request.spn_session_id,
+            request.spn_end_point,
+            request.instance_id,
+            choice.on_trial,
+            abilities(request.protocol).resumes,
         )
 
 
 def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | ResumeRequested) -> Leg:
+    can = abilities(consumer.protocol)
     facts = LegFacts(
         key=key,
         **shared(ServiceEvent, consumer),
@@ -144,5 +151,7 @@ def _leg(key: Key, consumer: SessionRequested, request: ConnectionRequested | Re
         consumer_peer=consumer.spn_end_point,
         connection_uid=request.connection_uid,
         epoch=request.epoch,
+        consumer_resumes=can.resumes,
+        patient=not can.asks_again,
     )
     return Leg(facts, LegPhase.WAITING)

@@ -17,6 +17,7 @@ from spnhub.actors.connection.state import (
 )
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import ConnectionRequested, Key, SessionRequested
+from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import ConnectionEntry, Decision, Environment
 from spnhub.actors.service.balancing import Choice
 from spnhub.actors.service.legs import Legs
@@ -155,9 +156,10 @@ class PendingConnections:
     # Openings that wait
 
     def refuse(self, code: Code, reason: str) -> None:
-        """Refuse all openings that wait."""
-        waiting, self._waiting = self._waiting, {}
-        for key in waiting:
+        """Refuse the openings that wait, but for those whose consumer can't ask again."""
+        sessions = self._registry.sessions
+        for key in [key for key in self._waiting if abilities(sessions[key.session].protocol).asks_again]:
+            del self._waiting[key]
             self._env.directory.tell_connection(key, NoProvider(code, reason))
 
     def trouble(self, reason: str) -> None:

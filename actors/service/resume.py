@@ -19,6 +19,7 @@ from spnhub.actors.connection.state import ProviderResumed, Resume, Superseded
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import ResumeRequested, SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey
+from spnhub.actors.contract.protocols import is_resumable
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.rate_limit import RateLimitedCounter
 from spnhub.actors.kernel.timers import Timer
@@ -176,6 +177,8 @@ class Resuming:
             return
         provider = self._holder(request)
         refusal = self._fault(consumer)
+        if refusal is None and not is_resumable(request.instance_id):
+            refusal = Code.ENDED, f"{request.peer} can't resume"
         uid, epoch = request.connection_uid, request.epoch
         # An epoch is used once. A suspended leg has no name any more, but its epoch is still known: a late copy of the
         # request that began it must not begin another.

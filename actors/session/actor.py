@@ -26,6 +26,7 @@ from spnhub.actors.contract.commands import (
 from spnhub.actors.contract.inputs import (
     ConnectionRequested,
     Key,
+    ProviderWanted,
     ResumeAnswered,
     ResumeRequested,
     SessionAnswered,
@@ -64,6 +65,7 @@ from spnhub.actors.session.messages import (
     InvitationAnswered,
     LastLegGone,
     LegRequested,
+    ProviderAsked,
     ProviderWeightSet,
     ResponsivenessChanged,
     ResumeAsked,
@@ -137,6 +139,9 @@ class SessionActor(EventLoopActor):
                 self._connection_requested(message)
             case LegPacket():
                 self._leg_packet_received(message)
+            case ProviderWanted():
+                if self._side is Side.CONSUMER and not self._env.directory.sessions[self._session].ending:
+                    self._parent.tell(ProviderAsked(self._session))
             case LastLegGone():
                 self._last_leg_gone()
             case ResumeRequested():

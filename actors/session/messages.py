@@ -12,6 +12,7 @@ __all__ = [
     "InvitationAnswered",
     "LastLegGone",
     "LegRequested",
+    "ProviderAsked",
     "ProviderWeightSet",
     "ResponsivenessChanged",
     "ResumeAsked",
@@ -58,6 +59,13 @@ class LegRequested:
 
     session: int
     request: ConnectionRequested
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAsked:
+    """A consumer asks for a provider."""
+
+    session: int
 
 
 @dataclass(frozen=True, slots=True)

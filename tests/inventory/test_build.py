@@ -57,7 +57,7 @@ def identity(realm_name: str, fqdn: str) -> ServerIdentity:
         certificate_chain=credentials.certificate,
         private_key=credentials.key,
         client_ca=authority(realm_name).certificate,
-        alpn=("spn/1",),
+        alpn=("spn/1", "sc01-provider", "sc01-consumer"),
     )
 
 

@@ -25,7 +25,7 @@ from tests.simulation.hub import FQDN, SimulatedHub
 from tests.support.fake_engine import FakeEngine, FakeWire
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
 
-__all__ = ["ENGINES", "Simulation"]
+__all__ = ["ENGINES", "ENGINE_LIMITS", "Simulation", "identity", "policy"]
 
 _ADDRESSES: Final = (("192.0.2.1", 4433), ("192.0.2.2", 4433))
 _TROUBLE: Final = 20.0
@@ -45,14 +45,14 @@ def _authority() -> Authority:
 
 
 @cache
-def _policy(name: str, generation: int = 0) -> ClientPolicy:
+def policy(name: str, generation: int = 0) -> ClientPolicy:
     """One of the certificates of a subject."""
     credentials = _authority().client(name)
     return ClientPolicy(FQDN, (ALPN,), credentials.certificate, credentials.key, _authority().certificate)
 
 
 @cache
-def _identity() -> ServerIdentity:
+def identity() -> ServerIdentity:
     server = _authority().server(FQDN)
     return ServerIdentity(server.certificate, server.key, _authority().certificate, (ALPN,))
 
@@ -125,7 +125,7 @@ class Simulation:
                 self.network,
                 f"hub-{n}",
                 address,
-                _identity(),
+                identity(),
                 lambda n=n: make(None, bytes([n]) * 32),  # type: ignore[misc]
             )
             for n, address in enumerate(_ADDRESSES, 1)
@@ -150,7 +150,7 @@ class Simulation:
             self._make(ENGINE_LIMITS, None),
             role,
             name,
-            _policy(subject),
+            policy(subject),
             self._random,
             _ADDRESSES,
             on_accepted=self._accepted,
@@ -332,7 +332,7 @@ class Simulation:
         endpoint = self._random.choice(self.endpoints)
         generation = self._random.randrange(3)
         self._say(f"{endpoint.name} has certificate {generation}")
-        endpoint.renew(_policy(endpoint.name.partition("-")[0], generation))
+        endpoint.renew(policy(endpoint.name.partition("-")[0], generation))
 
     def _make_peace(self) -> None:
         self._say("peace")

@@ -63,6 +63,10 @@ class AckRelay:
                 queue = queues[leg.other] = {}
             queue[uid] = ack
 
+    def put(self, connection_id: int, ack: Ack) -> None:
+        """Queue an entry for this session: its other end acknowledges nothing itself."""
+        self._queues.setdefault(connection_id, {})[ack.connection_uid] = ack
+
     def queued(self) -> tuple[int, ...]:
         """The sessions for which acknowledgements are queued."""
         return tuple(self._queues)

@@ -5,7 +5,7 @@ The consumer's resume secret passes through here from one header to the other an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
@@ -13,11 +13,14 @@ from spnhub.actors.contract.inputs import Key
 from spnhub.actors.contract.packets import OpeningKind
 from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
-from spnhub.transport.engine import Engine, OutcomeKind, Spliced
+from spnhub.transport.engine import Engine, Outcome, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
+from spnhub.transport.hub.relays import RelayEnd, Relays
 from spnhub.transport.hub.resumes import HubStream, Resumes
 from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import PacketReader, ProtocolError
+from spnhub.transport.sc01.hub import Sc01Session
+from spnhub.transport.sc01.words import code_of_stream, stream_code
 
 __all__ = ["Connections"]
 
@@ -36,6 +39,8 @@ class _Connection:
     reader: PacketReader | None = None
     """Reads the provider's Accept; None when that has been read."""
     token: int | None = None
+    broken: dict[int, int] = field(default_factory=dict)
+    """Codes with which its streams were reset or stopped before they were joined, by the session."""
 
 
 class Connections:
@@ -53,6 +58,8 @@ class Connections:
         """The resumes that are under way."""
         self.acks = AckRelay(sessions)
         """Passes DataAcks on."""
+        self.relays = Relays(engine, self.acks.put, self.spliced)
+        """The joined streams whose ends speak different protocols."""
 
     def counts(self) -> dict[str, int]:
         """How many of each are kept; all are 0 when no connection is there."""
@@ -60,6 +67,7 @@ class Connections:
             "connections": len(self._connections),
             "streams": len(self._streams),
             "splices": len(self._splices),
+            "relays": len(self.relays),
             "resumes": len(self.resumes),
             **self.acks.counts(),
         }
@@ -71,6 +79,9 @@ class Connections:
         if not session.accepted:
             session.early.append(stream_id)
             return
+        if session.sc01 is not None:
+            self._begin(HubStream(session.connection_id, stream_id), self._sessions.sc01.opening())
+            return
         session.headers[stream_id] = PacketReader()
         self._sessions.after_request_timeout(session, lambda: self._check_header(session, stream_id))
         self._read_header(session, stream_id)
@@ -80,12 +91,19 @@ class Connections:
         if stream_id in session.headers:
             self._read_header(session, stream_id)
         elif (connection := self._streams.get((session.connection_id, stream_id))) is not None:
-            self._read_accept(connection)
+            if connection.token is None:
+                self._read_accept(connection)
+            else:
+                self.relays.readable((session.connection_id, stream_id))
 
     def aborted(self, session: HubSession, stream_id: int, code: int) -> None:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
         self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
         connection = self._streams.get((session.connection_id, stream_id))
+        if connection is not None:
+            connection.broken.setdefault(session.connection_id, code)
+        if session.sc01 is not None:
+            code = code_of_stream(code)
         if connection is None:
             if session.headers.pop(stream_id, None) is not None:
                 self._abort_streams(session.connection_id, stream_id, code)
@@ -114,8 +132,15 @@ class Connections:
         key = self._splices.get(event.token)
         if key is None:
             return
+        connection = self._connections.get(key)
+        consumer, provider = (None, None) if connection is None else self._sc01_ends(connection)
         outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
+        if consumer is not None and provider is not None:  # a relay, which joins one of each, has done so itself
+            outcomes = _in_our_codes(outcomes[0]), _in_our_codes(outcomes[1])
         place = next((n for n, outcome in enumerate(outcomes) if outcome.kind is not OutcomeKind.FINISHED), 0)
+        if provider is not None and outcomes[1] == (OutcomeKind.RESET, Code.CONNECT_FAILED):
+            place = 1  # what it does to the other direction then says less
+        code = outcomes[place].code
         # A sender resets, a receiver stops; the consumer is the sender of the first direction.
         by_consumer = outcomes[place].kind is (OutcomeKind.STOPPED if place else OutcomeKind.RESET)
         self._system.tell_connection(
@@ -125,11 +150,15 @@ class Connections:
                 receive_bytes=event.b_to_a,
                 finished=all(o.kind is OutcomeKind.FINISHED for o in outcomes),
                 lost=any(o.kind is OutcomeKind.LOST for o in outcomes),
-                code=outcomes[place].code,
+                code=code,
                 by_consumer=by_consumer,
             ),
         )
         del self._splices[event.token]
+        if connection is not None and all(outcome.kind is OutcomeKind.FINISHED for outcome in outcomes):
+            for session in (consumer, provider):
+                if session is not None:
+                    self._sessions.sc01.finished(session, connection.opening, event.a_to_b, event.b_to_a)
 
     # ---- faults of ours ----------------------------------------------------------------------------------------
 
@@ -180,11 +209,15 @@ class Connections:
             if code is not None:
                 self._refuse(stream, packet, code, "this resume is not under way here")
             return
-        key = Key(session.connection_id, stream_id)
-        self._connections[key] = self._streams[key] = _Connection(key, packet, stream)
-        uid = packet.connection_uid
-        requested = inputs.ConnectionRequested(stream_id, uid, packet.epoch, packet.sent_offset, packet.receive_offset)
-        self._system.tell_session(session.connection_id, requested)
+        self._begin(stream, packet)
+
+    def _begin(self, stream: HubStream, opening: packets.Opening) -> None:
+        key = Key(stream.connection_id, stream.stream_id)
+        self._connections[key] = self._streams[key] = _Connection(key, opening, stream)
+        requested = inputs.ConnectionRequested(
+            stream.stream_id, opening.connection_uid, opening.epoch, opening.sent_offset, opening.receive_offset
+        )
+        self._system.tell_session(stream.connection_id, requested)
 
     def _read_accept(self, connection: _Connection) -> None:
         if connection.reader is None or connection.provider is None:
@@ -260,10 +293,15 @@ class Connections:
             return False
         opening = connection.opening
         connection.provider = HubStream(provider, stream_id)
-        connection.reader = PacketReader()
         self._streams[provider, stream_id] = connection
         self._gated.add(provider)
         consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
+        if session is not None and session.sc01 is not None:
+            # It says neither yes nor no before the first byte: for all that is known here, it takes the connection.
+            self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(stream_id, provider))
+            self._system.tell_connection(connection.key, inputs.ProviderAccepted(provider))
+            return True
+        connection.reader = PacketReader()
         header = packets.Opening(
             kind=opening.kind,
             connection_uid=opening.connection_uid,
@@ -290,15 +328,29 @@ class Connections:
             connection.provider,
         )
         self._gated.add(connection_id)
-        self._engine.write(
-            connection_id, stream_id, _accept(opening, instance_id=command.instance_id, peer=command.peer)
-        )
+        consumer, provider = self._sc01(connection_id), self._sc01(p)
+        if consumer is None:
+            self._engine.write(
+                connection_id, stream_id, _accept(opening, instance_id=command.instance_id, peer=command.peer)
+            )
+        if (consumer is None) is not (provider is None):
+            broken = connection.broken
+            connection.token = self.relays.new_token()
+            self._splices[connection.token] = command.connection
+            self.relays.join(
+                connection.token,
+                opening.connection_uid,
+                RelayEnd(connection_id, stream_id, consumer is not None, c_ended, broken.get(connection_id)),
+                RelayEnd(p, ps, provider is not None, p_ended, broken.get(p)),
+            )
+            return
         if opening.kind is OpeningKind.RESUME:
             self._gated.add(p)
             self._engine.write(p, ps, _accept(opening))
         connection.token = self._engine.splice(connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended)
         self._splices[connection.token] = command.connection
-        self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
+        if consumer is None:
+            self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Send the consumer an Accept with a code and a reason, and forget the connection."""
@@ -312,6 +364,9 @@ class Connections:
     def _refuse(self, stream: HubStream, opening: packets.Opening, code: Code, reason: str) -> None:
         connection_id, stream_id, _ = stream
         self._gated.add(connection_id)
+        if self._sc01(connection_id) is not None:
+            self._abort_streams(connection_id, stream_id, code)
+            return
         self._engine.write(connection_id, stream_id, _accept(opening, code, reason))
         self._engine.finish(connection_id, stream_id)
         self._engine.stop(connection_id, stream_id, code)
@@ -321,7 +376,8 @@ class Connections:
         connection = self._connections.get(command.connection)
         if connection is None or connection.token is None:
             return
-        carried = self._engine.splice_progress(connection.token)
+        splices = self.relays if connection.token < 0 else self._engine
+        carried = splices.splice_progress(connection.token)
         if carried is not None and carried != (command.sent_bytes, command.receive_bytes):
             self._system.tell_connection(command.connection, inputs.BytesCarried(*carried))
 
@@ -331,7 +387,8 @@ class Connections:
         if connection is None:
             return
         if connection.token is not None:
-            self._engine.unsplice(connection.token, command.code)
+            splices = self.relays if connection.token < 0 else self._engine
+            splices.unsplice(connection.token, command.code)
         # Also when the splice is over: one half may still be on its way.
         for stream in (connection.consumer, connection.provider):
             if stream is not None:
@@ -376,9 +433,28 @@ class Connections:
         self._gated.add(stream.connection_id)
         self._abort_streams(stream.connection_id, stream.stream_id, code)
 
+    def _sc01_ends(self, connection: _Connection) -> tuple[Sc01Session | None, Sc01Session | None]:
+        """The sessions of the consumer and of the provider, those of them that speak sc01."""
+        ends = connection.consumer, connection.provider
+        consumer, provider = (None if end is None else self._sc01(end.connection_id) for end in ends)
+        return consumer, provider
+
+    def _sc01(self, connection_id: int) -> Sc01Session | None:
+        session = self._sessions.get(connection_id)
+        return None if session is None else session.sc01
+
     def _abort_streams(self, connection_id: int, stream_id: int, code: int) -> None:
+        if self._sc01(connection_id) is not None:
+            code = stream_code(code)
         self._engine.reset(connection_id, stream_id, code)
         self._engine.stop(connection_id, stream_id, code)
+
+
+def _in_our_codes(outcome: Outcome) -> Outcome:
+    """What an endpoint of sc01 has done to a direction, with the code that it means by it."""
+    if outcome.kind in {OutcomeKind.RESET, OutcomeKind.STOPPED}:
+        return outcome._replace(code=code_of_stream(outcome.code))
+    return outcome
 
 
 def _accept(opening: packets.Opening, code: int = 0, reason: str = "", instance_id: str = "", peer: str = "") -> bytes:

@@ -19,7 +19,7 @@ from spnhub.transport import engine as api
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
+from spnhub.transport.hub.sessions import HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
 from spnhub.transport.system.ip import host_port, plain_host
 
@@ -99,6 +99,7 @@ class HubServer:
         """
         self._now = now
         self._guard(self._sessions.pass_time, now)
+        self._guard(self._connections.relays.pass_time, now)
         self._guard(self.certificates.pass_time, now, wall_us)
         backlog = self._backlog
         backlog.extend(events)
@@ -178,7 +179,13 @@ class HubServer:
         """When a turn is wanted at the latest."""
         if self._backlog:
             return self._now
-        times = (self._system.timer(), self._gate.timer(), self._sessions.timer(), self.certificates.timer())
+        times = (
+            self._system.timer(),
+            self._gate.timer(),
+            self._sessions.timer(),
+            self.certificates.timer(),
+            self._connections.relays.timer(),
+        )
         return min((t for t in times if t is not None), default=None)
 
     # ---- engine events -----------------------------------------------------------------------------------------
@@ -213,7 +220,7 @@ class HubServer:
             case api.DatagramsDropped():
                 self._system.tell_hub(inputs.LimitExceeded("datagrams", event.bound, event.count))
             case api.DatagramReceived():
-                pass  # spn/1 has no use for them
+                self._datagram(event)
             case _:
                 assert_never(event)
 
@@ -233,18 +240,21 @@ class HubServer:
 
     def _closed(self, event: api.Closed) -> None:
         session = self._sessions.end(event.connection_id)
+        self._connections.relays.lost(event.connection_id)
         self._connections.resumes.forget_session(event.connection_id)
         if session is not None and session.requested:
             by_peer, gone = event.kind is api.CloseKind.PEER, event.kind is api.CloseKind.PORT_CLOSED
+            # No number of sc01's but 0 means what it does in spn/1.
+            code = Code.INTERNAL if session.sc01 is not None and by_peer and event.code else event.code
             self._system.tell_session(
-                event.connection_id, inputs.SessionClosed(by_peer, event.code, clipped(event.reason), gone)
+                event.connection_id, inputs.SessionClosed(by_peer, code, clipped(event.reason), gone)
             )
 
     def _opened(self, event: api.Opened) -> None:
         session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.stream_id == CONTROL_STREAM:
+        if event.stream_id == session.control_stream:
             self._sessions.read(session)
         else:
             self._connections.opened(session, event.stream_id)
@@ -253,22 +263,26 @@ class HubServer:
         session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.stream_id == CONTROL_STREAM:
+        if event.stream_id == session.control_stream:
             self._sessions.read(session)
         else:
             self._connections.readable(session, event.stream_id)
 
     def _writable(self, event: api.Writable) -> None:
         session = self._sessions.get(event.connection_id)
-        if session is not None and event.stream_id == CONTROL_STREAM:
+        if session is not None and event.stream_id == session.control_stream:
             self._sessions.flush(session)
+        else:
+            self._connections.relays.writable((event.connection_id, event.stream_id))
 
     def _aborted(self, event: api.Reset | api.Stopped) -> None:
         session = self._sessions.get(event.connection_id)
         if session is None:
             return
-        if event.stream_id == CONTROL_STREAM:
+        if event.stream_id == session.control_stream:
             self._sessions.fail(session, ProtocolError("the control stream was reset"))
+        elif (event.connection_id, event.stream_id) in self._connections.relays:
+            self._connections.relays.aborted(event)
         else:
             self._connections.aborted(session, event.stream_id, event.code)
 
@@ -276,6 +290,16 @@ class HubServer:
         session = self._sessions.get(event.connection_id)
         if session is not None:
             self._connections.available(session)
+
+    def _datagram(self, event: api.DatagramReceived) -> None:
+        session = self._sessions.get(event.connection_id)
+        if session is not None and session.sc01 is not None:  # spn/1 has no use for them
+            self._sessions.sc01.received(session.sc01, event.data, self._now)
+
+    def _provider_stopped(self, connection_id: int) -> None:
+        session = self._sessions.get(connection_id)
+        if session is not None and session.sc01 is not None:
+            self._sessions.sc01.provider_stopped(session.sc01)
 
     def _local_address(self, session: HubSession, packet: packets.LocalAddress) -> None:
         info = self._engine.info(session.connection_id)
@@ -333,6 +357,8 @@ class HubServer:
                 sessions.close(session, code, reason)
             case commands.StartService() | commands.StopService():
                 self._on_service(command)
+            case commands.ReportProviderStopped(session):
+                self._provider_stopped(session)
             case commands.ReportHubStopped():
                 self._on_stopped()
             case _:

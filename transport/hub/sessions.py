@@ -17,6 +17,8 @@ from spnhub.transport.certificates import identify
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.protocol import PacketReader, ProtocolError
+from spnhub.transport.sc01 import words as sc01
+from spnhub.transport.sc01.hub import Sc01Session, Sc01Sessions
 from spnhub.transport.system.ip import host_port
 
 __all__ = [
@@ -67,6 +69,10 @@ class HubSession:
     requested: bool = False
     end_point_type: EndPointType | None = None
     """None until its SessionRequest has come."""
+    sc01: Sc01Session | None = None
+    """None: it speaks spn/1."""
+    control_stream: int = CONTROL_STREAM
+    """-1: it has none."""
     accepted: bool = False
     refused: tuple[Code, str] | None = None
     outgoing: bytearray = field(default_factory=bytearray)
@@ -111,6 +117,8 @@ class Sessions:
         self.now = 0.0
         self._on_packet = on_packet
         self._fail = fail
+        self.sc01 = Sc01Sessions(engine, system, gated)
+        """Speaks for those sessions that speak sc01."""
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -180,7 +188,26 @@ class Sessions:
         self._sessions[event.connection_id] = session
         self._by_socket[session.local] += 1
         self._certificates.add(event.connection_id, network.urn, event.certificates)
+        if event.alpn in sc01.ROLES:
+            self._begin_sc01(session, event.alpn)
+            return
         self.after_request_timeout(session, lambda: self._check_requested(session))
+
+    def _begin_sc01(self, session: HubSession, alpn: str) -> None:
+        session.requested = True
+        session.control_stream = -1
+        session.end_point_type = sc01.ROLES[alpn]
+        session.sc01 = self.sc01.begin(
+            connection_id=session.connection_id,
+            role=session.end_point_type,
+            realm=session.network.realm,
+            network_urn=session.network.urn,
+            cid=session.cid,
+            subject=session.subject,
+            name=session.common_name,
+            address=session.address,
+        )
+        session.instance_id = session.sc01.instance_id
 
     def _check_requested(self, session: HubSession) -> None:
         if not session.requested and self._sessions.get(session.connection_id) is session:
@@ -204,14 +231,19 @@ class Sessions:
         if session is None:
             return []
         session.accepted = True
-        self.send(connection_id, packets.SessionAck(spn_session_id, self._hub_id))
         early, session.early = session.early, []
+        if session.sc01 is not None:
+            self.sc01.accept(session.sc01)
+            return early
+        self.send(connection_id, packets.SessionAck(spn_session_id, self._hub_id))
         return early
 
     def refuse(self, connection_id: int, code: Code, reason: str) -> None:
         """Send SessionRefusal; the QUIC connection is closed a little later."""
         session = self._sessions.get(connection_id)
-        if session is not None:
+        if session is not None and session.sc01 is not None:
+            self.sc01.close(session.sc01, code, reason)
+        elif session is not None:
             session.refused = (code, reason)
             self.send(connection_id, packets.SessionRefusal(code, reason, is_retryable(code)))
             self._engine.finish(connection_id, CONTROL_STREAM)
@@ -219,6 +251,10 @@ class Sessions:
 
     def close(self, connection_id: int, code: Code, reason: str) -> None:
         """Close the QUIC connection."""
+        session = self._sessions.get(connection_id)
+        if session is not None and session.sc01 is not None:
+            self.sc01.close(session.sc01, code, reason)
+            return
         self._gated.add(connection_id)
         self._engine.close(connection_id, code, reason)
 
@@ -283,6 +319,9 @@ class Sessions:
     def send(self, connection_id: int, packet: packets.Packet) -> None:
         """Send a control packet, if the endpoint reads its kind (D-37)."""
         session = self._sessions.get(connection_id)
+        if session is not None and session.sc01 is not None:
+            self.sc01.send(session.sc01, packet)
+            return
         if session is None or protocol.kind_of(packet) not in session.kinds:
             return
         self._gated.add(connection_id)

@@ -37,6 +37,7 @@ from spnhub.inventory.source import (
 )
 from spnhub.transport.engine import Revocation, ServerIdentity
 from spnhub.transport.protocol import ALPN
+from spnhub.transport.sc01.words import ALPN as SC01_ALPN
 from spnhub.transport.system.ip import host_port
 
 __all__ = [
@@ -335,7 +336,7 @@ class _Builder:
                     certificate_chain=hub.server_cert.encode(),
                     private_key=hub.server_cert_key.encode(),
                     client_ca=realm.cacert.encode(),
-                    alpn=(ALPN,),
+                    alpn=(ALPN, *SC01_ALPN.values()),
                     revocation=revocation,
                 ),
             )

@@ -132,6 +132,20 @@ def test_no_control_packet_where_no_byte_passes(state: ConnectionState) -> None:
         assert decide(at, what) == (Transition((), (on.KeepEarly(what),)) if early else NOTHING)
 
 
+def test_what_cannot_be_resumed_never_waits_for_it() -> None:
+    """With an endpoint that has one leg only, the end of a leg is an end, and nothing leaves what still works."""
+    for state in _S:
+        for at, what in itertools.product(situations(state), HAPPENINGS):
+            try:
+                decision = decide(at._replace(resumable=False), what)
+            except LocalProtocolError:
+                continue
+            assert on.EndLeg not in map(type, decision.actions), (at, what)
+            assert follow(at, decision) is not _S.PAUSED or state is _S.PAUSED, (at, what)
+            if isinstance(what, on.LegLeft):
+                assert decision == NOTHING
+
+
 def test_who_asks_for_the_end() -> None:
     """D-17: the side whose FIN came second; where they crossed, the consumer, later."""
     for consumer in BOOLS:

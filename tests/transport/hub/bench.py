@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Final, TypeVar
 
 from spnhub.actors.contract import packets
@@ -55,8 +56,10 @@ WALL = 1_700_000_000_000_000
 P = TypeVar("P", bound=Packet)
 E = TypeVar("E", bound=Event)
 
+_WEB = ServiceDefinition(SERVICE, "web", "server", frozenset({"client", "other"}))
 _authority = Authority.create()
-_credentials = {name: _authority.client(name) for name in ("server", "client", "other")}
+credentials = cache(_authority.client)
+"""By common name: those of an endpoint whose certificate the hub accepts."""
 _hub = _authority.server(NAME)
 
 
@@ -98,7 +101,7 @@ class Peer:
         self.engine = bench.new_engine()
         self.node = FakeNode(bench.network, self.engine, self._on_events)
         local = self.node.bind()
-        mine = bench.credentials.get(subject) or _credentials[subject]
+        mine = bench.credentials.get(subject) or credentials(subject)
         policy = ClientPolicy(NAME, ("spn/1",), mine.certificate, mine.key, bench.trust)
         self.connection_id = self.engine.connect(Address(local, HUB), policy, bench.clock.now())
         self.node.flush()
@@ -198,6 +201,7 @@ class Bench:
 
     options: ActorOptions = field(default_factory=ActorOptions)
     on_fault: OnFault = log_fault
+    service: ServiceDefinition = _WEB
     real: bool = False
     """QUIC itself, on both sides, in place of the fake engine."""
     credentials: dict[str, IssuedCredentials] = field(default_factory=dict)
@@ -220,26 +224,28 @@ class Bench:
         self.journal = MemoryJournal("hub-1")
         self.system = ActorSystem(self.journal.append, "hub-1", self.options)
         self.stopped = False
+        self.services: list[object] = []
+        """What the cluster manager was asked."""
         self.server = HubServer(
             self.engine,
             self.system,
             Gate(self.engine, self.journal, self.wall_us),
             "hub-1",
             on_stopped=self._on_stopped,
-            on_service=lambda _: None,
+            on_service=self.services.append,
             judge=_Judge(),
             on_fault=self.on_fault,
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)
         chain = _hub.certificate if self.real else fake_certificate(f"CN={NAME}", "servers")
-        identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, ("spn/1",))
+        alpn = ("spn/1", "sc01-provider", "sc01-consumer")
+        identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, alpn)
         self.engine.set_policy(ServerPolicy({NAME: identity}))
         self.server.set_networks(
             {(local, NAME): Network(REALM, NETWORK)}, {NETWORK: ClientTrust(_authority.certificate)}
         )
-        service = ServiceDefinition(SERVICE, "web", "server", frozenset({"client", "other"}))
-        definition = NetworkDefinition(NETWORK, "main", NAME, (service,))
+        definition = NetworkDefinition(NETWORK, "main", NAME, (self.service,))
         self.system.tell_hub(LoadInventory((RealmDefinition(REALM, (definition,)),)))
         self.node.flush()
         self.settle()

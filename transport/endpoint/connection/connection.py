@@ -33,6 +33,7 @@ from spnhub.actors.contract.packets import (
     ResumeRequest,
     ToLeg,
 )
+from spnhub.actors.contract.protocols import is_resumable
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg, check_head
@@ -181,6 +182,7 @@ class Connection:
             False if leg is None else leg.requested,
             self._stopped,
             self._closed_reported,
+            is_resumable(self.instance_id),
         )
         way, actions = decide(facts, what)
         for event in way:

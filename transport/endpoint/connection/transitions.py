@@ -121,6 +121,8 @@ class Facts(NamedTuple):
     """The peer wants no more, and how its own direction ends is still to come."""
     closed_reported: bool = False
     """The program's listener was notified that both directions have ended in order."""
+    resumable: bool = True
+    """The other endpoint may go on in another leg; else the connection ends with its leg."""
 
     @property
     def both_finished(self) -> bool:
@@ -183,7 +185,8 @@ def decide(at: Facts, what: Happening) -> Transition:
         case CloseRequest() | CloseAck() | PauseRequest():
             return NOTHING
         case LegLeft(code, reason):
-            return _end_leg(at, _E.LEG_LOST, code, reason) if at.state.may_pause else NOTHING
+            # A connection that can't be resumed stays where it is, as long as that holds.
+            return _end_leg(at, _E.LEG_LOST, code, reason) if at.state.may_pause and at.resumable else NOTHING
         case LegSessionLost(reason):
             return _session_gone(at, reason)
         case PeerReset(code):
@@ -329,7 +332,7 @@ def _ended_by_peer(at: Facts, code: int) -> Transition:
         return _end_leg(at, _E.STREAM_CLOSED, code, text)
     if at.state is _S.RESUMING and (code in LEG_CODES or can_retry(code)):
         return _end_leg(at, _E.RESUME_REFUSED, code, text)
-    if at.state.may_pause and code in LEG_CODES:
+    if at.state.may_pause and code in LEG_CODES and at.resumable:
         return _end_leg(at, _E.LEG_LOST, code, text)
     end = _abort(at, Code.PEER_LOST if code == LOST_CODE else code, text)
     return Transition(end.way, (TakeRest(more=True), *end.actions)) if at.state.passes_bytes else end
@@ -409,6 +412,8 @@ def _end_leg(at: Facts, way: ConnectionEvent, code: int, reason: str) -> Transit
     """The leg is over; its stream is ended with a code that ends legs only."""
     if at.request is False:
         return _abort(at, Code.CLOSE_REQUESTED, _CLOSED_HERE, notice=True)
+    if not at.resumable:
+        return _abort(at, Code.PEER_LOST, f"{reason}; the other endpoint can't resume")
     end = EndLeg(code if code in LEG_CODES else Code.LEFT, reason, left=way is not _E.RESUME_REFUSED)
     return Transition((way,), (TakeRest(), end) if at.state.passes_bytes else (end,))
 
