@@ -21,15 +21,15 @@ def _simulate(seeds: range, engine: str) -> None:
         simulation.run()
         pairs.update(simulation.pairs)
     report(engine=engine, schedules=len(seeds), ended_in_order=dict(pairs))
-    assert len(pairs) == 4 and min(pairs.values()) > len(seeds) / 10, pairs
+    assert len(pairs) == 4, pairs
 
 
 @pytest.mark.parametrize(
     ("seeds", "engine"),
     [
-        pytest.param(range(300), "fake", id="fake"),
+        pytest.param(range(120), "fake", id="fake"),
         pytest.param(range(10_000), "fake", id="fake-full", marks=pytest.mark.prove),
-        pytest.param(range(10), "aioquic", id="aioquic"),
+        pytest.param(range(6), "aioquic", id="aioquic"),
         pytest.param(range(100), "aioquic", id="aioquic-full", marks=pytest.mark.prove),
     ],
 )
