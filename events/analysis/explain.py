@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import event_line
-from spnhub.events.analysis.narrative import bytes_text, seconds_text, sentence
+from spnhub.events.analysis.narrative import because, bytes_text, seconds_text, sentence
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -152,6 +152,9 @@ class Story:
     """Of a conversation, by hub, sessions and streams: the last :data:`EVENT_LIMIT`."""
     finished: ConnectionFinished | None = None
     """Its endpoints' word on a conversation that has ended in order."""
+    lost: ConnectionLost | None = None
+    """Its endpoint's word on a conversation that was given up."""
+    refused: ConnectionRefused | None = None
     open: bool = False
     """As far as the log has been looked at."""
 
@@ -199,6 +202,10 @@ class Story:
             self.open = any(leg.end is None for leg in self.legs.values())
         elif isinstance(event, ConnectionFinished):
             self.finished = event
+        elif isinstance(event, ConnectionLost):
+            self.lost = event
+        elif isinstance(event, ConnectionRefused):
+            self.refused = event
 
     def _keep(self, recorded: Recorded) -> None:
         if len(self.first) < EVENT_LIMIT:
@@ -254,7 +261,8 @@ class Story:
     def _connection_summary(self) -> str:
         legs = sorted(self.legs.values(), key=lambda leg: leg.epoch)
         if not legs:
-            return f"Connection {self.uid}: no provider was reached."
+            why = "" if self.refused is None else because(self.refused.code, self.refused.reason)
+            return f"Connection {self.uid}: no provider was reached{why}."
         hubs = list(dict.fromkeys(leg.hub_id for leg in legs))
         known = next(one.event for leg in legs for one in (leg.start, leg.end) if one is not None)
         assert isinstance(known, ConnectionStarted | ConnectionEnded)
@@ -267,8 +275,10 @@ class Story:
         assert isinstance(end, ConnectionEnded)
         sent = end.start_sent_offset + end.total_sent_bytes
         receive = end.start_receive_offset + end.total_receive_bytes
-        reason = f" ({end.reason})" if end.reason else ""
+        reason = because(end.code, end.reason)
         became = "suspended and not resumed in this log" if end.suspended else f"ended, {end.disconnect_reason}"
+        if self.lost is not None and end.suspended:
+            became, reason = "suspended, then given up", because(self.lost.code, self.lost.reason)
         if self.finished is not None:
             sent, receive = self.finished.sent_offset, self.finished.receive_offset
             became = f"{became.partition(' and')[0]}; its endpoints had ended it in order, as they reported later"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from spnhub.events.codes import alert_name, code_name
 from spnhub.events.model import (
@@ -97,14 +97,14 @@ def lifecycle_line(recorded: Recorded) -> Line | None:
     line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": recorded.event.event_type}
     for name, get in fields:
         line[name] = _plain(get(recorded))
-    if failed(recorded.event):
+    event = recorded.event
+    if isinstance(event, SessionEnded | ConnectionEnded) and failed(event):
         # That it ended with an error is of no use without which.
-        code = recorded.event.code
-        line |= {"code": code, **_names(code, None), "reason": recorded.event.reason}
+        line |= {"code": event.code, **_names(event.code, None), "reason": event.reason}
     return line
 
 
-def failed(event: Event) -> TypeGuard[SessionEnded | ConnectionEnded]:
+def failed(event: Event) -> bool:
     """Whether it is the end of something by an error."""
     match event:
         case ConnectionEnded():

@@ -10,6 +10,7 @@ log, ``spnlog serve`` those of each hub since its start, as the hub itself does.
 from __future__ import annotations
 
 import bisect
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class Histogram:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     """Of each bucket alone; the last is for what is above all bounds."""
     total: float = 0.0
+    lowest: float = math.inf
     highest: float = 0.0
 
     @property
@@ -150,12 +152,14 @@ class Histogram:
         """Take a value in."""
         self.buckets[bisect.bisect_left(BOUNDS, value)] += 1
         self.total += value
+        self.lowest = min(self.lowest, value)
         self.highest = max(self.highest, value)
 
     def merge(self, other: Histogram) -> None:
         """Take all of another's values in."""
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.total += other.total
+        self.lowest = min(self.lowest, other.lowest)
         self.highest = max(self.highest, other.highest)
 
 
@@ -206,8 +210,10 @@ class LogMetrics:
         self._logs: dict[LogKey, _Log] = {}
         self._resumptions = Resumptions()
 
-    def apply(self, recorded: Recorded) -> bool:
+    def apply(self, recorded: Recorded, *, counted: bool = True) -> bool:
         """Count the next event of its hub; False: a redelivery, which changes nothing.
+
+        :param counted: False: it isn't asked about, and only changes what is open.
 
         Within a partition, and within a merged log, a hub's events appear for the first time in the order of their
         sequence. So an event that isn't after all others of its log so far is a redelivery.
@@ -218,8 +224,11 @@ class LogMetrics:
             log = self._new_log(key)
         if recorded.sequence <= log.state.last_sequence:
             return False
-        log.events += 1
-        self._count(recorded)
+        if counted:
+            log.events += 1
+            self._count(recorded)
+        else:
+            self._resumptions.take(recorded)
         _fold(log, recorded)
         if isinstance(recorded.event, HubStarted):
             self._begin(recorded.hub_id)

@@ -6,6 +6,7 @@ Counterparts: :mod:`spnhub.events.analysis.explain`, :mod:`spnhub.events.analysi
 from __future__ import annotations
 
 from spnhub.events.analysis.log_lines import event_line, format_time
+from spnhub.events.codes import code_name
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,
@@ -29,7 +30,7 @@ from spnhub.events.model import (
     WeightChanged,
 )
 
-__all__ = ["bytes_text", "seconds_text", "sentence"]
+__all__ = ["because", "bytes_text", "seconds_text", "sentence"]
 
 _ENVELOPE = frozenset({"eventId", "eventType", "hubId", "journalId", "sequence", "timestamp", "realm", "networkUrn"})
 
@@ -69,7 +70,7 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             return (
                 f"session {event.spn_session_id} of {event.spn_end_point} ended after"
                 f" {seconds_text(event.elapsed_time)}: {event.terminate_reason}"
-                f"{_why(event.code, event.reason)}{_recovered(event.recovered)}"
+                f"{because(event.code, event.reason)}{_recovered(event.recovered)}"
             )
         case ConnectionStarted():
             return (
@@ -85,7 +86,7 @@ def sentence(recorded: Recorded, about: str = "") -> str:
         case ConnectionEnded():
             return (
                 f"{_leg(event.connection_uid, event.epoch, about)} ended after {seconds_text(event.elapsed_time)}:"
-                f" {event.disconnect_reason}{_why(event.code, event.reason)}; it passed on"
+                f" {event.disconnect_reason}{because(event.code, event.reason)}; it passed on"
                 f" {bytes_text(event.total_sent_bytes)} and {bytes_text(event.total_receive_bytes)} back"
                 f"{'; the connection may go on' if event.suspended else ''}"
                 f"{'; the provider did not take it' if event.rejected else ''}{_recovered(event.recovered)}"
@@ -94,7 +95,7 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             how = "paused as planned" if event.planned else "interrupted"
             return (
                 f"{_leg(event.connection_uid, event.epoch, about)} {how} at {bytes_text(event.sent_offset)} and"
-                f" {bytes_text(event.receive_offset)} back{_why(event.code, event.reason)}"
+                f" {bytes_text(event.receive_offset)} back{because(event.code, event.reason)}"
             )
         case ConnectionResumed():
             return (
@@ -102,16 +103,16 @@ def sentence(recorded: Recorded, about: str = "") -> str:
                 f" {bytes_text(event.receive_offset)} back"
             )
         case ConnectionRefused():
-            return f"{_leg(event.connection_uid, event.epoch, about)} was refused{_why(event.code, event.reason)}"
+            return f"{_leg(event.connection_uid, event.epoch, about)} was refused{because(event.code, event.reason)}"
         case ResumeRefused():
             return (
                 f"{event.spn_end_point} wanted to go on as {_leg(event.connection_uid, event.epoch, about)} and was"
-                f" refused{_why(event.code, event.reason)}"
+                f" refused{because(event.code, event.reason)}"
             )
         case ConnectionLost():
             return (
                 f"{_leg(event.connection_uid, event.epoch, about)} was the last: given up by session"
-                f" {event.spn_session_id}{_why(event.code, event.reason)}"
+                f" {event.spn_session_id}{because(event.code, event.reason)}"
             )
         case ConnectionFinished():
             return (
@@ -121,7 +122,7 @@ def sentence(recorded: Recorded, about: str = "") -> str:
         case WeightChanged():
             return (
                 f"session {event.spn_session_id} changed its weight from {event.old_weight} to {event.new_weight}"
-                f"{_why(None, event.reason)}"
+                f"{because(None, event.reason)}"
             )
         case ProviderSilent():
             return f"the provider of session {event.spn_session_id} doesn't answer: no new connections for it"
@@ -130,8 +131,8 @@ def sentence(recorded: Recorded, about: str = "") -> str:
         case ProviderFailed():
             times = f"failed {event.failures} times in a row" if event.failures > 1 else "failed"
             return (
-                f"the provider of session {event.spn_session_id} {times}{_why(event.code, event.reason)}: others come"
-                f" first until {format_time(event.passed_over_until)}"
+                f"the provider of session {event.spn_session_id} {times}{because(event.code, event.reason)}: others"
+                f" come first until {format_time(event.passed_over_until)}"
             )
         case ProviderRecovered():
             return f"the provider of session {event.spn_session_id} takes connections again"
@@ -140,9 +141,9 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             where = "" if event.service_urn is None else f" of {event.service_urn}"
             return f"the hub's limit{most} for {event.limit}{where} was reached, {event.count} times"
         case JournalStalled():
-            return f"the hub's journal stalled for {seconds_text(event.stalled_seconds)}{_why(None, event.reason)}"
+            return f"the hub's journal stalled for {seconds_text(event.stalled_seconds)}{because(None, event.reason)}"
         case EventsLost():
-            return f"the hub's log misses {event.count} events from before{_why(None, event.reason)}"
+            return f"the hub's log misses {event.count} events from before{because(None, event.reason)}"
     facts = [f"{name} {value}" for name, value in event_line(recorded).items() if name not in _ENVELOPE]
     return f"{event.event_type}: {', '.join(facts)}"
 
@@ -159,8 +160,9 @@ def _from(sent: int, receive: int) -> str:
     return f", from {bytes_text(sent)} and {bytes_text(receive)} back on" if sent or receive else ""
 
 
-def _why(code: int | None, reason: str) -> str:
-    words = [*([f"code {code}"] if code else []), *([reason] if reason else [])]
+def because(code: int | None, reason: str) -> str:
+    """A code's name and a reason in brackets; nothing where there is neither."""
+    words = [*([code_name(code)] if code else []), *([reason] if reason else [])]
     return f" ({', '.join(words)})" if words else ""
 
 

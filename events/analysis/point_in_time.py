@@ -6,6 +6,7 @@ Counterparts: :mod:`spnhub.events.state.hub_state` (the fold), :mod:`spnhub.cli.
 from __future__ import annotations
 
 import bisect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded, from_datetime
 from spnhub.events.state.hub_state import HubState
 
-__all__ = ["HubAt", "Moment", "MomentError", "States"]
+__all__ = ["NOW", "HubAt", "Moment", "MomentError", "States"]
 
 _LOOK: Final = 4096
 """Bytes read to see when a segment begins."""
@@ -58,6 +59,10 @@ class Moment:
                 f"{text!r} is neither a sequence nor a time like 2026-01-02T03:04:05.678Z (ISO 8601)"
             ) from None
         return cls(None, time)
+
+
+NOW: Final = Moment(None, sys.maxsize)
+"""The end of the log, whatever its hub's clock says."""
 
 
 @dataclass(slots=True)

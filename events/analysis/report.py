@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, LogMetrics
+from spnhub.events.analysis.selection import Selection
 from spnhub.events.model import EndPointType
 
 __all__ = ["hours_of", "quantile", "report"]
@@ -21,12 +22,18 @@ _Object = dict[str, Any]
 _DIRECTIONS: Final = {"sent": "SentBytes", "received": "ReceiveBytes"}
 
 
-def report(metrics: LogMetrics) -> _Object:
-    """Everything: ``services`` (realm, serviceUrn and their numbers), ``hubs``, ``handshakesRefused``, ``reloads``."""
+def report(metrics: LogMetrics, wanted: Selection | None = None) -> _Object:
+    """Everything: ``services`` (realm, serviceUrn and their numbers), ``hubs``, ``handshakesRefused``, ``reloads``.
+
+    :param wanted: which services.
+    """
+    wanted = wanted or Selection()
     counters = metrics.counters
     return {
         "services": [
-            _service(*name, numbers) for name, numbers in sorted(_by_service(metrics).items(), key=itemgetter(0))
+            _service(*name, numbers)
+            for name, numbers in sorted(_by_service(metrics).items(), key=itemgetter(0))
+            if wanted.names(*name)
         ],
         "hubs": [
             {
@@ -66,11 +73,11 @@ def hours_of(metrics: LogMetrics) -> list[_Object]:
 
 
 def quantile(histogram: Histogram, share: float) -> float:
-    """About the value that ``share`` of all are not above, in seconds: between the bounds of its bucket."""
+    """About the value that ``share`` of all are not above, in seconds: between the bounds of its bucket, and of all."""
     rest = share * histogram.count
-    lower = 0.0
+    lower = min(histogram.lowest, histogram.highest)
     for number, bound in zip(histogram.buckets, (*BOUNDS, histogram.highest), strict=True):
-        upper = min(float(bound), histogram.highest)
+        upper = max(lower, min(float(bound), histogram.highest))
         if number and rest <= number:
             return lower + (upper - lower) * rest / number
         rest -= number

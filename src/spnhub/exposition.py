@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from spnhub.events.analysis.metrics import Family, Labels
+from spnhub.events.codes import alert_name, code_name
 
 __all__ = ["CONTENT_TYPE", "Flat", "families", "filled", "text"]
 
@@ -57,7 +58,8 @@ def families(
     """
     for name, family in known.items():
         labels = family.labels if hub else family.labels[1:]
-        yield filled(kind(prefix + name, family.help, labels=labels), numbers[name])
+        metric = kind(prefix + name, family.help, labels=(*labels, *_named(labels)))
+        yield filled(metric, _with_names(labels, numbers[name]))
 
 
 def filled(family: Flat, numbers: Mapping[Labels, float]) -> Metric:
@@ -65,3 +67,22 @@ def filled(family: Flat, numbers: Mapping[Labels, float]) -> Metric:
     for labels, number in numbers.items():
         family.add_metric(labels, number)
     return family
+
+
+_NAMES: Final = {"code": code_name, "alert": alert_name}
+"""What a number in a label is called; spn/1's codes and TLS's alerts have the same numbers."""
+
+
+def _named(labels: Labels) -> tuple[str, ...]:
+    """The label that names another, if there is one that needs it."""
+    return tuple(f"{label}_name" for label in labels if label in _NAMES)
+
+
+def _with_names(labels: Labels, numbers: Mapping[Labels, float]) -> Mapping[Labels, float]:
+    places = [(labels.index(label), name) for label, name in _NAMES.items() if label in labels]
+    if not places:
+        return numbers
+    return {
+        (*values, *(name(int(values[at])) if values[at].isdecimal() else values[at] for at, name in places)): number
+        for values, number in numbers.items()
+    }

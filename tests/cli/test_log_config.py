@@ -13,7 +13,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
 from tests.events.samples import day, write_journal
 
-NAMES = ["replay", "tail", "verify", "state", "explain", "metrics", "serve", "replay-actors", "drive"]
+NAMES = ["replay", "tail", "verify", "state", "explain", "incidents", "metrics", "serve", "replay-actors", "drive"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +67,9 @@ def test_flags_and_variables_win(capsys: pytest.CaptureFixture[str], monkeypatch
         ("al = true", "replay", "bad.toml:1: al is unknown; did you mean all?"),
         ("all = 1", "replay", "bad.toml:1: all: '1' is not true or false"),
         ("\nlast = -1", "tail", "bad.toml:2: last: -1 is below 0"),
-        ("until = 0", "replay-actors", "bad.toml:1: until: 0 is below 1"),
+        ("until = 0", "replay-actors", "bad.toml:1: until: a log's sequences count from 1"),
         ('by = "day"', "metrics", "bad.toml:1: by: 'day' is none of hour"),
         ('at = "yesterday"', "state", "--at: 'yesterday' is neither a sequence nor a time"),
-        ("", "state", "--at is missing (environment: SPNLOG_AT)"),
         ('group = " "', "serve", "bad.toml:1: group is empty"),
     ],
 )

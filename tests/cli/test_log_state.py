@@ -150,7 +150,6 @@ def test_several_hubs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--at", "0"], "sequences count from 1"),
         (["--at", "yesterday"], "'yesterday' is neither a sequence nor a time"),
         (["--at", "2", "--hub", "hub-7"], "no events of hub hub-7"),
-        ([], "--at"),
     ],
 )
 def test_bad_arguments(arguments: list[str], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

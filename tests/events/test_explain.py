@@ -97,7 +97,7 @@ def test_a_connection_over_two_hubs() -> None:
         ("hub-1", f"session p1 of CN=p1,O=Acme began: serviceProvider of {SERVICE}, from 192.0.2.7:4711"),
         ("hub-1", f"session c1 of CN=c1,O=Acme began: serviceConsumer of {SERVICE}, from 192.0.2.7:4711"),
         ("hub-1", "leg 0 opened to the provider: streams 4-1, sessions c1 and p1"),
-        ("hub-1", "leg 0 paused as planned at 100 bytes and 2,000 bytes back (code 38, the hub stops)"),
+        ("hub-1", "leg 0 paused as planned at 100 bytes and 2,000 bytes back (PAUSED, the hub stops)"),
         (
             "hub-1",
             "leg 0 ended after 0.500 s: closed; it passed on 100 bytes and 2,000 bytes back; the connection may go on",
@@ -206,7 +206,7 @@ def test_a_provider_that_fails() -> None:
     texts = [text for _, _, text in story.render()]
     assert texts[2:] == [
         (
-            f"the provider of session p1 failed 2 times in a row (code 32, {reason}): others come first until"
+            f"the provider of session p1 failed 2 times in a row (CONNECT_FAILED, {reason}): others come first until"
             " 2026-01-02T12:00:02.000000Z"
         ),
         (

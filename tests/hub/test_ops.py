@@ -84,7 +84,8 @@ async def test_metrics_follow_what_happens(world: ReloadWorld) -> None:
     connection = "spnhub_connections", ("realm", "acme"), ("service", WEB)
     assert before[(*session, ("type", "serviceProvider"))] == before[(*session, ("type", "serviceConsumer"))] == 1
     assert (before[connection], after.get(connection, 0)) == (1, 0)
-    assert after["spnhub_sessions_refused_total", ("code", "16"), ("realm", "acme"), ("service", WEB)] == 1
+    code = ("code", "16"), ("code_name", "NOT_ALLOWED")
+    assert after[("spnhub_sessions_refused_total", *code, ("realm", "acme"), ("service", WEB))] == 1
     assert after["spnhub_bytes_total", ("direction", "sent"), ("realm", "acme"), ("service", WEB)] == 5
     assert after["spnhub_reloads_total", ("outcome", "applied")] == 1
     assert after[("spnhub_ready",)] == 1

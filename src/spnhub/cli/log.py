@@ -18,10 +18,11 @@ import typer
 from spnhub import signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log_explain import explain
+from spnhub.cli.log_incidents import incidents
 from spnhub.cli.log_metrics import metrics
 from spnhub.cli.log_reading import FAULTY, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
-from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.log_settings import LogSettings, selection_of, takes_log_options
 from spnhub.cli.log_state import state
 from spnhub.cli.options import GroupedCommand, Reader
 from spnhub.cli.replay_actors import replay_actors
@@ -57,25 +58,27 @@ def _callback(context: typer.Context) -> None:
 
 
 @app.command(cls=GroupedCommand)
-@takes_log_options("every")
+@takes_log_options("every", "since", "until", "service", "realm", "type")
 def replay(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Print the lifecycle lines, one JSON object a line, in order."""
-    every = settings_of().every
+    settings = settings_of()
+    every, wanted = settings.every or bool(settings.type), selection_of(settings)
 
     async def read() -> None:
         async with entries(sources, printing=True) as found:
             async for _, recorded in found:
-                if (line := _line(recorded, every)) is not None:
+                if wanted.takes(recorded) and (line := _line(recorded, every)) is not None:
                     say_json(line)
 
     return run(read)
 
 
 @app.command(cls=GroupedCommand)
-@takes_log_options("last", "every")
+@takes_log_options("last", "every", "since", "until", "service", "realm", "type")
 def tail(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Print the last events and then each one as it comes, until interrupted."""
     settings = settings_of()
+    every, wanted = settings.every or bool(settings.type), selection_of(settings)
     show = _json_printer() if settings.as_json or not sys.stdout.isatty() else _terminal_printer()
 
     async def read() -> None:
@@ -84,12 +87,12 @@ def tail(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -
             seen: dict[LogKey, Missing] = {}
             recent: deque[Line] = deque(maxlen=settings.last)
             async for _, recorded in merge(entered, seen=seen):
-                if (line := _line(recorded, settings.every)) is not None:
+                if wanted.takes(recorded) and (line := _line(recorded, every)) is not None:
                     recent.append(line)
             for line in recent:
                 show(line)
             async for _, recorded in follow(entered, seen):
-                if (line := _line(recorded, settings.every)) is not None:
+                if wanted.takes(recorded) and (line := _line(recorded, every)) is not None:
                     show(line)
 
     return run(read)
@@ -116,7 +119,7 @@ def verify(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources)
     return run(read) or status
 
 
-for _command in (state, explain, metrics, serve, replay_actors):
+for _command in (incidents, state, explain, metrics, serve, replay_actors):
     app.command(cls=GroupedCommand)(_command)
 # Its name of before.
 app.command("drive", hidden=True, cls=GroupedCommand)(replay_actors)

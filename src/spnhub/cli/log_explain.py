@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from spnhub.cli.options import Reader
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
+from spnhub.plain_text import printable
 from spnhub.settings import SettingsError
 from spnhub.streams import say, say_json
 
@@ -61,13 +64,43 @@ def explain(
 
 
 def _show(story: Story) -> None:
+    if sys.stdout.isatty():
+        _show_on_terminal(story)
+        return
     say(story.summary())
+    for time, gap, hub_id, text in _rows(story):
+        say(f"  {text}" if time is None else f"  {format_time(time)} {gap:>11}  {hub_id}  {text}")
+
+
+def _rows(story: Story) -> Iterator[tuple[int | None, str, str, str]]:
     before: int | None = None
     for time, hub_id, text in story.render():
         if time is None:
-            say(f"  {text}")
+            yield None, "", "", text
             continue
         # What took long is seen at a glance.
         gap = f"+{seconds_text((time - before) / 1_000_000)}" if before is not None and time >= before else ""
-        say(f"  {format_time(time)} {gap:>11}  {hub_id}  {text}")
+        yield time, gap, hub_id, text
         before = time
+
+
+def _show_on_terminal(story: Story) -> None:
+    """With a hanging indent; the date where it changes."""
+    from rich.table import Table  # noqa: PLC0415 - only for terminals, and it takes a while to load
+    from rich.text import Text  # noqa: PLC0415
+
+    from spnhub.cli.log_tables import console  # noqa: PLC0415
+
+    out = console()
+    out.print(Text(printable(story.summary()), "bold"))
+    grid = Table.grid(padding=(0, 1))
+    for style in ("dim", "yellow", "cyan", ""):
+        grid.add_column(style=style, no_wrap=bool(style), justify="right" if style == "yellow" else "left")
+    day = ""
+    for time, gap, hub_id, text in _rows(story):
+        today, _, clock = ("", "", "") if time is None else format_time(time).partition("T")
+        if today and today != day:
+            day = today
+            grid.add_row(day)
+        grid.add_row(clock[:12], gap, printable(hub_id), Text(printable(text)))
+    out.print(grid)

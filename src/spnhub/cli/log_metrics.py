@@ -11,27 +11,30 @@ from typing import Any
 import typer
 
 from spnhub.cli.log_reading import Sources, entries, run
-from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.log_settings import LogSettings, selection_of, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.events.analysis.report import hours_of, report
+from spnhub.events.codes import alert_name, code_name
 from spnhub.streams import say_json
 
 __all__ = ["metrics"]
 
 
-@takes_log_options("by")
+@takes_log_options("by", "since", "until", "service", "realm", "type")
 def metrics(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Show sessions, connections, bytes, reasons, refusals, durations, starts and pauses, by service."""
     settings = settings_of()
     by_hour, as_json = settings.by == "hour", settings.as_json
-    counted = LogMetrics(hours=by_hour)
+    counted, wanted = LogMetrics(hours=by_hour), selection_of(settings)
 
     async def read() -> None:
         async with entries(sources) as found:
             async for _, recorded in found:
-                counted.apply(recorded)
+                # What isn't asked about still says what is open.
+                if not wanted.after(recorded):
+                    counted.apply(recorded, counted=wanted.takes(recorded))
 
     status = run(read)
     if status:
@@ -43,9 +46,9 @@ def metrics(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources
         else:
             _show_hours(hours)
     elif as_json:
-        say_json(report(counted))
+        say_json(report(counted, wanted))
     else:
-        _show(report(counted))
+        _show(report(counted, wanted))
     return 0
 
 
@@ -94,8 +97,8 @@ def _show(numbers: Mapping[str, Any]) -> None:
                 one["serviceUrn"],
                 _counts(one["terminateReasons"]),
                 _counts(one["disconnectReasons"]),
-                *(_counts(one["refused"][kind]) for kind in ("sessions", "connections", "resumes")),
-                _counts(one["connections"]["lost"]),
+                *(_codes(one["refused"][kind]) for kind in ("sessions", "connections", "resumes")),
+                _codes(one["connections"]["lost"]),
             )
             for one in services
         ),
@@ -133,7 +136,7 @@ def _show(numbers: Mapping[str, Any]) -> None:
         out,
         "refused handshakes",
         ("hub", "realm", "TLS alert", "#count"),
-        ((one["hubId"], one["realm"], one["alert"], one["count"]) for one in numbers["handshakesRefused"]),
+        ((one["hubId"], one["realm"], _alert(one["alert"]), one["count"]) for one in numbers["handshakesRefused"]),
     )
     print_table(
         out,
@@ -149,3 +152,12 @@ def _of(numbers: Mapping[str, Any]) -> str:
 
 def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "-"
+
+
+def _codes(numbers: Mapping[str, int]) -> str:
+    """The same, by code: the log has its number, people its name."""
+    return _counts({code_name(int(code)) if code.isdecimal() else code: number for code, number in numbers.items()})
+
+
+def _alert(alert: int | None) -> str | None:
+    return None if alert is None else f"{alert_name(alert)} ({alert})"

@@ -6,18 +6,40 @@ Each command says which of the options are flags of its own. Counterparts: :mod:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from spnhub.cli.options import takes
+from spnhub.events.analysis.point_in_time import Moment
+from spnhub.events.analysis.selection import Selection, moment_or_ago
+from spnhub.events.model import EVENT_CLASSES
 from spnhub.options import UnusableOption, option, parse_address, parse_names
+from spnhub.transport.text import meant, quoted
 
-__all__ = ["LogSettings", "takes_log_options"]
+__all__ = ["LogSettings", "selection_of", "takes_log_options"]
 
 _selection = partial(option, group="What is read")
 _output = partial(option, group="What is shown")
 _serving = partial(option, group="Serving")
+
+
+_TYPES: Final = frozenset(cls.event_type for cls in EVENT_CLASSES.values())
+
+
+def _moment(text: str) -> Moment:
+    return moment_or_ago(text, time.time_ns() // 1000)
+
+
+def _types(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in _TYPES:
+            near = meant(name, _TYPES)
+            raise ValueError(f"{quoted(name)} is no type of event" + (f"; did you mean {near}?" if near else ""))
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +51,26 @@ class LogSettings:
     )
     hub: str | None = _selection(None, "Only this hub: its hubId, or a journalId.")
     last: int = _selection(10, "How many of the present events to begin with.", at_least=0)
-    until: int | None = _selection(None, "Go no further than this event.", metavar="SEQUENCE", at_least=1)
+    since: Moment | None = _selection(
+        None,
+        "Only from here on: a time, a sequence, or how long ago (90s, 15m, 1h, 2d).",
+        metavar="TIME|SEQUENCE|AGO",
+        parse=_moment,
+    )
+    until: Moment | None = _selection(
+        None,
+        "Go no further than this: a time, a sequence, or how long ago.",
+        metavar="TIME|SEQUENCE|AGO",
+        parse=_moment,
+    )
+    service: str | None = _selection(None, "Only this service: its URN, or its name.", metavar="SERVICE")
+    realm: str | None = _selection(None, "Only this realm.", metavar="REALM")
+    type: tuple[str, ...] = _selection(
+        (),
+        "Only events of these types (eventType), separated by commas; with all their fields.",
+        metavar="TYPE,…",
+        parse=_types,
+    )
     every: bool = _output(False, "Every event with all its fields, not only the lifecycle lines.", flag="all")
     by: str | None = _output(None, "Only bytes, by service and hour (UTC).", metavar="[hour]", choices=("hour",))
     step: bool = _output(False, "Show each step and what it changes; on a terminal, wait for Enter.")
@@ -57,6 +98,12 @@ class LogSettings:
     def __post_init__(self) -> None:
         if not self.consumer_group.strip():
             raise UnusableOption("consumer_group", " is empty")
+
+
+def selection_of(settings: LogSettings) -> Selection:
+    """The events that the options select."""
+    types = frozenset(settings.type) or None
+    return Selection(settings.since, settings.until, settings.realm, settings.service, types)
 
 
 def takes_log_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

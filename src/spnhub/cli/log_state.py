@@ -1,4 +1,4 @@
-"""``spnlog state --at``: the state of hubs at a moment. Counterpart: :mod:`spnhub.events.analysis.point_in_time`."""
+"""``spnlog state``: the state of hubs now, or at a moment. Counterpart: :mod:`spnhub.events.analysis.point_in_time`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spnhub.cli.log_reading import Sources, enter, entries, run
 from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.events.analysis.point_in_time import HubAt, Moment, MomentError, States
+from spnhub.events.analysis.point_in_time import NOW, HubAt, Moment, MomentError, States
 from spnhub.plain_text import printable
 from spnhub.settings import SettingsError
 from spnhub.streams import say_json
@@ -23,13 +23,11 @@ _ROWS = 100
 
 @takes_log_options("at", "hub")
 def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
-    """Show what each hub held after a sequence, or at a time (--at)."""
+    """Show what each hub holds now, or what it held after a sequence or at a time (--at)."""
     settings = settings_of()
     at = settings.at
-    if at is None:
-        raise SettingsError("--at is missing (environment: SPNLOG_AT)")
     try:
-        moment = Moment.parse(at)
+        moment = NOW if at is None else Moment.parse(at)
     except MomentError as exc:
         raise SettingsError(f"--at: {exc}") from exc
     found = States(moment, settings.hub)
@@ -52,7 +50,7 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
     except MomentError as exc:
         raise SettingsError(f"--at: {exc}") from exc
     if settings.as_json:
-        say_json({"at": at, "hubs": [one.to_json() for one in hubs]})
+        say_json({"at": at or "now", "hubs": [one.to_json() for one in hubs]})
     else:
         for one in hubs:
             _show(one)

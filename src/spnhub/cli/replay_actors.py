@@ -18,6 +18,7 @@ from spnhub.cli.log_reading import FAULTY
 from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.point_in_time import Moment
 from spnhub.settings import SettingsError
 from spnhub.streams import say, say_json
 
@@ -41,7 +42,7 @@ def replay_actors(
     from spnhub.recording.reader import Recording, RecordingError, find_recordings  # noqa: PLC0415
 
     settings = settings_of()
-    until = settings.until
+    until = _last_sequence(settings.until)
     logging.configure("warning", stream=sys.stderr)
     try:
         replayed = 0
@@ -59,6 +60,13 @@ def replay_actors(
     if not replayed:
         raise SettingsError(f"--until: no recording in {recording} begins at or before sequence {until}")
     return 0
+
+
+def _last_sequence(until: Moment | None) -> int | None:
+    """:raises SettingsError: it is no sequence; a recording's inputs have no other place in the log."""
+    if until is not None and until.sequence is None:
+        raise SettingsError("--until: a recording is followed up to a sequence, not up to a time")
+    return None if until is None else until.sequence
 
 
 def _replay(recording: Recording, *, step: bool, until: int | None, as_json: bool) -> bool:
