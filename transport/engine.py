@@ -112,6 +112,12 @@ class Limits:
     window_budget: int = 8 * 1024 * 1024
     """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
     most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
+    reassembly_session: int = 16 * 1024 * 1024
+    """What one connection may hold of bytes that came before others that are missing, with 128 for each piece. Where
+    less than four times that is left of ``reassembly``, a quarter of what is left, and 16 KiB at least. A packet with
+    more is not acknowledged, so the peer repeats it; what fills a gap always finds room."""
+    reassembly: int = 256 * 1024 * 1024
+    """What all connections of an engine may hold of them together."""
     send_buffer: int = 32 * 1024
     """Bytes per stream that :meth:`Engine.write` takes beyond what was put into packets; an engine may make it a dozen
     datagrams where that is more."""
@@ -322,7 +328,9 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The peer opened a bidirectional stream; its first bytes (or FIN) are there to read."""
+    """The peer opened a bidirectional stream. Its first bytes may still be missing: then :class:`Readable` follows.
+
+    A stream is open as soon as anything names it, or one above it (RFC 9000 section 2.1)."""
 
     connection_id: int
     stream_id: int

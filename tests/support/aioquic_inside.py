@@ -13,6 +13,7 @@ from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import Epoch
 from cryptography.x509 import Certificate
 
@@ -29,6 +30,8 @@ __all__ = [
     "peer_certificate",
     "probes",
     "room",
+    "sealed",
+    "sealed_initial",
     "take_crypto",
     "unparsed",
     "watch_key_updates",
@@ -117,3 +120,28 @@ def take_crypto(quic: QuicConnection, epoch: Epoch, end: int) -> None:
     frame.push_bytes(bytes(10))
     context = QuicReceiveContext(epoch, b"", quic._network_paths[0], None, 0.0, 1)
     quic._handle_crypto_frame(context, 6, Buffer(data=frame.data))
+
+
+def sealed(quic: QuicConnection, frames: bytes) -> bytes:
+    """A 1-RTT packet to the peer with these frames, whatever they are; the connection knows nothing of it."""
+    number = quic._packet_number
+    quic._packet_number += 1
+    header = b"\x41" + quic._peer_cid.cid + (number & 0xFFFF).to_bytes(2)
+    return quic._cryptos[Epoch.ONE_RTT].encrypt_packet(header, frames, number)
+
+
+def sealed_initial(cid: bytes, frames: bytes, number: int, *, token: bytes = b"") -> bytes:
+    """A client's Initial packet of 1,200 bytes with these frames and PADDING."""
+    crypto = CryptoPair()
+    crypto.setup_initial(cid=cid, is_client=True, version=QuicProtocolVersion.VERSION_1)
+    header = Buffer(capacity=600)
+    header.push_bytes(b"\xc1" + QuicProtocolVersion.VERSION_1.to_bytes(4))
+    header.push_bytes(bytes([len(cid)]) + cid + bytes([len(cid)]) + cid)
+    header.push_uint_var(len(token))
+    header.push_bytes(token)
+    rest = 1200 - header.tell() - 2
+    header.push_uint16(0x4000 | rest)
+    header.push_uint16(number)
+    payload = frames.ljust(rest - 2 - 16, b"\0")
+    assert len(payload) == rest - 2 - 16, "too many frames for a packet"
+    return crypto.encrypt_packet(header.data, payload, number)

@@ -18,9 +18,12 @@ from aioquic.quic.recovery import QuicPacketRecovery
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 
 from spnhub.transport.aioquic_engine.connection import EngineConnection
+from spnhub.transport.aioquic_engine.reassembly import Receiver
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.engine import Closed, CloseKind, Limits, Readable
+from tests.support.aioquic_inside import sealed
+from tests.support.attack import stream_frame
 from tests.support.engine_pair import EnginePair
 from tests.support.engines import new_aioquic
 
@@ -65,6 +68,15 @@ REPLACED = {
     QuicStreamSender.on_data_delivery: "675e1c2812ea",
     QuicStreamSender.reset: "76d86e366e8e",
     QuicStreamReceiver.handle_frame: "c54bce9f11e6",
+    QuicStreamReceiver.__init__: "d7dd149186a6",
+    QuicStreamReceiver.starting_offset: "5499cbac7273",
+    QuicStreamReceiver.handle_reset: "3a2b7a53512a",
+    QuicStreamReceiver.stop: "8c48d058420a",
+    QuicStreamReceiver.get_stop_frame: "affcdd65f5e9",
+    QuicStreamReceiver.on_stop_sending_delivery: "25979d1ce34a",
+    QuicConnection._handle_crypto_frame: "e77f8695d9ac",
+    QuicConnection._payload_received: "612b67759a96",
+    QuicConnection.receive_datagram: "3c7f29826050",
     QuicPacketBuilder.start_frame: "53af20167bc2",
     tls.Context._server_handle_hello: "ce53cc7baafe",
     tls.Context._server_handle_certificate: "8300245453e1",
@@ -162,6 +174,31 @@ def test_work_per_packet_does_not_walk_idle_streams() -> None:
         quic = next(iter(side.engine.handles.values())).quic  # type: ignore[attr-defined]
         assert len(quic._streams) == len(quic.records) == len(streams)
         assert (len(quic._ready), len(quic._streams_queue), len(quic._credit_due)) == (0, 0, 0)
+
+
+def test_what_comes_out_of_order_is_ours_from_the_first_frame() -> None:
+    """On streams of either side, and on those of TLS messages; aioquic makes its own beside each sender."""
+    pair = EnginePair(new_aioquic()).connect()
+    pair.open()
+    for quic in _only(pair):
+        streams = [*quic._streams.values(), *quic._crypto_streams.values()]
+        assert len(streams) == 4
+        assert all(type(stream.receiver) is Receiver for stream in streams)
+
+
+def test_a_packet_without_room_is_not_acknowledged() -> None:
+    """What is raised in a frame's handler leaves the connection as if the packet had been lost."""
+    limits = Limits(reassembly_session=1500, reassembly=0)
+    pair = EnginePair(new_aioquic(), limits).connect()
+    pair.run_for(1.0)
+    client, server = _only(pair)
+    space = server._spaces[tls.Epoch.ONE_RTT]
+    for offset, taken in ((1000, True), (3000, False), (0, True)):
+        number = client._packet_number
+        packet = sealed(client, stream_frame(0, offset, bytes(1000)))
+        server.receive_datagram(packet, server._network_paths[0].addr, pair.clock.now())
+        assert (number in space.received_packets) is taken
+    assert server.close_event is None
 
 
 KEY = bytes(range(32))

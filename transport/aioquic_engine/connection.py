@@ -8,6 +8,7 @@ aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private part of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -21,6 +22,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, pu
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 
 from spnhub.transport.aioquic_engine.keys import OneRttKeys
+from spnhub.transport.aioquic_engine.reassembly import Holdings, NoRoom, Receiver
 from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
@@ -57,6 +59,7 @@ class EngineConnection(StreamConnection):
     :param anchors: client only: what the server's chain must end at.
     :param chain_size: bytes of the longest certificate chain that this side may present.
     :param clock: when certificates must be valid.
+    :param holdings: what the whole engine holds of what came out of order.
     :param reset_key: what the stateless reset tokens of our connection ids follow from; None: random ones.
     """
 
@@ -67,6 +70,7 @@ class EngineConnection(StreamConnection):
         limits: Limits,
         clock: Callable[[], datetime],
         chain_size: int,
+        holdings: Holdings,
         identities: Mapping[str, ParsedIdentity] | None = None,
         anchors: Anchors = (),
         reset_key: bytes | None = None,
@@ -75,6 +79,7 @@ class EngineConnection(StreamConnection):
         super().__init__(
             configuration=configuration,
             limits=limits,
+            holdings=holdings,
             original_destination_connection_id=original_destination_connection_id,
         )
         self.unblocked: list[StreamRecord] = []
@@ -160,7 +165,9 @@ class EngineConnection(StreamConnection):
         it comes in another datagram, would complete that handshake.
         """
         if not self._close_pending:
-            super().receive_datagram(data, addr, now)
+            # A packet with bytes for which there is no room is left unacknowledged, as if it had never come.
+            with contextlib.suppress(NoRoom):
+                super().receive_datagram(data, addr, now)
 
     def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """As aioquic's; remembers that it was this side."""
@@ -192,6 +199,8 @@ class EngineConnection(StreamConnection):
             tls.Epoch.HANDSHAKE: Buffer(capacity=self._chain_size + _BESIDE_CHAIN),
             tls.Epoch.ONE_RTT: Buffer(capacity=_OUR_HELLO),
         }
+        for stream in self._crypto_streams.values():
+            stream.receiver = Receiver(None, self.holdings)
         context = self.tls
         if self._is_client:
             context.__class__ = ClientContext
@@ -439,9 +448,12 @@ class EngineConnection(StreamConnection):
         self.enqueue(record)
 
     def _on_stop_delivery(self, delivery: QuicDeliveryState, record: StreamRecord) -> None:
-        record.stream.receiver.on_stop_sending_delivery(delivery)
+        receiver = record.stream.receiver
+        receiver.on_stop_sending_delivery(delivery)
         if delivery is not QuicDeliveryState.ACKED:
             self.enqueue(record)
+        elif receiver.is_finished:
+            self.end_receive(record)
 
     def _on_credit_delivery(self, delivery: QuicDeliveryState, record: StreamRecord) -> None:
         if delivery is not QuicDeliveryState.ACKED:

@@ -31,6 +31,7 @@ from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle, segment
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
+from spnhub.transport.aioquic_engine.reassembly import Holdings
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity
@@ -83,6 +84,7 @@ class QuicEndpoint(ABC):
         self._timer_ids = itertools.count()
         self._outbox: deque[api.Transmit] = deque()
         self._half_open: dict[str, int] = {}
+        self._holdings = Holdings(self._limits.reassembly)
         self._handshakes = HandshakeQueue()
         self._port_checks = PortChecks(self._limits.port_check if self._limits.keep_alive else 0.0)
         self._may_shake_hands = False
@@ -94,12 +96,14 @@ class QuicEndpoint(ABC):
         return self._handles
 
     def counts(self) -> dict[str, int]:
-        """See :meth:`spnhub.transport.engine.Engine.counts`; ``cids`` are QUIC's own ids of connections."""
+        """See :meth:`spnhub.transport.engine.Engine.counts`; ``cids`` are QUIC's own ids of connections,
+        ``out_of_order`` bytes."""
         return {
             "connections": len(self._handles),
             "cids": len(self._cids),
             "peers": len(self._peers),
             "half_open": max(self._half_open.values(), default=0),
+            "out_of_order": self._holdings.held,
         }
 
     @abstractmethod
@@ -266,9 +270,11 @@ class QuicEndpoint(ABC):
             return False
         # A first datagram that came from two addresses made one connection.
         handle = waiting.handle or self._cids.get(waiting.cid) or self._accept(waiting)
-        for data, address in waiting.datagrams:
-            if handle is not None and not handle.closing:
-                self._deliver(handle, data, address, now)
+        if handle is not None and not handle.closing and waiting.datagrams:
+            self._deliver(handle, *waiting.take(), now)
+            if waiting.datagrams:
+                # Each may have much in it, and others wait.
+                self._handshakes.put_back(handle, waiting)
         return True
 
     def _accept(self, waiting: Waiting) -> ConnectionHandle | None:
@@ -290,6 +296,7 @@ class QuicEndpoint(ABC):
             identities=identities,
             chain_size=max(identity.size for identity in identities.values()),
             clock=self._clock,
+            holdings=self._holdings,
             reset_key=self._reset_key,
             original_destination_connection_id=waiting.cid,
         )
@@ -475,6 +482,7 @@ class QuicEndpoint(ABC):
             anchors=anchors,
             chain_size=chain_size(chain),
             clock=self._clock,
+            holdings=self._holdings,
         )
         handle = self._add(quic, address)
         handle.is_client = True

@@ -96,6 +96,11 @@ class AioquicEngine(QuicEndpoint):
                 self._events.append(api.DatagramReceived(handle.connection_id, event.data))
         if data_came:
             handle.hear_data()
+        if quic.opened:
+            # Also where nothing has come in order: who waits for a header must hear of it.
+            for stream_id in quic.opened:
+                self._incoming(handle, stream_id)
+            quic.opened.clear()
         if handle.address != (current := quic.get_peer_address()) and isinstance(current, api.Address):
             self._move(handle, current)
         if quic.streams_available:
@@ -148,6 +153,7 @@ class AioquicEngine(QuicEndpoint):
             self._no_longer_half_open(handle)
         self._events.append(event)
         self._over[handle.connection_id] = handle
+        handle.quic.drop_held()
         for record in list(handle.quic.records.values()):
             direction: Direction | None = record.splice_in or record.splice_out
             if direction is not None:
@@ -174,9 +180,10 @@ class AioquicEngine(QuicEndpoint):
             return
         data = event.data
         if record.discarding:
-            handle.quic.consume(record, len(data), self._now)
             if event.end_stream:
                 handle.quic.end_receive(record)
+            else:
+                handle.quic.consume(record, record.stream.receiver.highest_offset - record.consumed, self._now)
             return
         if data:
             record.chunks.append(data)

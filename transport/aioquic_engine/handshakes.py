@@ -39,9 +39,13 @@ FEWEST: Final = 16
 """New connections that every name has a place for, however many names there are."""
 REPEATS: Final = 3
 """Datagrams of a new connection, the last ones: a ClientHello may need two, and is repeated."""
+HELLO_BYTES: Final = 16 * 1024
+"""Bytes of them: as many as usual ones never are."""
 FLIGHT: Final = 12
-"""Datagrams of a handshake that has begun, the last ones: a certificate chain needs some. How many such handshakes
-there are under a name is bounded by the engine."""
+"""Datagrams of a handshake that has begun, the first ones, since the later ones wait for their bytes: a certificate
+chain needs some. How many such handshakes there are under a name is bounded by the engine."""
+FLIGHT_BYTES: Final = 64 * 1024
+"""Bytes of them."""
 PEEKS: Final = 8
 """Arrivals that are looked into in one step; each takes about 0.2 ms."""
 STALE: Final = 5.0
@@ -55,9 +59,9 @@ _Key = tuple[Address, bytes]
 
 
 class Waiting:
-    """Datagrams of one connection that wait together; they are handled in one step."""
+    """Datagrams of one connection that wait together; each is a step."""
 
-    __slots__ = ("address", "cid", "datagrams", "handle", "heard", "name")
+    __slots__ = ("address", "cid", "datagrams", "handle", "heard", "name", "size")
 
     def __init__(self, handle: ConnectionHandle | None, address: Address, cid: bytes) -> None:
         self.handle = handle
@@ -65,15 +69,29 @@ class Waiting:
         self.address = address
         self.cid = cid
         """The client's choice of the hub's connection id (RFC 9000 section 7.2), where nothing has begun."""
-        self.datagrams: deque[tuple[bytes, Address]] = deque(maxlen=REPEATS if handle is None else FLIGHT)
+        self.datagrams: deque[tuple[bytes, Address]] = deque()
+        self.size = 0
+        """Their bytes."""
         self.heard = 0.0
         self.name: str | None = None
         """None: not looked for yet."""
 
     def hear(self, data: bytes, address: Address, now: float) -> None:
         """One more."""
-        self.datagrams.append((data, address))
         self.heard = now
+        begun = self.handle is not None
+        if begun and (len(self.datagrams) >= FLIGHT or self.size + len(data) > FLIGHT_BYTES):
+            return
+        self.datagrams.append((data, address))
+        self.size += len(data)
+        while not begun and (len(self.datagrams) > REPEATS or self.size > HELLO_BYTES):
+            self.take()
+
+    def take(self) -> tuple[bytes, Address]:
+        """The first one; there is one."""
+        taken = self.datagrams.popleft()
+        self.size -= len(taken[0])
+        return taken
 
 
 class _Queue:
@@ -111,6 +129,8 @@ class HandshakeQueue:
 
     def arrive(self, data: bytes, address: Address, now: float) -> None:
         """The first datagram of a connection, or its repetition; its server name isn't known yet."""
+        if len(data) > HELLO_BYTES:
+            return
         key = address, data[6 : 6 + data[5]]
         waiting = self._known.get(key)
         if waiting is None:
@@ -133,6 +153,17 @@ class HandshakeQueue:
         else:
             begun.move_to_end(handle)
         waiting.hear(data, address, now)
+
+    def put_back(self, handle: ConnectionHandle, waiting: Waiting) -> None:
+        """What is left of a connection's datagrams after a step with the first of them."""
+        begun = self._queue(handle.queue).begun
+        others = begun.get(handle)
+        if others is not None:
+            waiting.datagrams.extend(others.datagrams)
+            waiting.size += others.size
+        waiting.handle = handle
+        handle.waiting = True
+        begun[handle] = waiting
 
     def sort_arrivals(self, known: Callable[[Address, str], bool]) -> None:
         """Parse some arrivals and queue each under its server name; names that aren't ``known`` share a queue."""

@@ -14,6 +14,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.stream import QuicStream
 
+from spnhub.transport.aioquic_engine.reassembly import Holdings, Receiver
 from spnhub.transport.engine import Limits
 
 __all__ = ["StreamConnection", "StreamRecord"]
@@ -80,6 +81,8 @@ class StreamConnection(QuicConnection):
     """The streams of one connection, and their credit.
 
     Received and unconsumed bytes are at most ``streams * stream_window + window_budget`` (:class:`Limits`).
+
+    :param holdings: what the whole engine holds of what came out of order.
     """
 
     def __init__(
@@ -87,13 +90,18 @@ class StreamConnection(QuicConnection):
         *,
         configuration: QuicConfiguration,
         limits: Limits,
+        holdings: Holdings,
         original_destination_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration, original_destination_connection_id=original_destination_connection_id
         )
         self.limits = limits
+        self.holdings = Holdings(limits.reassembly_session, holdings)
+        """What came out of order."""
         self.records: dict[int, StreamRecord] = {}
+        self.opened: list[int] = []
+        """Streams that the peer has opened, whether or not anything has come on them; the engine takes them."""
         # Large datagrams go in batches, too.
         self._send_buffer = max(limits.send_buffer, _SEND_DATAGRAMS * limits.datagram_size)
         self._ready: deque[StreamRecord] = deque()
@@ -131,6 +139,29 @@ class StreamConnection(QuicConnection):
             if stream is not None:
                 record = self._record_of(stream)
         return record
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            # With a stream all below it are open (RFC 9000 section 2.1).
+            first = self._local_max_streams_bidi.used * 4 + stream_id % 4
+            stream = super()._get_or_create_stream(frame_type, stream_id)
+            for opened in range(first, stream_id + 4, 4):
+                self._streams[opened].receiver = Receiver(opened, self.holdings)
+                self.opened.append(opened)
+        return stream
+
+    def _get_or_create_stream_for_send(self, stream_id: int) -> QuicStream:
+        stream = super()._get_or_create_stream_for_send(stream_id)
+        if not isinstance(stream.receiver, Receiver):
+            stream.receiver = Receiver(stream_id, self.holdings)
+        return stream
+
+    def drop_held(self) -> None:
+        """Nothing more will be read: let go of what came out of order."""
+        for stream in (*self._streams.values(), *self._crypto_streams.values()):
+            if isinstance(stream.receiver, Receiver):
+                stream.receiver.drop()
 
     def _record_of(self, stream: QuicStream) -> StreamRecord:
         record = StreamRecord(stream, self.limits.stream_window)
@@ -191,9 +222,10 @@ class StreamConnection(QuicConnection):
         self.enqueue(record)
 
     def drop(self, record: StreamRecord) -> None:
-        """Consume what is buffered without anybody reading it; the peer gets its credit back."""
-        if record.buffered:
-            self.consume(record, record.buffered, 0.0)
+        """Consume what has come without anybody reading it; the peer gets its credit back."""
+        unread = record.stream.receiver.highest_offset - record.consumed
+        if unread:
+            self.consume(record, unread, 0.0)
             record.chunks.clear()
             record.buffered = 0
         if record.stream.receiver.is_finished:
