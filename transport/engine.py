@@ -42,6 +42,7 @@ __all__ = [
     "OutcomeKind",
     "Readable",
     "Reset",
+    "RetriesSent",
     "ServerIdentity",
     "ServerPolicy",
     "Spliced",
@@ -403,6 +404,13 @@ class HandshakesDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class RetriesSent:
+    """This many first packets of clients were answered with a Retry since the last report (RFC 9000 section 8.1.2)."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unresponsive:
     """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
@@ -432,6 +440,7 @@ EngineEvent = (
     | HandshakeRefused
     | HandshakesDropped
     | DatagramsDropped
+    | RetriesSent
     | Closed
     | Opened
     | Readable

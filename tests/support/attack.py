@@ -5,11 +5,13 @@ It shakes hands as a client on aioquic does; then :meth:`Insider.send` sends wha
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 
 from aioquic.buffer import encode_uint_var
 
+from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, ClientPolicy, Connected, EngineEvent, Limits, ServerIdentity, ServerPolicy
 from tests.support.aioquic_inside import connection_of, sealed, sealed_initial
@@ -41,14 +43,22 @@ def packed(frames: Iterable[bytes], size: int = 1100) -> list[bytes]:
     return [*payloads, payload]
 
 
+@functools.cache
+def _authority() -> Authority:
+    return Authority.create("everybody")
+
+
 class Site:
-    """A server engine under the name hub.test, fed by hand."""
+    """A server engine under the names hub.test and other.test, fed by hand."""
 
     def __init__(self, kit: Kit, limits: Limits | None = None, reset_key: bytes | None = None) -> None:
-        self.kit = kit
         self.engine = kit.make(limits or Limits(), reset_key=reset_key)
-        identity = ServerIdentity(kit.server.chain, kit.server.key, kit.client_ca, ("spn/1",))
-        self.engine.set_policy(ServerPolicy({"hub.test": identity, "other.test": identity}))
+        authority = _authority()
+        identities = {}
+        for name in ("hub.test", "other.test"):
+            server = authority.server(name)
+            identities[name] = ServerIdentity(server.certificate, server.key, authority.certificate, ("spn/1",))
+        self.engine.set_policy(ServerPolicy(identities))
         self.now = 0.0
         self.events: list[EngineEvent] = []
         self.sent: dict[Address, list[bytes]] = {}
@@ -96,8 +106,8 @@ class Insider:
         self.site = site
         self.address = Address(0, (host, next(self._ports)))
         self.engine = AioquicEngine(limits or Limits())
-        kit = site.kit
-        policy = ClientPolicy(name, ("spn/1",), kit.client.chain, kit.client.key, kit.trust)
+        mine = _authority().client("insider")
+        policy = ClientPolicy(name, ("spn/1",), mine.certificate, mine.key, _authority().certificate)
         self.engine.connect(HERE, policy, site.now)
         self.events: list[EngineEvent] = []
         self.datagrams = 0

@@ -27,7 +27,7 @@ from spnhub.transport.aioquic_engine.reassembly import (
 from spnhub.transport.engine import Address, Closed, CloseKind, Connected, HandshakeRefused, Limits, Opened
 from tests.support.attack import Insider, Site, Stranger, crypto_frame, packed, stream_frame
 from tests.support.engine_pair import EnginePair, Kit
-from tests.transport.test_engine_conformance import new_aioquic
+from tests.support.engines import new_aioquic
 
 MIB = 1024 * 1024
 FIELD = bytes(range(256)) * 64

@@ -28,7 +28,7 @@ from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import ClientContext, ServerContext
 from spnhub.transport.certificates import Anchors, ParsedIdentity
-from spnhub.transport.engine import Limits
+from spnhub.transport.engine import Address, Limits
 from spnhub.transport.pem import CHAIN_LIMIT
 
 __all__ = ["EngineConnection"]
@@ -60,6 +60,7 @@ class EngineConnection(StreamConnection):
     :param chain_size: bytes of the longest certificate chain that this side may present.
     :param clock: when certificates must be valid.
     :param holdings: what the whole engine holds of what came out of order.
+    :param validated: server only: the connection id of the Retry that the client has answered, and where it did.
     :param reset_key: what the stateless reset tokens of our connection ids follow from; None: random ones.
     """
 
@@ -75,13 +76,17 @@ class EngineConnection(StreamConnection):
         anchors: Anchors = (),
         reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,
+        validated: tuple[bytes, Address] | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             limits=limits,
             holdings=holdings,
             original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=None if validated is None else validated[0],
         )
+        if validated is not None:
+            self._network_paths = [QuicNetworkPath(validated[1], is_validated=True)]
         self.unblocked: list[StreamRecord] = []
         """Streams on which more may be written again; the engine takes them."""
         self.streams_available = False

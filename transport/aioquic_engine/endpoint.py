@@ -19,6 +19,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import (
+    QuicHeader,
     QuicPacketType,
     QuicProtocolVersion,
     encode_quic_version_negotiation,
@@ -33,6 +34,7 @@ from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.reassembly import Holdings
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
+from spnhub.transport.aioquic_engine.retry import HalfOpen, RetryTokens
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity
 from spnhub.transport.pem import chain_size
@@ -83,7 +85,10 @@ class QuicEndpoint(ABC):
         self._timers: list[tuple[float, int, ConnectionHandle]] = []
         self._timer_ids = itertools.count()
         self._outbox: deque[api.Transmit] = deque()
-        self._half_open: dict[str, int] = {}
+        self._half_open = HalfOpen()
+        self._retry_tokens = RetryTokens(reset_key, _CID_LENGTH)
+        self._retries = 0
+        """Retries sent since they were last reported."""
         self._holdings = Holdings(self._limits.reassembly)
         self._handshakes = HandshakeQueue()
         self._port_checks = PortChecks(self._limits.port_check if self._limits.keep_alive else 0.0)
@@ -102,7 +107,7 @@ class QuicEndpoint(ABC):
             "connections": len(self._handles),
             "cids": len(self._cids),
             "peers": len(self._peers),
-            "half_open": max(self._half_open.values(), default=0),
+            "half_open": self._half_open.most(),
             "out_of_order": self._holdings.held,
         }
 
@@ -187,8 +192,9 @@ class QuicEndpoint(ABC):
                     self._vanish(handle, api.Closed(handle.connection_id, api.CloseKind.RESET, 0, "stateless reset"))
                     return
         if data[0] & 0x80:
-            if self._is_first_contact(data, address):
-                self._handshakes.arrive(data, address, now)
+            header = self._first_contact(data, address)
+            if header is not None:
+                self._arrive(header, data, address, now)
         elif data[0] & 0x40 and self._resets is not None and address not in self._reset_addresses:
             answer = self._resets.answer(data, now)
             if answer is not None:
@@ -237,14 +243,14 @@ class QuicEndpoint(ABC):
             return api.Closed(handle.connection_id, api.CloseKind.VIOLATION, 1, _FAULT)
         return api.HandshakeRefused(handle.connection_id, handle.address, handle.queue or None, None, _FAULT, None)
 
-    def _is_first_contact(self, data: bytes, address: api.Address) -> bool:
-        """Whether this may begin a connection; another QUIC version is answered here."""
+    def _first_contact(self, data: bytes, address: api.Address) -> QuicHeader | None:
+        """The header of what may begin a connection; another QUIC version is answered here."""
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_LENGTH)
         except ValueError:
-            return False
+            return None
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or not self._names(address) or len(data) < 1200:
-            return False
+            return None
         if header.version != QuicProtocolVersion.VERSION_1:
             reply = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,
@@ -252,8 +258,30 @@ class QuicEndpoint(ABC):
                 supported_versions=[QuicProtocolVersion.VERSION_1],
             )
             self._outbox.append(api.Transmit(reply, address, 0))
-            return False
-        return header.packet_type == QuicPacketType.INITIAL
+            return None
+        return header if header.packet_type == QuicPacketType.INITIAL else None
+
+    def _arrive(self, header: QuicHeader, data: bytes, address: api.Address, now: float) -> None:
+        """A client's first packets wait their turn, or it has to show that it hears at its address."""
+        original = None
+        if header.token:
+            original = self._retry_tokens.original(header.token, address, header.destination_cid, now)
+        if original is None and self._handshakes.is_crowded(now):
+            self._send_retry(header.source_cid, header.destination_cid, address)
+        else:
+            self._handshakes.arrive(data, address, now, original)
+
+    def _send_retry(self, client: bytes, original: bytes, address: api.Address) -> None:
+        self._retries += 1
+        self._outbox.append(api.Transmit(self._retry_tokens.packet(client, original, address, self._now), address, 0))
+
+    def _judge_arrival(self, waiting: Waiting, name: str) -> str | None:
+        """Under which name a new client waits, names that aren't ours being one; None: it was sent a Retry."""
+        name = name if name in self._names(waiting.address) else ""
+        if waiting.original is None and self._half_open.are_many(name, waiting.address):
+            self._send_retry(_source_cid(waiting.datagrams[0][0]), waiting.cid, waiting.address)
+            return None
+        return name
 
     def _names(self, address: api.Address) -> dict[str, ParsedIdentity]:
         return self._identities_by_socket.get(address.local, self._identities)
@@ -264,7 +292,7 @@ class QuicEndpoint(ABC):
         self._may_shake_hands = False
         if not self._handshakes:
             return False
-        self._handshakes.sort_arrivals(lambda address, name: name in self._names(address))
+        self._handshakes.sort_arrivals(self._judge_arrival)
         waiting = self._handshakes.next(now)
         if waiting is None:
             return False
@@ -283,7 +311,9 @@ class QuicEndpoint(ABC):
         identities = self._names(address)
         if not identities:
             return None
-        if self._half_open.get(name, 0) >= _MAX_HALF_OPEN:
+        if self._judge_arrival(waiting, name) is None:
+            return None
+        if self._half_open.under(name) >= _MAX_HALF_OPEN:
             self._handshakes.dropped += 1
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
@@ -298,7 +328,8 @@ class QuicEndpoint(ABC):
             clock=self._clock,
             holdings=self._holdings,
             reset_key=self._reset_key,
-            original_destination_connection_id=waiting.cid,
+            original_destination_connection_id=waiting.original or waiting.cid,
+            validated=None if waiting.original is None else (waiting.cid, address),
         )
         handle = self._add(quic, address, name)
         handle.first_cid = quic.host_cid
@@ -310,7 +341,7 @@ class QuicEndpoint(ABC):
         handle.queue = queue
         self._handles[handle.connection_id] = handle
         self._peers.setdefault(address, {})[handle] = None
-        self._half_open[queue] = self._half_open.get(queue, 0) + 1
+        handle.source = self._half_open.add(queue, address)
         self._route(handle, quic.host_cid)
         return handle
 
@@ -535,6 +566,12 @@ class QuicEndpoint(ABC):
         if handle is None or handle.closing or handle.quic._state in _ENDED:
             return None
         return handle
+
+
+def _source_cid(packet: bytes) -> bytes:
+    """What the sender of a long header calls itself; the header is known to be one."""
+    at = 6 + packet[5]
+    return packet[at + 1 : at + 1 + packet[at]]
 
 
 def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, ParsedIdentity]:

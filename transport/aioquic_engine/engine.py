@@ -62,6 +62,9 @@ class AioquicEngine(QuicEndpoint):
             self.shake_hands(self._now)
         if dropped := self._handshakes.take_dropped():
             self._events.append(api.HandshakesDropped(dropped))
+        if self._retries:
+            self._events.append(api.RetriesSent(self._retries))
+            self._retries = 0
         for handle in list(self._dirty):
             if not handle.gone and not handle.closing:
                 try:
@@ -127,9 +130,7 @@ class AioquicEngine(QuicEndpoint):
         )
 
     def _no_longer_half_open(self, handle: ConnectionHandle) -> None:
-        self._half_open[handle.queue] -= 1
-        if not self._half_open[handle.queue]:
-            del self._half_open[handle.queue]
+        self._half_open.remove(handle.queue, handle.source)
 
     def _on_closing(self, handle: ConnectionHandle) -> None:
         event = handle.quic.close_event

@@ -58,6 +58,7 @@ class ConnectionHandle:
         "probe_deadline",
         "queue",
         "quic",
+        "source",
         "stragglers",
         "timer_at",
         "translated",
@@ -78,6 +79,8 @@ class ConnectionHandle:
         self.first_cid = b""
         self.queue = ""
         """The server name under which its handshake waits; empty: none of ours."""
+        self.source: object = None
+        """Where its handshake is counted."""
         self.cids: set[bytes] = set()
         self.connected = False
         self.closing = False

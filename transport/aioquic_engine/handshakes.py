@@ -12,7 +12,9 @@ complete no handshake at all; so would a queue in which each repetition has a pl
 return at once, 500 handshakes a second are possible, and a client gives up after 5 s: after those 5 s every handshake
 in the order of arrival is one that its client has given up.
 
-All queues are bounded. A datagram that finds no place is dropped and counted, and the client repeats it.
+All queues are bounded. A datagram that finds no place is dropped and counted, and the client repeats it. Clients that
+have answered a Retry (:mod:`spnhub.transport.aioquic_engine.retry`) are looked into first; where more of the others
+arrive than can be, these are sent one.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ __all__ = ["HandshakeQueue", "Waiting", "peek_server_name"]
 
 ARRIVALS: Final = 1024
 """New connections whose server name isn't known yet."""
+CROWD: Final = 64
+"""Of them those without a token; beyond it nobody is looked into that has none."""
+CROWDED: Final = 1.0
+"""Seconds for which that then holds."""
 SORTED: Final = 4096
 """New connections with their name, shared by the names under which some wait."""
 FEWEST: Final = 16
@@ -61,9 +67,13 @@ _Key = tuple[Address, bytes]
 class Waiting:
     """Datagrams of one connection that wait together; each is a step."""
 
-    __slots__ = ("address", "cid", "datagrams", "handle", "heard", "name", "size")
+    __slots__ = ("address", "cid", "datagrams", "handle", "heard", "name", "original", "size")
 
-    def __init__(self, handle: ConnectionHandle | None, address: Address, cid: bytes) -> None:
+    def __init__(
+        self, handle: ConnectionHandle | None, address: Address, cid: bytes, original: bytes | None = None
+    ) -> None:
+        self.original = original
+        """The first connection id that the client chose, if it has shown that it hears at its address."""
         self.handle = handle
         """None: nothing has begun."""
         self.address = address
@@ -113,6 +123,10 @@ class HandshakeQueue:
 
     def __init__(self) -> None:
         self._unsorted: deque[Waiting] = deque()
+        """Those without a token."""
+        self._validated: deque[Waiting] = deque()
+        """Those with one, which are sorted first."""
+        self._crowded_until = 0.0
         self._known: dict[_Key, Waiting] = {}
         """All where nothing has begun, sorted or not."""
         self._queues: dict[str, _Queue] = {}
@@ -125,20 +139,30 @@ class HandshakeQueue:
         return dropped
 
     def __bool__(self) -> bool:
-        return bool(self._unsorted or self._queues)
+        return bool(self._unsorted or self._validated or self._queues)
 
-    def arrive(self, data: bytes, address: Address, now: float) -> None:
-        """The first datagram of a connection, or its repetition; its server name isn't known yet."""
+    def is_crowded(self, now: float) -> bool:
+        """Whether more without a token arrive than can be looked into."""
+        if len(self._unsorted) >= CROWD:
+            self._crowded_until = now + CROWDED
+        return now < self._crowded_until
+
+    def arrive(self, data: bytes, address: Address, now: float, original: bytes | None = None) -> None:
+        """The first datagram of a connection, or its repetition; its server name isn't known yet.
+
+        :param original: see :attr:`Waiting.original`.
+        """
         if len(data) > HELLO_BYTES:
             return
         key = address, data[6 : 6 + data[5]]
         waiting = self._known.get(key)
         if waiting is None:
-            if len(self._unsorted) >= ARRIVALS:
+            arrivals = self._unsorted if original is None else self._validated
+            if len(arrivals) >= ARRIVALS:
                 self.dropped += 1
                 return
-            waiting = self._known[key] = Waiting(None, *key)
-            self._unsorted.append(waiting)
+            waiting = self._known[key] = Waiting(None, *key, original)
+            arrivals.append(waiting)
         elif waiting.name is not None:
             self._queues[waiting.name].new.move_to_end(key)
         waiting.hear(data, address, now)
@@ -165,12 +189,18 @@ class HandshakeQueue:
         handle.waiting = True
         begun[handle] = waiting
 
-    def sort_arrivals(self, known: Callable[[Address, str], bool]) -> None:
-        """Parse some arrivals and queue each under its server name; names that aren't ``known`` share a queue."""
-        for _ in range(min(PEEKS, len(self._unsorted))):
-            waiting = self._unsorted.popleft()
-            name = peek_server_name(data for data, _ in waiting.datagrams) or ""
-            self._sort(waiting, name if known(waiting.address, name) else "")
+    def sort_arrivals(self, judge: Callable[[Waiting, str], str | None]) -> None:
+        """Parse some arrivals and queue each as ``judge`` says of it and its server name; None: it doesn't wait."""
+        for _ in range(PEEKS):
+            arrivals = self._validated or self._unsorted
+            if not arrivals:
+                return
+            waiting = arrivals.popleft()
+            name = judge(waiting, peek_server_name(data for data, _ in waiting.datagrams) or "")
+            if name is None:
+                del self._known[waiting.address, waiting.cid]
+            else:
+                self._sort(waiting, name)
 
     def next(self, now: float) -> Waiting | None:
         """What to do next, round robin over the names; None: nothing waits."""

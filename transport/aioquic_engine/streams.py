@@ -92,9 +92,12 @@ class StreamConnection(QuicConnection):
         limits: Limits,
         holdings: Holdings,
         original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=configuration, original_destination_connection_id=original_destination_connection_id
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
         )
         self.limits = limits
         self.holdings = Holdings(limits.reassembly_session, holdings)

@@ -217,6 +217,8 @@ class HubServer:
                 self._handshake_refused(event)
             case api.HandshakesDropped():
                 self._system.tell_hub(inputs.LimitExceeded("handshakes", None, event.count))
+            case api.RetriesSent():
+                self._system.tell_hub(inputs.LimitExceeded("retries", None, event.count))
             case api.DatagramsDropped():
                 self._system.tell_hub(inputs.LimitExceeded("datagrams", event.bound, event.count))
             case api.DatagramReceived():
