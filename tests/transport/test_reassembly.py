@@ -42,7 +42,7 @@ def kit(request: pytest.FixtureRequest) -> Kit:
 
 def held(site: Site) -> int:
     """Bytes that an engine holds out of order."""
-    return site.engine.counts()["out_of_order"]  # type: ignore[attr-defined, no-any-return]
+    return site.engine.counts()["out_of_order"]
 
 
 # ---- the collection ------------------------------------------------------------------------------------------------

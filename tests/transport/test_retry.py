@@ -137,7 +137,7 @@ def test_a_flood_of_half_open_handshakes_costs_a_newcomer_one_round_trip(kit: Ki
     places = HALF_OPEN_SOURCE if one_network else HALF_OPEN_NAME
     flood(site, places + 200, one_network=one_network)
     assert retries(site) == 200
-    assert site.engine.counts()["half_open"] == places  # type: ignore[attr-defined]
+    assert site.engine.counts()["half_open"] == places
     alone = Insider(Site(kit)).connect()
     newcomer = Insider(site, host="203.0.113.77" if one_network else "198.51.100.7")
     assert newcomer.connect() == alone + 1
