@@ -277,7 +277,7 @@ def test_little_room_slows_down_and_loses_nothing(kit: Kit, loss: float) -> None
 
 def at(port: int) -> Address:
     """Where a stranger seems to be."""
-    return Address(0, ("198.51.100.1", port))
+    return Address(0, (f"203.0.{port}.1", 4000))
 
 
 def test_a_hello_in_pieces_at_odd_offsets_is_refused(kit: Kit) -> None:
