@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 from uuid import UUID
 
 from spnhub import bounded_json
-from spnhub.events.journal.files import JournalIdentity, check_frames
+from spnhub.events.journal.files import JournalIdentity, check_frames, open_private
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import EndPointType, InstancePhase
 from spnhub.events.state.definitions import Definition
@@ -96,10 +96,10 @@ def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple
         "things": len(checkpoint.things),
     }
     temporary = folder / f"{_NAME}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(head) + "\n")
+    with open_private(temporary) as file:
+        file.write(json.dumps(head).encode() + b"\n")
         for thing in checkpoint.things:
-            file.write(json.dumps({"is": type(thing).__name__} | _plain(thing)) + "\n")
+            file.write(json.dumps({"is": type(thing).__name__} | _plain(thing)).encode() + b"\n")
     temporary.replace(folder / _NAME)
 
 

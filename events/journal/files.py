@@ -17,12 +17,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import struct
 import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from spnhub import bounded_json
 
@@ -40,6 +41,8 @@ __all__ = [
     "load_identity",
     "next_frame",
     "open_identity",
+    "open_private",
+    "open_to_others",
     "pack_frame",
     "segments",
     "sync_folder",
@@ -154,7 +157,7 @@ class FolderLock:
         :raises JournalLocked: another holds it.
         :raises OSError: the folder can't be written.
         """
-        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -253,10 +256,27 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def open_private(path: Path) -> BinaryIO:
+    """A file to write anew that only this user reads: who talks to whom, and where from, is nobody else's business.
+
+    :raises OSError: it can't be made.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # One that a crash left behind may have another mode.
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def open_to_others(folder: Path) -> str | None:
+    """Why others than its user can look into a folder; None: they can't."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    return f"its mode is {mode:04o}; 0700 keeps others out" if mode & 0o077 else None
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """The file appears with all of its bytes or not at all, also over a power failure."""
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    with open_private(temporary) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -89,6 +89,9 @@ class EventJournal(Protocol):
     def close(self, timeout: float = ...) -> bool: ...
 
 
+_DEAD: Final = "the thread that writes it has ended"
+
+
 class Journal:
     """The writer of a journal folder. All methods belong to the thread that ``notify`` leads to."""
 
@@ -173,7 +176,7 @@ class Journal:
         :raises JournalError: it belongs to another hub, or the folder can't be used.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FolderLock.acquire(folder, hub_id)
         except OSError as exc:
             raise JournalError(f"cannot use journal folder {folder}: {exc.strerror}") from exc
@@ -247,7 +250,12 @@ class Journal:
     @property
     def error(self) -> str | None:
         """Why the log can't be written at present; None when it can."""
-        return self._thread.error
+        return _DEAD if self.is_dead else self._thread.error
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nothing will be written any more: the writer's thread has ended by a fault. The hub has to stop."""
+        return not self._closed and not self._thread.is_alive
 
     @property
     def sync_error(self) -> str | None:

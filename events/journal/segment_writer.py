@@ -72,6 +72,21 @@ class SegmentWriter:
         """The segment and the end of the last frame in it; None before the first segment."""
         return None if self._path is None else (self._path, self._size)
 
+    @property
+    def gone(self) -> str | None:
+        """Why what is written can't be found any more; None: it is where it should be.
+
+        A file that is deleted, or whose folder is, takes bytes as before.
+        """
+        if self._open is None or self._path is None:
+            return None
+        try:
+            there, ours = self._path.stat(), os.fstat(self._open.fd)
+        except OSError as exc:
+            return f"{self._path}: {exc.strerror or exc}"
+        same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return None if same else f"{self._path} is another file now"
+
     def begin(self, first_sequence: int, *, fresh: bool) -> None:
         """Make room for a batch that begins with this sequence: a new segment, if that is wanted or there is none.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spnhub import bounded_json
+from spnhub.events.journal.files import open_private
 
 __all__ = ["Position", "PositionFile", "shipped_sequence"]
 
@@ -83,7 +84,7 @@ class PositionFile:
         :raises OSError: the folder can't be written.
         """
         # The file itself is replaced each time, and a lock stays with the inode that was; so it has a file of its own.
-        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -111,8 +112,8 @@ class PositionFile:
         :raises OSError: it can't be written.
         """
         temporary = self.path.with_suffix(".new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(position.to_json())
+        with open_private(temporary) as file:
+            file.write(position.to_json().encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)

@@ -40,6 +40,8 @@ _LAST_RETRY: Final = 2.0
 """Seconds between attempts to write, doubling from the first to the last."""
 _SPARE: Final = 2
 """Descriptors kept for a new segment and the reservation of numbers."""
+_CHECK: Final = 1.0
+"""Seconds between looks whether the segment is still where it was."""
 _LOOK: Final = 60.0
 """Seconds between looks at what is to go, beside those at each new segment."""
 
@@ -133,6 +135,8 @@ class WriterThread:
         self._following: Batch | None = None
         """Taken from the queue, and to be written by itself."""
         self._abandon = threading.Event()
+        self._next_check = 0.0
+        self._gone = False
         self._last_checkpoint: Checkpoint | None = None
         self._last_sequence = sequences.used
         self._next_look = 0.0
@@ -168,6 +172,11 @@ class WriterThread:
             self._thread.join(1.0)
         return not self._thread.is_alive()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         try:
             while self._step():
@@ -183,6 +192,8 @@ class WriterThread:
     def _step(self) -> bool:
         """Write what there is, or wait for it. False: it is time to end."""
         try:
+            if time.monotonic() >= self._next_check and not self._find():
+                return self._failed(self.error or "")
             # After a fault the same batches are still in hand: they go on where their writing stopped.
             if self._hand is None:
                 batches = self.take()
@@ -195,6 +206,18 @@ class WriterThread:
         except Exception as fault:
             self._on_fault("journal", fault)
             return self._failed(f"{type(fault).__name__}: {fault}")
+
+    def _find(self) -> bool:
+        """Whether the segment is still there. While it is not, nothing is written: nobody would ever read it."""
+        found = self._segments.gone
+        if found is not None:
+            self.error, self._gone = found, True
+            return False
+        self._next_check = time.monotonic() + _CHECK
+        if self._gone:
+            self.error, self._gone = None, False
+            self._pause = _FIRST_RETRY
+        return True
 
     def _failed(self, reason: str) -> bool:
         """Say why writing fails, and wait a little. False: it is given up, because the journal is being closed."""
@@ -228,6 +251,7 @@ class WriterThread:
                 else:  # the disk is still busy with the last sync: another would only queue up behind it
                     self._next_sync = time.monotonic() + self._sync_interval
                     wait = self._sync_interval
+        wait = _CHECK if wait is None else min(wait, _CHECK)
         first = self._following
         self._following = None
         if first is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from spnhub.events.journal import journal
 from spnhub.events.journal import sequences as journal_sequences
 from spnhub.events.journal import writer as journal_writer
-from spnhub.events.journal.files import segments
+from spnhub.events.journal.files import open_to_others, segments
 from spnhub.events.journal.journal import Journal, JournalError
 from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.writer import WriterThread
@@ -262,3 +263,84 @@ def test_a_fault_in_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert raised == [("journal", failure)] * 2
     assert failure.__traceback__ is not None
     assert read(tmp_path) == told == batch
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_folder_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The open segment would take everything; nothing counts as written that nobody finds. Then all of it is there."""
+    monkeypatch.setattr(journal_writer, "_CHECK", 0.05)
+    folder, elsewhere = tmp_path / "journal", tmp_path / "elsewhere"
+    with Journal.open(folder, "hub-1") as opened:
+        opened.append(session_refused(), NOON)
+        assert opened.flush(10)
+        folder.rename(elsewhere)
+        # Also where nothing happens it is noticed.
+        until(lambda: opened.error is not None)
+        assert "No such file or directory" in str(opened.error)
+        opened.append(session_refused(), NOON)
+        assert not opened.flush(0.3)
+        elsewhere.rename(folder)
+        assert opened.flush(30)
+        assert opened.error is None
+    assert len(read(folder)) == 2
+
+
+def test_a_segment_that_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy in its place isn't what is written."""
+    monkeypatch.setattr(journal_writer, "_CHECK", 0.05)
+    with Journal.open(tmp_path, "hub-1") as opened:
+        opened.append(session_refused(), NOON)
+        assert opened.flush(10)
+        (_, path), *_ = segments(tmp_path)
+        copy = path.read_bytes()
+        path.unlink()
+        path.write_bytes(copy)
+        until(lambda: opened.error is not None)
+        assert opened.error == f"{path} is another file now"
+        assert not opened.is_dead
+
+
+def test_a_writer_that_is_dead_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even reporting a fault may fail; then the thread is over, and that isn't silent."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    opened = Journal.open(tmp_path, "hub-1", on_fault=fail)
+    assert (opened.is_dead, opened.error) == (False, None)
+    monkeypatch.setattr(WriterThread, "take", fail)
+    opened.append(session_refused(), NOON)
+    opened.commit()
+    until(lambda: opened.is_dead)
+    assert opened.error == "the thread that writes it has ended"
+    opened.close(1)
+
+
+def test_what_is_written_is_for_its_user_only(tmp_path: Path) -> None:
+    """Whatever the umask is: segments, checkpoint, identity, lock, schemas, numbers."""
+    folder = tmp_path / "journal"
+    before = os.umask(0)
+    try:
+        with Journal.open(folder, "hub-1") as opened:
+            for event in day():
+                opened.append(event, NOON)
+            assert opened.flush(10)
+        with Journal.open(folder, "hub-1"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert len(modes) > 4
+    assert set(modes.values()) == {0o600}
+    assert open_to_others(folder) is None
+    folder.chmod(0o750)
+    assert open_to_others(folder) == "its mode is 0750; 0700 keeps others out"

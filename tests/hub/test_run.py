@@ -7,6 +7,7 @@ import resource
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
 import spnhub
@@ -86,3 +87,54 @@ async def sign_of_life(journal: Path) -> None:
         async for _, recorded in source.records(follow=True):
             if isinstance(recorded.event, HubAlive):
                 return
+
+
+async def test_a_journal_that_is_gone_is_told_while_it_lasts(tmp_path: Path) -> None:
+    """Traffic goes on, readiness says why, and what happened meanwhile is there when the folder is back."""
+    async with ReloadWorld(tmp_path) as world:
+        hub = await world.start_hub("--alive-interval", "0.1", "--ops", "127.0.0.1:0")
+        url = (await hub.line("ops.ready"))["url"]
+        await sign_of_life(world.journal)
+        away = world.journal.with_name("away")
+        world.journal.rename(away)
+        line = await hub.line("journal.failing")
+        assert (line["level"], "No such file or directory" in line["reason"]) == ("error", True)
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"{url}/readyz")
+            assert (answer.status_code, "No such file or directory" in answer.text) == (503, True)
+            assert "spnhub_journal_failing 1.0" in (await client.get(f"{url}/metrics")).text
+            assert len(hub.said("journal.failing")) == 1
+            away.rename(world.journal)
+            await hub.line("journal.writing")
+            assert (await client.get(f"{url}/readyz")).status_code == 200
+        assert await hub.stop(signal.SIGINT) == 0
+        log = read(world.journal)
+    assert [recorded.sequence for recorded in log] == list(range(1, len(log) + 1))
+
+
+_DEAD_WRITER = """
+import sys
+from spnhub.cli.hub import main
+from spnhub.events.journal.writer import WriterThread
+
+class Fatal(BaseException):
+    pass
+
+def retain(self, batches, original=WriterThread.retain):
+    if len(batches[-1].entries) and type(batches[-1].entries[-1].event).__name__ == "HubAlive":
+        raise Fatal("injected")
+    original(self, batches)
+
+WriterThread.retain = retain
+sys.exit(main())
+"""
+
+
+async def test_a_hub_whose_writer_is_dead_stops(tmp_path: Path) -> None:
+    """By itself, in order, with the reason and status 1."""
+    async with ReloadWorld(tmp_path) as world:
+        hub = await world.start_hub("--alive-interval", "0.5", program=("python", "-c", _DEAD_WRITER))
+        line = await hub.line("hub.stopping")
+        assert (line["level"], line["reason"]) == ("critical", "journal: the thread that writes it has ended")
+        await hub.line("hub.stopped")
+        assert await hub.wait() == 1

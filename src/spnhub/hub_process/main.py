@@ -64,8 +64,11 @@ async def _main(settings: HubSettings) -> int:
                     await starting
                 return 0
             starting.result()
-            await asking
-            hub.stop(resumable=not planned)
+            failing = asyncio.ensure_future(hub.failed.wait())
+            await asyncio.wait({asking, failing}, return_when=asyncio.FIRST_COMPLETED)
+            failing.cancel()
+            if not hub.failed.is_set():
+                hub.stop(resumable=not planned)
             waits = {asyncio.ensure_future(hub.stopped.wait()), asyncio.ensure_future(at_once.wait())}
             _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in rest:
@@ -73,7 +76,7 @@ async def _main(settings: HubSettings) -> int:
             if not hub.stopped.is_set():
                 _log.warning("hub.stopped-at-once", hubId=settings.hub_id)
                 return 1
-            return 0
+            return 1 if hub.failed.is_set() else 0
         except (SettingsError, JournalError) as exc:
             say(f"spnhub: {exc}", error=True)  # the one line of exit status 2 (spec: interface)
             return 2

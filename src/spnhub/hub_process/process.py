@@ -21,6 +21,7 @@ from spnhub import inventory as inventories
 from spnhub import logging
 from spnhub.actors.contract.inputs import LimitExceeded, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
 from spnhub.actors.system import ActorSystem
+from spnhub.events.journal.files import open_to_others
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
@@ -55,6 +56,10 @@ _log = structlog.get_logger("spnhub.hub")
 
 _LAST_WRITE: Final = 1.0
 """Seconds at most that a stopping hub waits for its journal before it says goodbye to its endpoints."""
+_WATCH: Final = 1.0
+"""Seconds between looks at the journal."""
+_REMIND: Final = 60.0
+"""Seconds after which it is said again that it can't be written."""
 _ATTEMPTS: Final = 3
 """Refusals of one event by Kafka after which it is declared as lost there."""
 
@@ -81,6 +86,8 @@ class HubProcess:
         self._faults = faults or Faults()
         self.stopped = asyncio.Event()
         """Set when the stop is through."""
+        self.failed = asyncio.Event()
+        """Set when it stops by itself, because it can't go on."""
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
         self._metrics = HubMetrics()
@@ -110,6 +117,11 @@ class HubProcess:
         self._listeners: Listeners | None = None
         self._reloader: Reloader | None = None
         self._ops: HttpServer | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._failing: str | None = None
+        """Why the journal couldn't be written at the last look."""
+        self._told = 0.0
+        """When that was said last."""
         self._crls = inventories.CrlStore(settings.inventory)
         self._crls_timer: asyncio.TimerHandle | None = None
 
@@ -127,6 +139,7 @@ class HubProcess:
         settings = self.settings
         journal = self._open_journal()
         reset_key = load_reset_key(settings.journal)
+        self._watch()
         await self._start_ops()
         if settings.kafka is not None:
             shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka)
@@ -202,6 +215,8 @@ class HubProcess:
         )
         if journal.lost:
             _log.error("journal.lost", events=journal.lost, journal=str(settings.journal))
+        if (reason := open_to_others(settings.journal)) is not None:
+            _log.warning("journal.open_to_others", journal=str(settings.journal), reason=reason)
         run = journal.state.run
         ended = recover(journal)
         self._orderly = not ended and not journal.lost and (run is None or run.stopped_at is not None)
@@ -320,6 +335,25 @@ class HubProcess:
         """Lines of events wait for the journal; that it stalls must not. Its event follows when it goes on."""
         _log.error("journal.stalled", reason=reason, journal=str(self.settings.journal))
 
+    def _watch(self) -> None:
+        """See each second how the journal is, whether or not there is traffic."""
+        self._watching = self._loop.call_later(_WATCH, self._watch)
+        journal = self._journal
+        if journal is None or self._stopping:
+            return
+        reason, now = journal.error, self._loop.time()
+        if reason is None and self._failing is not None:
+            _log.info("journal.writing", journal=str(self.settings.journal))
+        elif reason is not None and (self._failing is None or now >= self._told + _REMIND):
+            self._told = now
+            _log.error("journal.failing", reason=reason, journal=str(self.settings.journal))
+        self._failing = reason
+        if journal.is_dead:
+            # Without a log nothing is to go on for long; connections go on at another hub, or here after a restart.
+            _log.critical("hub.stopping", hubId=self.settings.hub_id, reason=f"journal: {reason}")
+            self.failed.set()
+            self.stop(resumable=True)
+
     def _report_sync(self, error: str | None) -> None:
         """What was written may be gone after a power failure: the kernel forgets pages that a disk didn't take."""
         self._sync_error = error
@@ -420,6 +454,8 @@ class HubProcess:
     async def close(self) -> None:
         """Close sockets and journal, in order; after it nothing is left running."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         if self._crls_timer is not None:
             self._crls_timer.cancel()
         if self._reloader is not None:
