@@ -9,7 +9,8 @@ from pykka import ActorRef
 
 from spnhub.actors.connection import transitions
 from spnhub.actors.connection.state import Leg, LegMessage, LegPhase, Rejection, Side, TimedOut, Wait
-from spnhub.actors.contract.inputs import Key
+from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import BytesCarried, Key, SpliceEnded
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
@@ -22,6 +23,7 @@ __all__ = [
     "OpeningAccepted",
     "OpeningRejected",
     "ProviderLeft",
+    "ServerUnreachable",
 ]
 
 
@@ -50,6 +52,13 @@ class OpeningRejected:
 
     key: Key
     rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUnreachable:
+    """To its service: a provider that doesn't answer openings couldn't reach its server (D-35)."""
+
+    key: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ class ConnectionActor(EventLoopActor):
         # The timer for an answer was set for the provider before, if the opening has gone on since: then it is early.
         if message == _UNANSWERED and not self._is_unanswered():
             return
+        self._judge_silent_provider(message)
         leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall_us)
         self._env.carry_out(decision)
         if leg is self._leg:  # nothing has changed: the usual case, since most messages are about progress
@@ -116,8 +126,21 @@ class ConnectionActor(EventLoopActor):
             self._parent.tell(OpeningRejected(leg.facts.key, leg.rejected))
         elif before.phase is LegPhase.REJECTED and leg.facts.provider != before.facts.provider:
             self._parent.tell(ProviderLeft(leg.facts.key))
-        elif leg.phase is LegPhase.JOINED and leg.on_trial:
+        elif leg.phase is LegPhase.JOINED and leg.on_trial and leg.facts.provider_answers:
             self._parent.tell(OpeningAccepted(leg.facts.key))
+
+    def _judge_silent_provider(self, message: LegMessage) -> None:
+        """Report whether a provider that doesn't answer has taken the connection: what becomes of it says so."""
+        leg = self._leg
+        if leg.facts.provider_answers or leg.phase is not LegPhase.JOINED:
+            return
+        match message:
+            case SpliceEnded(receive_bytes=0, code=Code.CONNECT_FAILED, by_consumer=False):
+                self._parent.tell(ServerUnreachable(leg.facts.key))
+            case SpliceEnded() | BytesCarried() if leg.on_trial and message.receive_bytes:
+                self._parent.tell(OpeningAccepted(leg.facts.key))
+            case _:
+                pass
 
     def on_stop(self) -> None:
         """Tell the service that the leg has ended."""

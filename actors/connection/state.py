@@ -121,6 +121,8 @@ class LegFacts:
     """Whether the consumer's protocol knows pause and resume (:class:`~spnhub.actors.contract.protocols.Abilities`)."""
     provider_resumes: bool = True
     """Likewise."""
+    provider_answers: bool = True
+    """Whether its protocol lets a provider say that it doesn't take a connection (D-35)."""
     patient: bool = False
     """The consumer can't ask again: its opening waits for a provider."""
 
@@ -218,6 +220,8 @@ class ProviderChosen:
     on_trial: bool = False
     resumes: bool = True
     """Its protocol knows pause and resume."""
+    answers: bool = True
+    """It says whether it takes the opening."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,7 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
         provider_peer=message.provider_peer,
         provider_instance=message.provider_instance,
         provider_resumes=message.resumes,
+        provider_answers=message.answers,
     )
     return replace(leg, facts=facts, phase=LegPhase.OPENING, on_trial=message.on_trial)
 
@@ -258,6 +259,7 @@ def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnecti
         provider_peer="",
         provider_instance="",
         provider_resumes=True,
+        provider_answers=True,
     )
     leg = replace(leg, facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
     if message is None:

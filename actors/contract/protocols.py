@@ -25,6 +25,9 @@ class Abilities:
     """They say which service they mean. Else it is the one that their certificate's common name may take part in."""
     resumes: bool = True
     """A connection of theirs can be paused, and go on in another leg (R-4.6, R-4.7)."""
+    answers: bool = True
+    """As providers, they say whether they take a connection. Else it counts as taken, and who can't reach his server
+    resets it later."""
     asks_again: bool = True
     """What is refused while there is no provider, they ask for again. Else it waits for one
     (:attr:`spnhub.actors.contract.options.ActorOptions.provider_patience`)."""
@@ -34,7 +37,7 @@ class Abilities:
 
 _ABILITIES: Final = {
     SPN1: Abilities(),
-    SC01: Abilities(names_service=False, resumes=False, asks_again=False, hears_of_idle_stop=True),
+    SC01: Abilities(names_service=False, resumes=False, answers=False, asks_again=False, hears_of_idle_stop=True),
 }
 
 

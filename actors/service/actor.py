@@ -17,6 +17,7 @@ from spnhub.actors.connection.actor import (
     OpeningAccepted,
     OpeningRejected,
     ProviderLeft,
+    ServerUnreachable,
 )
 from spnhub.actors.connection.resume_refusals import LegNames, refuse_resume
 from spnhub.actors.connection.state import (
@@ -73,6 +74,7 @@ ServiceMessage = (
     | ConsumerUnserved
     | ConnectionGone
     | OpeningAccepted
+    | ServerUnreachable
     | SessionGone
     | SessionLeaves
     | SessionRequested
@@ -171,6 +173,8 @@ class ServiceActor(EventLoopActor):
                 self._remove_connection(message.key, suspended=message.suspended)
             case OpeningAccepted():
                 self._pending.accepted(message)
+            case ServerUnreachable():
+                self._pending.unreachable(message.key)
             case SessionGone():
                 self._remove_session(message.session)
             case SessionLeaves():

@@ -18,6 +18,7 @@ from pykka import ActorRef
 from spnhub.actors.contract.commands import SendPacket
 from spnhub.actors.contract.inputs import SessionRequested
 from spnhub.actors.contract.packets import PeerGone
+from spnhub.actors.contract.protocols import is_resumable
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.registry import Identity, SessionRegistry, identity
@@ -67,6 +68,8 @@ class GoneInstances:
     def port_closed(self, request: SessionRequested) -> None:
         """Begin the grace period of an endpoint that has closed its port, unless its instance has another session."""
         instance = identity(request)
+        if not is_resumable(request.instance_id):
+            return  # nobody waits for it
         if instance is not None and self._registry.identities.get(instance) == request.session:
             self._drop(instance)
             self._graces[instance] = _Grace(self._after(self._env.options.gone_timeout, instance))

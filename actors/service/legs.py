@@ -132,13 +132,15 @@ class Legs:
 
     def _chosen(self, choice: Choice) -> ProviderChosen:
         request = self._registry.sessions[choice.session]
+        can = abilities(request.protocol)
         return ProviderChosen(
             choice.session,
             request.spn_session_id,
             request.spn_end_point,
             request.instance_id,
             choice.on_trial,
-            abilities(request.protocol).resumes,
+            can.resumes,
+            can.answers,
         )
 
 

@@ -126,6 +126,13 @@ class PendingConnections:
             event = ProviderRecovered(**shared(SessionEvent, request))
             self._env.carry_out(Decision((event,)))
 
+    def unreachable(self, key: Key) -> None:
+        """Note that a provider has taken an opening, and couldn't reach its server then."""
+        entry = self._env.directory.connections.get(key)
+        if entry is not None and entry.provider is not None:
+            entry.on_trial = False
+            self._failed(entry.provider, Code.CONNECT_FAILED, "its server can't be reached")
+
     def _another(self, entry: ConnectionEntry, *, sound: bool) -> Choice | None:
         """The next provider, which hasn't been asked yet; None: there is none, or the attempts are used up.
 

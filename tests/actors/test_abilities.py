@@ -10,6 +10,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
+    OpenProviderStream,
     RefuseConnection,
     RefuseSession,
     ReportProviderStopped,
@@ -18,9 +19,12 @@ from spnhub.actors.contract.commands import (
 )
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inputs import (
+    BytesCarried,
     Key,
     LoadInventory,
+    ProviderAccepted,
     ProviderRejected,
+    ProviderStreamOpened,
     ProviderWanted,
     SessionUnresponsive,
     StartFailed,
@@ -36,6 +40,8 @@ from spnhub.events.model import (
     ConnectionPaused,
     ConnectionRefused,
     EndPointType,
+    ProviderFailed,
+    ProviderRecovered,
     SessionEnded,
     SessionRefused,
     SessionStarted,
@@ -211,6 +217,46 @@ def test_a_wish_for_what_nobody_starts() -> None:
     bench = Bench(services=(service(),))
     bench.hub(old(2))
     assert bench.session(2, ProviderWanted()) == ([], [])
+
+
+def test_a_provider_whose_server_is_down_is_passed_over() -> None:
+    """It can't say no, so its resets say it: it gets one connection at a time, until one of them has had an answer."""
+    bench = Bench(services=(service(),))
+    for session in (1, 3):
+        bench.hub(old(session, PROVIDER))
+    bench.hub(old(2))
+
+    def open_one(stream: int) -> tuple[int, Key]:
+        _, commands = bench.session(2, open_request(stream))
+        (asked,) = [one for one in commands if isinstance(one, OpenProviderStream)]
+        bench.connection(asked.connection, ProviderStreamOpened(stream + 1))
+        bench.connection(asked.connection, ProviderAccepted())
+        return asked.provider, asked.connection
+
+    provider, key = open_one(0)
+    events, _ = bench.connection(key, cut(0, 0, code=Code.CONNECT_FAILED))
+    (failed,) = [one for one in events if isinstance(one, ProviderFailed)]
+    assert (provider, failed.spn_session_id, failed.failures) == (1, "s1", 1)
+    # It has the fewest connections, and would get them all.
+    kept = [open_one(stream) for stream in (4, 8, 12)]
+    assert {one for one, _ in kept} == {3}
+    bench.step(1.1)
+    provider, key = open_one(16)
+    assert (provider, open_one(20)[0]) == (1, 3)
+    events, _ = bench.connection(key, cut(5, 0, code=Code.CONNECT_FAILED))
+    assert [one.failures for one in events if isinstance(one, ProviderFailed)] == [2]
+    bench.step(1.1)
+    assert open_one(24)[0] == 3
+    bench.step(1.0)
+    provider, key = open_one(28)
+    assert provider == 1
+    events, _ = bench.connection(key, BytesCarried(5, 7))
+    assert [one.spn_session_id for one in events if isinstance(one, ProviderRecovered)] == ["s1"]
+    assert open_one(32)[0] == 1
+    # What is reset after an answer is the application's affair, and so is what the consumer resets.
+    events, _ = bench.connection(key, cut(5, 7, code=Code.CONNECT_FAILED))
+    assert not [one for one in events if isinstance(one, ProviderFailed)]
+    assert not bench.raised
 
 
 def test_a_refused_opening_is_refused() -> None:
