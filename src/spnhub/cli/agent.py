@@ -25,6 +25,7 @@ from spnhub.cli.agent_settings import (
 )
 from spnhub.cli.command_line import one_line, run_command_line
 from spnhub.cli.options import GroupedCommand, Reader, takes
+from spnhub.service_manager import service_manager
 from spnhub.settings import SettingsError
 from spnhub.streams import say
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -120,7 +121,8 @@ def _log_engine(settings: AgentSettings) -> None:
 async def _run(role: Callable[[_Stop], Coroutine[Any, Any, int]]) -> int:
     asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
     stop = _Stop()
-    with signals.taken(stop.on_signal, stop.reload.set):
+    with service_manager.served(), signals.taken(stop.on_signal, stop.reload.set):
+        service_manager.status("waits for a session")
         return await role(stop)
 
 
@@ -184,6 +186,7 @@ async def _announce(
     if usable is not None:
         await usable()
     _log.info("agent.ready", **facts)
+    service_manager.ready("there is a session")
 
 
 async def _reload(manager: SessionManager[Any], stop: _Stop) -> None:
@@ -192,7 +195,13 @@ async def _reload(manager: SessionManager[Any], stop: _Stop) -> None:
         await stop.reload.wait()
         stop.reload.clear()
         _log.info("agent.reloading")
+        # Before it is ready it has nothing to be ready for again.
+        ready = manager.established
+        if ready:
+            service_manager.reloading()
         await manager.renew()
+        if ready:
+            service_manager.ready()
 
 
 def endpoint_arguments(settings: AgentSettings) -> dict[str, Any]:
@@ -234,6 +243,7 @@ async def _supervise(
         if isinstance(agent, ConsumerAgent):
             # Before the line: a client that has read it must be refused already.
             agent.stop_accepting()
+        service_manager.stopping()
         _log.info("agent.stopping", connections=agent.connections, atOnce=stop.at_once.is_set())
         began = loop.time()
         if not stop.at_once.is_set():

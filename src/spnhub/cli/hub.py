@@ -134,6 +134,22 @@ def serve_inventory(
 
 
 @app.command(cls=GroupedCommand)
+def init(
+    name: Annotated[str, typer.Argument(metavar="REALM/NETWORK/SERVICE", help="What the network is called.")],
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files are written.")] = Path("spn"),
+    fqdn: Annotated[str, typer.Option("--fqdn", help="What endpoints call the hub: a name in DNS.")] = "localhost",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The hub's UDP port.")] = 4433,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Write units for systemd, too.")] = False,
+) -> int:
+    """Make an own network: a development CA, certificates, an inventory, and the commands that run it."""
+    # Imported late: nothing else needs it.
+    from spnhub.cli import init as making  # noqa: PLC0415
+
+    making.init(name, folder, fqdn=fqdn, port=port, systemd=systemd)
+    return 0
+
+
+@app.command(cls=GroupedCommand)
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End by itself, instead of leaving it up until Ctrl-C.")] = False,
 ) -> int:

@@ -12,6 +12,7 @@ from spnhub import signals
 from spnhub.events.journal.journal import JournalError
 from spnhub.hub_process.process import HubProcess
 from spnhub.hub_settings import HubSettings
+from spnhub.service_manager import service_manager
 from spnhub.settings import SettingsError
 from spnhub.streams import say
 from spnhub.transport.faults import Faults
@@ -47,13 +48,14 @@ async def _main(settings: HubSettings) -> int:
             at_once.set()
         if planned or (asked.is_set() and number is not signal.SIGINT):
             return
+        service_manager.stopping()
         _log.info("hub.stopping", hubId=settings.hub_id, signal=number.name)
         planned = number is signal.SIGINT
         if asked.is_set():
             hub.stop()
         asked.set()
 
-    with signals.taken(stop, hub.reload):
+    with service_manager.served(), signals.taken(stop, hub.reload):
         try:
             starting = asyncio.ensure_future(hub.start())
             asking = asyncio.ensure_future(asked.wait())

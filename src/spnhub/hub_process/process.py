@@ -41,6 +41,7 @@ from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
+from spnhub.service_manager import service_manager
 from spnhub.settings import SettingsError
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, ClientTrust, EngineEvent
@@ -199,6 +200,7 @@ class HubProcess:
             services=sum(len(n.services) for r in inventory.realms for n in r.networks),
             journal=str(settings.journal),
         )
+        service_manager.ready(f"takes packets at {', '.join(addresses)}")
         if self._reload_asked:
             self._reloader.ask()
 

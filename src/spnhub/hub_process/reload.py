@@ -24,6 +24,7 @@ from spnhub.clusters import load_managers
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError
+from spnhub.service_manager import service_manager
 
 __all__ = ["Candidate", "Reloader", "prepare"]
 
@@ -100,6 +101,7 @@ class Reloader:
                 await task
 
     async def _run(self) -> None:
+        service_manager.reloading()
         while True:
             self._again = False
             try:
@@ -110,6 +112,7 @@ class Reloader:
                 self._refuse([f"{type(exc).__name__}: {exc}"])
             if not self._again:
                 self._task = None
+                service_manager.ready()
                 return
 
     async def _reload(self) -> None:
