@@ -40,7 +40,7 @@ _LAST_RETRY: Final = 2.0
 """Seconds between attempts to write, doubling from the first to the last."""
 _SPARE: Final = 2
 """Descriptors kept for a new segment and the reservation of numbers."""
-_CHECK: Final = 1.0
+CHECK: Final = 1.0
 """Seconds between looks whether the segment is still where it was."""
 _LOOK: Final = 60.0
 """Seconds between looks at what is to go, beside those at each new segment."""
@@ -213,7 +213,7 @@ class WriterThread:
         if found is not None:
             self.error, self._gone = found, True
             return False
-        self._next_check = time.monotonic() + _CHECK
+        self._next_check = time.monotonic() + CHECK
         if self._gone:
             self.error, self._gone = None, False
             self._pause = _FIRST_RETRY
@@ -251,7 +251,7 @@ class WriterThread:
                 else:  # the disk is still busy with the last sync: another would only queue up behind it
                     self._next_sync = time.monotonic() + self._sync_interval
                     wait = self._sync_interval
-        wait = _CHECK if wait is None else min(wait, _CHECK)
+        wait = CHECK if wait is None else min(wait, CHECK)
         first = self._following
         self._following = None
         if first is None:

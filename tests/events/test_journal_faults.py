@@ -275,7 +275,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 def test_a_folder_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The open segment would take everything; nothing counts as written that nobody finds. Then all of it is there."""
-    monkeypatch.setattr(journal_writer, "_CHECK", 0.05)
+    monkeypatch.setattr(journal_writer, "CHECK", 0.05)
     folder, elsewhere = tmp_path / "journal", tmp_path / "elsewhere"
     with Journal.open(folder, "hub-1") as opened:
         opened.append(session_refused(), NOON)
@@ -294,7 +294,7 @@ def test_a_folder_that_goes_and_comes_back(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_segment_that_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy in its place isn't what is written."""
-    monkeypatch.setattr(journal_writer, "_CHECK", 0.05)
+    monkeypatch.setattr(journal_writer, "CHECK", 0.05)
     with Journal.open(tmp_path, "hub-1") as opened:
         opened.append(session_refused(), NOON)
         assert opened.flush(10)
