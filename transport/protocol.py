@@ -174,6 +174,8 @@ class PacketReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.taken = 0
+        """Packets that have come, those of unknown kinds included."""
 
     @property
     def wanted(self) -> int:
@@ -205,6 +207,7 @@ class PacketReader:
                 if len(buffer) - start < length:
                     break
                 place = start + length
+                self.taken += 1
                 if kind in codec.packet_versions():
                     complete.append(_build(*codec.decode_packet(kind, version, bytes(buffer[start:place]))))
         except codec.SchemaError as exc:

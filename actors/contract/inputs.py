@@ -109,6 +109,8 @@ class LimitExceeded:
     bound: int | None
     """None: the limit isn't one number, but depends on the peer."""
     count: int
+    realm: str | None = None
+    """None: what exceeded it is no realm's, or several'."""
 
 
 @dataclass(frozen=True, slots=True)

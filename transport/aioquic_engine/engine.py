@@ -199,8 +199,9 @@ class AioquicEngine(QuicEndpoint):
 
     def _on_reset(self, handle: ConnectionHandle, stream_id: int, code: int) -> None:
         record = self._incoming(handle, stream_id)
-        if record is None:
+        if record is None or record.reset_told:
             return
+        record.reset_told = True
         direction: Direction | None = record.splice_in
         if direction is None and record.chunks:
             record.reset_code = code
@@ -214,8 +215,9 @@ class AioquicEngine(QuicEndpoint):
 
     def _on_stopped(self, handle: ConnectionHandle, stream_id: int, code: int) -> None:
         record = self._incoming(handle, stream_id)
-        if record is None:
+        if record is None or record.stop_told:
             return
+        record.stop_told = True
         record.stream.sender._buffer.clear()
         record.write_blocked = False
         handle.quic.enqueue(record)

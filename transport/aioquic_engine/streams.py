@@ -38,8 +38,10 @@ class StreamRecord:
         "receive_over",
         "reserved",
         "reset_code",
+        "reset_told",
         "splice_in",
         "splice_out",
+        "stop_told",
         "stream",
         "stream_id",
         "unsent",
@@ -58,6 +60,8 @@ class StreamRecord:
         """FIN has arrived and was not read yet."""
         self.reset_code: int | None = None
         """The peer's half was reset, and what had arrived before is still to be read."""
+        self.reset_told = self.stop_told = False
+        """The peer's reset, or its wish to get no more, was dealt with: a repeated one is no news."""
         self.receive_over = False
         """FIN was read, or the peer's half was reset: nothing more will be read."""
         self.discarding = False

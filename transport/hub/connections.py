@@ -79,6 +79,11 @@ class Connections:
         if not session.accepted:
             session.early.append(stream_id)
             return
+        if not self._sessions.admit(session, "openings", end=False):
+            # Nothing is read, nor logged one by one: a few bytes of the consumer's are all that it has cost.
+            self._gated.add(session.connection_id)
+            self._abort_streams(session.connection_id, stream_id, Code.LIMIT)
+            return
         if session.sc01 is not None:
             self._begin(HubStream(session.connection_id, stream_id), self._sessions.sc01.opening())
             return
@@ -98,6 +103,8 @@ class Connections:
 
     def aborted(self, session: HubSession, stream_id: int, code: int) -> None:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
+        if not self._sessions.admit(session, "resets"):
+            return
         self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
         connection = self._streams.get((session.connection_id, stream_id))
         if connection is not None:
@@ -179,6 +186,14 @@ class Connections:
             aborted = inputs.ConsumerAborted(Code.INTERNAL, "a fault in the hub")
             self._system.tell_connection(connection.key, aborted)
         return True
+
+    def splice_sides(self, token: int) -> tuple[int, ...]:
+        """The sessions of joined streams, the consumer's first; none: their end was reported."""
+        key = self._splices.get(token)
+        connection = None if key is None else self._connections.get(key)
+        if connection is None or connection.provider is None:
+            return ()
+        return connection.key.session, connection.provider.connection_id
 
     def fail_splice(self, token: int) -> Key | None:
         """Forget joined streams whose end could not be reported; the connection that they belong to."""

@@ -100,6 +100,11 @@ class Resumes:
                 ),
             )
             return
+        if not self._sessions.admit(session, "resumes", end=False):
+            reason = "too many resume requests at once"
+            refusal = packets.ResumeAck(uid, packet.epoch, Code.LIMIT, reason, retryable=True)
+            self._sessions.send(session.connection_id, refusal)
+            return
         # It has no stream yet, and a negative number is no stream's.
         key = Key(session.connection_id, -next(self._numbers))
         self._resumes.setdefault(session.connection_id, {})[key] = _Resume(key, packet)

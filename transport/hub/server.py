@@ -5,7 +5,6 @@ Counterparts: :mod:`spnhub.actors.system` (decides), :mod:`spnhub.transport.udp`
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, ParamSpec, assert_never
 
@@ -16,10 +15,12 @@ from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.foreign_text import NAME_LIMIT, clipped, clipped_subject
 from spnhub.transport import engine as api
+from spnhub.transport.hub.backlog import WAITING_EVENTS, Backlog
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
-from spnhub.transport.hub.sessions import HubSession, Network, Sessions, TransportPacket
+from spnhub.transport.hub.rates import Rates, SessionRates
+from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
 from spnhub.transport.system.ip import host_port, plain_host
 
@@ -31,7 +32,7 @@ _FAULT: Final = "a fault in the hub"
 _OF_STREAMS: Final = (api.Opened, api.Readable, api.Writable, api.Reset, api.Stopped)
 
 EVENTS_PER_TURN: Final = 128
-"""The most engine events that one turn handles; an opening costs about a quarter of a millisecond."""
+"""Engine events, and control packets, that one turn handles; an opening costs about a quarter of a millisecond."""
 
 
 class HubServer:
@@ -45,6 +46,7 @@ class HubServer:
     :param on_service: carries out what concerns cluster managers, later; results come back as inputs.
     :param judge: verifies again what sessions have presented (D-30).
     :param on_fault: called with each exception of a turn, which ends its connection or session and nothing else.
+    :param rates: of each session.
     """
 
     def __init__(
@@ -58,19 +60,29 @@ class HubServer:
         on_service: Callable[[commands.StartService | commands.StopService], None],
         judge: Judge,
         on_fault: OnFault = log_fault,
+        rates: SessionRates | None = None,
     ) -> None:
         self._engine = engine
         self._system = system
         self._gate = gate
         self._on_fault = on_fault
         self._gated: set[int] = set()
-        self._backlog: deque[api.EngineEvent] = deque()
-        """Engine events that no turn has handled yet; bounded by what peers may have open."""
+        self._backlog = Backlog(self._realm_of, self._waits_with)
+        """Engine events that no turn has handled yet."""
+        self._rates = Rates(rates)
         self._now = 0.0
         self.certificates = Certificates(judge, self._invalidate, self._fail_session)
         """What the sessions have presented."""
         self._sessions = Sessions(
-            engine, system, hub_id, self._gated, self.certificates, self._on_packet, self._fail_session
+            engine,
+            system,
+            hub_id,
+            self._gated,
+            self.certificates,
+            self._on_packet,
+            self._fail_session,
+            self._rates,
+            lambda connection_id: self._backlog.add_first(api.Readable(connection_id, CONTROL_STREAM)),
         )
         self._connections = Connections(engine, system, self._sessions, self._gated)
         self._on_stopped = on_stopped
@@ -101,14 +113,9 @@ class HubServer:
         self._guard(self._sessions.pass_time, now)
         self._guard(self._connections.relays.pass_time, now)
         self._guard(self.certificates.pass_time, now, wall_us)
-        backlog = self._backlog
-        backlog.extend(events)
-        for _ in range(min(len(backlog), EVENTS_PER_TURN)):
-            event = backlog.popleft()
-            try:
-                self.handle(event)
-            except Exception as fault:
-                self._fail(event, fault)
+        self._handle_all(events)
+        for (realm, limit, bound), count in self._rates.take_exceeded().items():
+            self._system.tell_hub(inputs.LimitExceeded(limit, bound, count, realm or None))
         while True:
             self._guard(self._system.run, now, wall_us)
             todo = self._system.take_commands()
@@ -128,6 +135,54 @@ class HubServer:
             self._gate.close_turn(self._gated, now)
         finally:
             self._gated.clear()
+
+    def _handle_all(self, events: list[api.EngineEvent]) -> None:
+        """Handle what one turn may cost: first of these, if none wait, then of those that wait, fairly."""
+        backlog, left = self._backlog, EVENTS_PER_TURN
+        direct = not backlog and len(events) <= EVENTS_PER_TURN
+        for event in events:
+            if direct and left > 0 and not (backlog and backlog.session(event) in backlog):
+                left -= self._handle_one(event)
+            else:
+                self._let_wait(event)
+        while left > 0 and backlog:
+            left -= self._handle_one(backlog.take())
+
+    def _handle_one(self, event: api.EngineEvent) -> int:
+        """What it has cost, in events: a control packet costs as much as one."""
+        try:
+            self.handle(event)
+        except Exception as fault:
+            self._fail(event, fault)
+        return max(1, self._sessions.take_packets())
+
+    def _let_wait(self, event: api.EngineEvent) -> None:
+        if isinstance(event, api.Closed):
+            self._sessions.keep_unread(event.connection_id)
+        too_many = self._backlog.add(event)
+        if too_many is None:
+            return
+        session = self._sessions.get(too_many)
+        if session is not None:
+            self._rates.exceed(session.network.realm, "waitingEvents", WAITING_EVENTS)
+        self._engine.close(too_many, Code.LIMIT, f"more than {WAITING_EVENTS} things to do wait")
+
+    def _realm_of(self, event: api.EngineEvent) -> str:
+        """The realm in whose turn an event is handled."""
+        if isinstance(event, api.Connected | api.HandshakeRefused):
+            network = self._sessions.network(event.address, event.server_name)
+            return network.realm if network is not None else ""
+        if isinstance(event, api.Spliced):
+            key = self._connections.splice_sides(event.token)
+            session = self._sessions.get(key[0]) if key else None
+        else:
+            session = self._sessions.get(getattr(event, "connection_id", 0))
+        return "" if session is None else session.network.realm
+
+    def _waits_with(self, event: api.Spliced, backlog: Backlog) -> int:
+        """A splice's end comes after what ended it: behind the events of whichever side's session has some."""
+        sides = self._connections.splice_sides(event.token)
+        return next((session for session in sides if session in backlog), sides[0] if sides else 0)
 
     def _guard(self, step: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Run a part of the turn that concerns no single session; if it raises, the other parts follow all the same."""

@@ -16,12 +16,14 @@ from spnhub.transport import protocol
 from spnhub.transport.certificates import identify
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
+from spnhub.transport.hub.rates import Rates, TokenBucket
 from spnhub.transport.protocol import PacketReader, ProtocolError
 from spnhub.transport.sc01 import words as sc01
 from spnhub.transport.sc01.hub import Sc01Session, Sc01Sessions
 from spnhub.transport.system.ip import host_port
 
 __all__ = [
+    "CONTROL_CHUNK",
     "CONTROL_STREAM",
     "REQUEST_TIMEOUT",
     "HubSession",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 CONTROL_STREAM: Final = 0
+CONTROL_CHUNK: Final = 1024
+"""Bytes of control packets of one session that are handled before the next session's turn."""
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the handshake to the session request, and from a data stream's first byte to its whole header."""
 _REFUSAL_LINGER: Final = 1.0
@@ -82,6 +86,10 @@ class HubSession:
     """Connections that wait for a stream on this provider's session."""
     headers: dict[int, PacketReader] = field(default_factory=dict)
     """Data streams whose header is still arriving."""
+    buckets: dict[str, TokenBucket] = field(default_factory=dict)
+    """What it may still do, of what has a rate."""
+    unread: bytearray = field(default_factory=bytearray)
+    """Control packets that came before the end of its QUIC connection and wait for their turn."""
 
 
 class Sessions:
@@ -91,6 +99,8 @@ class Sessions:
     :param certificates: keeps what each session presented.
     :param on_packet: handles the control packets that no actor sees.
     :param fail: called with a session's number and what was raised by a check of it; the others' checks follow.
+    :param rates: count what goes beyond them.
+    :param go_on: called with a session's number when there is more on its control stream than one turn takes.
     """
 
     def __init__(
@@ -102,6 +112,8 @@ class Sessions:
         certificates: Certificates,
         on_packet: Callable[[HubSession, TransportPacket], None],
         fail: Callable[[int, BaseException], None],
+        rates: Rates,
+        go_on: Callable[[int], None],
     ) -> None:
         self._engine = engine
         self._certificates = certificates
@@ -119,6 +131,9 @@ class Sessions:
         self._fail = fail
         self.sc01 = Sc01Sessions(engine, system, gated)
         """Speaks for those sessions that speak sc01."""
+        self._rates = rates
+        self._go_on = go_on
+        self._packets = 0
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -261,19 +276,56 @@ class Sessions:
     # ---- the control stream ------------------------------------------------------------------------------------
 
     def read(self, session: HubSession) -> None:
-        """Read and handle the packets that have come on the control stream."""
-        while (got := self._engine.read(session.connection_id, CONTROL_STREAM, 65_536)) is not None:
-            data, fin = got
-            try:
-                for packet in session.reader.feed(data):
-                    self._take(session, packet)
-                if fin:
-                    raise ProtocolError("the control stream ended before the session")
-            except ProtocolError as exc:
-                self.fail(session, exc)
+        """Handle the packets that have come on the control stream, :data:`CONTROL_CHUNK` of them at a time."""
+        data, fin = self._read(session)
+        before = session.reader.taken
+        try:
+            complete = session.reader.feed(data)
+            count = session.reader.taken - before
+            self._packets += count
+            if count and not self.admit(session, "control_packets", count):
                 return
-            if not data:
+            for packet in complete:
+                self._take(session, packet)
+            if fin:
+                raise ProtocolError("the control stream ended before the session")
+        except ProtocolError as exc:
+            self.fail(session, exc)
+            return
+        if len(data) == CONTROL_CHUNK:
+            self._go_on(session.connection_id)
+
+    def _read(self, session: HubSession) -> tuple[bytes, bool]:
+        if session.unread:
+            data = bytes(session.unread[:CONTROL_CHUNK])
+            del session.unread[: len(data)]
+            return data, False
+        return self._engine.read(session.connection_id, CONTROL_STREAM, CONTROL_CHUNK) or (b"", False)
+
+    def keep_unread(self, connection_id: int) -> None:
+        """The QUIC connection is over: keep what is on its control stream, which the engine is about to forget."""
+        session = self._sessions.get(connection_id)
+        if session is None or session.sc01 is not None:
+            return
+        while got := self._engine.read(connection_id, CONTROL_STREAM, 65_536):
+            session.unread += got[0]
+            if not got[0] or got[1]:
                 return
+
+    def take_packets(self) -> int:
+        """How many control packets have come since the last call, known or not."""
+        packets, self._packets = self._packets, 0
+        return packets
+
+    def admit(self, session: HubSession, name: str, count: int = 1, *, end: bool = True) -> bool:
+        """Whether a session may do this now (:class:`SessionRates` has ``name``).
+
+        :param end: close a session that may not.
+        """
+        admitted = self._rates.admit(session.buckets, session.network.realm, name, self.now, count)
+        if not admitted and end:
+            self.close(session.connection_id, Code.LIMIT, self._rates.reason(name))
+        return admitted
 
     def _take(self, session: HubSession, packet: packets.Packet) -> None:
         if isinstance(packet, packets.SessionRequest):
@@ -286,6 +338,8 @@ class Sessions:
         elif isinstance(packet, packets.FromEndpoint):
             if isinstance(packet, packets.SetWeight) and session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
+            if isinstance(packet, packets.SetWeight) and not self.admit(session, "weights"):
+                return
             self._system.tell_session(session.connection_id, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")

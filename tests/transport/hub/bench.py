@@ -39,6 +39,7 @@ from spnhub.transport.engine import (
     Stopped,
 )
 from spnhub.transport.hub import Gate, HubServer, Network
+from spnhub.transport.hub.rates import SessionRates
 from spnhub.transport.protocol import PacketReader
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
@@ -206,6 +207,7 @@ class Bench:
     """QUIC itself, on both sides, in place of the fake engine."""
     credentials: dict[str, IssuedCredentials] = field(default_factory=dict)
     """Of endpoints whose certificates are their own matter, by common name."""
+    rates: SessionRates | None = None
 
     def new_engine(self) -> Engine:
         """One that understands the others."""
@@ -235,6 +237,7 @@ class Bench:
             on_service=self.services.append,
             judge=_Judge(),
             on_fault=self.on_fault,
+            rates=self.rates,
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)
