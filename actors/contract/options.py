@@ -14,6 +14,7 @@ __all__ = ["ActorOptions"]
 
 # At most an hour and a day: a larger value is more likely given in the wrong unit than meant.
 _times = partial(option, group="Connections", metavar="SECONDS", unit="seconds")
+_bounds = partial(option, group="Connections", at_least=1, at_most=1_000_000, unit="")
 _intervals = partial(option, group="Event journal", metavar="SECONDS", unit="seconds", above=0, at_most=86_400)
 
 
@@ -62,6 +63,14 @@ class ActorOptions:
     """For each half of a planned stop (consumers, providers); longer than all bounds of a connection together."""
     session_connections: int = 4096
     """Connections open at once on one consumer's session."""
+    identity_sessions: int = _bounds(
+        1024, "Sessions at once of one certificate's subject in a realm: a fleet shares it.", metavar="COUNT"
+    )
+    """Sessions open at once of one identity, a certificate's subject, in a realm."""
+    identity_connections: int = _bounds(
+        65_536, "Connections open at once of one certificate's subject in a realm.", metavar="COUNT"
+    )
+    """Connections open at once on all sessions of one identity, as their consumer, in a realm."""
     realm_sessions: int = 20_000
     """Sessions open at once in a realm whose definition has no limit of its own."""
     start_timeout: float = 30.0

@@ -28,7 +28,7 @@ from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 
-__all__ = ["ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry"]
+__all__ = ["ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry", "release"]
 
 logger = logging.getLogger("spnhub.actors")
 
@@ -47,6 +47,8 @@ class SessionEntry:
     ref: ActorRef[Any]
     spn_session_id: str
     legs: dict[tuple[str, int], Key] = field(default_factory=dict)
+    identity: tuple[str, str] = ("", "")
+    """Realm and verified Subject."""
     ending: bool = False
     """The session takes no new legs and waits for the end of its open ones."""
     renewing_until: float | None = None
@@ -87,6 +89,10 @@ class Directory:
         self.services: dict[str, ActorRef[Any]] = {}
         self.realm_sessions: Counter[str] = Counter()
         """How many sessions each realm has, including those that are ending."""
+        self.identity_sessions: Counter[tuple[str, str]] = Counter()
+        """How many sessions each identity has, including those that are ending. None with 0."""
+        self.identity_connections: Counter[tuple[str, str]] = Counter()
+        """How many legs each identity has as their consumer. None with 0."""
 
     def tell_service(self, service_urn: str, message: object) -> bool:
         """Send a message to a service's actor; False: there is no such service."""
@@ -102,6 +108,13 @@ class Directory:
         """Send a message to a connection's actor; False: there is no such connection."""
         entry = self.connections.get(key)
         return entry is not None and _send(entry.ref, message)
+
+
+def release(counter: Counter[tuple[str, str]], identity: tuple[str, str]) -> None:
+    """Count one less, and forget who has none."""
+    counter[identity] -= 1
+    if not counter[identity]:
+        del counter[identity]
 
 
 def _send(ref: ActorRef[Any], message: object) -> bool:

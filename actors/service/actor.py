@@ -32,7 +32,7 @@ from spnhub.actors.contract.definitions import Availability, ServiceDefinition
 from spnhub.actors.contract.inputs import Key, ResumeRequested, SessionRequested
 from spnhub.actors.contract.inventory import ServiceKey, not_allowed, service_event
 from spnhub.actors.contract.protocols import abilities
-from spnhub.actors.kernel.environment import Decision, Environment, SessionEntry
+from spnhub.actors.kernel.environment import Decision, Environment, SessionEntry, release
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service import instance as rules
 from spnhub.actors.service.admission import Refusal, accept_session, may_wait, refuse_session, session_fault
@@ -254,6 +254,7 @@ class ServiceActor(EventLoopActor):
     # Sessions
 
     def _session_requested(self, request: SessionRequested) -> None:
+        identity = self._realm, request.spn_end_point
         refusal = session_fault(
             request,
             self._definition,
@@ -261,6 +262,8 @@ class ServiceActor(EventLoopActor):
             stopping=bool(self._stopping),
             realm_sessions=self._env.directory.realm_sessions[self._realm],
             limit=self._session_limit(),
+            identity_sessions=self._env.directory.identity_sessions[identity],
+            identity_limit=self._env.options.identity_sessions,
         )
         if refusal is not None:
             self._env.carry_out(refuse_session(request, *refusal))
@@ -268,8 +271,9 @@ class ServiceActor(EventLoopActor):
         cut_legs = self._supersede(request)
         self._env.carry_out(accept_session(request))
         ref = self._env.dispatcher.start(SessionActor, self._env, self.actor_ref, request)
-        self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id)
+        self._env.directory.sessions[request.session] = SessionEntry(ref, request.spn_session_id, identity=identity)
         self._env.directory.realm_sessions[self._realm] += 1
+        self._env.directory.identity_sessions[identity] += 1
         self._registry.add(request)
         self._gone.session_started(request, cut_legs=cut_legs)
         if request.end_point_type is EndPointType.PROVIDER:
@@ -360,8 +364,9 @@ class ServiceActor(EventLoopActor):
 
     def _remove_session(self, session: int) -> None:
         self._unserved.gone(session)
-        del self._env.directory.sessions[session]
+        entry = self._env.directory.sessions.pop(session)
         self._env.directory.realm_sessions[self._realm] -= 1
+        release(self._env.directory.identity_sessions, entry.identity)
         self._provider_left(session)
         self._suspended.provider_gone(session)
         role = self._registry.remove(session).end_point_type

@@ -25,12 +25,15 @@ def session_fault(
     stopping: bool,
     realm_sessions: int,
     limit: int,
+    identity_sessions: int = 0,
+    identity_limit: int = 1,
 ) -> Refusal | None:
     """Why a service accepts no such session now; None when it does.
 
     :param definition: of the service; None: there is none any more.
     :param stopping: the hub is being stopped.
     :param realm_sessions: how many sessions the realm has, of at most ``limit``.
+    :param identity_sessions: how many the endpoint's subject has, of at most ``identity_limit``.
     """
     if definition is None:
         return Code.UNKNOWN_SERVICE, f"{request.network_urn} has no service {request.service_urn!r}"
@@ -46,6 +49,8 @@ def session_fault(
     stale = int(registry.stale_session(request) is not None)
     if realm_sessions - stale >= limit:
         return Code.LIMIT, f"realm {request.realm} has {limit} sessions, as many as it may"
+    if identity_sessions - stale >= identity_limit:
+        return Code.LIMIT, f"its subject has {identity_limit} sessions, as many as it may"
     if request.end_point_type is EndPointType.PROVIDER:
         if definition.singleton and registry.has_other_provider(request):
             return Code.SINGLETON, f"{definition.urn} has its one provider"

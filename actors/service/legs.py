@@ -18,7 +18,7 @@ from spnhub.actors.connection.resume_refusals import LegNames
 from spnhub.actors.connection.state import Leg, LegFacts, LegPhase, ProviderChosen, Resume
 from spnhub.actors.contract.inputs import ConnectionRequested, Key, ResumeRequested, SessionRequested
 from spnhub.actors.contract.protocols import abilities
-from spnhub.actors.kernel.environment import ConnectionEntry, Environment
+from spnhub.actors.kernel.environment import ConnectionEntry, Environment, release
 from spnhub.actors.service.balancing import Choice
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import SuspendedConnections
@@ -87,7 +87,9 @@ class Legs:
 
         :param suspended: the consumer was lost, and the provider keeps its end for a resume (D-26).
         """
-        entry = self._env.directory.connections.pop(key)
+        directory = self._env.directory
+        entry = directory.connections.pop(key)
+        release(directory.identity_connections, directory.sessions[key.session].identity)
         self._env.pauses.gone(key)
         self._names.remove(*entry.name)
         sessions = [key.session]
@@ -119,7 +121,9 @@ class Legs:
         ref = self._env.dispatcher.start(ConnectionActor, self._env, self._ref, leg)
         entry = directory.connections[key] = ConnectionEntry(ref, None, name)
         self._names.add(*name, key)
-        directory.sessions[key.session].legs[name] = key
+        consumer = directory.sessions[key.session]
+        consumer.legs[name] = key
+        directory.identity_connections[consumer.identity] += 1
         if choice is not None:
             self._assign_provider(entry, key, choice)
 

@@ -187,12 +187,22 @@ class SessionActor(EventLoopActor):
             refusal = Code.SHUTDOWN, "the session is ending"
         elif message.epoch or message.sent_offset or message.receive_offset:
             refusal = Code.PROTOCOL, "a new connection begins with epoch and offsets 0"
-        elif len(self._env.directory.sessions[self._session].legs) >= self._env.options.session_connections:
-            refusal = Code.LIMIT, f"{self._env.options.session_connections} connections are open on this session"
+        else:
+            refusal = self._too_many()
         if refusal is None:
             self._parent.tell(LegRequested(self._session, message))
         else:
             self._env.carry_out(refuse_connection(self._request, message, *refusal))
+
+    def _too_many(self) -> tuple[Code, str] | None:
+        """Why there may be no further connection now; None when there may."""
+        directory, options = self._env.directory, self._env.options
+        entry = directory.sessions[self._session]
+        if len(entry.legs) >= options.session_connections:
+            return Code.LIMIT, f"{options.session_connections} connections are open on this session"
+        if directory.identity_connections[entry.identity] >= options.identity_connections:
+            return Code.LIMIT, f"its subject has {options.identity_connections} connections, as many as it may"
+        return None
 
     def _leg_packet_received(self, packet: LegPacket) -> None:
         directory = self._env.directory
@@ -206,13 +216,12 @@ class SessionActor(EventLoopActor):
             self._send(answer(packet.connection_uid, packet.epoch))
 
     def _resume_requested(self, message: ResumeRequested) -> None:
-        limit = self._env.options.session_connections
         if self._leaving or self._succeeded or self._ending is not None:
             refusal = Code.SHUTDOWN, "the session is ending"
         elif message.epoch < 1:
             refusal = Code.PROTOCOL, "a connection that goes on has an epoch above 0"
-        elif len(self._env.directory.sessions[self._session].legs) >= limit:
-            refusal = Code.LIMIT, f"{limit} connections are open on this session"
+        elif (too_many := self._too_many()) is not None:
+            refusal = too_many
         else:
             self._parent.tell(ResumeAsked(self._session, message))
             return

@@ -320,6 +320,20 @@ def test_limit() -> None:
     bench.opening(stream=8)
 
 
+def test_limit_of_an_identity() -> None:
+    """A bound on open connections of all sessions of one subject."""
+    bench = Bench(options=ActorOptions(identity_connections=2))
+    bench.provider()
+    bench.consumer()
+    bench.consumer(3, instance_id="i3")
+    bench.opening(stream=0)
+    bench.joined(stream=4)
+    reason = "its subject has 2 connections, as many as it may"
+    assert bench.session(3, open_request(8))[1] == [RefuseConnection(Key(3, 8), Code.LIMIT, reason)]
+    bench.connection(Key(2, 4), cut())
+    assert not isinstance(bench.session(3, open_request(8))[1][0], RefuseConnection)
+
+
 ROLES = {1: PROVIDER, 2: CONSUMER}
 CUT = [AbortConnection(KEY, Code.PEER_LOST)]
 

@@ -412,6 +412,20 @@ def test_realm_limit_of_all_realms() -> None:
     assert bench.hub(request(2))[1] == [RefuseSession(2, Code.LIMIT, reason)]
 
 
+def test_limit_of_an_identity() -> None:
+    """A certificate's subject has only so many sessions in a realm; others' don't count, nor does one it supersedes."""
+    bench = Bench(ActorOptions(identity_sessions=2))
+    for session, instance in ((1, "i1"), (2, "i2")):
+        bench.provider(session, instance_id=instance)
+    reason = "its subject has 2 sessions, as many as it may"
+    asked = request(3, PROVIDER, instance_id="i3")
+    assert bench.hub(asked)[0] == [session_refused(asked, Code.LIMIT, reason)]
+    bench.provider(4, instance_id="i2")
+    bench.consumer(5)
+    bench.session(1, SessionInvalidated("x"))
+    bench.provider(6, instance_id="i3")
+
+
 # The plan against what the actors do ----------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -44,6 +44,7 @@ def test_limits() -> None:
         assert [str(bound) for bound in found] == [value], name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}
     options |= {"Limits.suspect_after", "Limits.probe_timeout"}
+    options |= {"ActorOptions.identity_sessions", "ActorOptions.identity_connections"}
     options |= {"ActorOptions.gone_timeout", "ActorOptions.alive_interval", "ActorOptions.progress_interval"}
     inner = {"ConsumerLimits.connect", "ConsumerLimits.pause"}
     every = {f"{owner}.{attribute}" for owner, one in CLASSES.items() for attribute in one.__slots__}

@@ -142,7 +142,17 @@ async def test_killed_at_random(
     """All that was acknowledged is logged once, more only where a kill explains it; two readers see the same."""
     kafka, chance = killable_kafka, random.Random(seed)
     async with World(tmp_path, services=SERVICES) as world:
-        options = ("--kafka", kafka.bootstrap, "--topic", topic, "--ops", "127.0.0.1:0", "--journal-size", "8G")
+        options: tuple[str, ...] = (
+            "--kafka",
+            kafka.bootstrap,
+            "--topic",
+            topic,
+            "--ops",
+            "127.0.0.1:0",
+            "--journal-size",
+            "8G",
+        )
+        options += ("--identity-sessions", "10000")
         await world.start_hub(*options)
         told = churn_programs(world, processes, sessions, connections, at_once)
         programs = [await world.start_program(f"churn {n}", *churn.arguments()) for n, (churn, _) in enumerate(told)]

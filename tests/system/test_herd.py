@@ -49,7 +49,7 @@ async def until_in(hub: Command, sessions: int) -> float:
 @sizes("processes, endpoints", (2, 40), (4, 500), minutes=15)
 async def test_all_return_to_a_hub_that_was_killed(world: World, processes: int, endpoints: int) -> None:
     """They come together and, when it is killed, they come back together; no work is done twice."""
-    hub = await world.start_hub()
+    hub = await world.start_hub("--identity-sessions", "10000")
     await world.provider_endpoint()
     programs = await start_herd(world, processes, endpoints)
     many = processes * endpoints
@@ -76,7 +76,7 @@ async def test_endpoints_get_in_while_the_hub_is_busy(
 ) -> None:
     """Connections that come and go as fast as the hub can handle them don't keep new endpoints out."""
     async with World(tmp_path, services=SERVICES) as world:
-        await world.start_hub()
+        await world.start_hub("--identity-sessions", "10000")
         told = churn_programs(world, processes, sessions, 10**9, at_once)
         programs = [await world.start_program(f"churn {n}", *churn.arguments()) for n, (churn, _) in enumerate(told)]
         began = time.monotonic()
