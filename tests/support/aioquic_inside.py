@@ -14,6 +14,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.quic.events import StopSendingReceived, StreamReset
 from aioquic.tls import Epoch
 from cryptography.x509 import Certificate
 
@@ -25,6 +26,7 @@ __all__ = [
     "connection_of",
     "count_lost",
     "has_shaken_hands",
+    "hear_again",
     "is_validated",
     "packet_threshold",
     "peer_certificate",
@@ -54,6 +56,12 @@ def is_validated(quic: QuicConnection) -> bool:
 def has_shaken_hands(quic: QuicConnection) -> bool:
     """The handshake is complete."""
     return quic._handshake_complete
+
+
+def hear_again(quic: EngineConnection, stream_id: int) -> None:
+    """As aioquic tells of a STOP_SENDING or a RESET_STREAM that the peer repeats: of each."""
+    quic._events.append(StopSendingReceived(8, stream_id))
+    quic._events.append(StreamReset(7, stream_id))
 
 
 def room(quic: QuicConnection, stream_id: int) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from spnhub.transport.aioquic_engine.splice import Direction
-from spnhub.transport.engine import Closed, Connected, Engine, Limits, OutcomeKind, Readable, Spliced
+from spnhub.transport.engine import Closed, Connected, Engine, Limits, OutcomeKind, Readable, Reset, Spliced, Stopped
+from tests.support.aioquic_inside import connection_of, hear_again
 from tests.support.engine_pair import EnginePair, Kit
 from tests.support.engines import REAL, each, make_real
 
@@ -139,3 +140,17 @@ def test_a_splice_fails(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None
     assert faulty.raised == [faulty.injected]
     assert not pair.server.of(Closed)
     faulty.untouched()
+
+
+def test_a_reset_and_a_stop_are_said_once() -> None:
+    """However often a peer repeats their frames (aioquic's matter: quinn tells of each once)."""
+    pair = EnginePair(REAL["aioquic"]())
+    pair.connect()
+    stream_id = pair.open()
+    for _ in range(20):
+        hear_again(connection_of(pair.server.engine), stream_id)
+        pair.client.engine.send_datagram(pair.client.connection_id, b"look")
+        pair.client.node.flush()
+        pair.run_for(0.05)
+    assert [event.code for event in pair.server.of(Reset)] == [7]
+    assert [event.code for event in pair.server.of(Stopped)] == [8]
