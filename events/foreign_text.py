@@ -35,6 +35,8 @@ def printable(text: str) -> str:
 
 def clipped(text: str, limit: int = REASON_LIMIT) -> str:
     """``text``, printable, and at most ``limit`` characters of it: of a longer one the beginning, marked with ``…``."""
+    if len(text) <= limit and text.isprintable():
+        return text
     # Escapes only make it longer: what is beyond the limit need not be looked at.
     shown = printable(text[: limit + 1])
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

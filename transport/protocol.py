@@ -102,24 +102,34 @@ def _check_of(hint: Any, what: str) -> _Convert:
     """What makes sure that a value is what its field's type says (:class:`Within`, :class:`Longest`)."""
     for mark in getattr(hint, "__metadata__", ()):
         if isinstance(mark, Within):
-            return partial(_check_number, mark, what)
+            return _number_check(mark, what)
         if isinstance(mark, Longest):
-            return _clip_of(hint) or partial(_check_text, mark, what)
+            return _clip_of(hint) or _text_check(mark, what)
     return None
 
 
-def _check_number(bounds: Within, what: str, value: int) -> int:
-    if not bounds.least <= value <= bounds.most:
-        raise ProtocolError(f"{what} {value} is not within {bounds.least} and {bounds.most}")
-    return value
+def _number_check(bounds: Within, what: str) -> Callable[[int], int]:
+    least, most = bounds
+
+    def check(value: int) -> int:
+        if least <= value <= most:
+            return value
+        raise ProtocolError(f"{what} {value} is not within {least} and {most}")
+
+    return check
 
 
-def _check_text(bound: Longest, what: str, value: str) -> str:
-    if len(value) > bound.characters:
-        raise ProtocolError(f"{what} has {len(value)} characters; the bound is {bound.characters}")
-    if not value.isprintable():
-        raise ProtocolError(f"{what} holds what doesn't show")
-    return value
+def _text_check(bound: Longest, what: str) -> Callable[[str], str]:
+    most = bound.characters
+
+    def check(value: str) -> str:
+        if len(value) > most:
+            raise ProtocolError(f"{what} has {len(value)} characters; the bound is {most}")
+        if not value.isprintable():
+            raise ProtocolError(f"{what} holds what doesn't show")
+        return value
+
+    return check
 
 
 def _fields_of(cls: type[Packet]) -> Iterator[tuple[str, str, _Convert, _Convert]]:
