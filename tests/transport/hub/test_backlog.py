@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.transport import engine as api
@@ -50,6 +50,7 @@ def test_many_sessions_have_no_more_than_their_realm() -> None:
     assert [event.connection_id for event in drain(waiting)[:6] if isinstance(event, Opened)].count(200) == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), max_size=60), st.data())
 def test_each_sessions_order_stays(arrivals: list[tuple[int, int]], data: st.DataObject) -> None:
     """Whenever they are taken; and nothing is lost or left."""

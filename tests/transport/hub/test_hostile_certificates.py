@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.packets import Opening, OpeningKind
@@ -118,6 +118,7 @@ def test_a_subject_that_is_too_long() -> None:
     assert raised.faults == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=2000))
 def test_text_of_others(text: str) -> None:
     """Whatever it holds: what comes out shows, steers no terminal, and is bounded."""
@@ -130,6 +131,7 @@ def test_text_of_others(text: str) -> None:
     assert len(subject.encode()) <= SUBJECT_BYTES
 
 
+@settings(deadline=None)
 @given(st.text("ab\x1b\u202e\\", max_size=8), st.text("ab\x1b\u202e", max_size=8), st.integers(0, 2000))
 def test_a_subject_stays_an_identity(one: str, other: str, padding: int) -> None:
     """Two that differ, wherever it is, are told apart by what is left of them."""

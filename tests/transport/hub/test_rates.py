@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.codes import Code
@@ -32,6 +32,7 @@ RATES: Final = SessionRates(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 30)), max_size=50))
 def test_a_bucket_never_gives_more_than_its_rate(asked: list[tuple[float, int]]) -> None:
     """In any time: the burst, and so many a second; and who stays below gets everything."""
