@@ -13,8 +13,8 @@ from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.events import StopSendingReceived, StreamReset
+from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import Epoch
 from cryptography.x509 import Certificate
 

@@ -350,7 +350,8 @@ class HubServer:
 
     def _datagram(self, event: api.DatagramReceived) -> None:
         session = self._sessions.get(event.connection_id)
-        if session is not None and session.sc01 is not None:  # spn/1 has no use for them
+        # spn/1 has no use for them; for sc01 they are what control packets are.
+        if session is not None and session.sc01 is not None and self._sessions.admit(session, "control_packets"):
             self._sessions.sc01.received(session.sc01, event.data, self._now)
 
     def _provider_stopped(self, connection_id: int) -> None:
