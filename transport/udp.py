@@ -64,7 +64,7 @@ _CATCH_UP: Final = 4096
 """Datagrams taken from a socket then: about what a socket buffer holds of usual ones."""
 _ROUNDS: Final = 8
 """How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
-_SHARE: Final = 0.33
+SHARE: Final = 0.33
 """CPU time of this thread for handshakes and what they lead to, for each second of everything else while there is
 something else."""
 _HANDSHAKES: Final = 0.02
@@ -312,7 +312,7 @@ class UdpEndpoint:
         """Handshakes get a share of what everything else in this thread has taken since they had one (D-33)."""
         began = time.thread_time()
         others = began - self._handshakes_until - self._handshakes_led_to
-        left = self._handshakes_owe + others * _SHARE - self._handshakes_led_to
+        left = self._handshakes_owe + others * SHARE - self._handshakes_led_to
         while time.thread_time() < began + min(left, _HANDSHAKES) and self.engine.shake_hands(now):
             pass
         # What was dear once, or while nothing else was to do, is forgiven.

@@ -67,10 +67,10 @@ async def test_what_a_handshake_leads_to_is_taken_from_the_share(
         endpoint.turn()
     each = STEP + costs
     spent = engine.steps * each
-    assert spent <= turns * max(each, ELSE * udp._SHARE + 2 * each)
+    assert spent <= turns * max(each, ELSE * udp.SHARE + 2 * each)
     assert engine.steps >= turns
     # Not much less than their share, either.
-    assert spent >= 0.8 * turns * ELSE * udp._SHARE
+    assert spent >= 0.8 * turns * ELSE * udp.SHARE
 
 
 async def test_what_else_happens_in_such_a_turn_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
