@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, LogMetrics
-from spnhub.events.analysis.selection import Selection
+from spnhub.events.analysis.selection import EventSelection
 from spnhub.events.model import EndPointType
 
 __all__ = ["hours_of", "quantile", "report"]
@@ -22,12 +22,12 @@ _Object = dict[str, Any]
 _DIRECTIONS: Final = {"sent": "SentBytes", "received": "ReceiveBytes"}
 
 
-def report(metrics: LogMetrics, wanted: Selection | None = None) -> _Object:
+def report(metrics: LogMetrics, wanted: EventSelection | None = None) -> _Object:
     """Everything: ``services`` (realm, serviceUrn and their numbers), ``hubs``, ``handshakesRefused``, ``reloads``.
 
     :param wanted: which services.
     """
-    wanted = wanted or Selection()
+    wanted = wanted or EventSelection()
     counters = metrics.counters
     return {
         "services": [

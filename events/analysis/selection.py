@@ -9,7 +9,7 @@ from typing import Final
 from spnhub.events.analysis.point_in_time import Moment, MomentError
 from spnhub.events.model import Event, Recorded
 
-__all__ = ["Selection", "moment_or_ago"]
+__all__ = ["EventSelection", "moment_or_ago"]
 
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -31,7 +31,7 @@ def moment_or_ago(text: str, now: int) -> Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class EventSelection:
     """What None is said of isn't asked about."""
 
     since: Moment | None = None

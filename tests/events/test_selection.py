@@ -12,7 +12,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
 from spnhub.cli.log_tables import print_table, shortened
 from spnhub.events.analysis.point_in_time import Moment, MomentError
-from spnhub.events.analysis.selection import Selection, moment_or_ago
+from spnhub.events.analysis.selection import EventSelection, moment_or_ago
 from tests.events import samples
 from tests.events.samples import day, write_journal
 
@@ -33,16 +33,16 @@ def test_how_long_ago() -> None:
 def test_selection() -> None:
     """Each condition by itself, and none."""
     written = samples.record(list(samples.EACH))
-    everything = Selection()
+    everything = EventSelection()
     assert all(everything.takes(one) for one in written)
     first, last = written[3], written[6]
-    bounds = Selection(Moment(None, first.timestamp), Moment(last.sequence, None))
+    bounds = EventSelection(Moment(None, first.timestamp), Moment(last.sequence, None))
     assert [one for one in written if bounds.takes(one)] == written[3:7]
-    web = Selection(service="web", realm="acme")
+    web = EventSelection(service="web", realm="acme")
     found = [one for one in written if web.takes(one)]
-    assert found == [one for one in written if Selection(service=samples.SERVICE).takes(one)]
+    assert found == [one for one in written if EventSelection(service=samples.SERVICE).takes(one)]
     assert 0 < len(found) < len(written)
-    assert not any(Selection(realm="other").takes(one) for one in found)
+    assert not any(EventSelection(realm="other").takes(one) for one in found)
 
 
 def test_commands_select(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:

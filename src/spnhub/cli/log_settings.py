@@ -14,7 +14,7 @@ from typing import Final
 
 from spnhub.cli.options import takes
 from spnhub.events.analysis.point_in_time import Moment
-from spnhub.events.analysis.selection import Selection, moment_or_ago
+from spnhub.events.analysis.selection import EventSelection, moment_or_ago
 from spnhub.events.model import EVENT_CLASSES
 from spnhub.options import UnusableOption, option, parse_address, parse_names
 from spnhub.transport.text import meant, quoted
@@ -100,10 +100,10 @@ class LogSettings:
             raise UnusableOption("consumer_group", " is empty")
 
 
-def selection_of(settings: LogSettings) -> Selection:
+def selection_of(settings: LogSettings) -> EventSelection:
     """The events that the options select."""
     types = frozenset(settings.type) or None
-    return Selection(settings.since, settings.until, settings.realm, settings.service, types)
+    return EventSelection(settings.since, settings.until, settings.realm, settings.service, types)
 
 
 def takes_log_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
