@@ -35,6 +35,7 @@ __all__ = [
     "Subject",
     "anchors_of",
     "check_chain",
+    "expiry_of",
     "identify",
     "load_pair",
     "next_expiry",
@@ -214,6 +215,15 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
     except CertificateRefused as refused:
         return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
     return None
+
+
+@lru_cache(maxsize=16_384)
+def expiry_of(der: bytes) -> datetime | None:
+    """When a certificate that a session has presented expires; None: this library can't read what OpenSSL accepted."""
+    try:
+        return x509.load_der_x509_certificate(der).not_valid_after_utc
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=1024)

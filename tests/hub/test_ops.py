@@ -84,6 +84,10 @@ async def test_metrics_follow_what_happens(world: ReloadWorld) -> None:
     connection = "spnhub_connections", ("realm", "acme"), ("service", WEB)
     assert before[(*session, ("type", "serviceProvider"))] == before[(*session, ("type", "serviceConsumer"))] == 1
     assert (before[connection], after.get(connection, 0)) == (1, 0)
+    expiries = {
+        dict(name[1:])["kind"]: days for name, days in after.items() if name[0].startswith("spnhub_certificate")
+    }
+    assert expiries.keys() == {"hub", "ca"}
     code = ("code", "16"), ("code_name", "NOT_ALLOWED")
     assert after[("spnhub_sessions_refused_total", *code, ("realm", "acme"), ("service", WEB))] == 1
     assert after["spnhub_bytes_total", ("direction", "sent"), ("realm", "acme"), ("service", WEB)] == 5

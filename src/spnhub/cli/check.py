@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from spnhub.cli.command_line import UNUSABLE, one_line
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory, InventoryFault, load_inventory
+from spnhub.ops.expiry import CHECK_DAYS, ends_of
 from spnhub.ops.state import read
 from spnhub.settings import SettingsError
 from spnhub.streams import ReaderLeft, say, say_json
@@ -32,6 +34,8 @@ __all__ = ["Cut", "Reload", "compare", "run"]
 _Object = dict[str, Any]
 _STATE_LIMIT: Final = 512 << 20
 """Bytes of a hub's state: a few kilobytes for each session with its certificates."""
+EXPIRING: Final = 1
+"""Exit status when a certificate expires within ``--fail-days``."""
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -56,7 +60,7 @@ class Reload:
     cuts: tuple[Cut, ...]
 
 
-async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
+async def run(settings: HubSettings, *, ops: str | None, as_json: bool, fail_days: int | None = None) -> int:
     """Check a hub's inventory, and compare it with the hub at ``ops`` unless that is None; the exit status."""
     inventory, bind = settings.inventory, settings.bind
     state = None if ops is None else await _state(ops, settings.ops_token)
@@ -66,7 +70,14 @@ async def run(settings: HubSettings, *, ops: str | None, as_json: bool) -> int:
     # The verdict is the status, however much of the text is read.
     with contextlib.suppress(ReaderLeft):
         _print_result(inventory, found, state, as_json)
-    return UNUSABLE if found.faults else 0
+    if found.faults:
+        return UNUSABLE
+    soon = [one for one in ends_of(found.listening) if fail_days is not None and one.days(_now()) <= fail_days]
+    return EXPIRING if soon else 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _print_result(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
@@ -75,6 +86,10 @@ def _print_result(inventory: str, found: Inventory, state: _Object | None, as_js
         return
     for warning in found.warnings:
         say(f"warning: {warning}", error=True)
+    for one in ends_of(found.listening):
+        # What has expired already is a warning of the inventory.
+        if one.days(_now()) >= 0 and math.ceil(one.days(_now())) < CHECK_DAYS:
+            say(f"warning: {one.sentence(_now())}", error=True)
     for path in found.unknown:
         say(f"warning: {path} is unknown here, and left out of account", error=True)
     for fault in found.faults:
@@ -200,6 +215,7 @@ def _report(inventory: str, found: Inventory, state: _Object | None) -> _Object:
         "faults": [_fault(fault) for fault in found.faults],
         "warnings": [_fault(warning) for warning in found.warnings],
         "unknown": list(found.unknown),
+        "certificates": [one.to_json(_now()) for one in ends_of(found.listening)],
         "realms": realms,
         "hubs": networks,
         "services": services,

@@ -70,6 +70,10 @@ def check(
         bool, typer.Option("--diff", help="Show what a reload of the hub at --ops would change, and do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    fail_days: Annotated[
+        int | None,
+        typer.Option("--fail-days", min=0, metavar="N", help="Status 1 if one expires within N days."),
+    ] = None,
 ) -> int:
     """Read an inventory and name every fault in it; exit status 0, or 2 with faults.
 
@@ -83,7 +87,7 @@ def check(
         raise SettingsError("--ops is missing (--diff compares with the hub that answers there)")
     # Retries say nothing of their own here: what comes out is the faults, a line each.
     logging.configure("error", stream=sys.stderr)
-    return run_loop(checking.run(settings, ops=settings.ops if diff else None, as_json=as_json))
+    return run_loop(checking.run(settings, ops=settings.ops if diff else None, as_json=as_json, fail_days=fail_days))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from spnhub.events.journal.files import open_to_others
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
-from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged
+from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged, to_datetime
 from spnhub.events.shipper.process import ShipperProcess
 from spnhub.http_server import HttpServer
 from spnhub.hub_process.clock import WallClock
@@ -38,6 +38,7 @@ from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
 from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
+from spnhub.ops.expiry import LOG_DAYS, CertificateEnd
 from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
@@ -61,6 +62,8 @@ _WATCH: Final = 1.0
 """Seconds between looks at the journal."""
 _REMIND: Final = 60.0
 """Seconds after which it is said again that it can't be written."""
+_DAY: Final = 86_400.0
+"""Seconds."""
 _ATTEMPTS: Final = 3
 """Refusals of one event by Kafka after which it is declared as lost there."""
 
@@ -118,6 +121,9 @@ class HubProcess:
         self._listeners: Listeners | None = None
         self._reloader: Reloader | None = None
         self._ops: HttpServer | None = None
+        self._ends: tuple[CertificateEnd, ...] = ()
+        """When the certificates in use expire."""
+        self._ends_timer: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._failing: str | None = None
         """Why the journal couldn't be written at the last look."""
@@ -237,6 +243,7 @@ class HubProcess:
             self._metrics,
             logging.dropped,
             lambda: self._faults.counts,
+            lambda: self._ends,
         )
         self._ops = HttpServer(
             answers.application(),
@@ -291,10 +298,22 @@ class HubProcess:
         """The one step in which everything is another inventory's. No packet is looked at in between."""
         assert self._listeners and self._system and self._services and self._endpoint
         self._listeners.commit(candidate.listening)
+        self._ends = candidate.ends
         self._system.tell_hub(LoadInventory(candidate.inventory.realms, candidate.plan))
         self._services.load(candidate.inventory.tasks, candidate.schedules)
         self._endpoint.flush()
         self._listeners.start()
+        self._warn_of_ends()
+
+    def _warn_of_ends(self) -> None:
+        """Certificates that expire soon, each once a day."""
+        if self._ends_timer is not None:
+            self._ends_timer.cancel()
+        self._ends_timer = self._loop.call_later(_DAY, self._warn_of_ends)
+        now = to_datetime(self._wall())
+        for one in self._ends:
+            if one.days(now) <= LOG_DAYS:
+                _log.warning("certificate.expiring", **one.to_json(now))
 
     def _report_rejection(self, faults: Sequence[str]) -> None:
         assert self._system and self._endpoint
@@ -435,6 +454,7 @@ class HubProcess:
             realms=() if system is None else tuple(system.table.realms.values()),
             state=None if system is None else system.state(),
             sessions=() if server is None else tuple(server.sessions),
+            ends=self._ends,
             chain=(lambda _: ()) if server is None else server.certificates.chain,
         )
 

@@ -24,6 +24,7 @@ from spnhub.clusters import load_managers
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError
+from spnhub.ops.expiry import CertificateEnd, ends_of
 from spnhub.service_manager import service_manager
 
 __all__ = ["Candidate", "Reloader", "prepare"]
@@ -46,6 +47,8 @@ class Candidate:
     listening: Prepared
     schedules: ScheduleTable
     plan: Plan
+    ends: tuple[CertificateEnd, ...]
+    """When its certificates expire."""
 
 
 async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall_us: int) -> Candidate:
@@ -58,7 +61,8 @@ async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall
     await asyncio.to_thread(load_managers, {task.cluster_manager_urn for task in inventory.tasks.values()})
     schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall_us)
     planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall_us, table)))
-    return Candidate(inventory, await listeners.prepare(inventory), schedules, planned)
+    ends = await asyncio.to_thread(ends_of, inventory.listening)
+    return Candidate(inventory, await listeners.prepare(inventory), schedules, planned, ends)
 
 
 class Reloader:

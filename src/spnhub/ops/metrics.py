@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
@@ -17,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from spnhub.events.analysis.metrics import COUNTERS, GAUGES, Labels, increments
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 from spnhub.exposition import families, filled
+from spnhub.ops.expiry import CertificateEnd
 
 __all__ = ["PREFIX", "HubMetrics"]
 
@@ -51,22 +53,41 @@ class HubMetrics:
             # A label for every service that ever was would grow for ever.
             del gauge[labels]
 
-    def freeze(self, facts: Mapping[str, tuple[str, float]], faults: Mapping[str, int]) -> Iterable[Metric]:
+    def freeze(
+        self,
+        facts: Mapping[str, tuple[str, float]],
+        faults: Mapping[str, int],
+        ends: Iterable[CertificateEnd] = (),
+    ) -> Iterable[Metric]:
         """The numbers now, for :func:`spnhub.exposition.text` in any thread.
 
         :param facts: help and value by name.
         :param faults: exceptions in the hub's own code, by where they were caught.
+        :param ends: when certificates expire, the next first.
         """
         caught = CounterMetricFamily(
             PREFIX + "faults", "Exceptions in the hub's own code, by where they were caught.", labels=("where",)
         )
-        metrics: list[Metric] = [filled(caught, {(where,): number for where, number in faults.items()})]
+        left: dict[tuple[str, ...], float] = {}
+        now = datetime.now(UTC)
+        for one in ends:
+            # Of several with one subject the next to expire counts.
+            left.setdefault((one.kind, one.realm, one.name, one.subject), round(one.days(now), 3))
+        expiry = GaugeMetricFamily(
+            PREFIX + "certificate_expiry_days",
+            "Days until a certificate of the hub, or a CA that it trusts, expires.",
+            labels=("kind", "realm", "name", "subject"),
+        )
+        metrics: list[Metric] = [
+            filled(caught, {(where,): number for where, number in faults.items()}),
+            filled(expiry, left),
+        ]
         for name, (help_text, value) in facts.items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             metrics.append(family(name, help_text, value=value))
-        now, total = ({name: dict(numbers) for name, numbers in of.items()} for of in (self._open, self._total))
+        opened, total = ({name: dict(numbers) for name, numbers in of.items()} for of in (self._open, self._total))
         return chain(
             metrics,
-            families(PREFIX, GaugeMetricFamily, GAUGES, now, hub=False),
+            families(PREFIX, GaugeMetricFamily, GAUGES, opened, hub=False),
             families(PREFIX, CounterMetricFamily, COUNTERS, total, hub=False),
         )

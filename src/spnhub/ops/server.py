@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spnhub.exposition import CONTENT_TYPE, text
+from spnhub.ops.expiry import CertificateEnd
 from spnhub.ops.metrics import HubMetrics
 from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
@@ -47,6 +48,7 @@ class Ops:
         metrics: HubMetrics,
         dropped: Callable[[], int],
         faults: Callable[[], Mapping[str, int]] = dict,
+        ends: Callable[[], tuple[CertificateEnd, ...]] = tuple,
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
@@ -54,6 +56,7 @@ class Ops:
         self._metrics = metrics
         self._dropped = dropped
         self._faults = faults
+        self._ends = ends
         self._dear = 0
         """Dear answers that are being given."""
 
@@ -117,9 +120,8 @@ class Ops:
             )
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
-        return Response(
-            await asyncio.to_thread(text, self._metrics.freeze(facts, self._faults())), media_type=CONTENT_TYPE
-        )
+        frozen = self._metrics.freeze(facts, self._faults(), self._ends())
+        return Response(await asyncio.to_thread(text, frozen), media_type=CONTENT_TYPE)
 
     async def _state(self, request: Request) -> Response:
         certificates = request.query_params.get("certificates") in {"1", "true"}

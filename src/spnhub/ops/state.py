@@ -1,8 +1,8 @@
 """``/state``: what a hub holds at one moment, as JSON, a piece at a time so that a big one doesn't hold up traffic.
 
 One object: facts of the process, then the lists ``realms``, ``networks`` and ``services`` (the inventory as applied),
-``sessions``, ``connections`` and ``instances``. Times are ISO 8601 in UTC. Counterpart: :func:`read`, with which
-:mod:`spnhub.cli.check` takes the inventory out of it again.
+``sessions``, ``connections``, ``instances`` and ``certificates`` (when they expire). Times are ISO 8601 in UTC.
+Counterpart: :func:`read`, with which :mod:`spnhub.cli.check` takes the inventory out of it again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from spnhub.actors.contract.definitions import Availability, NetworkDefinition, 
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.serialize import serialize
 from spnhub.events.kafka.settings import ShipperStatus
-from spnhub.events.model import from_datetime
+from spnhub.events.model import from_datetime, to_datetime
 from spnhub.events.state.hub_state import HubState
+from spnhub.ops.expiry import CertificateEnd
 from spnhub.schemas.codec import camel
+from spnhub.transport.certificates import expiry_of
 from spnhub.transport.hub import HubSession
+from spnhub.transport.pem import date_text
 
 __all__ = ["Progress", "Snapshot", "read", "stream"]
 
@@ -60,6 +63,8 @@ class Snapshot:
     sessions: tuple[HubSession, ...]
     chain: Callable[[int], tuple[bytes, ...]]
     """What a session (by number) presented, DER."""
+    ends: tuple[CertificateEnd, ...] = ()
+    """When the certificates of the inventory expire."""
 
 
 async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
@@ -133,12 +138,16 @@ def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterab
     )
     yield "connections", (serialize(connection) for connection in state.connections.values())
     yield "instances", (serialize(instance) for instance in state.definitions.instances.values())
+    now = to_datetime(snapshot.wall_us)
+    yield "certificates", (one.to_json(now) for one in snapshot.ends)
 
 
 def _transport(session: HubSession | None, snapshot: Snapshot, certificates: bool) -> _Object:
     if session is None:
         return {}
     found: _Object = {"commonName": session.common_name, "remoteAddress": session.address}
+    chain = snapshot.chain(session.connection_id)
+    found["certificateExpiry"] = None if not chain or (end := expiry_of(chain[0])) is None else date_text(end)
     if certificates:
         found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.connection_id)]
     return found
