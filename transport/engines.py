@@ -12,7 +12,7 @@ from spnhub.options import option
 from spnhub.transport import native_engine
 from spnhub.transport.engine import Engine, Limits
 
-__all__ = ["ENGINES", "Selection", "engine_option", "make_engine", "select_engine"]
+__all__ = ["ENGINES", "EngineChoice", "engine_option", "make_engine", "select_engine"]
 
 ENGINES = ("auto", "native", "aioquic")
 """What can be chosen; auto: native where it is installed."""
@@ -34,19 +34,19 @@ def _check(choice: str) -> None:
         raise ValueError(missing)
 
 
-class Selection(NamedTuple):
+class EngineChoice(NamedTuple):
     """Which engine a choice comes to."""
 
     name: str
     reason: str
 
 
-def select_engine(choice: str) -> Selection:
+def select_engine(choice: str) -> EngineChoice:
     """What a choice comes to in this installation; programs log it."""
     if choice != "auto":
-        return Selection(choice, "it was asked for")
+        return EngineChoice(choice, "it was asked for")
     missing = native_engine.why_not()
-    return Selection("aioquic", missing) if missing else Selection("native", "spnhub-native is installed")
+    return EngineChoice("aioquic", missing) if missing else EngineChoice("native", "spnhub-native is installed")
 
 
 def make_engine(

@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT
 _FOREIGN: Final = {
     "tests/transport/test_aioquic_private.py": 58,
     "tests/transport/test_aioquic_tls.py": 7,
-    "tests/support/aioquic_inside.py": 21,
+    "tests/support/aioquic_inside.py": 23,
     "tests/transport/agent/test_faults.py": 1,
 }
 """Lines about what a library has no door for, by file: aioquic is pinned by them; which sockets asyncio watches."""
