@@ -78,6 +78,11 @@ class CrlStore:
 
     async def fetch(self, urls: Iterable[str]) -> Mapping[str, CrlCopy]:
         """Read all of them anew; of one that can't be had the last copy counts, with the failure."""
+        wanted = list(urls)
+        if not wanted:
+            # A client of its own would be made, and what it is made of loaded, beside traffic.
+            self._copies = {}
+            return self._copies
         room = asyncio.Semaphore(_AT_ONCE)
         async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5) as client:
 
@@ -85,7 +90,6 @@ class CrlStore:
                 async with room:
                     return await self._fetch(client, url)
 
-            wanted = list(urls)
             copies = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
         # What no realm names any more is forgotten.
         self._copies = copies
