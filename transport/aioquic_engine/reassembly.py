@@ -188,6 +188,16 @@ class Receiver(QuicStreamReceiver):
         offset, data = frame.offset, frame.data
         end = offset + len(data)
         final = self._final_size
+        if (
+            final is None
+            and self._pieces is None
+            and offset == self._buffer_start
+            and data
+            and not (frame.fin or self.discarding)
+        ):
+            # Most frames: the next bytes, and nothing else to think of.
+            self._buffer_start = self.highest_offset = end
+            return StreamDataReceived(data=data, end_stream=False, stream_id=self._stream_id)
         if final is not None and (end > final or (frame.fin and end != final)):
             raise FinalSizeError("Data received beyond final size" if end > final else "Cannot change final size")
         if frame.fin and end < self.highest_offset:
