@@ -11,6 +11,8 @@ from typing import Any, Final
 import pytest
 import structlog
 
+from spnhub.plain_text import SECRETS
+
 pytest_plugins = ["tests.support.kafka_fixtures", "tests.support.purity"]
 
 # Whoever runs the tests in the background (nohup, a shell's &) ignores these, and every process inherits that.
@@ -79,6 +81,13 @@ def _logging_is_not_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield
     if structlog.is_configured():
         structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _secrets_are_forgotten() -> Iterator[None]:
+    """Or what is a token in one test would be hidden in the paths and words of the next ones."""
+    yield
+    SECRETS.clear()
 
 
 @pytest.fixture(autouse=True)

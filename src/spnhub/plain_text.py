@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["HIDDEN", "printable", "remember_secret", "without_secrets"]
+__all__ = ["HIDDEN", "SECRETS", "printable", "remember_secret", "without_secrets"]
 
 HIDDEN: Final = "(hidden)"
 _SHORTEST: Final = 6
@@ -26,7 +26,8 @@ _DRIVING: Final = re.compile(
     "\ud800-\udfff"
     "]"
 )
-_secrets: Final[set[str]] = set()
+SECRETS: Final[set[str]] = set()
+"""What :func:`remember_secret` was given."""
 
 
 def printable(text: str) -> str:
@@ -43,12 +44,12 @@ def remember_secret(value: str | None) -> None:
         with suppress(ValueError):  # it is no URL, and nothing is sent anywhere
             value = unquote(urlsplit(value).password or "")
     if value is not None and len(value) >= _SHORTEST and "-----BEGIN " not in value:
-        _secrets.add(value)
+        SECRETS.add(value)
 
 
 def without_secrets(text: str) -> str:
     """``text`` with each remembered secret replaced."""
-    for secret in _secrets:
+    for secret in SECRETS:
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text
