@@ -1,7 +1,7 @@
 """Log lines of events, written a few at a time: a reload brings thousands, and traffic doesn't wait for them.
 
-Order is kept. Counterparts: :mod:`spnhub.events.analysis.log_lines` makes the lines, the journal says when an event is
-written.
+Order is kept, but for warnings that repeat themselves: the latest of these comes when its pause is over. Counterparts:
+:mod:`spnhub.events.analysis.log_lines` makes the lines, the journal says when an event is written.
 """
 
 from __future__ import annotations
