@@ -31,6 +31,7 @@ class NoJournal:
     lost = 0
     pending = 0
     error = sync_error = None
+    is_dead = False
 
     def __init__(self, hub_id: str, on_written: Callable[[Iterable[Recorded]], None] | None) -> None:
         self.hub_id = hub_id

@@ -713,5 +713,5 @@ def test_a_burst_of_streams_within_the_limit(kit: Kit) -> None:
     for stream_id in (opened[0], opened[1000], opened[-1]):
         assert stream_id is not None
         engine.write(connection_id, stream_id, b"x")
-    pair.run_until(lambda: len(pair.server.of(Opened)) == 3)
-    assert {event.stream_id for event in pair.server.of(Opened)} == {opened[0], opened[1000], opened[-1]}
+    # An engine may also name the streams on which nothing has been sent.
+    pair.run_until(lambda: {opened[0], opened[1000], opened[-1]} <= {one.stream_id for one in pair.server.of(Opened)})
