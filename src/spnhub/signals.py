@@ -87,7 +87,7 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
     for caught, call in calls.items():
-        signal.signal(caught, partial(_call_soon, loop, call))
+        signal.signal(caught, _Caught(loop, call))
         signal.siginterrupt(caught, False)
     for unwanted in _TERMINAL:
         signal.signal(unwanted, signal.SIG_IGN)
@@ -101,5 +101,23 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object], _number: int, _frame: object) -> None:
-    loop.call_soon_threadsafe(call)
+class _Caught:
+    """Calls in the loop for a signal; once for all that came before the loop came to it, as the kernel has it.
+
+    Signals that come in a storm interrupt the handler itself: each time it does more than this, its calls would lie one
+    upon the other until there is no room for them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+        self._loop = loop
+        self._call = call
+        self._waiting = False
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self._loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._waiting = False
+        self._call()
