@@ -575,9 +575,8 @@ class Engine(Protocol):
         ``a_ended``, ``b_ended``: the FIN of that stream was already read (with the header before its bytes).
 
         FIN, RESET and STOP pass through as what they are; a lost connection becomes reset and stop, with
-        :data:`LOST_CODE`, on the other side; a stream that had ended already, with :data:`ENDED_CODE`. At most
-        ``send_buffer`` bytes per direction are on their way. While spliced, neither stream gives other events, and
-        neither may be read or written.
+        :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
+        spliced, neither stream gives other events, and neither may be read or written.
         """
 
     def unsplice(self, token: int, code: int) -> None:
@@ -606,6 +605,3 @@ class Engine(Protocol):
 
 LOST_CODE = 0x53504E01
 """Application error code with which a splice ends one side when the other side's connection is lost."""
-ENDED_CODE = 0x53504E02
-"""The same when the other side's stream had ended before the two were joined: its connection goes on, so that nobody is
-to wait for it."""

@@ -25,7 +25,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.transport.engine import (
-    ENDED_CODE,
     LOST_CODE,
     Address,
     Answered,
@@ -842,13 +841,12 @@ class FakeEngine:
         token = next(self._tokens)
         a, b = self._get(ca, sa), self._get(cb, sb)
         if a is None or b is None:
-            live = ca in self._connections and cb in self._connections
-            outcome = Outcome(OutcomeKind.RESET, ENDED_CODE) if live else Outcome(OutcomeKind.LOST, LOST_CODE)
             for found in (a, b):
                 if found is not None:
-                    self._reset(*found, outcome.code)
-                    self._stop(*found, outcome.code)
-            self._events.append(Spliced(token, 0, 0, outcome, outcome))
+                    self._reset(*found, LOST_CODE)
+                    self._stop(*found, LOST_CODE)
+            lost = Outcome(OutcomeKind.LOST)
+            self._events.append(Spliced(token, 0, 0, lost, lost))
             return token
         splice = _Splice(
             token, _Direction(a, b, b[1].written, ended=a_ended), _Direction(b, a, a[1].written, ended=b_ended)

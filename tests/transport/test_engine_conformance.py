@@ -8,7 +8,6 @@ from __future__ import annotations
 import pytest
 
 from spnhub.transport.engine import (
-    ENDED_CODE,
     LOST_CODE,
     Answered,
     Available,
@@ -666,35 +665,6 @@ def test_splice_of_a_lost_connection(kit: Kit) -> None:
     lost = Outcome(OutcomeKind.LOST)
     ended = j.ended()
     assert (ended.token, ended.outcome_a_to_b.kind, ended.outcome_b_to_a.kind) == (j.token, lost.kind, lost.kind)
-
-
-@pytest.mark.parametrize("ended", ["reset and stopped", "and forgotten"])
-def test_splice_of_a_stream_that_has_ended(kit: Kit, ended: str) -> None:
-    """Its connection goes on: the other side hears an end, not that it was lost, for which it would wait."""
-    pair = EnginePair(kit).connect()
-    other = pair.begin()
-    pair.run_until(lambda: len(pair.server.of(Connected)) == 2)
-    d = pair.server.of(Connected)[-1].connection_id
-    stream_id = pair.open()
-    client, server = pair.client.engine, pair.server.engine
-    client.reset(pair.client.connection_id, stream_id, 34)
-    client.stop(pair.client.connection_id, stream_id, 34)
-    pair.run_until(lambda: bool(pair.server.of(Reset)))
-    if ended == "and forgotten":
-        server.reset(pair.server.connection_id, stream_id, 34)
-        server.stop(pair.server.connection_id, stream_id, 34)
-        pair.run_for(1)
-    sb = server.open_bidi(d)
-    assert sb is not None
-    token = server.splice(pair.server.connection_id, stream_id, d, sb)
-    pair.run_until(lambda: bool(pair.server.of(Spliced)) and bool(pair.client.of(Reset)))
-    (spliced,) = pair.server.of(Spliced)
-    assert (spliced.token, spliced.a_to_b, spliced.b_to_a) == (token, 0, 0)
-    assert spliced.outcome_a_to_b.kind is OutcomeKind.RESET
-    assert spliced.outcome_a_to_b.code in {34, ENDED_CODE}
-    assert spliced.outcome_b_to_a.kind is not OutcomeKind.LOST
-    heard = [event.code for event in pair.client.of(Reset) if event.connection_id == other]
-    assert heard and LOST_CODE not in heard
 
 
 def test_unsplice_ends_both(kit: Kit) -> None:

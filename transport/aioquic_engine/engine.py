@@ -235,13 +235,11 @@ class AioquicEngine(QuicEndpoint):
         token = next(self._tokens)
         a, b = self._find(ca, sa), self._find(cb, sb)
         if a is None or b is None:
-            outcome = api.Outcome(api.OutcomeKind.LOST, api.LOST_CODE)
-            if self._live(ca) is not None and self._live(cb) is not None:
-                outcome = api.Outcome(api.OutcomeKind.RESET, api.ENDED_CODE)
-            self._events.append(api.Spliced(token, 0, 0, outcome, outcome))
+            lost = api.Outcome(api.OutcomeKind.LOST, api.LOST_CODE)
+            self._events.append(api.Spliced(token, 0, 0, lost, lost))
             for side in (a, b):
                 if side is not None:
-                    self._abort_stream(*side, outcome.code)
+                    self._abort_stream(*side, api.LOST_CODE)
             return token
         splice = QuicSplice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended)
         self._splices[token] = splice
@@ -251,9 +249,9 @@ class AioquicEngine(QuicEndpoint):
                 direction.finish()
             elif source.receive_over or source.reset_code is not None:
                 direction.source_connection.end_receive(source)
-                direction.source_reset(api.ENDED_CODE if source.reset_code is None else source.reset_code)
+                direction.source_reset(api.LOST_CODE if source.reset_code is None else source.reset_code)
             elif not direction.sink_connection.can_send(sink):
-                direction.sink_stopped(api.ENDED_CODE)
+                direction.sink_stopped(api.LOST_CODE)
             self._pumps[direction] = None
         self._touch(splice)
         return token

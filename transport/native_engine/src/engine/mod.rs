@@ -39,8 +39,6 @@ use std::time::{Duration, Instant};
 
 /// With which a splice ends one side when the other side's connection is lost.
 pub const LOST_CODE: u64 = 0x5350_4E01;
-/// The same when the other side's stream had ended before the two were joined.
-pub const ENDED_CODE: u64 = 0x5350_4E02;
 /// With which whatever a fault of ours was about is ended.
 const INTERNAL: u64 = 1;
 /// Bytes that a handshake may have on their way or incomplete here: a certificate chain of 64 KiB, and what is beside

@@ -1,6 +1,6 @@
 //! Splices: bytes of one stream go to another, both ways, and so do their ends.
 
-use super::{ENDED_CODE, Engine, LOST_CODE};
+use super::{Engine, LOST_CODE};
 use crate::connection::Trap;
 use crate::event::{Event, Id, Outcome};
 use crate::splice::{Side, Splice};
@@ -13,12 +13,10 @@ impl Engine {
         self.next_token += 1;
         let (a, b) = ((a.0, stream(a.1)), (b.0, stream(b.1)));
         if !(self.is_open(a) && self.is_open(b)) {
-            let live = self.is_live(a.0) && self.is_live(b.0);
-            let (outcome, code) =
-                if live { (Outcome::Reset(ENDED_CODE), ENDED_CODE) } else { (Outcome::Lost(LOST_CODE), LOST_CODE) };
-            self.events.push(Event::Spliced { token, passed: [0; 2], outcomes: [outcome; 2] });
+            let outcomes = [Outcome::Lost(LOST_CODE); 2];
+            self.events.push(Event::Spliced { token, passed: [0; 2], outcomes });
             for (id, stream) in [a, b] {
-                self.abort(id, stream, code);
+                self.abort(id, stream, LOST_CODE);
             }
             return token;
         }
@@ -37,11 +35,7 @@ impl Engine {
     }
 
     fn is_open(&self, (id, stream): Side) -> bool {
-        self.is_live(id) && self.connections.get(&id).is_some_and(|one| one.streams.get(stream).is_some())
-    }
-
-    fn is_live(&self, id: Id) -> bool {
-        self.connections.get(&id).is_some_and(|one| one.is_live())
+        self.connections.get(&id).is_some_and(|one| one.is_live() && one.streams.get(stream).is_some())
     }
 
     fn begin_half(&mut self, token: u64, direction: Direction, ended: bool) {
@@ -55,19 +49,19 @@ impl Engine {
         let deaf = record(sink).is_none_or(|sink| sink.send_over);
         let was_reset = record(source).is_some_and(|source| source.reset);
         if over {
-            self.source_reset(direction, ENDED_CODE);
+            self.source_reset(direction, LOST_CODE);
         } else if was_reset {
             // The program was told of it, and what came before is nobody's any more.
-            let code = self.connections.get_mut(&source.0).map_or(ENDED_CODE, |connection| {
+            let code = self.connections.get_mut(&source.0).map_or(LOST_CODE, |connection| {
                 let code = connection.quic.recv_stream(source.1).received_reset().ok().flatten();
-                let code = code.map_or(ENDED_CODE, quinn_proto::VarInt::into_inner);
+                let code = code.map_or(LOST_CODE, quinn_proto::VarInt::into_inner);
                 let _ = connection.quic.recv_stream(source.1).stop(crate::connection::var(code));
                 connection.end_receive(source.1);
                 code
             });
             self.source_reset(direction, code);
         } else if deaf {
-            self.sink_stopped(direction, ENDED_CODE);
+            self.sink_stopped(direction, LOST_CODE);
         } else {
             self.queue_pump(direction);
         }
