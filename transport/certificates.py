@@ -234,10 +234,9 @@ def _expiries(pem: bytes) -> tuple[datetime, ...]:
 def next_expiry(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> datetime | None:
     """When the next of these certificates, CAs included, expires after ``moment``, or a list that must not be stale:
     worth another check then."""
-    try:
-        ends = [x509.load_der_x509_certificate(der).not_valid_after_utc for der in certificates]
-    except ValueError:  # it was accepted by OpenSSL, which has read more than this library does: nothing more is known
-        ends = []
+    known = [expiry_of(der) for der in certificates]
+    # Of a chain with one that can't be read nothing more is known.
+    ends = [] if None in known else [end for end in known if end is not None]
     if trust.revocation.refuse_stale and (stale := next_update(trust.revocation)) is not None:
         ends.append(stale)
     return min((end for end in (*ends, *_expiries(trust.client_ca)) if end > moment), default=None)

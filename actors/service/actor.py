@@ -391,13 +391,17 @@ class ServiceActor(EventLoopActor):
             if self._pending.open(consumer, request):
                 self._observe()
                 return
-            if may_wait(self._definition, consumer) and len(self._pending) < self._env.options.waiting_openings:
+            if self._has_room_to_wait(consumer):
                 self._pending.wait(consumer, request)
                 self._observe()
                 self._controller.decide(rules.need, rules.PAYLOAD)
                 return
             refusal = refuse_connection(consumer, request, *self._no_provider(consumer))
         self._env.carry_out(refusal)
+
+    def _has_room_to_wait(self, consumer: SessionRequested) -> bool:
+        """Whether one more opening of this consumer may wait for a provider."""
+        return may_wait(self._definition, consumer) and len(self._pending) < self._env.options.waiting_openings
 
     def _no_provider(self, consumer: SessionRequested | None = None) -> Refusal:
         limit, urn = self._env.options.waiting_openings, self._key.service_urn
@@ -433,8 +437,7 @@ class ServiceActor(EventLoopActor):
         consumer = self._registry.sessions.get(message.key.session)
         # Not _leg_fault: a session that is ending, or that its successor supersedes, ends its legs itself.
         another = consumer is not None and self._service_fault(consumer) is None
-        patient = consumer is not None and may_wait(self._definition, consumer)
-        wait = patient and len(self._pending) < self._env.options.waiting_openings
+        wait = consumer is not None and self._has_room_to_wait(consumer)
         if self._pending.rejected(message, another=another, wait=wait):
             self._controller.decide(rules.need, rules.PAYLOAD)
 

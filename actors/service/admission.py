@@ -25,8 +25,8 @@ def session_fault(
     stopping: bool,
     realm_sessions: int,
     limit: int,
-    identity_sessions: int = 0,
-    identity_limit: int = 1,
+    identity_sessions: int,
+    identity_limit: int,
 ) -> Refusal | None:
     """Why a service accepts no such session now; None when it does.
 

@@ -187,11 +187,12 @@ class Incidents:
         :param now: microseconds since 1970, where the log is one that is being written: a hub whose heartbeats are
             missing is an incident, too.
         """
-        for hub, (last, interval) in self._heard.items() if now is not None else ():
-            if interval and now is not None and now - last > 3 * interval:
-                why = "no heartbeat is in its log"
-                self._all.append(Incident("hub is silent", hub, None, None, "", why, last, last, [hub], 1))
-        return sorted(self._all, key=lambda one: one.since)
+        silent = [
+            Incident("hub is silent", hub, None, None, "", "no heartbeat is in its log", last, last, [hub], 1)
+            for hub, (last, interval) in self._heard.items()
+            if now is not None and interval and now - last > 3 * interval
+        ]
+        return sorted([*self._all, *silent], key=lambda one: one.since)
 
     # ---- by kind -----------------------------------------------------------------------------------------------
 

@@ -192,8 +192,8 @@ class WriterThread:
     def _step(self) -> bool:
         """Write what there is, or wait for it. False: it is time to end."""
         try:
-            if time.monotonic() >= self._next_check and not self._find():
-                return self._failed(self.error or "")
+            if time.monotonic() >= self._next_check and (gone := self._look_for_segment()) is not None:
+                return self._failed(gone)
             # After a fault the same batches are still in hand: they go on where their writing stopped.
             if self._hand is None:
                 batches = self.take()
@@ -207,17 +207,16 @@ class WriterThread:
             self._on_fault("journal", fault)
             return self._failed(f"{type(fault).__name__}: {fault}")
 
-    def _find(self) -> bool:
-        """Whether the segment is still there. While it is not, nothing is written: nobody would ever read it."""
-        found = self._segments.gone
-        if found is not None:
-            self.error, self._gone = found, True
-            return False
-        self._next_check = time.monotonic() + CHECK
-        if self._gone:
-            self.error, self._gone = None, False
-            self._pause = _FIRST_RETRY
-        return True
+    def _look_for_segment(self) -> str | None:
+        """Why the segment isn't there any more. As long as it is not, nothing is written: nobody would ever read it."""
+        gone = self._segments.gone
+        if gone is None:
+            self._next_check = time.monotonic() + CHECK
+            if self._gone:
+                self.error = None
+                self._pause = _FIRST_RETRY
+        self._gone = gone is not None
+        return gone
 
     def _failed(self, reason: str) -> bool:
         """Say why writing fails, and wait a little. False: it is given up, because the journal is being closed."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 
-__all__ = ["ANSWER_LIMIT", "ANSWER_TIME", "REDIRECTS", "Answer", "AnswerError", "ask"]
+__all__ = ["ANSWER_LIMIT", "ANSWER_TIME", "REDIRECTS", "Answer", "AnswerError", "AnswerTooLong", "ask"]
 
 ANSWER_LIMIT: Final = 16 << 20
 """Bytes of an answer, packed and unpacked."""
@@ -25,6 +25,10 @@ REDIRECTS: Final = 10
 
 class AnswerError(Exception):
     """An answer that isn't taken; the text goes on after a subject ("the answer is larger than …")."""
+
+
+class AnswerTooLong(AnswerError):
+    """It has more bytes than it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,14 @@ async def ask(
     content: str | None = None,
     params: Mapping[str, str] | None = None,
     most: int = ANSWER_LIMIT,
+    redirects: int = REDIRECTS,
 ) -> Answer:
     """Ask a server, through redirects; what authorises the request goes to no other origin.
 
     :param content: the request's body.
     :param most: bytes of the answer.
+    :param redirects: the most that are followed.
+    :raises AnswerTooLong: the answer has more bytes.
     :raises AnswerError: the answer is too long, doesn't end, or is packed in a way that wasn't asked for.
     :raises httpx.HTTPError: what httpx raises; ``TimeoutException`` also if the whole takes too long.
     """
@@ -55,7 +62,7 @@ async def ask(
     request = client.build_request(method, url, content=content, params=params, headers=headers)
     try:
         async with asyncio.timeout(ANSWER_TIME):
-            for _ in range(REDIRECTS + 1):
+            for _ in range(redirects + 1):
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     # httpx leaves the authorisation out of it where the origin is another one.
@@ -66,7 +73,7 @@ async def ask(
                     await response.aclose()
     except TimeoutError:
         raise httpx.ReadTimeout(f"the answer took longer than {ANSWER_TIME:g} s", request=request) from None
-    raise AnswerError(f"is redirected more than {REDIRECTS} times")
+    raise AnswerError(f"is redirected more than {redirects} times")
 
 
 async def _body(response: httpx.Response, most: int) -> bytes:
@@ -84,7 +91,7 @@ async def _body(response: httpx.Response, most: int) -> bytes:
         except zlib.error:
             raise AnswerError("the answer is no gzip") from None
         if max(packed, len(body)) > most:
-            raise AnswerError(f"the answer is larger than {most} bytes")
+            raise AnswerTooLong(f"the answer is larger than {most} bytes")
     if unpack is not None and not unpack.eof:
         raise AnswerError("the answer ends in the middle")
     return bytes(body)

@@ -2,7 +2,7 @@
 
 The standard library's parser takes whatever fits the memory, and raises ``RecursionError`` for what is deep and a plain
 ``ValueError`` for a number of thousands of digits. In the lowest room, because every room reads JSON. Counterparts:
-:mod:`spnhub.inventory.document` does the same for YAML, :mod:`spnhub.inventory.fetching` bounds what comes over HTTP.
+:mod:`spnhub.inventory.document` does the same for YAML, :mod:`spnhub.bounded_http` bounds what comes over HTTP.
 """
 
 from __future__ import annotations

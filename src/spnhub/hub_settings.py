@@ -21,10 +21,10 @@ from spnhub.logging import LogFormat, log_format_option, log_level_option
 from spnhub.options import (
     UnusableOption,
     check_options,
+    host_names,
     nested,
     option,
     parse_address,
-    parse_names,
 )
 from spnhub.settings import check_inventory_url
 from spnhub.transport.engine import Limits
@@ -139,14 +139,7 @@ class HubSettings:
         default_text="off",
         check=parse_address,
     )
-    ops_hosts: tuple[str, ...] = _operations(
-        (),
-        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
-        flag="ops-host",
-        metavar="NAME,…",
-        parse=parse_names,
-        default_text="none",
-    )
+    ops_hosts: tuple[str, ...] = host_names("ops-host", "Operations")
     ops_token: str | None = _operations(
         None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
     )

@@ -23,6 +23,7 @@ __all__ = [
     "UnusableOption",
     "build",
     "check_options",
+    "host_names",
     "nested",
     "option",
     "option_fields",
@@ -287,6 +288,19 @@ def parse_names(text: str) -> tuple[str, ...]:
         if not name or not all(c.isalnum() or c in "-._" for c in name):
             raise ValueError(f"{name!r} is not the name of a host")
     return names
+
+
+def host_names(flag: str, group: str) -> Any:
+    """A field for the names by which a server of ours may be called (:mod:`spnhub.http_guard`)."""
+    return option(
+        (),
+        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
+        flag=flag,
+        group=group,
+        metavar="NAME,…",
+        parse=parse_names,
+        default_text="none",
+    )
 
 
 def parse_address(text: str) -> tuple[str, int]:

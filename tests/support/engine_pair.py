@@ -189,6 +189,15 @@ class EnginePair:
         side.events = [event for event in side.events if event != Readable(side.connection_id, stream_id)]
         return got, fin
 
+    def carry(self, source: Side, sink: Side, stream_id: int, data: bytes) -> None:
+        """Write all of it on one side while the other reads: it arrives whole."""
+        more = self.write_all(source, stream_id, data)
+        got = b""
+        while len(got) < len(data):
+            got += self.read_all(sink, stream_id, min(16_384, len(data) - len(got)))[0]
+            more()
+        assert got == data
+
     def write_all(self, side: Side, stream_id: int, data: bytes) -> Callable[[], bool]:
         """Begin to write all of ``data``; the function goes on with it and says whether all was taken."""
         left = data

@@ -158,9 +158,10 @@ class QuicEndpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.receive`."""
         self._now = now
         self._may_shake_hands = True
-        for start in range(0, len(data), segment_size or len(data) or 1):
+        size = segment_size or max(len(data), 1)
+        for start in range(0, len(data), size):
             try:
-                self._receive_one(data[start : start + segment_size] if segment_size else data, address, now)
+                self._receive_one(data[start : start + size], address, now)
             except Exception as fault:  # it names no connection that could end; the other datagrams are others'
                 self._on_fault("engine", fault)
 

@@ -391,8 +391,7 @@ class Connections:
         connection = self._connections.get(command.connection)
         if connection is None or connection.token is None:
             return
-        splices = self.relays if connection.token < 0 else self._engine
-        carried = splices.splice_progress(connection.token)
+        carried = self._joining(connection.token).splice_progress(connection.token)
         if carried is not None and carried != (command.sent_bytes, command.receive_bytes):
             self._system.tell_connection(command.connection, inputs.BytesCarried(*carried))
 
@@ -402,8 +401,7 @@ class Connections:
         if connection is None:
             return
         if connection.token is not None:
-            splices = self.relays if connection.token < 0 else self._engine
-            splices.unsplice(connection.token, command.code)
+            self._joining(connection.token).unsplice(connection.token, command.code)
         # Also when the splice is over: one half may still be on its way.
         for stream in (connection.consumer, connection.provider):
             if stream is not None:
@@ -447,6 +445,10 @@ class Connections:
     def _abort(self, stream: HubStream, code: int) -> None:
         self._gated.add(stream.connection_id)
         self._abort_streams(stream.connection_id, stream.stream_id, code)
+
+    def _joining(self, token: int) -> Relays | Engine:
+        """What passes on the bytes of joined streams."""
+        return self.relays if token < 0 else self._engine
 
     def _sc01_ends(self, connection: _Connection) -> tuple[Sc01Session | None, Sc01Session | None]:
         """The sessions of the consumer and of the provider, those of them that speak sc01."""

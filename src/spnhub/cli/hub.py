@@ -18,7 +18,7 @@ from spnhub import logging, signals
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
-from spnhub.options import option, parse_address, parse_names
+from spnhub.options import host_names, option, parse_address
 from spnhub.settings import SettingsError
 from spnhub.streams import say
 from spnhub.transport.system.loop import run as run_loop
@@ -102,15 +102,7 @@ class InventorySettings:
         parse=parse_address,
         default_text="127.0.0.1:8080",
     )
-    hosts: tuple[str, ...] = option(
-        (),
-        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
-        flag="host",
-        group="Inventory",
-        metavar="NAME,…",
-        parse=parse_names,
-        default_text="none",
-    )
+    hosts: tuple[str, ...] = host_names("host", "Inventory")
     token: str | None = option(
         None,
         "Bearer token that requests must bring.",

@@ -14,7 +14,7 @@ from typing import Final
 
 import yaml
 
-from spnhub.cli.units import units
+from spnhub.cli.units import ROLES, units
 from spnhub.inventory.model import Hub, Realm, Service
 from spnhub.pki import Authority
 from spnhub.settings import SettingsError
@@ -115,10 +115,7 @@ def _say_what_next(folder: Path, url: str, urn: str, *, systemd: bool) -> None:
     say("A hub, an agent beside the TCP server at 127.0.0.1:8000, and one for clients at 127.0.0.1:9000:")
     say()
     say(f"spnhub --inventory file:{at}/inventory.yaml --hub-id hub-1 --journal {at}/journal")
-    for role, where in (
-        ("provider", "--forward-address 127.0.0.1:8000"),
-        ("consumer", "--bind-address 127.0.0.1:9000"),
-    ):
+    for role, where in ROLES.items():
         say(f"spnagent {role} {common} --certificate {at}/{role}.pem --certificate-key {at}/{role}.key {where}")
     say()
     say("curl http://127.0.0.1:9000/")

@@ -16,7 +16,7 @@ from spnhub.cli.options import takes
 from spnhub.events.analysis.point_in_time import Moment
 from spnhub.events.analysis.selection import EventSelection, moment_or_ago
 from spnhub.events.model import EVENT_CLASSES
-from spnhub.options import UnusableOption, option, parse_address, parse_names
+from spnhub.options import UnusableOption, host_names, option, parse_address
 from spnhub.transport.text import meant, quoted
 
 __all__ = ["LogSettings", "selection_of", "takes_log_options"]
@@ -82,14 +82,7 @@ class LogSettings:
         parse=parse_address,
         default_text="127.0.0.1:9700",
     )
-    hosts: tuple[str, ...] = _serving(
-        (),
-        "Further names by which it may be called, with commas between; addresses and this host's name need none.",
-        flag="host",
-        metavar="NAME,…",
-        parse=parse_names,
-        default_text="none",
-    )
+    hosts: tuple[str, ...] = host_names("host", "Serving")
     token: str | None = _serving(
         None, "Bearer token that requests for /metrics must bring.", secret=True, from_file=True
     )

@@ -77,10 +77,7 @@ def units(folder: Path, *, url: str, urn: str) -> dict[str, str]:
             own="StateDirectory=spnhub\n",
         )
     }
-    for role, where in (
-        ("provider", "--forward-address 127.0.0.1:8000"),
-        ("consumer", "--bind-address 127.0.0.1:9000"),
-    ):
+    for role, where in ROLES.items():
         command = (
             f"{_program('spnagent')} {role} --hub-url {url} --service-urn {urn} --trust %d/ca.pem"
             f" --certificate %d/{role}.pem --certificate-key %d/{role}.key {where}"

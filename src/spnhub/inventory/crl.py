@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from spnhub.bounded_http import AnswerError, AnswerTooLong, ask
 from spnhub.inventory.model import is_crl_url
 from spnhub.inventory.source import file_of
 from spnhub.transport.revocation import crl_pem, lists_of
@@ -28,6 +29,7 @@ LARGEST: Final = 16 * 1024 * 1024
 """Bytes: some 400,000 revoked certificates."""
 _MOST: Final = 1000
 """URLs of one inventory."""
+_REDIRECTS: Final = 5
 _AT_ONCE: Final = 8
 _RETRY: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=24)
@@ -84,7 +86,7 @@ class CrlStore:
             self._copies = {}
             return self._copies
         room = asyncio.Semaphore(_AT_ONCE)
-        async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5) as client:
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
 
             async def one(url: str) -> CrlCopy:
                 async with room:
@@ -103,7 +105,9 @@ class CrlStore:
             return CrlCopy(await asyncio.to_thread(crl_pem, data))
         except TimeoutError:
             failure = f"could not be read within {_WHOLE:g} s"
-        except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except AnswerTooLong:
+            failure = _too_large()
+        except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
             failure = " ".join(str(error).split())[:200] or type(error).__name__
         return replace(before, failure=failure)
 
@@ -112,24 +116,19 @@ class CrlStore:
             if not self._files:
                 raise ValueError("can't be read: only an inventory that is a file may name files")
             return await asyncio.to_thread(_read_file, url)
-        async with client.stream("GET", url) as response:
-            if response.status_code != httpx.codes.OK:
-                raise ValueError(f"has status {response.status_code}")
-            data = bytearray()
-            # A compressed answer is counted as what it becomes.
-            async for piece in response.aiter_bytes(64 * 1024):
-                data += piece
-                _check_size(len(data))
-            return bytes(data)
+        answer = await ask(client, url, most=LARGEST, redirects=_REDIRECTS)
+        if answer.status != httpx.codes.OK:
+            raise ValueError(f"has status {answer.status}")
+        return answer.body
 
 
 def _read_file(url: str) -> bytes:
     with file_of(url).open("rb") as file:
         data = file.read(LARGEST + 1)
-    _check_size(len(data))
+    if len(data) > LARGEST:
+        raise ValueError(_too_large())
     return data
 
 
-def _check_size(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(f"has more than {LARGEST} bytes")
+def _too_large() -> str:
+    return f"has more than {LARGEST} bytes"

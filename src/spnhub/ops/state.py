@@ -149,7 +149,7 @@ def _transport(session: HubSession | None, snapshot: Snapshot, certificates: boo
     chain = snapshot.chain(session.connection_id)
     found["certificateExpiry"] = None if not chain or (end := expiry_of(chain[0])) is None else date_text(end)
     if certificates:
-        found["certificates"] = [base64.b64encode(der).decode() for der in snapshot.chain(session.connection_id)]
+        found["certificates"] = [base64.b64encode(der).decode() for der in chain]
     return found
 
 
