@@ -15,10 +15,11 @@ control). Counterparts: :mod:`spnhub.cli.start`, and the services.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from typing import Final
 
 __all__ = ["hold", "name_of", "release", "taken"]
@@ -82,10 +83,10 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
             calls[number] = partial(stop, signal.Signals(number))
         elif number in _RELOAD and reload is not None:
             calls[number] = reload
-    # Any signal wakes the loop through the pipe. Its bytes don't say which ones came: a storm of signals fills the
-    # pipe.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+    # Its bytes don't say which signals came: a storm of signals fills the pipe.
+    wakeup, written = _pipe()
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    loop.add_reader(wakeup, partial(_drain, wakeup))
     for caught, call in calls.items():
         signal.signal(caught, _Caught(loop, call))
         signal.siginterrupt(caught, False)
@@ -97,8 +98,24 @@ def taken(stop: Callable[[signal.Signals], object], reload: Callable[[], object]
     finally:
         for caught in calls:
             signal.signal(caught, signal.SIG_IGN)
-        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_reader(wakeup)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@cache
+def _pipe() -> tuple[int, int]:
+    """Python writes into it at every signal, so that the loop wakes.
+
+    It is there for the rest of the process, unlike the one that the loop would have. The kernel gives a signal to any
+    thread, and that thread may be about to write when the main thread ends the handling: it would find the pipe closed,
+    or full with nobody left who accepts that, and Python would print a fault.
+    """
+    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _drain(wakeup: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(wakeup, 65_536)
 
 
 class _Caught:

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -167,6 +168,32 @@ async def test_signals_that_come_late(world: World) -> None:
                 await asyncio.sleep(0)
             assert await program.wait() == 0, program.transcript()
             assert program.errors == []
+
+
+_ENDED = """
+import asyncio, os, signal
+from spnhub import signals
+
+def wakeup():
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    return descriptor
+
+async def main():
+    with signals.taken(lambda _: None):
+        during = wakeup()
+    return during
+
+during = asyncio.run(main())
+assert wakeup() == during
+os.write(during, bytes(1))
+"""
+
+
+def test_a_thread_handles_a_signal_while_the_handling_ends() -> None:
+    """What it is about to write goes where it would have gone, not to a descriptor that is closed or another's."""
+    done = subprocess.run([sys.executable, "-c", _ENDED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_nohup(world: World) -> None:

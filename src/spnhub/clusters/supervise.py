@@ -33,7 +33,7 @@ def main(status_fd: int, grace: float, command: list[str]) -> int:
     wake, wake_write = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     stopping = False
 
     def stop(*_: object) -> None:
