@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from spnhub.actors.connection.state import PauseLeg
 from spnhub.actors.contract.commands import Command
@@ -23,6 +24,10 @@ from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 
 __all__ = ["ActorOptions", "ActorSystem"]
+
+_ROUNDS: Final = 64
+"""How often timers may set timers that are due at once; the others fire in the next run. Far more than an opening has
+providers to be offered to; without a bound an interval of 0 would go on for ever."""
 
 
 class ActorSystem:
@@ -89,13 +94,17 @@ class ActorSystem:
 
     def _fire_timers(self) -> None:
         env = self._env
-        while True:
-            try:
-                if not env.timers.fire(env.now):
-                    return
-            except Exception as fault:  # a failed timer must not keep the other timers from firing
-                env.on_fault("timers", fault)
-            env.dispatcher.run()
+        for _ in range(_ROUNDS):
+            none = True
+            for action in env.timers.due(env.now):
+                none = False
+                try:
+                    action()
+                except Exception as fault:  # a failed timer must not keep the other timers from firing
+                    env.on_fault("timers", fault)
+                env.dispatcher.run()
+            if none:
+                return
 
     @property
     def table(self) -> Table:

@@ -1,10 +1,13 @@
-"""Timers of the actors. Sans-I/O: :class:`spnhub.actors.system.ActorSystem` asks when the next is due, and fires it."""
+"""Timers of the actors. Sans-I/O: :class:`spnhub.actors.system.ActorSystem` asks when the next is due, and what is.
+
+Counterpart at an endpoint: :mod:`spnhub.transport.endpoint.kernel.deadlines`.
+"""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 __all__ = ["Timer", "Timers"]
 
@@ -55,16 +58,18 @@ class Timers:
             self._cancelled_count -= 1
         return self._heap[0][0] if self._heap else None
 
-    def fire(self, now: float) -> bool:
-        """Call the first action that is due at ``now`` (monotonic seconds); False when none is due."""
-        when = self.next()
-        if when is None or when > now:
-            return False
-        timer = heapq.heappop(self._heap)[2]
-        action, timer.action = timer.action, None
-        assert action is not None
-        action()
-        return True
+    def due(self, now: float) -> Iterator[Callable[[], None]]:
+        """The actions that are due at ``now`` (monotonic seconds), in order; they are no timers any more.
+
+        One after the other: what an earlier one cancels isn't due. What is set meanwhile is for the next call, whatever
+        its time: who calls this decides how long an action may set another one that is due at once.
+        """
+        began = next(self._numbers)
+        while (when := self.next()) is not None and when <= now and self._heap[0][1] < began:
+            timer = heapq.heappop(self._heap)[2]
+            action, timer.action = timer.action, None
+            assert action is not None
+            yield action
 
     def _cancelled(self) -> None:
         self._cancelled_count += 1

@@ -34,8 +34,8 @@ class Clock:
         due = self.timers.next()
         assert due is not None
         self.now = due
-        while self.timers.fire(self.now):
-            pass
+        for action in self.timers.due(self.now):
+            action()
 
 
 def test_the_next_goes_when_one_has_left() -> None:

@@ -331,11 +331,30 @@ def test_timers() -> None:
     cancelled.cancel()
     cancelled.cancel()
     assert (timers.next(), len(timers)) == (1.0, 3)
-    while timers.fire(1.5):
-        pass
+    _fire(timers, 1.5)
     assert (fired, timers.next()) == (["a", "b"], 2.0)
     for _ in range(1000):
         timers.set(100.0, lambda: None).cancel()
     assert timers.entry_count < 200
-    assert timers.fire(3.0)
+    _fire(timers, 3.0)
     assert (fired, timers.next(), len(timers)) == (["a", "b", "c"], None, 0)
+
+
+def test_a_timer_that_is_due_again_at_once() -> None:
+    """It is for the next call; else an interval that changes nothing would go on for ever."""
+    fired: list[int] = []
+    timers = Timers()
+
+    def again() -> None:
+        fired.append(len(fired))
+        timers.set(1e18 + 60.0, again)
+
+    timers.set(0.0, again)
+    for count in (1, 2, 3):
+        _fire(timers, 1e18)
+        assert (len(fired), len(timers)) == (count, 1)
+
+
+def _fire(timers: Timers, now: float) -> None:
+    for action in timers.due(now):
+        action()

@@ -212,7 +212,7 @@ def test_a_torn_line_is_none(tmp_path: Path) -> None:
     damaged = lines_of(whole)
     damaged[4] = damaged[4][:50] + b"\n"
     path.write_bytes(b"".join(damaged))
-    with pytest.raises(RecordingError, match=r"line 5: damaged \(JsonError"):
+    with pytest.raises(RecordingError, match=r"line 5, by spnhub 0.1.0: not JSON: "):
         replay(path)
     path.write_bytes(b"")
     with pytest.raises(RecordingError, match="not JSON"):

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from spnhub import bounded_json
@@ -37,8 +38,11 @@ __all__ = [
     "VERSION",
     "FormatError",
     "Header",
+    "PlainStep",
     "decode_command",
     "decode_input",
+    "decode_step",
+    "load_line",
     "pack_end",
     "pack_step",
     "plain_parts",
@@ -47,6 +51,8 @@ __all__ = [
 FORMAT: Final = "spnhub-recording"
 VERSION: Final = 1
 SUFFIX: Final = ".jsonl"
+_MAX_SECONDS: Final = 1 << 40
+"""Of a monotonic clock. Far beyond it the sum of a time and an interval is the time itself."""
 
 INPUTS: Final[dict[str, type[object]]] = {
     cls.__name__: cls for cls in get_args(HubInput | SessionInput | ConnectionInput)
@@ -63,7 +69,7 @@ _EARLIER_INPUTS: Final = {
 }
 """What recordings of earlier versions call an input."""
 
-_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+_STRICT: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class FormatError(ValueError):
@@ -94,17 +100,47 @@ class Header:
 
         :raises FormatError: it isn't one, or of a version to come.
         """
-        record = _object(line)
+        record = load_line(line)
         if record.pop("format", None) != FORMAT:
             raise FormatError("this is no recording of a hub")
         version = record.pop("version", None)
         if version != VERSION:
             raise FormatError(f"format version {version!r} is not {VERSION}, which this spnhub reads")
         header: Header = _validate(cls.__name__, record, "header")
+        try:
+            uuid.UUID(header.journal_id)
+        except ValueError:
+            raise FormatError("header: field journal_id: it is no UUID") from None
+        for one in dataclasses.fields(ActorOptions):
+            if getattr(header.options, one.name) < 0:
+                raise FormatError(f"header: field options.{one.name}: it is negative")
         return header
 
 
-_CLASSES: Final = {**INPUTS, Header.__name__: Header}
+_Long = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPart:
+    """A part as its line has it."""
+
+    cause: Literal["start", "timers"] | list[Any]
+    events: tuple[tuple[_Long, str, dict[str, Any]], ...]
+    """Sequence, class and fields."""
+    commands: tuple[tuple[str, dict[str, Any]], ...]
+    """Class and fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainStep:
+    """A step as its line has it."""
+
+    now: Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
+    wall: _Long
+    parts: tuple[PlainPart, ...]
+
+
+_CLASSES: Final = {cls.__name__: cls for cls in (Header, PlainStep)} | {**INPUTS, Header.__name__: Header}
 
 
 def pack_step(step: Step) -> bytes:
@@ -121,6 +157,29 @@ def plain_parts(step: Step) -> list[dict[str, Any]]:
     """A step's parts as its line has them."""
     parts: list[dict[str, Any]] = json.loads(pack_step(step))["parts"]
     return parts
+
+
+def load_line(line: bytes) -> dict[str, Any]:
+    """What a line says.
+
+    :raises FormatError: it is no JSON object within bounds.
+    """
+    try:
+        value = bounded_json.loads(line)
+    except ValueError as exc:
+        raise FormatError(f"not JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise FormatError("not a JSON object")
+    return value
+
+
+def decode_step(record: dict[str, Any]) -> PlainStep:
+    """A step of its line, whose inputs are not decoded yet.
+
+    :raises FormatError: it isn't one.
+    """
+    step: PlainStep = _validate(PlainStep.__name__, record, "step")
+    return step
 
 
 def decode_input(value: Any) -> tuple[Address, Input]:
@@ -144,14 +203,21 @@ def decode_input(value: Any) -> tuple[Address, Input]:
 
 
 def decode_command(name: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A command's class and fields as this version names them: each packet had a command of its own once."""
+    """A command's class and fields as this version names them: each packet had a command of its own once.
+
+    :raises FormatError: a command of its own has fields that it never had.
+    """
     kind = name.removeprefix("Send")
     if kind == name or kind not in codec.PACKET_KINDS:
         return name, fields
     packet = {field: value for field, value in fields.items() if field != "session"}
     if kind == "ShutdownRequest":
-        packet = {"resumable": True, "spread_milliseconds": round(packet["spread"] * 1000)}
-    return "SendPacket", {"session": fields["session"], "packet": [kind, packet]}
+        match packet.get("spread"):
+            case int() | float() as spread:
+                packet = {"resumable": True, "spread_milliseconds": round(min(spread, _MAX_SECONDS) * 1000)}
+            case other:
+                raise FormatError(f"command {name}: field spread: {json.dumps(other)[:100]} is no number")
+    return "SendPacket", {"session": fields.get("session"), "packet": [kind, packet]}
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -207,13 +273,3 @@ def _fault(error: dict[str, Any]) -> str:
             return f"field {name} is missing"
         case _:
             return f"field {name}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        value = bounded_json.loads(line)
-    except ValueError as exc:
-        raise FormatError(f"not JSON: {exc}") from None
-    if not isinstance(value, dict):
-        raise FormatError("not a JSON object")
-    return value

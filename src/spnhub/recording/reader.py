@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spnhub import bounded_json
-from spnhub.recording.format import SUFFIX, FormatError, Header, decode_command, decode_input
+from spnhub.recording.format import (
+    SUFFIX,
+    FormatError,
+    Header,
+    PlainPart,
+    decode_command,
+    decode_input,
+    decode_step,
+    load_line,
+)
 from spnhub.recording.system import Address, Input
 
 __all__ = ["RecordedPart", "RecordedStep", "Recording", "RecordingError", "find_recordings"]
@@ -67,16 +75,20 @@ class Recording:
         next(lines)
         for number, line in lines:
             try:
-                record = bounded_json.loads(line)
-                if "end" in record:
-                    self.end = record["end"]
-                    return
-                yield RecordedStep(number, record["now"], record["wall"], tuple(map(_part, record["parts"])))
+                record = load_line(line)
+                match record.get("end"):
+                    case str(reason):
+                        self.end = reason
+                        return
+                    case None:
+                        step = decode_step(record)
+                    case _:
+                        raise FormatError("end: its reason is no text")
+                recorded = RecordedStep(number, step.now, step.wall, tuple(map(_part, step.parts)))
             except FormatError as exc:
                 by = self.header.software
                 raise RecordingError(f"{self.path}, line {number}, by spnhub {by}: {exc}") from None
-            except (ValueError, KeyError, TypeError) as exc:
-                raise RecordingError(f"{self.path}, line {number}: damaged ({type(exc).__name__}: {exc})") from None
+            yield recorded
 
     def _lines(self) -> Generator[tuple[int, bytes], None, None]:
         try:
@@ -103,10 +115,9 @@ def find_recordings(path: Path) -> list[Path]:
     return found
 
 
-def _part(record: dict[str, Any]) -> RecordedPart:
-    cause = record["cause"]
+def _part(part: PlainPart) -> RecordedPart:
     return RecordedPart(
-        cause if isinstance(cause, str) else decode_input(cause),
-        tuple((sequence, name, fields) for sequence, name, fields in record["events"]),
-        tuple(decode_command(name, fields) for name, fields in record["commands"]),
+        part.cause if isinstance(part.cause, str) else decode_input(part.cause),
+        part.events,
+        tuple(decode_command(name, fields) for name, fields in part.commands),
     )
