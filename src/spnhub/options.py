@@ -70,6 +70,8 @@ class Option:
     """Under which heading it stands in the help."""
     flag: str | None = None
     """Its name on the command line, without dashes; None: the field's. Variable and key follow from it."""
+    also: tuple[str, ...] = ()
+    """Further names on the command line and in a file, without dashes."""
     letter: str | None = None
     """One more name on the command line."""
     variables: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from spnhub.transport.agent.health import HealthCheck
 from spnhub.transport.agent.keep_alive import TcpKeepAlive
 from spnhub.transport.endpoint.api.config import read_config
 from spnhub.transport.engine import Limits
+from spnhub.transport.system.socket_address import SocketAddress, TcpAddress, UnixAddress
 from tests.transport.test_chains import padded
 
 AUTHORITY = Authority.create()
@@ -41,7 +42,7 @@ SETTINGS = ConsumerSettings(
     certificate=CLIENT.certificate.decode(),
     certificate_key=CLIENT.key.decode(),
     trust=AUTHORITY.certificate.decode(),
-    bind_address=("127.0.0.1", 8080),
+    bind_address=(TcpAddress("127.0.0.1", 8080),),
 )
 
 
@@ -113,10 +114,16 @@ def test_pem_pipes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "address"),
-    [(":8080", ("", 8080)), ("[::1]:0", ("::1", 0)), ("localhost:8080", ("localhost", 8080))],
+    [
+        (":8080", (TcpAddress("", 8080),)),
+        ("[::1]:0", (TcpAddress("::1", 0),)),
+        ("localhost:8080", (TcpAddress("localhost", 8080),)),
+        ("unix:/run/web.sock", (UnixAddress("/run/web.sock"),)),
+        (":80, unix:@web,:0,:0", (TcpAddress("", 80), UnixAddress("@web"), TcpAddress("", 0), TcpAddress("", 0))),
+    ],
 )
-def test_bind_address(text: str, address: tuple[str, int]) -> None:
-    """Every form that a consumer can listen on."""
+def test_bind_address(text: str, address: tuple[SocketAddress, ...]) -> None:
+    """Every form that a consumer can listen on, and several."""
     assert load_settings(**GIVEN | {"bind_address": text}) == replace(SETTINGS, bind_address=address)
 
 
@@ -191,7 +198,10 @@ def test_times_of_noticing() -> None:
         ({"certificate_key": "MHcCAQEEI"}, "--certificate-key: the value is neither PEM text nor a readable file"),
         ({"trust": "-----BEGIN CERTIFICATE-----"}, "--trust holds a PEM block that is cut short"),
         ({"bind_address": None}, r"--bind-address is missing \(environment: BIND_ADDRESS\)"),
-        ({"bind_address": "8080"}, "--bind-address: '8080' is not HOST:PORT"),
+        ({"bind_address": "8080"}, "--bind-address: '8080' is not HOST:PORT, nor unix:/PATH"),
+        ({"bind_address": "unix:web"}, "--bind-address: 'unix:web' is not unix:/PATH, nor unix:@NAME"),
+        ({"bind_address": "unix:/" + 107 * "a"}, "--bind-address: the path of .* is longer than 107 bytes"),
+        ({"bind_address": ":80,:80"}, "--bind-address: :80 is there twice"),
         ({"forward_address": None}, r"--forward-address is missing \(environment: FORWARD_ADDRESS\)"),
         ({"forward_address": ":80"}, "--forward-address: ':80' is not HOST:PORT"),
         ({"forward_address": "a:0"}, "--forward-address: 'a:0' is not HOST:PORT"),

@@ -19,13 +19,15 @@ from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridges import Bridges
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
-from spnhub.transport.agent.sockets import prepare_socket, reset_socket, waiting
+from spnhub.transport.agent.sockets import is_unix, prepare_socket, reset_socket, waiting
 from spnhub.transport.agent.tasks import Tasks
+from spnhub.transport.agent.tcp import address_of, close_listener
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.session import CONNECT_BOUND
 from spnhub.transport.errors import SessionLost, SpnError
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
+from spnhub.transport.system.socket_address import SocketAddress
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 
@@ -86,7 +88,7 @@ class ConsumerAgent:
         limits: ConsumerLimits | None = None,
         keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE,
     ) -> None:
-        """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen`); the agent closes them.
+        """:param listeners: listening sockets (:func:`spnhub.transport.agent.tcp.listen_at`); the agent closes them.
         :param keep_alive: of clients; None: off.
         """
         self._loop = asyncio.get_running_loop()
@@ -111,9 +113,9 @@ class ConsumerAgent:
             listener.setblocking(False)
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of every listening socket."""
-        return [listener.getsockname()[:2] for listener in self._listeners]
+    def addresses(self) -> list[SocketAddress]:
+        """Of every listening socket."""
+        return [address_of(listener) for listener in self._listeners]
 
     @property
     def connections(self) -> int:
@@ -135,7 +137,7 @@ class ConsumerAgent:
         for listener in self._listeners:
             while self._accept(listener):
                 pass
-            listener.close()
+            close_listener(listener)
 
     async def wait_idle(self) -> None:
         """Wait until no connection is open."""
@@ -153,7 +155,7 @@ class ConsumerAgent:
         if self._resume_timer is not None:
             self._resume_timer.cancel()
         for listener in self._listeners:
-            listener.close()
+            close_listener(listener)
         await self._opening.cancel()
         # The callbacks of the tasks that were just cancelled reset their sockets in this turn.
         await asyncio.sleep(0)
@@ -205,7 +207,7 @@ class ConsumerAgent:
             # Reset by the client already.
             sock.close()
             return True
-        self._open(sock, f"{address[0]} {address[1]}")
+        self._open(sock, str(address_of(listener)) if is_unix(sock) else f"{address[0]} {address[1]}")
         return True
 
     def _out_of_resources(self, exc: OSError) -> None:

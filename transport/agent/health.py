@@ -20,7 +20,7 @@ import structlog
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector
-from spnhub.transport.system.ip import host_port
+from spnhub.transport.system.socket_address import SocketAddress, TcpAddress
 
 __all__ = ["HEALTH_CHECK", "HealthCheck", "HealthWatch", "Verdict", "parse_health_check"]
 
@@ -119,15 +119,13 @@ class HealthWatch:
     def __init__(
         self,
         check: HealthCheck,
-        host: str,
-        port: int,
+        server: SocketAddress,
         connector: Connector,
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._check = check
-        self._host = host
-        self._port = port
+        self._server = server
         self._connector = connector
         self._on_change = on_change
         self._verdict = Verdict(check.fall, check.rise)
@@ -174,7 +172,7 @@ class HealthWatch:
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(self._check.timeout):
-                sock = await self._connector.connect(self._host, self._port, self._check.timeout)
+                sock = await self._connector.connect_to(self._server, self._check.timeout)
                 return None if self._check.path is None else await self._get(sock, self._check.path)
         except TimeoutError:
             return f"no answer within {self._check.timeout:g} s"
@@ -183,7 +181,7 @@ class HealthWatch:
                 raise _NoVerdict(str(exc)) from exc
             return str(exc)
         except OSError as exc:
-            return f"{host_port(self._host, self._port)}: {exc.strerror or exc}"
+            return f"{self._server}: {exc.strerror or exc}"
         finally:
             if sock is not None:
                 sock.close()
@@ -192,7 +190,7 @@ class HealthWatch:
         disarm_reset(sock)
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         headers = [
-            ("Host", host_port(self._host, self._port)),
+            ("Host", str(self._server) if isinstance(self._server, TcpAddress) else "localhost"),
             ("User-Agent", "spnagent"),
             ("Accept", "*/*"),
             ("Connection", "close"),
@@ -215,7 +213,7 @@ class HealthWatch:
         if not self._verdict.take(failure):
             return
         self._known.set()
-        address = host_port(self._host, self._port)
+        address = str(self._server)
         if self._verdict.healthy:
             self._up.set()
             _log.info("health.up", address=address, check=self._check.name)

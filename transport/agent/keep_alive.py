@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from spnhub.transport.agent.sockets import is_unix
 from spnhub.transport.faults import report_to_loop
 
 __all__ = ["TCP_KEEP_ALIVE", "TcpKeepAlive", "Unanswered", "parse_keep_alive"]
@@ -97,6 +98,8 @@ class Unanswered:
 
     def prepare(self, sock: socket.socket) -> None:
         """Have the kernel ask while nothing is on its way."""
+        if is_unix(sock):
+            return
         mine = self._keep_alive
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, mine is not None)
         if mine is not None:
@@ -110,7 +113,7 @@ class Unanswered:
     def expect(self, sock: socket.socket, on_dead: Callable[[OSError], object]) -> None:
         """Note that something was sent. Call ``on_dead`` with ETIMEDOUT if it isn't acknowledged within the bound."""
         fd = sock.fileno()
-        if self._keep_alive is None or fd in self._expected:
+        if self._keep_alive is None or fd in self._expected or is_unix(sock):
             return
         self._expected[fd] = _Expected(sock, on_dead, self._loop.time())
         if self._timer is None:

@@ -28,7 +28,7 @@ from spnhub.transport.errors import EndpointClosed, SpnError
 from spnhub.transport.faults import Throttle
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
-from spnhub.transport.system.ip import host_port
+from spnhub.transport.system.socket_address import SocketAddress
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -108,22 +108,20 @@ class ProviderAgent:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        server: SocketAddress,
         sources: RequestSources,
         limits: ProviderLimits | None = None,
         keep_alive: TcpKeepAlive | None = TCP_KEEP_ALIVE,
         weight: int = 100,
         health_check: HealthCheck | None = None,
     ) -> None:
-        """:param host: name or address; a name is looked up as :mod:`spnhub.transport.system.names` says.
+        """:param server: a name is looked up as :mod:`spnhub.transport.system.names` says.
         :param keep_alive: of servers; None: off.
         :param weight: the share of new connections (R-5.3) while the server is healthy.
         :param health_check: by which that is known; None: it is taken for healthy.
         """
         self._loop = asyncio.get_running_loop()
-        self._host = host
-        self._port = port
+        self._server = server
         self._sources = sources
         self._limits = limits or ProviderLimits()
         self._bound = min(self._limits.connections, room())
@@ -132,7 +130,7 @@ class ProviderAgent:
         self._weight = weight
         self._health: HealthWatch | None = None
         if health_check is not None:
-            self._health = HealthWatch(health_check, host, port, self._connector, self._report_health)
+            self._health = HealthWatch(health_check, server, self._connector, self._report_health)
         self._leaving = False
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
@@ -257,7 +255,7 @@ class ProviderAgent:
     async def _open(self, request: StreamRequest) -> tuple[socket.socket, Stream] | None:
         """Both sides of the connection, or None when there will be none (said in the log)."""
         try:
-            sock = await self._connector.connect(self._host, self._port, self._limits.connect)
+            sock = await self._connector.connect_to(self._server, self._limits.connect)
         except ConnectError as exc:
             if exc.code == Code.LIMIT:
                 self._out_of_resources(str(exc))
@@ -284,7 +282,7 @@ class ProviderAgent:
         """A server that is down is one fault, not one for each client: their lines are joined."""
         facts = {
             "code": code.name,
-            "address": host_port(self._host, self._port),
+            "address": str(self._server),
             "reason": reason,
             "connectionUid": uid,
         }

@@ -1,6 +1,7 @@
 """What the agents need of TCP sockets beyond Python's own: how their closes end, and what the kernel still holds.
 
-Linux only. Counterpart: :mod:`spnhub.transport.agent.bridge`.
+A socket of unix(7) has neither RST nor anything under way: an error reaches its program as the end of what was sent,
+and as ECONNRESET if it has sent what nobody read. Linux only. Counterpart: :mod:`spnhub.transport.agent.bridge`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = [
     "arm_reset",
     "disarm_reset",
     "fin_came",
+    "is_unix",
     "keep_urgent_inline",
     "prepare_socket",
     "reset_socket",
@@ -54,7 +56,13 @@ def prepare_socket(sock: socket.socket) -> None:
     sock.setblocking(False)
     arm_reset(sock)
     keep_urgent_inline(sock)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not is_unix(sock):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def is_unix(sock: socket.socket) -> bool:
+    """Whether it is a socket of unix(7)."""
+    return sock.family == socket.AF_UNIX
 
 
 def fin_came(sock: socket.socket) -> bool:
@@ -73,12 +81,17 @@ def reset_socket(sock: socket.socket) -> None:
 
 def silent_for(sock: socket.socket) -> float:
     """Seconds since the kernel has last sent data of ours: tcpi_last_data_sent of tcp(7)."""
+    if is_unix(sock):
+        return 0.0
     milliseconds: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 48), 44)[0]
     return milliseconds / 1000
 
 
 def unsent(sock: socket.socket) -> int:
     """Bytes, and FIN, that the other side's kernel has not acknowledged."""
+    if is_unix(sock):
+        # They are with the program's socket already.
+        return 0
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 

@@ -1,4 +1,4 @@
-"""Listening and connecting on plain non-blocking sockets.
+"""Listening and connecting on plain non-blocking sockets, of TCP and of unix(7).
 
 Counterparts: :mod:`spnhub.transport.agent.consumer` listens, :mod:`spnhub.transport.agent.provider` connects.
 """
@@ -6,12 +6,14 @@ Counterparts: :mod:`spnhub.transport.agent.consumer` listens, :mod:`spnhub.trans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 from asyncio.staggered import staggered_race
 from functools import partial
 from itertools import zip_longest
+from pathlib import Path
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
@@ -19,8 +21,9 @@ from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.sockets import keep_urgent_inline, prepare_socket
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.names import LookupFailed, NameCache
+from spnhub.transport.system.socket_address import SocketAddress, TcpAddress, UnixAddress
 
-__all__ = ["ConnectError", "Connector", "listen"]
+__all__ = ["ConnectError", "Connector", "address_of", "close_listener", "listen", "listen_at"]
 
 
 NEXT_AFTER: Final = 0.25
@@ -32,6 +35,8 @@ NAMED: Final = 4
 
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _BACKLOG: Final = 1024
+_UNIX_AGAIN: Final = 0.02
+"""Seconds before another attempt at a server that has not accepted those before."""
 
 
 class ConnectError(Exception):
@@ -53,6 +58,65 @@ def listen(host: str, port: int) -> list[socket.socket]:
     for sock in sockets:
         keep_urgent_inline(sock)
     return sockets
+
+
+def listen_at(address: SocketAddress) -> list[socket.socket]:
+    """The same at an address of either kind. A file of a socket that nobody listens at any more is replaced.
+
+    :raises OSError: nothing can be bound, or the address is taken.
+    """
+    if isinstance(address, TcpAddress):
+        return listen(*address)
+    if not address.is_abstract:
+        _remove_abandoned(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(address.name)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return [sock]
+
+
+def address_of(sock: socket.socket) -> SocketAddress:
+    """What a socket is bound to."""
+    name = sock.getsockname()
+    if sock.family != socket.AF_UNIX:
+        return TcpAddress(*name[:2])
+    return UnixAddress(f"@{os.fsdecode(name[1:])}" if isinstance(name, bytes) else name)
+
+
+def close_listener(sock: socket.socket, *, last: bool = True) -> None:
+    """Listen no more; the file of a socket goes with its last one.
+
+    :param last: no duplicate of it listens on.
+    """
+    if last and sock.family == socket.AF_UNIX and sock.fileno() >= 0:
+        address = address_of(sock)
+        if isinstance(address, UnixAddress) and not address.is_abstract:
+            with contextlib.suppress(OSError):
+                Path(address.path).unlink()
+    sock.close()
+
+
+def _remove_abandoned(path: str) -> None:
+    """The file of a process that was killed would be in the way of each later one."""
+    try:
+        if not Path(path).is_socket():
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+        except OSError:
+            # Somebody listens, and is busy; or it isn't ours to touch.
+            return
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -116,6 +180,20 @@ class Connector:
             if not others or self._loop.time() >= deadline:
                 raise
         return await self._race(others, port, deadline, timeout)
+
+    async def connect_to(self, address: SocketAddress, timeout: float) -> socket.socket:
+        """The same, to an address of either kind; see :meth:`connect`."""
+        if isinstance(address, TcpAddress):
+            return await self.connect(*address, timeout)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            prepare_socket(sock)
+            await _connect_unix(self._loop, sock, address, timeout)
+        except BaseException:
+            # Also when cancelled: nothing else has the socket yet.
+            sock.close()
+            raise
+        return sock
 
     def close(self) -> None:
         """Stop looking names up."""
@@ -193,6 +271,27 @@ def _failure(targets: list[str], port: int, failures: dict[str, OSError], timeou
     ]
     more = [f"{len(targets) - NAMED} more"] if len(targets) > NAMED else []
     return ConnectError(code, "; ".join(reasons + more))
+
+
+async def _connect_unix(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, address: UnixAddress, timeout: float
+) -> None:
+    """:raises ConnectError: see :meth:`Connector.connect`."""
+    until = loop.time() + timeout
+    while True:
+        try:
+            sock.connect(address.name)
+        except BlockingIOError:
+            # The server's backlog is full, and nothing tells when it isn't any more.
+            if loop.time() >= until:
+                reason = f"{address} did not answer within {timeout:g} s"
+                raise ConnectError(Code.CONNECT_TIMEOUT, reason) from None
+            await asyncio.sleep(_UNIX_AGAIN)
+        except OSError as exc:
+            code = Code.LIMIT if exc.errno in OUT_OF_RESOURCES else Code.CONNECT_FAILED
+            raise ConnectError(code, f"{address}: {exc.strerror or exc}") from exc
+        else:
+            return
 
 
 async def _connect_one(loop: asyncio.AbstractEventLoop, ip: str, port: int) -> socket.socket:

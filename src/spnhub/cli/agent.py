@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from spnhub.streams import say
 from spnhub.transport.agent.consumer import ConsumerAgent
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.session_manager import SessionManager
-from spnhub.transport.agent.tcp import listen
+from spnhub.transport.agent.tcp import listen_at
 from spnhub.transport.endpoint.api.config import Runtime
 from spnhub.transport.endpoint.api.consumer import (
     ConnectionChange,
@@ -45,7 +46,6 @@ from spnhub.transport.engines import select_engine
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
 from spnhub.transport.system.descriptors import raise_limit
-from spnhub.transport.system.ip import host_port
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["main"]
@@ -134,18 +134,19 @@ async def _run_consumer(settings: ConsumerSettings, stop: _Stop) -> int:
             **endpoint_arguments(settings), **_hooks(manager), on_session=on_session, on_connection=on_connection
         )
 
-    host, port = settings.bind_address
-    try:
-        listeners = listen(host, port)
-    except OSError as exc:
-        # A resolver's error has its own numbers, below zero.
-        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
-        raise SettingsError(f"--bind-address: {host_port(host, port)}: {reason}") from exc
+    listeners: list[socket.socket] = []
+    for address in settings.bind_address:
+        try:
+            listeners += listen_at(address)
+        except OSError as exc:
+            # A resolver's error has its own numbers, below zero.
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
+            raise SettingsError(f"--bind-address: {address}: {reason}") from exc
     manager: SessionManager[ConsumerEndpoint] = SessionManager(create)
     agent = ConsumerAgent(listeners, manager, keep_alive=settings.tcp_keepalive, limits=settings.limits)
     agent.start()
     _log_engine(settings)
-    addresses = [host_port(*address) for address in agent.addresses]
+    addresses = [str(address) for address in agent.addresses]
     _log.info("agent.listening", addresses=addresses)
     parts = [manager.run(), _announce(manager, role="consumer", addresses=addresses), _reload(manager, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
@@ -165,7 +166,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
 
     manager: SessionManager[ProviderEndpoint] = SessionManager(create)
     agent = ProviderAgent(
-        *settings.forward_address,
+        settings.forward_address,
         manager,
         keep_alive=settings.tcp_keepalive,
         weight=settings.weight,
@@ -173,7 +174,7 @@ async def _run_provider(settings: ProviderSettings, stop: _Stop) -> int:
         health_check=settings.health,
     )
     _log_engine(settings)
-    ready = _announce(manager, agent.wait_healthy, role="provider", forwardAddress=host_port(*settings.forward_address))
+    ready = _announce(manager, agent.wait_healthy, role="provider", forwardAddress=str(settings.forward_address))
     parts = [manager.run(), agent.run(), agent.check_health(), ready, _reload(manager, stop)]
     return await _supervise(agent, parts, stop, settings.drain_timeout)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from spnhub.cli.options import Given, Origin
 from spnhub.logging import LogFormat, log_format_option, log_level_option
-from spnhub.options import WEEK, UnusableOption, check_options, nested, option, parse_address
+from spnhub.options import WEEK, UnusableOption, check_options, nested, option
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
@@ -24,6 +24,7 @@ from spnhub.transport.endpoint.api.config import WEIGHT_LIMIT, check_endpoint_op
 from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import CredentialNames, CredentialsSource, is_read_once, read_pem
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
+from spnhub.transport.system.socket_address import SocketAddress, parse_listening, parse_server
 
 __all__ = [
     "OLD_VARIABLES",
@@ -60,13 +61,6 @@ def _check_url(url: str) -> None:
         usable = False
     if not usable:
         raise ValueError(f"{url!r} is not https://FQDN:PORT")
-
-
-def _parse_server(text: str) -> tuple[str, int]:
-    host, port = parse_address(text)
-    if not host or not port:
-        raise ValueError(f"{text!r} is not HOST:PORT")
-    return host, port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +130,13 @@ class AgentSettings:
 class ConsumerSettings(AgentSettings):
     """Of ``spnagent consumer``."""
 
-    bind_address: tuple[str, int] = _service(
-        help="HOST:PORT to listen on, [V6]:PORT, or :PORT for every address. Port 0: a free one.",
+    bind_address: tuple[SocketAddress, ...] = _service(
+        help="Where to listen: HOST:PORT, [V6]:PORT, :PORT for every address, or unix:/PATH; more with commas between."
+        " Port 0: a free one.",
         metavar="HOST:PORT",
+        also=("listen",),
         variables=("BIND_ADDRESS",),
-        parse=parse_address,
+        parse=parse_listening,
     )
     limits: ConsumerLimits = nested(ConsumerLimits)
 
@@ -149,11 +145,12 @@ class ConsumerSettings(AgentSettings):
 class ProviderSettings(AgentSettings):
     """Of ``spnagent provider``."""
 
-    forward_address: tuple[str, int] = _service(
-        help="HOST:PORT of the TCP server. A name is resolved for every connection.",
+    forward_address: SocketAddress = _service(
+        help="HOST:PORT of the TCP server, or unix:/PATH. A name is resolved for every connection.",
         metavar="HOST:PORT",
+        also=("forward",),
         variables=("FORWARD_ADDRESS",),
-        parse=_parse_server,
+        parse=parse_server,
     )
     weight: int = _service(100, "Share of the service's connections; 0: none.", at_least=0, at_most=WEIGHT_LIMIT)
     health_check: str = _health(

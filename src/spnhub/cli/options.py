@@ -108,7 +108,7 @@ class Reader(Generic[M]):
         return self._fields[name].flag if name in self._fields else name.replace("_", "-")
 
     def _from_file(self, file: ConfigFile) -> dict[str, Given]:
-        known = {field.flag: field for field in self._fields.values()}
+        known = {name: field for field in self._fields.values() for name in (field.flag, *field.option.also)}
         files = {f"{flag}-file": field for flag, field in known.items() if field.option.from_file}
         found = {}
         for key, value in file.values([*known, *files]).items():
@@ -162,6 +162,7 @@ def _parameters(fields: Iterable[Field], prefix: str) -> Iterable[inspect.Parame
                 typer.Option(
                     *([f"-{option.letter}"] if option.letter else []),
                     f"--{field.flag}/--no-{field.flag}" if field.type is bool else f"--{field.flag}",
+                    *(f"--{name}" for name in option.also),
                     envvar=variables[0] if len(variables) == 1 else list(variables),
                     help=option.help,
                     show_default=words or True,
@@ -225,7 +226,7 @@ def _from_words(context: typer.Context, arguments: Mapping[str, Any]) -> dict[st
         source = context.get_parameter_source(name)
         if name not in arguments or source is None:
             continue
-        flag = max(parameter.opts, key=len)
+        flag = next((one for one in parameter.opts if one.startswith("--")), name)
         if source.name == "COMMANDLINE":
             found[name] = Given(arguments[name], Origin.FLAG, flag)
         elif source.name == "ENVIRONMENT":

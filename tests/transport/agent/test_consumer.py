@@ -27,8 +27,9 @@ class Bench:
     def __init__(self, limits: ConsumerLimits, listeners: list[socket.socket] | None = None) -> None:
         self.sources = FakeSources()
         self.endpoint = FakeEndpoint()
-        self.agent = ConsumerAgent(listeners or listen("127.0.0.1", 0), self.sources, limits)
-        self.address = self.agent.addresses[0]
+        listeners = listeners or listen("127.0.0.1", 0)
+        self.agent = ConsumerAgent(listeners, self.sources, limits)
+        self.address = listeners[0].getsockname()
         self.programs: list[TcpPeer] = []
 
     async def client(self) -> TcpPeer:

@@ -22,6 +22,7 @@ from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.tcp import listen
 from spnhub.transport.faults import Faults
 from spnhub.transport.system import descriptors
+from spnhub.transport.system.socket_address import TcpAddress
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.conftest import Rig
@@ -169,16 +170,17 @@ async def test_the_kernel_watches_no_more(rig: Rig, told: list[str], monkeypatch
     monkeypatch.setattr(select, "epoll", lambda: kernel)
     sources, endpoint = FakeSources(), FakeEndpoint()
     sources.put(endpoint)
-    agent = ConsumerAgent(listen("127.0.0.1", 0), sources)
+    (listener,) = listen("127.0.0.1", 0)
+    agent = ConsumerAgent([listener], sources)
     agent.start()
     kernel.full = True
-    client = await TcpPeer.connect(agent.addresses[0])
+    client = await TcpPeer.connect(listener.getsockname())
     assert await client.receive_all() == (b"", Ending.RST)
     kernel.full = False
     client.close()
     await agent.wait_idle()
     assert (agent.connections, kernel.registered, told) == (0, set(), [])
-    client = await TcpPeer.connect(agent.addresses[0])
+    client = await TcpPeer.connect(listener.getsockname())
     here, there = PipeStream.pair()
     while (answer := await endpoint.connects.get()).cancelled():
         pass
@@ -195,7 +197,7 @@ async def test_a_provider_fails_to_connect(told: list[str], monkeypatch: pytest.
     with TcpServer() as server:
         sources, endpoint = FakeSources(), FakeEndpoint()
         sources.put(endpoint)
-        agent = ProviderAgent(*server.address, sources)
+        agent = ProviderAgent(TcpAddress(*server.address), sources)
         running = asyncio.ensure_future(agent.run())
         with monkeypatch.context() as patch:
             patch.setattr("spnhub.transport.agent.provider.Connector.connect", _fail)

@@ -13,6 +13,7 @@ import pytest
 from spnhub.transport.agent.health import HealthCheck, HealthWatch, Verdict, parse_health_check
 from spnhub.transport.agent.provider import ProviderAgent
 from spnhub.transport.agent.tcp import Connector
+from spnhub.transport.system.socket_address import TcpAddress
 from tests.support.tcp import TcpPeer, TcpServer, no_descriptors, serve
 from tests.transport.agent.fakes import FakeEndpoint, FakeSources
 
@@ -94,7 +95,7 @@ async def nothing() -> None:
 def watch(
     address: tuple[str, int], check: HealthCheck = QUICK, on_change: Callable[[], Awaitable[None]] = nothing
 ) -> HealthWatch:
-    return HealthWatch(check, *address, Connector(), on_change)
+    return HealthWatch(check, TcpAddress(*address), Connector(), on_change)
 
 
 HTTP = replace(QUICK, path="/health")
@@ -201,7 +202,7 @@ class Bench:
     def __init__(self, server: TcpServer) -> None:
         self.sources = FakeSources()
         self.endpoint = FakeEndpoint()
-        self.agent = ProviderAgent(*server.address, self.sources, weight=70, health_check=QUICK)
+        self.agent = ProviderAgent(TcpAddress(*server.address), self.sources, weight=70, health_check=QUICK)
         self.running = [asyncio.ensure_future(work) for work in (self.agent.check_health(), self.agent.run())]
 
     async def weighed(self, count: int) -> tuple[int, str]:
@@ -259,7 +260,7 @@ async def test_without_a_check() -> None:
     """The server is taken for healthy, and nobody is told anything."""
     with TcpServer() as server:
         sources, endpoint = FakeSources(), FakeEndpoint()
-        agent = ProviderAgent(*server.address, sources, weight=70)
+        agent = ProviderAgent(TcpAddress(*server.address), sources, weight=70)
         assert await agent.weight() == 70
         await agent.check_health()
         sources.put(endpoint)

@@ -10,6 +10,7 @@ import pytest
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.provider import ProviderAgent, ProviderLimits
 from spnhub.transport.errors import ConnectionAborted
+from spnhub.transport.system.socket_address import TcpAddress
 from tests.support.pipe_stream import PipeStream
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 from tests.transport.agent.fakes import FakeEndpoint, FakeRequest, FakeSources
@@ -25,7 +26,9 @@ class Bench:
         self.sources = FakeSources()
         self.endpoint = FakeEndpoint()
         self.sources.put(self.endpoint)
-        self.agent = ProviderAgent(*self.server.address, self.sources, ProviderLimits(connections=2, connect=1))
+        self.agent = ProviderAgent(
+            TcpAddress(*self.server.address), self.sources, ProviderLimits(connections=2, connect=1)
+        )
         self._running = asyncio.ensure_future(self.agent.run())
 
     def ask(self) -> tuple[FakeRequest, PipeStream]:
