@@ -1,7 +1,7 @@
 """Bytes to and from Avro: the frame of events (Confluent's) and the frame of protocol packets.
 
-The only module that knows fastavro. Counterparts: :mod:`spnhub.events.model` (event classes) and
-:mod:`spnhub.transport.protocol` (packets) turn these plain dicts into typed objects.
+The only module that knows fastavro, which reads; :mod:`spnhub.schemas.writing` writes. Counterparts:
+:mod:`spnhub.events.model` (event classes) and :mod:`spnhub.transport.protocol` (packets) make typed objects of this.
 
 Event frame: ``00``, schema id (4 bytes, big-endian), datum. Packet frame: kind (1 byte), schema version (1 byte),
 length of the datum (2 bytes, big-endian), datum (D-15).
@@ -12,13 +12,15 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 import fastavro
 from fastavro.types import Schema
+
+from spnhub.schemas.writing import Write, field_writers
 
 __all__ = [
     "EVENT_IDS",
@@ -100,6 +102,9 @@ _PUBLISHED: Final = {number: _load("events", f"{name}.v{v}.avsc") for number, (n
 
 _PACKET_SCHEMAS: Final = _load_packet_schemas()
 """Parsed schema by kind and version."""
+
+_PACKET_WRITERS: Final = {number: field_writers(schema) for number, schema in _PACKET_SCHEMAS.items()}
+"""Field name and writer of each field, by kind and version."""
 
 _PACKET_VERSIONS: Final = dict(sorted(_PACKET_SCHEMAS))  # of a kind, the highest version comes last
 
@@ -282,13 +287,23 @@ def packet_versions() -> Mapping[int, int]:
     return _PACKET_VERSIONS
 
 
-def encode_event(name: str, record: Mapping[str, Any]) -> bytes:
-    """An event as a Confluent frame, with our newest schema of its record name. UUIDs are text, as when it is read."""
+def _event_writers(name: str) -> tuple[bytes, tuple[Write, ...]]:
+    """The header of an event's frame, and what writes its fields."""
     schema_id = EVENT_IDS[name][_LATEST[name]]
-    buffer = io.BytesIO()
-    buffer.write(_EVENT_HEADER.pack(0, schema_id))
-    fastavro.schemaless_writer(buffer, _written(schema_id).schema, record)
-    return buffer.getvalue()
+    writers = field_writers(_written(schema_id).schema)
+    return _EVENT_HEADER.pack(0, schema_id), tuple(write for _, write in writers)
+
+
+_EVENT_WRITERS: Final = {name: _event_writers(name) for name in EVENT_IDS}
+
+
+def encode_event(name: str, values: Iterable[Any]) -> bytes:
+    """An event as a Confluent frame, with our newest schema of its record name.
+
+    :param values: of its fields (:func:`event_fields`). UUIDs are text, as when it is read.
+    """
+    header, writers = _EVENT_WRITERS[name]
+    return b"".join((header, *[write(value) for write, value in zip(writers, values, strict=True)]))
 
 
 def event_schema_id(frame: bytes) -> int:
@@ -339,9 +354,7 @@ def encode_packet(name: str, record: Mapping[str, Any], version: int = 1) -> byt
     :raises SchemaError: the datum is longer than :data:`PACKET_LIMIT`.
     """
     kind = PACKET_KINDS[name]
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, _packet_schema(kind, version), record)
-    datum = buffer.getvalue()
+    datum = b"".join([write(record[field]) for field, write in _PACKET_WRITERS[kind, version]])
     if len(datum) > PACKET_LIMIT:
         raise SchemaError(f"a {name} of {len(datum)} bytes is longer than {PACKET_LIMIT}")
     return _PACKET_HEADER.pack(kind, version, len(datum)) + datum

@@ -6,11 +6,13 @@ Counterparts: ``schemas/events/*.avsc`` and :mod:`spnhub.schemas.codec`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 from spnhub.events.model import connections, inventory, log, services, sessions
@@ -58,7 +60,24 @@ class Recorded:
 
 def event_id(hub_id: str, journal_id: uuid.UUID, sequence: int) -> uuid.UUID:
     """UUIDv5 of hub, journal and sequence (D-4)."""
-    return uuid.uuid5(journal_id, f"{hub_id}/{sequence}")
+    return uuid.UUID(_event_id(_named(hub_id, journal_id)[0], sequence))
+
+
+@lru_cache(maxsize=16)
+def _named(hub_id: str, journal_id: uuid.UUID) -> tuple[bytes, str]:
+    """What the ids of all events of a journal are hashed from, but for the sequence; and the journal's id as text."""
+    return journal_id.bytes + f"{hub_id}/".encode(), str(journal_id)
+
+
+def _event_id(prefix: bytes, sequence: int) -> str:
+    """As text: what ``uuid.uuid5`` makes (RFC 9562 section 5.5), in a fifth of its time, since each event has one."""
+    digits = hashlib.sha1(prefix + b"%d" % sequence, usedforsecurity=False).hexdigest()
+    variant = _VARIANT[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+
+
+_VARIANT: Final = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
+"""The digit whose upper two bits are the variant, 10."""
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,6 +143,13 @@ def _avro_fields(cls: type[Event]) -> tuple[tuple[str, str, Callable[[Any], Any]
 _FIELDS: Final = {cls: _avro_fields(cls) for cls in EVENT_CLASSES.values()}
 """Attribute, Avro name, and what turns the Avro value into ours, if it isn't one already."""
 
+_ENVELOPE: Final = ("eventId", "eventType", "hubId", "journalId", "sequence", "timestamp")
+_NAMES: Final = {cls: (*_ENVELOPE, *(name for _, name, _ in fields)) for cls, fields in _FIELDS.items()}
+_GETTERS: Final[dict[type[Event], Callable[[Event], tuple[Any, ...]]]] = {
+    cls: attrgetter(*(attribute for attribute, _, _ in fields)) for cls, fields in _FIELDS.items()
+}
+"""What gets the values of all fields; there are several, so it gets a tuple."""
+
 _CONVERTED: Final = {
     cls: tuple((attribute, convert) for attribute, _, convert in fields if convert is not None)
     for cls, fields in _FIELDS.items()
@@ -138,24 +164,24 @@ def to_record(recorded: Recorded) -> dict[str, Any]:
     event = recorded.event
     if isinstance(event, Unknown):
         return dict(event.record)
-    record: dict[str, Any] = {
-        "eventId": str(recorded.event_id),
-        "eventType": event.event_type,
-        "hubId": recorded.hub_id,
-        "journalId": str(recorded.journal_id),
-        "sequence": recorded.sequence,
-        "timestamp": recorded.timestamp,
-    }
-    for attribute, name, _ in _FIELDS[type(event)]:
-        record[name] = getattr(event, attribute)
-    for name in _LISTS[type(event)]:
+    kind = type(event)
+    record = dict(zip(_NAMES[kind], _values(recorded), strict=True))
+    for name in _LISTS[kind]:
         record[name] = list(record[name])
     return record
 
 
+def _values(recorded: Recorded) -> tuple[Any, ...]:
+    """Of the fields, in the order of the schema."""
+    event, sequence = recorded.event, recorded.sequence
+    prefix, journal_id = _named(recorded.hub_id, recorded.journal_id)
+    envelope = _event_id(prefix, sequence), event.event_type, recorded.hub_id, journal_id, sequence, recorded.timestamp
+    return envelope + _GETTERS[type(event)](event)
+
+
 def encode(recorded: Recorded) -> bytes:
     """The Confluent frame of a recorded event, of a known kind."""
-    return codec.encode_event(type(recorded.event).__name__, to_record(recorded))
+    return codec.encode_event(type(recorded.event).__name__, _values(recorded))
 
 
 def decode(frame: bytes, foreign: codec.ForeignSchemas | None = None) -> Recorded:

@@ -175,6 +175,7 @@ def test_reasons_are_cut_and_show(reason: str) -> None:
     assert got.reason.isprintable()
     assert len(got.reason) <= 256
     record = {"kind": "open", "code": 1, "reason": reason[:60_000], "epoch": 0, "sentOffset": 0, "receiveOffset": 0}
+    record |= {"instanceId": "", "peer": ""}
     raw = codec.encode_packet("Accept", record)
     (came,) = PacketReader().feed(raw)
     assert isinstance(came, Accept)
