@@ -106,7 +106,7 @@ class ConnectionActor(EventLoopActor):
     def on_receive(self, message: LegMessage) -> None:
         """Decide, apply, and report to the service what it has to know."""
         # The timer for an answer was set for the provider before, if the opening has gone on since: then it is early.
-        if message == _UNANSWERED and not self._is_unanswered():
+        if isinstance(message, TimedOut) and message.wait is Wait.ANSWER and not self._is_unanswered():
             return
         self._judge_silent_provider(message)
         leg, decision = transitions.decide(self._leg, message, self._state(), self._env.wall_us)

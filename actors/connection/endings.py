@@ -8,7 +8,6 @@ code by which the endpoints know that. Counterparts: :mod:`spnhub.actors.connect
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, TypedDict
 
 from spnhub.actors.connection.state import Ending, Leg, LegPhase, Side
@@ -44,9 +43,9 @@ __all__ = ["PASSING", "Outcome", "cut", "end", "failed", "known", "leave", "prog
 
 Outcome = tuple[Leg, Decision]
 
-PASSING: Final = frozenset({LegPhase.JOINED, LegPhase.PAUSING})
+PASSING: Final = (LegPhase.JOINED, LegPhase.PAUSING)
 """Phases in which bytes pass, or passed until just now: both endpoints are Connected."""
-_ESTABLISHED: Final = PASSING | {LegPhase.FINISHED, LegPhase.ENDING}
+_ESTABLISHED: Final = (*PASSING, LegPhase.FINISHED, LegPhase.ENDING)
 
 
 def known(code: int, otherwise: Code) -> Code:
@@ -101,7 +100,7 @@ def cut(leg: Leg, ending: Ending, state: OpenConnection | None, wall_us: int, si
         code = Code.PEER_RESET  # neither end may wait for another leg
     if leg.phase in PASSING and leg.carried is None:
         abort = AbortConnection(leg.facts.key, code)
-        return replace(leg, phase=LegPhase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
+        return leg._replace(phase=LegPhase.ENDING, ending=ending, lost=side), Decision(commands=(abort,))
     if leg.phase not in _ESTABLISHED and side is Side.CONSUMER and ending.suspended:
         code = Code.PEER_RESET  # the provider never had it established, so it can't go on anywhere
     return end(leg, ending, state, wall_us, AbortConnection(leg.facts.key, code), side=side)
@@ -127,7 +126,7 @@ def end(
     answers = tuple(SendPacket(facts.session(side), ack) for side in asked)
     # RefuseConnection forgets the streams itself.
     forget = () if any(isinstance(c, RefuseConnection) for c in commands) else (ForgetConnection(facts.key),)
-    ended = replace(leg, phase=LegPhase.ENDED, ending=ending, lost=side or leg.lost)
+    ended = leg._replace(phase=LegPhase.ENDED, ending=ending, lost=side or leg.lost)
     return ended, Decision(events, (*commands, *answers, *forget))
 
 

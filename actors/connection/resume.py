@@ -11,7 +11,6 @@ Counterparts: :mod:`spnhub.actors.connection.transitions` (everything from the s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from spnhub.actors.connection.endings import Outcome, known, refused
@@ -124,7 +123,7 @@ def _answered(leg: Leg, message: ProviderResumed) -> Outcome:
     acks = (_ack(leg, Side.CONSUMER, 0, "", answer), _ack(leg, Side.PROVIDER, 0, "", asked))
     # Each direction goes on where its receiver is: consumer to provider at what the provider has received.
     start = (answer.received_offset, asked.received_offset)
-    return replace(leg, phase=LegPhase.RESUMING, start=start), Decision(commands=acks)
+    return leg._replace(phase=LegPhase.RESUMING, start=start), Decision(commands=acks)
 
 
 def _ended_elsewhere(leg: Leg, asked: Resume, answer: Resume, reason: str) -> Outcome:
@@ -163,7 +162,7 @@ def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     started = ConnectionStarted(**leg_fields, start_sent_offset=sent, start_receive_offset=received)
     resumed = ConnectionResumed(**leg_fields, sent_offset=sent, receive_offset=received)
     join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-    joined = replace(leg, phase=LegPhase.JOINED, spn_connection_id=spn_connection_id)
+    joined = leg._replace(phase=LegPhase.JOINED, spn_connection_id=spn_connection_id)
     return joined, Decision((started, resumed), (join,))
 
 
@@ -185,7 +184,7 @@ def _give_up(leg: Leg, code: Code, reason: str, abort: Code = Code.PEER_LOST, ac
 
 def _over(leg: Leg, events: tuple[Event, ...], commands: tuple[Command, ...]) -> Outcome:
     forget = ForgetConnection(leg.facts.key)
-    return replace(leg, phase=LegPhase.ENDED), Decision(events, (*commands, forget))
+    return leg._replace(phase=LegPhase.ENDED), Decision(events, (*commands, forget))
 
 
 def _ending(code: Code, reason: str) -> Ending:

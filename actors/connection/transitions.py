@@ -32,7 +32,6 @@ consists of), :mod:`spnhub.actors.connection.actor` (the actor that carries it o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from spnhub.actors.connection import resume
@@ -90,7 +89,9 @@ _SILENT = Ending(DisconnectReason.ERROR, Code.PEER_LOST, "the provider doesn't a
 _PAUSED = Ending(DisconnectReason.CLOSED, Code.PAUSED, "the hub is being stopped", suspended=True)
 _SHUTDOWN = Ending(DisconnectReason.CLOSED, Code.SHUTDOWN, "the hub is being stopped")
 
-_OFFERED: Final = frozenset({LegPhase.OPENING, LegPhase.CONNECTING})
+# Tuples, since an enumeration's member is found in them by its identity, and in a set by a hash made in Python.
+_RESUMING: Final = (LegPhase.INVITING, LegPhase.RESUMING)
+_OFFERED: Final = (LegPhase.OPENING, LegPhase.CONNECTING)
 """Phases in which a provider has the opening and hasn't answered."""
 
 _LEAVING: Final = {
@@ -119,7 +120,7 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
     """
     if leg.phase is LegPhase.ENDED:
         return leg, Decision()
-    if leg.phase in {LegPhase.INVITING, LegPhase.RESUMING}:
+    if leg.phase in _RESUMING:
         return resume.decide(leg, message)
     if _is_about_another(leg, message):
         return leg, Decision()
@@ -134,7 +135,7 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
         case NoProvider() if leg.phase is LegPhase.REJECTED:
             return _no_other_provider(leg, state, wall_us)
         case StartTrouble() if leg.phase is LegPhase.WAITING:
-            return replace(leg, trouble=message.reason), Decision()
+            return leg._replace(trouble=message.reason), Decision()
         case NoProvider() if leg.phase is LegPhase.WAITING:
             return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall_us)
         case ProviderStreamOpened() if leg.phase is LegPhase.OPENING:
@@ -142,7 +143,7 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
         case ProviderAccepted() if leg.phase is LegPhase.CONNECTING:
             facts = leg.facts
             join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-            return replace(leg, phase=LegPhase.JOINED), Decision(commands=(join,))
+            return leg._replace(phase=LegPhase.JOINED), Decision(commands=(join,))
         case ProviderRejected() if leg.phase in _OFFERED:
             return _rejected(leg, message, state, wall_us)
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
@@ -159,7 +160,7 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
         case PacketReceived(side, CloseRequest() as packet) if leg.phase is not LegPhase.PAUSING:
             return _close_requested(leg, side, packet, state, wall_us)
         case PacketReceived(side, CloseAck()) if side.other in leg.asked:
-            return _settle(replace(leg, answered=side), (), state, wall_us)
+            return _settle(leg._replace(answered=side), (), state, wall_us)
         case PauseLeg():
             return _pause(leg, state, wall_us)
         case PacketReceived(side, PauseAck() as packet) if leg.phase is LegPhase.PAUSING:
@@ -167,18 +168,18 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
         case Superseded():
             return _superseded(leg, message, state, wall_us)
         # An opening isn't lost with its provider's session: the consumer has sent nothing, so another may take it.
-        case MustEnd() if message.side is Side.PROVIDER and leg.phase in {*_OFFERED, LegPhase.REJECTED}:
-            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+        case MustEnd() if message.side is Side.PROVIDER and leg.phase in (*_OFFERED, LegPhase.REJECTED):
+            return leg._replace(phase=LegPhase.REJECTED, rejected=message), Decision()
         case MustEnd():
             return _must_end(leg, message, state, wall_us)
         case ProviderBusy() | ProviderUnresponsive() if leg.phase in _OFFERED:
-            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+            return leg._replace(phase=LegPhase.REJECTED, rejected=message), Decision()
         # Established: the leg is suspended, so that the endpoints can go on through another hub. If they can't, it
         # stays: TCP would survive a pause of some seconds, too.
         case ProviderUnresponsive() if leg.facts.resumable and leg.phase not in {LegPhase.WAITING, LegPhase.REJECTED}:
             return _must_end(leg, MustEnd(Side.PROVIDER, _SILENT), state, wall_us)
         case TimedOut() if message.wait in {Wait.ACCEPT, Wait.ANSWER} and leg.phase in _OFFERED:
-            return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+            return leg._replace(phase=LegPhase.REJECTED, rejected=message), Decision()
         case TimedOut() if message.wait is leg.wait:
             return _timed_out(leg, state, wall_us)
         case _:
@@ -187,8 +188,7 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
 
 def chosen(leg: Leg, message: ProviderChosen) -> Leg:
     """The leg with its provider."""
-    facts = replace(
-        leg.facts,
+    facts = leg.facts._replace(
         provider=message.provider,
         provider_side_spn_session_id=message.provider_side_spn_session_id,
         provider_peer=message.provider_peer,
@@ -196,7 +196,7 @@ def chosen(leg: Leg, message: ProviderChosen) -> Leg:
         provider_resumes=message.resumes,
         provider_answers=message.answers,
     )
-    return replace(leg, facts=facts, phase=LegPhase.OPENING, on_trial=message.on_trial)
+    return leg._replace(facts=facts, phase=LegPhase.OPENING, on_trial=message.on_trial)
 
 
 def failure(rejection: Rejection) -> Ending | None:
@@ -243,17 +243,16 @@ def _is_about_another(leg: Leg, message: LegMessage) -> bool:
 
 def _rejected(leg: Leg, message: ProviderRejected, state: OpenConnection | None, wall_us: int) -> Outcome:
     if is_providers_own(message.code or Code.CONNECT_FAILED):
-        return replace(leg, phase=LegPhase.REJECTED, rejected=message), Decision()
+        return leg._replace(phase=LegPhase.REJECTED, rejected=message), Decision()
     # The application itself has refused: any other provider would, too.
-    return _refuse(replace(leg, rejected=message), _ending_of(message), state, wall_us)
+    return _refuse(leg._replace(rejected=message), _ending_of(message), state, wall_us)
 
 
 def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnection | None, wall_us: int) -> Outcome:
     """End the leg at this provider, and begin it at the next one; None: wait for one that is being started."""
     assert leg.rejected is not None, "REJECTED has a reason"
     events = leave(_ending_of(leg.rejected), state, wall_us)
-    facts = replace(
-        leg.facts,
+    facts = leg.facts._replace(
         provider=None,
         provider_side_spn_session_id="",
         provider_peer="",
@@ -261,7 +260,7 @@ def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnecti
         provider_resumes=True,
         provider_answers=True,
     )
-    leg = replace(leg, facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
+    leg = leg._replace(facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
     if message is None:
         return leg, Decision(events)
     leg = chosen(leg, message)
@@ -278,7 +277,7 @@ def _no_other_provider(leg: Leg, state: OpenConnection | None, wall_us: int) -> 
     if may_still_take(rejection):
         # Back to where it was: the leg is logged (``state``) as soon as the provider's stream is open.
         phase = LegPhase.OPENING if state is None else LegPhase.CONNECTING
-        return replace(leg, phase=phase, rejected=None), Decision()
+        return leg._replace(phase=phase, rejected=None), Decision()
     return _refuse(leg, _ending_of(rejection), state, wall_us)
 
 
@@ -295,25 +294,25 @@ def _started(leg: Leg, stream: int) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{facts.key.stream}-{stream}"
     event = ConnectionStarted(**shared(ConversationEvent, facts), spn_connection_id=spn_connection_id)
-    return replace(leg, phase=LegPhase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
+    return leg._replace(phase=LegPhase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
 
 
 def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, wall_us: int) -> Outcome:
-    if leg.phase not in {*PASSING, LegPhase.ENDING}:
+    if leg.phase not in (*PASSING, LegPhase.ENDING):
         return leg, Decision()
-    leg = replace(leg, carried=(message.sent_bytes, message.receive_bytes))
+    leg = leg._replace(carried=(message.sent_bytes, message.receive_bytes))
     if leg.phase is LegPhase.ENDING and leg.ending is not None:
         return end(leg, leg.ending, state, wall_us)
     if message.finished and leg.phase is LegPhase.PAUSING:
         return leg, Decision()  # the endpoints have stopped reading, and their PauseAcks say how far they got
     if message.finished:
-        return _settle(replace(leg, phase=LegPhase.FINISHED), (), state, wall_us)
+        return _settle(leg._replace(phase=LegPhase.FINISHED), (), state, wall_us)
     if leg.immediate:
         return end(leg, _CLOSE_REQUESTED, state, wall_us)
     if message.lost:
         # The engine noticed before the session's actor did. MustEnd follows and says how the session ended, say by its
         # idle timeout or by the endpoint itself: that decides whether the conversation may go on.
-        return replace(leg, phase=LegPhase.ENDING, ending=_LOST, verdict_due=True), Decision()
+        return leg._replace(phase=LegPhase.ENDING, ending=_LOST, verdict_due=True), Decision()
     side = Side.CONSUMER if message.by_consumer else Side.PROVIDER
     reset = Ending(DisconnectReason.ERROR, message.code, "reset before both directions ended")
     return end(leg, _LEAVING.get(known(message.code, Code.PEER_RESET), reset), state, wall_us, side=side)
@@ -322,8 +321,7 @@ def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, 
 def _close_requested(leg: Leg, side: Side, packet: CloseRequest, state: OpenConnection | None, wall_us: int) -> Outcome:
     joined = leg.phase is LegPhase.JOINED
     repeated = side in leg.asked
-    leg = replace(
-        leg,
+    leg = leg._replace(
         asked=leg.asked if repeated else (*leg.asked, side),
         immediate=leg.immediate or (joined and not packet.finished),
     )
@@ -360,7 +358,7 @@ def _pause(leg: Leg, state: OpenConnection | None, wall_us: int) -> Outcome:
         case LegPhase.JOINED | LegPhase.FINISHED if leg.facts.resumable and not leg.immediate:
             # Also after both FINs: until both sides have confirmed the close, one may still be reading.
             asking = tuple(_ask_to_pause(leg, side) for side in Side)
-            return replace(leg, phase=LegPhase.PAUSING), Decision(commands=asking)
+            return leg._replace(phase=LegPhase.PAUSING), Decision(commands=asking)
         case _:
             return leg, Decision()
 
@@ -374,7 +372,7 @@ def _paused(leg: Leg, side: Side, packet: PauseAck, state: OpenConnection | None
     sent, received = leg.paused
     # The consumer's ack says how much of the provider's bytes it has taken, so it is the offset of that direction.
     paused = (sent, packet.received_offset) if side is Side.CONSUMER else (packet.received_offset, received)
-    leg = replace(leg, paused=paused)
+    leg = leg._replace(paused=paused)
     return (leg, Decision()) if None in paused else cut(leg, _PAUSED, state, wall_us)
 
 

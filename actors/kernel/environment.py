@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from pykka import ActorRef
@@ -21,7 +22,7 @@ from spnhub.actors.contract.inputs import Key
 from spnhub.actors.contract.inventory import Table
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.kernel.pauses import Pauses
-from spnhub.actors.kernel.runtime import Dispatcher
+from spnhub.actors.kernel.runtime import Dispatcher, send
 from spnhub.actors.kernel.timers import Timer, Timers
 from spnhub.actors.kernel.work_queue import WorkQueue
 from spnhub.events.faults import OnFault, log_fault
@@ -80,7 +81,8 @@ class ConnectionEntry:
 class Directory:
     """The actors by address: a session's number, a connection's key or a service's URN.
 
-    Service actors maintain the first two, realm actors the third.
+    Service actors maintain the first two, realm actors the third. An actor that has just failed gets nothing more; its
+    parent will clean up after it.
     """
 
     def __init__(self) -> None:
@@ -97,17 +99,17 @@ class Directory:
     def tell_service(self, service_urn: str, message: object) -> bool:
         """Send a message to a service's actor; False: there is no such service."""
         ref = self.services.get(service_urn)
-        return ref is not None and _send(ref, message)
+        return ref is not None and send(ref, message)
 
     def tell_session(self, session: int, message: object) -> bool:
         """Send a message to a session's actor; False: there is no such session."""
         entry = self.sessions.get(session)
-        return entry is not None and _send(entry.ref, message)
+        return entry is not None and send(entry.ref, message)
 
     def tell_connection(self, key: Key, message: object) -> bool:
         """Send a message to a connection's actor; False: there is no such connection."""
         entry = self.connections.get(key)
-        return entry is not None and _send(entry.ref, message)
+        return entry is not None and send(entry.ref, message)
 
 
 def release(counter: Counter[tuple[str, str]], identity: tuple[str, str]) -> None:
@@ -115,13 +117,6 @@ def release(counter: Counter[tuple[str, str]], identity: tuple[str, str]) -> Non
     counter[identity] -= 1
     if not counter[identity]:
         del counter[identity]
-
-
-def _send(ref: ActorRef[Any], message: object) -> bool:
-    if not ref.is_alive():  # it has just failed, and its parent will clean up after it
-        return False
-    ref.tell(message)
-    return True
 
 
 class Environment:
@@ -170,8 +165,4 @@ class Environment:
 
     def after(self, seconds: float, ref: ActorRef[Any], message: object) -> Timer:
         """Send ``message`` to an actor when ``seconds`` have passed, if the actor is still alive then."""
-
-        def send() -> None:
-            _send(ref, message)
-
-        return self.timers.set(self.now + seconds, send)
+        return self.timers.set(self.now + seconds, partial(send, ref, message))

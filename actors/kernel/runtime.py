@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-import queue
 import sys
 import threading
 from collections import deque
@@ -27,16 +26,19 @@ from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 
 import pykka
+from pykka import messages
 from pykka._envelope import Envelope
 
 from spnhub.events.faults import OnFault, log_fault
 
-__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError", "actor_of"]
+__all__ = ["Dispatcher", "EventLoopActor", "EventLoopFuture", "UnfinishedError", "actor_of", "send"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _BATCH: Final = 32
 """The most messages of one actor that are handled before the next actor's turn."""
+
+_PYKKAS_OWN: Final = (messages._ActorStop, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr)
 
 _current: contextvars.ContextVar[Dispatcher] = contextvars.ContextVar("spnhub_dispatcher")
 """Pykka creates inboxes in a static method, so the dispatcher they belong to comes from the context."""
@@ -114,39 +116,39 @@ def _release(waiter: asyncio.Future[None]) -> None:
 class _Flag:
     """The part of ``threading.Event`` that pykka uses of ``actor_stopped``; 40 bytes instead of about 700."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self._value = False
+        self.value = False
 
     def is_set(self) -> bool:
-        return self._value
+        return self.value
 
     def set(self) -> None:
-        self._value = True
+        self.value = True
 
 
 class _Inbox:
     """An actor's mailbox. Any thread may put; only the dispatcher gets."""
 
-    __slots__ = ("_queue", "actor", "dispatcher", "scheduled")
+    __slots__ = ("actor", "dispatcher", "envelopes", "scheduled")
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
-        self._queue: queue.SimpleQueue[Envelope[Any]] = queue.SimpleQueue()
+        self.envelopes: deque[Envelope[Any]] = deque()
         self.actor: EventLoopActor | None = None
         self.scheduled = False
 
     def put(self, envelope: Envelope[Any], /) -> None:
-        self._queue.put(envelope)
+        self.envelopes.append(envelope)
         if not self.scheduled:
             self.dispatcher._schedule(self)
 
     def get(self) -> Envelope[Any]:
-        return self._queue.get_nowait()
+        return self.envelopes.popleft()
 
     def empty(self) -> bool:
-        return self._queue.empty()
+        return not self.envelopes
 
 
 class Dispatcher:
@@ -207,10 +209,12 @@ class Dispatcher:
         """
         if self._thread is not None:
             raise RuntimeError("the dispatcher is running already")
-        self._thread = threading.get_ident()
         self._woken = False
-        token = _current.set(self)
         ready = self._ready
+        if not ready:
+            return True
+        self._thread = threading.get_ident()
+        token = _current.set(self)
         try:
             while ready:
                 if limit is not None:
@@ -234,19 +238,19 @@ class Dispatcher:
         try:
             if not actor.set_up:
                 actor._actor_loop_setup()
-            stopped = actor.actor_stopped
-            while handled < batch and not stopped.is_set() and not inbox.empty():
+            stopped, envelopes = actor.actor_stopped, inbox.envelopes
+            while envelopes and handled < batch and not stopped.value:
                 handled += 1
-                actor._deliver(inbox.get())
+                actor._deliver(envelopes.popleft())
         finally:
-            if actor.actor_stopped.is_set():
+            if actor.actor_stopped.value:
                 inbox.actor = None
                 self._alive.discard(actor)
                 actor._actor_loop_teardown()
             # The order matters: a message put by another thread between these lines is either scheduled by that thread,
             # which sees False, or seen here.
             inbox.scheduled = False
-            if inbox.actor is not None and not inbox.empty():
+            if inbox.envelopes and inbox.actor is not None:
                 self._schedule(inbox)
         return handled or 1
 
@@ -270,6 +274,7 @@ class EventLoopActor(pykka.Actor):
     or with ``start`` inside of a handler."""
 
     actor_inbox: _Inbox
+    actor_stopped: _Flag  # type: ignore[assignment] # has the methods that pykka calls
     set_up: bool = False
     """Whether ``on_start`` has been called."""
 
@@ -277,7 +282,7 @@ class EventLoopActor(pykka.Actor):
         # Replaces pykka's own, whose random URN and threading.Event per actor cost more than the rest of the actor.
         self.actor_inbox = self._create_actor_inbox()
         self.actor_urn = f"urn:spnhub:actor:{next(self.actor_inbox.dispatcher._numbers)}"
-        self.actor_stopped = _Flag()  # type: ignore[assignment] # has the methods that pykka calls
+        self.actor_stopped = _Flag()
         self._actor_ref = pykka.ActorRef(self)
         self._stopped: EventLoopFuture[None] | None = None
 
@@ -314,6 +319,20 @@ class EventLoopActor(pykka.Actor):
         """
         del message
         return False
+
+    def _handle_receive(self, message: Any) -> Any:
+        # Most messages are none of pykka's own, and its method looks for these first, one by one.
+        if isinstance(message, _PYKKAS_OWN):
+            return super()._handle_receive(message)
+        return self.on_receive(message)
+
+    def _stop(self) -> None:
+        """Replaces pykka's, which looks for the actor in its registry."""
+        self.actor_stopped.set()
+        try:
+            self.on_stop()
+        except Exception:  # the actor has ended already
+            self._report(sys.exc_info()[1])
 
     def _handle_failure(
         self,
@@ -391,6 +410,14 @@ _A = TypeVar("_A", bound=EventLoopActor)
 def actor_of(ref: pykka.ActorRef[_A]) -> _A | None:
     """The actor itself, to look at while it has no message; None: it has gone."""
     return ref._actor_weakref()
+
+
+def send(ref: pykka.ActorRef[Any], message: object) -> bool:
+    """Queue a message for an actor; False: it has ended."""
+    if ref.actor_stopped.is_set():
+        return False
+    ref.actor_inbox.put(Envelope(message))
+    return True
 
 
 def _start(actor: _A) -> pykka.ActorRef[_A]:

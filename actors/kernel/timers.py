@@ -17,9 +17,9 @@ class Timer:
 
     __slots__ = ("_timers", "action")
 
-    def __init__(self, timers: Timers, action: Callable[[], None]) -> None:
+    def __init__(self, timers: Timers, action: Callable[[], object]) -> None:
         self._timers = timers
-        self.action: Callable[[], None] | None = action
+        self.action: Callable[[], object] | None = action
 
     def cancel(self) -> None:
         """Cancel the timer; no effect if it was cancelled or has fired."""
@@ -45,7 +45,7 @@ class Timers:
         """The same with those cancelled that still take room."""
         return len(self._heap)
 
-    def set(self, when: float, action: Callable[[], None]) -> Timer:
+    def set(self, when: float, action: Callable[[], object]) -> Timer:
         """Call ``action`` at ``when`` (monotonic seconds) or soon after."""
         timer = Timer(self, action)
         heapq.heappush(self._heap, (when, next(self._numbers), timer))

@@ -7,7 +7,6 @@ legs begin, and with which provider; :mod:`spnhub.actors.connection.actor` is th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from pykka import ActorRef
@@ -67,7 +66,7 @@ class Legs:
         choice = Choice(provider.session)
         leg = transitions.chosen(_leg(request.key, consumer, request), self._chosen(choice))
         asked = Resume(request.received_offset, request.finished, request.code)
-        self._start(replace(leg, phase=LegPhase.INVITING, resume=asked), choice)
+        self._start(leg._replace(phase=LegPhase.INVITING, resume=asked), choice)
 
     def offer(self, key: Key, choice: Choice) -> None:
         """Give a leg that is there this provider, which its actor then asks."""
