@@ -37,6 +37,8 @@ class ActorSystem:
     :param hub_id: the process (D-3).
     :param on_fault: called with every exception that a handler raises, also where the actor survives it. No decision
         depends on it.
+    :param state: into which ``record`` itself folds each event, as a journal does, with nothing open in it; None: the
+        actors have their own.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class ActorSystem:
         hub_id: str,
         options: ActorOptions | None = None,
         on_fault: OnFault = log_fault,
+        state: HubState | None = None,
     ) -> None:
-        self._env = Environment(record, hub_id, options or ActorOptions(), on_fault, pause=PauseLeg())
+        self._env = Environment(record, hub_id, options or ActorOptions(), on_fault, pause=PauseLeg(), state=state)
         self._inputs: deque[tuple[int | Key | None, HubInput | SessionInput | ConnectionInput]] = deque()
         self._hub = self._env.dispatcher.start(HubActor, self._env)
 

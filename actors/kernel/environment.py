@@ -8,7 +8,6 @@ the log, and it survives the failure of an actor.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,8 +29,6 @@ from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 
 __all__ = ["ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry", "release"]
-
-logger = logging.getLogger("spnhub.actors")
 
 
 class Decision(NamedTuple):
@@ -130,15 +127,19 @@ class Environment:
         on_fault: OnFault = log_fault,
         *,
         pause: object,
+        state: HubState | None = None,
     ) -> None:
-        """:param pause: the message that makes a connection's actor pause it."""
+        """:param pause: the message that makes a connection's actor pause it.
+        :param state: into which ``record`` folds what it is given; None: it folds nothing, so it is done here.
+        """
         self.hub_id = hub_id
         self.options = options
         self.on_fault = on_fault
         self.dispatcher = Dispatcher(on_fault=on_fault)
         self.directory = Directory()
         self.timers = Timers()
-        self.state = HubState()
+        self.state = HubState() if state is None else state
+        self._folds = state is None
         self.table = Table()
         """The inventory in force; replaced as a whole (D-31)."""
         self.commands: list[Command] = []
@@ -159,8 +160,9 @@ class Environment:
     def carry_out(self, decision: Decision) -> None:
         """Record and fold the events, queue the commands."""
         for event in decision.events:
-            for fault in self.state.apply(self._record(event, self.wall_us)):
-                logger.error("the actors recorded an event that doesn't fit the log: %s", fault.message)
+            recorded = self._record(event, self.wall_us)
+            if self._folds:
+                self.state.take(recorded)
         self.commands.extend(decision.commands)
 
     def after(self, seconds: float, ref: ActorRef[Any], message: object) -> Timer:

@@ -346,7 +346,7 @@ class Journal:
         self._appended += 1
         self._entries.append(recorded)
         self._frames.append(frame)
-        self._state.apply(recorded)
+        self._state.take(recorded)
         return recorded
 
     def _begin_segment(self) -> None:

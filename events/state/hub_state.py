@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -60,6 +61,8 @@ __all__ = [
     "LogFault",
     "RunState",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +190,11 @@ class HubState:
                 if self._unseen is not None:
                     self._unseen.definitions.discard(name or ("", ""))
         return ()
+
+    def take(self, recorded: Recorded) -> None:
+        """Take in an event of this process, which was decided by what is here: one that doesn't fit is a fault."""
+        for fault in self.apply(recorded):
+            logger.error("an event was recorded that doesn't fit the log: %s", fault.message)
 
     def snapshot_head(self) -> SnapshotStarted:
         """What a snapshot that begins now begins with."""

@@ -16,6 +16,7 @@ from uuid import UUID
 from spnhub.cli.hub import main
 from spnhub.events.journal.journal import Journal
 from spnhub.events.model import Event, Recorded
+from spnhub.events.state.hub_state import HubState
 from spnhub.hub_process import main as hub_main
 from spnhub.hub_process.process import HubProcess
 
@@ -36,6 +37,7 @@ class NoJournal:
     def __init__(self, hub_id: str, on_written: Callable[[Iterable[Recorded]], None] | None) -> None:
         self.hub_id = hub_id
         self.journal_id = UUID(int=1)
+        self.state = HubState()
         self.appended = 0
         self._batch: list[Recorded] = []
         self._on_written = on_written
@@ -49,6 +51,7 @@ class NoJournal:
         """Give an event its number."""
         self.appended += 1
         recorded = Recorded(self.hub_id, self.journal_id, self.appended, timestamp, event)
+        self.state.take(recorded)
         if self._on_written is not None:
             self._batch.append(recorded)
         return recorded

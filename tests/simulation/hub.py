@@ -84,7 +84,7 @@ class SimulatedHub:
         recover(self.journal)
         engine = self._make_engine()
         engine.set_policy(ServerPolicy({FQDN: self._identity}))
-        self._system = ActorSystem(self.journal.append, self.name)
+        self._system = ActorSystem(self.journal.append, self.name, state=self.journal.state)
         self._gate = gate = Gate(engine, self.journal, self._wall)
         self._server = HubServer(
             engine,

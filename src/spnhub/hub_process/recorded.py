@@ -39,7 +39,7 @@ def make_system(
     """
     folder = settings.record
     if folder is None:
-        return ActorSystem(record, settings.hub_id, settings.actors, on_fault), None
+        return ActorSystem(record, settings.hub_id, settings.actors, on_fault, journal.state), None
     header = Header(
         hub_id=settings.hub_id,
         journal_id=str(journal.journal_id),
@@ -58,4 +58,4 @@ def make_system(
         raise SettingsError(f"--record: cannot write to {folder}: {exc.strerror or exc}") from exc
     if not writer.ended:
         _log.info("recording.started", hubId=settings.hub_id, file=str(writer.path))
-    return RecordingSystem(record, settings.hub_id, settings.actors, writer.put, on_fault), writer
+    return RecordingSystem(record, settings.hub_id, settings.actors, writer.put, on_fault, journal.state), writer

@@ -16,6 +16,7 @@ from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
+from spnhub.events.state.hub_state import HubState
 
 __all__ = ["START", "TIMERS", "Address", "Input", "Part", "RecordingSystem", "Step"]
 
@@ -65,6 +66,7 @@ class RecordingSystem(ActorSystem):
         options: ActorOptions | None,
         note: Callable[[Step], None],
         on_fault: OnFault = log_fault,
+        state: HubState | None = None,
     ) -> None:
         self._parts: list[Part] = []
         self._mark = 0
@@ -76,7 +78,7 @@ class RecordingSystem(ActorSystem):
             self._parts[-1].events.append(recorded)
             return recorded
 
-        super().__init__(noted, hub_id, options, on_fault)
+        super().__init__(noted, hub_id, options, on_fault, state)
 
     def run(self, now: float, wall_us: int) -> None:
         """As of the actors without a recording."""

@@ -224,7 +224,7 @@ class Bench:
         self.wire = FakeWire()
         self.engine = self.new_engine()
         self.journal = MemoryJournal("hub-1")
-        self.system = ActorSystem(self.journal.append, "hub-1", self.options)
+        self.system = ActorSystem(self.journal.append, "hub-1", self.options, state=self.journal.state)
         self.stopped = False
         self.services: list[object] = []
         """What the cluster manager was asked."""
