@@ -58,7 +58,7 @@ class Timers:
             self._cancelled_count -= 1
         return self._heap[0][0] if self._heap else None
 
-    def due(self, now: float) -> Iterator[Callable[[], None]]:
+    def due(self, now: float) -> Iterator[Callable[[], object]]:
         """The actions that are due at ``now`` (monotonic seconds), in order; they are no timers any more.
 
         One after the other: what an earlier one cancels isn't due. What is set meanwhile is for the next call, whatever
