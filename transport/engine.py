@@ -574,7 +574,8 @@ class Engine(Protocol):
 
         ``a_ended``, ``b_ended``: the FIN of that stream was already read (with the header before its bytes).
 
-        FIN, RESET and STOP pass through as what they are; a lost connection becomes reset and stop, with
+        FIN, RESET and STOP pass through as what they are, also those that came before, for :data:`ENDINGS_KEPT` even
+        those of a stream of which nothing else is left. A lost connection becomes reset and stop, with
         :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
         spliced, neither stream gives other events, and neither may be read or written.
         """
@@ -605,3 +606,6 @@ class Engine(Protocol):
 
 LOST_CODE = 0x53504E01
 """Application error code with which a splice ends one side when the other side's connection is lost."""
+ENDINGS_KEPT = 10.0
+"""Seconds that an engine remembers with which codes a peer has broken off a stream (:meth:`Engine.splice`), for at most
+:attr:`Limits.streams` of each connection: whoever joins it may have those events still to come."""

@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.transport.engine import (
+    ENDINGS_KEPT,
     LOST_CODE,
     Address,
     Answered,
@@ -211,6 +212,8 @@ class _Connection:
     holds: int = 0
     frames: list[tuple[Any, ...]] = field(default_factory=list)
     streams: dict[int, _Stream] = field(default_factory=dict)
+    broken_off: dict[int, tuple[_Stream, float]] = field(default_factory=dict)
+    """What the peer has broken off, after its end, and when that was."""
     sending: dict[int, _Stream] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     """Streams that the peer has opened, ever."""
@@ -643,6 +646,12 @@ class FakeEngine:
         stream = k.streams.get(stream_id) if k is not None else None
         return None if k is None or stream is None else (k, stream)
 
+    def _get_ended(self, connection_id: int, stream_id: int) -> tuple[_Connection, _Stream] | None:
+        k = self._connections.get(connection_id)
+        if k is not None and (found := k.broken_off.get(stream_id)) and self._now - found[1] < ENDINGS_KEPT:
+            return k, found[0]
+        return self._get(connection_id, stream_id)
+
     def _new_stream(self, k: _Connection, stream_id: int, *, ours: bool) -> _Stream:
         window = self.limits.stream_window
         stream = _Stream(stream_id, ours, credit=k.peer_window, window=window, granted=window, announced=ours)
@@ -667,6 +676,10 @@ class FakeEngine:
         """Forget a stream whose halves have both ended; let the peer open another for it."""
         if stream.sending or stream.receiving or k.streams.pop(stream.stream_id, None) is None:
             return
+        if stream.reset_received is not None or stream.stop_code is not None:
+            while len(k.broken_off) >= self.limits.streams:
+                del k.broken_off[next(iter(k.broken_off))]
+            k.broken_off[stream.stream_id] = stream, self._now
         if not stream.ours:
             k.ended_streams += 1
             k.streams_granted += 1
@@ -839,7 +852,7 @@ class FakeEngine:
 
     def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
         token = next(self._tokens)
-        a, b = self._get(ca, sa), self._get(cb, sb)
+        a, b = self._get_ended(ca, sa), self._get_ended(cb, sb)
         if a is None or b is None:
             for found in (a, b):
                 if found is not None:

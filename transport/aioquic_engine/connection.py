@@ -293,7 +293,7 @@ class EngineConnection(StreamConnection):
                     break
                 self._datagrams_pending.popleft()
             if self._handshake_complete and self._ready:
-                self._write_streams(builder)
+                self._write_streams(builder, now)
             if builder.packet_is_empty:
                 break
             pacer.update_after_send(now=now)
@@ -351,14 +351,14 @@ class EngineConnection(StreamConnection):
         buf.push_uint_var(limit.value)
         limit.sent = limit.value
 
-    def _write_streams(self, builder: QuicPacketBuilder) -> None:
+    def _write_streams(self, builder: QuicPacketBuilder, now: float) -> None:
         """Fill the packet from the queue, a frame a stream in turn; look at each queued stream once at most."""
         ready = self._ready
         for _ in range(len(ready)):
             if builder.remaining_flight_space < _SLIVER:
                 return
             record = ready[0]
-            if self._rest_if_over(record):
+            if self._rest_if_over(record, now):
                 ready.popleft()
                 record.queued = False
                 continue

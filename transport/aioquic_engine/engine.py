@@ -81,6 +81,8 @@ class AioquicEngine(QuicEndpoint):
         """Turn what aioquic has to say about a connection into events of ours."""
         quic = handle.quic
         self._hear(handle)
+        if quic.endings:
+            quic.forget_endings(self._now)
         data_came = False
         while (event := quic.next_event()) is not None:
             if isinstance(event, quic_events.StreamDataReceived):
@@ -203,9 +205,9 @@ class AioquicEngine(QuicEndpoint):
             return
         record.reset_told = True
         direction: Direction | None = record.splice_in
-        if direction is None and record.chunks:
+        if direction is None and not record.discarding:
             record.reset_code = code
-        else:
+        if direction is not None or not record.chunks:
             handle.quic.end_receive(record)
         if direction is not None:
             direction.source_reset(code)
@@ -226,6 +228,7 @@ class AioquicEngine(QuicEndpoint):
             direction.sink_stopped(code)
             self._touch(direction.splice)
         else:
+            record.stop_code = code
             self._events.append(api.Stopped(handle.connection_id, stream_id, code))
 
     # ---- splices -----------------------------------------------------------------------------------------------
@@ -233,7 +236,7 @@ class AioquicEngine(QuicEndpoint):
     def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
         """See :meth:`spnhub.transport.engine.Engine.splice`."""
         token = next(self._tokens)
-        a, b = self._find(ca, sa), self._find(cb, sb)
+        a, b = self._find(ca, sa) or self._recall(ca, sa), self._find(cb, sb) or self._recall(cb, sb)
         if a is None or b is None:
             lost = api.Outcome(api.OutcomeKind.LOST, api.LOST_CODE)
             self._events.append(api.Spliced(token, 0, 0, lost, lost))
@@ -251,7 +254,7 @@ class AioquicEngine(QuicEndpoint):
                 direction.source_connection.end_receive(source)
                 direction.source_reset(api.LOST_CODE if source.reset_code is None else source.reset_code)
             elif not direction.sink_connection.can_send(sink):
-                direction.sink_stopped(api.LOST_CODE)
+                direction.sink_stopped(api.LOST_CODE if sink.stop_code is None else sink.stop_code)
             self._pumps[direction] = None
         self._touch(splice)
         return token
@@ -310,6 +313,11 @@ class AioquicEngine(QuicEndpoint):
     def _find(self, connection_id: int, stream_id: int) -> tuple[ConnectionHandle, StreamRecord] | None:
         handle = self._live(connection_id)
         record = None if handle is None else handle.quic.records.get(stream_id)
+        return None if handle is None or record is None else (handle, record)
+
+    def _recall(self, connection_id: int, stream_id: int) -> tuple[ConnectionHandle, StreamRecord] | None:
+        handle = self._live(connection_id)
+        record = None if handle is None else handle.quic.recall(stream_id, self._now)
         return None if handle is None or record is None else (handle, record)
 
     def _find_over(self, connection_id: int, stream_id: int) -> tuple[ConnectionHandle, StreamRecord] | None:

@@ -139,6 +139,7 @@ class QuicSplice:
         """The event that ends it; both streams are on their own again."""
         for _, record in (self.a, self.b):
             record.splice_in = record.splice_out = None
+            record.reset_code = record.stop_code = None  # passed on
         outcome_a, outcome_b = self.a_to_b.outcome, self.b_to_a.outcome
         assert outcome_a is not None and outcome_b is not None
         return Spliced(self.token, self.a_to_b.passed, self.b_to_a.passed, outcome_a, outcome_b)

@@ -7,15 +7,15 @@ aioquic raises windows as soon as data arrives; here MAX_DATA and MAX_STREAM_DAT
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any
+from collections import OrderedDict, deque
+from typing import Any, NamedTuple
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.stream import QuicStream
 
 from spnhub.transport.aioquic_engine.reassembly import Holdings, Receiver
-from spnhub.transport.engine import Limits
+from spnhub.transport.engine import ENDINGS_KEPT, Limits
 
 __all__ = ["StreamConnection", "StreamRecord"]
 
@@ -41,6 +41,7 @@ class StreamRecord:
         "reset_told",
         "splice_in",
         "splice_out",
+        "stop_code",
         "stop_told",
         "stream",
         "stream_id",
@@ -59,7 +60,9 @@ class StreamRecord:
         self.fin_pending = False
         """FIN has arrived and was not read yet."""
         self.reset_code: int | None = None
-        """The peer's half was reset, and what had arrived before is still to be read."""
+        """The peer has reset its half, as the program knows; what had arrived before may still be read."""
+        self.stop_code: int | None = None
+        """The peer has asked to get no more, as the program knows."""
         self.reset_told = self.stop_told = False
         """The peer's reset, or its wish to get no more, was dealt with: a repeated one is no news."""
         self.receive_over = False
@@ -79,6 +82,12 @@ class StreamRecord:
         """The direction of a splice that reads from this stream."""
         self.splice_out: Any = None
         """The direction of a splice that writes to this stream."""
+
+
+class _Ending(NamedTuple):
+    reset_code: int | None
+    stop_code: int | None
+    at: float
 
 
 class StreamConnection(QuicConnection):
@@ -107,6 +116,8 @@ class StreamConnection(QuicConnection):
         self.holdings = Holdings(limits.reassembly_session, holdings)
         """What came out of order."""
         self.records: dict[int, StreamRecord] = {}
+        self.endings: OrderedDict[int, _Ending] = OrderedDict()
+        """Of streams that the peer has broken off and that were joined to none, for :data:`ENDINGS_KEPT`."""
         self.opened: list[int] = []
         """Streams that the peer has opened, whether or not anything has come on them; the engine takes them."""
         # Large datagrams go in batches, too.
@@ -334,13 +345,33 @@ class StreamConnection(QuicConnection):
             record.queued = True
             self._ready.append(record)
 
-    def _rest_if_over(self, record: StreamRecord) -> bool:
+    def _rest_if_over(self, record: StreamRecord, now: float) -> bool:
         """Forget a stream of which both halves are over and all was read; the peer may open another for it."""
         if not (record.stream.is_finished and record.receive_over):
             return False
         record.put_to_rest = True
         self._streams.pop(record.stream_id, None)
         self.records.pop(record.stream_id, None)
+        if record.reset_code is not None or record.stop_code is not None:
+            while len(self.endings) >= self.limits.streams:
+                self.endings.popitem(last=False)
+            self.endings[record.stream_id] = _Ending(record.reset_code, record.stop_code, now)
         if (record.stream_id & 1 == 0) != self._is_client:
             self._local_max_streams_bidi.value += 1
         return True
+
+    def recall(self, stream_id: int, now: float) -> StreamRecord | None:
+        """A stream that has ended, as it ended, if that is remembered (:attr:`endings`)."""
+        self.forget_endings(now)
+        ending = self.endings.pop(stream_id, None)
+        if ending is None:
+            return None
+        record = StreamRecord(QuicStream(stream_id, readable=False, writable=False), 0)
+        record.receive_over = record.put_to_rest = True
+        record.reset_code, record.stop_code = ending.reset_code, ending.stop_code
+        return record
+
+    def forget_endings(self, now: float) -> None:
+        """Forget what was remembered for long enough."""
+        while self.endings and now - next(iter(self.endings.values())).at >= ENDINGS_KEPT:
+            self.endings.popitem(last=False)

@@ -105,8 +105,10 @@ class Connections:
         """A data stream that isn't spliced was reset or stopped by its endpoint."""
         if not self._sessions.admit(session, "resets"):
             return
-        self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
         connection = self._streams.get((session.connection_id, stream_id))
+        if connection is not None and connection.token is not None:
+            return  # it came before they were joined, and the splice has passed it on
+        self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
         if connection is not None:
             connection.broken.setdefault(session.connection_id, code)
         if session.sc01 is not None:
@@ -118,10 +120,9 @@ class Connections:
             self._system.tell_connection(connection.key, inputs.ConsumerAborted(code))
         else:
             self._abort_streams(session.connection_id, stream_id, code)
-            if connection.token is None:
-                connection.reader = None
-                rejected = inputs.ProviderRejected(code, "the provider reset the stream", session.connection_id)
-                self._system.tell_connection(connection.key, rejected)
+            connection.reader = None
+            rejected = inputs.ProviderRejected(code, "the provider reset the stream", session.connection_id)
+            self._system.tell_connection(connection.key, rejected)
 
     def available(self, session: HubSession) -> None:
         """The provider allows more streams: open those that wait."""

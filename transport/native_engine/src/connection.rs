@@ -98,7 +98,8 @@ pub enum Trap {
 /// When what happened, and what is due.
 pub struct Times {
     last_active: Instant,
-    last_heard: Instant,
+    /// The last datagram.
+    pub last_heard: Instant,
     /// Something that asks for an acknowledgement was sent.
     last_asked: Instant,
     /// A probe was asked for, whether or not it could be sent: what may not send must not spin.

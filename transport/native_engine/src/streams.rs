@@ -4,6 +4,7 @@
 //! while its bytes are read quickly, within a budget that all streams of a connection share. And quinn takes nothing
 //! beyond the peer's credit, so what was written waits here.
 
+mod endings;
 mod receiving;
 mod sending;
 
@@ -12,6 +13,7 @@ pub use receiving::joined;
 use crate::connection::{Connection, var};
 use crate::limits::Limits;
 use bytes::Bytes;
+use endings::Endings;
 use quinn_proto::{Dir, StreamId};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -29,8 +31,10 @@ pub struct Record {
     pub told: bool,
     /// quinn has said that the peer's half ended in order, and the program doesn't know yet.
     pub fin: bool,
-    /// The peer has reset its half, as the program knows; what came before may be unread.
-    pub reset: bool,
+    /// The peer has reset its half with this, as the program knows; what came before may be unread.
+    pub reset_code: Option<u64>,
+    /// The peer has asked with this to get no more, as the program knows.
+    pub stop_code: Option<u64>,
     /// Nothing more will be read.
     pub receive_over: bool,
     /// The peer was asked to stop.
@@ -73,6 +77,7 @@ pub struct Streams {
     /// Those of which bytes wait in quinn: they make room.
     senders: Vec<u64>,
     unsent: u64,
+    endings: Endings,
     /// How many the peer may have open.
     limit: u64,
     /// The program wants to open one.
@@ -108,6 +113,7 @@ impl Streams {
             records: FxHashMap::default(),
             senders: Vec::new(),
             unsent: 0,
+            endings: Endings::new(limits.streams),
             limit: limits.streams,
             wanted: false,
             reserved: 0,
@@ -147,6 +153,7 @@ impl Streams {
     pub fn clear(&mut self) {
         self.records = FxHashMap::default();
         self.senders = Vec::new();
+        self.endings.clear();
     }
 
     fn share(&self, limits: &Limits) -> u64 {
@@ -204,8 +211,10 @@ impl Connection {
         if let Some(record) = self.streams.get(id)
             && record.is_over()
         {
-            self.streams.unsent -= record.unsent;
+            let (unsent, codes) = (record.unsent, [record.reset_code, record.stop_code]);
+            self.streams.unsent -= unsent;
             self.streams.records.remove(&u64::from(id));
+            self.streams.endings.remember(id, codes, self.times.last_heard);
         }
     }
 }

@@ -145,7 +145,9 @@ impl Engine {
                 }
             }
         }
+        let now = self.now;
         if let Some(connection) = self.live(id) {
+            connection.forget_endings(now);
             let (old, new) = (connection.path, connection.quic.remote_address());
             if new != old {
                 connection.move_to(new);

@@ -12,11 +12,15 @@ impl Engine {
         let token = self.next_token;
         self.next_token += 1;
         let (a, b) = ((a.0, stream(a.1)), (b.0, stream(b.1)));
-        if !(self.is_open(a) && self.is_open(b)) {
+        let there = [a, b].map(|side| self.is_there(side));
+        if there.contains(&false) {
             let outcomes = [Outcome::Lost(LOST_CODE); 2];
             self.events.push(Event::Spliced { token, passed: [0; 2], outcomes });
             for (id, stream) in [a, b] {
                 self.abort(id, stream, LOST_CODE);
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.rest(stream);
+                }
             }
             return token;
         }
@@ -34,8 +38,10 @@ impl Engine {
         token
     }
 
-    fn is_open(&self, (id, stream): Side) -> bool {
-        self.connections.get(&id).is_some_and(|one| one.is_live() && one.streams.get(stream).is_some())
+    /// Also if it has ended, as long as that is remembered.
+    fn is_there(&mut self, (id, stream): Side) -> bool {
+        let now = self.now;
+        self.live(id).is_some_and(|connection| connection.recall(stream, now))
     }
 
     fn begin_half(&mut self, token: u64, direction: Direction, ended: bool) {
@@ -45,23 +51,19 @@ impl Engine {
             return self.finish_half(direction);
         }
         let record = |(id, stream): Side| self.connections.get(&id).and_then(|one| one.streams.get(stream));
-        let over = record(source).is_none_or(|source| source.receive_over || source.discarding);
-        let deaf = record(sink).is_none_or(|sink| sink.send_over);
-        let was_reset = record(source).is_some_and(|source| source.reset);
-        if over {
-            self.source_reset(direction, LOST_CODE);
-        } else if was_reset {
+        let (from, to) = (record(source), record(sink));
+        if let Some(code) = from.and_then(|from| from.reset_code) {
             // The program was told of it, and what came before is nobody's any more.
-            let code = self.connections.get_mut(&source.0).map_or(LOST_CODE, |connection| {
-                let code = connection.quic.recv_stream(source.1).received_reset().ok().flatten();
-                let code = code.map_or(LOST_CODE, quinn_proto::VarInt::into_inner);
+            if let Some(connection) = self.connections.get_mut(&source.0) {
                 let _ = connection.quic.recv_stream(source.1).stop(crate::connection::var(code));
                 connection.end_receive(source.1);
-                code
-            });
+            }
             self.source_reset(direction, code);
-        } else if deaf {
-            self.sink_stopped(direction, LOST_CODE);
+        } else if from.is_none_or(|from| from.receive_over || from.discarding) {
+            self.source_reset(direction, LOST_CODE);
+        } else if to.is_none_or(|to| to.send_over) {
+            let code = to.and_then(|to| to.stop_code);
+            self.sink_stopped(direction, code.unwrap_or(LOST_CODE));
         } else {
             self.queue_pump(direction);
         }
@@ -204,6 +206,9 @@ impl Engine {
                 record.source_of = None;
                 record.sink_of = None;
                 record.blocked = false;
+                // Passed on.
+                record.reset_code = None;
+                record.stop_code = None;
             }
             connection.rest(stream);
         }

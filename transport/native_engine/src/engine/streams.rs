@@ -57,7 +57,7 @@ impl Engine {
     fn on_readable(&mut self, id: Id, stream: StreamId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(record) = connection.streams.get(stream) else { return };
-        if record.receive_over || record.discarding || record.reset {
+        if record.receive_over || record.discarding || record.reset_code.is_some() {
             return;
         }
         let source_of = record.source_of;
@@ -84,13 +84,13 @@ impl Engine {
     fn on_reset(&mut self, id: Id, stream: StreamId, code: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(record) = connection.streams.get_mut(stream) else { return };
-        record.reset = true;
         if let Some(direction) = record.source_of {
             // Drops what nobody passes on any more, and gives its credit back.
             let _ = connection.quic.recv_stream(stream).stop(crate::connection::var(code));
             connection.end_receive(stream);
             return self.source_reset(direction, code);
         }
+        record.reset_code = Some(code);
         if !connection.has_something(stream) {
             connection.end_receive(stream);
         }
@@ -100,8 +100,11 @@ impl Engine {
     fn on_stopped(&mut self, id: Id, stream: StreamId, code: u64) {
         self.tell_opened(id, stream);
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Some(record) = connection.streams.get(stream) else { return };
+        let Some(record) = connection.streams.get_mut(stream) else { return };
         let sink_of = record.sink_of;
+        if sink_of.is_none() {
+            record.stop_code = Some(code);
+        }
         // quinn stops taking bytes, and leaves the reset to us.
         let _ = connection.quic.send_stream(stream).reset(crate::connection::var(code));
         connection.send_is_done(stream);
