@@ -8,7 +8,6 @@ aioquic's. ``tests/transport/test_aioquic_private.py`` pins each private part of
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -169,10 +168,12 @@ class EngineConnection(StreamConnection):
         aioquic goes on until its close packet has left: the rest of a handshake whose certificate was just refused, if
         it comes in another datagram, would complete that handshake.
         """
-        if not self._close_pending:
-            # A packet with bytes for which there is no room is left unacknowledged, as if it had never come.
-            with contextlib.suppress(NoRoom):
-                super().receive_datagram(data, addr, now)
+        if self._close_pending:
+            return
+        try:
+            super().receive_datagram(data, addr, now)
+        except NoRoom:
+            return  # its packet stays unacknowledged, as if it had never come
 
     def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """As aioquic's; remembers that it was this side."""

@@ -157,18 +157,19 @@ class Receiver(QuicStreamReceiver):
     :param holdings: of its connection.
     """
 
+    # What a stream changes at its end, if ever, isn't in each.
+    is_finished = False
+    stop_pending = False
+    _stop_error_code: int | None = None
+    _stop_arrived = False
+
     def __init__(self, stream_id: int | None, holdings: Holdings) -> None:
-        self.highest_offset = 0
-        self.is_finished = False
-        self.stop_pending = False
+        self.highest_offset = self._buffer_start = 0
         self.discarding = False
         """The peer was asked to stop: nothing of what comes is kept."""
-        self._buffer_start = 0
         self._final_size: int | None = None
         self._stream_id: Any = stream_id
         """aioquic's events want an int, and have None of TLS messages."""
-        self._stop_error_code: int | None = None
-        self._stop_arrived = False
         self._holdings = holdings
         self._pieces: Pieces | None = None
         """None: nothing has come out of order."""
@@ -185,33 +186,29 @@ class Receiver(QuicStreamReceiver):
         :raises QuicConnectionError: too many gaps.
         :raises NoRoom: nothing has changed; the frame's packet must not be acknowledged.
         """
-        offset, data = frame.offset, frame.data
+        offset, data, fin = frame.offset, frame.data, frame.fin
         end = offset + len(data)
-        final = self._final_size
-        if (
-            final is None
-            and self._pieces is None
-            and offset == self._buffer_start
-            and data
-            and not (frame.fin or self.discarding)
-        ):
+        final, start = self._final_size, self._buffer_start
+        if offset == start and final is None and self._pieces is None and not self.discarding and (data or fin):
             # Most frames: the next bytes, and nothing else to think of.
             self._buffer_start = self.highest_offset = end
-            return StreamDataReceived(data=data, end_stream=False, stream_id=self._stream_id)
-        if final is not None and (end > final or (frame.fin and end != final)):
+            if fin:
+                self._final_size = end
+                self.is_finished = True
+            return StreamDataReceived(data=data, end_stream=fin, stream_id=self._stream_id)
+        if final is not None and (end > final or (fin and end != final)):
             raise FinalSizeError("Data received beyond final size" if end > final else "Cannot change final size")
-        if frame.fin and end < self.highest_offset:
+        if fin and end < self.highest_offset:
             # Data at or beyond this final size already arrived (RFC 9000 section 4.5).
             raise FinalSizeError("Data received beyond final size")
-        start = self._buffer_start
         if offset > start and data and not (self.is_finished or self.discarding):
             self._hold(offset, data)
             data = b""
-        if frame.fin:
+        if fin:
             self._final_size = end
         if end > self.highest_offset:
             self.highest_offset = end
-        elif self.discarding and not frame.fin:
+        elif self.discarding and not fin:
             return None
         if self.is_finished:
             return None

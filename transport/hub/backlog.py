@@ -35,10 +35,8 @@ class Backlog:
         """In the order in which they are served; the sessions of each likewise."""
         self._where: dict[int, str] = {}
         """The realm in which a session's events wait."""
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
+        """How many wait."""
 
     def __contains__(self, session: int) -> bool:
         """Whether events of a session wait."""
@@ -57,11 +55,11 @@ class Backlog:
         session = self.session(event)
         queue = self._queue(session, event)
         queue.append(event)
-        self._count += 1
+        self.count += 1
         if len(queue) <= WAITING_EVENTS or not session:
             return None
         kept = [one for one in queue if isinstance(one, api.Closed | api.Spliced)]
-        self._count -= len(queue) - len(kept)
+        self.count -= len(queue) - len(kept)
         queue.clear()
         queue.extend(kept)
         if not queue:
@@ -71,14 +69,14 @@ class Backlog:
     def add_first(self, event: api.Readable) -> None:
         """Let an event wait before the others of its session: it was begun."""
         self._queue(event.connection_id, event).appendleft(event)
-        self._count += 1
+        self.count += 1
 
     def take(self) -> api.EngineEvent:
         """The next one; there must be one."""
         realm, sessions = next(iter(self._realms.items()))
         session, queue = next(iter(sessions.items()))
         event = queue.popleft()
-        self._count -= 1
+        self.count -= 1
         # Behind the others.
         self._realms.move_to_end(realm)
         sessions.move_to_end(session)

@@ -5,7 +5,7 @@ The consumer's resume secret passes through here from one header to the other an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
@@ -39,8 +39,10 @@ class _Connection:
     reader: PacketReader | None = None
     """Reads the provider's Accept; None when that has been read."""
     token: int | None = None
-    broken: dict[int, int] = field(default_factory=dict)
-    """Codes with which its streams were reset or stopped before they were joined, by the session."""
+    sc01: bool = False
+    """An endpoint speaks sc01."""
+    broken: dict[int, int] | None = None
+    """Codes with which its streams were reset or stopped before they were joined, by the session. None: none was."""
 
 
 class Connections:
@@ -85,7 +87,7 @@ class Connections:
             self._abort_streams(session.connection_id, stream_id, Code.LIMIT)
             return
         if session.sc01 is not None:
-            self._begin(HubStream(session.connection_id, stream_id), self._sessions.sc01.opening())
+            self._begin(session, HubStream(session.connection_id, stream_id), self._sessions.sc01.opening())
             return
         session.headers[stream_id] = PacketReader()
         self._sessions.after_request_timeout(session, lambda: self._check_header(session, stream_id))
@@ -110,7 +112,7 @@ class Connections:
             return  # it came before they were joined, and the splice has passed it on
         self._engine.stop(session.connection_id, stream_id, code)  # nobody reads what it still holds
         if connection is not None:
-            connection.broken.setdefault(session.connection_id, code)
+            connection.broken = {session.connection_id: code} | (connection.broken or {})
         if session.sc01 is not None:
             code = code_of_stream(code)
         if connection is None:
@@ -141,29 +143,30 @@ class Connections:
         if key is None:
             return
         connection = self._connections.get(key)
-        consumer, provider = (None, None) if connection is None else self._sc01_ends(connection)
+        consumer, provider = self._sc01_ends(connection)
         outcomes = (event.outcome_a_to_b, event.outcome_b_to_a)
         if consumer is not None and provider is not None:  # a relay, which joins one of each, has done so itself
             outcomes = _in_our_codes(outcomes[0]), _in_our_codes(outcomes[1])
-        place = next((n for n, outcome in enumerate(outcomes) if outcome.kind is not OutcomeKind.FINISHED), 0)
+        kinds = outcomes[0].kind, outcomes[1].kind
+        place = int(kinds[0] is OutcomeKind.FINISHED)
         if provider is not None and outcomes[1] == (OutcomeKind.RESET, Code.CONNECT_FAILED):
             place = 1  # what it does to the other direction then says less
-        code = outcomes[place].code
+        finished = kinds == (OutcomeKind.FINISHED, OutcomeKind.FINISHED)
         # A sender resets, a receiver stops; the consumer is the sender of the first direction.
-        by_consumer = outcomes[place].kind is (OutcomeKind.STOPPED if place else OutcomeKind.RESET)
+        by_consumer = kinds[place] is (OutcomeKind.STOPPED if place else OutcomeKind.RESET)
         self._system.tell_connection(
             key,
             inputs.SpliceEnded(
                 sent_bytes=event.a_to_b,
                 receive_bytes=event.b_to_a,
-                finished=all(o.kind is OutcomeKind.FINISHED for o in outcomes),
-                lost=any(o.kind is OutcomeKind.LOST for o in outcomes),
-                code=code,
+                finished=finished,
+                lost=OutcomeKind.LOST in kinds,
+                code=outcomes[place].code,
                 by_consumer=by_consumer,
             ),
         )
         del self._splices[event.token]
-        if connection is not None and all(outcome.kind is OutcomeKind.FINISHED for outcome in outcomes):
+        if connection is not None and connection.sc01 and finished:
             for session in (consumer, provider):
                 if session is not None:
                     self._sessions.sc01.finished(session, connection.opening, event.a_to_b, event.b_to_a)
@@ -225,11 +228,12 @@ class Connections:
             if code is not None:
                 self._refuse(stream, packet, code, "this resume is not under way here")
             return
-        self._begin(stream, packet)
+        self._begin(session, stream, packet)
 
-    def _begin(self, stream: HubStream, opening: packets.Opening) -> None:
+    def _begin(self, session: HubSession, stream: HubStream, opening: packets.Opening) -> None:
         key = Key(stream.connection_id, stream.stream_id)
-        self._connections[key] = self._streams[key] = _Connection(key, opening, stream)
+        connection = _Connection(key, opening, stream, sc01=session.sc01 is not None)
+        self._connections[key] = self._streams[key] = connection
         requested = inputs.ConnectionRequested(
             stream.stream_id, opening.connection_uid, opening.epoch, opening.sent_offset, opening.receive_offset
         )
@@ -313,6 +317,7 @@ class Connections:
         self._gated.add(provider)
         consumer, session = self._sessions.get(connection.key.session), self._sessions.get(provider)
         if session is not None and session.sc01 is not None:
+            connection.sc01 = True
             # It says neither yes nor no before the first byte: for all that is known here, it takes the connection.
             self._system.tell_connection(connection.key, inputs.ProviderStreamOpened(stream_id, provider))
             self._system.tell_connection(connection.key, inputs.ProviderAccepted(provider))
@@ -344,13 +349,13 @@ class Connections:
             connection.provider,
         )
         self._gated.add(connection_id)
-        consumer, provider = self._sc01(connection_id), self._sc01(p)
+        consumer, provider = self._sc01_ends(connection)
         if consumer is None:
             self._engine.write(
                 connection_id, stream_id, _accept(opening, instance_id=command.instance_id, peer=command.peer)
             )
         if (consumer is None) is not (provider is None):
-            broken = connection.broken
+            broken = connection.broken or {}
             connection.token = self.relays.new_token()
             self._splices[connection.token] = command.connection
             self.relays.join(
@@ -451,8 +456,10 @@ class Connections:
         """What passes on the bytes of joined streams."""
         return self.relays if token < 0 else self._engine
 
-    def _sc01_ends(self, connection: _Connection) -> tuple[Sc01Session | None, Sc01Session | None]:
+    def _sc01_ends(self, connection: _Connection | None) -> tuple[Sc01Session | None, Sc01Session | None]:
         """The sessions of the consumer and of the provider, those of them that speak sc01."""
+        if connection is None or not connection.sc01:
+            return None, None
         ends = connection.consumer, connection.provider
         consumer, provider = (None if end is None else self._sc01(end.connection_id) for end in ends)
         return consumer, provider

@@ -43,21 +43,21 @@ class SessionRates:
 class TokenBucket:
     """Notices when something happens more often than a rate allows."""
 
-    __slots__ = ("_at", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_per_second", "_tokens")
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
+        self._per_second, self._burst = rate
         self._tokens = float(rate.burst)
         self._at = now
 
     def take(self, now: float, count: int = 1) -> bool:
         """Whether ``count`` more may happen at ``now`` (monotonic seconds); if not, they don't count."""
-        self._tokens = min(float(self._rate.burst), self._tokens + (now - self._at) * self._rate.per_second)
+        tokens = self._tokens + (now - self._at) * self._per_second
+        tokens = min(tokens, self._burst)
         self._at = now
-        if count > self._tokens:
-            return False
-        self._tokens -= count
-        return True
+        admitted = count <= tokens
+        self._tokens = tokens - count if admitted else tokens
+        return admitted
 
 
 _NAMES: Final = {
@@ -81,25 +81,21 @@ class Rates:
         """Why something is refused that goes beyond a rate."""
         return f"more than {getattr(self._rates, name)} {_NAMES[name]}"
 
-    def admit(self, buckets: dict[str, TokenBucket], realm: str, name: str, now: float, count: int = 1) -> bool:
-        """Whether a session may do this now.
+    def bucket(self, name: str, now: float) -> TokenBucket:
+        """A new session's, for a field of :class:`SessionRates`."""
+        return TokenBucket(getattr(self._rates, name), now)
 
-        :param buckets: the session's, which are made when they are needed first.
-        :param name: a field of :class:`SessionRates`.
-        """
-        bucket = buckets.get(name)
-        if bucket is None:
-            bucket = buckets[name] = TokenBucket(getattr(self._rates, name), now)
-        if bucket.take(now, count):
-            return True
-        self.exceed(realm, _NAMES[name], getattr(self._rates, name).per_second)
-        return False
+    def exceed(self, realm: str, name: str) -> None:
+        """Count a rate that was exceeded."""
+        self.exceed_limit(realm, _NAMES[name], getattr(self._rates, name).per_second)
 
-    def exceed(self, realm: str, limit: str, bound: int) -> None:
-        """Count a limit that was exceeded."""
+    def exceed_limit(self, realm: str, limit: str, bound: int) -> None:
+        """Count another limit that was exceeded."""
         self._exceeded[realm, limit, bound] += 1
 
     def take_exceeded(self) -> Counter[tuple[str, str, int]]:
         """How often limits were exceeded since the last call, by realm, limit and bound."""
-        exceeded, self._exceeded = self._exceeded, Counter()
+        exceeded = self._exceeded
+        if exceeded:
+            self._exceeded = Counter()
         return exceeded

@@ -85,6 +85,8 @@ class HubServer:
             lambda connection_id: self._backlog.add_first(api.Readable(connection_id, CONTROL_STREAM)),
         )
         self._connections = Connections(engine, system, self._sessions, self._gated)
+        self._timed = (system, gate, self._sessions, self.certificates, self._connections.relays)
+        """What wants turns at times of its own."""
         self._on_stopped = on_stopped
         self._on_service = on_service
 
@@ -113,7 +115,8 @@ class HubServer:
         self._guard(self._sessions.pass_time, now)
         self._guard(self._connections.relays.pass_time, now)
         self._guard(self.certificates.pass_time, now, wall_us)
-        self._handle_all(events)
+        if events or self._backlog.count:
+            self._handle_all(events)
         for (realm, limit, bound), count in self._rates.take_exceeded().items():
             self._system.tell_hub(inputs.LimitExceeded(limit, bound, count, realm or None))
         while True:
@@ -139,22 +142,24 @@ class HubServer:
     def _handle_all(self, events: list[api.EngineEvent]) -> None:
         """Handle what one turn may cost: first of these, if none wait, then of those that wait, fairly."""
         backlog, left = self._backlog, EVENTS_PER_TURN
-        direct = not backlog and len(events) <= EVENTS_PER_TURN
+        direct = len(events) <= left
         for event in events:
-            if direct and left > 0 and not (backlog and backlog.session(event) in backlog):
+            if direct and left > 0 and not backlog.count:
                 left -= self._handle_one(event)
             else:
                 self._let_wait(event)
-        while left > 0 and backlog:
+        while left > 0 and backlog.count:
             left -= self._handle_one(backlog.take())
 
     def _handle_one(self, event: api.EngineEvent) -> int:
         """What it has cost, in events: a control packet costs as much as one."""
+        sessions = self._sessions
+        sessions.packets = 0
         try:
             self.handle(event)
         except Exception as fault:
             self._fail(event, fault)
-        return max(1, self._sessions.take_packets())
+        return sessions.packets or 1
 
     def _let_wait(self, event: api.EngineEvent) -> None:
         if isinstance(event, api.Closed):
@@ -164,7 +169,7 @@ class HubServer:
             return
         session = self._sessions.get(too_many)
         if session is not None:
-            self._rates.exceed(session.network.realm, "waitingEvents", WAITING_EVENTS)
+            self._rates.exceed_limit(session.network.realm, "waitingEvents", WAITING_EVENTS)
         self._engine.close(too_many, Code.LIMIT, f"more than {WAITING_EVENTS} things to do wait")
 
     def _realm_of(self, event: api.EngineEvent) -> str:
@@ -232,16 +237,9 @@ class HubServer:
 
     def timer(self) -> float | None:
         """When a turn is wanted at the latest."""
-        if self._backlog:
+        if self._backlog.count:
             return self._now
-        times = (
-            self._system.timer(),
-            self._gate.timer(),
-            self._sessions.timer(),
-            self.certificates.timer(),
-            self._connections.relays.timer(),
-        )
-        return min((t for t in times if t is not None), default=None)
+        return min([at for part in self._timed if (at := part.timer()) is not None], default=None)
 
     # ---- engine events -----------------------------------------------------------------------------------------
 

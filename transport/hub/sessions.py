@@ -133,7 +133,8 @@ class Sessions:
         """Speaks for those sessions that speak sc01."""
         self._rates = rates
         self._go_on = go_on
-        self._packets = 0
+        self.packets = 0
+        """Control packets that have come, known or not, since the caller set this to 0."""
 
     def set_networks(self, networks: Mapping[tuple[int, str], Network]) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
@@ -282,7 +283,7 @@ class Sessions:
         try:
             complete = session.reader.feed(data)
             count = session.reader.taken - before
-            self._packets += count
+            self.packets += count
             if count and not self.admit(session, "control_packets", count):
                 return
             for packet in complete:
@@ -312,20 +313,20 @@ class Sessions:
             if not got[0] or got[1]:
                 return
 
-    def take_packets(self) -> int:
-        """How many control packets have come since the last call, known or not."""
-        packets, self._packets = self._packets, 0
-        return packets
-
     def admit(self, session: HubSession, name: str, count: int = 1, *, end: bool = True) -> bool:
         """Whether a session may do this now (:class:`SessionRates` has ``name``).
 
         :param end: close a session that may not.
         """
-        admitted = self._rates.admit(session.buckets, session.network.realm, name, self.now, count)
-        if not admitted and end:
+        bucket = session.buckets.get(name)
+        if bucket is None:
+            bucket = session.buckets[name] = self._rates.bucket(name, self.now)
+        if bucket.take(self.now, count):
+            return True
+        self._rates.exceed(session.network.realm, name)
+        if end:
             self.close(session.connection_id, Code.LIMIT, self._rates.reason(name))
-        return admitted
+        return False
 
     def _take(self, session: HubSession, packet: packets.Packet) -> None:
         if isinstance(packet, packets.SessionRequest):

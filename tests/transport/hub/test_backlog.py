@@ -27,7 +27,7 @@ def backlog(realms: dict[int, str] | None = None, sides: dict[int, tuple[int, ..
 
 def drain(waiting: Backlog) -> list[EngineEvent]:
     """All, in the order in which they are handled."""
-    return [waiting.take() for _ in range(len(waiting))]
+    return [waiting.take() for _ in range(waiting.count)]
 
 
 def test_one_realm_that_floods_costs_another_one_turn() -> None:
@@ -64,7 +64,7 @@ def test_each_sessions_order_stays(arrivals: list[tuple[int, int]], data: st.Dat
     for session in range(1, 5):
         mine = [event.stream_id for event in taken if isinstance(event, Opened) and event.connection_id == session]
         assert mine == [stream for one, stream in arrivals if one == session]
-    assert len(waiting) == 0
+    assert waiting.count == 0
     assert all(session not in waiting for session in range(5))
 
 
