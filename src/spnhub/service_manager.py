@@ -2,7 +2,7 @@
 
 Datagrams to the socket that the environment names; without one nothing is done, and nothing here ever fails or waits.
 The variables are taken out of the environment, so that programs that a service starts don't speak for it.
-Counterparts: :mod:`spnhub.hub_process`, :mod:`spnhub.cli.agent`; units are written by ``spnhub init --systemd``.
+Counterparts: :mod:`spnhub.hub_process`, :mod:`spnhub.agent_process`; units are written by ``spnhub init --systemd``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The error about arguments and configuration that can't be used, and what an inventory's URL may be.
 
-Counterparts: :mod:`spnhub.options`, :mod:`spnhub.hub_settings` and :mod:`spnhub.cli.agent_settings`.
+Counterparts: :mod:`spnhub.options`, :mod:`spnhub.hub_settings` and :mod:`spnhub.agent_settings`.
 """
 
 from __future__ import annotations

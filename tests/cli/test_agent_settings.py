@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from spnhub.cli import agent
-from spnhub.cli.agent_settings import ConsumerSettings, ProviderSettings, older_hub_url
+from spnhub.agent_settings import ConsumerSettings, ProviderSettings
+from spnhub.cli.agent import older_hub_url
 from spnhub.cli.options import Reader, takes
 from spnhub.events.model import EndPointType
 from spnhub.options import option_fields
@@ -176,7 +176,7 @@ def test_times_of_noticing() -> None:
     given: dict[str, Any] = {"idle_timeout": 6.0, "keep_alive": 0.0, "suspect_after": 0.5, "probe_timeout": 0.1}
     settings = load_settings(**GIVEN | given)
     assert settings == replace(SETTINGS, endpoint=replace(SETTINGS.endpoint, limits=Limits(**given)))
-    assert read_config(EndPointType.CONSUMER, **agent.endpoint_arguments(settings)).options.limits == Limits(**given)
+    assert read_config(EndPointType.CONSUMER, **settings.arguments()).options.limits == Limits(**given)
 
 
 @pytest.mark.parametrize(

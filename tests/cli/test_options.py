@@ -16,8 +16,8 @@ import pytest
 import typer
 
 from spnhub import logging
+from spnhub.agent_settings import ConsumerSettings, ProviderSettings
 from spnhub.cli import agent, hub, log
-from spnhub.cli.agent_settings import ConsumerSettings, ProviderSettings
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.config_file import SIZE_LIMIT
 from spnhub.cli.options import GroupedCommand, Reader, takes

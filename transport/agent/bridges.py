@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,13 +20,26 @@ from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.endpoint.connection.stream import Stream
 
-__all__ = ["STOP_BOUND", "Bridges"]
+__all__ = ["STOP_BOUND", "Bridges", "Traffic"]
 
 STOP_BOUND: Final = 2.0
 """Seconds for what the bridges of an agent that stops at once have taken and not yet handed on."""
 _STOPPED: Final = "the agent is being stopped"
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What an agent has carried so far."""
+
+    opened: int
+    refused: Mapping[str, int]
+    """By the name of the code, or of the error where there was none."""
+    to_hub: int
+    """Bytes."""
+    from_hub: int
+    """Bytes."""
 
 
 class Bridges:
@@ -39,6 +53,10 @@ class Bridges:
         self._watcher = watcher
         self._on_end = on_end
         self._open: set[Bridge] = set()
+        self.opened = 0
+        """So far."""
+        self._ended_to_stream = 0
+        self._ended_to_tcp = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -53,6 +71,8 @@ class Bridges:
 
         def done(result: BridgeResult) -> None:
             self._open.discard(bridge)
+            self._ended_to_stream += result.to_stream
+            self._ended_to_tcp += result.to_tcp
             _log.debug(
                 "connection.closed",
                 connectionUid=uid,
@@ -65,7 +85,15 @@ class Bridges:
 
         bridge = Bridge(self._loop, sock, stream, self._watcher, done)
         self._open.add(bridge)
+        self.opened += 1
         bridge.start()
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes to streams and bytes to TCP so far, those of open ones included: costs time for each of these."""
+        return (
+            self._ended_to_stream + sum(bridge.bytes_to_stream for bridge in self._open),
+            self._ended_to_tcp + sum(bridge.bytes_to_tcp for bridge in self._open),
+        )
 
     async def stop(self, idle: Awaitable[object]) -> None:
         """End them with an error; what they have taken leaves first, within :data:`STOP_BOUND`.

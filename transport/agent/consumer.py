@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
+from spnhub.events.codes import code_name
 from spnhub.events.spare import OUT_OF_RESOURCES
-from spnhub.transport.agent.bridges import Bridges
+from spnhub.transport.agent.bridges import Bridges, Traffic
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import is_unix, prepare_socket, reset_socket, waiting
@@ -101,12 +103,15 @@ class ConsumerAgent:
         self._repeats = Repeats(self._loop.call_later)
         self._waiting: dict[asyncio.Task[Stream | None], socket.socket] = {}
         self._bridges = Bridges(self._watcher, self._ended)
+        self._refusals: Counter[str] = Counter()
         self._held = 0
         """How many wait for a session."""
         self._accepting = False
         self._limit_told = False
         self._resume_timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._handed: set[socket.socket] = set()
+        """Listeners that another agent has, too."""
         self._idle = asyncio.Event()
         self._idle.set()
         for listener in listeners:
@@ -121,6 +126,14 @@ class ConsumerAgent:
     def connections(self) -> int:
         """Open TCP connections, those that wait for their SPN connection included."""
         return len(self._waiting) + len(self._bridges)
+
+    def traffic(self) -> Traffic:
+        """So far. Costs time for each open connection."""
+        return Traffic(self._bridges.opened, dict(self._refusals), *self._bridges.moved())
+
+    def keep_files(self, listeners: Iterable[socket.socket]) -> None:
+        """These go on elsewhere: what they are in the file system stays when this agent stops."""
+        self._handed.update(listeners)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -137,7 +150,7 @@ class ConsumerAgent:
         for listener in self._listeners:
             while self._accept(listener):
                 pass
-            close_listener(listener)
+            close_listener(listener, last=listener not in self._handed)
 
     async def wait_idle(self) -> None:
         """Wait until no connection is open."""
@@ -155,7 +168,7 @@ class ConsumerAgent:
         if self._resume_timer is not None:
             self._resume_timer.cancel()
         for listener in self._listeners:
-            close_listener(listener)
+            close_listener(listener, last=listener not in self._handed)
         await self._opening.cancel()
         # The callbacks of the tasks that were just cancelled reset their sockets in this turn.
         await asyncio.sleep(0)
@@ -249,8 +262,11 @@ class ConsumerAgent:
                         raise
                     await asyncio.sleep(_AGAIN)
         except SpnError as exc:
-            self._refused(client, (type(exc), getattr(exc, "code", None)), str(exc), getattr(exc, "connection_uid", ""))
+            code = getattr(exc, "code", None)
+            self._refusals[type(exc).__name__ if code is None else code_name(code)] += 1
+            self._refused(client, (type(exc), code), str(exc), getattr(exc, "connection_uid", ""))
         except TimeoutError:
+            self._refusals[TimeoutError.__name__] += 1
             self._refused(client, TimeoutError, "no session, or no answer, in time")
         return None
 

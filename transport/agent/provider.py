@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.agent.bridges import Bridges
+from spnhub.transport.agent.bridges import Bridges, Traffic
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive
 from spnhub.transport.agent.reset_watcher import ResetWatcher
@@ -135,6 +136,7 @@ class ProviderAgent:
         self._watcher = ResetWatcher(self._loop, keep_alive)
         self._opening = Tasks("a connection failed while it was opened")
         self._bridges = Bridges(self._watcher, self._ended)
+        self._refusals: Counter[str] = Counter()
         self._repeats = Repeats(self._loop.call_later)
         self._connections = 0
         self._closed = False
@@ -146,10 +148,29 @@ class ProviderAgent:
         """Open connections, connecting ones included."""
         return self._connections
 
+    def traffic(self) -> Traffic:
+        """So far. Costs time for each open connection."""
+        return Traffic(self._bridges.opened, dict(self._refusals), *self._bridges.moved())
+
     @property
     def healthy(self) -> bool:
         """Whether the server passes its checks; one without checks is taken for healthy."""
         return self._health is None or self._health.healthy
+
+    @property
+    def health_fault(self) -> str | None:
+        """Why its server is taken for unhealthy; None: it isn't."""
+        if self._health is None or self._health.healthy:
+            return None
+        return self._health.reason or "the server has not been checked yet"
+
+    async def change_weight(self, weight: int) -> None:
+        """Another share of new connections, in every session that is and that comes; connections go on."""
+        self._weight = weight
+        endpoint = self._sources.current
+        if endpoint is not None and not self._leaving:
+            with contextlib.suppress(EndpointClosed):
+                await endpoint.set_weight(await self.weight())
 
     async def wait_healthy(self) -> None:
         """Wait until the server passes its checks."""
@@ -302,6 +323,7 @@ class ProviderAgent:
             self._bridges.begin(*both)
 
     async def _reject(self, request: StreamRequest, code: Code, reason: str) -> None:
+        self._refusals[code.name] += 1
         try:
             await request.reject(code, reason)
         except SpnError as exc:

@@ -62,8 +62,10 @@ class SessionManager(Generic[E]):
         self._endpoint: E | None = None
         self._made: ManagedEndpoint | None = None
         """The same, also before its first session."""
-        self._sessions: set[tuple[IpAddress, str]] = set()
-        """Address and id of those that are established; one that is renewed has two for a moment."""
+        self.sessions: dict[tuple[IpAddress, str], str] = {}
+        """Address and id of those that are established, and the hub's id; one that is renewed has two for a moment."""
+        self.last_error = ""
+        """Why the last session was lost, or could not be had; empty while there is one."""
         self._told: dict[IpAddress, tuple[object, ...]] = {}
         """What a session was refused for last, where that is a matter of time."""
         self._repeats = Repeats(asyncio.get_running_loop().call_later)
@@ -78,11 +80,11 @@ class SessionManager(Generic[E]):
     @property
     def established(self) -> bool:
         """There is a session that takes new connections."""
-        return self._endpoint is not None and bool(self._sessions)
+        return self._endpoint is not None and bool(self.sessions)
 
     async def wait_established(self) -> E:
         """The endpoint, once it has a session that takes new connections."""
-        while self._endpoint is None or not self._sessions:
+        while self._endpoint is None or not self.sessions:
             await self._changed.wait()
         return self._endpoint
 
@@ -131,9 +133,12 @@ class SessionManager(Generic[E]):
     def _on_session(self, change: SessionChange) -> None:
         session = change.address, change.spn_session_id
         if change.new is SessionState.ESTABLISHED:
-            self._sessions.add(session)
+            self.sessions[session] = change.hub_id
+            self.last_error = ""
         elif change.old is SessionState.ESTABLISHED:
-            self._sessions.discard(session)
+            self.sessions.pop(session, None)
+        if change.error is not None:
+            self.last_error = str(change.error)
         self._notify()
         if change.new is SessionState.ESTABLISHED:
             self._repeats.forget(lambda kind: bool(kind[0] == change.address))

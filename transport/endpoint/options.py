@@ -1,6 +1,6 @@
 """The options of an endpoint, for programs and agents alike: each is one field here, and read where it matters.
 
-Counterparts: :mod:`spnhub.transport.endpoint.api.config` checks them, :mod:`spnhub.cli.agent_settings` makes flags of
+Counterparts: :mod:`spnhub.transport.endpoint.api.config` checks them, :mod:`spnhub.agent_settings` makes flags of
 them.
 """
 

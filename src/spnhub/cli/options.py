@@ -24,9 +24,19 @@ from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 
 if TYPE_CHECKING:  # what it imports takes a while to load
-    from spnhub.cli.config_file import ConfigFile
+    from spnhub.cli.config_file import ConfigFile, ConfigTable
 
-__all__ = ["GENERAL", "Given", "GroupedCommand", "GroupedGroup", "Origin", "Reader", "takes"]
+__all__ = [
+    "GENERAL",
+    "Given",
+    "GroupedCommand",
+    "GroupedGroup",
+    "Origin",
+    "Reader",
+    "from_table",
+    "settings_of",
+    "takes",
+]
 
 M = TypeVar("M")
 
@@ -79,45 +89,91 @@ class Reader(Generic[M]):
         for name, one in more.items():
             if name not in given or given[name].source < one.source or _is_absent(self._fields[name], given[name]):
                 given[name] = one
-        if (file := given.pop(_CONFIG, None)) is not None:
-            # Late, as below: most commands are given no file, and an agent has to start quickly.
-            from spnhub.cli.config_file import ConfigFile  # noqa: PLC0415
+        file = self.file
+        given.pop(_CONFIG, None)
+        if file is not None:
+            given = from_table(file, self._fields.values()) | given
+        return settings_of(self._model, given, self._missing)
 
-            given = self._from_file(ConfigFile(file.value, file.label)) | given
-        values = {}
-        for field in self._fields.values():
-            if field.option.from_file:
-                _take_from_file(field, given)
-            if field.name in given and not _is_absent(field, given[field.name]):
-                values[field.name] = _usable(field, given[field.name])
-        try:
-            settings = build(self._model, values)
-        except UnusableOption as exc:
-            label = given[exc.name].label if exc.name in given else f"--{self._flag(exc.name)}"
-            fault = exc.fault.replace("{other}", f"--{self._flag(exc.other)}")
-            raise SettingsError(f"{label}{fault}") from exc
-        if settings is None:
-            field = next(
-                one for one in self._fields.values() if one.required and not one.optional and one.name not in values
+    @property
+    def file(self) -> ConfigFile | None:
+        """What ``--config`` names, read now.
+
+        :raises SettingsError: it can't be read.
+        """
+        given = self._given.get(_CONFIG)
+        if given is None:
+            return None
+        # Late, as below: most commands are given no file, and an agent has to start quickly.
+        from spnhub.cli.config_file import ConfigFile  # noqa: PLC0415
+
+        return ConfigFile(given.value, given.label)
+
+    def over(self, given: Mapping[str, Given]) -> M:
+        """The settings, where a file that is more than options has said the rest."""
+        words = {name: one for name, one in self._given.items() if name != _CONFIG}
+        return settings_of(self._model, {**given, **words}, self._missing)
+
+    def _missing(self, field: Field) -> str:
+        return f"--{field.flag} is missing (environment: {field.variables(self._prefix)[0]}{field.option.missing})"
+
+
+def settings_of(
+    model: type[M],
+    given: Mapping[str, Given],
+    missing: Callable[[Field], str],
+    name_of: Callable[[str], str] = "--{}".format,
+) -> M:
+    """The settings that were given, by the names of their fields.
+
+    :param missing: says that this one is.
+    :param name_of: what the user calls an option that wasn't given.
+    :raises SettingsError: something is missing or can't be used; the text says what, and where.
+    """
+    fields = {field.name: field for field in option_fields(model)}
+    given = dict(given)
+    values = {}
+    for field in fields.values():
+        if field.option.from_file:
+            _take_from_file(field, given)
+        if field.name in given and not _is_absent(field, given[field.name]):
+            values[field.name] = _usable(field, given[field.name])
+
+    def name(of: str) -> str:
+        return name_of(fields[of].flag if of in fields else of.replace("_", "-"))
+
+    try:
+        settings = build(model, values)
+    except UnusableOption as exc:
+        label = given[exc.name].label if exc.name in given else name(exc.name)
+        raise SettingsError(label + exc.fault.replace("{other}", name(exc.other))) from exc
+    if settings is None:
+        raise SettingsError(
+            missing(
+                next(one for one in fields.values() if one.required and not one.optional and one.name not in values)
             )
-            variable = field.variables(self._prefix)[0]
-            raise SettingsError(f"--{field.flag} is missing (environment: {variable}{field.option.missing})")
-        return settings
+        )
+    return settings
 
-    def _flag(self, name: str) -> str:
-        return self._fields[name].flag if name in self._fields else name.replace("_", "-")
 
-    def _from_file(self, file: ConfigFile) -> dict[str, Given]:
-        known = {name: field for field in self._fields.values() for name in (field.flag, *field.option.also)}
-        files = {f"{flag}-file": field for flag, field in known.items() if field.option.from_file}
-        found = {}
-        for key, value in file.values([*known, *files]).items():
-            label = file.place(key)
-            if key in known:
-                found[known[key].name] = Given(_from_toml(known[key], value, label), Origin.FILE, label)
-            else:
-                found[files[key].name + _FILE] = Given(_from_toml(_PATH, value, label), Origin.FILE, label)
-        return found
+def from_table(
+    table: ConfigFile | ConfigTable, fields: Iterable[Field], tables: Collection[str] = ()
+) -> dict[str, Given]:
+    """What a file, or a table in one, says of these.
+
+    :param tables: which tables may stand in it, beside the options.
+    :raises SettingsError: a key that isn't known, or a value of another type.
+    """
+    known = {name: field for field in fields for name in (field.flag, *field.option.also)}
+    files = {f"{flag}-file": field for flag, field in known.items() if field.option.from_file}
+    found: dict[str, Given] = {}
+    for key, value in table.values([*known, *files], tables).items():
+        label = table.place(key)
+        name = known[key].name if key in known else files[key].name + _FILE
+        if name in found:
+            raise SettingsError(f"{label} and {found[name].label} are both given")
+        found[name] = Given(_from_toml(known.get(key, _PATH), value, label), Origin.FILE, label)
+    return found
 
 
 def takes(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -121,6 +122,16 @@ class Endpoint:
     def sessions(self) -> dict[IpAddress, SessionState]:
         """The hub's addresses and the state of the session with each."""
         return {target.remote: target.state for target in self._core.targets()}
+
+    @property
+    def certificate_end(self) -> datetime | None:
+        """Until when all is valid that is presented now; None: not known."""
+        return self._credentials.current.end
+
+    @property
+    def certificate_subject(self) -> str:
+        """Of the certificate that is presented now, RFC 4514."""
+        return self._credentials.current.subject
 
     @property
     def connections(self) -> int:

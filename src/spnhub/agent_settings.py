@@ -1,21 +1,20 @@
 """The settings of ``spnagent``: each option is a field here, or of the endpoint's options that are nested here.
 
-Counterparts: :mod:`spnhub.options` says what follows from a field, :mod:`spnhub.cli.agent` has the commands.
+Counterparts: :mod:`spnhub.options` says what follows from a field, :mod:`spnhub.cli.agent` has the commands,
+:mod:`spnhub.cli.host_file` the file with many agents.
 Certificates stay as they were given, PEM text or a path: files are read anew while the agent runs.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from spnhub.cli.options import Given, Origin
 from spnhub.logging import LogFormat, log_format_option, log_level_option
-from spnhub.options import WEEK, UnusableOption, check_options, nested, option
+from spnhub.options import WEEK, UnusableOption, check_options, host_names, nested, option, parse_address
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
@@ -27,20 +26,17 @@ from spnhub.transport.errors import ConfigurationError as UnusableArgument
 from spnhub.transport.system.socket_address import SocketAddress, parse_listening, parse_server
 
 __all__ = [
-    "OLD_VARIABLES",
     "OPTION_NAMES",
     "AgentSettings",
     "ConsumerSettings",
+    "EndpointSettings",
+    "ProcessSettings",
     "ProviderSettings",
-    "older_hub_url",
 ]
 
-OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
-"""What the older agents had for the URL, and no option has."""
 OPTION_NAMES: Final = CredentialNames("--certificate", "--certificate-key", "--trust")
 """What certificates are called in messages."""
 
-_OLD_PORT: Final = "4433"
 _PEM_FIELDS: Final = {
     "certificate": OPTION_NAMES.certificate,
     "certificate_key": OPTION_NAMES.certificate_key,
@@ -51,6 +47,7 @@ _service = partial(option, group="Service")
 _certificates = partial(option, group="Certificates")
 _tcp = partial(option, group="TCP")
 _health = partial(option, group="Health of the TCP server")
+_operations = partial(option, group="Operations")
 
 
 def _check_url(url: str) -> None:
@@ -64,8 +61,27 @@ def _check_url(url: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSettings:
-    """What both roles have.
+class ProcessSettings:
+    """Of the process, whatever agents are in it."""
+
+    ops: str | None = _operations(
+        None,
+        "HTTP of the running agent: /healthz, /readyz, /metrics, /status; port 0: any that is free.",
+        metavar="ADDRESS:PORT",
+        default_text="off",
+        check=parse_address,
+    )
+    ops_hosts: tuple[str, ...] = host_names("ops-host", "Operations")
+    ops_token: str | None = _operations(
+        None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
+    )
+    log_level: str = log_level_option()
+    log_format: LogFormat | None = log_format_option()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    """What every endpoint is made of.
 
     :raises UnusableOption: a value that can't be used, the files of certificates included.
     """
@@ -100,6 +116,30 @@ class AgentSettings:
         default_text="the system's roots",
     )
     endpoint: EndpointOptions = nested(EndpointOptions, EndpointOptions(wait_for_hub=True))
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        check_endpoint_options(self.endpoint)
+        for name, flag in _PEM_FIELDS.items():
+            _keep_what_comes_once(self, name, flag)
+        _named(lambda: _source(self).read())
+
+    def arguments(self) -> dict[str, Any]:
+        """For :func:`spnhub.create_consumer_endpoint` and its twin."""
+        return {
+            "hub_url": self.hub_url,
+            "service_urn": self.service_urn,
+            "certificate": self.certificate,
+            "certificate_key": self.certificate_key,
+            "trust": self.trust,
+            "options": self.endpoint,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings(EndpointSettings):
+    """What both roles have."""
+
     tcp_keepalive: TcpKeepAlive | None = _tcp(
         TCP_KEEP_ALIVE,
         "A TCP peer silent for IDLE seconds is asked COUNT times, INTERVAL apart, then reset; or off.",
@@ -115,15 +155,7 @@ class AgentSettings:
         at_most=WEEK,
         unit="seconds",
     )
-    log_level: str = log_level_option()
-    log_format: LogFormat | None = log_format_option()
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        check_endpoint_options(self.endpoint)
-        for name, flag in _PEM_FIELDS.items():
-            _keep_what_comes_once(self, name, flag)
-        _named(lambda: _source(self).read())
+    process: ProcessSettings = nested(ProcessSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,20 +226,12 @@ class ProviderSettings(AgentSettings):
         )
 
 
-def older_hub_url() -> dict[str, Given]:
-    """The hub's URL from the variables of older agents, if no other is given."""
-    hostname, port = map(os.environ.get, OLD_VARIABLES)
-    if not hostname:
-        return {}
-    return {"hub_url": Given(f"https://{hostname}:{port or _OLD_PORT}", Origin.VARIABLE, ", ".join(OLD_VARIABLES))}
-
-
-def _source(settings: AgentSettings) -> CredentialsSource:
+def _source(settings: EndpointSettings) -> CredentialsSource:
     given = settings.certificate, settings.certificate_key, settings.trust
     return CredentialsSource(*given, "", (), names=OPTION_NAMES)
 
 
-def _keep_what_comes_once(settings: AgentSettings, name: str, flag: str) -> None:
+def _keep_what_comes_once(settings: EndpointSettings, name: str, flag: str) -> None:
     """A pipe can't be read again: what comes out of it takes its place."""
     value = getattr(settings, name)
     if value is not None and is_read_once(value):

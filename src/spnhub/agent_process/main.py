@@ -1,0 +1,164 @@
+"""Signals and exit status of a process with agents. Counterparts: :mod:`spnhub.agent_process.host`,
+:mod:`spnhub.cli.agent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from spnhub import logging, signals
+from spnhub.agent_process.host import AgentHost
+from spnhub.agent_settings import AgentSettings, ProcessSettings
+from spnhub.options import parse_address
+from spnhub.service_manager import service_manager
+from spnhub.settings import SettingsError
+from spnhub.streams import say
+from spnhub.transport.errors import SpnError
+from spnhub.transport.faults import Faults
+from spnhub.transport.system.descriptors import raise_limit
+from spnhub.transport.system.loop import in_own_thread
+from spnhub.transport.system.loop import run as run_loop
+
+if TYPE_CHECKING:  # what it imports takes a while to load
+    from spnhub.http_server import HttpServer
+
+__all__ = ["Read", "Settings", "run_host", "run_one"]
+
+_log = structlog.get_logger()
+
+Settings = tuple[ProcessSettings, Mapping[str, AgentSettings]]
+"""Of the process, and of each agent by its name."""
+Read = Callable[[], Settings]
+"""What is to run, read anew. Blocks; raises SettingsError."""
+
+
+def run_one(settings: AgentSettings) -> int:
+    """Run one agent until it is asked to stop, or has failed for good; the exit status.
+
+    :raises SettingsError: something can't be used.
+    """
+    try:
+        return _run(settings.process, {"": settings}, None)
+    except ValueError as exc:
+        # The endpoint's errors name the argument.
+        raise SettingsError(str(exc)) from exc
+    except SpnError as exc:
+        # A refusal that no retry changes.
+        say(f"spnagent: {' '.join(str(exc).split())}", error=True)
+        return 1
+
+
+def run_host(read: Read) -> int:
+    """Run many agents until they are asked to stop; the exit status.
+
+    :param read: called again for each reload.
+    :raises SettingsError: something can't be used.
+    """
+    return _run(*read(), read)
+
+
+def _run(process: ProcessSettings, agents: Mapping[str, AgentSettings], read: Read | None) -> int:
+    logging.configure(process.log_level, process.log_format)
+    raise_limit()
+    return run_loop(_AgentProcess(process, agents, read).run())
+
+
+class _AgentProcess:
+    """From its first signal to its last.
+
+    :param read: None: what can be read anew is certificates, and where the hubs are.
+    """
+
+    def __init__(self, process: ProcessSettings, agents: Mapping[str, AgentSettings], read: Read | None) -> None:
+        self._process = process
+        self._agents = agents
+        self._read = read
+        self._reload = asyncio.Event()
+        self._asked = False
+        self._told_ready = False
+        self._http: HttpServer | None = None
+
+    async def run(self) -> int:
+        """See :func:`run_host`."""
+        asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
+        with service_manager.served(), signals.taken(self._on_signal, self._reload.set):
+            service_manager.status("waits for a session")
+            self._host = AgentHost(self._agents, self._on_change, lasting=self._read is not None)
+            reloading = asyncio.create_task(self._reload_when_asked())
+            try:
+                await self._start_ops()
+                await self._host.wait_stopped()
+            finally:
+                reloading.cancel()
+                await asyncio.gather(reloading, return_exceptions=True)
+                self._host.stop(at_once=True)
+                with contextlib.suppress(SpnError, SettingsError, ValueError):  # the first one is raised already
+                    await self._host.wait_stopped()
+                if self._http is not None:
+                    await self._http.close()
+        return 0
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        """SIGTERM and SIGQUIT: an orderly stop. SIGINT, or a second one of any: at once."""
+        at_once = self._asked or number is signal.SIGINT
+        self._asked = True
+        service_manager.stopping()
+        self._host.stop(at_once=at_once)
+
+    def _on_change(self) -> None:
+        """An agent has become ready, or has failed."""
+        slots = self._host.slots.values()
+        faults = [f"{slot.name}: {slot.fault}" if slot.name else str(slot.fault) for slot in slots if slot.fault]
+        status = "; ".join(faults) or ("there is a session" if len(slots) == 1 else f"{len(slots)} agents are ready")
+        if self._told_ready:
+            service_manager.status(status)
+        elif all(slot.settled for slot in slots):
+            self._told_ready = True
+            service_manager.ready(status)
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            _log.info("agent.reloading")
+            # Before it is ready it has nothing to be ready for again.
+            if self._told_ready:
+                service_manager.reloading()
+            if self._read is not None:
+                await self._take_anew(self._read)
+            await self._host.renew()
+            if self._told_ready:
+                service_manager.ready()
+
+    async def _take_anew(self, read: Read) -> None:
+        try:
+            process, agents = await in_own_thread(read, "spn-settings")
+        except (SettingsError, RuntimeError) as exc:
+            # All that runs goes on as it is.
+            _log.error("agent.reload_failed", reason=str(exc))
+            return
+        if process != self._process:
+            _log.warning("agent.needs_restart", reason="options of the process itself are read at its start only")
+        await self._host.take(agents)
+
+    async def _start_ops(self) -> None:
+        if self._process.ops is None:
+            return
+        # Late: most agents serve no HTTP, and an agent has to start quickly.
+        from spnhub.agent_process.ops import AgentOps  # noqa: PLC0415
+        from spnhub.http_server import HttpServer  # noqa: PLC0415
+
+        self._http = HttpServer(
+            AgentOps(self._host.slots_now).application(),
+            "--ops",
+            names=self._process.ops_hosts,
+            names_option="--ops-host",
+            token=self._process.ops_token,
+        )
+        _log.info("ops.ready", url=await self._http.start(*parse_address(self._process.ops)))
