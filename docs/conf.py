@@ -45,7 +45,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "groupwise"
 # Every reference must lead somewhere, but for these: into the standard library, whose inventory isn't fetched, and
 # behind the library's surface.
-nitpick_ignore_regex = [("py:.*", r"(asyncio|collections|os|typing)\..*"), ("py:meth", r"Engine\..*")]
+nitpick_ignore_regex = [("py:.*", r"(asyncio|collections|datetime|os|typing)\..*"), ("py:meth", r"Engine\..*")]
 
 html_theme = "furo"
 html_copy_source = False
