@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,19 @@ async def exchange(address: Any, server: TcpServer, text: bytes) -> tuple[TcpPee
             return client, accepted
 
 
+async def check(host: Host, *words: str) -> tuple[int, dict[str, tuple[list[str], bool]]]:
+    """What ``spnagent check`` says: its status, and for each agent its faults, and whether it had a session."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import sys; from spnhub.cli.agent import main; sys.exit(main())"),
+        *("check", f"--config={host.file}", "--json", *words),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    agents = json.loads(output)["agents"]
+    return process.returncode, {one["name"]: (one["faults"], one["session"] is not None) for one in agents}
+
+
 def tcp_address(line: dict[str, Any]) -> tuple[str, int]:
     name, _, port = line["addresses"][0].rpartition(":")
     return name, int(port)
@@ -213,6 +228,9 @@ async def test_life(host: Host) -> None:
             assert list(status) == ["consumer.web", "consumer.new", "provider.web", "provider.db"]
             assert status["provider.db"]["weight"] == 5 and Path(path).is_socket()
 
+            # The check has sessions of its own beside those that run.
+            assert await check(host) == (0, {name: ([], True) for name in status})
+
             # A file that can't be used changes nothing; one that can names a service that there isn't.
             host.file.write_text("nonsense = 1\n")
             agents.send(signal.SIGHUP)
@@ -224,10 +242,16 @@ async def test_life(host: Host) -> None:
             assert (await agents.line("agent.failed", agent="consumer.new"))["reason"]
             answer = await http.get("/readyz")
             assert answer.status_code == 503 and answer.text.startswith("consumer.new: ")
+            port = one.address[1]
             one.close()
             await agents.line("health.down", agent="provider.web")
             assert "provider.web: health check tcp failed" in (await http.get("/readyz")).text
             assert (await http.get("/healthz")).status_code == 200
+            exit_status, found = await check(host, "--fail-days=5000")
+            assert exit_status == 1 and not found["consumer.new"][1]
+            (fault, expiry) = found["provider.web"][0]
+            assert fault == f"server 127.0.0.1:{port}: 127.0.0.1 port {port}: Connection refused"
+            assert expiry.startswith("certificate CN=provider expires in ")
         agents.send(signal.SIGTERM)
         assert await agents.end() == 0 and agents.errors == ""
         assert not Path(path).exists()

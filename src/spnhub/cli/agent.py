@@ -6,14 +6,16 @@ Options and environment are put together here; :mod:`spnhub.agent_process` runs 
 from __future__ import annotations
 
 import os
-from typing import Final
+import sys
+from typing import Annotated, Final
 
 import typer
 
-from spnhub import agent_process
+from spnhub import agent_process, logging, signals
 from spnhub.agent_settings import ConsumerSettings, ProcessSettings, ProviderSettings
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.options import Given, GroupedCommand, Origin, Reader, takes
+from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["main", "older_hub_url"]
 
@@ -61,6 +63,31 @@ def run(_: typer.Context, read: Reader[ProcessSettings]) -> int:
         return found.process, found.agents
 
     return agent_process.run_host(read_anew)
+
+
+@app.command(cls=GroupedCommand)
+@takes(ProcessSettings, _PREFIX)
+def check(
+    _: typer.Context,
+    read: Reader[ProcessSettings],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    fail_days: Annotated[
+        int | None,
+        typer.Option("--fail-days", min=0, metavar="N", help="A certificate that expires within N days is a fault."),
+    ] = None,
+) -> int:
+    """Check the file of spnagent run, and for each agent its certificate, its hub and its server.
+
+    Exit status 0, 1 with faults, or 2 if the file can't be used.
+    """
+    signals.release()
+    # Imported late: agents need nothing of it.
+    from spnhub.cli import agent_check  # noqa: PLC0415
+    from spnhub.cli.host_file import read_host  # noqa: PLC0415
+
+    agents = read_host(read).agents
+    logging.configure("error", stream=sys.stderr)
+    return run_loop(agent_check.run(agents, as_json=as_json, fail_days=fail_days))
 
 
 def older_hub_url() -> dict[str, Given]:
