@@ -8,7 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2
 import pytest
 
 from spnhub import bounded_http
@@ -79,7 +79,7 @@ GZIP = "Content-Encoding: gzip"
 )
 async def test_what_is_refused(say: Say, message: str) -> None:
     """64 MiB of zeros (64 KiB packed) take no more memory than the bound."""
-    async with server(say) as (url, _), httpx.AsyncClient() as client:
+    async with server(say) as (url, _), httpx2.AsyncClient() as client:
         tracemalloc.start()
         try:
             with pytest.raises(AnswerError, match=message):
@@ -92,7 +92,7 @@ async def test_what_is_refused(say: Say, message: str) -> None:
 async def test_what_is_taken() -> None:
     """Plain and packed."""
     for say in (answering(b"[1]"), answering(gzip.compress(b"[1]"), GZIP), answering(b"[1]", status="404 Not Found")):
-        async with server(say) as (url, _), httpx.AsyncClient() as client:
+        async with server(say) as (url, _), httpx2.AsyncClient() as client:
             answer = await ask(client, url)
             assert answer.body == b"[1]"
     assert answer == Answer(404, b"[1]")
@@ -109,8 +109,8 @@ async def test_an_answer_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with server(trickle) as (url, _), httpx.AsyncClient() as client:
-        with pytest.raises(httpx.TimeoutException):
+    async with server(trickle) as (url, _), httpx2.AsyncClient() as client:
+        with pytest.raises(httpx2.TimeoutException):
             await ask(client, url)
 
 
@@ -124,10 +124,10 @@ async def test_the_token_stays_with_its_origin() -> None:
 
         async with server(redirect) as (url, heads):
             headers = {"Authorization": "Bearer s3cret"}
-            async with httpx.AsyncClient(headers=headers) as client:
+            async with httpx2.AsyncClient(headers=headers) as client:
                 assert (await ask(client, f"{url}/one")).body == b"[]"
             with_password = url.replace("http://", "http://user:pass@")
-            async with httpx.AsyncClient() as client:
+            async with httpx2.AsyncClient() as client:
                 assert (await ask(client, f"{with_password}/one")).body == b"[]"
     assert [head.lower().count("authorization: ") for head in heads] == [1, 1, 1, 1]
     assert [head.lower().count("authorization") for head in others] == [0, 0]

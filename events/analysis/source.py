@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from spnhub.events.source import Source, SourceError
+from spnhub.extras import MissingExtra, check_extra
 
 __all__ = ["open_source"]
 
@@ -13,7 +14,7 @@ __all__ = ["open_source"]
 def open_source(text: str) -> Source:
     """The source that ``text`` names: ``kafka://host:port[,host:port]/topic``, else a journal folder.
 
-    :raises SourceError: it names neither.
+    :raises SourceError: it names neither, or what reads it isn't installed.
     """
     if text.startswith("kafka://"):
         return _kafka(text)
@@ -32,6 +33,10 @@ def _kafka(text: str) -> Source:
     topic = parts.path.removeprefix("/")
     if not parts.netloc or not topic or "/" in topic or parts.query or parts.fragment:
         raise SourceError(f"source {text} is not of the form kafka://host:port/topic")
+    try:
+        check_extra("kafka")
+    except MissingExtra as exc:
+        raise SourceError(f"source {text}: {exc}") from exc
     from spnhub.events.kafka.source import KafkaSource  # noqa: PLC0415 - aiokafka takes a while to load
 
     source: Source = KafkaSource(text)

@@ -14,7 +14,7 @@ from spnhub import bounded_json
 from spnhub.schemas import codec
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 __all__ = ["RegistryUnavailable", "fetch", "learn", "register"]
 
@@ -79,29 +79,29 @@ async def learn(known: codec.ForeignSchemas, url: str, frame: bytes) -> None:
         known.learn(schema_id, await fetch(url, schema_id))
 
 
-def _client(url: str) -> httpx.AsyncClient:
-    import httpx  # noqa: PLC0415 - it takes a while to load, and most shippers need no registry
+def _client(url: str) -> httpx2.AsyncClient:
+    import httpx2  # noqa: PLC0415 - it takes a while to load, and most shippers need no registry
 
     # Loading the system's roots takes longer than the request, and without TLS they aren't needed.
     verify = not url.startswith("http://")
     headers = {"Content-Type": _CONTENT_TYPE}
-    return httpx.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT, headers=headers, verify=verify)
+    return httpx2.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT, headers=headers, verify=verify)
 
 
-async def _ask(client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-    import httpx  # noqa: PLC0415
+async def _ask(client: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    import httpx2  # noqa: PLC0415
 
-    from spnhub import bounded_http  # noqa: PLC0415 - with httpx
+    from spnhub import bounded_http  # noqa: PLC0415 - with httpx2
 
-    shown = httpx.URL(client.base_url).copy_with(username=None, password=None)
+    shown = httpx2.URL(client.base_url).copy_with(username=None, password=None)
     name = f"schema registry {str(shown).rstrip('/')}"
     try:
         content = None if body is None else json.dumps(body)
         response = await bounded_http.ask(client, path, method=method, content=content)
         answer = bounded_json.loads(response.body) if response.body else {}
-    except (httpx.HTTPError, bounded_http.AnswerError, ValueError) as exc:
+    except (httpx2.HTTPError, bounded_http.AnswerError, ValueError) as exc:
         raise RegistryUnavailable(f"{name}: {str(exc) or type(exc).__name__}") from exc
-    if response.status != httpx.codes.OK or not isinstance(answer, dict):
+    if response.status != httpx2.codes.OK or not isinstance(answer, dict):
         error = answer if isinstance(answer, dict) else {}
         message = f"{name}: {method} {path} was answered with {response.status} {error.get('message', '')}"
         raise RegistryUnavailable(message.rstrip(), error.get("error_code"))

@@ -1,6 +1,6 @@
 """Answers of HTTP servers, within bounds: how long they are as they come and unpacked, how long they take.
 
-httpx by itself unpacks whatever comes, also what a redirect brings: three megabytes become four gigabytes. In the
+httpx2 by itself unpacks whatever comes, also what a redirect brings: three megabytes become four gigabytes. In the
 lowest room, as :mod:`spnhub.bounded_json`, which says what such an answer may hold.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
+import httpx2
 
 __all__ = ["ANSWER_LIMIT", "ANSWER_TIME", "REDIRECTS", "Answer", "AnswerError", "AnswerTooLong", "ask"]
 
@@ -40,8 +40,8 @@ class Answer:
 
 
 async def ask(
-    client: httpx.AsyncClient,
-    url: httpx.URL | str,
+    client: httpx2.AsyncClient,
+    url: httpx2.URL | str,
     *,
     method: str = "GET",
     content: str | None = None,
@@ -56,7 +56,7 @@ async def ask(
     :param redirects: the most that are followed.
     :raises AnswerTooLong: the answer has more bytes.
     :raises AnswerError: the answer is too long, doesn't end, or is packed in a way that wasn't asked for.
-    :raises httpx.HTTPError: what httpx raises; ``TimeoutException`` also if the whole takes too long.
+    :raises httpx2.HTTPError: what httpx2 raises; ``TimeoutException`` also if the whole takes too long.
     """
     headers = {"Accept-Encoding": "gzip"}
     request = client.build_request(method, url, content=content, params=params, headers=headers)
@@ -65,18 +65,18 @@ async def ask(
             for _ in range(redirects + 1):
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
-                    # httpx leaves the authorisation out of it where the origin is another one.
+                    # httpx2 leaves the authorisation out of it where the origin is another one.
                     if response.next_request is None:
                         return Answer(response.status_code, await _body(response, most))
                     request = response.next_request
                 finally:
                     await response.aclose()
     except TimeoutError:
-        raise httpx.ReadTimeout(f"the answer took longer than {ANSWER_TIME:g} s", request=request) from None
+        raise httpx2.ReadTimeout(f"the answer took longer than {ANSWER_TIME:g} s", request=request) from None
     raise AnswerError(f"is redirected more than {redirects} times")
 
 
-async def _body(response: httpx.Response, most: int) -> bytes:
+async def _body(response: httpx2.Response, most: int) -> bytes:
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in {"identity", "gzip", "x-gzip"}:
         raise AnswerError("the answer is packed in a way that was not asked for")

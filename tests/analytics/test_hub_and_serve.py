@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,6 +30,8 @@ ONLY_THE_HUB = {
     "faults": "likewise",
     "journal_failing": "likewise",
     "journal_lag_events": "likewise: what isn't in the log yet",
+    "journal_bytes": "of its own disk",
+    "journal_limit_bytes": "of its own settings",
     "output_dropped_lines": "of this process's own output",
     "shipper_lag_events": "likewise: serve has lag_events, of its own reading",
     "shipper_topic_faults": "of the topic, which says nothing of itself",
@@ -136,7 +138,7 @@ class Site:
 
     async def told(self) -> tuple[Samples, dict[str, Samples]]:
         """By the hub, and by those who count."""
-        async with httpx.AsyncClient(verify=False, timeout=30) as client:
+        async with httpx2.AsyncClient(verify=False, timeout=30) as client:
             hub = parsed((await client.get(f"{await self.world.ops()}/metrics")).text, "spnhub_")
             found: dict[str, Samples] = {}
             for name, members in self.serves.items():

@@ -8,7 +8,7 @@ import re
 import signal
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -80,7 +80,7 @@ class Site:
     async def told(self, member: Command) -> str:
         """Its /metrics."""
         url = (await member.line("serve.ready"))["url"]
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             return (await client.get(url, timeout=30)).text
 
     async def together(self) -> Samples:

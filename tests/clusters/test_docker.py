@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
+import httpx2
 import pytest
 
 from spnhub.clusters.docker_engine import DockerManager, container_name
@@ -186,22 +186,22 @@ async def test_serves(manager: DockerManager, make: Make) -> None:
         f"/bin/busybox mkdir -p /www && echo -n hello > /www/index.html && exec /bin/busybox httpd -f -p {port} -h /www"
     )
     task = make(command=("/bin/busybox", "sh", "-c", serve), options=("--network=host",))
-    async with httpx.AsyncClient() as http:
+    async with httpx2.AsyncClient() as http:
         for _ in range(2):
             await manager.start(task)
             assert await fetch(http, f"http://127.0.0.1:{port}/") == "hello"
             await manager.stop(task)
-            with pytest.raises(httpx.ConnectError):
+            with pytest.raises(httpx2.ConnectError):
                 await http.get(f"http://127.0.0.1:{port}/")
 
 
-async def fetch(http: httpx.AsyncClient, url: str) -> str:
+async def fetch(http: httpx2.AsyncClient, url: str) -> str:
     """What is at ``url``, once the server listens."""
     async with asyncio.timeout(20):
         while True:
             try:
                 return (await http.get(url)).text
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 await asyncio.sleep(0.02)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 from spnhub.analytics.totals import Place, Total
 from spnhub.events.analysis.metrics import LogMetrics as Folded
@@ -22,6 +23,7 @@ from spnhub.events.model import (
 )
 from spnhub.exposition import text
 from spnhub.ops import HubMetrics, Ops, Progress
+from spnhub.ops.expiry import CertificateEnd
 from tests.events.samples import (
     EACH,
     LATER,
@@ -104,20 +106,31 @@ def exposed() -> list[str]:
         folded.apply(one)
 
     def progress() -> Progress:
-        return Progress(len(recorded), len(recorded), ShipperStatus(state="shipped"))
+        shipper = ShipperStatus(state="shipped")
+        return Progress(len(recorded), len(recorded), shipper, size=5 << 20, limit=4 << 30)
 
     def nothing() -> None:
         raise AssertionError("the state isn't asked for")
 
-    ops = Ops(lambda: True, nothing, progress, metrics, lambda: 0)  # type: ignore[arg-type] # never called
+    end = CertificateEnd("hub", "acme", NETWORK, "CN=hub.example", datetime(2100, 1, 1, tzinfo=UTC))
+    faults = {"turn": 1}
+    ops = Ops(
+        lambda: True,
+        nothing,  # type: ignore[arg-type] # never called
+        progress,
+        metrics,
+        lambda: 0,
+        lambda: faults,
+        lambda: (end,),
+    )
     place = Place("0", ready=True, position=1, lag=0, delay=0.0, redelivered=0, unreadable=0)
     return [_get(ops), text(Total([folded], [place]).metrics()).decode()]
 
 
 def _get(ops: Ops) -> str:
     async def run() -> str:
-        transport = httpx.ASGITransport(ops.application())
-        async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+        transport = httpx2.ASGITransport(ops.application())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
             answer = await client.get("/metrics")
             answer.raise_for_status()
             return answer.text

@@ -38,7 +38,7 @@ def parse(expression: str) -> Any:
 
     :raises ValueError: it isn't PromQL.
     """
-    return promql.parse(expression.replace("$__rate_interval", "1m"))
+    return promql.parse(expression.replace("$__rate_interval", "1m").replace("$__range", "30m"))
 
 
 def parts(node: Any) -> Iterator[Any]:
@@ -95,7 +95,7 @@ def test_variables(name: str, known: dict[str, set[str]]) -> None:
         assert found[2] in known[found[1]] | SCRAPED
         assert variable["query"]["query"] == variable["definition"]
         defined.add(variable["name"])
-    used = set(re.findall(r"\$(\w+)", " ".join(expressions(name)))) - {"__rate_interval"}
+    used = set(re.findall(r"\$(\w+)", " ".join(expressions(name)))) - {"__rate_interval", "__range"}
     assert used == defined
 
 

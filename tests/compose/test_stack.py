@@ -15,7 +15,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -100,7 +100,7 @@ class Stack:
 
     async def numbers(self, which: str) -> dict[str, float]:
         """Samples at the port ``which``, summed up by name."""
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             text = (await client.get(f"http://127.0.0.1:{self.ports[which]}/metrics")).text
         found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
@@ -110,7 +110,7 @@ class Stack:
 
     async def get(self) -> str:
         """One request to the consumer's port."""
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx2.AsyncClient(timeout=20) as client:
             answer = await client.get(f"http://127.0.0.1:{self.ports['consumer']}/")
         answer.raise_for_status()
         return answer.text

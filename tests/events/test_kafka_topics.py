@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -234,7 +234,7 @@ async def test_serve_is_not_ready_without_its_topic(kafka: KafkaBroker, topic: s
 async def readiness(member: Command) -> int:
     """Status of its /readyz."""
     url = (await member.line("serve.ready"))["url"].replace("/metrics", "/readyz")
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
         return (await client.get(url, timeout=30)).status_code
 
 

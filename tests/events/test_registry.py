@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastavro
-import httpx
+import httpx2
 import pytest
 from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
@@ -73,8 +73,8 @@ async def test_what_goes_wrong_is_named_without_the_password(registry: TestRegis
 
 async def test_the_hub_is_one_for_readers() -> None:
     """Ids, subjects and versions lead to each other; what isn't there has Confluent's error codes."""
-    transport = httpx.ASGITransport(Starlette(routes=registry_routes()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+    transport = httpx2.ASGITransport(Starlette(routes=registry_routes()))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
 
         async def get(path: str) -> Any:
             return (await client.get(path)).json()

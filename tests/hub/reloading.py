@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from tests.support.command import Line
@@ -70,7 +70,7 @@ class ReloadWorld(World):
     async def state(self, **parameters: str) -> Document:
         """What the hub holds."""
         # Loading the system's roots would hold up the test's own loop.
-        async with httpx.AsyncClient(verify=False) as client:
+        async with httpx2.AsyncClient(verify=False) as client:
             state = (await client.get(f"{await self.ops()}/state", params=parameters)).json()
         assert isinstance(state, dict)
         return state

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -32,14 +32,14 @@ async def _hello(_: Request) -> Response:
 async def address() -> AsyncIterator[tuple[str, int]]:
     """Where one answers."""
     server = HttpServer(Starlette(routes=[Route("/", _hello)]), "--ops")
-    url = httpx.URL(await server.start("127.0.0.1", 0))
+    url = httpx2.URL(await server.start("127.0.0.1", 0))
     assert url.port is not None
     yield url.host, url.port
     await server.close()
 
 
 async def _ask(address: tuple[str, int]) -> str:
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx2.AsyncClient(verify=False) as client:
         return (await client.get(f"http://{address[0]}:{address[1]}/")).text
 
 
@@ -72,7 +72,7 @@ async def test_clients_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     """The oldest makes room."""
     monkeypatch.setattr(http_server, "CONNECTIONS", 5)
     server = HttpServer(Starlette(routes=[Route("/", _hello)]), "--ops")
-    url = httpx.URL(await server.start("127.0.0.1", 0))
+    url = httpx2.URL(await server.start("127.0.0.1", 0))
     assert url.port is not None
     silent = [await TcpPeer.connect((url.host, url.port)) for _ in range(20)]
     assert await _ask((url.host, url.port)) == "hello"
@@ -93,8 +93,8 @@ async def test_faults_and_a_journal_that_fails_are_seen() -> None:
         raise AssertionError("the state isn't asked for")
 
     ops = Ops(lambda: True, never, lambda: progress, HubMetrics(), lambda: 0, lambda: {"HubActor": 3, "journal": 1})
-    transport = httpx.ASGITransport(ops.application())
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+    transport = httpx2.ASGITransport(ops.application())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
         ready = await client.get("/readyz")
         metrics = (await client.get("/metrics")).text
     assert (ready.status_code, ready.text) == (503, "the journal can't be written: No space left on device\n")

@@ -7,7 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -46,7 +46,7 @@ async def listening(application: Starlette | None = None, **named: object) -> As
     """A server's address."""
     routes = [Route("/", _hello), Route("/body", _body, methods=["POST"]), Route("/endless", _endless)]
     server = HttpServer(application or Starlette(routes=routes), "--ops", **named)  # type: ignore[arg-type] # named
-    url = httpx.URL(await server.start("127.0.0.1", 0))
+    url = httpx2.URL(await server.start("127.0.0.1", 0))
     assert url.port is not None
     try:
         yield url.host, url.port
@@ -124,7 +124,7 @@ async def test_whoever_asks_is_not_pushed_out(monkeypatch: pytest.MonkeyPatch) -
         return PlainTextResponse("at last")
 
     async with listening(Starlette(routes=[Route("/", wait)])) as address:
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             asked = asyncio.create_task(client.get(f"http://{address[0]}:{address[1]}/"))
             await begun.wait()
             silent = [await TcpPeer.connect(address) for _ in range(3)]
@@ -195,7 +195,7 @@ async def test_no_path_is_a_fault() -> None:
     """Numbers of thousands of digits, none at all, and signs of all kinds, wherever a path has a part."""
     odd = ["5" * 5000, "-1", "+1", "1_0", "\u0661", "1e5", "%00", "..%2f", "%ff", " ", "latest", "a" * 9000]
     routes = [route.path for route in _ops().application().routes if isinstance(route, Route)]
-    async with listening(_ops().application()) as address, httpx.AsyncClient() as client:
+    async with listening(_ops().application()) as address, httpx2.AsyncClient() as client:
         paths = {
             path.replace("{subject}", subject).replace("{version}", one).replace("{number}", one)
             for path in routes
@@ -232,7 +232,7 @@ async def test_dear_answers_are_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def _status(address: tuple[str, int], path: str = "/", headers: dict[str, str] | None = None) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
         return (await client.get(f"http://{address[0]}:{address[1]}{path}", headers=headers)).status_code
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -31,9 +31,9 @@ async def world(tmp_path: Path) -> AsyncIterator[ReloadWorld]:
         yield world
 
 
-async def get(world: ReloadWorld, path: str) -> httpx.Response:
+async def get(world: ReloadWorld, path: str) -> httpx2.Response:
     """One answer."""
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx2.AsyncClient(verify=False) as client:
         return await client.get(f"{await world.ops()}{path}")
 
 

@@ -7,7 +7,7 @@ import resource
 import signal
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 import spnhub
@@ -99,7 +99,7 @@ async def test_a_journal_that_is_gone_is_told_while_it_lasts(tmp_path: Path) -> 
         world.journal.rename(away)
         line = await hub.line("journal.failing")
         assert (line["level"], "No such file or directory" in line["reason"]) == ("error", True)
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             answer = await client.get(f"{url}/readyz")
             assert (answer.status_code, "No such file or directory" in answer.text) == (503, True)
             assert "spnhub_journal_failing 1.0" in (await client.get(f"{url}/metrics")).text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from spnhub.inventory import InventoryError
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.outside
 
 
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a server that serves the sound inventory."""
-    async with serving(written(sound(), tmp_path)) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(written(sound(), tmp_path)) as url, httpx2.AsyncClient(base_url=url) as client:
         yield client
 
 
@@ -28,14 +28,14 @@ def without(one: Object, *fields: str) -> Object:
     return {name: value for name, value in one.items() if name not in fields}
 
 
-async def get(client: httpx.AsyncClient, path: str) -> object:
+async def get(client: httpx2.AsyncClient, path: str) -> object:
     """What GET answers, which is status 200."""
     response = await client.get(path)
     assert response.status_code == 200
     return response.json()
 
 
-async def test_collections_and_objects(client: httpx.AsyncClient) -> None:
+async def test_collections_and_objects(client: httpx2.AsyncClient) -> None:
     """Each object with its read-only fields and without its children."""
     acme = sound()["realms"][0]
     tokyo = acme["hubs"][0]
@@ -57,7 +57,7 @@ async def test_collections_and_objects(client: httpx.AsyncClient) -> None:
     assert services[1] == await get(client, "/realms/acme/hubs/tokyo/services/mail") == shown_mail
 
 
-async def test_add_update_delete(client: httpx.AsyncClient) -> None:
+async def test_add_update_delete(client: httpx2.AsyncClient) -> None:
     """POST and PUT on the collection, DELETE on the object."""
     path = "/realms/acme/hubs/tokyo/services"
     added = service("ssh", "gate", ("me",))
@@ -77,7 +77,7 @@ async def test_add_update_delete(client: httpx.AsyncClient) -> None:
     assert (await client.get(f"{path}/ssh")).status_code == 404
 
 
-async def test_an_update_keeps_the_children(client: httpx.AsyncClient) -> None:
+async def test_an_update_keeps_the_children(client: httpx2.AsyncClient) -> None:
     """A realm's hubs, a hub's services; what the body brings of them is not taken."""
     response = await client.put("/realms", json=realm("acme", hub("x", "x.test"), title="New"))
     assert response.status_code == 200
@@ -86,7 +86,7 @@ async def test_an_update_keeps_the_children(client: httpx.AsyncClient) -> None:
     assert [one["name"] for one in hubs] == ["tokyo", "osaka"]
 
 
-async def test_a_new_realm_can_be_filled(client: httpx.AsyncClient) -> None:
+async def test_a_new_realm_can_be_filled(client: httpx2.AsyncClient) -> None:
     """Realm, hub, service, one after the other."""
     for path, one in (
         ("/realms", without(realm("new"), "hubs")),
@@ -123,7 +123,7 @@ async def test_a_new_realm_can_be_filled(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_refusals(
-    client: httpx.AsyncClient, method: str, path: str, body: object, status: int, message: str
+    client: httpx2.AsyncClient, method: str, path: str, body: object, status: int, message: str
 ) -> None:
     """400, 404 and 422 with {code, message}; nothing has changed."""
     before = await get(client, "/realms")
@@ -137,7 +137,7 @@ async def test_refusals(
     assert await get(client, "/realms") == before
 
 
-async def test_a_body_too_large(client: httpx.AsyncClient) -> None:
+async def test_a_body_too_large(client: httpx2.AsyncClient) -> None:
     """Refused while it arrives."""
     response = await client.post("/realms", content=b" " * (4 * 1024 * 1024 + 1))
     assert (response.status_code, response.json()["message"]) == (400, "the body is larger than 4194304 bytes")
@@ -145,7 +145,7 @@ async def test_a_body_too_large(client: httpx.AsyncClient) -> None:
 
 async def test_the_token(tmp_path: Path) -> None:
     """Every request must bring it, in full."""
-    async with serving(written(sound(), tmp_path), "sesame") as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(written(sound(), tmp_path), "sesame") as url, httpx2.AsyncClient(base_url=url) as client:
         for headers in ({}, {"Authorization": "Bearer sesam"}, {"Authorization": "sesame"}):
             response = await client.get("/realms", headers=headers)
             assert (response.status_code, response.json()) == (
@@ -158,7 +158,7 @@ async def test_the_token(tmp_path: Path) -> None:
 async def test_the_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     """A change shows at once; one that can't be read is said until it is mended."""
     path = written(sound(), tmp_path)
-    async with serving(path) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(path) as url, httpx2.AsyncClient(base_url=url) as client:
         await client.delete("/realms/acme")
         written({"realms": [realm("gamma")]}, tmp_path, "next").replace(path)
         realms = await get(client, "/realms")

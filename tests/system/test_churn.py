@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from spnhub.events.analysis.merge import merge
@@ -41,7 +41,7 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._client = httpx.AsyncClient(timeout=30)
+        self._client = httpx2.AsyncClient(timeout=30)
         self._last: tuple[Command, dict[str, Any]] | None = None
         self.states: list[dict[str, Any]] = []
         """What the journal must show, too: a later look at the same hub says that it had been written."""
@@ -50,13 +50,13 @@ class Watch:
         """Until cancelled."""
         while True:
             await asyncio.sleep(_LOOK)
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx2.HTTPError):
                 await self.look()
 
     async def look(self) -> dict[str, Any]:
         """Once.
 
-        :raises httpx.HTTPError: the hub is gone.
+        :raises httpx2.HTTPError: the hub is gone.
         """
         hub = self._world.hub
         url = (await hub.line("ops.ready"))["url"]

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.command import Command
@@ -158,7 +158,7 @@ async def test_a_hub_without_descriptors(world: World, server: tuple[str, int]) 
     consumer = await world.start_consumer()
     assert await ask(consumer) == "ok"
     options: Any = {"verify": False, "timeout": 30.0}
-    async with httpx.AsyncClient(**options) as client, httpx.AsyncClient(**options) as another:
+    async with httpx2.AsyncClient(**options) as client, httpx2.AsyncClient(**options) as another:
         assert (await client.get(f"{ops}/readyz")).status_code == 200
         before, lines = descriptors(hub), len(hub.lines)
         began = time.monotonic()
@@ -187,14 +187,14 @@ async def test_a_hub_without_descriptors(world: World, server: tuple[str, int]) 
 async def test_a_hub_that_begins_with_few(world: World, server: tuple[str, int]) -> None:
     """Clients of its HTTP that say nothing take none that it needs."""
     hub = await world.start_hub("--ops", "127.0.0.1:0", within=few(_FEW).within)
-    ops = httpx.URL(str((await hub.line("ops.ready"))["url"]))
+    ops = httpx2.URL(str((await hub.line("ops.ready"))["url"]))
     await world.start_provider(server)
     consumer = await world.start_consumer()
     assert ops.port is not None
     silent = [world.keep(await TcpPeer.connect((ops.host, ops.port))) for _ in range(_CROWD)]
     assert await twenty(consumer) == {"ok": 20}
     await world.reload()
-    async with httpx.AsyncClient(verify=False, timeout=30.0) as client:
+    async with httpx2.AsyncClient(verify=False, timeout=30.0) as client:
         assert (await client.get(f"{ops}/readyz")).status_code == 200
     assert descriptors(hub) < _FEW - 8
     assert (await silent[0].receive_all())[0] == b""
@@ -220,7 +220,7 @@ async def test_the_reader_of_a_log_without_descriptors(world: World, server: tup
             await asyncio.sleep(1.5)
         lasted = time.monotonic() - began
         waiting.close()
-        async with httpx.AsyncClient(verify=False, timeout=30.0) as client, asyncio.timeout(30):
+        async with httpx2.AsyncClient(verify=False, timeout=30.0) as client, asyncio.timeout(30):
             while "spnlog_connections_ended_total" not in (text := (await client.get(url)).text) or _ended(text) < 20:
                 await asyncio.sleep(0.2)
         await settled(reader, before + 2)

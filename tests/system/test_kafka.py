@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 
-import httpx
+import httpx2
 import pytest
 
 from spnhub.events.kafka.settings import KafkaSettings
@@ -158,7 +158,7 @@ async def test_hub_and_spnlog_tell_of_a_topic_that_compacts(world: World, kafka:
     unfit = await hub.line("shipper.topic_unfit", level="warning")
     assert unfit["fault"] == COMPACTS
     url = (await hub.line("ops.ready"))["url"]
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
         metrics = (await client.get("/metrics")).text
         state = (await client.get("/state")).json()
     assert "\nspnhub_shipper_topic_faults 2.0\n" in metrics

@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from tests.support.audited import audited, opened
 from tests.support.tcp import Ending
@@ -61,7 +61,7 @@ async def test_nothing_is_loaded_beside_traffic(world: World) -> None:
     assert await stranger.wait() == 1
     nobody = await world.start_provider(("127.0.0.1", 9), credentials=world.authority.client("nobody"), wait=False)
     assert await nobody.wait() == 1
-    async with httpx.AsyncClient(verify=False, timeout=30.0) as http:
+    async with httpx2.AsyncClient(verify=False, timeout=30.0) as http:
         for path in ("/readyz", "/metrics", "/state?certificates=1", "/schemas/ids/1", "/subjects", "/nothing"):
             await http.get(f"{ops}{path}")
     world.service()["title"] = "Another"

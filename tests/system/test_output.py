@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.command import BIN, Line, environment
@@ -113,7 +113,7 @@ class MuteWorld(World):
 
     async def metric(self, name: str) -> float:
         """A number of the hub's /metrics."""
-        async with httpx.AsyncClient(verify=False) as client:
+        async with httpx2.AsyncClient(verify=False) as client:
             text = (await client.get(f"http://{self.ops}/metrics")).text
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         assert found is not None, text

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from spnhub.transport.system.loop import MOST_LOOK_UPS, run
@@ -70,7 +70,7 @@ def test_equal_look_ups_are_one(resolver: Resolver) -> None:
 
 @pytest.mark.outside
 def test_a_library_that_asks(resolver: Resolver) -> None:
-    """httpx, as the inventory's client: sixteen connections, one look-up."""
+    """httpx2, as the inventory's client: sixteen connections, one look-up."""
     resolver.seconds = 0.3
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,7 +79,7 @@ def test_a_library_that_asks(resolver: Resolver) -> None:
         writer.close()
 
     async def main() -> None:
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, httpx.AsyncClient() as client:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, httpx2.AsyncClient() as client:
             url = f"http://inventory.test:{server.sockets[0].getsockname()[1]}"
             answers = await asyncio.gather(*(client.get(url) for _ in range(16)))
             assert {one.status_code for one in answers} == {204}

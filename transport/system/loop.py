@@ -1,7 +1,7 @@
 """The event loop of our processes: a slow or silent resolver delays only the callers that asked it.
 
 asyncio's own loop looks names up in the few threads that it uses for all blocking work, once for each caller, and waits
-for them when the program ends. Look-ups of libraries (httpx, say) come through here as well.
+for them when the program ends. Look-ups of libraries (httpx2, say) come through here as well.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from spnhub.analytics.totals import Place, Total
 from spnhub.events.analysis.merge import LogKey, Missing, follow, merge
 from spnhub.events.analysis.metrics import LogMetrics
 from spnhub.events.analysis.source import open_source
-from spnhub.events.kafka.group import KafkaGroup
 from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError, parse_kafka_url
 from spnhub.exposition import CONTENT_TYPE, text
+from spnhub.extras import MissingExtra, check_extra
 from spnhub.http_server import HttpServer
 from spnhub.settings import SettingsError
 
@@ -60,6 +60,8 @@ class _Group:
     """Of a topic."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
+        from spnhub.events.kafka.group import KafkaGroup  # noqa: PLC0415 - who follows journals may not have aiokafka
+
         self._group = KafkaGroup(settings, group, partial(LogMetrics, since_start=True), _report)
 
     @property
@@ -129,8 +131,9 @@ def follower(names: Sequence[str], group: str) -> Follower:
     if len(names) > 1:
         raise SettingsError("serve follows one Kafka topic, or journals: not both, since events would count twice")
     try:
+        check_extra("kafka")
         return _Group(parse_kafka_url(topics[0], **KafkaSettings.security_from(os.environ)), group)
-    except KafkaSettingsError as exc:
+    except (KafkaSettingsError, MissingExtra) as exc:
         raise SettingsError(f"source {topics[0]}: {exc}") from exc
 
 

@@ -13,7 +13,7 @@ import typer
 
 from spnhub import agent_process, logging, signals
 from spnhub.agent_settings import ConsumerSettings, ProcessSettings, ProviderSettings
-from spnhub.cli.command_line import run_command_line
+from spnhub.cli.command_line import Version, make_app, run_command_line
 from spnhub.cli.options import Given, GroupedCommand, Origin, Reader, takes
 from spnhub.transport.system.loop import run as run_loop
 
@@ -24,13 +24,12 @@ _OLD_VARIABLES: Final = ("SPN_HUB_HOSTNAME", "SPN_HUB_PORT")
 """What the older agents had for the URL, and no option has."""
 _OLD_PORT: Final = "4433"
 
-app = typer.Typer(
-    name="spnagent",
-    help="Lets ordinary TCP programs take part in an SPN, with no code.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = make_app("spnagent")
+
+
+@app.callback()
+def _callback(_version: Version = False) -> None:
+    """Lets ordinary TCP programs take part in an SPN, with no code."""
 
 
 @app.command(cls=GroupedCommand)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 from spnhub import bounded_json
 from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
@@ -36,7 +36,7 @@ _STATE_LIMIT: Final = 512 << 20
 """Bytes of a hub's state: a few kilobytes for each session with its certificates."""
 EXPIRING: Final = 1
 """Exit status when a certificate expires within ``--fail-days``."""
-_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
+_TIMEOUT: Final = httpx2.Timeout(60.0, connect=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +172,12 @@ async def _state(ops: str, token: str | None) -> _Object:
     url = f"http://{ops}/state"
     try:
         headers = None if token is None else {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
+        async with httpx2.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
             answer = await ask(client, url, params={"certificates": "1"}, most=_STATE_LIMIT)
-        if answer.status != httpx.codes.OK:
+        if answer.status != httpx2.codes.OK:
             raise SettingsError(f"--ops: {url}: status {answer.status}")
         state = bounded_json.loads(answer.body, parts=_STATE_LIMIT)
-    except (httpx.HTTPError, httpx.InvalidURL, AnswerError, ValueError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, AnswerError, ValueError) as error:
         raise SettingsError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
     if not isinstance(state, dict):
         raise SettingsError(f"--ops: {url}: the answer is not an object")

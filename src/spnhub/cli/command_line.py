@@ -13,20 +13,44 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
+import spnhub
 from spnhub import logging, streams
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
 from spnhub.settings import SettingsError
 
-__all__ = ["UNUSABLE", "one_line", "run_command_line"]
+__all__ = ["UNUSABLE", "Version", "make_app", "one_line", "run_command_line"]
 
 UNUSABLE: Final = 2
 """Exit status for unusable arguments or configuration."""
 _PREFIXES: Final = {"spnhub": ("SPNHUB_",), "spnagent": ("SPN_",), "spnlog": ("SPNLOG_", "SPNHUB_KAFKA_")}
 """Of the environment variables that a program reads."""
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        streams.say(spnhub.__version__)
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+]
+"""An option of each command's callback."""
+
+
+def make_app(program: str) -> typer.Typer:
+    """The typer application of one of the three commands, without its parts."""
+    return typer.Typer(
+        name=program,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
 def run_command_line(

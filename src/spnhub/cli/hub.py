@@ -13,21 +13,17 @@ from typing import Annotated, Final
 
 import typer
 
-import spnhub
 from spnhub import logging, signals
-from spnhub.cli.command_line import run_command_line
+from spnhub.cli.command_line import Version, make_app, run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.hub_settings import HubSettings
 from spnhub.options import host_names, option, parse_address
 from spnhub.settings import SettingsError
-from spnhub.streams import say
 from spnhub.transport.system.loop import run as run_loop
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="spnhub", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
-)
+app = make_app("spnhub")
 
 _PREFIX: Final = "SPNHUB_"
 
@@ -37,7 +33,7 @@ _PREFIX: Final = "SPNHUB_"
 def run(
     context: typer.Context,
     read: Reader[HubSettings],
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    _version: Version = False,
 ) -> int:
     """Run an SPN Hub: join the consumers and providers that the inventory allows.
 
@@ -45,9 +41,6 @@ def run(
     once), SIGHUP and SIGUSR1 read the inventory again. Log lines go to standard output; hub.ready says that packets are
     taken.
     """
-    if version:
-        say(spnhub.__version__)
-        raise typer.Exit
     if context.invoked_subcommand is not None:
         if context.invoked_subcommand != "inventory":
             signals.release()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import typer
 
 from spnhub import signals
-from spnhub.cli.command_line import run_command_line
+from spnhub.cli.command_line import Version, make_app, run_command_line
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_incidents import incidents
 from spnhub.cli.log_metrics import metrics
@@ -36,9 +36,7 @@ from spnhub.streams import say, say_json
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="spnlog", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
-)
+app = make_app("spnlog")
 
 _COLOURS: Final = {
     "startSpnSession": "green",
@@ -51,7 +49,7 @@ Line = dict[str, Any]
 
 
 @app.callback()
-def _callback(context: typer.Context) -> None:
+def _callback(context: typer.Context, _version: Version = False) -> None:
     """Read the events of SPN hubs."""
     if context.invoked_subcommand != "serve":
         signals.release()

@@ -15,11 +15,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from spnhub.clusters.task import ClusterError, ClusterManager, OnExit
+from spnhub.extras import MissingExtra, check_extra
 
 __all__ = ["SCHEMES", "check_urn", "load_managers", "manager_for"]
 
 SCHEMES: Final = ("docker", "k8s", "nomad", "process")
 
+_EXTRAS: Final = {"docker": "docker", "k8s": "kubernetes"}
 _MODULES: Final = {"docker": "docker_engine", "k8s": "kubernetes", "nomad": "nomad", "process": "process"}
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -52,25 +54,34 @@ def split_kubernetes(rest: str) -> tuple[str | None, str]:
     return (url if slash else None), namespace
 
 
-def load_managers(urns: Iterable[str]) -> None:
+def load_managers(urns: Iterable[str]) -> list[str]:
     """Import what the managers of these are made of. It takes a while: not for the loop's thread.
 
+    :returns: what isn't installed; no service starts by it.
     :raises ValueError: one is no clusterManagerUrn.
     """
+    missing = []
     for scheme in sorted({check_urn(urn)[0] for urn in urns}):
-        import_module(f"spnhub.clusters.{_MODULES[scheme]}")
+        try:
+            _check_installed(scheme)
+        except ClusterError as error:
+            missing.append(error.message)
+        else:
+            import_module(f"spnhub.clusters.{_MODULES[scheme]}")
+    return missing
 
 
 def manager_for(urn: str, on_exit: OnExit | None = None) -> ClusterManager:
     """A new manager for ``urn``; the caller closes it.
 
     :param on_exit: called with services that ended by themselves, by managers that can notice it (``process:``).
-    :raises ClusterError: no such manager, not retryable; the text names the scheme.
+    :raises ClusterError: no such manager, or not installed; not retryable. The text names the scheme.
     """
     try:
         scheme, rest = check_urn(urn)
     except ValueError as error:
         raise ClusterError(str(error), retryable=False) from None
+    _check_installed(scheme)
     # Importing all four costs the hub 45 MB and most of a second.
     if scheme == "docker":
         from spnhub.clusters.docker_engine import DockerManager  # noqa: PLC0415
@@ -87,6 +98,14 @@ def manager_for(urn: str, on_exit: OnExit | None = None) -> ClusterManager:
     from spnhub.clusters.process import ProcessManager  # noqa: PLC0415
 
     return ProcessManager(on_exit=on_exit)
+
+
+def _check_installed(scheme: str) -> None:
+    if extra := _EXTRAS.get(scheme):
+        try:
+            check_extra(extra)
+        except MissingExtra as error:
+            raise ClusterError(f"{scheme}: {error}", retryable=False) from error
 
 
 def _check_url(urn: str, url: str) -> None:

@@ -27,6 +27,7 @@ from spnhub.events.journal.recovery import recover
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged, to_datetime
 from spnhub.events.shipper.process import ShipperProcess
+from spnhub.extras import MissingExtra, check_extra
 from spnhub.http_server import HttpServer
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
@@ -144,6 +145,11 @@ class HubProcess:
         :raises spnhub.events.journal.journal.JournalError: the journal can't be used.
         """
         settings = self.settings
+        if settings.kafka is not None:
+            try:
+                check_extra("kafka")
+            except MissingExtra as exc:
+                raise SettingsError(f"--kafka: {exc}") from exc
         journal = self._open_journal()
         reset_key = load_reset_key(settings.journal)
         self._watch()
@@ -441,7 +447,8 @@ class HubProcess:
         assert self._journal
         status = None if self._shipper is None else self._shipper.status
         error = self._journal.error or (None if self._gate is None else self._gate.stalled)
-        return Progress(self._journal.appended, self._journal.written, status, error)
+        limit = self.settings.journal_options.size
+        return Progress(self._journal.appended, self._journal.written, status, error, self._journal.size, limit)
 
     def _snapshot(self) -> Snapshot:
         """What the hub holds at this moment."""

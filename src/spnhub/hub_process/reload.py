@@ -58,7 +58,9 @@ async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall
     :param wall_us: microseconds since 1970.
     :raises CannotListen: it can't be served.
     """
-    await asyncio.to_thread(load_managers, {task.cluster_manager_urn for task in inventory.tasks.values()})
+    urns = {task.cluster_manager_urn for task in inventory.tasks.values()}
+    for reason in await asyncio.to_thread(load_managers, urns):
+        _log.warning("inventory.manager-not-installed", reason=reason)
     schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall_us)
     planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall_us, table)))
     ends = await asyncio.to_thread(ends_of, inventory.listening)

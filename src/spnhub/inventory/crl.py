@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from spnhub.bounded_http import AnswerError, AnswerTooLong, ask
 from spnhub.inventory.model import is_crl_url
@@ -22,7 +22,7 @@ from spnhub.transport.revocation import crl_pem, lists_of
 
 __all__ = ["LARGEST", "CrlCopy", "CrlStore", "crl_urls"]
 
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+_TIMEOUT: Final = httpx2.Timeout(10.0, connect=5.0)
 _WHOLE: Final = 20.0
 """Seconds for one list: its server may be slow, a reload has to go on."""
 LARGEST: Final = 16 * 1024 * 1024
@@ -86,7 +86,7 @@ class CrlStore:
             self._copies = {}
             return self._copies
         room = asyncio.Semaphore(_AT_ONCE)
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+        async with httpx2.AsyncClient(timeout=_TIMEOUT) as client:
 
             async def one(url: str) -> CrlCopy:
                 async with room:
@@ -97,7 +97,7 @@ class CrlStore:
         self._copies = copies
         return copies
 
-    async def _fetch(self, client: httpx.AsyncClient, url: str) -> CrlCopy:
+    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> CrlCopy:
         before = self._copies.get(url, CrlCopy())
         try:
             async with asyncio.timeout(_WHOLE):
@@ -107,17 +107,17 @@ class CrlStore:
             failure = f"could not be read within {_WHOLE:g} s"
         except AnswerTooLong:
             failure = _too_large()
-        except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
+        except (OSError, ValueError, httpx2.HTTPError, httpx2.InvalidURL, AnswerError) as error:
             failure = " ".join(str(error).split())[:200] or type(error).__name__
         return replace(before, failure=failure)
 
-    async def _read(self, client: httpx.AsyncClient, url: str) -> bytes:
+    async def _read(self, client: httpx2.AsyncClient, url: str) -> bytes:
         if urlsplit(url).scheme == "file":
             if not self._files:
                 raise ValueError("can't be read: only an inventory that is a file may name files")
             return await asyncio.to_thread(_read_file, url)
         answer = await ask(client, url, most=LARGEST, redirects=_REDIRECTS)
-        if answer.status != httpx.codes.OK:
+        if answer.status != httpx2.codes.OK:
             raise ValueError(f"has status {answer.status}")
         return answer.body
 

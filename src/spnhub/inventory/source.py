@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-import httpx
+import httpx2
 import structlog
 
 from spnhub import bounded_http, bounded_json
@@ -50,7 +50,7 @@ PART_ATTEMPTS: Final = 4
 """Attempts at the hubs of one realm or the services of one hub: the others must not wait for it forever."""
 TOTAL_LIMIT: Final = 64 << 20
 """Bytes of all answers of one reading together."""
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 
 
@@ -218,11 +218,11 @@ async def fetch(
     remember_secret(url)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-    async with httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, limits=limits) as client:
+    limits = httpx2.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+    async with httpx2.AsyncClient(headers=headers, timeout=_TIMEOUT, limits=limits) as client:
         try:
             reader = _Reader(client, url.rstrip("/"))
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise InventoryError(f"{url!r} is no URL: {error}") from error
         try:
             realms = await reader.array("realms", attempts=attempts)
@@ -276,11 +276,11 @@ async def _gather(get: Callable[[Any], Awaitable[_Part]], keys: list[Any]) -> li
 class _Reader:
     """Requests to one inventory."""
 
-    def __init__(self, client: httpx.AsyncClient, base: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, base: str) -> None:
         self._client = client
         self._base = base
         # A password in the URL has no business in a message.
-        self._shown = str(httpx.URL(base).copy_with(username=None, password=None)).rstrip("/")
+        self._shown = str(httpx2.URL(base).copy_with(username=None, password=None)).rstrip("/")
         self._bytes_left = TOTAL_LIMIT
         self._parts_left = PARTS
 
@@ -310,11 +310,11 @@ class _Reader:
         most = min(bounded_http.ANSWER_LIMIT, self._bytes_left)
         try:
             answer = await bounded_http.ask(self._client, f"{self._base}/{relative}", most=most)
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise _FailedError(f"{shown}: no answer in time", transient=True) from error
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise _FailedError(f"{shown}: {_words(error)}", transient=True) from error
-        except (httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, AnswerError) as error:
             raise _FailedError(f"{shown}: {_words(error)}", transient=False) from error
         status = answer.status
         if status != HTTPStatus.OK:

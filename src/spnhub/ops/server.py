@@ -105,11 +105,17 @@ class Ops:
                 progress.appended - progress.written,
             ),
             "spnhub_journal_failing": ("Whether the journal can't be written.", float(progress.error is not None)),
+            "spnhub_journal_bytes": ("Bytes of the journal.", progress.size),
             "spnhub_output_dropped_lines_total": (
                 "Log lines that standard output didn't take in time.",
                 self._dropped(),
             ),
         }
+        if progress.limit is not None:
+            facts["spnhub_journal_limit_bytes"] = (
+                "Bytes of the journal beyond which its oldest events go, shipped or not.",
+                progress.limit,
+            )
         if progress.shipper is not None:
             lag = max(0, progress.written - progress.shipper.position)
             facts["spnhub_shipper_lag_events"] = ("Events that are in the journal and not yet in Kafka.", lag)

@@ -47,6 +47,10 @@ class Progress(NamedTuple):
     """None: nothing is shipped."""
     error: str | None = None
     """Why the journal can't be written now; None: it can."""
+    size: int = 0
+    """Bytes of the journal."""
+    limit: int | None = None
+    """The bytes beyond which its oldest events go; None: no bound."""
 
 
 @dataclass(frozen=True, slots=True)
