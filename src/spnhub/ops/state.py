@@ -73,7 +73,7 @@ class Snapshot:
 
 async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
     """The JSON text. ``certificates``: with what each session presented, base64 of DER, leaf first."""
-    appended, written, shipper, error = snapshot.progress
+    appended, written, shipper, error, *_ = snapshot.progress
     run = None if snapshot.state is None else snapshot.state.run
     head = {
         "hubId": snapshot.hub_id,
