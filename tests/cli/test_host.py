@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import typer
 
@@ -178,7 +178,7 @@ async def test_life(host: Host) -> None:
         for name in host.agents:
             await agents.line("agent.ready", agent=name)
         url = (await agents.line("ops.ready"))["url"]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False) as http:
             assert (await http.get("/readyz")).text == "ready\n"
             first, at_one = await exchange(path, one, b"by unix")
             db = tcp_address(await agents.line("agent.listening", agent="consumer.db"))
