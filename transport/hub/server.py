@@ -141,25 +141,24 @@ class HubServer:
 
     def _handle_all(self, events: list[api.EngineEvent]) -> None:
         """Handle what one turn may cost: first of these, if none wait, then of those that wait, fairly."""
-        backlog, left = self._backlog, EVENTS_PER_TURN
+        backlog, sessions, left = self._backlog, self._sessions, EVENTS_PER_TURN
+        sessions.packets = 0
         direct = len(events) <= left
         for event in events:
-            if direct and left > 0 and not backlog.count:
-                left -= self._handle_one(event)
+            if direct and left > sessions.packets and not backlog.count:
+                self._handle_one(event)
+                left -= 1
             else:
                 self._let_wait(event)
-        while left > 0 and backlog.count:
-            left -= self._handle_one(backlog.take())
+        while left > sessions.packets and backlog.count:
+            self._handle_one(backlog.take())
+            left -= 1
 
-    def _handle_one(self, event: api.EngineEvent) -> int:
-        """What it has cost, in events: a control packet costs as much as one."""
-        sessions = self._sessions
-        sessions.packets = 0
+    def _handle_one(self, event: api.EngineEvent) -> None:
         try:
             self.handle(event)
         except Exception as fault:
             self._fail(event, fault)
-        return sessions.packets or 1
 
     def _let_wait(self, event: api.EngineEvent) -> None:
         if isinstance(event, api.Closed):
