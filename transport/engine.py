@@ -506,7 +506,9 @@ class Engine(Protocol):
     def unreachable(self, address: Address, now: float, *, port_closed: bool = False) -> None:
         """The network said that ``address`` can't be reached: probe the connections there (D-20).
 
-        A hint, which anybody may forge: what answers the probe within :attr:`Limits.probe_timeout` lives.
+        A hint, which anybody may forge: what answers the probe within :attr:`Limits.probe_timeout` lives. A connection
+        that this side has begun, and that isn't up yet, ends at once: who wants it begins another, and a server that
+        comes up in this moment has no part in it.
 
         :param port_closed: the host of ``address`` itself said so, of its port.
         """
@@ -542,6 +544,12 @@ class Engine(Protocol):
         """Begin a connection; :class:`Connected` or :class:`Closed` follows.
 
         :raises ValueError: a certificate or key that can't be used.
+        """
+
+    def repeat(self, connection_id: int, now: float) -> None:
+        """Send once more what a handshake of this side waits to have answered.
+
+        For whom the pauses in which an engine does so by itself are too long: they double.
         """
 
     def close(self, connection_id: int, code: int, reason: str) -> None:

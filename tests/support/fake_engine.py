@@ -345,8 +345,12 @@ class FakeEngine:
 
     def unreachable(self, address: Address, now: float, *, port_closed: bool = False) -> None:
         self._now = now
-        for k in self._connections.values():
+        for k in list(self._connections.values()):
             if k.address != address:
+                continue
+            if k.client and not k.up:
+                kind = CloseKind.PORT_CLOSED if port_closed else CloseKind.UNREACHABLE
+                self._lost(k, kind, 0, f"{kind.value}, as its host says")
                 continue
             longer = port_closed and not k.port_closed and k.translated is True
             k.port_closed |= port_closed
@@ -354,6 +358,12 @@ class FakeEngine:
                 k.probe = now + self.limits.probe_timeout + (self.limits.keep_alive if longer else 0.0)
                 k.probe_again = now + self.limits.probe_timeout / 2
                 self._frame(k, "ping")
+
+    def repeat(self, connection_id: int, now: float) -> None:
+        self._now = now
+        k = self._connections.get(connection_id)
+        if k is not None and k.client and not k.up:
+            self._frame(k, "ping")
 
     def set_translated(self, connection_id: int, translated: bool) -> None:
         k = self._connections.get(connection_id)

@@ -135,9 +135,16 @@ class EngineConnection(StreamConnection):
         """RFC 9002 section 6.2.1, seconds."""
         return float(self._loss.get_probe_timeout())
 
-    def probe(self) -> None:
-        """Send something that wants an acknowledgement, whatever the congestion window says."""
-        self._send_probe()
+    def probe(self, now: float) -> None:
+        """Send something that wants an acknowledgement, whatever the congestion window says.
+
+        In a handshake it is what is unanswered: a server that has none of it takes nothing else for a beginning
+        (RFC 9000 section 17.2.2).
+        """
+        if self._handshake_complete:
+            self._send_probe()
+        else:
+            self._loss.reschedule_data(now=now)
 
     def sign_of_life(self) -> None:
         """Something came from a peer that acknowledges nothing: what it missed need not wait for the back-off."""

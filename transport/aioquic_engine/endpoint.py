@@ -298,7 +298,11 @@ class QuicEndpoint(ABC):
         if waiting is None:
             return False
         # A first datagram that came from two addresses made one connection.
-        handle = waiting.handle or self._cids.get(waiting.cid) or self._accept(waiting)
+        handle = waiting.handle or self._cids.get(waiting.cid)
+        if handle is None:
+            if not waiting.name:
+                waiting.look_for_name()  # what it repeats may have pushed its ClientHello out
+            handle = self._accept(waiting) if waiting.datagrams else None
         if handle is not None and not handle.closing and waiting.datagrams:
             self._deliver(handle, *waiting.take(), now)
             if waiting.datagrams:
@@ -372,9 +376,20 @@ class QuicEndpoint(ABC):
     def unreachable(self, address: api.Address, now: float, *, port_closed: bool = False) -> None:
         """See :meth:`spnhub.transport.engine.Engine.unreachable`."""
         self._now = now
-        for handle in self._peers.get(address, ()):
-            if handle.begin_probe(now, port_closed=port_closed):
+        for handle in list(self._peers.get(address, ())):
+            if handle.is_attempt:
+                kind = api.CloseKind.PORT_CLOSED if port_closed else api.CloseKind.UNREACHABLE
+                self._vanish(handle, api.Closed(handle.connection_id, kind, 0, f"{kind.value}, as its host says"))
+            elif handle.begin_probe(now, port_closed=port_closed):
                 self._dirty[handle] = None
+
+    def repeat(self, connection_id: int, now: float) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.repeat`."""
+        self._now = now
+        handle = self._live(connection_id)
+        if handle is not None and handle.is_attempt:
+            handle.quic.probe(now)
+            self._dirty[handle] = None
 
     def set_translated(self, connection_id: int, translated: bool) -> None:
         """See :meth:`spnhub.transport.engine.Engine.set_translated`."""

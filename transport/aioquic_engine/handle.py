@@ -175,8 +175,13 @@ class ConnectionHandle:
         # Behind a translator that has forgotten it hears no probe, and speaks again when it has something to say.
         self.probe_deadline = now + self.limits.probe_timeout + (self.limits.keep_alive if longer else 0.0)
         self.probe_again = now + self.limits.probe_timeout / 2
-        self.quic.probe()
+        self.quic.probe(now)
         return True
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether this side has begun it, and it isn't up yet."""
+        return self.is_client and not self.connected and not self.closing
 
     def is_silent(self, now: float, seconds: float) -> bool:
         """Whether it has streams of the program's, and nothing has come in for so long."""
@@ -212,10 +217,10 @@ class ConnectionHandle:
             return CloseKind.PORT_CLOSED if self.port_closed else CloseKind.UNREACHABLE
         if self.probe_again is not None and now >= self.probe_again:
             self.probe_again = None
-            self.quic.probe()
+            self.quic.probe(now)
         if self.ask_at is not None and now >= self.ask_at:
             self.ask_at = None
-            self.quic.probe()
+            self.quic.probe(now)
         timer = self.quic.get_timer()
         if timer is not None and now >= timer:
             self.quic.handle_timer(now + _ROUNDING)

@@ -90,12 +90,24 @@ class Waiting:
         """One more."""
         self.heard = now
         begun = self.handle is not None
-        if begun and (len(self.datagrams) >= FLIGHT or self.size + len(data) > FLIGHT_BYTES):
+        if self.name or (begun and (len(self.datagrams) >= FLIGHT or self.size + len(data) > FLIGHT_BYTES)):
+            # With its name its whole ClientHello is here, and what it repeats could only push that out.
             return
         self.datagrams.append((data, address))
         self.size += len(data)
         while not begun and (len(self.datagrams) > REPEATS or self.size > HELLO_BYTES):
             self.take()
+
+    def look_for_name(self) -> str | None:
+        """The SNI; None: it has none, or it isn't there yet. Datagrams with which nothing can begin are dropped.
+
+        A client whose first packets were lost may ask with a PING whether anybody is there. That is no beginning (RFC
+        9000 section 17.2.2), but nothing to refuse: its ClientHello comes again.
+        """
+        noise, name = _peek(data for data, _ in self.datagrams)
+        for _ in range(noise):
+            self.take()
+        return name
 
     def take(self) -> tuple[bytes, Address]:
         """The first one; there is one."""
@@ -196,11 +208,12 @@ class HandshakeQueue:
             if not arrivals:
                 return
             waiting = arrivals.popleft()
-            name = judge(waiting, peek_server_name(data for data, _ in waiting.datagrams) or "")
-            if name is None:
+            name = waiting.look_for_name()
+            judged = judge(waiting, name or "") if waiting.datagrams else None
+            if judged is None:
                 del self._known[waiting.address, waiting.cid]
             else:
-                self._sort(waiting, name)
+                self._sort(waiting, judged)
 
     def next(self, now: float) -> Waiting | None:
         """What to do next, round robin over the names; None: nothing waits."""
@@ -247,27 +260,36 @@ class HandshakeQueue:
 
 
 def peek_server_name(datagrams: Iterable[bytes]) -> str | None:
-    """The SNI in a client's first datagrams, lower case; None if it has none, or not in these.
+    """The SNI in a client's first datagrams, lower case; None if it has none, or not in these."""
+    return _peek(datagrams)[1]
+
+
+def _peek(datagrams: Iterable[bytes]) -> tuple[int, str | None]:
+    """How many datagrams at the beginning have nothing of a ClientHello; the SNI, as far as it is in these.
 
     A ClientHello with a post-quantum key share takes two. Initial packets are encrypted with keys that everybody can
     derive (RFC 9001 section 5.2).
     """
     pieces: dict[int, bytes] = {}
-    for datagram in datagrams:
+    noise = 0
+    for number, datagram in enumerate(datagrams):
         try:
             buffer = Buffer(data=datagram)
             header = pull_quic_header(buffer, host_cid_length=8)
             if header.version is None:
-                return None
+                break
             crypto = CryptoPair()
             crypto.setup_initial(cid=header.destination_cid, is_client=False, version=header.version)
             _, payload, _ = crypto.decrypt_packet(datagram[: header.packet_length], buffer.tell(), 0)
             _collect(payload, pieces)
+            if not pieces and noise == number:
+                noise += 1
             hello = _joined(pieces)
-            return (tls.pull_client_hello(Buffer(data=hello)).server_name or "").lower().rstrip(".") or None
+            name = tls.pull_client_hello(Buffer(data=hello)).server_name or ""
+            return noise, name.lower().rstrip(".") or None
         except Exception:  # noqa: S112 # anything may be in there, or the rest in another; the handshake itself tells
             continue
-    return None
+    return noise, None
 
 
 def _collect(payload: bytes, pieces: dict[int, bytes]) -> None:

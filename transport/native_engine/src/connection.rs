@@ -243,6 +243,12 @@ impl Connection {
         true
     }
 
+    /// Whether this side has begun it, and it isn't up yet.
+    #[must_use]
+    pub fn is_attempt(&self) -> bool {
+        self.is_client && self.stage == Stage::Handshaking
+    }
+
     /// Whether it has streams of the program's beside the first, and nothing has come for so long.
     #[must_use]
     pub fn is_silent(&self, now: Instant, duration: Duration) -> bool {

@@ -27,6 +27,14 @@ pub enum CloseKind {
     Reset,
 }
 
+impl CloseKind {
+    /// What the network has said of the peer.
+    #[must_use]
+    pub fn what(self) -> &'static str {
+        if self == Self::PortClosed { "port closed" } else { "unreachable" }
+    }
+}
+
 /// How one direction of a splice ended, with the code where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

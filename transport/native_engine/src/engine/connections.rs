@@ -69,14 +69,26 @@ impl Engine {
         }
     }
 
-    /// The network said that a path leads nowhere: probe the connections there.
+    /// The network said that a path leads nowhere: probe the connections there. Our handshakes have failed.
     pub fn unreachable(&mut self, path: SocketAddr, port_closed: bool, now: Instant) {
         self.now = now;
         for id in self.by_path.get(&path).cloned().unwrap_or_default() {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if connection.begin_probe(now, port_closed, &self.limits) {
+            if connection.is_attempt() {
+                let kind = if port_closed { CloseKind::PortClosed } else { CloseKind::Unreachable };
+                self.vanish(id, kind, &format!("{}, as its host says", kind.what()));
+            } else if connection.begin_probe(now, port_closed, &self.limits) {
                 self.queue(id);
             }
+        }
+    }
+
+    /// Send once more what a handshake of ours waits to have answered.
+    pub fn repeat(&mut self, id: Id, now: Instant) {
+        self.now = now;
+        if let Some(connection) = self.live(id).filter(|connection| connection.is_attempt()) {
+            connection.quic.probe();
+            self.queue(id);
         }
     }
 

@@ -83,10 +83,7 @@ impl Engine {
         match connection.on_time(now, &self.limits) {
             None => {}
             Some(CloseKind::Idle) => return self.vanish(id, CloseKind::Idle, silence(up)),
-            Some(kind) => {
-                let what = if kind == CloseKind::PortClosed { "port closed" } else { "unreachable" };
-                return self.vanish(id, kind, &format!("{what}, and no answer to a probe"));
-            }
+            Some(kind) => return self.vanish(id, kind, &format!("{}, and no answer to a probe", kind.what())),
         }
         self.look_at(id);
         if let Some(connection) = self.connections.get_mut(&id)

@@ -171,6 +171,11 @@ impl NativeEngine {
         Ok(())
     }
 
+    fn repeat(&mut self, connection_id: u64, now: f64) {
+        let now = self.at(now);
+        self.core.repeat(connection_id, now);
+    }
+
     fn set_translated(&mut self, connection_id: u64, translated: bool) {
         self.core.set_translated(connection_id, translated);
     }
