@@ -111,6 +111,7 @@ class ConnectionReports:
     def _on_paused(self, connection: Connection, reason: str) -> None:
         if connection not in self._connections.paused:
             self._connections.paused[connection] = None
+            self._targets.press()
             self._report(connection, "paused", reason)
         if connection.consumer:
             left = next((one for one in self._targets.all() if one.streams is connection.left), None)

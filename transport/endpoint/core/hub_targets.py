@@ -217,7 +217,7 @@ class HubTargets:
         renews = self._successors.get(remote) is target
         if renews:
             self._announce(self._targets[remote])
-        target.session = session = Session(
+        session = Session(
             self._context,
             self._connections,
             self._on_session,
@@ -227,7 +227,8 @@ class HubTargets:
             near_its_dates,
         )
         session.set_weight(self.weight, self.weight_reason)
-        self._by_connection_id[connection_id] = (target, target.session)
+        target.on_dialed(session)
+        self._by_connection_id[connection_id] = (target, session)
         self._context.touch()
 
     def dial_failed(self, remote: IpAddress, error: SpnError) -> None:
@@ -292,6 +293,13 @@ class HubTargets:
         # The hub may not know, and take a closed port for the end of this process.
         self._listener.release(target.local, linger=bool(session.spn_session_id))
         self._on_target_failed(target, error)
+
+    def press(self) -> None:
+        """A connection waits to be resumed: where no session can have it, one is sought with less patience."""
+        targets = self.all()
+        if not any(target.takes_resumes and not target.unresponsive for target in targets):
+            for target in targets:
+                target.press()
 
     def check_empty(self, streams: SessionStreams[Connection]) -> None:
         """A session that is Closing for the hub's or the address's sake ends with its last connection."""

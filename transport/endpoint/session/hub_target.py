@@ -28,8 +28,14 @@ BACKOFF_BASE: Final = 0.25
 all its endpoints at once (D-33)."""
 RETURN_BASE: Final = 0.1
 """The same for an endpoint that has connections to resume."""
-RETURN_CAP: Final = 2.0
-"""Programs on both sides stand still meanwhile."""
+RETURN_CAP: Final = 0.2
+"""Programs on both sides stand still meanwhile, for as long as their connections may be resumed. Each attempt at a closed
+port costs the hub's host one packet; with what an attempt takes by itself there is one every 0.25 s."""
+REFUSED_CAP: Final = 2.0
+"""The same where a hub is there and refuses: that costs it a handshake each time."""
+REPEAT: Final = 0.2
+"""Seconds, less up to half of it at random, after which such an endpoint repeats what nobody has answered: not every
+closed port is reported, and the hub may be back."""
 BACKOFF_CAP: Final = 8.0
 """Below the time for which a consumer agent holds its clients (D-27), so that a hub that is back serves them."""
 
@@ -79,11 +85,15 @@ class Why(enum.Enum):
     RENEWED = "renewed with other credentials"
 
 
+def _refused(error: SpnError | None) -> bool:
+    return isinstance(error, SessionRejected | HandshakeRejected)
+
+
 class HubTarget:
     """See the module. A :class:`DeadlineOwner`: its deadline is the next attempt.
 
     :param connections: the endpoint's connections, some of which may wait to be resumed.
-    :param dial: begins a QUIC connection; :attr:`session` is set as soon as there is one.
+    :param dial: begins a QUIC connection; :meth:`on_dialed` follows as soon as there is one.
     :param is_reached: whether a session is up, over another address, with the hub that the last one of this was with.
     :param on_change: called with each change of the state.
     """
@@ -111,6 +121,8 @@ class HubTarget:
         self.attempts = 0
         """That failed in a row."""
         self._backoff = 0
+        self._due = 0.0
+        """When the deadline was to be that was set last."""
         self.spn_session_id = ""
         self.hub_id = ""
         self._answered = False
@@ -189,13 +201,43 @@ class HubTarget:
             self._machine = session_machine()
             self.why = None
             self.attempts = self._backoff = 0
+        if after > 0 and self._all.paused:
+            after = min(after, backoff(RETURN_CAP, RETURN_CAP, 0, self._endpoint.random))
         if after > 0:
-            self._endpoint.arm(self, self._endpoint.now() + after)
+            self._due_in(after)
         else:
             self.on_deadline()
 
+    def _due_in(self, seconds: float) -> None:
+        self._due = self._endpoint.now() + seconds
+        self._endpoint.arm(self, self._due)
+
+    def on_dialed(self, session: Session) -> None:
+        """The attempt has a QUIC connection."""
+        self.session = session
+        self._plan_repeat()
+
+    def press(self) -> None:
+        """There is something to resume, and no session for it: what this target waits for comes soon."""
+        if self.state is _S.SESSION_CONNECTING:
+            self._plan_repeat()
+        elif self.state is _S.WAITING and not self._superseded and not _refused(self.error):
+            soon = backoff(RETURN_CAP, RETURN_CAP, 0, self._endpoint.random)
+            if self._due > self._endpoint.now() + soon:
+                self._backoff = 0
+                self._due_in(soon)
+
+    def _plan_repeat(self) -> None:
+        if self.session is not None and self.session.is_unanswered and self._all.paused:
+            self._due_in(backoff(REPEAT, REPEAT, 0, self._endpoint.random))
+
     def on_deadline(self) -> None:
-        """The next attempt; while Closing, the end of a session that is empty."""
+        """The next attempt; while there is one, its repetition; while Closing, the end of a session that is empty."""
+        if self.state is _S.SESSION_CONNECTING:
+            if self.session is not None and self.session.is_unanswered:
+                self.session.repeat()
+                self._plan_repeat()
+            return
         if self.state is _S.CLOSING:
             if self.session is not None and not self.connections:
                 self.session.close(Code.OK, "no connections are left")
@@ -213,14 +255,14 @@ class HubTarget:
             return False
         self._superseded = False
         if self._contests > 1:
-            self._endpoint.arm(self, self._endpoint.now() + min(CONTEST_CAP, 2.0**self._contests))
+            self._due_in(min(CONTEST_CAP, 2.0**self._contests))
             return False
         return True
 
     def wake(self, after: float = 0.0) -> None:
         """What this address has waited for isn't so any more."""
         if self.state is _S.WAITING and self._superseded:
-            self._endpoint.arm(self, self._endpoint.now() + after)
+            self._due_in(after)
 
     def on_established(self) -> None:
         """The session ACK is there."""
@@ -228,6 +270,7 @@ class HubTarget:
         self._superseded = False
         self._established_at = self._endpoint.now()
         self._answered = False
+        self._endpoint.arm(self, None)
         self.fire(SessionTrigger.ESTABLISHED)
 
     def on_failed(self, error: SpnError) -> None:
@@ -278,18 +321,20 @@ class HubTarget:
         if self._exhausted:
             self.fire(SessionTrigger.RETRIES_EXCEEDED, error)
             return
-        base, cap = (RETURN_BASE, RETURN_CAP) if self._all.paused else (BACKOFF_BASE, BACKOFF_CAP)
+        base, cap = BACKOFF_BASE, BACKOFF_CAP
         if isinstance(error, HandshakeRejected):
-            base, cap = BACKOFF_BASE, TIME_CAP
+            cap = TIME_CAP
+        elif self._all.paused:
+            base, cap = RETURN_BASE, REFUSED_CAP if _refused(error) else RETURN_CAP
         delay = backoff(base, cap, self._backoff, self._endpoint.random)
         self.attempts += 1
         self._backoff += 1
-        self._endpoint.arm(self, self._endpoint.now() + delay)
+        self._due_in(delay)
 
     def on_empty(self) -> None:
         """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
         if self.state is _S.CLOSING and self.why is not Why.SIGNAL:
-            self._endpoint.arm(self, self._endpoint.now() + LAST_PACKETS)
+            self._due_in(LAST_PACKETS)
 
     def lose_address(self, *, on_demand: bool) -> None:
         """The address has vanished from DNS. ``on_demand``: it was asked for because the hub can't be reached."""
@@ -304,7 +349,7 @@ class HubTarget:
         """Try again now: what it was refused for may be over."""
         if self.state is _S.WAITING:
             self._backoff = 0
-            self._endpoint.arm(self, self._endpoint.now())
+            self._due_in(0.0)
 
     def give_way(self) -> None:
         """Another session takes its place."""

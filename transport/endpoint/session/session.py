@@ -150,6 +150,16 @@ class Session:
         return self._phase is _Phase.ESTABLISHED
 
     @property
+    def is_unanswered(self) -> bool:
+        """Whether the handshake of its QUIC connection isn't over."""
+        return self._phase is _Phase.HANDSHAKE
+
+    def repeat(self) -> None:
+        """Send once more what the handshake waits to have answered."""
+        self._engine.repeat(self.connection_id, self._endpoint.now())
+        self._endpoint.touch()
+
+    @property
     def connections(self) -> int:
         """Connections that have a leg here, or are about to."""
         return len(self.streams.attached)
