@@ -37,6 +37,7 @@ __all__ = [
     "PauseAck",
     "PauseRequest",
     "PeerGone",
+    "PeerHere",
     "Reason",
     "ResumeAck",
     "ResumeInvite",
@@ -246,6 +247,14 @@ class PeerGone(Packet):
     instance_id: InstanceId
 
 
+@dataclass(frozen=True, slots=True)
+class PeerHere(Packet):
+    """A provider's instance that was asked for in vain has a session now; ``peer`` is its verified subject."""
+
+    peer: Subject
+    instance_id: InstanceId
+
+
 class Ack(NamedTuple):
     """What one endpoint's program has taken of one connection: an entry of :class:`DataAck`."""
 
@@ -304,7 +313,7 @@ FromEndpoint = CloseRequest | CloseAck | PauseAck | SetWeight | SessionRenewal
 ToLeg = CloseRequest | CloseAck | PauseRequest
 """Of those that actors send: what concerns one leg of a connection."""
 
-SessionPacket = ResumeAck | PeerGone | ShutdownRequest | AllConnectionsClosed
+SessionPacket = ResumeAck | PeerGone | PeerHere | ShutdownRequest | AllConnectionsClosed
 """Of those that actors send: what concerns an endpoint's session, or more than one of its connections."""
 
 ToEndpoint = ToLeg | SessionPacket

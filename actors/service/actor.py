@@ -36,6 +36,7 @@ from spnhub.actors.kernel.environment import Decision, Environment, SessionEntry
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service import instance as rules
 from spnhub.actors.service.admission import Refusal, accept_session, may_wait, refuse_session, session_fault
+from spnhub.actors.service.awaited import AwaitedProviders
 from spnhub.actors.service.balancing import ProviderChoice
 from spnhub.actors.service.gone import GoneInstanceDue, GoneInstances
 from spnhub.actors.service.instance import Instance, Situation
@@ -113,12 +114,14 @@ class ServiceActor(EventLoopActor):
         self._legs = Legs(env, self.actor_ref, self._registry, self._names, self._suspended, self._last_leg_gone)
         self._pending = PendingConnections(env, self._registry, self._legs)
         self._gone = GoneInstances(env, self.actor_ref, self._registry)
+        self._awaited = AwaitedProviders(env)
         self._resuming = Resuming(
             env,
             self._registry,
             self._names,
             self._suspended,
             self._gone,
+            self._awaited,
             fault=self._leg_fault,
             begin=self._begin_resume,
         )
@@ -157,6 +160,7 @@ class ServiceActor(EventLoopActor):
             "confirmed": self._names.confirmed_count,
             "pending": len(self._pending),
             "suspended": len(self._suspended),
+            "awaited": len(self._awaited),
             "failed": len(self._failed),
             **self._gone.counts(),
         }
@@ -278,6 +282,7 @@ class ServiceActor(EventLoopActor):
         self._gone.session_started(request, cut_legs=cut_legs)
         if request.end_point_type is EndPointType.PROVIDER:
             self._provider_came(request)
+            self._awaited.provider_came(request)
             return
         self._unserved.add(request)
         if self._starts_on_consumer:
@@ -318,6 +323,9 @@ class ServiceActor(EventLoopActor):
 
     def _responsiveness_changed(self, message: ResponsivenessChanged) -> None:
         self._registry.choice.set_unresponsive(message.session, message.unresponsive)
+        request = self._registry.sessions.get(message.session)
+        if request is not None and not message.unresponsive:
+            self._awaited.provider_came(request)
         self._pending.serve()
 
     def _provider_weight_set(self, message: ProviderWeightSet) -> None:
@@ -364,6 +372,7 @@ class ServiceActor(EventLoopActor):
 
     def _remove_session(self, session: int) -> None:
         self._unserved.gone(session)
+        self._awaited.gone(session)
         entry = self._env.directory.sessions.pop(session)
         self._env.directory.realm_sessions[self._realm] -= 1
         release(self._env.directory.identity_sessions, entry.identity)

@@ -24,6 +24,7 @@ from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.rate_limit import RateLimitedCounter
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.admission import Refusal
+from spnhub.actors.service.awaited import AwaitedProviders
 from spnhub.actors.service.gone import GoneInstances
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.session.messages import InvitationAnswered, ResumeAsked
@@ -156,6 +157,7 @@ class Resuming:
         names: LegNames,
         suspended: SuspendedConnections,
         gone: GoneInstances,
+        awaited: AwaitedProviders,
         *,
         fault: Callable[[SessionRequested], Refusal | None],
         begin: Callable[[SessionRequested, ResumeRequested, SessionRequested], None],
@@ -165,6 +167,7 @@ class Resuming:
         self._names = names
         self._suspended = suspended
         self._gone = gone
+        self._awaited = awaited
         self._fault = fault
         self._begin = begin
         self._absent: OrderedDict[str, None] = OrderedDict()
@@ -200,6 +203,7 @@ class Resuming:
         provider = f"{request.peer}, instance {request.instance_id!r},"
         if self._gone.is_gone(consumer, request.peer, request.instance_id):
             return Code.GONE, f"{provider} is gone: its port is closed"
+        self._awaited.add(consumer, (EndPointType.PROVIDER, request.peer, request.instance_id))
         return Code.NOT_HERE, f"{provider} has no session here"
 
     def _absence_logged(self, connection_uid: str) -> bool:

@@ -21,6 +21,7 @@ from spnhub.actors.contract.packets import (
     PauseAck,
     PauseRequest,
     PeerGone,
+    PeerHere,
     ResumeAck,
     ResumeInvite,
     ResumeRequest,
@@ -63,6 +64,7 @@ PACKETS: Final[tuple[Packet, ...]] = (
     ShutdownRequest(True, 2000),
     PeerGone("CN=consumer", "two"),
     LocalAddress("192.0.2.1", 40_000),
+    PeerHere("CN=provider", "one"),
     Opening(OpeningKind.RESUME, UID, SECRET, 2, 100, 200, "CN=consumer", "two"),
     Accept(OpeningKind.OPEN, 32, "connection refused", 0, 0, 0, "one", "CN=provider"),
 )

@@ -21,6 +21,7 @@ FOR_BOTH: Final = {
     "DataAck",
     "ResumeAck",
     "PeerGone",
+    "PeerHere",
     "ShutdownRequest",
     "AllConnectionsClosed",
 }

@@ -23,7 +23,7 @@ from tests.transport.endpoint.hub_script import HUB, ScriptedHub
 CONSUMER, PROVIDER = EndPointType.CONSUMER, EndPointType.PROVIDER
 
 
-def _now() -> float:
+def now() -> float:
     return asyncio.get_running_loop().time()
 
 
@@ -31,7 +31,7 @@ async def _settle(seconds: float = 0.2) -> None:
     await asyncio.sleep(seconds)
 
 
-async def _both(world: World, *, hubs: int = 2) -> tuple[ConsumerEndpoint, ProviderEndpoint, Pair, Pair]:
+async def both(world: World, *, hubs: int = 2) -> tuple[ConsumerEndpoint, ProviderEndpoint, Pair, Pair]:
     """A consumer and a provider with sessions everywhere, and one connection."""
     if hubs == 2:
         world.add_hub()
@@ -63,7 +63,7 @@ def _resumes(hub: ScriptedHub, role: EndPointType) -> list[ResumeRequest]:
 
 async def test_a_session_with_every_hub(world: World) -> None:
     """R-3.2; new connections go where this endpoint has fewest (R-3.4)."""
-    consumer, provider, ours, theirs = await _both(world)
+    consumer, provider, ours, theirs = await both(world)
     assert consumer.sessions == provider.sessions == dict.fromkeys([HUB, SECOND], SessionState.ESTABLISHED)
     for _ in range(3):
         connecting = asyncio.ensure_future(consumer.connect())
@@ -75,14 +75,14 @@ async def test_a_session_with_every_hub(world: World) -> None:
 
 async def test_resumable_shutdown(world: World) -> None:
     """R-4.8: paused, resumed at the other hub at once, the session closed; back after the spread, with nothing lost."""
-    consumer, provider, ours, theirs = await _both(world)
+    consumer, provider, ours, theirs = await both(world)
     await _talk(ours, theirs, b"before")
     ours[1].write(b"z" * 100_000)
     old, new = _used(world)
     old.shut_down(spread=1.0)
-    began = _now()
+    began = now()
     assert await theirs[0].readexactly(100_000) == b"z" * 100_000
-    assert _now() - began < 0.5
+    assert now() - began < 0.5
     await _settle(1)
     assert [type(packet) for _, packet in old.packets if isinstance(packet, PauseAck)] == [PauseAck] * 2
     assert ({1, 2} & set(old.sessions), old.legs, new.legs) == (set(), 0, 1)
@@ -96,7 +96,7 @@ async def test_resumable_shutdown(world: World) -> None:
 
 async def test_rolling_update_of_both_hubs(world: World) -> None:
     """One after the other is stopped and comes back; the connection sees neither."""
-    _, _, ours, theirs = await _both(world)
+    _, _, ours, theirs = await both(world)
     for number in range(4):
         old, _ = _used(world)
         address = next(one for one, hub in world.hubs.items() if hub is old)
@@ -110,7 +110,7 @@ async def test_rolling_update_of_both_hubs(world: World) -> None:
 
 async def test_vanished_address(world: World) -> None:
     """R-3.3: after two answers without it, connections move in order (MOVED), and the session ends."""
-    consumer, provider, ours, theirs = await _both(world)
+    consumer, provider, ours, theirs = await both(world)
     old, new = _used(world)
     gone = next(one for one, hub in world.hubs.items() if hub is old)
     world.addresses.remove(gone)
@@ -126,7 +126,7 @@ async def test_vanished_address(world: World) -> None:
 
 async def test_vanished_address_without_another(world: World) -> None:
     """Connections stay where they are until there is somewhere to go."""
-    consumer, _, ours, theirs = await _both(world, hubs=1)
+    consumer, _, ours, theirs = await both(world, hubs=1)
     world.addresses[:] = [SECOND]
     await asyncio.sleep(62)
     assert consumer.sessions[HUB] is SessionState.CLOSING
@@ -139,14 +139,14 @@ async def test_vanished_address_without_another(world: World) -> None:
 
 async def test_suspect_hub(world: World) -> None:
     """Silence while data is under way: the connection goes on at the other hub long before the idle timeout (D-20)."""
-    _, _, ours, theirs = await _both(world)
+    _, _, ours, theirs = await both(world)
     await _talk(ours, theirs, b"before")
     old, new = _used(world)
     world.network.cut(old.node, world.nodes[0])
     world.network.cut(old.node, world.nodes[1])
-    began = _now()
+    began = now()
     await _talk(ours, theirs, b"after")
-    assert 1.5 <= _now() - began < 3
+    assert 1.5 <= now() - began < 3
     assert new.legs == 1
 
 
@@ -156,7 +156,7 @@ async def test_opening_is_tried_at_the_next_hub(world: World, code: Code) -> Non
 
     Nor is that all providers at one hub have failed, which may not be all that there are (D-35).
     """
-    consumer, provider, _, _ = await _both(world)
+    consumer, provider, _, _ = await both(world)
     for hub in world.hubs.values():
         hub.refuse_openings = [code]
     next(iter(world.hubs.values())).refuse_openings = []
@@ -177,10 +177,10 @@ async def test_connect_stream_without_a_session(world: World) -> None:
     consumer = await world.consumer()
     world.hub.node.crash()
     await consumer.wait_ended()
-    began = _now()
+    began = now()
     with pytest.raises(SessionLost):
         await consumer.connect_stream()
-    assert _now() - began < 0.001
+    assert now() - began < 0.001
     waiting = asyncio.ensure_future(consumer.wait_established())
     await asyncio.sleep(5)
     assert not waiting.done()
@@ -194,36 +194,36 @@ async def test_connect_stream_without_a_session(world: World) -> None:
 @pytest.mark.parametrize("role", [CONSUMER, PROVIDER])
 async def test_reset_while_paused(world: World, role: EndPointType) -> None:
     """It reaches the other side as soon as there is a hub again, never as a clean end."""
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     world.hub.node.crash()
     await asyncio.gather(consumer.wait_ended(), provider.wait_ended())
     mine, other = (ours, theirs) if role is CONSUMER else (theirs, ours)
     mine[1].transport.abort()
     await _settle()
     world.hub = world.new_hub()
-    began = _now()
+    began = now()
     with pytest.raises(ConnectionAborted) as caught:
         await other[0].read()
-    assert (caught.value.code, _now() - began < 10) == (Code.PEER_RESET, True)
+    assert (caught.value.code, now() - began < 10) == (Code.PEER_RESET, True)
     assert (consumer.connections, provider.connections) == (0, 0)
 
 
 async def test_reset_that_the_hub_takes_with_it(world: World) -> None:
     """Reset on the stream, and the hub dies before it has passed that on: said again at the next (section 5)."""
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     ours[1].transport.abort()
     world.hub.node.crash()
     await asyncio.gather(consumer.wait_ended(), provider.wait_ended())
     world.hub = world.new_hub()
-    began = _now()
+    began = now()
     with pytest.raises(ConnectionAborted) as caught:
         await theirs[0].read()
-    assert (caught.value.code, _now() - began < 10) == (Code.PEER_RESET, True)
+    assert (caught.value.code, now() - began < 10) == (Code.PEER_RESET, True)
 
 
 async def test_end_in_order_that_the_hub_takes_with_it(world: World) -> None:
     """The consumer has acknowledged the Close and the CloseAck is lost: the provider's end is a clean one."""
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     ours[1].write(b"question")
     ours[1].write_eof()
     assert await theirs[0].read() == b"question"
@@ -250,7 +250,7 @@ async def test_end_in_order_that_the_hub_takes_with_it(world: World) -> None:
 async def test_the_timeout_comes_between_streams_and_accept(world: World) -> None:
     """Ended in order, as far as each knows, and nobody agrees in time: the leg that was to be isn't left to the hub."""
     world.resume_timeout = 5
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     await _talk(ours, theirs, b"word")
     await _settle(2)  # acknowledged
     for _, writer in (ours, theirs):
@@ -273,7 +273,7 @@ async def test_the_timeout_comes_between_streams_and_accept(world: World) -> Non
 
 async def test_who_may_invite(world: World) -> None:
     """Wrong secret, another consumer, an old epoch: refused with the right code, and the healthy leg stays."""
-    _, provider, ours, theirs = await _both(world)
+    _, provider, ours, theirs = await both(world)
     await _talk(ours, theirs, b"x")
     used, other = _used(world)
     opening = next(hub for hub in world.hubs.values() if hub.openings).openings[0]
@@ -296,7 +296,7 @@ async def test_who_may_invite(world: World) -> None:
 
 async def test_an_invitation_while_a_close_request_is_pending(world: World) -> None:
     """The provider has asked for the end with a direction still open: it goes on nowhere, and says how it has ended."""
-    _, provider, ours, theirs = await _both(world)
+    _, provider, ours, theirs = await both(world)
     await _talk(ours, theirs, b"x")
     used, other = _used(world)
     theirs[1].close()
@@ -320,7 +320,7 @@ async def test_an_invitation_while_a_close_request_is_pending(world: World) -> N
 
 async def test_refusals_are_retried_until_the_timeout(world: World) -> None:
     """The other hub first, then both again, with a back-off; what was refused costs an epoch, and nothing else."""
-    _, _, ours, theirs = await _both(world)
+    _, _, ours, theirs = await both(world)
     used, other = _used(world)
     for hub in (used, other):
         hub.refuse_resumes = [Code.NOT_HERE, Code.STALE]
@@ -333,19 +333,19 @@ async def test_refusals_are_retried_until_the_timeout(world: World) -> None:
 
 async def test_a_refused_stream_is_resumed_elsewhere_at_once(world: World) -> None:
     """The refusal comes with its FIN in one piece, which belongs to the leg that was refused."""
-    _, _, ours, theirs = await _both(world)
+    _, _, ours, theirs = await both(world)
     used, other = _used(world)
     other.refuse_streams = [Code.TIMEOUT]
-    began = _now()
+    began = now()
     used.drop_legs(Code.PEER_LOST)
     await _talk(ours, theirs, b"again")
-    assert _now() - began < 1
+    assert now() - began < 1
     assert [request.epoch for request in _resumes(used, CONSUMER)] == [2]
 
 
 async def test_a_provider_that_drains_waits_for_what_comes_back(world: World) -> None:
     """What a hub said of its connections isn't true any more when one is resumed there (R-5.4)."""
-    _, provider, ours, theirs = await _both(world)
+    _, provider, ours, theirs = await both(world)
     used, _ = _used(world)
     await provider.set_weight(0)
     await _settle()
@@ -361,17 +361,17 @@ async def test_a_provider_that_drains_waits_for_what_comes_back(world: World) ->
 
 async def test_nobody_answers(world: World) -> None:
     """A hub that is up and deaf: the next attempt follows after the step's bound."""
-    _, _, ours, theirs = await _both(world, hubs=1)
+    _, _, ours, theirs = await both(world, hubs=1)
     world.hub.deaf_to_resumes = 1
     world.hub.drop_legs(Code.LEFT)
-    began = _now()
+    began = now()
     await _talk(ours, theirs, b"again")
-    assert 12 <= _now() - began < 14
+    assert 12 <= now() - began < 14
 
 
 async def test_a_full_buffer_is_the_backpressure(world: World) -> None:
     """Without acknowledgements a program is given no more than the buffer; with them it goes on."""
-    _, _, (_, writer), (reader, _) = await _both(world, hubs=1)
+    _, _, (_, writer), (reader, _) = await both(world, hubs=1)
     stream = writer.get_extra_info("spn_connection")
     await _settle()
     world.hub.engine.cork(world.hub.session(CONSUMER))
@@ -388,7 +388,7 @@ async def test_a_full_buffer_is_the_backpressure(world: World) -> None:
 
 async def test_idle_connections_cost_nothing(world: World) -> None:
     """After the last acknowledgement no packet and no timer belongs to a connection."""
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     await _talk(ours, theirs, b"x")
     await _settle()
     acks = len(world.hub.acks)
@@ -403,7 +403,7 @@ async def test_observers(world: World) -> None:
     sessions: list[SessionChange] = []
     connections: list[ConnectionChange] = []
     world.on_session, world.on_connection = sessions.append, connections.append
-    consumer, provider, ours, theirs = await _both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     uid = world.hub.openings[0].connection_uid
     sessions.clear()
     world.hub.node.crash()
@@ -423,7 +423,7 @@ async def test_observers(world: World) -> None:
 
 async def test_request_says_that_it_brings_connections(world: World) -> None:
     """So that a consumer is let in before its provider is back (D-27)."""
-    consumer, provider, _, _ = await _both(world, hubs=1)
+    consumer, provider, _, _ = await both(world, hubs=1)
     world.hub.node.crash()
     await asyncio.gather(consumer.wait_ended(), provider.wait_ended())
     world.hub = world.new_hub()
@@ -434,7 +434,7 @@ async def test_request_says_that_it_brings_connections(world: World) -> None:
 
 async def test_a_hub_that_closes_first(world: World) -> None:
     """It asked for the end and does not wait for ours: the session begins anew all the same."""
-    consumer, _, ours, theirs = await _both(world)
+    consumer, _, ours, theirs = await both(world)
     old, _ = _used(world)
     old.says_all_closed = False
     old.shut_down()

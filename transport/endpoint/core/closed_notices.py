@@ -36,6 +36,8 @@ class ClosedNotice:
         self.session = session
         """The session in which the provider may still see it on the stream; None: it was lost, or there was none."""
         self.connection_uid = request.connection_uid
+        self.peer = request.peer
+        self.instance_id = request.instance_id
         self.epoch = request.epoch
         self.until: float | None = None
         """Since it has to be reported: when the provider will have given up by itself."""

@@ -19,7 +19,14 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import AllConnectionsClosed, PeerGone, ResumeAck, ResumeInvite, ShutdownRequest
+from spnhub.actors.contract.packets import (
+    AllConnectionsClosed,
+    PeerGone,
+    PeerHere,
+    ResumeAck,
+    ResumeInvite,
+    ShutdownRequest,
+)
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
@@ -265,6 +272,8 @@ class EndpointCore:
                 self._reports.on_resume_ack(session, report)
             case PeerGone():
                 self._reports.on_peer_gone(session, report)
+            case PeerHere():
+                self._resumer.peer_here(self._targets.target(session), report.peer, report.instance_id)
             case Ended(error=error):
                 self._reports.closed_notices.on_session_lost(session)
                 self._targets.on_ended(session, error)

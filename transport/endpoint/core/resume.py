@@ -30,6 +30,14 @@ class Resumable(Protocol):
     def connection_uid(self) -> str:
         """Of the connection."""
 
+    @property
+    def peer(self) -> str:
+        """The verified subject of the provider."""
+
+    @property
+    def instance_id(self) -> str:
+        """Of the provider's process."""
+
     def resume(self, session: SessionStreams[Any]) -> None:
         """Send a ResumeRequest there. How that goes is reported with :meth:`Resumer.add` and :meth:`Resumer.remove`."""
 
@@ -94,6 +102,15 @@ class Resumer:
             if turn.waiting:
                 turn.tried.clear()
                 self.advance(turn)
+
+    def peer_here(self, target: HubTarget, peer: str, instance_id: str) -> None:
+        """A hub that has refused what is to be resumed with this provider has it now: who waits goes there at once."""
+        for turn in list(self._turns.values()):
+            if (turn.what.peer, turn.what.instance_id) == (peer, instance_id):
+                turn.tried.discard(target)
+                turn.rounds = 0
+                if turn.waiting:
+                    self.advance(turn)
 
     def advance(self, turn: _Turn) -> None:
         """Take it to the next session, if there is one; else begin again later."""

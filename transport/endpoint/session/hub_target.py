@@ -29,8 +29,8 @@ all its endpoints at once (D-33)."""
 RETURN_BASE: Final = 0.1
 """The same for an endpoint that has connections to resume."""
 RETURN_CAP: Final = 0.2
-"""Programs on both sides stand still meanwhile, for as long as their connections may be resumed. Each attempt at a closed
-port costs the hub's host one packet; with what an attempt takes by itself there is one every 0.25 s."""
+"""Programs on both sides stand still meanwhile, for as long as their connections may be resumed. Each attempt at a
+closed port costs the hub's host one packet; with what an attempt takes by itself there is one every 0.25 s."""
 REFUSED_CAP: Final = 2.0
 """The same where a hub is there and refuses: that costs it a handshake each time."""
 REPEAT: Final = 0.2
