@@ -17,6 +17,7 @@ from spnhub.events.model import (
     ConnectionResumed,
     ConnectionStarted,
     EventsLost,
+    EventsTrimmed,
     JournalStalled,
     LimitReached,
     ProviderAnswered,
@@ -144,6 +145,10 @@ def sentence(recorded: Recorded, about: str = "") -> str:
             return f"the hub's journal stalled for {seconds_text(event.stalled_seconds)}{because(None, event.reason)}"
         case EventsLost():
             return f"the hub's log misses {event.count} events from before{because(None, event.reason)}"
+        case EventsTrimmed():
+            whose = ", ".join(event.trimmed_realms) or "no realm"
+            span = f"{event.first_sequence} to {event.last_sequence}"
+            return f"the hub's journal is full: of sequences {span}, those of {whose} are no longer kept"
     facts = [f"{name} {value}" for name, value in event_line(recorded).items() if name not in _ENVELOPE]
     return f"{event.event_type}: {', '.join(facts)}"
 

@@ -7,7 +7,9 @@ fold).
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +24,7 @@ from spnhub.events.model import (
     ConnectionPaused,
     ConnectionStarted,
     EventsLost,
+    EventsTrimmed,
     HubStarted,
     Recorded,
     SessionEnded,
@@ -87,6 +90,8 @@ class LogReport:
     unknown: tuple[str, ...]
     """Kinds of events that only a newer version knows: what they changed isn't seen here."""
     gaps: tuple[Gap, ...]
+    trimmed: int
+    """Events that are no longer kept, since their realms had more than their share."""
     last_timestamp: int
     open_sessions: tuple[str, ...]
     open_connections: tuple[str, ...]
@@ -139,6 +144,7 @@ class VerifyResult:
                     "excused": log.excused,
                     "unknown": list(log.unknown),
                     "missingHead": log.missing_head,
+                    "trimmed": log.trimmed,
                     "gaps": [{"first": gap.first, "last": gap.last, "declared": gap.declared} for gap in log.gaps],
                     "lastTimestamp": format_time(log.last_timestamp),
                     "openSessions": list(log.open_sessions),
@@ -158,6 +164,8 @@ class VerifyResult:
             )
             if log.missing_head:
                 lines.append(f"  the first {log.first_sequence - 1} are no longer kept")
+            if log.trimmed:
+                lines.append(f"  {log.trimmed} of realms with more than their share are no longer kept")
             if log.redelivered:
                 lines.append(f"  {log.redelivered} redelivered")
             if log.excused:
@@ -187,6 +195,7 @@ class _Log:
     missing: Missing = field(default_factory=Missing)
     digests: dict[int, array[int]] = field(default_factory=dict)
     lost: list[tuple[int, int]] = field(default_factory=list)
+    trimmed: list[tuple[int, int]] = field(default_factory=list)
     first: int = 0
     events: int = 0
     redelivered: int = 0
@@ -233,6 +242,8 @@ class Verifier:
         event = recorded.event
         if isinstance(event, EventsLost):
             log.lost.append((event.first_sequence, event.last_sequence))
+        elif isinstance(event, EventsTrimmed):
+            log.trimmed.append((event.first_sequence, event.last_sequence))
         elif isinstance(event, Unknown):
             log.unknown.add(event.event_type)
         for fault in log.state.apply(recorded):
@@ -326,10 +337,15 @@ class Verifier:
 
     def _report(self, log: _Log) -> LogReport:
         gaps: list[Gap] = []
+        trimmed = 0
+        spans = _joined(log.trimmed)
         for first, last in log.missing.ranges:
             if first == 1:
                 continue  # retention took the head; the first sequence says so
-            gaps += _split(first, last, log.lost)
+            if _is_within(first, last, spans):
+                trimmed += last - first + 1
+            else:
+                gaps += _split(first, last, log.lost + log.trimmed)
         for gap in gaps:
             if not gap.declared:
                 message = f"{_name(log)}: {_span(gap.first, gap.last)} missing, and nothing declares it"
@@ -351,10 +367,27 @@ class Verifier:
             excused=log.excused,
             unknown=tuple(sorted(log.unknown)),
             gaps=tuple(gaps),
+            trimmed=trimmed,
             last_timestamp=log.state.last_timestamp,
             open_sessions=tuple(log.state.sessions),
             open_connections=tuple(" ".join(key) for key in log.state.connections),
         )
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers in as few spans as can be, in order."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _is_within(first: int, last: int, spans: Sequence[tuple[int, int]]) -> bool:
+    place = bisect.bisect_right(spans, (first, sys.maxsize)) - 1
+    return place >= 0 and spans[place][0] <= first and last <= spans[place][1]
 
 
 def _split(first: int, last: int, lost: Sequence[tuple[int, int]]) -> list[Gap]:

@@ -424,6 +424,6 @@ class Journal:
             self._go_on_with_snapshot()
             while self._thread.expired:
                 self._expired = self._thread.expired.popleft()
-                assert self._expired.lost is not None
-                self._add(self._expired.lost, max(self._clock(), self._state.last_timestamp))
+                for event in self._expired.declared:
+                    self._add(event, max(self._clock(), self._state.last_timestamp))
             self.commit()

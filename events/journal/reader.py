@@ -204,10 +204,19 @@ class JournalReader:
         # The writer makes a segment only when it has finished the one before, so what is there now is all of it.
         if self._fd >= 0 and os.fstat(self._fd).st_size > self._offset:
             return True
+        # Retention may have put what is left of the next ones behind what is left of this one, in a new file.
+        if self._path is not None and self._is_replaced(self._path):
+            following = self._first, self._path
         # Where retention was faster, the next look finds another.
         with contextlib.suppress(FileNotFoundError):
             self._open(*following)
         return True
+
+    def _is_replaced(self, path: Path) -> bool:
+        try:
+            return not os.path.samestat(path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def _open(self, first: int, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

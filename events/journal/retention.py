@@ -1,13 +1,16 @@
 """Which segments of a journal may go, by size and age (D-8).
 
 Without a topic both bounds delete. With one, events that aren't shipped yet stay until the size bound; what then must
-go is declared first. Segments go in order, and what is left always begins with a whole snapshot. Counterpart:
+go is declared first. Where realms share a journal, those go first that have most
+(:mod:`spnhub.events.journal.shares`). What is left always ends with a whole snapshot. Counterpart:
 :mod:`spnhub.events.journal.writer` asks, :mod:`spnhub.events.journal.journal` declares.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,8 +18,9 @@ from typing import Final
 from spnhub.events import model
 from spnhub.events.journal.files import HEADER_READ, JournalError, SegmentHeader, next_frame, segments
 from spnhub.events.journal.options import JournalOptions
+from spnhub.events.journal.shares import RealmSizes, SegmentCut, equal_part, trim
 from spnhub.events.journal.shipped_position import shipped_sequence
-from spnhub.events.model import EventsLost
+from spnhub.events.model import EventsLost, EventsTrimmed
 from spnhub.schemas.codec import SchemaError
 
 __all__ = ["Expired", "expired", "journal_size"]
@@ -29,63 +33,165 @@ _FIRST_FRAME: Final = 64 * 1024
 class Expired:
     """What is to go."""
 
-    paths: tuple[Path, ...]
-    lost: EventsLost | None
-    """Events that weren't shipped: they must be declared in the log before they are deleted. None: nothing."""
+    paths: tuple[Path, ...] = ()
+    """Whole segments."""
+    cuts: tuple[SegmentCut, ...] = ()
+    """Segments that lose some realms."""
+    declared: tuple[EventsLost | EventsTrimmed, ...] = ()
+    """What must be in the log before anything goes: events that weren't shipped, and gaps."""
 
-    def delete(self) -> None:
-        """Remove the segments; what can't be removed is tried again later."""
+    def delete(self, sizes: RealmSizes) -> None:
+        """Remove the whole segments; what can't be removed is tried again later."""
         for path in self.paths:
             try:
                 path.unlink(missing_ok=True)
             except OSError:
                 return
+            sizes.forget((path,))
+
+    def trim(self, sizes: RealmSizes) -> None:
+        """Take the realms out of the others; that takes about 0.1 s for each."""
+        joined: dict[Path, Path] = {}
+        for cut in self.cuts:
+            try:
+                before = None if cut.before is None else joined.get(cut.before, cut.before)
+                now_in = trim(cut.path, cut.realms, before)
+            except (OSError, JournalError):
+                return
+            sizes.forget({cut.path, now_in})
+            joined[cut.path] = now_in
 
 
-def expired(folder: Path, options: JournalOptions, keep_from: int, now: float) -> Expired | None:
+def expired(folder: Path, options: JournalOptions, keep_from: int, now: float, sizes: RealmSizes) -> Expired | None:
     """What has to go now; None: nothing.
 
     :param keep_from: first sequence of the last segment with a whole snapshot: it and what follows stay.
     :param now: seconds since 1970.
     :raises OSError: the folder can't be read.
     """
-    known = segments(folder)
-    stats = [path.stat() for _, path in known]
-    total = sum(stat.st_size for stat in stats)
-    shipped = None if options.topic is None else shipped_sequence(folder, options.topic) or 0
-    gone: list[Path] = []
-    unshipped: list[Path] = []
-    first_lost = last_lost = 0
-    for (first, path), stat, (following, _) in zip(known, stats, known[1:], strict=False):
-        if first >= keep_from:
+    known = _segments(folder, None if options.topic is None else shipped_sequence(folder, options.topic) or 0)
+    total = sum(one.size for one in known)
+    may_go = [one for one in known if one.first < keep_from and one is not known[-1]]
+    whole: list[_Segment] = []
+    for one in may_go:
+        if not (options.age is not None and one.written < now - options.age and one.unshipped == 0):
             break
-        seen = shipped is None or shipped >= following - 1
-        too_large = options.size is not None and total > options.size
-        too_old = options.age is not None and stat.st_mtime < now - options.age
-        if not too_large and not (too_old and seen):
-            break
-        gone.append(path)
-        total -= stat.st_size
-        if not seen:
-            unshipped.append(path)
-            first_lost = first_lost or max(first, (shipped or 0) + 1)
-            last_lost = following - 1
-    if not gone:
+        whole.append(one)
+        total -= one.size
+    cuts: list[tuple[_Segment, frozenset[str], _Segment | None]] = []
+    if options.size is not None and total > options.size:
+        more, cuts = _beyond_shares(known[len(whole) :], may_go[len(whole) :], options.size, sizes)
+        whole += more
+    if not whole and not cuts:
         return None
-    if not unshipped:
-        return Expired(tuple(gone), None)
-    begun, ended = _first_timestamp(unshipped[0]), _first_timestamp(known[len(gone)][1])
-    lost = EventsLost(
-        realm=None,
-        network_urn=None,
-        first_sequence=first_lost,
-        last_sequence=last_lost,
-        count=last_lost - first_lost + 1,
-        first_timestamp=begun,
-        last_timestamp=max(begun, ended),
-        reason=f"the journal is full and they are not shipped to {options.topic}",
+    return Expired(
+        tuple(one.path for one in whole),
+        tuple(SegmentCut(one.path, realms, None if before is None else before.path) for one, realms, before in cuts),
+        _declared(known, whole, cuts, options.topic, sizes),
     )
-    return Expired(tuple(gone), lost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    first: int
+    following: int
+    """First sequence of the next segment."""
+    path: Path
+    size: int
+    written: float
+    """When it was written last, seconds since 1970."""
+    unshipped: int
+    """How many of its last sequences weren't shipped."""
+
+
+def _segments(folder: Path, shipped: int | None) -> list[_Segment]:
+    known = segments(folder)
+    found = []
+    for place, (first, path) in enumerate(known):
+        stat = path.stat()
+        following = known[place + 1][0] if place + 1 < len(known) else first
+        unshipped = 0 if shipped is None else min(following - first, max(0, following - 1 - shipped))
+        found.append(_Segment(first, following, path, stat.st_size, stat.st_mtime, unshipped))
+    return found
+
+
+_Cuts = list[tuple[_Segment, frozenset[str], _Segment | None]]
+
+
+def _beyond_shares(
+    known: list[_Segment], may_go: list[_Segment], room: int, sizes: RealmSizes
+) -> tuple[list[_Segment], _Cuts]:
+    """The oldest events of realms that have more than their equal part: whole segments, and realms of segments."""
+    of = {one.first: sizes.of(one.first, one.path) for one in known}
+    totals: Counter[str] = Counter()
+    for kept in of.values():
+        totals.update({realm: size for realm, (size, _) in kept.items()})
+    # Headers, snapshots and what can't be read are nobody's, and go with the first of the others.
+    over = sum(one.size for one in known) - room
+    part = equal_part(totals.values(), max(0, totals.total() - over))
+    excess = {realm: size - part for realm, size in totals.items() if size > part}
+    whole: list[_Segment] = []
+    cuts: _Cuts = []
+    before: _Segment | None = None
+    for one in may_go:
+        if over <= 0:
+            break
+        kept = of[one.first]
+        realms = frozenset(realm for realm in kept if excess.get(realm, 0) > 0)
+        if kept.keys() - {""} <= realms:
+            realms |= kept.keys()
+        if before is None and realms == kept.keys():
+            whole.append(one)
+            over -= one.size
+        else:
+            if realms:
+                cuts.append((one, realms, before))
+                over -= one.size - sum(size for realm, (size, _) in kept.items() if realm not in realms)
+            before = one
+        for realm in realms & excess.keys():
+            excess[realm] -= kept[realm].size
+    return whole, cuts
+
+
+def _declared(
+    known: list[_Segment], whole: list[_Segment], cuts: _Cuts, topic: str | None, sizes: RealmSizes
+) -> tuple[EventsLost | EventsTrimmed, ...]:
+    found: list[EventsLost | EventsTrimmed] = []
+    of = {one.first: sizes.of(one.first, one.path) for one in (*whole, *(one for one, _, _ in cuts))}
+    unshipped = []
+    for one, gone in [*((one, of[one.first].keys()) for one in whole), *((one, gone) for one, gone, _ in cuts)]:
+        if one.unshipped:
+            # A segment may have been trimmed before; of one that can't be counted each number counts.
+            events = sum(kept.events for realm, kept in of[one.first].items() if realm in gone)
+            unshipped.append((one, min(events or one.unshipped, one.unshipped)))
+    if unshipped:
+        unshipped.sort(key=lambda pair: pair[0].first)
+        first, last = unshipped[0][0], unshipped[-1][0]
+        begun = _first_timestamp(first.path)
+        ended = _first_timestamp(next(one.path for one in known if one.first == last.following))
+        found.append(
+            EventsLost(
+                realm=None,
+                network_urn=None,
+                first_sequence=first.following - first.unshipped,
+                last_sequence=last.following - 1,
+                count=sum(count for _, count in unshipped),
+                first_timestamp=begun,
+                last_timestamp=max(begun, ended),
+                reason=f"the journal is full and they are not shipped to {topic}",
+            )
+        )
+    if cuts:  # what goes at the head needs no word: the first sequence says so
+        found.append(
+            EventsTrimmed(
+                realm=None,
+                network_urn=None,
+                first_sequence=cuts[0][0].first,
+                last_sequence=cuts[-1][0].following - 1,
+                trimmed_realms=tuple(sorted({realm for _, gone, _ in cuts for realm in gone} - {""})),
+            )
+        )
+    return tuple(found)
 
 
 def journal_size(folder: Path) -> int:
@@ -93,7 +199,11 @@ def journal_size(folder: Path) -> int:
 
     :raises OSError: the folder can't be read.
     """
-    return sum(path.stat().st_size for _, path in segments(folder))
+    size = 0
+    for _, path in segments(folder):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            size += path.stat().st_size
+    return size
 
 
 def _first_timestamp(path: Path) -> int:

@@ -87,13 +87,14 @@ class SegmentWriter:
         same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
         return None if same else f"{self._path} is another file now"
 
-    def begin(self, first_sequence: int, *, fresh: bool) -> None:
+    def begin(self, first_sequence: int, *, fresh: bool) -> bool:
         """Make room for a batch that begins with this sequence: a new segment, if that is wanted or there is none.
 
+        :returns: whether it is a new one.
         :raises OSError: it can't be made; everything is as it was.
         """
         if self._open is not None and not fresh:
-            return
+            return False
         header = SegmentHeader(self._identity, first_sequence)
         path = write_segment_header(self._folder, header)
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -101,6 +102,7 @@ class SegmentWriter:
             self._before_end()
         self.close()
         self._open, self._path, self._size = Descriptor(fd), path, len(header.pack())
+        return True
 
     def write(self, data: memoryview) -> tuple[int, OSError | None]:
         """Append frames. How many bytes of whole frames are in the file now, and why they aren't all.

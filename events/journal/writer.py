@@ -28,6 +28,7 @@ from spnhub.events.journal.options import JournalOptions
 from spnhub.events.journal.retention import Expired, expired, journal_size
 from spnhub.events.journal.segment_writer import Descriptor, SegmentWriter
 from spnhub.events.journal.sequences import BLOCK, Sequences
+from spnhub.events.journal.shares import RealmSizes
 from spnhub.events.model import Recorded
 from spnhub.events.spare import Spare
 
@@ -104,7 +105,7 @@ class WriterThread:
         self.done: deque[Batch] = deque()
         """Batches that are written and not yet reported to the journal; drained in the loop's thread."""
         self.expired: deque[Expired] = deque()
-        """To go when the loss is declared; drained likewise. One at most."""
+        """To go when that is declared; drained likewise. One at most."""
         self.notified = False
         """``drain`` is on its way."""
         self.progress = threading.Event()
@@ -128,6 +129,7 @@ class WriterThread:
         self._keep_from = keep_from
         self._clock = clock
         self._on_fault = on_fault
+        self._sizes = RealmSizes(folder, None if segments.position is None else int(segments.position[0].stem))
         self._spare = Spare(_SPARE)
         self._hand: _Hand | None = None
         self._pause = _FIRST_RETRY
@@ -146,6 +148,7 @@ class WriterThread:
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
         self._syncing: Future[None] | None = None
         self._reserving: Future[None] | None = None
+        self._trimming: Future[None] | None = None
         # A thread that is there already can't fail to begin later.
         self._syncer.submit(lambda: None)
         segments.before_end(self.sync)
@@ -299,6 +302,8 @@ class WriterThread:
             self.sync()
             assert self._syncing is not None
             self._syncing.result()
+        for batch in hand.batches:
+            self._sizes.add(batch.entries, batch.data)
         self.done.extend(hand.batches)
         self._hand = None
         self.error = None
@@ -319,7 +324,8 @@ class WriterThread:
         first, last = hand.batches[0], hand.batches[-1]
         self._reserve(last.entries[-1].sequence)
         if not hand.begun:
-            self._segments.begin(first.entries[0].sequence, fresh=first.fresh)
+            if self._segments.begin(first.entries[0].sequence, fresh=first.fresh):
+                self._sizes.begin(first.entries[0].sequence)
             hand.begun = True
 
     def _reserve(self, sequence: int) -> None:
@@ -348,22 +354,36 @@ class WriterThread:
                 self._keep_from = batch.completes
                 look = True
             if batch.expired is not None:
-                batch.expired.delete()
-                self._declaring = False
+                batch.expired.delete(self._sizes)
+                if batch.expired.cuts:  # beside the writing: that takes its time
+                    self._trimming = self._syncer.submit(self._trim, batch.expired)
+                else:
+                    self._declaring = False
         if not look or (self._declaring and time.monotonic() < self._next_look):
+            return
+        if self._trimming is not None and not self._trimming.done():
             return
         self._next_look = time.monotonic() + _LOOK
         with contextlib.suppress(OSError):
             self.size = journal_size(self._folder)
-            found = expired(self._folder, self._options, self._keep_from, self._clock() / 1_000_000)
+            found = expired(self._folder, self._options, self._keep_from, self._clock() / 1_000_000, self._sizes)
             if found is None:
                 return
-            if found.lost is None:
-                found.delete()
+            if not found.declared:
+                found.delete(self._sizes)
             else:
                 self._declaring = True
                 self.expired.append(found)
                 self.call_drain()
+
+    def _trim(self, found: Expired) -> None:
+        """In the syncing thread."""
+        try:
+            found.trim(self._sizes)
+        finally:
+            self._declaring = False
+            # More may have come to go meanwhile.
+            self._next_look = 0.0
 
     def call_drain(self) -> None:
         if self._notify is not None and not self.notified:

@@ -54,6 +54,7 @@ from spnhub.events.model.inventory import (
 )
 from spnhub.events.model.log import (
     EventsLost,
+    EventsTrimmed,
     HubAlive,
     HubStarted,
     HubStopped,
@@ -115,6 +116,7 @@ __all__ = [
     "EndPointType",
     "Event",
     "EventsLost",
+    "EventsTrimmed",
     "HubAlive",
     "HubStarted",
     "HubStopped",

@@ -9,6 +9,7 @@ from spnhub.events.model.event import Event
 
 __all__ = [
     "EventsLost",
+    "EventsTrimmed",
     "HubAlive",
     "HubStarted",
     "HubStopped",
@@ -78,6 +79,20 @@ class EventsLost(Event):
     first_timestamp: int
     last_timestamp: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsTrimmed(Event):
+    """The journal is full, and realms that have more than their share of it no longer have these events there (D-8).
+
+    Events of other realms between the two sequences are kept. A topic keeps all of them.
+    """
+
+    event_type: ClassVar[str] = "eventsTrimmed"
+
+    first_sequence: int
+    last_sequence: int
+    trimmed_realms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

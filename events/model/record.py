@@ -130,6 +130,7 @@ _FROM_AVRO: Final[dict[str, Callable[[Any], Any]]] = {
     "consumers": tuple,
     "changed": tuple,
     "faults": tuple,
+    "trimmed_realms": tuple,
 }
 
 

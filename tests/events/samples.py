@@ -23,6 +23,7 @@ from spnhub.events.model import (
     EndPointType,
     Event,
     EventsLost,
+    EventsTrimmed,
     HubAlive,
     HubStarted,
     HubStopped,
@@ -427,6 +428,7 @@ LATER: tuple[Event, ...] = (
         reason="10.0.0.7 port 80: Connection refused",
     ),
     ProviderRecovered(realm="acme", network_urn=NETWORK, spn_session_id="p1", service_urn=SERVICE),
+    EventsTrimmed(realm=None, network_urn=None, first_sequence=4, last_sequence=90, trimmed_realms=("acme", "beta")),
 )
 """One of each class whose schema id is 53 or above, in their order."""
 
