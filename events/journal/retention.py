@@ -127,29 +127,46 @@ def _beyond_shares(
     for kept in of.values():
         totals.update({realm: size for realm, (size, _) in kept.items()})
     # Headers, snapshots and what can't be read are nobody's, and go with the first of the others.
-    over = sum(one.size for one in known) - room
-    part = equal_part(totals.values(), max(0, totals.total() - over))
+    rest = {one.first: one.size - sum(size for size, _ in of[one.first].values()) for one in known}
+    stays = sum(rest[one.first] for one in known) - sum(rest[one.first] for one in may_go)
+    part = equal_part(totals.values(), max(0, room - stays))
     excess = {realm: size - part for realm, size in totals.items() if size > part}
-    whole: list[_Segment] = []
-    cuts: _Cuts = []
-    before: _Segment | None = None
+    over = sum(one.size for one in known) - room
+    gone: dict[int, frozenset[str]] = {}
+    alone = len(totals.keys() - {""}) < 2
     for one in may_go:
         if over <= 0:
             break
         kept = of[one.first]
+        if alone:
+            gone[one.first] = frozenset(kept)
+            over -= one.size
+            continue
         realms = frozenset(realm for realm in kept if excess.get(realm, 0) > 0)
         if kept.keys() - {""} <= realms:
             realms |= kept.keys()
-        if before is None and realms == kept.keys():
-            whole.append(one)
-            over -= one.size
-        else:
-            if realms:
-                cuts.append((one, realms, before))
-                over -= one.size - sum(size for realm, (size, _) in kept.items() if realm not in realms)
-            before = one
+        elif not realms:
+            continue
+        gone[one.first] = realms
+        over -= rest[one.first] + sum(kept[realm].size for realm in realms)
         for realm in realms & excess.keys():
             excess[realm] -= kept[realm].size
+    for one in may_go:
+        if over <= 0:
+            break
+        if one.first not in gone:
+            gone[one.first] = frozenset()
+            over -= rest[one.first]
+    whole: list[_Segment] = []
+    cuts: _Cuts = []
+    before: _Segment | None = None
+    for one in may_go:
+        if before is None and gone.get(one.first) == of[one.first].keys():
+            whole.append(one)
+            continue
+        if one.first in gone:
+            cuts.append((one, gone[one.first], before))
+        before = one
     return whole, cuts
 
 
@@ -163,7 +180,7 @@ def _declared(
         if one.unshipped:
             # A segment may have been trimmed before; of one that can't be counted each number counts.
             events = sum(kept.events for realm, kept in of[one.first].items() if realm in gone)
-            unshipped.append((one, min(events or one.unshipped, one.unshipped)))
+            unshipped.append((one, min(events, one.unshipped) if of[one.first] else one.unshipped))
     if unshipped:
         unshipped.sort(key=lambda pair: pair[0].first)
         first, last = unshipped[0][0], unshipped[-1][0]
