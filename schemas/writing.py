@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 __all__ = ["Write", "field_writers"]
@@ -63,11 +64,14 @@ def _varint(number: int) -> bytes:
 
 
 def _long(value: int) -> bytes:
+    if 0 <= value < 64:
+        return _ONE_BYTE[value << 1]
     if not _LEAST <= value <= _MOST:
         raise OverflowError(f"{value} has more than 64 bits")
     return _varint(value << 1 ^ value >> 63)
 
 
+@lru_cache(maxsize=1024)  # names and ids come again in most events
 def _string(value: str) -> bytes:
     data = value.encode()
     return _varint(len(data) << 1) + data

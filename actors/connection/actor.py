@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pykka import ActorRef
@@ -14,6 +13,7 @@ from spnhub.actors.contract.inputs import BytesCarried, Key, SpliceEnded
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.kernel.timers import Timer
+from spnhub.events.frozen import dataclass
 from spnhub.events.state.entities import OpenConnection
 
 __all__ = [

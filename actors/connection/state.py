@@ -6,11 +6,11 @@ Counterpart: :mod:`spnhub.actors.connection.transitions`, all transitions in one
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.actors.contract.inputs import ConnectionInput, Key, ProviderBusy, ProviderRejected
 from spnhub.actors.contract.packets import LegPacket
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import DisconnectReason
 from spnhub.events.state.entities import ConnectionKey
 

@@ -7,12 +7,11 @@ Counterpart: :mod:`spnhub.actors.contract.inputs`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.definitions import Availability
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.contract.packets import ToEndpoint
+from spnhub.events.frozen import dataclass
 
 __all__ = [
     "AbortConnection",

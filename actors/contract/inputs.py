@@ -10,12 +10,13 @@ input has payload or a secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inventory import Plan
 from spnhub.actors.contract.packets import FromEndpoint
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import EndPointType
 
 __all__ = [

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final, NamedTuple
 
 from spnhub.events.foreign_text import REASON_LIMIT
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.schemas import codec
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from spnhub.actors.contract.inputs import ConnectionRequested, ResumeAnswered, ResumeRequested
 from spnhub.actors.session.endings import SessionEnding
+from spnhub.events.frozen import dataclass
 
 __all__ = [
     "EndSession",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar, Final
+
+from spnhub.events.frozen import dataclass
 
 __all__ = [
     "DisconnectReason",

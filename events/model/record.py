@@ -9,12 +9,12 @@ import dataclasses
 import hashlib
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import connections, inventory, log, services, sessions
 from spnhub.events.model.event import DisconnectReason, EndPointType, Event, InstancePhase, TerminateReason, Unknown
 from spnhub.schemas import codec

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from spnhub.events.frozen import dataclass
 from spnhub.events.model.event import EndPointEvent, EndPointType, Event, SessionEvent, TerminateReason
 
 __all__ = [

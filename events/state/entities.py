@@ -6,9 +6,10 @@ a replay shows are the same. Counterpart: :class:`spnhub.events.state.hub_state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionProgress,
