@@ -57,13 +57,20 @@ LIFECYCLE: Final = frozenset(_LINES)
 """The events that have the spec's line."""
 
 
-def _getter(name: str) -> Callable[[Recorded], object]:
+def _attribute(name: str) -> str:
     attribute = re.sub("[A-Z]", lambda capital: "_" + capital[0].lower(), name)
-    return attrgetter(attribute if attribute in Recorded.__slots__ else f"event.{attribute}")
+    return attribute if attribute in Recorded.__slots__ else f"event.{attribute}"
 
 
-_FIELDS: Final = {cls: tuple((name, _getter(name)) for name in names) for cls, names in _LINES.items()}
-"""Each name and what gets its value: a line is made for every session and connection, so it isn't taken out of all."""
+_GETTERS: Final[dict[type[Event], Callable[[Recorded], tuple[Any, ...]]]] = {
+    cls: attrgetter(*map(_attribute, names)) for cls, names in _LINES.items()
+}
+"""What gets the values of a line: one is made for every session and connection."""
+_ENUMERATIONS: Final = {
+    cls: tuple(name for name in names if name in {"endPointType", "terminateReason", "disconnectReason"})
+    for cls, names in _LINES.items()
+}
+"""Names of the values to be shown as the strings they are."""
 
 _TIMES: Final = frozenset(
     {
@@ -91,13 +98,14 @@ def lifecycle_line(recorded: Recorded) -> Line | None:
 
     ``timestamp`` is the event's own, elapsedTime a number of seconds, byte counts are integers.
     """
-    fields = _FIELDS.get(type(recorded.event))
-    if fields is None:
-        return None
-    line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": recorded.event.event_type}
-    for name, get in fields:
-        line[name] = _plain(get(recorded))
     event = recorded.event
+    kind = type(event)
+    if kind not in LIFECYCLE:
+        return None
+    line: Line = {"timestamp": format_time(recorded.timestamp), "eventType": event.event_type}
+    line.update(zip(_LINES[kind], _GETTERS[kind](recorded), strict=True))
+    for name in _ENUMERATIONS[kind]:
+        line[name] = _plain(line[name])
     if isinstance(event, SessionEnded | ConnectionEnded) and failed(event):
         # That it ended with an error is of no use without which.
         line |= {"code": event.code, **_names(event.code, None), "reason": event.reason}

@@ -7,6 +7,7 @@ that aren't caught in threads and finalisers. Counterparts: every module that ca
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -98,7 +99,7 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     # Tracebacks are text before secrets are hidden, and plain: the coloured ones print local variables.
     render: list[Processor] = [structlog.processors.format_exc_info, hide_secrets]
     if form == "json":
-        render.append(structlog.processors.JSONRenderer(default=str))
+        render.append(structlog.processors.JSONRenderer(serializer=_to_json))
     else:
         plain = structlog.dev.plain_traceback
         render += [
@@ -217,18 +218,28 @@ def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace keys, certificates and passwords, so that they never reach the log."""
     for name, value in event.items():
-        if isinstance(value, list):
-            event[name] = [without_secrets(one) if isinstance(one, str) else one for one in value]
-        if not isinstance(value, (str, bytes)):
-            continue
-        if _is_secret(name):
-            event[name] = HIDDEN
-        elif isinstance(value, str):
+        if isinstance(value, str):
+            if _is_secret(name):
+                event[name] = HIDDEN
+                continue
             text = _PEM.sub(r"(\1)", value) if "-----BEGIN " in value else value
             event[name] = without_secrets(text)
-        elif b"-----BEGIN " in value:
-            event[name] = "(PEM)"
+        elif isinstance(value, list):
+            event[name] = [without_secrets(one) if isinstance(one, str) else one for one in value]
+        elif isinstance(value, bytes):
+            if _is_secret(name):
+                event[name] = HIDDEN
+            elif b"-----BEGIN " in value:
+                event[name] = "(PEM)"
     return event
+
+
+_JSON: Final = json.JSONEncoder(default=str)
+"""One for all lines: ``json.dumps`` makes another each time that it is told of a default."""
+
+
+def _to_json(event: EventDict, **_: Any) -> str:
+    return _JSON.encode(event)
 
 
 @lru_cache(maxsize=1000)

@@ -114,14 +114,15 @@ _DETAILS: Final = (
 
 def level_of(event: Event) -> str:
     """The level of an event's line: routine facts are details or information, what somebody may ask about a warning."""
+    if type(event) in LIFECYCLE:
+        # A leg that is suspended goes on in another: the event of the pause has its own level.
+        goes_on = isinstance(event, ConnectionEnded) and event.suspended
+        return "warning" if failed(event) and not goes_on else "info"
     if isinstance(event, _DETAILS):
         return "debug"
     if isinstance(event, _ERRORS):
         return "error"
-    if failed(event):
-        # A leg that is suspended goes on in another: the event of the pause has its own level.
-        return "info" if isinstance(event, ConnectionEnded) and event.suspended else "warning"
-    if isinstance(event, _INFORMATION) or type(event) in LIFECYCLE:
+    if isinstance(event, _INFORMATION):
         return "info"
     if isinstance(event, ConnectionPaused) and event.planned:
         return "info"
@@ -137,40 +138,42 @@ class Printer:
         self._repeats = Repeats(asyncio.get_running_loop().call_later)
 
     def add(self, batch: Iterable[Recorded]) -> None:
-        """Write these soon; at once, if there aren't many."""
+        """Write these soon: what is sent to endpoints in this round of the loop goes first."""
         self._waiting.extend(batch)
         if self._scheduled is None:
-            self._write()
+            self._scheduled = asyncio.get_running_loop().call_soon(self._write)
 
     def close(self) -> None:
         """Write what is left, now."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
+        log = _log.bind()
         while self._waiting:
-            self._print(self._waiting.popleft())
+            self._print(log, self._waiting.popleft())
         self._repeats.close()
 
     def _write(self) -> None:
         self._scheduled = None
         end = time.monotonic() + _BUDGET
+        log = _log.bind()  # once for all: it is looked up in structlog's configuration
         while self._waiting:
-            self._print(self._waiting.popleft())
+            self._print(log, self._waiting.popleft())
             if time.monotonic() > end:
                 self._scheduled = asyncio.get_running_loop().call_soon(self._write)
                 return
 
-    def _print(self, recorded: Recorded) -> None:
+    def _print(self, log: structlog.typing.FilteringBoundLogger, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, LimitReached) and event.limit == OUTPUT_LIMIT:
             # The output reports it itself, in the place of the missing lines; a line here would only be dropped, too.
             return
         level = level_of(event)
-        if not _log.is_enabled_for(LEVELS[level]):
+        if not log.is_enabled_for(LEVELS[level]):
             return
         line = lifecycle_line(recorded)
         if line is not None:
-            getattr(_log, level)(line["eventType"], **line)
+            getattr(log, level)(line["eventType"], **line)
             return
         name = event.event_type
         if isinstance(event, InventoryLoaded):
