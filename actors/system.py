@@ -97,6 +97,9 @@ class ActorSystem:
 
     def _fire_timers(self) -> None:
         env = self._env
+        when = env.timers.next()
+        if when is None or when > env.now:
+            return
         for _ in range(_ROUNDS):
             none = True
             for action in env.timers.due(env.now):

@@ -51,6 +51,7 @@ from spnhub.events.model import (
     ServiceEvent,
     shared,
 )
+from spnhub.events.state.entities import connection_key
 
 __all__ = ["acknowledge", "decide", "invitation", "is_lost"]
 
@@ -162,7 +163,7 @@ def _opened(leg: Leg, message: ResumeOpened) -> Outcome:
     started = ConnectionStarted(**leg_fields, start_sent_offset=sent, start_receive_offset=received)
     resumed = ConnectionResumed(**leg_fields, sent_offset=sent, receive_offset=received)
     join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-    joined = leg._replace(phase=LegPhase.JOINED, spn_connection_id=spn_connection_id)
+    joined = leg._replace(phase=LegPhase.JOINED, log_key=connection_key(started))
     return joined, Decision((started, resumed), (join,))
 
 

@@ -146,8 +146,8 @@ class Leg(NamedTuple):
 
     facts: LegFacts
     phase: LegPhase = LegPhase.OPENING
-    spn_connection_id: str | None = None
-    """None before its start is logged."""
+    log_key: ConnectionKey | None = None
+    """Its name in the log; None before its start is logged."""
     start: tuple[int, int] = (0, 0)
     """The offsets at which it begins: consumer to provider, and back (D-10)."""
     resume: Resume | None = None
@@ -195,16 +195,6 @@ class Leg(NamedTuple):
                 return Wait.ABORT
             case _:
                 return None
-
-    @property
-    def log_key(self) -> ConnectionKey | None:
-        """Its name in the log, once it has started."""
-        if self.spn_connection_id is None:
-            return None
-        facts = self.facts
-        return ConnectionKey(
-            facts.consumer_side_spn_session_id, facts.provider_side_spn_session_id, self.spn_connection_id
-        )
 
 
 # Messages to a connection, beside its inputs --------------------------------------------------------------------------

@@ -78,7 +78,7 @@ from spnhub.actors.contract.inputs import (
 from spnhub.actors.contract.packets import CloseAck, CloseRequest, PauseAck, PauseRequest
 from spnhub.actors.kernel.environment import Decision
 from spnhub.events.model import ConnectionStarted, ConversationEvent, DisconnectReason, shared
-from spnhub.events.state.entities import OpenConnection
+from spnhub.events.state.entities import OpenConnection, connection_key
 
 __all__ = ["chosen", "decide", "failure", "opening"]
 
@@ -260,7 +260,7 @@ def _next_provider(leg: Leg, message: ProviderChosen | None, state: OpenConnecti
         provider_resumes=True,
         provider_answers=True,
     )
-    leg = leg._replace(facts=facts, phase=LegPhase.WAITING, spn_connection_id=None, rejected=None, on_trial=False)
+    leg = leg._replace(facts=facts, phase=LegPhase.WAITING, log_key=None, rejected=None, on_trial=False)
     if message is None:
         return leg, Decision(events)
     leg = chosen(leg, message)
@@ -294,7 +294,7 @@ def _started(leg: Leg, stream: int) -> Outcome:
     facts = leg.facts
     spn_connection_id = f"{facts.key.stream}-{stream}"
     event = ConnectionStarted(**shared(ConversationEvent, facts), spn_connection_id=spn_connection_id)
-    return leg._replace(phase=LegPhase.CONNECTING, spn_connection_id=spn_connection_id), Decision((event,))
+    return leg._replace(phase=LegPhase.CONNECTING, log_key=connection_key(event)), Decision((event,))
 
 
 def _splice_ended(leg: Leg, message: SpliceEnded, state: OpenConnection | None, wall_us: int) -> Outcome:

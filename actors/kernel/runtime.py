@@ -23,7 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 import pykka
 from pykka import messages
@@ -320,12 +320,6 @@ class EventLoopActor(pykka.Actor):
         del message
         return False
 
-    def _handle_receive(self, message: Any) -> Any:
-        # Most messages are none of pykka's own, and its method looks for these first, one by one.
-        if isinstance(message, _PYKKAS_OWN):
-            return super()._handle_receive(message)
-        return self.on_receive(message)
-
     def _stop(self) -> None:
         """Replaces pykka's, which looks for the actor in its registry."""
         self.actor_stopped.set()
@@ -372,7 +366,9 @@ class EventLoopActor(pykka.Actor):
     def _deliver(self, envelope: Envelope[Any]) -> None:
         message = envelope.message
         try:
-            response = self._handle_receive(message)
+            # Most messages are none of pykka's own, and its method looks for these first, one by one.
+            own = isinstance(message, _PYKKAS_OWN)
+            response = self._handle_receive(message) if own else self.on_receive(message)
         except (Exception, asyncio.CancelledError):  # any fault concerns this actor and nothing else
             if envelope.reply_to is not None:
                 self._report(sys.exc_info()[1])
@@ -414,7 +410,8 @@ def actor_of(ref: pykka.ActorRef[_A]) -> _A | None:
 
 def send(ref: pykka.ActorRef[Any], message: object) -> bool:
     """Queue a message for an actor; False: it has ended."""
-    if ref.actor_stopped.is_set():
+    stopped = cast("_Flag", ref.actor_stopped)
+    if stopped.value:
         return False
     ref.actor_inbox.put(Envelope(message))
     return True
