@@ -12,7 +12,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native demo test check docs lint format bench prove lock clean
+.PHONY: help install install-dev native demo test check docs lint format bench fuzz prove lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: install-dev ## Format, and mend what the linter can
 
 bench: install-dev ## Measure; prints ratios that compare between machines, and what the event log costs
 	$(BIN)/python -m tests.bench
+
+fuzz: install-dev ## Every parser under changed inputs, and such as coverage leads to; SECONDS=60 for each, NAMES="pem crl"
+	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)
 
 prove: install-dev ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)

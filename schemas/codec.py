@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import fastavro
 from fastavro.types import Schema
 
+from spnhub import bounded_json
 from spnhub.schemas.writing import Write, field_writers
 
 __all__ = [
@@ -117,6 +118,10 @@ _NEWER: Final[dict[int, tuple[str, Any]]] = {}
 Ids are fixed for ever, so it doesn't matter where one was learned. At most :data:`_NEWER_LIMIT`."""
 
 _NEWER_LIMIT: Final = 10_000
+_SCHEMA_PARTS: Final = 10_000
+"""Of a schema from outside; ours have some hundred."""
+_LEAST: Final = {"null": 0, "float": 4, "double": 8}
+"""Bytes of a value of a primitive type; all others take one at least."""
 
 
 def camel(name: str) -> str:
@@ -133,14 +138,63 @@ def learn_event_schema(schema_id: int, schema: Any) -> None:
     """
     if is_event_schema(schema_id) or len(_NEWER) >= _NEWER_LIMIT:
         return
-    try:
-        parsed = fastavro.parse_schema(_without_logical_types(schema))
-    except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
-        raise SchemaError(f"what stands for schema id {schema_id} is not a schema: {exc}") from exc
-    name = _event_name(parsed)
+    _, name = _parse(schema, f"what stands for schema id {schema_id}")
     if name is None:
         raise SchemaError(f"what stands for schema id {schema_id} is no event")
     _NEWER[schema_id] = (name, schema)
+
+
+def _parse(schema: Any, what: str) -> tuple[Schema, str | None]:
+    """Somebody else's schema, without logical types, and the event's record name; None: it isn't of an event.
+
+    :raises SchemaError: it isn't one, or one with which a few bytes could be read without end.
+    """
+    try:
+        parsed = fastavro.parse_schema(_without_logical_types(schema))
+        _least_size(parsed, {})
+        return parsed, _event_name(parsed)
+    except Exception as exc:  # the library raises whatever comes of a text that is no schema
+        raise SchemaError(f"{what} is not a schema: {exc}") from exc
+
+
+def _least_size(schema: Any, known: dict[str, int | None]) -> int:
+    """Bytes that a value takes at least.
+
+    :param known: of the types that have a name; None: of one that is being looked at.
+    :raises ValueError: a type holds itself, or the items of an array may take none: then a count is all that is needed
+        to have as many values as it says.
+    """
+    match schema:
+        case str():
+            size = known[schema] if schema in known else _LEAST.get(schema, 1)
+            if size is None:
+                raise ValueError(f"{schema} holds itself")
+            return size
+        case list():
+            for one in schema:
+                _least_size(one, known)
+            return 1
+        case {"type": "array", "items": items}:
+            if _least_size(items, known) == 0:
+                raise ValueError("it has an array whose items take no bytes")
+            return 1
+        case {"type": "map", "values": values}:
+            _least_size(values, known)
+            return 1
+        case {"type": "fixed", "name": str(name), "size": int(size)}:
+            known[name] = size
+            return size
+        case {"type": "enum", "name": str(name)}:
+            known[name] = 1
+            return 1
+        case {"type": "record" | "error", "name": str(name), "fields": list(fields)}:
+            known[name] = None
+            size = sum(_least_size(field["type"], known) for field in fields)
+            known[name] = size
+            return size
+        case {"type": inner}:
+            return _least_size(inner, known)
+    raise ValueError("it has a type that is none")
 
 
 def _event_name(schema: Schema) -> str | None:
@@ -253,11 +307,12 @@ class ForeignSchemas:
         if text is None:
             self._known[schema_id] = None
             return
+        what = f"what is registered as {schema_id}"
         try:
-            schema = fastavro.parse_schema(_without_logical_types(json.loads(text)))
-        except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as exc:
-            raise SchemaError(f"what is registered as {schema_id} is not a schema: {exc}") from exc
-        name = _event_name(schema)
+            value = bounded_json.loads(text, parts=_SCHEMA_PARTS)
+        except ValueError as exc:
+            raise SchemaError(f"{what} is not a schema: {exc}") from exc
+        schema, name = _parse(value, what)
         if name is None:
             self._known[schema_id] = None
             return

@@ -24,7 +24,16 @@ from service_identity import cryptography as names
 
 from spnhub.events.foreign_text import clipped, clipped_subject
 from spnhub.transport.engine import CertificateAlert, ChainFault, ClientTrust, Revocation, ServerIdentity
-from spnhub.transport.pem import PrivateKey, chain_size, date_text, load_chain, load_key, load_presented
+from spnhub.transport.pem import (
+    PrivateKey,
+    chain_size,
+    date_text,
+    load_certificate,
+    load_chain,
+    load_key,
+    load_presented,
+    parsing,
+)
 from spnhub.transport.revocation import lists_of, next_update, revoked
 
 __all__ = [
@@ -89,7 +98,7 @@ class Subject(NamedTuple):
 def identify(der: bytes) -> Subject | None:
     """Who a verified certificate (DER) is issued to; None: it can't be read."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_certificate(der)
         text = subject_of(certificate)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (ValueError, TypeError):
@@ -104,7 +113,9 @@ def anchors_of(pem: bytes, what: str) -> Anchors:
     :raises ValueError: none, or one that can't be used; the message begins with ``what``.
     """
     try:
-        return tuple(crypto.X509.from_cryptography(one) for one in load_chain(pem))
+        chain = load_chain(pem)
+        with parsing("holds a PEM certificate that OpenSSL can't use"):
+            return tuple(crypto.X509.from_cryptography(one) for one in chain)
     except ValueError as exc:
         raise ValueError(f"{what} {exc}") from exc
 
@@ -210,7 +221,7 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
     anchors = anchors_of(trust.client_ca, "client CA")
     try:
         with _readable("client certificate"):
-            leaf, *chain = (x509.load_der_x509_certificate(der) for der in certificates)
+            leaf, *chain = map(load_certificate, certificates)
         verify_client(leaf, chain, anchors, trust.revocation, moment)
     except CertificateRefused as refused:
         return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
@@ -221,7 +232,7 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
 def expiry_of(der: bytes) -> datetime | None:
     """When a certificate that a session has presented expires; None: this library can't read what OpenSSL accepted."""
     try:
-        return x509.load_der_x509_certificate(der).not_valid_after_utc
+        return load_certificate(der).not_valid_after_utc
     except ValueError:
         return None
 

@@ -8,13 +8,13 @@ hub's inventory, the agents and the library. Text around the blocks is ignored. 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -27,9 +27,11 @@ __all__ = [
     "chain_size",
     "date_text",
     "holds_pem",
+    "load_certificate",
     "load_chain",
     "load_key",
     "load_presented",
+    "parsing",
 ]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -75,6 +77,28 @@ def canonical(pem: str | bytes) -> bytes:
     return "".join(blocks).encode()
 
 
+@contextlib.contextmanager
+def parsing(refusal: str) -> Iterator[None]:
+    """What a library raises about a text that others have made is a ValueError, with this message.
+
+    No list of exceptions is complete: of a version that there isn't, of an extension that stands twice and of names of
+    odd types the library's aren't ValueErrors. Its own words may quote the text or fill pages.
+    """
+    try:
+        yield
+    except Exception:
+        raise ValueError(refusal) from None
+
+
+def load_certificate(der: bytes) -> x509.Certificate:
+    """A certificate as it comes over the network.
+
+    :raises ValueError: it can't be read.
+    """
+    with parsing("a certificate can't be read"):
+        return x509.load_der_x509_certificate(der)
+
+
 def load_chain(pem: str | bytes) -> list[x509.Certificate]:
     """Certificates of a PEM text, each with a key that can be used.
 
@@ -83,14 +107,11 @@ def load_chain(pem: str | bytes) -> list[x509.Certificate]:
     text = canonical(pem)
     if b"-----BEGIN CERTIFICATE-----" not in text and b"-----BEGIN X509 CERTIFICATE-----" not in text:
         raise ValueError("is not a PEM certificate")
-    try:
+    with parsing("holds a PEM certificate that can't be parsed"):
         chain = x509.load_pem_x509_certificates(text)
         for certificate in chain:
             # Parsed lazily: only a look shows that the key can be used.
             certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        # The library's own words may quote the text or fill pages.
-        raise ValueError("holds a PEM certificate that can't be parsed") from None
     return chain
 
 
@@ -100,12 +121,13 @@ def load_key(pem: str | bytes) -> PrivateKey:
     :raises ValueError: it can't. The message lacks its subject, and never quotes the key.
     """
     text = canonical(pem)
-    try:
-        key = load_pem_private_key(text, None)
-    except TypeError:
-        raise ValueError("is an encrypted private key") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("is not a PEM private key") from None
+    with parsing("is not a PEM private key"):
+        try:
+            key = load_pem_private_key(text, None)
+        except TypeError:
+            key = None
+    if key is None:
+        raise ValueError("is an encrypted private key")
     if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
         raise ValueError(f"is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)")
     if not isinstance(key, PrivateKey):

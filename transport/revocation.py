@@ -7,6 +7,7 @@ read as if they did. Counterpart: :mod:`spnhub.transport.certificates` calls thi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from base64 import b64decode
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.transport.engine import ChainFault, Revocation
-from spnhub.transport.pem import canonical, date_text, holds_pem
+from spnhub.transport.pem import canonical, date_text, holds_pem, parsing
 
 __all__ = ["RevocationList", "crl_pem", "lists_of", "next_update", "parse_name", "revoked", "signed_by"]
 
@@ -53,7 +54,8 @@ def crl_pem(data: str | bytes) -> bytes:
     else:
         try:
             der = data if isinstance(data, bytes) and data[:1] == b"\x30" else b64decode(data, validate=False)
-            found = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+            with parsing("it can't be read"):
+                found = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
         except ValueError:
             found = b""
     if not found:
@@ -72,14 +74,11 @@ def lists_of(pem: bytes) -> tuple[RevocationList, ...]:
 
 
 def _list(block: bytes) -> RevocationList:
-    try:
+    with parsing("holds a revocation list that can't be parsed"):
         crl = x509.load_pem_x509_crl(block)
         serials = frozenset(one.serial_number for one in crl)
         extensions = [one.value for one in crl.extensions]
         issuer, end = crl.issuer.rfc4514_string(), crl.next_update_utc
-    except (ValueError, UnsupportedAlgorithm):
-        # The library's own words may quote the text.
-        raise ValueError("holds a revocation list that can't be parsed") from None
     for value in extensions:
         if isinstance(value, x509.DeltaCRLIndicator):
             raise ValueError(f"holds a delta list of {issuer}; complete ones are needed")
@@ -152,8 +151,7 @@ def _shown(certificate: x509.Certificate) -> str:
 def _details(one: RevocationList, certificate: x509.Certificate) -> str:
     entry = one.crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
     assert entry is not None, "its serial is in the list"
-    try:
+    reason = ""
+    with contextlib.suppress(ValueError), parsing("none, or one that can't be read"):
         reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
-    except (x509.ExtensionNotFound, ValueError):
-        reason = ""
     return f" since {date_text(entry.revocation_date_utc)}{f' ({reason})' if reason else ''}"

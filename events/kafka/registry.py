@@ -22,6 +22,8 @@ _TIMEOUT: Final = 10.0
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
 
+_LARGEST_ID: Final = 0xFFFF_FFFF
+"""What a frame has room for."""
 _NO_SUCH_SCHEMA: Final = 40403
 """Confluent's error code. Any other 404 is that of something that is no registry."""
 
@@ -50,7 +52,10 @@ async def register(url: str) -> dict[int, int]:
         for number, name in codec.event_schemas().items():
             path = f"/subjects/{codec.EVENT_NAMESPACE}.{name}/versions"
             answer = await _ask(client, "POST", path, {"schema": codec.event_schema_text(number)})
-            found[number] = int(answer["id"])
+            schema_id = answer.get("id")
+            if not isinstance(schema_id, int) or not 0 <= schema_id <= _LARGEST_ID:
+                raise RegistryUnavailable(f"{_name(client)}: POST {path} was answered without a schema's id")
+            found[number] = schema_id
     return found
 
 
@@ -61,11 +66,15 @@ async def fetch(url: str, schema_id: int) -> str | None:
     """
     async with _client(url) as client:
         try:
-            return str((await _ask(client, "GET", f"/schemas/ids/{schema_id}", None))["schema"])
+            answer = await _ask(client, "GET", f"/schemas/ids/{schema_id}", None)
         except RegistryUnavailable as exc:
             if exc.error_code == _NO_SUCH_SCHEMA:
                 return None
             raise
+        schema = answer.get("schema")
+        if not isinstance(schema, str):
+            raise RegistryUnavailable(f"{_name(client)}: GET /schemas/ids/{schema_id} was answered without a schema")
+        return schema
 
 
 async def learn(known: codec.ForeignSchemas, url: str, frame: bytes) -> None:
@@ -88,13 +97,17 @@ def _client(url: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT, headers=headers, verify=verify)
 
 
+def _name(client: httpx2.AsyncClient) -> str:
+    shown = client.base_url.copy_with(username=None, password=None)
+    return f"schema registry {str(shown).rstrip('/')}"
+
+
 async def _ask(client: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
     import httpx2  # noqa: PLC0415
 
     from spnhub import bounded_http  # noqa: PLC0415 - with httpx2
 
-    shown = httpx2.URL(client.base_url).copy_with(username=None, password=None)
-    name = f"schema registry {str(shown).rstrip('/')}"
+    name = _name(client)
     try:
         content = None if body is None else json.dumps(body)
         response = await bounded_http.ask(client, path, method=method, content=content)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
+import h11
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spnhub.http_guard import Guard
@@ -65,6 +68,17 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """What has come is no HTTP, maybe in the middle of what is being answered: then that has nobody any more."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            # An answer has begun, and another one can't be put into it.
+            self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -179,7 +193,8 @@ class HttpServer:
         # Without a log configuration of its own uvicorn speaks through the program's logging. A request that is none
         # isn't worth a line: whoever reaches the port could write the log full.
         self._config = uvicorn.Config(
-            self._guard,
+            self._answer,
+            interface="asgi3",
             log_config=None,
             log_level="error",
             access_log=False,
@@ -197,6 +212,11 @@ class HttpServer:
         self._option = option
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Whoever has gone before the end of what it asked for is no fault of ours.
+        with suppress(ClientDisconnect):
+            await self._guard(scope, receive, send)
 
     async def start(self, host: str, port: int) -> str:
         """Listen; the URL that reaches it.

@@ -17,7 +17,7 @@ from spnhub.transport.engine import Address, ClientPolicy, Connected, EngineEven
 from tests.support.aioquic_inside import connection_of, sealed, sealed_initial
 from tests.support.engine_pair import Kit
 
-__all__ = ["Insider", "Site", "Stranger", "crypto_frame", "packed", "stream_frame"]
+__all__ = ["Insider", "Site", "Stranger", "crypto_frame", "everybody", "packed", "stream_frame"]
 
 HERE = Address(0, ("192.0.2.1", 443))
 
@@ -44,7 +44,8 @@ def packed(frames: Iterable[bytes], size: int = 1100) -> list[bytes]:
 
 
 @functools.cache
-def _authority() -> Authority:
+def everybody() -> Authority:
+    """What issues the certificates of a site, and of all who are let in."""
     return Authority.create("everybody")
 
 
@@ -53,7 +54,7 @@ class Site:
 
     def __init__(self, kit: Kit, limits: Limits | None = None, reset_key: bytes | None = None) -> None:
         self.engine = kit.make(limits or Limits(), reset_key=reset_key)
-        authority = _authority()
+        authority = everybody()
         identities = {}
         for name in ("hub.test", "other.test"):
             server = authority.server(name)
@@ -106,8 +107,8 @@ class Insider:
         self.site = site
         self.address = Address(0, (host, next(self._ports)))
         self.engine = AioquicEngine(limits or Limits())
-        mine = _authority().client("insider")
-        policy = ClientPolicy(name, ("spn/1",), mine.certificate, mine.key, _authority().certificate)
+        mine = everybody().client("insider")
+        policy = ClientPolicy(name, ("spn/1",), mine.certificate, mine.key, everybody().certificate)
         self.engine.connect(HERE, policy, site.now)
         self.events: list[EngineEvent] = []
         self.datagrams = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from spnhub.pki import Authority, IssuedCredentials
 
-__all__ = ["BIT_STRING", "NEVER", "T61_STRING", "UTF8_STRING", "odd_subject", "tlv"]
+__all__ = ["BIT_STRING", "NEVER", "T61_STRING", "UTF8_STRING", "odd_subject", "odd_version", "tlv"]
 
 UTF8_STRING, T61_STRING, BIT_STRING = 0x0C, 0x14, 0x03
 _SEQUENCE = 0x30
@@ -31,16 +32,23 @@ def tlv(tag: int, value: bytes) -> bytes:
 
 def odd_subject(authority: Authority, tag: int, value: bytes) -> IssuedCredentials:
     """A client certificate whose common name is a value of six bytes, of another type."""
+    return _changed(authority, tlv(UTF8_STRING, _NAME.encode()), tlv(tag, value))
+
+
+def odd_version(authority: Authority, version: int) -> IssuedCredentials:
+    """A client certificate of a version that there isn't; 2 stands for v3."""
+    return _changed(authority, bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes([version]))
+
+
+def _changed(authority: Authority, before: bytes, after: bytes) -> IssuedCredentials:
     whole = authority.client(_NAME, alternative_name=False)
-    certificate = x509.load_pem_x509_certificate(whole.certificate)
-    before = tlv(UTF8_STRING, _NAME.encode())
-    body = certificate.tbs_certificate_bytes
+    body = x509.load_pem_x509_certificate(whole.certificate).tbs_certificate_bytes
     assert body.count(before) == 1
-    assert len(value) == len(_NAME), "the lengths around it stay"
-    body = body.replace(before, tlv(tag, value))
+    assert len(before) == len(after), "the lengths around it stay"
+    body = body.replace(before, after)
     key = serialization.load_pem_private_key(authority.key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     signature = tlv(BIT_STRING, b"\0" + key.sign(body, ec.ECDSA(hashes.SHA256())))
     der = tlv(_SEQUENCE, body + _ECDSA_SHA256 + signature)
-    pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
-    return IssuedCredentials(pem, whole.key)
+    text = base64.encodebytes(der).decode()
+    return IssuedCredentials(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n".encode(), whole.key)

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from base64 import b64decode
 from typing import Any
 
 import pytest
 
 from spnhub.transport.aioquic_engine.splice import Direction
-from spnhub.transport.engine import Closed, Connected, Engine, Limits, OutcomeKind, Readable, Reset, Spliced, Stopped
-from tests.support.aioquic_inside import connection_of, hear_again
+from spnhub.transport.engine import (
+    Closed,
+    Connected,
+    Engine,
+    HandshakeRefused,
+    Limits,
+    OutcomeKind,
+    Readable,
+    Reset,
+    Spliced,
+    Stopped,
+)
+from tests.support.aioquic_inside import connection_of, hear_again, show_certificate
+from tests.support.attack import Insider, Site, everybody
 from tests.support.engine_pair import EnginePair, Kit
 from tests.support.engines import REAL, each, make_real
+from tests.support.odd_certificates import odd_version
 
 
 class Injected(Exception):
@@ -154,3 +168,22 @@ def test_a_reset_and_a_stop_are_said_once() -> None:
         pair.run_for(0.05)
     assert [event.code for event in pair.server.of(Reset)] == [7]
     assert [event.code for event in pair.server.of(Stopped)] == [8]
+
+
+@pytest.mark.parametrize("new_kit", each(REAL))
+def test_a_certificate_of_no_version(new_kit: Any) -> None:
+    """What the library raises about it is no ValueError: it is refused all the same, and no fault of ours."""
+    kit, raised = new_kit(), []
+
+    def make(limits: Limits, *, reset_key: bytes | None = None) -> Engine:
+        return make_real(kit.name, limits, reset_key=reset_key, on_fault=lambda where, fault: raised.append(fault))
+
+    site = Site(dataclasses.replace(kit, make=make))
+    insider = Insider(site)
+    quic = connection_of(insider.engine)
+    show_certificate(quic, b64decode(b"".join(odd_version(everybody(), 17).certificate.splitlines()[1:-1])))
+    for _ in range(20):
+        insider.carry()
+    (refused,) = (event for event in site.events if isinstance(event, HandshakeRefused))
+    assert (refused.alert, "can't be read" in refused.reason) == (42, True)
+    assert raised == []

@@ -28,7 +28,7 @@ from spnhub.transport.certificates import (
     verify_server,
 )
 from spnhub.transport.native_engine.installed import load
-from spnhub.transport.pem import PrivateKey
+from spnhub.transport.pem import PrivateKey, load_certificate
 
 __all__ = ["NativeEngine"]
 
@@ -132,7 +132,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     ) -> _Verdict:
         """Called inside a handshake, so nothing may be raised, and the engine may not be used."""
         try:
-            leaf, *others = (x509.load_der_x509_certificate(der) for der in chain)
+            leaf, *others = map(load_certificate, chain)
             verify(leaf, others)
             if (weak := _unusable(leaf.public_key())) is not None:
                 return int(api.CertificateAlert.UNSUPPORTED_CERTIFICATE), f"certificate: {weak}"
@@ -168,7 +168,7 @@ def _pkcs8(key: PrivateKey) -> bytes:
 def _claimed(der: bytes) -> str | None:
     """The subject of a certificate that nobody has verified: as much of it as is worth a place in the log."""
     try:
-        subject = subject_of(x509.load_der_x509_certificate(der))
+        subject = subject_of(load_certificate(der))
     except ValueError:
         return None
     return subject if subject is None or len(subject) <= _CLAIM else f"{subject[:_CLAIM]}…"

@@ -285,7 +285,7 @@ class _Yaml:
             return text, Note(line, f"is a number of {len(text)} characters")
         try:
             value = self._loader.construct_object(node)
-        except (ValueError, KeyError, yaml.YAMLError):
+        except Exception:  # of an empty text, or one of another kind, the library raises whatever comes of it
             return text, Note(line, f"has the tag {quoted(node.tag)}, and isn't that")
         if value is None:
             return None, Note(line, _NULL, null=True) if text else Note(line, "has no value")

@@ -7,6 +7,7 @@ text: it may be a key.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from spnhub.transport.engine import Revocation
-from spnhub.transport.pem import PrivateKey, canonical, date_text, load_chain, load_key, load_presented
+from spnhub.transport.pem import PrivateKey, canonical, date_text, load_chain, load_key, load_presented, parsing
 from spnhub.transport.revocation import crl_pem, lists_of, signed_by
 
 __all__ = [
@@ -115,11 +116,10 @@ def doubts(certificates: str, fqdn: str, now: datetime) -> list[str]:
         found.append(f"expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
     if certificate.not_valid_before_utc > now:
         found.append(f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}")
-    try:
+    names: list[str] = []
+    with contextlib.suppress(ValueError), parsing("none, or some that can't be read"):
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = alternatives.get_values_for_type(x509.DNSName)
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
     _, _, parent = fqdn.partition(".")
     if not {fqdn, f"*.{parent}"} & {name.lower() for name in names}:
         found.append(f"does not cover {fqdn}")
