@@ -61,7 +61,7 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev -c requirements.lock $(EXTRAS) $(LOCK_FLAGS) -o requirements-dev.lock
 
 # All but the native engine, which isn't had from an index here.
-EXTRAS := --extra kafka --extra docker --extra kubernetes
+EXTRAS := --extra console --extra kafka --extra docker --extra kubernetes
 LOCK_FLAGS := --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 

@@ -37,7 +37,7 @@ from spnhub.events.model import (
     WeightChanged,
 )
 
-__all__ = ["CONVERSATION_LIMIT", "EVENT_LIMIT", "Search", "Story"]
+__all__ = ["CONVERSATION_LIMIT", "EVENT_LIMIT", "Search", "Story", "names_of"]
 
 EVENT_LIMIT: Final = 1_000
 """Events of one story that are kept from its beginning, and as many from its end."""
@@ -89,6 +89,15 @@ def _sessions(event: Event) -> tuple[str, ...]:
     return ()
 
 
+def names_of(event: Event) -> tuple[str, ...]:
+    """Under which keys (see :meth:`Search.keys`, :meth:`Story.keys`) an index has to find an event."""
+    uid = _uid(event)
+    if uid is None:
+        return tuple(f"session {name}" for name in _sessions(event))
+    keys = (f"uid {uid}", *(f"leg of {name}" for name in _sessions(event)))
+    return (*keys, f"streams {event.spn_connection_id}") if isinstance(event, ConnectionStarted) else keys
+
+
 class Search:
     """What ``name`` names: a session, a conversation by its uid, or legs by their spnConnectionId."""
 
@@ -99,6 +108,15 @@ class Search:
         """Sessions by connectionUid, in the order of appearance; of the first :data:`CONVERSATION_LIMIT`."""
         self.more = 0
         """Legs of further conversations with this spnConnectionId."""
+
+    def keys(self) -> set[str]:
+        """Of the events that it needs to see, as far as it knows by now."""
+        kinds = ("uid", "session", "leg of", "streams")
+        return {f"{kind} {self.name}" for kind in kinds} | {f"uid {uid}" for uid in self.uids}
+
+    def mentions(self) -> set[str]:
+        """Each of these events has one of these texts in it."""
+        return {self.name, *self.uids}
 
     @property
     def found(self) -> bool:
@@ -157,6 +175,15 @@ class Story:
     refused: ConnectionRefused | None = None
     open: bool = False
     """As far as the log has been looked at."""
+
+    def keys(self) -> set[str]:
+        """Of the events that it needs to see; what happens to the log itself has none."""
+        own = {f"session {name}" for name in self.sessions}
+        return own | ({f"leg of {self.name}"} if self.uid is None else {f"uid {self.uid}"})
+
+    def mentions(self) -> set[str]:
+        """Each of the events that it needs to see has one of these texts in it."""
+        return {self.name, *self.sessions, JournalStalled.event_type, EventsLost.event_type}
 
     def take(self, recorded: Recorded) -> None:
         """Look at the next event."""

@@ -10,8 +10,9 @@ themselves. Memory is bounded: :data:`KEPT` incidents, and as many sessions, con
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from spnhub.events.analysis.log_lines import failed, format_time
@@ -44,6 +45,7 @@ from spnhub.events.model import (
     SessionEnded,
     SessionRefused,
     SessionStarted,
+    from_datetime,
 )
 
 __all__ = ["Incident", "Incidents"]
@@ -132,6 +134,38 @@ class Incident:
             "hubs": self.hubs,
         }
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Incident:
+        """Of what :meth:`to_json` said, in another process.
+
+        :raises KeyError, TypeError, ValueError: it wasn't that.
+        """
+
+        def time(name: str) -> int:
+            return from_datetime(datetime.fromisoformat(found[name]))
+
+        return cls(
+            kind=str(found["kind"]),
+            who=str(found["who"]),
+            realm=found["realm"],
+            service_urn=found["serviceUrn"],
+            code=found["code"] or "",
+            reason=str(found["reason"]),
+            since=time("since"),
+            last=time("last"),
+            hubs=[str(one) for one in found["hubs"]],
+            count=int(found["count"]),
+            connections=int(found["connections"]),
+            uids=[str(one) for one in found["connectionUids"]],
+            over=None if found["over"] is None else time("over"),
+            recovered=found["recovered"] or "",
+            lasting=found["state"] != "past",
+        )
+
+
+def _nothing(_: Incident) -> None:
+    """Nobody is told."""
+
 
 class Incidents:
     """The fold."""
@@ -150,10 +184,12 @@ class Incidents:
         """Of sessions that were lost, by hub and id."""
         self._paused: _Recent[str, Incident] = _Recent()
         """By connectionUid."""
-        self._seen: dict[str, int] = {}
-        """The last event of each hub."""
         self._heard: dict[str, tuple[int, int]] = {}
         """Of running hubs: the last heartbeat, and the interval to the one before (0: not known)."""
+        self.on_change: Callable[[Incident], None] = _nothing
+        """Told of each incident that the event at hand changes; it may change further until :meth:`take` returns."""
+        self.on_drop: Callable[[Incident], None] = _nothing
+        """Told of an incident that was none by itself: all of it belongs to another one."""
 
     def take(self, recorded: Recorded) -> None:
         """Look at the next event."""
@@ -174,12 +210,14 @@ class Incidents:
             case ConnectionRefused() | ResumeRefused() | ConnectionLost() | ProviderFailed():
                 self._refused(recorded, event)
             case ConnectionStarted():
-                key = ("refused", event.service_urn)
                 for code in _UNSERVED:
-                    self._over((*key, code), recorded, "a connection was offered to a provider")
+                    refused = self._open.get(("refused", event.service_urn, code))
+                    # Another hub may have a provider for it all the while.
+                    if refused is not None and hub in refused.hubs:
+                        key = "refused", event.service_urn, code
+                        self._over(key, recorded, "a connection was offered to a provider")
             case _:
                 self._of_hub(recorded)
-        self._seen[hub] = recorded.timestamp
 
     def finish(self, now: int | None = None) -> list[Incident]:
         """All, in the order of their beginning.
@@ -287,6 +325,7 @@ class Incidents:
         for incident, when, uid in self._legs.pop((recorded.hub_id, session), ()):
             if recorded.timestamp - when > _TOGETHER or incident.count <= 0:
                 continue
+            self.on_change(incident)
             incident.count -= 1
             incident.connections -= 1
             if uid in incident.uids:
@@ -301,6 +340,7 @@ class Incidents:
         interrupted = self._paused.pop(event.connection_uid, None)
         if interrupted is not None and not interrupted.recovered:
             interrupted.recovered = f"connections go on at {recorded.hub_id}"
+            self.on_change(interrupted)
 
     def _refused(
         self, recorded: Recorded, event: ConnectionRefused | ResumeRefused | ConnectionLost | ProviderFailed
@@ -379,12 +419,11 @@ class Incidents:
         return f"session {session}" if known is None else f"{known[0]} of {known[1]}"
 
     def _dead_hub(self, recorded: Recorded) -> Incident:
-        """The hub was killed, or crashed: its next start has ended what was open."""
+        """The hub was killed, or crashed: its next start has ended what was open, at the time of its last event."""
         hub = recorded.hub_id
         known = self._open.get(("dead", hub))
         if known is None or known.over is not None:
             known = self._add(recorded, ("dead", hub), "hub died", hub, None, "it has not stopped in order")
-            known.since = min(self._seen.get(hub, recorded.timestamp), recorded.timestamp)
             known.realm = None
             known.service_urn = None
         return known
@@ -412,6 +451,7 @@ class Incidents:
             if len(self._all) > KEPT:
                 self._all.pop(0)
                 self.omitted += 1
+        self.on_change(known)
         known.count += number
         known.last = max(known.last, now)
         known.code = name or known.code
@@ -424,6 +464,7 @@ class Incidents:
         known = self._open.get(key)
         if known is not None and known.over is None and known.lasting:
             known.over, known.recovered = recorded.timestamp, how
+            self.on_change(known)
 
     def _over_where(self, kind: str, hub: str, session: str, recorded: Recorded, how: str) -> None:
         """Whatever the code was."""
@@ -432,12 +473,13 @@ class Incidents:
             self._over(key, recorded, how)
 
     def _drop(self, incident: Incident) -> None:
+        self.on_drop(incident)
         self._all = [one for one in self._all if one is not incident]
         for key in [key for key, one in self._open.items() if one is incident]:
             del self._open[key]
 
-    @staticmethod
-    def _count_leg(incident: Incident, uid: str) -> None:
+    def _count_leg(self, incident: Incident, uid: str) -> None:
+        self.on_change(incident)
         incident.connections += 1
         if len(incident.uids) < _NAMED and uid not in incident.uids:
             incident.uids.append(uid)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import bisect
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import LogKey, log_key
 from spnhub.events.analysis.serialize import serialize
@@ -141,9 +143,10 @@ class States:
             log = self._logs[key] = HubAt(key[0], str(key[1]), recorded.sequence)
         log.take(recorded, self._moment)
 
-    def read_journal(self, folder: Path) -> None:
+    def read_journal(self, folder: Path, index: JournalIndex | None = None) -> None:
         """Fold a journal from the last segment that is early enough: its snapshot has what there was before.
 
+        :param index: has states on the way, so that little is folded.
         :raises spnhub.events.journal.files.JournalError: it can't be read.
         """
         identity = load_identity(folder)
@@ -151,6 +154,9 @@ class States:
         if self._hub is not None and self._hub not in {key[0], str(key[1])}:
             return
         kept = [first for first, _ in segments(folder)]
+        if index is not None and kept and (log := self._from_mark(index, kept[0])) is not None:
+            self._logs[key] = log
+            return
         place, back = self._segment(folder, kept), 1
         while kept and key not in self._logs:
             log = HubAt(key[0], str(key[1]), kept[0])
@@ -162,19 +168,39 @@ class States:
             # The moment is before the end of the segment's snapshot.
             place, back = max(0, place - back), back * 2
 
+    def _from_mark(self, index: JournalIndex, first: int) -> HubAt | None:
+        found = index.mark(time=self._moment.time, sequence=self._moment.sequence)
+        if found is None:
+            return None
+        segment, mark = found
+        try:
+            state = segment.state(mark)
+            log = HubAt(index.identity.hub_id, str(index.identity.journal_id), first, state, known=True)
+            if mark.sequence == self._moment.sequence:
+                log.passed = True
+                return log
+            position = segment.segment, mark.offset
+            with JournalReader(index.folder, after=mark.sequence, position=position) as reader:
+                while (batch := reader.read()) and all(log.take(recorded, self._moment) for _, recorded in batch):
+                    pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            return None  # the index, or the segment, has gone or is damaged: read what there is
+        return log
+
     def _segment(self, folder: Path, kept: Sequence[int]) -> int:
         """The last segment that begins at or before the moment."""
         sequence, time = self._moment.sequence, self._moment.time
         if sequence is not None:
             return max(0, bisect.bisect_right(kept, sequence) - 1)
         assert time is not None
-        for place in range(len(kept) - 1, 0, -1):
-            # A segment's first event has the latest time of all before it.
+
+        def begun(place: int) -> int:
+            # A segment's first event has the latest time of all before it, so these are in order.
             with JournalReader(folder, after=kept[place] - 1) as reader:
                 batch = reader.read(_LOOK)
-            if batch and batch[0][1].timestamp <= time:
-                return place
-        return 0
+            return batch[0][1].timestamp if batch else sys.maxsize
+
+        return bisect.bisect_right(range(1, len(kept)), time, key=begun)
 
     def finish(self) -> list[HubAt]:
         """The hubs, by id.

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from spnhub.events.journal.reader import JournalPart, JournalSource
 from spnhub.events.source import Source, SourceError
 from spnhub.extras import MissingExtra, check_extra
 
 __all__ = ["open_source"]
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str, *, part: JournalPart | None = None) -> Source:
     """The source that ``text`` names: ``kafka://host:port[,host:port]/topic``, else a journal folder.
 
+    :param part: what is read of it, if it is a journal.
     :raises SourceError: it names neither, or what reads it isn't installed.
     """
     if text.startswith("kafka://"):
@@ -23,9 +25,7 @@ def open_source(text: str) -> Source:
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"source {text} is not a folder")
-    from spnhub.events.journal.reader import JournalSource  # noqa: PLC0415 - each kind of source loads what it needs
-
-    return JournalSource(folder)
+    return JournalSource(folder, part=part)
 
 
 def _kafka(text: str) -> Source:

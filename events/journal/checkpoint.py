@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -23,7 +23,7 @@ from spnhub.events.state.definitions import Definition
 from spnhub.events.state.entities import OpenConnection, OpenSession
 from spnhub.events.state.hub_state import HubState, RunState
 
-__all__ = ["Checkpoint", "fold", "save"]
+__all__ = ["Checkpoint", "fold", "from_lines", "save", "to_lines"]
 
 _NAME: Final = "checkpoint.json"
 _FORMAT: Final = 3
@@ -83,24 +83,56 @@ def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple
     :raises OSError: it can't be written.
     """
     path, offset = position
-    head = {
+    where = {
         "format": _FORMAT,
         "journalId": str(journal_id),
         "segment": path.name,
         "offset": offset,
         "before": _before(path, offset),
+    }
+    temporary = folder / f"{_NAME}.new"
+    with open_private(temporary) as file:
+        for line in to_lines(checkpoint, where):
+            file.write(line + b"\n")
+    temporary.replace(folder / _NAME)
+
+
+def to_lines(checkpoint: Checkpoint, more: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+    """As JSON: a head, with ``more`` in it, and a line for each thing."""
+    head = {
+        **(more or {}),
         "sequence": checkpoint.sequence,
         "timestamp": checkpoint.timestamp,
         "lost": checkpoint.lost,
         "run": None if checkpoint.run is None else _plain(checkpoint.run),
         "things": len(checkpoint.things),
     }
-    temporary = folder / f"{_NAME}.new"
-    with open_private(temporary) as file:
-        file.write(json.dumps(head).encode() + b"\n")
-        for thing in checkpoint.things:
-            file.write(json.dumps({"is": type(thing).__name__} | _plain(thing)).encode() + b"\n")
-    temporary.replace(folder / _NAME)
+    yield json.dumps(head).encode()
+    for thing in checkpoint.things:
+        yield json.dumps({"is": type(thing).__name__} | _plain(thing)).encode()
+
+
+def from_lines(lines: Iterable[str | bytes]) -> Checkpoint:
+    """What :func:`to_lines` has said.
+
+    :raises ValueError: it isn't all of it; KeyError, TypeError and AttributeError, too, where it is none.
+    """
+    each = iter(lines)
+    return _checkpoint(bounded_json.loads(next(each, b"")), each)
+
+
+def _checkpoint(raw: dict[str, Any], lines: Iterable[str | bytes]) -> Checkpoint:
+    run = raw["run"]
+    things = tuple(_thing(bounded_json.loads(line)) for line in lines)
+    if len(things) != raw["things"]:
+        raise ValueError("things are missing")
+    return Checkpoint(
+        sequence=raw["sequence"],
+        timestamp=raw["timestamp"],
+        lost=raw["lost"],
+        run=None if run is None else RunState(**run | {"addresses": tuple(run["addresses"])}),
+        things=things,
+    )
 
 
 def _plain(value: _Thing | RunState) -> dict[str, Any]:
@@ -117,17 +149,7 @@ def load(folder: Path, journal_id: UUID) -> tuple[Checkpoint, tuple[Path, int]] 
             path, offset = folder / raw["segment"], int(raw["offset"])
             if _before(path, offset) != raw["before"]:
                 return None  # a power failure has taken more of the log than of this, or it is another's
-            run = raw["run"]
-            things = tuple(_thing(bounded_json.loads(line)) for line in file)
-        if len(things) != raw["things"]:
-            return None
-        checkpoint = Checkpoint(
-            sequence=raw["sequence"],
-            timestamp=raw["timestamp"],
-            lost=raw["lost"],
-            run=None if run is None else RunState(**run | {"addresses": tuple(run["addresses"])}),
-            things=things,
-        )
+            checkpoint = _checkpoint(raw, file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return checkpoint, (path, offset)

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -33,7 +34,7 @@ from spnhub.events.model import Recorded
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.schemas.codec import SchemaError, event_schema_id, is_event_schema
 
-__all__ = ["JournalReader", "JournalSource"]
+__all__ = ["JournalPart", "JournalReader", "JournalSource"]
 
 _log = logging.getLogger("spnhub.events")
 
@@ -48,19 +49,33 @@ _PAUSE: Final = 1.0
 _Placed = TypeVar("_Placed", Recorded, Envelope)
 
 
+@dataclass(frozen=True, slots=True)
+class JournalPart:
+    """What is read of a journal, where less than all will do."""
+
+    without: Collection[int] = ()
+    """First sequences of segments that are left out."""
+    mentions: tuple[bytes, ...] = ()
+    """Only events that have one of these in them, as Avro has texts; empty: all."""
+
+
 class JournalReader:
     """The events of a journal from any sequence on, as far as they are written now. Use as a context manager.
 
     :param after: the first event read is the one after this sequence.
     :param position: segment and end of a frame in it, where to begin to look for it.
+    :param part: what is read of it.
     :raises JournalError: there is no journal in the folder.
     """
 
-    def __init__(self, folder: Path, *, after: int = 0, position: tuple[Path, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, after: int = 0, position: tuple[Path, int] | None = None, part: JournalPart | None = None
+    ) -> None:
         self.folder = folder
         self.identity = load_identity(folder)
         self.last_sequence = after
         """The last event read, or skipped by ``after``."""
+        self._part = part or JournalPart()
         self._fd = -1
         self._path: Path | None = None
         self._first = 0
@@ -131,8 +146,12 @@ class JournalReader:
             data = os.pread(self._fd, frame_size(os.pread(self._fd, 8, self._offset)), self._offset)
         found = []
         place = 0
+        mentions = self._part.mentions
         while (frame := next_frame(data, place)) is not None:
             payload, end = frame
+            if mentions and not any(one in payload for one in mentions):
+                place = end
+                continue
             placed = self._decode(decode, payload, self._offset + place)
             place = end
             if placed.sequence > self.last_sequence:
@@ -190,7 +209,7 @@ class JournalReader:
         return None
 
     def _next_segment(self) -> tuple[int, Path] | None:
-        known = segments(self.folder)
+        known = [entry for entry in segments(self.folder) if entry[0] not in self._part.without]
         if self._path is not None:
             return next((entry for entry in known if entry[0] > self._first), None)
         begun = [entry for entry in known if entry[0] <= self.last_sequence + 1]
@@ -231,17 +250,19 @@ class JournalReader:
 class JournalSource:
     """A journal folder as a source (:class:`spnhub.events.source.Source`). An async context manager.
 
+    :param part: what is read of it.
     :raises JournalError: on entering, when there is no journal in the folder.
     """
 
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
+    def __init__(self, folder: Path, *, after: int = 0, part: JournalPart | None = None) -> None:
         self.name = str(folder)
         self._folder = folder
         self._after = after
+        self._part = part
         self._reader: JournalReader | None = None
 
     async def __aenter__(self) -> Self:
-        self._reader = JournalReader(self._folder, after=self._after)
+        self._reader = JournalReader(self._folder, after=self._after, part=self._part)
         return self
 
     async def __aexit__(

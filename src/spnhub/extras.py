@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["EXTRAS", "MissingExtra", "check_extra"]
 
-EXTRAS: Final = {"kafka": "aiokafka", "docker": "docker", "kubernetes": "lightkube"}
+EXTRAS: Final = {"console": "htpy", "kafka": "aiokafka", "docker": "docker", "kubernetes": "lightkube"}
 """The package that an extra brings, by the extra's name."""
 
 

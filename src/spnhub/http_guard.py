@@ -17,7 +17,7 @@ from typing import Final
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "token_in"]
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 """For probes, which have no token."""
@@ -59,7 +59,7 @@ class Guard:
         if self._token is None or scope["path"] in _OPEN:
             return None
         for name, value in headers:
-            if name == b"authorization" and hmac.compare_digest(_token_in(value), self._token.encode()):
+            if name == b"authorization" and hmac.compare_digest(token_in(value), self._token.encode()):
                 return None
         return PlainTextResponse("a bearer token is needed\n", 401, {"WWW-Authenticate": "Bearer"})
 
@@ -72,7 +72,7 @@ class Guard:
         return True
 
 
-def _token_in(value: bytes) -> bytes:
+def token_in(value: bytes) -> bytes:
     """What an ``Authorization`` header brings; nothing if it is of another kind."""
     scheme, _, given = value.partition(b" ")
     if scheme.lower() == b"bearer":

@@ -26,7 +26,7 @@ from spnhub.options import (
     option,
     parse_address,
 )
-from spnhub.settings import check_inventory_url
+from spnhub.settings import check_http_url, check_inventory_url
 from spnhub.transport.engine import Limits
 from spnhub.transport.engines import engine_option
 
@@ -134,7 +134,7 @@ class HubSettings:
     """R-4.8."""
     ops: str | None = _operations(
         None,
-        "HTTP of the running hub: /healthz, /readyz, /metrics, /state, /schemas/ids/ID; port 0: any that is free.",
+        "HTTP of the running hub: /healthz, /readyz, /metrics, /state, /incidents and more; port 0: any that is free.",
         metavar="ADDRESS:PORT",
         default_text="off",
         check=parse_address,
@@ -142,6 +142,13 @@ class HubSettings:
     ops_hosts: tuple[str, ...] = host_names("ops-host", "Operations")
     ops_token: str | None = _operations(
         None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
+    )
+    ops_console: str | None = _operations(
+        None,
+        "URL of the console (spnlog console) that the page at / of --ops links to.",
+        metavar="URL",
+        default_text="none",
+        check=check_http_url,
     )
     record: Path | None = _operations(
         None,

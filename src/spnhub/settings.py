@@ -31,3 +31,17 @@ def check_inventory_url(url: str) -> None:
         usable = False
     if not usable:
         raise ValueError(f"{url!r} is not an http, https or file URL")
+
+
+def check_http_url(url: str) -> None:
+    """Whether ``url`` is an http or https URL.
+
+    :raises ValueError: it isn't.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{url!r} is not an http or https URL")

@@ -13,7 +13,20 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
 from tests.events.samples import day, write_journal
 
-NAMES = ["replay", "tail", "verify", "state", "explain", "incidents", "metrics", "serve", "replay-actors", "drive"]
+NAMES = [
+    "replay",
+    "tail",
+    "verify",
+    "state",
+    "explain",
+    "incidents",
+    "top",
+    "console",
+    "metrics",
+    "serve",
+    "replay-actors",
+    "drive",
+]
 
 
 @pytest.fixture(autouse=True)

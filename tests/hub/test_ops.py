@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from spnhub import __version__
 from spnhub.actors.contract.inventory import Table, plan
 from spnhub.inventory import load_inventory
+from spnhub.ops.front import front_page
 from spnhub.ops.state import read
 from tests.hub.reloading import Document, ReloadWorld, hub_of, service
 from tests.support.command import Command, run
@@ -61,7 +63,39 @@ async def test_health_schemas_and_what_is_not_there(world: ReloadWorld) -> None:
     assert [answer.status_code for answer in answers.values()] == [200, 200, 200, 404]
     schema = json.loads(answers["/schemas/ids/1"].json()["schema"])
     assert (schema["type"], schema["name"]) == ("record", "SessionStarted") or schema["type"] == "record"
-    assert (await get(world, "/")).status_code == 404
+    assert (await get(world, "/nothing")).status_code == 404
+
+
+async def test_the_front_page(world: ReloadWorld) -> None:
+    """A plain page with links to what answers here, without scripts, which nobody may frame."""
+    answer = await get(world, "/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    links = re.findall('href="([^"]+)"', answer.text)
+    assert "spnlog console" in answer.text and len(links) == 5
+    assert [(await get(world, link)).status_code for link in links] == [200] * 5
+    # What an operator gives isn't trusted to be no HTML either.
+    assert 'href="http://x/&quot;&gt;&lt;b&gt;"' in front_page('http://x/"><b>')
+
+
+async def test_incidents_of_a_running_hub(world: ReloadWorld) -> None:
+    """What ``spnlog incidents`` says of the journal it says of the hub itself; a hub that isn't there is named."""
+    await world.start_provider(world.serve().address)
+    stranger = await world.start_consumer(credentials=world.authority.client("nobody"), wait=False)
+    assert await stranger.command.wait() == 1
+    await world.hub.line("session.refused")
+    reports = []
+    for source in (await world.ops(), str(world.journal)):
+        status, out, err = await run("spnlog", "incidents", "--json", source)
+        assert (status, err) == (0, "")
+        reports.append(json.loads(out)["incidents"])
+    assert reports[0] == reports[1]
+    assert [(one["kind"], one["code"]) for one in reports[0]] == [("session refused", "NOT_ALLOWED")]
+    _, out, _ = await run("spnlog", "incidents", "--service", "web", await world.ops(), str(world.journal))
+    assert out.count("session refused") == 2
+    status, _, err = await run("spnlog", "incidents", "http://127.0.0.1:1")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("spnlog: source http://127.0.0.1:1: ")
 
 
 async def test_metrics_follow_what_happens(world: ReloadWorld) -> None:

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx2
-
-from spnhub import bounded_json
 from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
-from spnhub.bounded_http import AnswerError, ask
-from spnhub.cli.command_line import UNUSABLE, one_line
+from spnhub.cli.command_line import UNUSABLE
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory, InventoryFault, load_inventory
+from spnhub.ops.client import ask_hub
 from spnhub.ops.expiry import CHECK_DAYS, ends_of
 from spnhub.ops.state import read
 from spnhub.settings import SettingsError
@@ -32,11 +29,8 @@ from spnhub.transport.certificates import check_chain
 __all__ = ["Cut", "Reload", "compare", "run"]
 
 _Object = dict[str, Any]
-_STATE_LIMIT: Final = 512 << 20
-"""Bytes of a hub's state: a few kilobytes for each session with its certificates."""
 EXPIRING: Final = 1
 """Exit status when a certificate expires within ``--fail-days``."""
-_TIMEOUT: Final = httpx2.Timeout(60.0, connect=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,10 @@ class Reload:
 async def run(settings: HubSettings, *, ops: str | None, as_json: bool, fail_days: int | None = None) -> int:
     """Check a hub's inventory, and compare it with the hub at ``ops`` unless that is None; the exit status."""
     inventory, bind = settings.inventory, settings.bind
-    state = None if ops is None else await _state(ops, settings.ops_token)
+    state: _Object | None = None
+    if ops is not None:
+        with_chains = {"certificates": "1"}
+        state = await ask_hub(f"http://{ops}/state", settings.ops_token, option="--ops", params=with_chains)
     if state is not None and bind is None:
         bind = state.get("bind")
     found = await load_inventory(inventory, settings.inventory_token, bind=bind, attempts=1)
@@ -166,22 +163,6 @@ def _unverified(
         if fault is not None:
             reasons[name] = fault.reason
     return reasons
-
-
-async def _state(ops: str, token: str | None) -> _Object:
-    url = f"http://{ops}/state"
-    try:
-        headers = None if token is None else {"Authorization": f"Bearer {token}"}
-        async with httpx2.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
-            answer = await ask(client, url, params={"certificates": "1"}, most=_STATE_LIMIT)
-        if answer.status != httpx2.codes.OK:
-            raise SettingsError(f"--ops: {url}: status {answer.status}")
-        state = bounded_json.loads(answer.body, parts=_STATE_LIMIT)
-    except (httpx2.HTTPError, httpx2.InvalidURL, AnswerError, ValueError) as error:
-        raise SettingsError(f"--ops: {url}: {one_line(str(error)) or type(error).__name__}") from error
-    if not isinstance(state, dict):
-        raise SettingsError(f"--ops: {url}: the answer is not an object")
-    return state
 
 
 # ---- what comes out ------------------------------------------------------------------------------------------------

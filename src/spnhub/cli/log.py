@@ -17,6 +17,7 @@ import typer
 
 from spnhub import signals
 from spnhub.cli.command_line import Version, make_app, run_command_line
+from spnhub.cli.log_console import console
 from spnhub.cli.log_explain import explain
 from spnhub.cli.log_incidents import incidents
 from spnhub.cli.log_metrics import metrics
@@ -24,6 +25,7 @@ from spnhub.cli.log_reading import FAULTY, Sources, enter, entries, run, watched
 from spnhub.cli.log_serve import serve
 from spnhub.cli.log_settings import LogSettings, selection_of, takes_log_options
 from spnhub.cli.log_state import state
+from spnhub.cli.log_top import top
 from spnhub.cli.options import GroupedCommand, Reader
 from spnhub.cli.replay_actors import replay_actors
 from spnhub.events.analysis.log_lines import event_line, lifecycle_line
@@ -51,7 +53,7 @@ Line = dict[str, Any]
 @app.callback()
 def _callback(context: typer.Context, _version: Version = False) -> None:
     """Read the events of SPN hubs."""
-    if context.invoked_subcommand != "serve":
+    if context.invoked_subcommand not in {"console", "serve"}:
         signals.release()
 
 
@@ -117,7 +119,7 @@ def verify(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources)
     return run(read) or status
 
 
-for _command in (incidents, state, explain, metrics, serve, replay_actors):
+for _command in (incidents, top, console, state, explain, metrics, serve, replay_actors):
     app.command(cls=GroupedCommand)(_command)
 # Its name of before.
 app.command("drive", hidden=True, cls=GroupedCommand)(replay_actors)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spnhub.cli.log_index import Indexes
 from spnhub.cli.log_reading import Sources, entries, run
 from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
@@ -21,7 +22,7 @@ from spnhub.streams import say, say_json
 __all__ = ["explain"]
 
 
-@takes_log_options()
+@takes_log_options("index")
 def explain(
     _: typer.Context,
     settings_of: Reader[LogSettings],
@@ -29,20 +30,29 @@ def explain(
     sources: Sources,
 ) -> int:
     """Tell what happened to one session or connection, over the logs of all hubs. Reads the sources twice."""
-    as_json = settings_of().as_json
+    settings = settings_of()
+    as_json = settings.as_json
     search = Search(name)
     stories: list[Story] = []
 
     async def read() -> None:
-        async with entries(sources) as found:
-            async for _, recorded in found:
-                search.take(recorded)
+        nonlocal search
+        indexes = Indexes(sources, settings.index)
+        for _ in range(2):
+            keys, parts = search.keys(), indexes.parts(search)
+            search = Search(name)
+            async with entries(sources, parts=parts) as found:
+                async for _, recorded in found:
+                    search.take(recorded)
+            if search.keys() <= keys:
+                # Else an id has turned out to be of connections that other segments name by their uid only.
+                break
         if not search.found:
             raise SettingsError(
                 f"nothing in {' '.join(sources)} is called {name}: no spnSessionId, connectionUid or spnConnectionId"
             )
         stories.extend(search.stories())
-        async with entries(sources) as found:
+        async with entries(sources, parts=indexes.parts(*stories)) as found:
             async for _, recorded in found:
                 for story in stories:
                     story.take(recorded)

@@ -10,29 +10,50 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
-from spnhub.cli.log_reading import Sources, entries, run
+from spnhub.cli.log_reading import entries, run
 from spnhub.cli.log_settings import LogSettings, selection_of, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.events.analysis.incidents import Incident, Incidents
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.events.model import to_datetime
+from spnhub.settings import SettingsError
 from spnhub.streams import say, say_json
 
 __all__ = ["incidents"]
 
 
-@takes_log_options("since", "until", "service", "realm")
-def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
+_Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="A journal folder, kafka://host:port/topic, or a running hub's HTTP: http://host:port (its --ops).",
+        show_default=False,
+    ),
+]
+
+
+@takes_log_options("since", "until", "service", "realm", "hub_token")
+def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: _Sources) -> int:
     """Show what went wrong: who and what, why, since when and how long, how often, and who or what ended it."""
     settings = settings_of()
     wanted = selection_of(settings)
     fold = Incidents()
+    hubs = [name for name in sources if name.startswith(("http://", "https://"))]
+    logs = [name for name in sources if name not in hubs]
+    told: list[Incident] = []
+    omitted = 0
 
     async def read() -> None:
-        async with entries(sources) as found:
+        nonlocal omitted
+        for hub in hubs:
+            of_hub, more = await _of_hub(hub, settings.hub_token)
+            told.extend(of_hub)
+            omitted += more
+        async with entries(logs) as found:
             async for _, recorded in found:
                 # Those before --since, too: an incident that goes on had its beginning there.
                 if not wanted.after(recorded):
@@ -43,13 +64,16 @@ def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: Sourc
         return status
     now = time.time_ns() // 1000
     first = 0 if wanted.since is None else wanted.since.time or 0
+    last = None if wanted.until is None else wanted.until.time
+    told = [one for one in told if last is None or one.since <= last]
+    omitted += fold.omitted
     found = [
         one
-        for one in fold.finish(now if wanted.until is None else None)
+        for one in sorted((*fold.finish(now if wanted.until is None else None), *told), key=lambda one: one.since)
         if wanted.names(one.realm, one.service_urn) and (one.state == "open" or (one.over or one.last) >= first)
     ]
     if settings.as_json:
-        report = {"incidents": [one.to_json() for one in found], "omitted": fold.omitted}
+        report = {"incidents": [one.to_json() for one in found], "omitted": omitted}
         say_json(report)
         return 0
     for one in found:
@@ -57,9 +81,24 @@ def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: Sourc
             say(line)
     if not found:
         say("no incidents")
-    if fold.omitted:
-        say(f"… and {fold.omitted:,} older ones")
+    if omitted:
+        say(f"… and {omitted:,} older ones")
     return 0
+
+
+async def _of_hub(url: str, token: str | None) -> tuple[list[Incident], int]:
+    """A running hub's incidents since its start, and how many older ones it has no room for.
+
+    :raises SettingsError: it doesn't tell.
+    """
+    from spnhub.ops.client import ask_hub  # noqa: PLC0415 - it takes a while to load
+
+    path = f"{url.rstrip('/')}/incidents"
+    found = await ask_hub(path, token, option=f"source {url}")
+    try:
+        return [Incident.from_json(one) for one in found["incidents"]], int(found["omitted"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"source {url}: {path} isn't a hub's") from error
 
 
 def _lines(one: Incident, now: int) -> Iterator[str]:

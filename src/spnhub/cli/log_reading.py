@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
@@ -20,6 +21,7 @@ from spnhub.cli.command_line import one_line
 from spnhub.events.analysis.merge import Entry, merge
 from spnhub.events.analysis.source import open_source
 from spnhub.events.journal.files import JournalCorrupt, JournalError, segments
+from spnhub.events.journal.reader import JournalPart
 from spnhub.events.source import Source, SourceError
 from spnhub.schemas.codec import SchemaError
 from spnhub.settings import SettingsError
@@ -41,13 +43,16 @@ _FRAME_OVERHEAD: Final = 8
 """Bytes of a journal's frame around an event."""
 
 
-async def enter(stack: AsyncExitStack, names: Sequence[str]) -> list[Source]:
+async def enter(
+    stack: AsyncExitStack, names: Sequence[str], parts: Mapping[str, JournalPart] = MappingProxyType({})
+) -> list[Source]:
     """Open all sources. When they are closed, what couldn't be read in them is reported on standard error.
 
+    :param parts: by the name of a journal, what is read of it; else all.
     :raises SettingsError: one of them can't be used.
     """
     try:
-        sources = [await stack.enter_async_context(open_source(name)) for name in names]
+        sources = [await stack.enter_async_context(open_source(name, part=parts.get(name))) for name in names]
     except (SourceError, JournalError) as exc:
         raise SettingsError(str(exc)) from exc
     stack.callback(_report_unreadable, sources)
@@ -74,14 +79,20 @@ def _report_unreadable(sources: Sequence[Source]) -> None:
 
 
 @asynccontextmanager
-async def entries(names: Sequence[str], *, printing: bool = False) -> AsyncIterator[AsyncIterator[Entry]]:
+async def entries(
+    names: Sequence[str],
+    *,
+    printing: bool = False,
+    parts: Mapping[str, JournalPart] = MappingProxyType({}),
+) -> AsyncIterator[AsyncIterator[Entry]]:
     """All events that the sources hold now, in order; progress is shown.
 
     :param printing: what is read is printed at once, which is progress enough on a terminal.
+    :param parts: by the name of a journal, what is read of it; else all.
     :raises SettingsError: a source can't be used.
     """
     async with AsyncExitStack() as stack:
-        read = merge(await enter(stack, names))
+        read = merge(await enter(stack, names, parts))
         if printing and sys.stdout.isatty():
             yield read
         else:

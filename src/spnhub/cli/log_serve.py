@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import typer
 
@@ -11,6 +12,8 @@ from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
 
 __all__ = ["serve"]
+
+_ADDRESS: Final = ("127.0.0.1", 9700)
 
 
 @takes_log_options("listen", "hosts", "token", "consumer_group")
@@ -30,6 +33,8 @@ def serve(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
         asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
         stop = asyncio.Event()
         with signals.taken(lambda _: stop.set()):
-            await analytics.serve(follows, *settings.listen, stop, names=settings.hosts, token=settings.token)
+            await analytics.serve(
+                follows, *(settings.listen or _ADDRESS), stop, names=settings.hosts, token=settings.token
+            )
 
     return run(main)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from spnhub.cli.options import takes
@@ -49,7 +50,16 @@ class LogSettings:
     at: str | None = _selection(
         None, "A time (ISO 8601; UTC, unless it says otherwise), or a sequence.", metavar="TIME|SEQUENCE"
     )
-    hub: str | None = _selection(None, "Only this hub: its hubId, or a journalId.")
+    hub: str | None = _selection(
+        None,
+        "Only this hub: its hubId, or a journalId. Of console: URLs of running hubs (--ops), with commas between.",
+    )
+    index: Path | None = _selection(
+        None,
+        "Folder for the indexes of journals, which explain, state and console make and use.",
+        metavar="DIR",
+        default_text="in the user's cache",
+    )
     last: int = _selection(10, "How many of the present events to begin with.", at_least=0)
     since: Moment | None = _selection(
         None,
@@ -75,16 +85,25 @@ class LogSettings:
     by: str | None = _output(None, "Only bytes, by service and hour (UTC).", metavar="[hour]", choices=("hour",))
     step: bool = _output(False, "Show each step and what it changes; on a terminal, wait for Enter.")
     as_json: bool = _output(False, "For programs: JSON, with the names of the spec.", flag="json")
-    listen: tuple[str, int] = _serving(
-        ("127.0.0.1", 9700),
-        "Where numbers are served over HTTP; port 0: any that is free.",
+    listen: tuple[str, int] | None = _serving(
+        None,
+        "Where numbers, or the console, are served over HTTP; port 0: any that is free.",
         metavar="HOST:PORT",
         parse=parse_address,
-        default_text="127.0.0.1:9700",
+        default_text="127.0.0.1:9700, of console 127.0.0.1:9710",
     )
     hosts: tuple[str, ...] = host_names("host", "Serving")
     token: str | None = _serving(
-        None, "Bearer token that requests for /metrics must bring.", secret=True, from_file=True
+        None, "Token that requests must bring: as a bearer token, or as a password.", secret=True, from_file=True
+    )
+    realm_tokens: Path | None = _serving(
+        None,
+        "File with a realm and a token on each line: who brings one sees that realm only.",
+        metavar="FILE",
+        default_text="none",
+    )
+    hub_token: str | None = _selection(
+        None, "Bearer token of the hubs' HTTP (--ops-token), where one is asked.", secret=True, from_file=True
     )
     consumer_group: str = _serving("spnlog", "Kafka's consumer group: its members share the partitions.", flag="group")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from spnhub.cli.log_index import index_of
 from spnhub.cli.log_reading import Sources, enter, entries, run
 from spnhub.cli.log_settings import LogSettings, takes_log_options
 from spnhub.cli.options import Reader
@@ -21,7 +22,7 @@ __all__ = ["state"]
 _ROWS = 100
 
 
-@takes_log_options("at", "hub")
+@takes_log_options("at", "hub", "index")
 def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Show what each hub holds now, or what it held after a sequence or at a time (--at)."""
     settings = settings_of()
@@ -36,7 +37,8 @@ def state(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) 
         topics = [name for name in sources if "://" in name]
         async with AsyncExitStack() as stack:
             for source in await enter(stack, [name for name in sources if name not in topics]):
-                found.read_journal(Path(source.name))
+                folder = Path(source.name)
+                found.read_journal(folder, index_of(folder, settings.index))
         if topics:
             async with entries(topics) as events:
                 async for _, recorded in events:

@@ -40,6 +40,7 @@ from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
 from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.ops.expiry import LOG_DAYS, CertificateEnd
+from spnhub.ops.incidents import HubIncidents
 from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
@@ -96,6 +97,7 @@ class HubProcess:
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
         self._metrics = HubMetrics()
+        self._incidents = HubIncidents()
         self._printer = Printer()
         self._ready = False
         self._stopping = False
@@ -233,6 +235,8 @@ class HubProcess:
             _log.warning("journal.open_to_others", journal=str(settings.journal), reason=reason)
         run = journal.state.run
         ended = recover(journal)
+        for recorded in ended:
+            self._incidents.take(recorded)
         self._orderly = not ended and not journal.lost and (run is None or run.stopped_at is not None)
         if ended:
             _log.warning("journal.recovered", ended=len(ended), journal=str(settings.journal))
@@ -250,6 +254,8 @@ class HubProcess:
             logging.dropped,
             lambda: self._faults.counts,
             lambda: self._ends,
+            lambda: self._incidents,
+            self.settings.ops_console,
         )
         self._ops = HttpServer(
             answers.application(),
@@ -342,7 +348,10 @@ class HubProcess:
         self._metrics.count(event)
         if self._services is not None and isinstance(event, ServiceAdded | ServiceChanged):
             self._services.defined(event.service_urn)
-        return self._journal.append(event, timestamp)
+        recorded = self._journal.append(event, timestamp)
+        if self.settings.ops is not None:
+            self._incidents.take(recorded)
+        return recorded
 
     def _notify(self, call: Callable[[], None]) -> None:
         """From the journal's thread into the loop's."""

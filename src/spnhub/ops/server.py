@@ -1,4 +1,4 @@
-"""The HTTP of a running hub: ``/healthz``, ``/readyz``, ``/metrics``, ``/state``, ``/schemas/ids/{id}``.
+"""The HTTP of a running hub: ``/``, ``/healthz``, ``/readyz``, ``/metrics``, ``/state``, ``/incidents`` and schemas.
 
 It runs in the hub's own loop, so every answer is bounded work: counts are kept, text is made in a thread, the state is
 streamed in pieces. Counterparts: :mod:`spnhub.hub_process.process`, :mod:`spnhub.ops.state`.
@@ -12,12 +12,14 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spnhub.exposition import CONTENT_TYPE, text
 from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.front import FRONT_HEADERS, front_page
+from spnhub.ops.incidents import HubIncidents
 from spnhub.ops.metrics import HubMetrics
 from spnhub.ops.registry import registry_routes
 from spnhub.ops.state import Progress, Snapshot, stream
@@ -38,6 +40,9 @@ class Ops:
     :param metrics: kept by the hub.
     :param dropped: log lines that whoever reads them was too slow for.
     :param faults: exceptions in the hub's own code so far, by where they were caught.
+    :param ends: when certificates expire.
+    :param incidents: since the hub's start.
+    :param console: URL of a console that shows this hub, to be linked to; None: there is none.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class Ops:
         dropped: Callable[[], int],
         faults: Callable[[], Mapping[str, int]] = dict,
         ends: Callable[[], tuple[CertificateEnd, ...]] = tuple,
+        incidents: Callable[[], HubIncidents] = HubIncidents,
+        console: str | None = None,
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
@@ -57,6 +64,8 @@ class Ops:
         self._dropped = dropped
         self._faults = faults
         self._ends = ends
+        self._incidents = incidents
+        self._front = front_page(console)
         self._dear = 0
         """Dear answers that are being given."""
 
@@ -64,10 +73,12 @@ class Ops:
         """The ASGI application."""
         return Starlette(
             routes=[
+                Route("/", self._get_front),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._bounded(self._get_metrics)),
                 Route("/state", self._bounded(self._state)),
+                Route("/incidents", self._bounded(self._get_incidents)),
                 *registry_routes(),
             ]
         )
@@ -84,6 +95,12 @@ class Ops:
 
     def _count(self, change: int) -> None:
         self._dear += change
+
+    async def _get_front(self, _request: Request) -> Response:
+        return HTMLResponse(self._front, headers=FRONT_HEADERS)
+
+    async def _get_incidents(self, _request: Request) -> Response:
+        return StreamingResponse(self._incidents().stream(), media_type="application/json")
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
