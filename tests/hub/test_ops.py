@@ -83,7 +83,7 @@ async def test_incidents_of_a_running_hub(world: ReloadWorld) -> None:
     await world.start_provider(world.serve().address)
     stranger = await world.start_consumer(credentials=world.authority.client("nobody"), wait=False)
     assert await stranger.command.wait() == 1
-    await world.hub.line("session.refused")
+    await world.hub.line("sessionRefused")
     reports = []
     for source in (await world.ops(), str(world.journal)):
         status, out, err = await run("spnlog", "incidents", "--json", source)
