@@ -12,7 +12,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native demo test check docs lint format bench fuzz prove lock clean
+.PHONY: help install install-dev native demo test check docs lint format bench fuzz prove dist sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,14 @@ fuzz: install-dev ## Every parser under changed inputs, and such as coverage lea
 
 prove: install-dev ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
+
+dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+sbom: install ## What an install consists of, as CycloneDX, in dist/ (needs uv)
+	mkdir -p dist
+	uvx --from cyclonedx-bom cyclonedx-py environment .venv --output-reproducible --output-file dist/spnhub.cdx.json
 
 lock: ## Write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group build $(EXTRAS) $(LOCK_FLAGS) -o requirements.lock

@@ -1,0 +1,68 @@
+"""What is released: an sdist with all that tests need, a wheel with all that runs, and the files that release them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+_ROOT = Path(__file__).parents[1]
+_WORKFLOWS = sorted((_ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _tracked(*folders: str) -> set[str]:
+    done = subprocess.run(
+        ["git", "ls-files", "-z", *folders], cwd=_ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    return {name for name in done.stdout.split("\0") if name}
+
+
+@pytest.mark.parametrize("path", _WORKFLOWS, ids=lambda path: path.name)
+def test_workflows(path: Path) -> None:
+    """They run what there is: targets of the Makefile, scripts of the repository; and may do nothing by default."""
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    targets = set(re.findall(r"^([a-z-]+):", (_ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        needed = job.get("needs", [])
+        assert set([needed] if isinstance(needed, str) else needed) <= workflow["jobs"].keys(), name
+        for step in job["steps"]:
+            # An action is one of a release, or of a release's branch.
+            assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|release/v\d+)", step.get("uses", "a/b@v1")), step
+            for target in re.findall(r"\bmake (\w+)", step.get("run", "")):
+                assert target in targets
+            for script in re.findall(r"\bbash (\S+)", step.get("run", "")):
+                assert (_ROOT / script).is_file()
+    assert _WORKFLOWS
+
+
+@pytest.mark.prove
+@pytest.mark.outside
+@pytest.mark.timeout(300)
+def test_sdist_and_wheel(tmp_path: Path) -> None:
+    """The sdist has every file of the repository but what is CI's own; the wheel has every module and schema."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(_ROOT)],
+        capture_output=True,
+        timeout=240,
+        check=True,
+    )
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    (wheel,) = tmp_path.glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = _tracked("actors", "events", "transport", "schemas", "tests", "compose", "docs")
+    assert wanted - held == set()
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    for folder in ("actors", "events", "transport"):
+        modules = {f"spnhub/{name}" for name in _tracked(folder) if name.endswith(".py")}
+        assert {name for name in modules if "native_engine/prepare" not in name} <= names
+    assert {f"spnhub/{name}" for name in _tracked("schemas") if name.endswith((".avsc", "ids.json"))} <= names
+    assert "spnhub/py.typed" in names
