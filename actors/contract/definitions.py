@@ -55,6 +55,8 @@ class ServiceDefinition:
     singleton: bool = False
     availability: Availability | None = None
     """None: nobody here starts or stops it."""
+    max_connections: int | None = None
+    """Connections open at once; None: no bound of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +85,7 @@ class RealmDefinition:
     """Microseconds since 1970, UTC: from then on it isn't served any more. None: never."""
     max_sessions: int | None = None
     """Sessions open at once; None: :attr:`spnhub.actors.contract.options.ActorOptions.realm_sessions`."""
+    max_connections: int | None = None
+    """Connections open at once; None: no bound of its own."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

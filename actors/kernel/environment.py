@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pykka import ActorRef
 
@@ -29,6 +29,9 @@ from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 
 __all__ = ["ConnectionEntry", "Decision", "Directory", "Environment", "SessionEntry", "release"]
+
+
+_Who = TypeVar("_Who", str, tuple[str, str])
 
 
 class Decision(NamedTuple):
@@ -88,6 +91,8 @@ class Directory:
         self.services: dict[str, ActorRef[Any]] = {}
         self.realm_sessions: Counter[str] = Counter()
         """How many sessions each realm has, including those that are ending."""
+        self.realm_connections: Counter[str] = Counter()
+        """How many legs each realm has. None with 0."""
         self.identity_sessions: Counter[tuple[str, str]] = Counter()
         """How many sessions each identity has, including those that are ending. None with 0."""
         self.identity_connections: Counter[tuple[str, str]] = Counter()
@@ -109,11 +114,11 @@ class Directory:
         return entry is not None and send(entry.ref, message)
 
 
-def release(counter: Counter[tuple[str, str]], identity: tuple[str, str]) -> None:
+def release(counter: Counter[_Who], who: _Who) -> None:
     """Count one less, and forget who has none."""
-    counter[identity] -= 1
-    if not counter[identity]:
-        del counter[identity]
+    counter[who] -= 1
+    if not counter[who]:
+        del counter[who]
 
 
 class Environment:

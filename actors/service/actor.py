@@ -396,6 +396,9 @@ class ServiceActor(EventLoopActor):
             refusal = refuse_connection(consumer, request, *fault)
         elif self._names.get(*name) is not None or key in directory.connections:
             refusal = refuse_connection(consumer, request, Code.PROTOCOL, "a connection with this uid is open")
+        elif (most := self._connection_limit()) is not None and len(self._names) >= most:
+            reason = f"{self._key.service_urn} has {most} connections, as many as it may"
+            refusal = refuse_connection(consumer, request, Code.LIMIT, reason)
         else:
             if self._pending.open(consumer, request):
                 self._observe()
@@ -407,6 +410,9 @@ class ServiceActor(EventLoopActor):
                 return
             refusal = refuse_connection(consumer, request, *self._no_provider(consumer))
         self._env.carry_out(refusal)
+
+    def _connection_limit(self) -> int | None:
+        return None if self._definition is None else self._definition.max_connections
 
     def _has_room_to_wait(self, consumer: SessionRequested) -> bool:
         """Whether one more opening of this consumer may wait for a provider."""

@@ -88,7 +88,9 @@ class Legs:
         """
         directory = self._env.directory
         entry = directory.connections.pop(key)
-        release(directory.identity_connections, directory.sessions[key.session].identity)
+        identity = directory.sessions[key.session].identity
+        release(directory.identity_connections, identity)
+        release(directory.realm_connections, identity[0])
         self._env.pauses.gone(key)
         self._names.remove(*entry.name)
         sessions = [key.session]
@@ -123,6 +125,7 @@ class Legs:
         consumer = directory.sessions[key.session]
         consumer.legs[name] = key
         directory.identity_connections[consumer.identity] += 1
+        directory.realm_connections[consumer.identity[0]] += 1
         if choice is not None:
             self._assign_provider(entry, key, choice)
 

@@ -200,6 +200,10 @@ class SessionActor(EventLoopActor):
         entry = directory.sessions[self._session]
         if len(entry.legs) >= options.session_connections:
             return Code.LIMIT, f"{options.session_connections} connections are open on this session"
+        realm = self._env.table.realms.get(self._request.realm)
+        most = None if realm is None else realm.max_connections
+        if most is not None and directory.realm_connections[self._request.realm] >= most:
+            return Code.LIMIT, f"realm {self._request.realm} has {most} connections, as many as it may"
         if directory.identity_connections[entry.identity] >= options.identity_connections:
             return Code.LIMIT, f"its subject has {options.identity_connections} connections, as many as it may"
         return None

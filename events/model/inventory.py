@@ -58,6 +58,7 @@ class RealmDefined(Event):
     expired_at: int | None = None
     client_ca: str = ""
     max_sessions: int | None = None
+    max_connections: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ class ServiceDefined(ServiceEvent):
     idle_timeout: float | None = None
     start_at: str | None = None
     stop_at: str | None = None
+    max_connections: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -261,6 +261,7 @@ class Bench:
                 assert [name for name in ("names", "confirmed", "pending", "suspended", "failed") if counts[name]] == []
         assert +env.directory.realm_sessions == {}
         assert (env.directory.identity_sessions, env.directory.identity_connections) == ({}, {})
+        assert env.directory.realm_connections == {}
 
 
 def open_request(stream: int = 0, **changes: Any) -> ConnectionRequested:

@@ -66,7 +66,10 @@ def suspended(system: ActorSystem) -> dict[str, Any]:
 
 def _inventory(table: Table) -> dict[str, Any]:
     return {
-        "realms": {one.name: (one.expired_at, one.client_ca, one.max_sessions) for one in table.realms.values()},
+        "realms": {
+            one.name: (one.expired_at, one.client_ca, one.max_sessions, one.max_connections)
+            for one in table.realms.values()
+        },
         "networks": {
             one.urn: (realm, one.fqdn, one.address, one.certificate) for realm, one in table.networks.values()
         },
@@ -140,7 +143,10 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
             legs[side].add(key)
     return {
         "running": state.run is not None and state.run.stopped_at is None,
-        "realms": {name: (one.expired_at, one.client_ca, one.max_sessions) for name, one in definitions.realms.items()},
+        "realms": {
+            name: (one.expired_at, one.client_ca, one.max_sessions, one.max_connections)
+            for name, one in definitions.realms.items()
+        },
         "networks": {
             urn: (one.realm, one.fqdn, one.address, one.certificate) for urn, one in definitions.networks.items()
         },

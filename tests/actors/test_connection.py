@@ -17,6 +17,7 @@ from spnhub.actors.contract.inputs import (
     ConnectionRequested,
     ConsumerAborted,
     Key,
+    LoadInventory,
     ProviderAccepted,
     ProviderRejected,
     ProviderStreamOpened,
@@ -31,6 +32,7 @@ from tests.actors.harness import (
     FAILED,
     LEFT,
     LOST,
+    OTHER_SERVICE,
     PROVIDER,
     TERMINATED,
     Bench,
@@ -40,9 +42,12 @@ from tests.actors.harness import (
     ended,
     failed,
     fins,
+    inventory,
     open_request,
     paused,
+    realm,
     refused,
+    service,
     session_ended,
     started,
     uid,
@@ -332,6 +337,45 @@ def test_limit_of_an_identity() -> None:
     assert bench.session(3, open_request(8))[1] == [RefuseConnection(Key(3, 8), Code.LIMIT, reason)]
     bench.connection(Key(2, 4), cut())
     assert not isinstance(bench.session(3, open_request(8))[1][0], RefuseConnection)
+
+
+def test_limit_of_a_realm() -> None:
+    """A bound on open connections of all sessions and services of one realm; another realm's don't count."""
+    bench = Bench(services=())
+    other = "urn:chip-in:service:beta:main:web"
+    beta = realm(service(other), name="beta")
+    bench.hub(LoadInventory((realm(service(), max_connections=2), beta)))
+    bench.provider()
+    bench.consumer()
+    bench.consumer(3, instance_id="i3")
+    bench.opening(stream=0)
+    bench.joined(stream=4)
+    reason = "realm acme has 2 connections, as many as it may"
+    assert bench.session(3, open_request(8)) == (
+        [refused(Code.LIMIT, reason, stream=8, consumer=3)],
+        [RefuseConnection(Key(3, 8), Code.LIMIT, reason)],
+    )
+    bench.provider(5, realm="beta", network_urn=beta.networks[0].urn, service_urn=other)
+    bench.consumer(6, realm="beta", network_urn=beta.networks[0].urn, service_urn=other)
+    assert not isinstance(bench.session(6, open_request(8))[1][0], RefuseConnection)
+    bench.connection(Key(2, 4), cut())
+    assert not isinstance(bench.session(3, open_request(12))[1][0], RefuseConnection)
+
+
+def test_limit_of_a_service() -> None:
+    """A bound on open connections of one service; the others of the realm don't count, and a reload changes it."""
+    few = service(max_connections=1)
+    bench = Bench(services=(few, service(OTHER_SERVICE)))
+    bench.provider()
+    bench.consumer()
+    bench.opening(stream=0)
+    reason = f"{few.urn} has 1 connections, as many as it may"
+    assert bench.session(2, open_request(8))[1] == [RefuseConnection(Key(2, 8), Code.LIMIT, reason)]
+    bench.provider(5, service_urn=OTHER_SERVICE)
+    bench.consumer(6, service_urn=OTHER_SERVICE)
+    assert not isinstance(bench.session(6, open_request(8))[1][0], RefuseConnection)
+    bench.hub(inventory(service(max_connections=2), service(OTHER_SERVICE)))
+    assert not isinstance(bench.session(2, open_request(12))[1][0], RefuseConnection)
 
 
 ROLES = {1: PROVIDER, 2: CONSUMER}

@@ -286,7 +286,9 @@ EACH: tuple[Event, ...] = (
         realm=None, network_urn=None, initial=False, realms_added=1, networks_changed=2, services_removed=3
     ),
     InventoryRejected(realm=None, network_urn=None, fault_count=2, faults=("realm acme: cacert is missing", "hub b")),
-    RealmAdded(realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000),
+    RealmAdded(
+        realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000, max_connections=9000
+    ),
     RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
     RealmRemoved(realm="acme", network_urn=None, reason="expired"),
     NetworkAdded(realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32),
@@ -396,7 +398,9 @@ RUNS: tuple[Event, ...] = (
         total_sent_bytes=5,
         total_receive_bytes=6,
     ),
-    RealmSnapshot(realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000),
+    RealmSnapshot(
+        realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000, max_connections=9000
+    ),
     NetworkSnapshot(
         realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32
     ),

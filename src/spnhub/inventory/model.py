@@ -207,6 +207,8 @@ class Realm(_Object):
     """Past it the realm counts as disabled. Without an offset it is UTC."""
     max_sessions: Count | None = None
     """Sessions that may be open at once; the next is refused (LIMIT). Without it: 20,000."""
+    max_connections: Count | None = None
+    """Connections that may be open at once; the next is refused (LIMIT). Without it: as many as its sessions allow."""
 
     @property
     def urn(self) -> str:
@@ -220,6 +222,7 @@ class Realm(_Object):
             networks=networks,
             expired_at=None if self.expired_at is None else from_datetime(self.expired_at),
             max_sessions=self.max_sessions,
+            max_connections=self.max_connections,
             client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 
@@ -340,6 +343,8 @@ class Service(_Object):
     """For people."""
     singleton: StrictBool = False
     """Whether it has one provider at a time."""
+    max_connections: Count | None = None
+    """Connections that may be open at once; the next is refused (LIMIT). Without it: as many as its realm may have."""
     availability_management: AvailabilityManagement | None = None
     """How it is started and stopped; without it the service is nothing that the hub starts."""
 
@@ -356,5 +361,6 @@ class Service(_Object):
             provider=self.provider,
             consumers=frozenset(self.consumers),
             singleton=self.singleton,
+            max_connections=self.max_connections,
             availability=None if management is None else management.definition(urn),
         )
