@@ -54,7 +54,7 @@ VALUES: dict[str, Any] = {
 def helm(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
     """Run Helm on the chart."""
     return subprocess.run(
-        ["helm", *arguments, str(CHART), "--values", "-"],
+        ["helm", *arguments, str(CHART), "--values", "-", "--kube-version", "1.31.0"],
         input=json.dumps(values or {}),
         capture_output=True,
         text=True,
