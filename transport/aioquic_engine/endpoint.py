@@ -600,4 +600,5 @@ def _parse(identities: Mapping[str, api.ServerIdentity]) -> dict[str, ParsedIden
     return parsed
 
 
-_ENDED: Final = frozenset({QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED})
+# No set: the hash of an enum's member is computed in Python.
+_ENDED: Final = (QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED)
