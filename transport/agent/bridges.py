@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.endpoint.connection.stream import Stream
+from spnhub.transport.log import get_logger
 
 __all__ = ["STOP_BOUND", "Bridges", "Traffic"]
 
@@ -26,7 +25,7 @@ STOP_BOUND: Final = 2.0
 """Seconds for what the bridges of an agent that stops at once have taken and not yet handed on."""
 _STOPPED: Final = "the agent is being stopped"
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import structlog
-
 from spnhub.events.codes import code_name
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridges import Bridges, Traffic
@@ -27,13 +25,14 @@ from spnhub.transport.agent.tcp import address_of, close_listener
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.endpoint.session.session import CONNECT_BOUND
 from spnhub.transport.errors import SessionLost, SpnError
+from spnhub.transport.log import get_logger
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
 from spnhub.transport.system.socket_address import SocketAddress
 
 __all__ = ["ConsumerAgent", "ConsumerLimits", "StreamSource", "StreamSources"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 _ACCEPTS_PER_TURN: Final = 64
 """So that many new clients at once leave time for the connections that are established."""

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import h11
-import structlog
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector
+from spnhub.transport.log import get_logger
 from spnhub.transport.system.socket_address import SocketAddress, TcpAddress
 
 __all__ = ["HEALTH_CHECK", "HealthCheck", "HealthWatch", "Verdict", "parse_health_check"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 HEAD_LIMIT: Final = 16 * 1024
 """Bytes of an answer's head that are read."""

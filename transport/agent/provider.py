@@ -14,8 +14,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.bridges import Bridges, Traffic
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
@@ -27,13 +25,14 @@ from spnhub.transport.agent.tcp import ConnectError, Connector
 from spnhub.transport.endpoint.connection.stream import Stream
 from spnhub.transport.errors import EndpointClosed, SpnError
 from spnhub.transport.faults import Throttle
+from spnhub.transport.log import get_logger
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
 from spnhub.transport.system.socket_address import SocketAddress
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class StreamRequest(Protocol):

@@ -12,19 +12,18 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
-import structlog
-
 from spnhub.transport.endpoint.core.listener import ConnectionChange
 from spnhub.transport.endpoint.session.credentials import CredentialsChange
 from spnhub.transport.endpoint.session.hub_target import IpAddress, SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
 from spnhub.transport.errors import HandshakeRejected
+from spnhub.transport.log import get_logger
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.ip import host_port
 
 __all__ = ["Create", "ManagedEndpoint", "SessionManager"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 LAST_PACKETS: Final = 2.0
 """Seconds for the last packets of connections that have ended; by then the agent has none open."""

@@ -12,14 +12,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
+from spnhub.transport.log import get_logger
 from spnhub.transport.system.ip import ip_address
 from spnhub.transport.system.name_lookup import LookupFailed, NameAnswer, NoAddress, ask_system
 
 __all__ = ["LookupFailed", "NameCache"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 SHORTEST_TTL: Final = 1.0
 LONGEST_TTL: Final = 300.0

@@ -13,8 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
-
 from spnhub.agent_settings import OPTION_NAMES, AgentSettings, ConsumerSettings, ProviderSettings
 from spnhub.settings import SettingsError
 from spnhub.transport.agent.consumer import ConsumerAgent
@@ -32,11 +30,12 @@ from spnhub.transport.endpoint.api.consumer import (
 )
 from spnhub.transport.endpoint.api.endpoint import Endpoint
 from spnhub.transport.engines import select_engine
+from spnhub.transport.log import get_logger
 from spnhub.transport.system.socket_address import SocketAddress
 
 __all__ = ["RunningAgent", "RunningConsumer", "RunningProvider", "Stop", "start_agent"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 Listeners = dict[SocketAddress, list[socket.socket]]
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-import spnhub
 from spnhub.agent_process.host import Slot
 from spnhub.agent_process.running import RunningProvider
 from spnhub.agent_settings import ConsumerSettings
@@ -20,6 +19,7 @@ from spnhub.exposition import filled
 from spnhub.transport.agent.bridges import Traffic
 from spnhub.transport.pem import date_text
 from spnhub.transport.system.ip import host_port
+from spnhub.version import VERSION
 
 __all__ = ["AgentStatus", "look", "numbers", "to_json"]
 
@@ -90,7 +90,7 @@ def look(slot: Slot) -> AgentStatus:
 
 def to_json(agents: Iterable[AgentStatus]) -> dict[str, Any]:
     """For ``/status``."""
-    return {"version": spnhub.__version__, "agents": [_object(one) for one in agents]}
+    return {"version": VERSION, "agents": [_object(one) for one in agents]}
 
 
 def _object(one: AgentStatus) -> dict[str, Any]:

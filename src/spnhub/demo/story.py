@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import spnhub
 from spnhub.demo.display import Display
 from spnhub.demo.programs import DemoFailed, Program, Programs, run_to_end
 from spnhub.demo.site import HUB_ID, DemoService, Site
@@ -37,6 +36,7 @@ from spnhub.events.model import (
 )
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.streams import ReaderLeft
+from spnhub.version import VERSION
 
 __all__ = ["run"]
 
@@ -171,7 +171,7 @@ class DemoStory:
         :raises DemoFailed: something was not as it should be.
         """
         show = self._show
-        show.text(f"SPN Hub {spnhub.__version__}: two TCP programs meet over a hub, and an event log tells of it.")
+        show.text(f"SPN Hub {VERSION}: two TCP programs meet over a hub, and an event log tells of it.")
         show.text(f"Everything runs on this machine, in {self._folder}, and is gone afterwards.")
         show.text(_DRAWING.rstrip())
         show.step(

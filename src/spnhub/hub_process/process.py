@@ -16,7 +16,6 @@ from typing import Final
 
 import structlog
 
-import spnhub
 from spnhub import inventory as inventories
 from spnhub import logging
 from spnhub.actors.contract.inputs import LimitExceeded, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
@@ -53,6 +52,7 @@ from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
 from spnhub.transport.system.ip import host_port
 from spnhub.transport.udp import UdpEndpoint
+from spnhub.version import VERSION
 
 __all__ = ["HubProcess"]
 
@@ -200,7 +200,7 @@ class HubProcess:
             raise SettingsError(str(exc)) from exc
         self._ready = True
         addresses = tuple(host_port(*address) for address in self.addresses)
-        self._system.tell_hub(StartHub(spnhub.__version__, addresses, self._orderly))
+        self._system.tell_hub(StartHub(VERSION, addresses, self._orderly))
         self._endpoint.flush()
         # What is here now stays: no later collection has to look through it, which would stop traffic for 0.1 s.
         gc.collect()

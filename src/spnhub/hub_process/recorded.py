@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import structlog
 
-import spnhub
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault
 from spnhub.events.journal.journal import EventJournal
@@ -16,6 +15,7 @@ from spnhub.recording.format import Header
 from spnhub.recording.system import RecordingSystem
 from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import SettingsError
+from spnhub.version import VERSION
 
 __all__ = ["make_system"]
 
@@ -45,7 +45,7 @@ def make_system(
         journal_id=str(journal.journal_id),
         first_sequence=journal.appended + 1,
         started=wall_us,
-        software=spnhub.__version__,
+        software=VERSION,
         options=settings.actors,
     )
 

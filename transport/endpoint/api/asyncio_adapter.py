@@ -14,17 +14,19 @@ background until the other side ends, too. If that goes on sending instead (:dat
 from __future__ import annotations
 
 import asyncio
+import socket
+from asyncio.constants import _SendfileMode
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.errors import ConnectionAborted
 
-__all__ = ["DISCARD_LIMIT", "HIGH_WATER", "LINGER", "StreamTransport", "open_pair"]
+__all__ = ["DISCARD_LIMIT", "LINGER", "StreamSocket", "StreamTransport", "open_pair", "open_protocol"]
 
-HIGH_WATER: Final = 64 * 1024
-"""Bytes written and not yet taken from which on ``drain()`` waits."""
+Name = tuple[str, int]
+"""Where sockets have host and port."""
 DISCARD_LIMIT: Final = 256 * 1024
 """Bytes that a closed connection still takes and throws away."""
 LINGER: Final = 300.0
@@ -34,26 +36,75 @@ still be reading what was written before the close."""
 _CHUNK: Final = 64 * 1024
 
 
-class StreamTransport(asyncio.Transport):
+class StreamSocket:
+    """Stands for the socket that servers ask a transport for: has names, takes every option, and is no descriptor."""
+
+    family: Final = socket.AF_INET
+    type: Final = socket.SOCK_STREAM
+    proto: Final = socket.IPPROTO_TCP
+
+    def __init__(self, peername: Name, sockname: Name) -> None:
+        self._peername = peername
+        self._sockname = sockname
+
+    def getpeername(self) -> Name:
+        """The peer's verified Subject, and 0."""
+        return self._peername
+
+    def getsockname(self) -> Name:
+        """The service, and 0."""
+        return self._sockname
+
+    def fileno(self) -> int:
+        """As of a socket that is closed."""
+        return -1
+
+    def getsockopt(self, *_: Any) -> int:
+        """None is set."""
+        return 0
+
+    def setsockopt(self, *_: Any) -> None:
+        """Options of TCP are the agents' and kernels' affair."""
+
+
+# The mixin has the rules of pausing that asyncio's own transports follow; its sendfile asks for it by name.
+class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """See the module. A :class:`~spnhub.transport.endpoint.connection.stream.StreamListener`."""
 
+    if TYPE_CHECKING:  # what typeshed leaves out of the mixin
+        _loop: asyncio.AbstractEventLoop
+        _protocol_paused: bool
+
+        def _maybe_pause_protocol(self) -> None: ...
+
+        def _maybe_resume_protocol(self) -> None: ...
+
+    # So that TLS can be begun on it, and files are sent by reading them.
+    _start_tls_compatible = True
+    _sendfile_compatible = _SendfileMode.FALLBACK
+
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: Connection, protocol: asyncio.StreamReaderProtocol
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: Connection,
+        protocol: asyncio.BaseProtocol,
+        service_urn: str,
     ) -> None:
+        peername, sockname = (connection.peer, 0), (service_urn, 0)
         super().__init__(
             {
                 "connection_uid": connection.connection_uid,
                 "peer": connection.peer,
-                "peername": connection.peer,
+                "peername": peername,
+                "sockname": sockname,
+                "socket": StreamSocket(peername, sockname),
                 "spn_connection": connection,
-            }
+            },
+            loop,
         )
-        self._loop = loop
         self._connection = connection
         self._protocol: asyncio.BaseProtocol = protocol
         self._buffer = bytearray()
-        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
-        self._writing_paused = False
         self._reading_paused = False
         self._eof_asked = False
         self._eof_read = False
@@ -61,8 +112,6 @@ class StreamTransport(asyncio.Transport):
         self._lost = False
         self._discarded = 0
         self._linger: asyncio.TimerHandle | None = None
-        protocol.connection_made(self)
-        connection.set_listener(self)
 
     # ------------------------------------------------------------------------------------------------ asyncio.Transport
 
@@ -87,18 +136,6 @@ class StreamTransport(asyncio.Transport):
             # From the loop: the caller of resume_reading doesn't expect data_received inside the call.
             self._loop.call_soon(self.on_readable)
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
     def get_write_buffer_size(self) -> int:
         return len(self._buffer)
 
@@ -114,9 +151,7 @@ class StreamTransport(asyncio.Transport):
             taken = self._connection.write(bytes(data[:_CHUNK]))
             data = data[taken:]
         self._buffer += data
-        if len(self._buffer) > self._high and not self._writing_paused:
-            self._writing_paused = True
-            self._protocol.pause_writing()
+        self._maybe_pause_protocol()
 
     def write_eof(self) -> None:
         if not self._eof_asked:
@@ -153,11 +188,8 @@ class StreamTransport(asyncio.Transport):
                 if self._discarded > DISCARD_LIMIT:
                     self._give_up()
                     return
-            elif isinstance(self._protocol, asyncio.Protocol):
-                if data:
-                    self._protocol.data_received(data)
-                if self._eof_read:
-                    self._protocol.eof_received()
+            else:
+                self._give_to_protocol(data)
 
     def on_writable(self) -> None:
         """See :class:`StreamListener`."""
@@ -173,6 +205,24 @@ class StreamTransport(asyncio.Transport):
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
+    def _give_to_protocol(self, data: bytes) -> None:
+        protocol = self._protocol
+        if data and isinstance(protocol, asyncio.BufferedProtocol):
+            _fill(protocol, data)
+        elif data and isinstance(protocol, asyncio.Protocol):
+            protocol.data_received(data)
+        # Data may have made another the protocol.
+        protocol = self._protocol
+        if not self._eof_read or not isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol):
+            return
+        # asyncio's rule: whoever doesn't ask to go on is closed.
+        if not protocol.eof_received():
+            self.close()
+
+    def _force_close(self, _error: BaseException | None) -> None:
+        """As TLS on it calls it."""
+        self.abort()
+
     def _flush(self) -> None:
         if self._lost:
             return
@@ -181,9 +231,7 @@ class StreamTransport(asyncio.Transport):
             del self._buffer[:taken]
             if not taken:
                 break
-        if self._writing_paused and len(self._buffer) <= self._low:
-            self._writing_paused = False
-            self._protocol.resume_writing()
+        self._maybe_resume_protocol()
         if self._eof_asked and not self._buffer:
             self._connection.finish()
             if self._closing and not self._eof_read:
@@ -209,13 +257,25 @@ class StreamTransport(asyncio.Transport):
     def _report_lost(self, error: ConnectionAborted | None) -> None:
         protocol, self._protocol = self._protocol, _NOBODY
         if protocol is not _NOBODY:
-            if self._writing_paused:
-                self._writing_paused = False
+            self._protocol_paused = False
             protocol.connection_lost(error)
 
 
 _NOBODY: Final = asyncio.BaseProtocol()
 """The protocol of a transport whose own protocol has had its last call."""
+
+
+def _fill(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    """Give it all, in as many pieces as its buffers take."""
+    rest = memoryview(data)
+    while rest:
+        buffer = memoryview(protocol.get_buffer(len(rest))).cast("B")
+        if not buffer:
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        piece = rest[: len(buffer)]
+        buffer[: len(piece)] = piece
+        protocol.buffer_updated(len(piece))
+        rest = rest[len(piece) :]
 
 
 class _Reader(asyncio.StreamReader):
@@ -248,11 +308,39 @@ _wait_for_data: Final[Callable[[asyncio.StreamReader, str], Awaitable[None]]] = 
 ]
 
 
+class _Writer(asyncio.StreamWriter):
+    """As asyncio's, but one that is thrown away closes no transport that has another protocol by then."""
+
+    def __init__(
+        self,
+        transport: StreamTransport,
+        protocol: asyncio.StreamReaderProtocol,
+        reader: asyncio.StreamReader,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(transport, protocol, reader, loop)
+        self._mine = protocol
+
+    def __del__(self) -> None:
+        if self.transport.get_protocol() is self._mine:
+            super().__del__()
+
+
 def open_pair(
-    loop: asyncio.AbstractEventLoop, connection: Connection, limit: int
+    loop: asyncio.AbstractEventLoop, connection: Connection, limit: int, service_urn: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Reader and writer of a Connected connection. ``limit``: see :class:`asyncio.StreamReader`."""
     reader = _Reader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport = StreamTransport(loop, connection, protocol)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    transport = open_protocol(loop, connection, protocol, service_urn)
+    return reader, _Writer(transport, protocol, reader, loop)
+
+
+def open_protocol(
+    loop: asyncio.AbstractEventLoop, connection: Connection, protocol: asyncio.BaseProtocol, service_urn: str
+) -> StreamTransport:
+    """The transport of a Connected connection, under a protocol of the program's own."""
+    transport = StreamTransport(loop, connection, protocol, service_urn)
+    protocol.connection_made(transport)
+    connection.set_listener(transport)
+    return transport

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-import spnhub
 from spnhub.events.model import EndPointType
 from spnhub.options import UnusableOption, check_options
 from spnhub.transport.endpoint.core.listener import CoreSettings
@@ -35,6 +34,7 @@ from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.faults import report_to_loop
 from spnhub.transport.protocol import ALPN
 from spnhub.transport.text import oddity, quoted
+from spnhub.version import VERSION
 
 __all__ = [
     "Driver",
@@ -119,7 +119,7 @@ class EndpointConfig:
 
     def core_settings(self, credentials: Credentials) -> CoreSettings:
         """The same for the endpoint's core."""
-        software = f"spnhub-python/{spnhub.__version__}"
+        software = f"spnhub-python/{VERSION}"
         return CoreSettings(
             credentials, self.end_point_type, self.service_urn, self.instance_id, self.weight, software, self.options
         )

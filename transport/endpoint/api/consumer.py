@@ -13,9 +13,10 @@ from typing import Final, TypeVar, Unpack
 
 from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api.asyncio_adapter import open_pair
+from spnhub.transport.endpoint.api.asyncio_adapter import open_pair, open_protocol
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime, read_config
 from spnhub.transport.endpoint.api.endpoint import Endpoint, Observers, Pair
+from spnhub.transport.endpoint.api.notes import Notes
 from spnhub.transport.endpoint.api.provider import ConnectionRequest, ProviderEndpoint
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.stream import Stream
@@ -57,6 +58,15 @@ class ConsumerEndpoint(Endpoint):
         :raises SessionLost: there is no session in time.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
+        return open_pair(self._loop, await self._connect(timeout), limit, self._config.service_urn)
+
+    async def connect_protocol(
+        self, protocol: asyncio.BaseProtocol, *, timeout: float = CONNECT_TIMEOUT
+    ) -> asyncio.Transport:
+        """The same, with a protocol of the program's own in place of streams; see :meth:`connect`."""
+        return open_protocol(self._loop, await self._connect(timeout), protocol, self._config.service_urn)
+
+    async def _connect(self, timeout: float) -> Connection:
         end = self._loop.time() + timeout
         while True:
             try:
@@ -65,13 +75,11 @@ class ConsumerEndpoint(Endpoint):
             except TimeoutError:
                 raise SessionLost(f"no session to {self._config.host} in time") from None
             try:
-                connection = await self._open(max(0.0, end - self._loop.time()))
+                return await self._open(max(0.0, end - self._loop.time()))
             except SessionLost:
                 # Nothing was there to try: it was lost just now.
                 if self._loop.time() >= end:
                     raise
-            else:
-                return open_pair(self._loop, connection, limit)
 
     async def connect_stream(self, *, timeout: float = CONNECT_TIMEOUT) -> Stream:
         """The same, as the :class:`Stream` that :meth:`connect` is built on. Cancelled: it is aborted.
@@ -133,7 +141,8 @@ async def create_consumer_endpoint(
     :param certificate_key: PEM, likewise.
     :param trust: PEM, certificates that the hub's chain must end at, roots or not; None: the system's roots.
     :param options: how it behaves, see :class:`~spnhub.transport.endpoint.options.EndpointOptions`; None: the defaults.
-    :param on_session: called with every change of a session's state.
+    :param on_session: called with every change of a session's state. None, here and of the next two: the standard
+        library's logger ``spnhub`` has what is of interest.
     :param on_connection: called when a connection is paused, resumed, or lost because it could not be resumed.
     :param on_credentials: called when files have other credentials, can't be used, or are about to expire.
     :param runtime: engine, sockets, names and randomness, for tests.
@@ -155,7 +164,10 @@ async def create_consumer_endpoint(
         names=runtime.names,
         judge=runtime.judge,
     )
-    observers = Observers(on_session, on_connection, on_credentials)
+    notes = Notes()
+    observers = Observers(
+        on_session or notes.on_session, on_connection or notes.on_connection, on_credentials or notes.on_credentials
+    )
     return await _started(ConsumerEndpoint, config, runtime, observers)
 
 
@@ -193,5 +205,8 @@ async def create_provider_endpoint(
         names=runtime.names,
         judge=runtime.judge,
     )
-    observers = Observers(on_session, on_connection, on_credentials)
+    notes = Notes()
+    observers = Observers(
+        on_session or notes.on_session, on_connection or notes.on_connection, on_credentials or notes.on_credentials
+    )
     return await _started(ProviderEndpoint, config, runtime, observers)

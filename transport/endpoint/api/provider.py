@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
-from spnhub.transport.endpoint.api.asyncio_adapter import open_pair
+from spnhub.transport.endpoint.api.asyncio_adapter import open_pair, open_protocol
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime, check_weight
 from spnhub.transport.endpoint.api.endpoint import Endpoint, Observers, Pair
 from spnhub.transport.endpoint.connection.connection import Connection
@@ -32,9 +32,10 @@ _STOPPING: Final = "the provider is being stopped"
 class ConnectionRequest:
     """A consumer wants a connection: accept or reject it. Until then not a byte of it is read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, service_urn: str) -> None:
         self._loop = loop
         self._connection = connection
+        self._service_urn = service_urn
 
     @property
     def connection_uid(self) -> str:
@@ -53,7 +54,15 @@ class ConnectionRequest:
         :raises ConnectionAborted: it has ended meanwhile.
         """
         self._connection.accept()
-        return open_pair(self._loop, self._connection, limit)
+        return open_pair(self._loop, self._connection, limit, self._service_urn)
+
+    async def accept_protocol(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """The same, with a protocol of the program's own in place of streams: what asyncio's servers are made of.
+
+        :raises ConnectionAborted: it has ended meanwhile.
+        """
+        self._connection.accept()
+        return open_protocol(self._loop, self._connection, protocol, self._service_urn)
 
     async def accept_stream(self) -> Stream:
         """The same, as the :class:`Stream` that :meth:`accept` is built on."""
@@ -125,7 +134,7 @@ class ProviderEndpoint(Endpoint):
             while self._pending:
                 connection = self._pending.popleft()
                 if connection.error is None:
-                    return ConnectionRequest(self._loop, connection)
+                    return ConnectionRequest(self._loop, connection, self._config.service_urn)
             if self._drained or self._core.failed is not None:
                 raise EndpointClosed("the endpoint is closed") from self._core.failed
             await self._changed.wait()

@@ -19,9 +19,9 @@ import dns.exception
 import dns.name
 import dns.rdatatype
 import dns.resolver
-import structlog
 
 from spnhub.transport.errors import ConfigurationError, HubUnreachable
+from spnhub.transport.log import get_logger
 from spnhub.transport.system.name_lookup import LookupFailed, ask_getaddrinfo
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "parse_resolver",
 ]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 ADDRESS_LIMIT: Final = 64
 """Addresses of one name; of more the first in sorted order are used, so that every endpoint uses the same."""

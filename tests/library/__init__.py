@@ -1,0 +1,1 @@
+"""The library in one line, and its examples."""
