@@ -21,7 +21,7 @@ __all__ = ["HttpxTransport"]
 
 
 class HttpxTransport(httpx.AsyncBaseTransport):
-    """What an :class:`httpx.AsyncClient` asks the service of an endpoint through.
+    """What an ``httpx.AsyncClient`` asks the service of an endpoint through.
 
     ::
 
