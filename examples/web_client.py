@@ -1,8 +1,8 @@
-"""httpx over a service: connections are kept and used again."""
+"""httpx2 (or httpx) over a service: connections are kept and used again."""
 
 import asyncio
 
-import httpx
+import httpx2
 
 import spnhub
 
@@ -10,7 +10,7 @@ import spnhub
 async def main() -> None:
     async with (
         await spnhub.create_consumer_endpoint(**spnhub.from_environment()) as endpoint,
-        httpx.AsyncClient(transport=spnhub.HttpxTransport(endpoint), base_url="http://service") as client,
+        httpx2.AsyncClient(transport=spnhub.HttpxTransport(endpoint), base_url="http://service") as client,
     ):
         answers = await asyncio.gather(*(client.post("/", content=f"call {number}") for number in range(20)))
         print(len(answers), "answers;", answers[-1].text)

@@ -17,10 +17,10 @@ from typing import Annotated, Final
 
 import typer
 
-import spnhub
 from spnhub import logging, streams
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
 from spnhub.settings import SettingsError
+from spnhub.version import VERSION
 
 __all__ = ["UNUSABLE", "Version", "make_app", "one_line", "run_command_line"]
 
@@ -32,7 +32,7 @@ _PREFIXES: Final = {"spnhub": ("SPNHUB_",), "spnagent": ("SPN_",), "spnlog": ("S
 
 def _show_version(asked: bool) -> None:
     if asked:
-        streams.say(spnhub.__version__)
+        streams.say(VERSION)
         raise typer.Exit
 
 

@@ -1,26 +1,42 @@
-"""HTTP to a service: a transport for httpx, whose connections are those of a consumer endpoint.
+"""HTTP to a service: a transport for httpx (and httpx2), whose connections are those of a consumer endpoint.
 
-Counterpart: httpcore has HTTP and the pool of connections; it is given a network.
+Which of the two the program uses shows in its requests. Counterpart: httpcore2 has HTTP and the pool of connections; it
+is given a network.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-import httpcore
-import httpx
+import httpcore2
 
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint
 from spnhub.transport.errors import SpnError
 
 __all__ = ["HttpxTransport"]
 
+_ERRORS: Final = (
+    "ConnectTimeout",
+    "ReadTimeout",
+    "WriteTimeout",
+    "PoolTimeout",
+    "ConnectError",
+    "ReadError",
+    "WriteError",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "UnsupportedProtocol",
+)
+"""They have the same names in httpcore and httpx."""
 
-class HttpxTransport(httpx.AsyncBaseTransport):
+
+class HttpxTransport:
     """What an ``httpx.AsyncClient`` asks the service of an endpoint through.
 
     ::
@@ -34,13 +50,14 @@ class HttpxTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, endpoint: ConsumerEndpoint, *, connections: int = 100) -> None:
-        self._pool = httpcore.AsyncConnectionPool(network_backend=_Network(endpoint), max_connections=connections)
+        self._pool = httpcore2.AsyncConnectionPool(network_backend=_Network(endpoint), max_connections=connections)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        assert isinstance(request.stream, httpx.AsyncByteStream)
-        asked = httpcore.Request(
+    async def handle_async_request(self, request: Any) -> Any:
+        """As httpx calls it."""
+        library = sys.modules[type(request).__module__.partition(".")[0]]
+        asked = httpcore2.Request(
             method=request.method,
-            url=httpcore.URL(
+            url=httpcore2.URL(
                 scheme=request.url.raw_scheme,
                 host=request.url.raw_host,
                 port=request.url.port,
@@ -50,23 +67,14 @@ class HttpxTransport(httpx.AsyncBaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        try:
+        with _errors_of(library, request):
             answer = await self._pool.handle_async_request(asked)
-        except httpcore.ConnectTimeout as exc:
-            raise httpx.ConnectTimeout(str(exc), request=request) from exc
-        except httpcore.ConnectError as exc:
-            raise httpx.ConnectError(str(exc), request=request) from exc
-        except httpcore.TimeoutException as exc:
-            raise httpx.ReadTimeout(str(exc), request=request) from exc
-        except httpcore.ProtocolError as exc:
-            raise httpx.RemoteProtocolError(str(exc), request=request) from exc
-        except httpcore.NetworkError as exc:
-            raise httpx.ReadError(str(exc), request=request) from exc
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream, request), extensions=answer.extensions
-        )
+        # httpx asks whether it is one of its own.
+        body = type("Body", (_Body, library.AsyncByteStream), {})(answer.stream, library, request)
+        return library.Response(answer.status, headers=answer.headers, stream=body, extensions=answer.extensions)
 
     async def aclose(self) -> None:
+        """Close the connections that are kept."""
         await self._pool.aclose()
 
     async def __aenter__(self) -> Self:
@@ -75,34 +83,38 @@ class HttpxTransport(httpx.AsyncBaseTransport):
 
     async def __aexit__(
         self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
     ) -> None:
-        await self._pool.__aexit__(exc_type, exc_value, traceback)
+        await self._pool.__aexit__(kind, error, trace)
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: Any, request: httpx.Request) -> None:
+@contextmanager
+def _errors_of(library: Any, request: Any) -> Iterator[None]:
+    """What httpcore raises, as httpx has it."""
+    try:
+        yield
+    except tuple(getattr(httpcore2, name) for name in _ERRORS) as exc:
+        raise getattr(library, type(exc).__name__)(str(exc), request=request) from exc
+
+
+class _Body:
+    def __init__(self, stream: Any, library: Any, request: Any) -> None:
         self._stream = stream
+        self._library = library
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
+        with _errors_of(self._library, self._request):
             async for piece in self._stream:
                 yield piece
-        except httpcore.TimeoutException as exc:
-            raise httpx.ReadTimeout(str(exc), request=self._request) from exc
-        except httpcore.ProtocolError as exc:
-            raise httpx.RemoteProtocolError(str(exc), request=self._request) from exc
-        except httpcore.NetworkError as exc:
-            raise httpx.ReadError(str(exc), request=self._request) from exc
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-class _Network(httpcore.AsyncNetworkBackend):
+class _Network(httpcore2.AsyncNetworkBackend):
     def __init__(self, endpoint: ConsumerEndpoint) -> None:
         self._endpoint = endpoint
 
@@ -112,20 +124,20 @@ class _Network(httpcore.AsyncNetworkBackend):
         port: int,  # noqa: ARG002
         timeout: float | None = None,
         local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
-    ) -> httpcore.AsyncNetworkStream:
+        socket_options: Any = None,  # noqa: ARG002
+    ) -> httpcore2.AsyncNetworkStream:
         try:
             if timeout is None:
                 return _Stream(*await self._endpoint.connect())
             return _Stream(*await self._endpoint.connect(timeout=timeout))
         except SpnError as exc:
-            raise httpcore.ConnectError(str(exc)) from exc
+            raise httpcore2.ConnectError(str(exc)) from exc
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-class _Stream(httpcore.AsyncNetworkStream):
+class _Stream(httpcore2.AsyncNetworkStream):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
@@ -135,9 +147,9 @@ class _Stream(httpcore.AsyncNetworkStream):
             async with asyncio.timeout(timeout):
                 return await self._reader.read(max_bytes)
         except TimeoutError as exc:
-            raise httpcore.ReadTimeout(f"no answer within {timeout} s") from exc
-        except (SpnError, OSError) as exc:
-            raise httpcore.ReadError(str(exc)) from exc
+            raise httpcore2.ReadTimeout(f"no answer within {timeout} s") from exc
+        except OSError as exc:
+            raise httpcore2.ReadError(str(exc)) from exc
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
@@ -145,23 +157,23 @@ class _Stream(httpcore.AsyncNetworkStream):
                 self._writer.write(buffer)
                 await self._writer.drain()
         except TimeoutError as exc:
-            raise httpcore.WriteTimeout(f"not taken within {timeout} s") from exc
-        except (SpnError, OSError) as exc:
-            raise httpcore.WriteError(str(exc)) from exc
+            raise httpcore2.WriteTimeout(f"not taken within {timeout} s") from exc
+        except OSError as exc:
+            raise httpcore2.WriteError(str(exc)) from exc
 
     async def aclose(self) -> None:
         self._writer.close()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> httpcore2.AsyncNetworkStream:
         try:
             async with asyncio.timeout(timeout):
                 await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
         except TimeoutError as exc:
-            raise httpcore.ConnectTimeout(f"no TLS within {timeout} s") from exc
-        except (SpnError, OSError) as exc:
-            raise httpcore.ConnectError(str(exc)) from exc
+            raise httpcore2.ConnectTimeout(f"no TLS within {timeout} s") from exc
+        except OSError as exc:
+            raise httpcore2.ConnectError(str(exc)) from exc
         return self
 
     def get_extra_info(self, info: str) -> Any:

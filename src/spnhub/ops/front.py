@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-from spnhub import __version__
+from spnhub.version import VERSION
 
 __all__ = ["FRONT_HEADERS", "front_page"]
 
@@ -39,5 +39,5 @@ def front_page(console: str | None) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
         ' content="width=device-width"><meta name="color-scheme" content="light dark"><title>SPN hub</title></head>'
-        f"<body><h1>SPN hub {escape(__version__)}</h1>{there}<ul>{rows}</ul></body></html>\n"
+        f"<body><h1>SPN hub {escape(VERSION)}</h1>{there}<ul>{rows}</ul></body></html>\n"
     )
