@@ -19,6 +19,7 @@ from spnhub.console.story import Picture
 from spnhub.console.text import CONDITIONS, clock, day_and_clock, size_text
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.journal_index import MinuteFlow
+from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
 from spnhub.plain_text import printable
 
@@ -69,7 +70,7 @@ def story_page(of: Picture, scope: str | None, more: int, note: str = "") -> str
             h.h2[f"{of.kind.capitalize()} ", h.code[_text(of.name)]],
             h.p[_text(of.summary)],
             note and h.p(".warn")[note],
-            drawn(of),
+            h.div("#picture.scroll", tabindex="0", role="region", aria_label="Picture")[drawn(of)],
             _legs(of),
         ],
         h.br,
@@ -80,7 +81,9 @@ def story_page(of: Picture, scope: str | None, more: int, note: str = "") -> str
                     h.li[
                         line.time is not None
                         and [
-                            h.a(href=_link(at=_moment(line.time)))[day_and_clock(line.time)],
+                            h.a(href=_link(at=_moment(line.time)))[
+                                f"{day_and_clock(line.time)[:10]} {clock(line.time)}"
+                            ],
                             " ",
                             h.span(".warn")[line.gap],
                             " ",
@@ -124,7 +127,7 @@ def _name(text: str) -> h.Node:
 
 
 def _moment(time: int) -> str:
-    return f"{day_and_clock(time).replace(' ', 'T')}Z"
+    return format_time(time)
 
 
 def _link(path: str = "/", **parameters: str | None) -> str:

@@ -25,6 +25,7 @@ from spnhub.console.text import day_and_clock
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.incident_history import IncidentHistory
 from spnhub.events.analysis.journal_index import MinuteFlow
+from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import merge
 from spnhub.events.analysis.point_in_time import HubAt
 from spnhub.events.analysis.source import open_source
@@ -129,7 +130,7 @@ class Sight:
         note = self.note
         if at is not None and page.time != at:
             note += f" Of topics the nearest state that is kept is shown: of {day_and_clock(page.time)}."
-        text = None if at is None else f"{day_and_clock(at).replace(' ', 'T')}Z"
+        text = None if at is None else format_time(at)
         return page, Frame(text, first, now, note.strip() if scope is None else "")
 
     def _page_now(self, now: int, scope: str | None, query: str) -> Page:
