@@ -30,7 +30,7 @@ def _texts() -> Iterator[Path]:
     yield from ROOT.glob("*.md")
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in KINDS and "__pycache__" not in path.parts:
+            if path.is_file() and path.suffix in KINDS and not {"__pycache__", "corpus"} & set(path.parts):
                 yield path
 
 

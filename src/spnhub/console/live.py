@@ -17,7 +17,7 @@ from typing import Final
 
 from spnhub.console.flow import Flow, FlowRates
 from spnhub.console.page import EndpointRow, Seen
-from spnhub.console.past import Kept
+from spnhub.console.past import KeptStates
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
 from spnhub.events.analysis.journal_index import add_flow
 from spnhub.events.analysis.merge import LogKey, Missing, follow, log_key, merge
@@ -117,7 +117,9 @@ class Live:
     :param holding: what concerns incidents is held until :meth:`begin_with` says what was before.
     """
 
-    def __init__(self, names: Sequence[str], kept: Mapping[Path, Kept] | None = None, *, holding: bool = False) -> None:
+    def __init__(
+        self, names: Sequence[str], kept: Mapping[Path, KeptStates] | None = None, *, holding: bool = False
+    ) -> None:
         self.folders = [Path(name) for name in names if "://" not in name]
         self.topics = [name for name in names if "://" in name]
         self.directory = KnownSessions()

@@ -31,7 +31,7 @@ from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
 from spnhub.events.state.hub_state import HubState
 
-__all__ = ["Kept", "Past"]
+__all__ = ["KeptStates", "Past"]
 
 _log = structlog.get_logger("spnhub.console")
 
@@ -51,7 +51,7 @@ class _State:
     state: HubState
 
 
-class Kept:
+class KeptStates:
     """States of one journal in memory, the last :data:`_KEPT` that are :data:`_APART`."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Past:
 
     def __init__(self, folders: Sequence[Path], cache: Path) -> None:
         self.indexes = {folder: JournalIndex(folder, cache) for folder in folders}
-        self.kept = {folder: Kept() for folder in folders}
+        self.kept = {folder: KeptStates() for folder in folders}
         self.missing = 0
         """Finished segments that have no index yet."""
         self.whole = False
