@@ -111,6 +111,15 @@ class UdpEndpoint:
         self._next_index = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        """When the timer fires: never after the next turn is due, often before, since most turns put that off."""
+        self._due: float | None = None
+        """When the next turn is due."""
+        self._extra_due: float | None = None
+        """What the extra timer has said at the end of the last turn."""
+        self._extra_unknown = True
+        """It may say something else by now."""
+        self._asked = True
+        """Something was done outside of ``on_events`` that it may have to see."""
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
         self._read_all_at = self._loop.time()
@@ -243,12 +252,21 @@ class UdpEndpoint:
     # ---- the turn ----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """After the engine was used outside of ``on_events``: have a turn soon."""
+        """After the engine was used outside of ``on_events``, or what that handles has changed: have a turn soon."""
+        self._asked = True
+        self.transmit_soon()
+
+    def transmit_soon(self) -> None:
+        """Have a turn soon, since the engine has something to send. Nothing else is new."""
         if self._scheduled is None and not self._in_turn:
-            self._scheduled = self._loop.call_soon(self.turn)
+            self._scheduled = self._loop.call_soon(self._turn)
 
     def turn(self) -> None:
-        """Let the engine do what is due, and send what it has to send."""
+        """Let the engine and ``on_events`` do what is due, and send what the engine has to send."""
+        self._asked = True
+        self._turn()
+
+    def _turn(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -273,20 +291,27 @@ class UdpEndpoint:
                 # Sending makes room, and room may be an event; mostly there is none.
                 if turn and not events:
                     break
-                try:
-                    if shaken and not turn:
-                        self._charge_handshakes(events)
-                    else:
-                        self._on_events(events)
-                except Exception as fault:
-                    self._on_fault("udp", fault)
+                # A datagram that only acknowledges is no news: half of those of a connection that comes and goes.
+                if events or self._asked or (self._extra_due is not None and self._extra_due <= now):
+                    self._handle(events, shaken=shaken and not turn)
                 self._transmit(now)
             else:
-                self._scheduled = self._loop.call_soon(self.turn)
+                self._scheduled = self._loop.call_soon(self._turn)
         finally:
             # Whatever was raised, there is a next turn.
             self._in_turn = False
             self._arm()
+
+    def _handle(self, events: list[EngineEvent], *, shaken: bool) -> None:
+        self._asked = False
+        self._extra_unknown = True
+        try:
+            if shaken:
+                self._charge_handshakes(events)
+            else:
+                self._on_events(events)
+        except Exception as fault:
+            self._on_fault("udp", fault)
 
     def _begin_turn(self, now: float) -> bool:
         """What is due; tells whether handshakes had a step."""
@@ -332,23 +357,34 @@ class UdpEndpoint:
 
     def _arm(self) -> None:
         try:
-            times = [t for t in (self.engine.timer(), self._extra_timer()) if t is not None]
+            if self._extra_unknown:
+                self._extra_due = self._extra_timer()
+                self._extra_unknown = False
+            engine, extra = self.engine.timer(), self._extra_due
+            self._due = engine if extra is None or (engine is not None and engine <= extra) else extra
         except Exception as fault:
             self._on_fault("udp", fault)
-            times = [self._loop.time() + _AFTER_FAULT]
-        when = min(times, default=None)
-        if when == self._timer_at and self._timer is not None:
-            return
+            self._due, self._asked = self._loop.time() + _AFTER_FAULT, True
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """See that the loop calls in time; if it calls too early, this is done again."""
+        due = self._due
         if self._timer is not None:
+            if self._timer_at is not None and due is not None and self._timer_at <= due:
+                return
             self._timer.cancel()
             self._timer = None
-        self._timer_at = when
-        if when is not None:
-            self._timer = self._loop.call_at(when, self._on_timer)
+        if due is not None:
+            self._timer_at = due
+            self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.turn()
+        if self._due is not None and self._due > self._loop.time():
+            self._set_timer()
+        else:
+            self._turn()
 
     # ---- in ----------------------------------------------------------------------------------------------------
 
@@ -357,7 +393,7 @@ class UdpEndpoint:
         try:
             self._read(entry, self._loop.time(), _BATCH)
         finally:
-            self.turn()
+            self._turn()
 
     def _read_all(self, now: float) -> None:
         """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""

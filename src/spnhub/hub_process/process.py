@@ -361,7 +361,7 @@ class HubProcess:
         """The journal has written events: they may be seen now, and printed."""
         if self._gate is not None and self._endpoint is not None:
             self._gate.written(self._endpoint.now())
-            self._endpoint.flush()
+            self._endpoint.transmit_soon()
         if self._journal is not None and self._journal.sync_error != self._sync_error:
             self._report_sync(self._journal.sync_error)
         self._printer.add(batch)
