@@ -100,7 +100,8 @@ def apply_session(state: OpenSession, event: Event) -> OpenSession:
             event.consumer_side_spn_session_id,
             event.provider_side_spn_session_id,
         }:
-            return replace(state, total_connection_count=state.total_connection_count + 1)
+            counted = {"total_connection_count": state.total_connection_count + 1}
+            return OpenSession(**shared(OpenSession, state) | counted)  # of each connection twice: replace takes longer
         case SessionEnded() if event.spn_session_id == state.spn_session_id:
             return replace(state, terminate_reason=event.terminate_reason)
         case WeightChanged() if event.spn_session_id == state.spn_session_id:
