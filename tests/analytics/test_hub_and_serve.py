@@ -26,6 +26,9 @@ Samples = dict[str, dict[Sample, float]]
 
 ONLY_THE_HUB = {
     "certificate_expiry_days": "of its own certificates, which the log has no dates of",
+    "crl_age_seconds": "likewise",
+    "crl_next_update_seconds": "likewise",
+    "crl_revoked_certificates": "likewise",
     "ready": "of the process, which its log doesn't tell",
     "faults": "likewise",
     "journal_failing": "likewise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.hub import app
 from spnhub.exposition import text
 from spnhub.ops import HubMetrics
-from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.expiry import CertificateEnd, revocation_of
 from spnhub.pki import Authority
+from spnhub.transport.engine import Revocation, ServerIdentity
+from tests.support.crl import crl_of
 
 
 def inventory(folder: Path, days: int) -> str:
@@ -78,3 +81,44 @@ def test_metrics() -> None:
     assert 'kind="ca",name="acme",realm="acme",subject="CN=Some CA"' in line
     assert "expires in 3.0 days" in first.sentence(now)
     assert "expired 2.0 days ago" in first.sentence(now + timedelta(days=5))
+
+
+def test_metrics_of_revocation_lists() -> None:
+    """Age, time until it is due, and how many it revokes; a stale one has less than none left."""
+    now = datetime.now(UTC)
+    fresh, stale = Authority.create("Some CA"), Authority.create("Other CA")
+    lists = revocation_of([_served("acme", crl_of(fresh, {1: None, 2: None}, now=now))]) + revocation_of(
+        [_served("beta", crl_of(stale, {}, now=now - timedelta(days=3), days=1))] * 2
+    )
+    assert [one.to_json(now)["stale"] for one in lists] == [False, True]
+    assert [one.to_json(now)["revoked"] for one in lists] == [2, 0]
+    numbers = {
+        name: float(value)
+        for name, _, value in (
+            line.rpartition(" ") for line in text(HubMetrics().freeze({}, {}, (), lists)).decode().splitlines()
+        )
+        if name.startswith("spnhub_crl")
+    }
+    acme, beta = '{issuer="CN=Some CA",realm="acme"}', '{issuer="CN=Other CA",realm="beta"}'
+    assert numbers == pytest.approx(
+        {
+            f"spnhub_crl_age_seconds{acme}": 3600,
+            f"spnhub_crl_age_seconds{beta}": 3600 + 3 * 86_400,
+            f"spnhub_crl_next_update_seconds{acme}": 7 * 86_400,
+            f"spnhub_crl_next_update_seconds{beta}": -2 * 86_400,
+            f"spnhub_crl_revoked_certificates{acme}": 2,
+            f"spnhub_crl_revoked_certificates{beta}": 0,
+        },
+        abs=60,
+    )
+
+
+@dataclass(frozen=True)
+class _Network:
+    realm: str
+    network_urn: str
+    identity: ServerIdentity
+
+
+def _served(realm: str, crl: bytes) -> _Network:
+    return _Network(realm, "", ServerIdentity(b"", b"", b"", (), Revocation(crl)))

@@ -38,7 +38,7 @@ from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
 from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
-from spnhub.ops.expiry import LOG_DAYS, CertificateEnd
+from spnhub.ops.expiry import LOG_DAYS, CertificateEnd, RevocationAge
 from spnhub.ops.incidents import HubIncidents
 from spnhub.options import parse_address
 from spnhub.output import ROOM
@@ -125,6 +125,7 @@ class HubProcess:
         self._reloader: Reloader | None = None
         self._ops: HttpServer | None = None
         self._ends: tuple[CertificateEnd, ...] = ()
+        self._lists: tuple[RevocationAge, ...] = ()
         """When the certificates in use expire."""
         self._ends_timer: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
@@ -254,6 +255,7 @@ class HubProcess:
             logging.dropped,
             lambda: self._faults.counts,
             lambda: self._ends,
+            lambda: self._lists,
             lambda: self._incidents,
             self.settings.ops_console,
         )
@@ -311,6 +313,7 @@ class HubProcess:
         assert self._listeners and self._system and self._services and self._endpoint
         self._listeners.commit(candidate.listening)
         self._ends = candidate.ends
+        self._lists = candidate.lists
         self._system.tell_hub(LoadInventory(candidate.inventory.realms, candidate.plan))
         self._services.load(candidate.inventory.tasks, candidate.schedules)
         self._endpoint.flush()
@@ -471,6 +474,7 @@ class HubProcess:
             state=None if system is None else system.state(),
             sessions=() if server is None else tuple(server.sessions),
             ends=self._ends,
+            lists=self._lists,
             chain=(lambda _: ()) if server is None else server.certificates.chain,
         )
 

@@ -24,7 +24,7 @@ from spnhub.clusters import load_managers
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError
-from spnhub.ops.expiry import CertificateEnd, ends_of
+from spnhub.ops.expiry import CertificateEnd, RevocationAge, ends_of, revocation_of
 from spnhub.service_manager import service_manager
 
 __all__ = ["Candidate", "Reloader", "prepare"]
@@ -49,6 +49,8 @@ class Candidate:
     plan: Plan
     ends: tuple[CertificateEnd, ...]
     """When its certificates expire."""
+    lists: tuple[RevocationAge, ...]
+    """Its revocation lists."""
 
 
 async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall_us: int) -> Candidate:
@@ -64,7 +66,8 @@ async def prepare(inventory: Inventory, listeners: Listeners, table: Table, wall
     schedules = await asyncio.to_thread(ScheduleTable.of, inventory, wall_us)
     planned = await asyncio.to_thread(lambda: plan(table, Table.of(inventory.realms, wall_us, table)))
     ends = await asyncio.to_thread(ends_of, inventory.listening)
-    return Candidate(inventory, await listeners.prepare(inventory), schedules, planned, ends)
+    lists = await asyncio.to_thread(revocation_of, inventory.listening)
+    return Candidate(inventory, await listeners.prepare(inventory), schedules, planned, ends, lists)
 
 
 class Reloader:

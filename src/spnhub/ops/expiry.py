@@ -1,4 +1,4 @@
-"""When the certificates of an inventory expire: those that hubs present, and the CAs of realms.
+"""When what an inventory holds grows old: certificates that hubs present, CAs of realms, and revocation lists.
 
 Counterparts: ``spnhub check``, ``/metrics`` and ``/state`` show it, :mod:`spnhub.hub_process` warns in its log.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.pem import date_text, load_chain
+from spnhub.transport.revocation import lists_of
 
-__all__ = ["CHECK_DAYS", "LOG_DAYS", "CertificateEnd", "Served", "ends_of"]
+__all__ = ["CHECK_DAYS", "LOG_DAYS", "CertificateEnd", "RevocationAge", "Served", "ends_of", "revocation_of"]
 
 CHECK_DAYS: Final = 30
 """From so many days before on ``spnhub check`` warns."""
@@ -21,6 +22,7 @@ LOG_DAYS: Final = 7
 """From so many days before on a hub's log warns."""
 
 _DAY: Final = timedelta(days=1)
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,40 @@ class CertificateEnd:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationAge:
+    """Of one revocation list of a realm."""
+
+    realm: str
+    issuer: str
+    made: datetime
+    """thisUpdate of RFC 5280."""
+    next_update: datetime | None
+    """From then on it is stale; None: the CA doesn't say."""
+    count: int
+    """Certificates that it revokes."""
+
+    def age(self, now: datetime) -> float:
+        """Seconds since it was made."""
+        return (now - self.made).total_seconds()
+
+    def left(self, now: datetime) -> float | None:
+        """Seconds until it is stale; below zero: it is."""
+        return None if self.next_update is None else (self.next_update - now).total_seconds()
+
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """For programs."""
+        left = self.left(now)
+        return {
+            "realm": self.realm,
+            "issuer": self.issuer,
+            "thisUpdate": date_text(self.made),
+            "nextUpdate": None if self.next_update is None else date_text(self.next_update),
+            "stale": left is not None and left < 0,
+            "revoked": self.count,
+        }
+
+
 class Served(Protocol):
     """A network that a hub serves (:class:`spnhub.inventory.build.Listening`)."""
 
@@ -85,3 +121,13 @@ def ends_of(listening: Iterable[Served]) -> tuple[CertificateEnd, ...]:
                 subject = certificate.subject.rfc4514_string()
                 found.add(CertificateEnd(kind, one.realm, name, subject, certificate.not_valid_after_utc))
     return tuple(sorted(found, key=lambda end: (end.end, end.kind, end.name, end.subject)))
+
+
+def revocation_of(listening: Iterable[Served]) -> tuple[RevocationAge, ...]:
+    """Each revocation list of each realm once, the next to be stale first. They have been parsed."""
+    found = {
+        RevocationAge(one.realm, crl.issuer, crl.crl.last_update_utc, crl.next_update, len(crl.serials))
+        for one in listening
+        for crl in lists_of(one.identity.revocation.crl)
+    }
+    return tuple(sorted(found, key=lambda age: (age.next_update or _NEVER, age.realm, age.issuer)))

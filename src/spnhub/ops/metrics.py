@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from spnhub.events.analysis.metrics import COUNTERS, GAUGES, Labels, increments
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 from spnhub.exposition import families, filled
-from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.expiry import CertificateEnd, RevocationAge
 
 __all__ = ["PREFIX", "HubMetrics"]
 
@@ -58,12 +58,14 @@ class HubMetrics:
         facts: Mapping[str, tuple[str, float]],
         faults: Mapping[str, int],
         ends: Iterable[CertificateEnd] = (),
+        lists: Iterable[RevocationAge] = (),
     ) -> Iterable[Metric]:
         """The numbers now, for :func:`spnhub.exposition.text` in any thread.
 
         :param facts: help and value by name.
         :param faults: exceptions in the hub's own code, by where they were caught.
         :param ends: when certificates expire, the next first.
+        :param lists: revocation lists, the next to be stale first.
         """
         caught = CounterMetricFamily(
             PREFIX + "faults", "Exceptions in the hub's own code, by where they were caught.", labels=("where",)
@@ -81,6 +83,7 @@ class HubMetrics:
         metrics: list[Metric] = [
             filled(caught, {(where,): number for where, number in faults.items()}),
             filled(expiry, left),
+            *_of_lists(lists, now),
         ]
         for name, (help_text, value) in facts.items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
@@ -91,3 +94,22 @@ class HubMetrics:
             families(PREFIX, GaugeMetricFamily, GAUGES, opened, hub=False),
             families(PREFIX, CounterMetricFamily, COUNTERS, total, hub=False),
         )
+
+
+def _of_lists(lists: Iterable[RevocationAge], now: datetime) -> Iterable[Metric]:
+    ages: dict[tuple[str, ...], float] = {}
+    left: dict[tuple[str, ...], float] = {}
+    revoked: dict[tuple[str, ...], float] = {}
+    for one in lists:
+        # Of several of one CA the next to be stale counts.
+        ages.setdefault((one.realm, one.issuer), round(one.age(now)))
+        revoked[one.realm, one.issuer] = revoked.get((one.realm, one.issuer), 0) + one.count
+        if (seconds := one.left(now)) is not None:
+            left.setdefault((one.realm, one.issuer), round(seconds))
+    texts = {
+        "crl_age_seconds": ("Since a realm's revocation list was made.", ages),
+        "crl_next_update_seconds": ("Until the next list is due; below zero: this one is stale.", left),
+        "crl_revoked_certificates": ("Certificates in a realm's revocation list.", revoked),
+    }
+    for name, (help_text, values) in texts.items():
+        yield filled(GaugeMetricFamily(PREFIX + name, help_text, labels=("realm", "issuer")), values)

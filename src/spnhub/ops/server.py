@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spnhub.exposition import CONTENT_TYPE, text
-from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.expiry import CertificateEnd, RevocationAge
 from spnhub.ops.front import FRONT_HEADERS, front_page
 from spnhub.ops.incidents import HubIncidents
 from spnhub.ops.metrics import HubMetrics
@@ -41,6 +41,7 @@ class Ops:
     :param dropped: log lines that whoever reads them was too slow for.
     :param faults: exceptions in the hub's own code so far, by where they were caught.
     :param ends: when certificates expire.
+    :param lists: revocation lists.
     :param incidents: since the hub's start.
     :param console: URL of a console that shows this hub, to be linked to; None: there is none.
     """
@@ -54,6 +55,7 @@ class Ops:
         dropped: Callable[[], int],
         faults: Callable[[], Mapping[str, int]] = dict,
         ends: Callable[[], tuple[CertificateEnd, ...]] = tuple,
+        lists: Callable[[], tuple[RevocationAge, ...]] = tuple,
         incidents: Callable[[], HubIncidents] = HubIncidents,
         console: str | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Ops:
         self._dropped = dropped
         self._faults = faults
         self._ends = ends
+        self._lists = lists
         self._incidents = incidents
         self._front = front_page(console)
         self._dear = 0
@@ -143,7 +146,7 @@ class Ops:
             )
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
-        frozen = self._metrics.freeze(facts, self._faults(), self._ends())
+        frozen = self._metrics.freeze(facts, self._faults(), self._ends(), self._lists())
         return Response(await asyncio.to_thread(text, frozen), media_type=CONTENT_TYPE)
 
     async def _state(self, request: Request) -> Response:

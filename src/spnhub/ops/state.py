@@ -22,7 +22,7 @@ from spnhub.events.analysis.serialize import serialize
 from spnhub.events.kafka.settings import ShipperStatus
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.events.state.hub_state import HubState
-from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.expiry import CertificateEnd, RevocationAge
 from spnhub.schemas.codec import camel
 from spnhub.transport.certificates import expiry_of
 from spnhub.transport.hub import HubSession
@@ -69,6 +69,8 @@ class Snapshot:
     """What a session (by number) presented, DER."""
     ends: tuple[CertificateEnd, ...] = ()
     """When the certificates of the inventory expire."""
+    lists: tuple[RevocationAge, ...] = ()
+    """Its revocation lists."""
 
 
 async def stream(snapshot: Snapshot, *, certificates: bool = False) -> AsyncIterator[bytes]:
@@ -144,6 +146,7 @@ def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterab
     yield "instances", (serialize(instance) for instance in state.definitions.instances.values())
     now = to_datetime(snapshot.wall_us)
     yield "certificates", (one.to_json(now) for one in snapshot.ends)
+    yield "revocationLists", (one.to_json(now) for one in snapshot.lists)
 
 
 def _transport(session: HubSession | None, snapshot: Snapshot, certificates: bool) -> _Object:
