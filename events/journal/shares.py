@@ -41,7 +41,7 @@ from spnhub.events.model import (
 from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
 
-__all__ = ["Kept", "RealmSizes", "SegmentCut", "equal_part", "trim"]
+__all__ = ["RealmSize", "RealmSizes", "SegmentCut", "equal_part", "trim"]
 
 _SNAPSHOT_KINDS: Final = (
     SnapshotStarted,
@@ -63,7 +63,7 @@ _JOINED: Final = 1 << 20
 """Bytes up to which what is left of a segment is put behind what is left of the one before."""
 
 
-class Kept(NamedTuple):
+class RealmSize(NamedTuple):
     """What one realm has in a segment."""
 
     size: int
@@ -104,12 +104,12 @@ class RealmSizes:
         self._first = first
         self._counted: dict[str, list[int]] | None = None
         """None: the segment has events that weren't counted here."""
-        self._known: dict[int, dict[str, Kept]] = {}
+        self._known: dict[int, dict[str, RealmSize]] = {}
 
     def begin(self, first: int) -> None:
         """A segment begins; the one before it is finished."""
         if self._first is not None and self._counted is not None:
-            self._remember(self._first, {realm: Kept(*kept) for realm, kept in self._counted.items()})
+            self._remember(self._first, {realm: RealmSize(*kept) for realm, kept in self._counted.items()})
         self._first, self._counted = first, {}
 
     def add(self, entries: Sequence[Recorded], data: bytes) -> None:
@@ -132,13 +132,13 @@ class RealmSizes:
                 kept[0] += size
                 kept[1] += 1
 
-    def of(self, first: int, path: Path) -> dict[str, Kept]:
+    def of(self, first: int, path: Path) -> dict[str, RealmSize]:
         """What each realm has in a segment.
 
         :raises OSError: it can't be read.
         """
         if first == self._first and self._counted is not None:
-            return {realm: Kept(*kept) for realm, kept in self._counted.items()}
+            return {realm: RealmSize(*kept) for realm, kept in self._counted.items()}
         found = self._known.get(first)
         if found is None:
             found = _load(path)
@@ -155,7 +155,7 @@ class RealmSizes:
             with contextlib.suppress(OSError):
                 _beside(path).unlink(missing_ok=True)
 
-    def _remember(self, first: int, sizes: dict[str, Kept]) -> None:
+    def _remember(self, first: int, sizes: dict[str, RealmSize]) -> None:
         self._known[first] = sizes
         # Without the file a later process counts anew.
         with contextlib.suppress(OSError), open_private(_beside(self._folder / f"{first:020d}")) as file:
@@ -166,10 +166,10 @@ def _beside(path: Path) -> Path:
     return path.with_suffix(".realms")
 
 
-def _load(path: Path) -> dict[str, Kept] | None:
+def _load(path: Path) -> dict[str, RealmSize] | None:
     try:
         raw: Any = bounded_json.loads(_beside(path).read_text(encoding="utf-8"))
-        return {str(realm): Kept(int(size), int(count)) for realm, (size, count) in raw.items()}
+        return {str(realm): RealmSize(int(size), int(count)) for realm, (size, count) in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
@@ -192,17 +192,17 @@ def _frames(path: Path, data: bytes) -> Iterable[tuple[str, str, int, bytes]]:
         place = frame[1]
 
 
-def _count(path: Path) -> dict[str, Kept]:
+def _count(path: Path) -> dict[str, RealmSize]:
     """Where the segment can't be read to its end, nobody has anything in it: it is left as it is.
 
     :raises OSError: it can't be read at all.
     """
-    found: dict[str, Kept] = {}
+    found: dict[str, RealmSize] = {}
     try:
         for realm, kind, _, frame in _frames(path, path.read_bytes()):
             if kind not in _SNAPSHOT:
                 size, count = found.get(realm, (0, 0))
-                found[realm] = Kept(size + len(frame), count + 1)
+                found[realm] = RealmSize(size + len(frame), count + 1)
     except JournalError:
         return {}
     return found
