@@ -256,9 +256,9 @@ class CloseKind(enum.Enum):
     IDLE = "idle"
     """Nothing was heard for the idle timeout."""
     UNREACHABLE = "unreachable"
-    """The network said that the peer can't be reached, and the probe stayed unanswered."""
+    """The network said that the peer can't be reached, and the probe stayed unanswered; of an attempt: no probe."""
     PORT_CLOSED = "port closed"
-    """The peer's own host reported that its port is closed, and the probe stayed unanswered: its process is gone."""
+    """The same, and it was the peer's own host that said so of its port: its process is gone."""
     RESET = "reset"
     """The peer knows nothing of this connection (any more): stateless reset (RFC 9000 section 10.3)."""
 

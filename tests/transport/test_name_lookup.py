@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from spnhub.transport.system import name_lookup
+from spnhub.transport.system import dns_client, name_lookup
 from spnhub.transport.system.name_lookup import LookupFailed, NameAnswer, NoAddress, ask_getaddrinfo, ask_system
 from tests.support.dns_server import DnsServer
 
@@ -65,8 +67,8 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
         monkeypatch.setattr(dns.asyncresolver, "Resolver", Resolver)
         # A busy machine's answers take their time.
-        for name in ("PATIENCE", "RESOLUTION_DELAY", "LATE_A"):
-            monkeypatch.setattr(name_lookup, name, 30.0)
+        for module, name in ((name_lookup, "PATIENCE"), (dns_client, "RESOLUTION_DELAY"), (dns_client, "LATE_A")):
+            monkeypatch.setattr(module, name, 30.0)
         for name in ("HOSTS", "NSSWITCH", "RESOLV"):
             monkeypatch.setattr(name_lookup, name, getattr(system, name.lower()))
         monkeypatch.setattr(socket, "getaddrinfo", system.getaddrinfo)
@@ -143,7 +145,7 @@ async def test_a_family_that_is_not_answered(
 ) -> None:
     """It isn't waited for long, and what is missing is asked for again soon."""
     for name in ("RESOLUTION_DELAY", "LATE_A"):
-        monkeypatch.setattr(name_lookup, name, 0.05)
+        monkeypatch.setattr(dns_client, name, 0.05)
     system.server.set(HOST, ["10.0.0.1", "2001:db8::1"])
     if how == "silent":
         system.server.late[family] = 60
@@ -213,3 +215,17 @@ async def test_a_hanging_system_keeps_no_thread_of_others(monkeypatch: pytest.Mo
     finally:
         release.set()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "loads"),
+    [("127.0.0.1", False), ("::1", False), ("localhost", False), ("web.localhost.", False), ("server.example", True)],
+)
+def test_dns_is_loaded_in_the_beginning_where_it_may_be_asked(host: str, loads: bool) -> None:
+    """Neither beside traffic, nor for nothing: importing it takes a tenth of a second of CPU."""
+    code = (
+        "import sys; import spnhub.cli.agent; from spnhub.transport.system.name_lookup import load_dns;"
+        f"before = 'dns.resolver' in sys.modules; load_dns([{host!r}]); print(before, 'dns.asyncquery' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", str(loads)]

@@ -28,7 +28,8 @@ from spnhub.transport.faults import Throttle
 from spnhub.transport.log import get_logger
 from spnhub.transport.repeats import Repeats, repeated
 from spnhub.transport.system.descriptors import room
-from spnhub.transport.system.socket_address import SocketAddress
+from spnhub.transport.system.name_lookup import load_dns
+from spnhub.transport.system.socket_address import SocketAddress, TcpAddress
 
 __all__ = ["ProviderAgent", "ProviderLimits", "RequestSource", "StreamRequest"]
 
@@ -127,6 +128,8 @@ class ProviderAgent:
         self._bound = min(self._limits.connections, room())
         self._exhausted = Throttle()
         self._connector = Connector()
+        if isinstance(server, TcpAddress):
+            load_dns((server.host,))
         self._weight = weight
         self._health: HealthWatch | None = None
         if health_check is not None:

@@ -8,33 +8,25 @@ nothing but ``files`` and ``dns``, and ``/etc/hosts`` hasn't got the name. Count
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from asyncio.staggered import staggered_race
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.rdatatype
-import dns.resolver
-
+from spnhub.transport.system.ip import ip_address
 from spnhub.transport.system.loop import in_own_thread
+from spnhub.transport.system.name_answer import SYSTEM_TTL, LookupFailed, NameAnswer, NoAddress
 
-__all__ = ["LookupFailed", "NameAnswer", "NoAddress", "ask_getaddrinfo", "ask_system"]
+if TYPE_CHECKING:
+    import dns.asyncresolver
 
-SYSTEM_TTL: Final = 5.0
-"""Seconds that an answer of ``getaddrinfo`` holds, which doesn't say."""
+__all__ = ["LookupFailed", "NameAnswer", "NoAddress", "ask_getaddrinfo", "ask_system", "load_dns"]
+
 PATIENCE: Final = 1.0
 """Seconds after which ``getaddrinfo`` is asked beside a DNS server that hasn't answered, or at once if that fails."""
-RESOLUTION_DELAY: Final = 0.05
-"""Seconds that AAAA may come after A (RFC 8305 section 3)."""
-LATE_A: Final = 0.5
-"""Seconds that A may come after AAAA: there are more hosts whose IPv6 leads nowhere."""
 
 HOSTS: Final = Path("/etc/hosts")
 NSSWITCH: Final = Path("/etc/nsswitch.conf")
@@ -42,25 +34,6 @@ RESOLV: Final = Path("/etc/resolv.conf")
 SETTINGS: Final = ("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS")
 """What else changes the system's answers (resolv.conf(5), gethostbyname(3))."""
 _NONE_THERE: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
-
-class LookupFailed(Exception):
-    """A name's addresses couldn't be looked up; the text has the reason."""
-
-
-class NoAddress(LookupFailed):
-    """It is known that there are none."""
-
-
-class NameAnswer(NamedTuple):
-    """The addresses of a name, at least one."""
-
-    addresses: tuple[str, ...]
-    """IP addresses, a link-local one with its scope; IPv6 first where that says nothing."""
-    ttl: float
-    """Seconds."""
-    ordered: bool
-    """The system prefers those that come first; a record set of DNS has no order."""
 
 
 async def ask_system(host: str) -> NameAnswer:
@@ -74,12 +47,29 @@ async def ask_system(host: str) -> NameAnswer:
         return await ask_getaddrinfo(host)
     answer: NameAnswer | None
     answer, _, failures = await staggered_race(
-        (partial(_ask_dns, resolver, host), partial(ask_getaddrinfo, host)), PATIENCE
+        (partial(_dns_client().ask, resolver, host), partial(ask_getaddrinfo, host)), PATIENCE
     )
     if answer is None:
         # What DNS says counts: it is where the system would have asked.
         raise failures[0] or LookupFailed("no answer")
     return answer
+
+
+def load_dns(hosts: Iterable[str]) -> None:
+    """Load what asks DNS, if one of these is a name for which DNS may have to be asked.
+
+    dnspython comes with clients for HTTP and QUIC, a tenth of a second of CPU in all, and most agents need none of it.
+    Who will have names looked up calls this in the beginning, so that nothing is loaded beside traffic.
+    """
+    if any(ip_address(host) is None and not _is_local(host) for host in hosts):
+        _dns_client()
+
+
+def _dns_client() -> Any:
+    # Imported late, see load_dns().
+    from spnhub.transport.system import dns_client  # noqa: PLC0415
+
+    return dns_client
 
 
 # ---- the system ----------------------------------------------------------------------------------------------------
@@ -111,15 +101,22 @@ def _text(address: tuple[object, ...]) -> str:
 
 def _dns_for(host: str) -> dns.asyncresolver.Resolver | None:
     """The DNS servers that the system would ask for the name; None: it asks other sources, too. Reads files."""
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost") or any(setting in os.environ for setting in SETTINGS):
+    name = _plain_name(host)
+    if _is_local(host) or any(setting in os.environ for setting in SETTINGS):
         return None
     if name in {word.lower() for line in _lines(HOSTS) for word in line.split()[1:]} or not _plain():
         return None
-    try:
-        return dns.asyncresolver.Resolver(str(RESOLV))
-    except (dns.exception.DNSException, OSError, ValueError):
-        return None
+    resolver: dns.asyncresolver.Resolver | None = _dns_client().resolver(RESOLV)
+    return resolver
+
+
+def _plain_name(host: str) -> str:
+    return host.rstrip(".").lower()
+
+
+def _is_local(host: str) -> bool:
+    name = _plain_name(host)
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _plain() -> bool:
@@ -137,43 +134,3 @@ def _lines(path: Path) -> Iterable[str]:
     except OSError:
         return ()
     return (line.partition("#")[0] for line in text.splitlines())
-
-
-async def _ask_dns(resolver: dns.asyncresolver.Resolver, host: str) -> NameAnswer:
-    """A and AAAA together; one that takes long isn't waited for where the other has brought something."""
-    families = dns.rdatatype.A, dns.rdatatype.AAAA
-    a, aaaa = asking = [asyncio.ensure_future(_ask_family(resolver, host, family)) for family in families]
-    try:
-        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-        rest = RESOLUTION_DELAY if _has_some(a) else LATE_A if _has_some(aaaa) else None
-        await asyncio.wait(asking, timeout=rest)
-    finally:
-        for task in asking:
-            task.cancel()
-    failures = [failure for task in asking if task.done() and (failure := task.exception()) is not None]
-    answers = [task.result() for task in (aaaa, a) if _has_some(task)]
-    if not answers:
-        if not failures:
-            raise NoAddress(f"{host} has no address")
-        raise next((failure for failure in failures if not isinstance(failure, NoAddress)), failures[0])
-    # Of a search list both must have found the same name.
-    answers = [answer for answer in answers if answer.qname == answers[-1].qname]
-    addresses = tuple(record.to_text() for answer in answers for record in answer.rrset or ())
-    ttl = float(min(answer.chaining_result.minimum_ttl for answer in answers))
-    half = failures or not all(task.done() for task in asking)
-    return NameAnswer(addresses, min(ttl, SYSTEM_TTL) if half else ttl, ordered=False)
-
-
-def _has_some(task: asyncio.Future[dns.resolver.Answer]) -> bool:
-    return task.done() and not task.cancelled() and task.exception() is None and bool(task.result().rrset)
-
-
-async def _ask_family(
-    resolver: dns.asyncresolver.Resolver, host: str, family: dns.rdatatype.RdataType
-) -> dns.resolver.Answer:
-    try:
-        return await resolver.resolve(host, family, raise_on_no_answer=False, search=True)
-    except dns.resolver.NXDOMAIN as exc:
-        raise NoAddress(str(exc)) from exc
-    except (dns.exception.DNSException, OSError, UnicodeError) as exc:
-        raise LookupFailed(str(exc)) from exc

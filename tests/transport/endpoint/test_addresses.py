@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spnhub.transport.endpoint.session import addresses
+from spnhub.transport.endpoint.session import dns_server
 from spnhub.transport.endpoint.session.addresses import (
     ADDRESS_LIMIT,
     SAME_ANSWER,
@@ -229,8 +229,8 @@ async def test_system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DnsServer]:
     """A DNS server that is given up after a moment."""
-    monkeypatch.setattr(addresses, "DNS_TRY", 0.1)
-    monkeypatch.setattr(addresses, "DNS_BOUND", 0.3)
+    monkeypatch.setattr(dns_server, "DNS_TRY", 0.1)
+    monkeypatch.setattr(dns_server, "DNS_BOUND", 0.3)
     async with DnsServer() as server:
         yield server
 

@@ -7,22 +7,18 @@ every address.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
-
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.rdatatype
-import dns.resolver
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spnhub.transport.errors import ConfigurationError, HubUnreachable
 from spnhub.transport.log import get_logger
 from spnhub.transport.system.name_lookup import LookupFailed, ask_getaddrinfo
+
+if TYPE_CHECKING:
+    from spnhub.transport.endpoint.session.dns_server import DnsServer
 
 __all__ = [
     "ADDRESS_LIMIT",
@@ -39,15 +35,10 @@ _log = get_logger()
 ADDRESS_LIMIT: Final = 64
 """Addresses of one name; of more the first in sorted order are used, so that every endpoint uses the same."""
 DNS_PORT: Final = 53
-DNS_TRY: Final = 1.5
-"""Seconds that a DNS server has for an answer before it is asked again."""
-DNS_BOUND: Final = 5.0
-"""Seconds that a lookup with a DNS server takes at most."""
 SAME_ANSWER: Final = 0.5
 """Seconds within which two answers count as one: a check on demand right after a periodic one learns nothing new."""
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
-_FAMILIES: Final = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 IpAddress = tuple[str, int]
 """IP address and UDP port."""
@@ -66,16 +57,12 @@ class Addresses:
         self._host = host
         self._port = port
         self._static = None if static is None else parse_hub_addresses(static, port)
-        self._name: dns.name.Name | None = None
-        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._server: DnsServer | None = None
         if resolver is not None:
-            self._resolver = _make_resolver(*parse_resolver(resolver))
-            try:
-                # Absolute: the search list is the system resolver's affair.
-                self._name = dns.name.from_text(host)
-            except dns.exception.DNSException as exc:
-                raise ConfigurationError(f"hub_url: {host!r} is no name that DNS can be asked for: {exc}") from exc
-        self._last: dict[dns.rdatatype.RdataType, list[str]] = {family: [] for family in _FAMILIES}
+            # Imported late: most endpoints ask the system only (spnhub.transport.system.name_lookup.load_dns).
+            from spnhub.transport.endpoint.session.dns_server import DnsServer  # noqa: PLC0415
+
+            self._server = DnsServer(host, *parse_resolver(resolver))
         self._failing = False
         self._limit_told = False
 
@@ -105,8 +92,8 @@ class Addresses:
     async def _find(self) -> list[IpAddress]:
         if self._static is not None:
             return list(self._static)
-        if self._name is not None and self._resolver is not None:
-            return [(ip, self._port) for ip in await self._ask(self._resolver, self._name)]
+        if self._server is not None:
+            return [(ip, self._port) for ip in await self._server.ask()]
         return [(ip, self._port) for ip in await self._ask_system()]
 
     async def _ask_system(self) -> Iterable[str]:
@@ -114,25 +101,6 @@ class Addresses:
             return (await ask_getaddrinfo(self._host)).addresses
         except LookupFailed as exc:
             raise HubUnreachable(f"{self._host} can't be resolved: {exc}") from exc
-
-    async def _ask(self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name) -> Iterable[str]:
-        """A and AAAA together. A family that gets no answer keeps what it had: half an answer must not look whole."""
-
-        async def ask(family: dns.rdatatype.RdataType) -> Exception | None:
-            try:
-                answer = await resolver.resolve(name, family, raise_on_no_answer=False, search=False)
-            except dns.resolver.NXDOMAIN as exc:
-                self._last[family] = []
-                return exc
-            except (dns.exception.DNSException, OSError) as exc:
-                return exc
-            self._last[family] = [] if answer.rrset is None else [record.to_text() for record in answer.rrset]
-            return None
-
-        failures = await asyncio.gather(*(ask(family) for family in _FAMILIES))
-        if all(failures):
-            raise HubUnreachable(f"{self._host} can't be resolved: {failures[0]}") from failures[0]
-        return dict.fromkeys(ip for family in _FAMILIES for ip in self._last[family])
 
 
 class AddressChange(NamedTuple):
@@ -215,12 +183,3 @@ def _parse(text: str, port: int, option: str) -> IpAddress:
             if 0 < number < 65_536:
                 return str(ip), number
     raise ConfigurationError(f"{option}: {text!r} is not IP, IP:PORT or [V6]:PORT")
-
-
-def _make_resolver(ip: str, port: int) -> dns.asyncresolver.Resolver:
-    resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers = [ip]
-    resolver.port = port
-    resolver.timeout = DNS_TRY
-    resolver.lifetime = DNS_BOUND
-    return resolver
