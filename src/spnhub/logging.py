@@ -50,6 +50,8 @@ LEVELS: Final = {
     "critical": logging.CRITICAL,
 }
 
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
+"""Of syslog(3)."""
 _SECRET_NAMES: Final = re.compile(r"(?i)password|secret|token|private.?key|signing.?key|cert.?key")
 _OUR_TEXTS: Final = frozenset({"exception", "stack"})
 """Fields that are meant to have line ends."""
@@ -109,6 +111,8 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
                 colors=out.isatty() and not os.environ.get("NO_COLOR"), exception_formatter=plain
             ),
         ]
+    if _is_journal(out):
+        render.append(_with_priority)
     lines: _Lines | Output
     first: list[Processor] = []
     descriptor = streams.descriptor() if stream is None else None
@@ -144,6 +148,21 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     # That the reader of the log went away isn't reported: there is no place left to report it.
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
+
+
+def _is_journal(out: TextIO) -> bool:
+    """Whether it is the stream that systemd has connected to its journal for this process (systemd.exec(5))."""
+    try:
+        found = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(_logger: WrappedLogger, method: str, line: Any) -> str:
+    """The prefix by which the journal has PRIORITY (sd-daemon(3)), so that ``journalctl -p warning`` finds what is."""
+    number = _PRIORITIES.get(method, _PRIORITIES["info"])
+    return "\n".join(f"<{number}>{one}" for one in line.split("\n"))
 
 
 def close() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -167,13 +168,21 @@ def tcp_address(line: dict[str, Any]) -> tuple[str, int]:
 async def test_life(host: Host) -> None:
     """Two consumers, two providers; a reload under traffic cuts nothing, and each answer says what is so."""
     await host.site.hub()
-    with TcpServer() as one, TcpServer() as two:
+    with contextlib.ExitStack() as stack:
+        one, two = stack.enter_context(TcpServer()), stack.enter_context(TcpServer())
         path = f"{host.folder}/web.sock"
         host.agent("consumer.web", 0, listen=[f"unix:{path}", "127.0.0.1:0"])
         host.agent("consumer.db", 1, listen="127.0.0.1:0")
         host.agent("provider.web", 0, forward=f"127.0.0.1:{one.address[1]}", **{"health-check": "tcp"})
         host.agent("provider.db", 1, forward=f"127.0.0.1:{two.address[1]}")
-        agents = await Program.start("agent", "run", host.write(), "--ops=127.0.0.1:0")
+        manager = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        manager.bind(f"{host.folder}/notify")
+        # Its queue holds no more than ten.
+        told: list[str] = []
+        asyncio.get_running_loop().add_reader(manager, lambda: told.append(manager.recv(4096).decode()))
+        stack.callback(asyncio.get_running_loop().remove_reader, manager)
+        environment = {"NOTIFY_SOCKET": f"{host.folder}/notify"}
+        agents = await Program.start("agent", "run", host.write(), "--ops=127.0.0.1:0", environment=environment)
         host.site.programs.append(agents)
         for name in host.agents:
             await agents.line("agent.ready", agent=name)
@@ -254,4 +263,13 @@ async def test_life(host: Host) -> None:
             assert expiry.startswith("certificate CN=provider expires in ")
         agents.send(signal.SIGTERM)
         assert await agents.end() == 0 and agents.errors == ""
+        # What it sent before its end is there.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        facts = [line for message in told for line in message.splitlines()]
+        assert told[0] == "STATUS=waits for a session"
+        assert told[1] == "READY=1\nSTATUS=4 agents are ready"
+        assert facts.count("RELOADING=1") == 3 and facts.count("READY=1") >= 3
+        assert any(fact.startswith("STATUS=consumer.new: ") for fact in facts)
+        assert "STOPPING=1" in facts
         assert not Path(path).exists()

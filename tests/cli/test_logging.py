@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging as stdlib_logging
+import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +117,41 @@ def test_a_reader_that_went_away_does_not_matter() -> None:
     stream.close()
     structlog.get_logger().info("unheard")
     stdlib_logging.getLogger("aioquic").warning("unheard")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_color(monkeypatch: pytest.MonkeyPatch, value: str | None, coloured: bool) -> None:
+    """https://no-color.org: any value but an empty one."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    stream = Terminal()
+    logging.configure("info", None, stream)
+    structlog.get_logger().warning("session.lost", reason="gone")
+    assert ("\x1b[" in stream.getvalue()) is coloured
+    assert "session.lost" in stream.getvalue() and "gone" in stream.getvalue()
+
+
+def test_the_journal_has_priorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the stream is the journal's, each line begins with its priority; nowhere else."""
+    with (tmp_path / "out").open("w+") as stream:
+        found = os.fstat(stream.fileno())
+        for value in ("1:1", f"{found.st_dev}:{found.st_ino}"):
+            monkeypatch.setenv("JOURNAL_STREAM", value)
+            logging.configure("debug", "json", stream)
+            structlog.get_logger().info("hub.ready")
+            structlog.get_logger().warning("session.lost")
+            structlog.get_logger().debug("hub.heard")
+            structlog.get_logger().error("hub.failed")
+            stdlib_logging.getLogger("library").warning("a library")
+            structlog.reset_defaults()
+        stream.seek(0)
+        texts = stream.read().splitlines()
+    assert [text[0] for text in texts[:5]] == 5 * ["{"]
+    assert [text[:3] for text in texts[5:]] == ["<6>", "<4>", "<7>", "<3>", "<4>"]
+    assert json.loads(texts[6][3:])["event"] == "session.lost"

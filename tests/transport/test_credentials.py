@@ -171,16 +171,28 @@ async def test_early_ones_are_taken_in_time(bench: Bench) -> None:
 
 
 async def test_the_end_comes_near(bench: Bench) -> None:
-    """Told when a tenth is left, and when it is over; a clock that is wrong makes no difference to what is in use."""
-    begin, end = NOW - timedelta(days=9), NOW + timedelta(days=1, seconds=1)
+    """Told once a day from a week before on, and when it is over; a wrong clock changes nothing of what is in use."""
+    begin, end = NOW - timedelta(days=300), NOW + timedelta(days=7, seconds=1)
     bench.files.write(AUTHORITY.client("me", begin=begin, end=end))
     assert await bench.refresh() == ["renewed"]
     bench.wall += timedelta(seconds=2)
+    for day in (6, 5, 4, 3, 2):
+        assert [await bench.refresh(), await bench.refresh()] == [["expiring"], []]
+        assert bench.told[-1][1].endswith(f"expires in {day} days by the clock here")
+        bench.wall += timedelta(days=1)
     assert [await bench.refresh(), await bench.refresh()] == [["expiring"], []]
-    assert bench.told[-1][1].endswith("ends soon by the clock here")
+    assert bench.told[-1][1].endswith("expires within two days by the clock here")
     bench.wall += timedelta(days=2)
     assert [await bench.refresh(), await bench.refresh()] == [["expiring"], []]
     assert bench.told[-1][1].endswith("has expired by the clock here")
+
+
+async def test_the_end_of_a_short_life(bench: Bench) -> None:
+    """Of ten days a week is most: a quarter counts."""
+    bench.files.write(AUTHORITY.client("me", begin=NOW - timedelta(days=7), end=NOW + timedelta(days=3)))
+    assert await bench.refresh() == ["renewed"]
+    bench.wall += timedelta(hours=13)
+    assert await bench.refresh() == ["expiring"]
 
 
 async def test_a_file_system_that_doesnt_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

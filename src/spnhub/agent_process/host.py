@@ -8,6 +8,7 @@ the sockets that listen, and the old one serves its connections to the end. Coun
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -46,8 +47,8 @@ class Slot:
         self.current: RunningAgent | None = None
         self.failure: str | None = None
         """Why there is none; it is tried again."""
-        self.was_ready = False
-        """Traffic could pass at some time, since the settings are these."""
+        self.known = asyncio.Event()
+        """Traffic could pass at some time, since the settings are these, or why it can't won't change by itself."""
         self._changed = changed
         self._stopped = False
         self._wake = asyncio.Event()
@@ -56,11 +57,6 @@ class Slot:
     def fault(self) -> str | None:
         """Why traffic can't pass now; None: it can."""
         return self.failure if self.current is None else self.current.fault
-
-    @property
-    def settled(self) -> bool:
-        """Traffic can pass, or why it can't won't change by itself."""
-        return self.was_ready or self.failure is not None
 
     async def run(self, first: RunningAgent | None = None) -> None:
         """Have an agent in it until it is stopped.
@@ -81,6 +77,7 @@ class Slot:
                 if self.current is not None and self.current.ready.is_set():
                     again.reset()
                 self.current, self.failure = None, str(exc)
+                self.known.set()
                 pause = again.next()
                 _log.error("agent.failed", reason=self.failure, again=round(pause, 1))
                 self._changed()
@@ -99,7 +96,7 @@ class Slot:
 
     async def _note_ready(self, agent: RunningAgent) -> None:
         await agent.ready.wait()
-        self.was_ready = True
+        self.known.set()
         self._changed()
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -195,6 +192,7 @@ class AgentHost:
                 return
             # A fault of ours: the others go on.
             slot.current, slot.failure = None, f"a fault: {fault!r}"
+            slot.known.set()
             task.get_loop().call_exception_handler({"message": "an agent failed", "exception": fault})
             self._changed()
 
@@ -217,19 +215,13 @@ class AgentHost:
             return
         after = self._begin(name, settings, new)
         if old is not None:
-            await self._wait_ready(new, after)
+            # Nobody is refused, or has to wait, for the old one goes on until then.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TAKE_OVER):
+                    await after.known.wait()
         if isinstance(new, RunningConsumer):
             new.accept()
         before.stop()
-
-    async def _wait_ready(self, new: RunningAgent, slot: Slot) -> None:
-        """Nobody is refused, or has to wait, for the old one goes on until then."""
-        ready = asyncio.create_task(new.ready.wait())
-        ended = [task for task, running in self._running.items() if running is slot]
-        try:
-            await asyncio.wait([ready, *ended], timeout=TAKE_OVER, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
 
 
 def _differs_in_weight(new: AgentSettings, old: ProviderSettings) -> TypeGuard[ProviderSettings]:

@@ -118,7 +118,7 @@ class _AgentProcess:
         status = "; ".join(faults) or ("there is a session" if len(slots) == 1 else f"{len(slots)} agents are ready")
         if self._told_ready:
             service_manager.status(status)
-        elif all(slot.settled for slot in slots):
+        elif all(slot.known.is_set() for slot in slots):
             self._told_ready = True
             service_manager.ready(status)
 

@@ -48,8 +48,11 @@ ATTEMPT_PAUSE: Final = 0.1
 """Seconds between them."""
 NEAR: Final = timedelta(days=1)
 """What a clock may be wrong by, for a refusal that doesn't name time to be taken for one about time."""
-EXPIRY_WARNING: Final = 0.1
-"""Share of its life that a certificate has left when it is first reported that nothing newer is there."""
+EXPIRY_WARNING: Final = timedelta(days=7)
+"""Before the end of a certificate, when it is first reported that nothing newer is there; the hub's own are warned of
+from then on, too."""
+SHORT_LIVED: Final = 0.25
+"""Share of its life that one has left then whose life is short."""
 
 Pem = str | bytes | os.PathLike[str]
 """PEM as text or bytes, or the path of a file that holds it."""
@@ -321,14 +324,17 @@ class CredentialsWatch:
             self._report(CredentialsChange("unusable", fault))
 
     def _warn(self) -> None:
-        """Once when a tenth is left, and once when it is over."""
+        """Once a day from a week before on, and once when it is over."""
         current, moment = self.current, self._wall()
         if current.begin is None or current.end is None:
             return
         left = current.end - moment
-        if left > (current.end - current.begin) * EXPIRY_WARNING:
+        if left > min(EXPIRY_WARNING, (current.end - current.begin) * SHORT_LIVED):
             return
-        warning = f"{current.dates}: {'has expired' if left < timedelta() else 'ends soon'} by the clock here"
+        when = "has expired"
+        if left >= timedelta():
+            when = f"expires in {left.days} days" if left.days > 1 else "expires within two days"
+        warning = f"{current.dates}: {when} by the clock here"
         if warning != self._warned:
             self._warned = warning
             self._report(CredentialsChange("expiring", warning))
