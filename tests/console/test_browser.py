@@ -157,6 +157,7 @@ async def looks_right(tab: Tab, width: int, dark: bool) -> None:
     assert (back < 200 and ink > 600) if dark else (back > 700 and ink < 150)
 
 
+@pytest.mark.timeout(400)
 async def test_in_a_browser(console: tuple[str, str], tmp_path: Path) -> None:
     """Each page in light and dark, narrow and wide; by keyboard alone; nothing that peers wrote is run."""
     url, moment = console
