@@ -12,7 +12,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native demo test check docs lint format bench fuzz prove dist sbom lock clean
+.PHONY: help install install-dev native native-checks demo test check docs lint format bench fuzz prove dist sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,14 @@ lint: install-dev ## Formatter, linter, strict types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if rustfmt --version >/dev/null 2>&1; then rustfmt --check --edition 2024 --config-path $(CRATE) $(CRATE)/src/lib.rs; \
+		else echo "without rustfmt the native engine's layout isn't checked"; fi
+
+native-checks: native ## Rust's own checks of the native engine: clippy, its tests, and licences where cargo-deny is
+	cd $(CRATE) && cargo clippy --all-targets -- -D warnings
+	cd $(CRATE) && cargo test
+	@if cargo deny --version >/dev/null 2>&1; then cd $(CRATE) && cargo deny check; \
+		else echo "without cargo-deny licences and advisories aren't checked"; fi
 
 format: install-dev ## Format, and mend what the linter can
 	$(BIN)/ruff format .
@@ -53,7 +61,7 @@ bench: install-dev ## Measure; prints ratios that compare between machines, and 
 fuzz: install-dev ## Every parser under changed inputs, and such as coverage leads to; SECONDS=60 for each, NAMES="pem crl"
 	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)
 
-prove: install-dev ## The full sizes of what the tests try small; takes long
+prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
 
 dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too
