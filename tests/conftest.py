@@ -8,10 +8,15 @@ import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
+import hypothesis
 import pytest
 import structlog
 
 from spnhub.plain_text import SECRETS
+
+# How long an example takes is a matter of the machine's load.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 pytest_plugins = ["tests.support.kafka_fixtures", "tests.support.purity"]
 

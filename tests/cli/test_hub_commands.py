@@ -301,7 +301,15 @@ def test_no_option_is_left_out_here() -> None:
     """The tests above know every option that the command has."""
     named = {parameter.opts[-1] for parameter in typer.main.get_command(hub.app).params}
     files = {f"{option}-file" for option in SECRETS}
-    assert named == {*OPTIONS, *files, "--allow-process", "--config", "--version"}
+    assert named == {
+        *OPTIONS,
+        *files,
+        "--allow-process",
+        "--config",
+        "--version",
+        "--install-completion",
+        "--show-completion",
+    }
 
 
 def test_commands_of_the_inventory_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ _WARNINGS = {
     "connectionLost",
     "connectionPaused",
     "connectionRefused",
+    # One realm's oldest events gave way to its newer ones.
+    "eventsTrimmed",
     "limitReached",
     "providerFailed",
     "providerSilent",
