@@ -12,7 +12,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native native-checks demo test check docs lint format bench fuzz prove dist sbom lock clean
+.PHONY: help install install-dev native native-checks demo test check docs lint format bench fuzz soak prove dist sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ fuzz: install-dev ## Every parser under changed inputs, and such as coverage lea
 	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)
 
 prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the tests try small; takes long
+soak: install-dev ## Hubs and agents under churn, faults and attackers, and whether they grow; SOAK=60 seconds for a look
+	$(BIN)/python -m tests.soak --seconds $(or $(SOAK),1200)
+
+prove: install-dev ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
 
 dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too

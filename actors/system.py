@@ -135,6 +135,12 @@ class ActorSystem:
         """What the actors share and who they are, to look at while none of them has a message."""
         return self._env
 
+    @property
+    def actor_count(self) -> int:
+        """Sessions and connections that have an actor."""
+        directory = self._env.directory
+        return len(directory.sessions) + len(directory.connections)
+
     def residents(self) -> tuple[set[int], set[Key]]:
         """The sessions and connections that have an actor, including connections whose start isn't logged yet."""
         directory = self._env.directory

@@ -120,6 +120,8 @@ class _Program:
         self.consumers: list[ConsumerEndpoint] = []
         self.providers: list[ProviderEndpoint] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.leaving = asyncio.Event()
+        """No new connections are made."""
 
     # ---- endpoints ---------------------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ class _Program:
         await asyncio.gather(*(self._work() for _ in range(self.churn.at_once)))
 
     async def _work(self) -> None:
-        while len(self.ledger.closed) < self.churn.connections:
+        while len(self.ledger.closed) < self.churn.connections and not self.leaving.is_set():
             try:
                 reader, writer = await self._consumer().connect()
             except SpnError as error:
@@ -293,9 +295,9 @@ def _on_connection(legs: list[tuple[str, int]], change: ConnectionChange) -> Non
 
 async def _main(churn: Churn) -> None:
     logging.getLogger("quic").setLevel(logging.CRITICAL)
-    leave = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, leave.set)
     program = _Program(churn)
+    leave = program.leaving
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, leave.set)
     began = time.monotonic()
     await program.come()
     print(json.dumps({"event": "churn.ready", "seconds": time.monotonic() - began}), flush=True)

@@ -258,6 +258,7 @@ class HubProcess:
             lambda: self._lists,
             lambda: self._incidents,
             self.settings.ops_console,
+            lambda: 0 if self._system is None else self._system.actor_count,
         )
         self._ops = HttpServer(
             answers.application(),

@@ -44,6 +44,7 @@ class Ops:
     :param lists: revocation lists.
     :param incidents: since the hub's start.
     :param console: URL of a console that shows this hub, to be linked to; None: there is none.
+    :param actors: how many there are, of sessions and connections.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Ops:
         lists: Callable[[], tuple[RevocationAge, ...]] = tuple,
         incidents: Callable[[], HubIncidents] = HubIncidents,
         console: str | None = None,
+        actors: Callable[[], int] = int,
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
@@ -69,6 +71,7 @@ class Ops:
         self._lists = lists
         self._incidents = incidents
         self._front = front_page(console)
+        self._actors = actors
         self._dear = 0
         """Dear answers that are being given."""
 
@@ -126,6 +129,8 @@ class Ops:
             ),
             "spnhub_journal_failing": ("Whether the journal can't be written.", float(progress.error is not None)),
             "spnhub_journal_bytes": ("Bytes of the journal.", progress.size),
+            "spnhub_actors": ("Actors of sessions and connections.", self._actors()),
+            "spnhub_tasks": ("Tasks of the hub's event loop.", len(asyncio.all_tasks())),
             "spnhub_output_dropped_lines_total": (
                 "Log lines that standard output didn't take in time.",
                 self._dropped(),
