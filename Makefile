@@ -61,11 +61,10 @@ bench: install-dev ## Measure; prints ratios that compare between machines, and 
 fuzz: install-dev ## Every parser under changed inputs, and such as coverage leads to; SECONDS=60 for each, NAMES="pem crl"
 	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)
 
-prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the tests try small; takes long
 soak: install-dev ## Hubs and agents under churn, faults and attackers, and whether they grow; SOAK=60 seconds for a look
 	$(BIN)/python -m tests.soak --seconds $(or $(SOAK),1200)
 
-prove: install-dev ## The full sizes of what the tests try small; takes long
+prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
 
 dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too
