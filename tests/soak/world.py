@@ -69,7 +69,7 @@ class Soak:
                 await asyncio.to_thread(broker.close)
 
     async def _run(self, steady: World, faulty: World, broker: KafkaBroker | None) -> None:
-        common = ("--ops", "127.0.0.1:0", "--journal-size", "16M", "--identity-sessions", "4096")
+        common = ("--ops", "127.0.0.1:0", "--journal-size", "4M", "--identity-sessions", "4096")
         kafka = () if broker is None else ("--kafka", broker.bootstrap, "--topic", "soak")
         await steady.start_hub(*common, *kafka)
         await faulty.start_hub(*common)
