@@ -31,6 +31,8 @@ ONLY_THE_HUB = {
     "crl_revoked_certificates": "likewise",
     "ready": "of the process, which its log doesn't tell",
     "faults": "likewise",
+    "actors": "likewise",
+    "tasks": "likewise",
     "journal_failing": "likewise",
     "journal_lag_events": "likewise: what isn't in the log yet",
     "journal_bytes": "of its own disk",

@@ -37,7 +37,8 @@ from tests.console.worlds import SECOND, at, defined, failing, leg, refused, see
 from tests.events.samples import NOON
 from tests.support.chromium import Tab, browser, needs_chromium
 
-pytestmark = [pytest.mark.system, pytest.mark.outside, needs_chromium]
+# With `make prove`: a browser takes half a minute.
+pytestmark = [pytest.mark.prove, pytest.mark.system, pytest.mark.outside, needs_chromium]
 
 UID = "5a" * 16
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

@@ -106,7 +106,8 @@ async def _main(settings: dict[str, Any]) -> None:
     # Another machine's CPU in life.
     os.nice(15)
     # What is refused is counted here.
-    logging.getLogger("quic").setLevel(logging.CRITICAL)
+    for name in ("quic", "spnhub"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, over.set)
     packets = _first_packets(flood)

@@ -472,7 +472,8 @@ class HubProcess:
             wall_us=self._wall(),
             progress=self._progress(),
             realms=() if system is None else tuple(system.table.realms.values()),
-            state=None if system is None else system.state(),
+            # Before its start it is the journal's, as the run before has left it.
+            state=None if system is None or not self._ready else system.state(),
             sessions=() if server is None else tuple(server.sessions),
             ends=self._ends,
             lists=self._lists,
