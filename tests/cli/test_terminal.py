@@ -101,7 +101,7 @@ def others(module: str, app: typer.Typer, *arguments: str) -> dict[str, Coroutin
     for name in set(group.commands) - COVERED[module]:
         enough = asyncio.Event()
         asyncio.get_running_loop().call_later(_PATIENCE, enough.set)
-        found[name] = run_on_terminal(module, name, *arguments, until=enough)
+        found[f"{module} {name}"] = run_on_terminal(module, name, *arguments, until=enough)
     return found
 
 
