@@ -66,6 +66,18 @@ class MuteWorld(World):
                 "FORWARD_ADDRESS" if role == "provider" else "BIND_ADDRESS": "{}:{}".format(*address),
             }
             self.mute.append(await self._begin(stack, shell, "spnagent", env, role))
+        async with asyncio.timeout(_STEP):
+            await self._established()
+
+    async def _established(self) -> None:
+        """Until both agents have their session: who comes much earlier is refused by the consumer's (D-27)."""
+        async with httpx2.AsyncClient(verify=False) as client:
+            while True:
+                with suppress(httpx2.TransportError):
+                    text = (await client.get(f"http://{self.ops}/metrics")).text
+                    if len(re.findall(r"^spnhub_sessions\{.*\} 1\.0$", text, re.MULTILINE)) == 2:
+                        return
+                await asyncio.sleep(0.05)
 
     async def _begin(
         self, stack: AsyncExitStack, shell: str, program: str, env: Mapping[str, str], *arguments: str
