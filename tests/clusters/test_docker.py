@@ -7,6 +7,7 @@ import gc
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ URN = "urn:chip-in:service:acme:east:web"
 SLEEP = ("/bin/busybox", "sleep", "600")
 
 Make = Callable[..., ServiceTask]
+
+
+@pytest.fixture(autouse=True)
+def _sockets_of_the_client_library_are_gone() -> Iterator[None]:
+    """It leaves some to the garbage collector, which would complain of them in the middle of a later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
