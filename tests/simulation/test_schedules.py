@@ -24,9 +24,9 @@ def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
 
 
-@_blocks(500, blocks=20, few=2)
+@_blocks(500, blocks=20, few=1)
 def test_over_the_fake_engine(seeds: range) -> None:
-    """Ten thousand seeds, of which each run of the tests has a thousand."""
+    """Ten thousand seeds, of which each run of the tests has five hundred."""
     _run(seeds, "fake")
 
 
