@@ -13,26 +13,19 @@ from typing import Final
 from spnhub.events.analysis.incidents import KEPT, Incident, Incidents
 from spnhub.events.analysis.log_lines import failed
 from spnhub.events.model import (
+    SNAPSHOT_CLASSES,
     ConnectionEnded,
     ConnectionFinished,
     ConnectionPaused,
     ConnectionProgress,
     ConnectionRefused,
-    ConnectionSnapshot,
     ConnectionStarted,
     Event,
     HubAlive,
     HubStarted,
     HubStopped,
-    InstanceSnapshot,
-    NetworkSnapshot,
-    RealmSnapshot,
     Recorded,
     ServiceRemoved,
-    ServiceSnapshot,
-    SessionSnapshot,
-    SnapshotEnded,
-    SnapshotStarted,
     Unknown,
     WeightChanged,
 )
@@ -44,22 +37,7 @@ _VERSIONS: Final = 64
 _GAPS: Final = 1_000
 """Times without heartbeats that are kept."""
 
-_NEVER: Final = frozenset(
-    {
-        ConnectionFinished,
-        ConnectionProgress,
-        ConnectionSnapshot,
-        InstanceSnapshot,
-        NetworkSnapshot,
-        RealmSnapshot,
-        ServiceSnapshot,
-        SessionSnapshot,
-        SnapshotEnded,
-        SnapshotStarted,
-        Unknown,
-        WeightChanged,
-    }
-)
+_NEVER: Final = frozenset({*SNAPSHOT_CLASSES, ConnectionFinished, ConnectionProgress, Unknown, WeightChanged})
 
 
 class Concerning:

@@ -25,36 +25,18 @@ from spnhub.events.journal.files import (
     write_whole,
 )
 from spnhub.events.model import (
-    ConnectionSnapshot,
-    Event,
+    SNAPSHOT_CLASSES,
     EventsLost,
     EventsTrimmed,
-    InstanceSnapshot,
-    NetworkSnapshot,
-    RealmSnapshot,
     Recorded,
-    ServiceSnapshot,
-    SessionSnapshot,
-    SnapshotEnded,
-    SnapshotStarted,
 )
 from spnhub.schemas import codec
 from spnhub.schemas.codec import SchemaError
 
 __all__ = ["RealmSize", "RealmSizes", "SegmentCut", "equal_part", "trim"]
 
-_SNAPSHOT_KINDS: Final = (
-    SnapshotStarted,
-    RealmSnapshot,
-    NetworkSnapshot,
-    ServiceSnapshot,
-    InstanceSnapshot,
-    SessionSnapshot,
-    ConnectionSnapshot,
-    SnapshotEnded,
-)
-_SNAPSHOT_CLASSES: Final = frozenset[type[Event]](_SNAPSHOT_KINDS)
-_SNAPSHOT: Final = frozenset(kind.event_type for kind in _SNAPSHOT_KINDS)
+_SNAPSHOT_CLASSES: Final = frozenset(SNAPSHOT_CLASSES)
+_SNAPSHOT: Final = frozenset(kind.event_type for kind in SNAPSHOT_CLASSES)
 """They are about what is open, not what a realm has done: they are nobody's, and go with the first cut."""
 _KEPT: Final = frozenset(kind.event_type for kind in (EventsLost, EventsTrimmed))
 """What says what the log lacks goes with its segment only."""

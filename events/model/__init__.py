@@ -65,6 +65,7 @@ from spnhub.events.model.log import (
 )
 from spnhub.events.model.record import (
     EVENT_CLASSES,
+    SNAPSHOT_CLASSES,
     Recorded,
     decode,
     encode,
@@ -101,6 +102,7 @@ from spnhub.events.model.sessions import (
 
 __all__ = [
     "EVENT_CLASSES",
+    "SNAPSHOT_CLASSES",
     "ConnectionEnded",
     "ConnectionFinished",
     "ConnectionLost",

@@ -22,6 +22,7 @@ from spnhub.schemas.codec import SchemaError
 
 __all__ = [
     "EVENT_CLASSES",
+    "SNAPSHOT_CLASSES",
     "Recorded",
     "decode",
     "encode",
@@ -39,6 +40,17 @@ _CLASSES: Final = {
 
 EVENT_CLASSES: Final[dict[str, type[Event]]] = {name: _CLASSES[name] for name in codec.EVENT_IDS}
 """Event class by Avro record name, in the order of their schema ids."""
+SNAPSHOT_CLASSES: Final[tuple[type[Event], ...]] = (
+    log.SnapshotStarted,
+    inventory.RealmSnapshot,
+    inventory.NetworkSnapshot,
+    services.ServiceSnapshot,
+    services.InstanceSnapshot,
+    sessions.SessionSnapshot,
+    connections.ConnectionSnapshot,
+    log.SnapshotEnded,
+)
+"""What a snapshot is made of: it says what there is, not what has happened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from spnhub.logging import LogFormat, log_format_option, log_level_option
-from spnhub.options import WEEK, UnusableOption, check_options, host_names, nested, option, parse_address
+from spnhub.options import (
+    WEEK,
+    UnusableOption,
+    check_options,
+    host_names,
+    nested,
+    option,
+    server_address,
+    server_token,
+)
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
@@ -64,17 +73,12 @@ def _check_url(url: str) -> None:
 class ProcessSettings:
     """Of the process, whatever agents are in it."""
 
-    ops: str | None = _operations(
-        None,
+    ops: str | None = server_address(
         "HTTP of the running agent: /healthz, /readyz, /metrics, /status; port 0: any that is free.",
-        metavar="ADDRESS:PORT",
-        default_text="off",
-        check=parse_address,
+        "Operations",
     )
     ops_hosts: tuple[str, ...] = host_names("ops-host", "Operations")
-    ops_token: str | None = _operations(
-        None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
-    )
+    ops_token: str | None = server_token("Operations")
     log_level: str = log_level_option()
     log_format: LogFormat | None = log_format_option()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final
 
@@ -244,6 +244,32 @@ class HttpServer:
         self._server = _Embedded(self._config, sock)
         self._task = asyncio.create_task(self._server.serve(), name=f"http {self._option}")
         return f"http://{host_port(host or 'localhost', sock.getsockname()[1])}"
+
+    async def answer_while(
+        self,
+        host: str,
+        port: int,
+        run: Callable[[], Coroutine[Any, Any, None]],
+        stop: asyncio.Event,
+        ready: Callable[[str], object],
+    ) -> None:
+        """Listen, and answer while ``run`` runs, until ``stop``.
+
+        :param ready: called with the URL that reaches it.
+        :raises SettingsError: the address can't be had.
+        """
+        ready(await self.start(host, port))
+        running = asyncio.create_task(run(), name="follow")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, stopping):
+                task.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+            await self.close()
 
     async def close(self) -> None:
         """Answer what was asked, for a second at most, and stop."""

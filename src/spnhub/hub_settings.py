@@ -24,7 +24,8 @@ from spnhub.options import (
     host_names,
     nested,
     option,
-    parse_address,
+    server_address,
+    server_token,
 )
 from spnhub.settings import check_http_url, check_inventory_url
 from spnhub.transport.engine import Limits
@@ -132,17 +133,12 @@ class HubSettings:
         unit="seconds",
     )
     """R-4.8."""
-    ops: str | None = _operations(
-        None,
+    ops: str | None = server_address(
         "HTTP of the running hub: /healthz, /readyz, /metrics, /state, /incidents and more; port 0: any that is free.",
-        metavar="ADDRESS:PORT",
-        default_text="off",
-        check=parse_address,
+        "Operations",
     )
     ops_hosts: tuple[str, ...] = host_names("ops-host", "Operations")
-    ops_token: str | None = _operations(
-        None, "Bearer token that all requests to it but /healthz and /readyz must bring.", secret=True, from_file=True
-    )
+    ops_token: str | None = server_token("Operations")
     ops_console: str | None = _operations(
         None,
         "URL of the console (spnlog console) that the page at / of --ops links to.",

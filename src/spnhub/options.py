@@ -32,6 +32,8 @@ __all__ = [
     "parse_age",
     "parse_names",
     "parse_size",
+    "server_address",
+    "server_token",
 ]
 
 M = TypeVar("M")
@@ -302,6 +304,25 @@ def host_names(flag: str, group: str) -> Any:
         metavar="NAME,…",
         parse=parse_names,
         default_text="none",
+    )
+
+
+def server_address(meaning: str, group: str) -> Any:
+    """A field for where a server of a program's operators listens, if it does.
+
+    :param meaning: the option's help.
+    """
+    return option(None, meaning, group=group, metavar="ADDRESS:PORT", default_text="off", check=parse_address)
+
+
+def server_token(group: str) -> Any:
+    """A field for the token of such a server."""
+    return option(
+        None,
+        "Bearer token that all requests to it but /healthz and /readyz must bring.",
+        group=group,
+        secret=True,
+        from_file=True,
     )
 
 

@@ -154,19 +154,7 @@ async def serve(
     :raises SettingsError: the address can't be had.
     """
     server = HttpServer(_application(follows), "--listen", names=names, names_option="--host", token=token)
-    url = await server.start(host, port)
-    _log.info("serve.ready", url=f"{url}/metrics")
-    following = asyncio.create_task(follows.run(), name="follow")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if following.done():
-            following.result()
-    finally:
-        for task in (following, stopping):
-            task.cancel()
-        await asyncio.gather(following, stopping, return_exceptions=True)
-        await server.close()
+    await server.answer_while(host, port, follows.run, stop, lambda url: _log.info("serve.ready", url=f"{url}/metrics"))
     _log.info("serve.stopped")
 
 

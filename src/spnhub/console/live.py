@@ -18,6 +18,7 @@ from typing import Final
 from spnhub.console.flow import Flow, FlowRates
 from spnhub.console.page import EndpointRow, Seen
 from spnhub.console.past import KeptStates
+from spnhub.console.together import run_together
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
 from spnhub.events.analysis.journal_index import add_flow
 from spnhub.events.analysis.merge import LogKey, Missing, follow, log_key, merge
@@ -183,13 +184,7 @@ class Live:
         jobs = [self._follow_journals()] if self.folders else []
         if self.topics:
             jobs.append(self._follow_topics())
-        tasks = [asyncio.create_task(job) for job in jobs]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(jobs)
 
     async def _follow_journals(self) -> None:
         try:

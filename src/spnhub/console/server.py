@@ -157,17 +157,5 @@ async def serve(
     :raises SettingsError: the address can't be had.
     """
     server = HttpServer(application(sight, tokens), "--listen", names=names, names_option="--host")
-    url = await server.start(host, port)
-    _log.info("console.ready", url=url)
-    following = asyncio.create_task(sight.run(), name="follow")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if following.done():
-            following.result()
-    finally:
-        for task in (following, stopping):
-            task.cancel()
-        await asyncio.gather(following, stopping, return_exceptions=True)
-        await server.close()
+    await server.answer_while(host, port, sight.run, stop, lambda url: _log.info("console.ready", url=url))
     _log.info("console.stopped")

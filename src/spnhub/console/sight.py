@@ -22,6 +22,7 @@ from spnhub.console.page import Page, Seen, page_of
 from spnhub.console.past import Past
 from spnhub.console.story import Picture, picture_of
 from spnhub.console.text import day_and_clock
+from spnhub.console.together import run_together
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.incident_history import IncidentHistory
 from spnhub.events.analysis.journal_index import MinuteFlow
@@ -83,15 +84,8 @@ class Sight:
     async def run(self) -> None:
         """Follow; ends with an error, or never."""
         indexed = asyncio.Event()
-        jobs = (self.live.run(), self._past.keep(indexed.set), self._hubs.ask(), self._complete(indexed))
-        tasks = [asyncio.create_task(job) for job in jobs]
-        try:
-            # The first error ends it; what has nothing to do, has ended.
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        # What has nothing to do, has ended.
+        await run_together((self.live.run(), self._past.keep(indexed.set), self._hubs.ask(), self._complete(indexed)))
 
     async def _complete(self, indexed: asyncio.Event) -> None:
         """What was before the first event that is followed."""
