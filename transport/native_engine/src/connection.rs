@@ -46,6 +46,8 @@ pub struct Connection {
     pub was_connected: bool,
     /// Where the peer is.
     pub path: SocketAddr,
+    /// Where it was when its handshake began.
+    pub began_at: SocketAddr,
     /// The server name under which its handshake waits; empty: none of ours.
     pub queue: String,
     /// Datagrams of it wait there.

@@ -85,6 +85,8 @@ pub enum Event {
     },
     /// First packets that found no place.
     HandshakesDropped(u64),
+    /// First packets that were answered with a Retry.
+    RetriesSent(u64),
     /// A connection is over.
     Closed {
         /// Which.

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 /// New connections whose server name isn't known yet.
 const ARRIVALS: usize = 1024;
+/// Of them those without a token; beyond it nobody is looked into that has none.
+const CROWD: usize = 64;
+/// For which that then holds.
+const CROWDED: Duration = Duration::from_secs(1);
 /// New connections with their name, shared by the names under which some wait.
 const SORTED: usize = 4096;
 /// New connections that every name has a place for, however many names there are.
@@ -32,12 +36,24 @@ pub struct Arrival<I> {
     pub incoming: I,
     /// The client's choice of the server's connection id, by which its repetitions are known.
     pub cid: Vec<u8>,
+    /// The client has shown that it hears at its address.
+    pub validated: bool,
     /// Which of our sockets it came to.
     pub local: u32,
     /// Its datagrams, until the name has been looked for.
     pub datagrams: Vec<Vec<u8>>,
     /// When it was heard last.
     pub heard: Instant,
+}
+
+/// What is to become of an arrival.
+pub enum Judged {
+    /// Nothing begins with it.
+    Noise,
+    /// It has to show first that it hears at its address.
+    Unvalidated,
+    /// It waits under this name, the empty one for all that aren't ours.
+    Waits(String),
 }
 
 /// What to do next.
@@ -70,7 +86,11 @@ impl<I, D> Queue<I, D> {
 
 /// All queues. `D` is a datagram of a connection that has begun.
 pub struct Handshakes<I, D> {
+    /// Those without a token.
     unsorted: VecDeque<Box<Arrival<I>>>,
+    /// Those with one, which are sorted first.
+    validated: VecDeque<Box<Arrival<I>>>,
+    crowded_until: Option<Instant>,
     /// Where an arrival stands, by its id; None: it is unsorted.
     known: HashMap<Vec<u8>, Option<(String, u64)>>,
     queues: FxHashMap<String, Queue<I, D>>,
@@ -84,6 +104,8 @@ impl<I, D> Default for Handshakes<I, D> {
     fn default() -> Self {
         Self {
             unsorted: VecDeque::new(),
+            validated: VecDeque::new(),
+            crowded_until: None,
             known: HashMap::default(),
             queues: FxHashMap::default(),
             turn: VecDeque::new(),
@@ -98,7 +120,7 @@ impl<I, D> Handshakes<I, D> {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.unsorted.is_empty() && self.turn.is_empty()
+        self.unsorted.is_empty() && self.validated.is_empty() && self.turn.is_empty()
     }
 
     /// New connections that found no place, since the last call.
@@ -131,7 +153,8 @@ impl<I, D> Handshakes<I, D> {
                 }
             }
             Some(None) => {
-                if let Some(arrival) = self.unsorted.iter_mut().rev().find(|arrival| arrival.cid == cid) {
+                let mut arrivals = self.unsorted.iter_mut().rev().chain(self.validated.iter_mut().rev());
+                if let Some(arrival) = arrivals.find(|arrival| arrival.cid == cid) {
                     arrival.heard = now;
                     if arrival.datagrams.len() < REPEATS {
                         arrival.datagrams.push(datagram.to_vec());
@@ -143,13 +166,22 @@ impl<I, D> Handshakes<I, D> {
 
     /// A first packet.
     pub fn arrive(&mut self, arrival: Arrival<I>) {
-        if self.unsorted.len() >= ARRIVALS {
+        let arrivals = if arrival.validated { &mut self.validated } else { &mut self.unsorted };
+        if arrivals.len() >= ARRIVALS {
             self.dropped += 1;
             self.discarded.push(arrival.incoming);
             return;
         }
         self.known.insert(arrival.cid.clone(), None);
-        self.unsorted.push_back(Box::new(arrival));
+        arrivals.push_back(Box::new(arrival));
+    }
+
+    /// Whether more without a token arrive than can be looked into.
+    pub fn is_crowded(&mut self, now: Instant) -> bool {
+        if self.unsorted.len() >= CROWD {
+            self.crowded_until = Some(now + CROWDED);
+        }
+        self.crowded_until.is_some_and(|until| now < until)
     }
 
     /// A datagram of a handshake that has begun under `name`.
@@ -168,20 +200,23 @@ impl<I, D> Handshakes<I, D> {
     }
 
     /// Look into some arrivals and put each with its name; names that aren't ours share a queue, the empty one's. Those
-    /// that begin nothing (None) are given back.
-    pub fn sort_arrivals(&mut self, name_of: impl Fn(&Arrival<I>) -> Option<String>) -> Vec<Arrival<I>> {
-        let mut noise = Vec::new();
+    /// that don't wait are given back.
+    pub fn sort_arrivals(&mut self, judge: impl Fn(&Arrival<I>) -> Judged) -> Vec<(Arrival<I>, Judged)> {
+        let mut turned_away = Vec::new();
         for _ in 0..PEEKS {
-            let Some(mut arrival) = self.unsorted.pop_front() else { break };
-            if let Some(name) = name_of(&arrival) {
-                arrival.datagrams = Vec::new();
-                self.sort(arrival, name);
-            } else {
-                self.known.remove(&arrival.cid);
-                noise.push(*arrival);
+            let Some(mut arrival) = self.validated.pop_front().or_else(|| self.unsorted.pop_front()) else { break };
+            match judge(&arrival) {
+                Judged::Waits(name) => {
+                    arrival.datagrams = Vec::new();
+                    self.sort(arrival, name);
+                }
+                judged => {
+                    self.known.remove(&arrival.cid);
+                    turned_away.push((*arrival, judged));
+                }
             }
         }
-        noise
+        turned_away
     }
 
     fn sort(&mut self, arrival: Box<Arrival<I>>, name: String) {
@@ -273,9 +308,12 @@ mod tests {
                 let cid = self.number.to_be_bytes().to_vec();
                 let heard = self.at(self.number);
                 let datagrams = vec![name.as_bytes().to_vec()];
-                self.queue.arrive(Arrival { incoming: self.number, cid, local: 0, datagrams, heard });
+                self.queue.arrive(Arrival { incoming: self.number, cid, validated: false, local: 0, datagrams, heard });
                 self.number += 1;
-                let _ = self.queue.sort_arrivals(|arrival| String::from_utf8(arrival.datagrams[0].clone()).ok());
+                let judge = |arrival: &Arrival<u32>| {
+                    String::from_utf8(arrival.datagrams[0].clone()).map_or(Judged::Noise, Judged::Waits)
+                };
+                let _ = self.queue.sort_arrivals(judge);
             }
         }
 
@@ -325,7 +363,7 @@ mod tests {
         assert_eq!(play.queue.take_dropped(), 5000 - 4096 + 3000 - 2048);
         for number in 0..1100_u32 {
             let (cid, heard) = (number.to_le_bytes().to_vec(), play.begin);
-            play.queue.arrive(Arrival { incoming: number, cid, local: 0, datagrams: vec![], heard });
+            play.queue.arrive(Arrival { incoming: number, cid, validated: false, local: 0, datagrams: vec![], heard });
         }
         assert_eq!(play.queue.take_dropped(), 1100 - 1024);
     }

@@ -14,6 +14,7 @@ pub mod paths;
 pub mod port_checks;
 pub mod python;
 pub mod resets;
+pub mod retry;
 pub mod splice;
 pub mod streams;
 pub mod tls;

@@ -174,6 +174,21 @@ fn parts(ip: Ipv6Addr) -> (Option<u64>, u32) {
     (discard.then_some((bits >> 32) as u32).map(u64::from), bits as u32)
 }
 
+/// The network that a path comes from: a /24 of IPv4, also where it is mapped, or a /56 of IPv6.
+#[must_use]
+pub fn network(path: SocketAddr) -> Ipv6Addr {
+    let ip = match path.ip() {
+        IpAddr::V6(ip) => ip,
+        IpAddr::V4(ip) => synthetic(IPV4, u32::from(ip)),
+    };
+    match (parts(ip), ip.to_ipv4_mapped()) {
+        ((Some(IPV4), number), _) => synthetic(IPV4, number & 0xFFFF_FF00),
+        (_, Some(mapped)) => synthetic(IPV4, u32::from(mapped) & 0xFFFF_FF00),
+        ((Some(_), _), _) => ip,
+        _ => Ipv6Addr::from_bits(ip.to_bits() >> 72 << 72),
+    }
+}
+
 /// A host and a port as the socket module gives them.
 #[must_use]
 pub fn remote(host: &str, port: u16, scope: u32) -> Remote {

@@ -5,7 +5,8 @@ use crate::cids::locked;
 use crate::connection::{Connection, Stage, Times};
 use crate::error::Error;
 use crate::event::{Event, Id};
-use crate::handshakes::{Arrival, Step};
+use crate::handshakes::{Arrival, Judged, Step};
+use crate::retry::RetryTokens;
 use crate::streams::Streams;
 use crate::tls::{self, Identities, Peeked, Said, Sessions};
 use quinn_proto::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
@@ -41,7 +42,12 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub fn new(names: Identities, by_socket: FxHashMap<u32, Identities>, transport: &Arc<TransportConfig>) -> Self {
+    pub fn new(
+        names: Identities,
+        by_socket: FxHashMap<u32, Identities>,
+        transport: &Arc<TransportConfig>,
+        retry_tokens: &RetryTokens,
+    ) -> Self {
         let any = names.values().chain(by_socket.values().flat_map(|names| names.values())).next().cloned();
         let base = any.map(|any| {
             let mut config = ServerConfig::with_crypto(any.clone());
@@ -53,6 +59,7 @@ impl Policy {
                 .max_incoming(MAX_INCOMING)
                 .incoming_buffer_size(INCOMING_BUFFER)
                 .incoming_buffer_size_total(INCOMING_BUFFERS);
+            retry_tokens.configure(&mut config);
             (config, any)
         });
         let by_socket = by_socket.into_iter().map(|(local, names)| (local, Arc::new(names))).collect();
@@ -135,16 +142,22 @@ impl Engine {
         if self.handshakes.is_empty() {
             return false;
         }
-        let policy = &self.policy;
-        let noise = self.handshakes.sort_arrivals(|arrival| match tls::peek(&arrival.datagrams) {
-            Peeked::Noise => None,
+        let (policy, half_open) = (&self.policy, &self.half_open);
+        let turned_away = self.handshakes.sort_arrivals(|arrival| match tls::peek(&arrival.datagrams) {
+            Peeked::Noise => Judged::Noise,
             Peeked::Somebody(name) => {
-                let ours = name.filter(|name| policy.names(arrival.local).contains_key(name));
-                Some(ours.unwrap_or_default())
+                let ours = name.filter(|name| policy.names(arrival.local).contains_key(name)).unwrap_or_default();
+                if !arrival.validated && half_open.are_many(&ours, arrival.incoming.remote_address()) {
+                    return Judged::Unvalidated;
+                }
+                Judged::Waits(ours)
             }
         });
-        for arrival in noise {
-            self.skip_noise(arrival);
+        for (arrival, judged) in turned_away {
+            match judged {
+                Judged::Unvalidated => self.send_retry(arrival.incoming),
+                Judged::Noise | Judged::Waits(_) => self.skip_noise(arrival),
+            }
         }
         let step = self.handshakes.next(now);
         self.ignore_discarded();
@@ -179,11 +192,27 @@ impl Engine {
         }
     }
 
+    /// Have a client show that it hears at its address, before anything is kept of it.
+    pub(super) fn send_retry(&mut self, incoming: Incoming) {
+        let path = incoming.remote_address();
+        let mut out = Vec::new();
+        match self.quic.retry(incoming, &mut out) {
+            Ok(_) => {
+                self.retries += 1;
+                self.outbox.push((path, out));
+            }
+            Err(refused) => self.quic.ignore(refused.into_incoming()),
+        }
+    }
+
     fn begin(&mut self, arrival: Arrival<Incoming>, name: String) {
         let names = self.policy.names(arrival.local).clone();
         let base = self.policy.base.clone().filter(|_| !names.is_empty());
         let Some((mut config, any)) = base else { return self.quic.ignore(arrival.incoming) };
-        if self.half_open.get(&name).is_some_and(|count| *count >= MAX_HALF_OPEN) {
+        if !arrival.validated && self.half_open.are_many(&name, arrival.incoming.remote_address()) {
+            return self.send_retry(arrival.incoming);
+        }
+        if self.half_open.under(&name) >= MAX_HALF_OPEN {
             self.handshakes.count_dropped();
             return self.quic.ignore(arrival.incoming);
         }
@@ -235,7 +264,7 @@ impl Engine {
             self.by_handle.resize(handle.0 + 1, None);
         }
         self.by_handle[handle.0] = Some(id);
-        *self.half_open.entry(queue.clone()).or_default() += 1;
+        self.half_open.add(&queue, path);
         let connection = Connection {
             id,
             handle,
@@ -244,6 +273,7 @@ impl Engine {
             stage: Stage::Handshaking,
             was_connected: false,
             path,
+            began_at: path,
             queue,
             waiting: false,
             said,
@@ -298,12 +328,7 @@ impl Engine {
 
     pub(super) fn no_longer_half_open(&mut self, id: Id) {
         let Some(connection) = self.connections.get(&id) else { return };
-        if let Some(count) = self.half_open.get_mut(&connection.queue) {
-            *count -= 1;
-            if *count == 0 {
-                self.half_open.remove(&connection.queue);
-            }
-        }
+        self.half_open.remove(&connection.queue, connection.began_at);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::paths::Paths;
 use crate::port_checks::PortChecks;
 use crate::resets::Resets;
+use crate::retry::{HalfOpen, RetryTokens};
 use crate::splice::Splice;
 use crate::streams::Direction;
 use crate::tls::Identities;
@@ -118,7 +119,10 @@ pub struct Engine {
     pumps: VecDeque<Direction>,
 
     handshakes: Handshakes<Incoming, ConnectionEvent>,
-    half_open: FxHashMap<String, usize>,
+    half_open: HalfOpen,
+    retry_tokens: RetryTokens,
+    /// Retries sent since they were last reported.
+    retries: u64,
     may_shake_hands: bool,
     first_cid: FirstCid,
     refused: RefusedHellos,
@@ -175,7 +179,9 @@ impl Engine {
             next_token: 1,
             pumps: VecDeque::new(),
             handshakes: Handshakes::default(),
-            half_open: FxHashMap::default(),
+            half_open: HalfOpen::default(),
+            retry_tokens: RetryTokens::new(reset_key.unwrap_or(&key), now),
+            retries: 0,
             may_shake_hands: false,
             first_cid,
             refused: RefusedHellos::default(),
@@ -189,7 +195,7 @@ impl Engine {
 
     /// Serve these identities from now on: by server name, and in their place by socket.
     pub fn set_policy(&mut self, names: Identities, by_socket: FxHashMap<u32, Identities>) {
-        self.policy = Policy::new(names, by_socket, &self.transport);
+        self.policy = Policy::new(names, by_socket, &self.transport, &self.retry_tokens);
         self.quic.set_server_config(self.policy.server_config());
     }
 
@@ -208,6 +214,9 @@ impl Engine {
         let dropped = self.handshakes.take_dropped();
         if dropped > 0 {
             self.events.push(Event::HandshakesDropped(dropped));
+        }
+        if self.retries > 0 {
+            self.events.push(Event::RetriesSent(std::mem::take(&mut self.retries)));
         }
         self.pump();
         self.told_over = std::mem::take(&mut self.over);
@@ -243,7 +252,7 @@ impl Engine {
             peers: self.by_path.len(),
             streams: self.connections.values().map(|connection| connection.streams.len()).sum(),
             splices: self.splices.len(),
-            half_open: self.half_open.values().copied().max().unwrap_or(0),
+            half_open: self.half_open.most(),
         }
     }
 

@@ -17,6 +17,7 @@ impl Engine {
     /// Take one datagram, or several of equal size joined.
     pub fn receive(&mut self, data: &[u8], path: SocketAddr, segment: usize, now: Instant) {
         self.now = now;
+        self.retry_tokens.set_time(now);
         self.may_shake_hands = true;
         if self.paths.is_full() {
             self.paths.forget(self.by_path.keys().copied().chain([path]));
@@ -57,8 +58,12 @@ impl Engine {
             self.outbox.extend(answer);
             return self.quic.ignore(incoming);
         }
-        let datagrams = vec![datagram.to_vec()];
-        self.handshakes.arrive(Arrival { incoming, cid: cid.to_vec(), local, datagrams, heard: self.now });
+        let validated = incoming.remote_address_validated();
+        if !validated && self.handshakes.is_crowded(self.now) {
+            return self.send_retry(incoming);
+        }
+        let (cid, datagrams) = (cid.to_vec(), vec![datagram.to_vec()]);
+        self.handshakes.arrive(Arrival { incoming, cid, validated, local, datagrams, heard: self.now });
         self.ignore_discarded();
     }
 

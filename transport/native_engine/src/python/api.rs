@@ -16,6 +16,7 @@ pub struct Api {
     connected: Py<PyAny>,
     handshake_refused: Py<PyAny>,
     handshakes_dropped: Py<PyAny>,
+    retries_sent: Py<PyAny>,
     closed: Py<PyAny>,
     opened: Py<PyAny>,
     readable: Py<PyAny>,
@@ -46,6 +47,7 @@ impl Api {
             connected: class("Connected")?,
             handshake_refused: class("HandshakeRefused")?,
             handshakes_dropped: class("HandshakesDropped")?,
+            retries_sent: class("RetriesSent")?,
             closed: class("Closed")?,
             opened: class("Opened")?,
             readable: class("Readable")?,
@@ -84,6 +86,7 @@ impl Api {
             Event::Unresponsive(id) => self.unresponsive.bind(py).call1((id,)),
             Event::Answered(id) => self.answered.bind(py).call1((id,)),
             Event::HandshakesDropped(count) => self.handshakes_dropped.bind(py).call1((count,)),
+            Event::RetriesSent(count) => self.retries_sent.bind(py).call1((count,)),
             Event::Closed { id, kind, code, reason } => {
                 let kind = self.close_kind.bind(py).getattr(name_of(kind))?;
                 self.closed.bind(py).call1((id, kind, code, reason))
