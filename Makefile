@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Hundreds of processes are started: what one has compiled, the next takes from its cache, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 # Two more than a small machine has cores: three of them mostly wait, for a broker and for time to pass (tests/conftest.py).

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from spnhub.events.frozen import dataclass
 from spnhub.options import WEEK, UnusableOption, check_options, option
 
 __all__ = [

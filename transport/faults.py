@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import structlog
+from spnhub.transport.log import get_logger
 
 __all__ = ["Faults", "Throttle", "report_to_loop"]
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 _INTERVAL: Final = 1.0
 """Seconds from one line about a place to the next."""

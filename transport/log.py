@@ -1,16 +1,15 @@
 """Where the lines of endpoints and agents go: to structlog where the program has configured it, as our commands do.
 
 In a program that uses the library and hasn't, to the standard library's logger ``spnhub``, for it to decide; structlog
-would print them. Imports nothing of ours.
+would print them. Imports nothing of ours, nor structlog: who has configured it has imported it, and it takes a while.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from functools import partial
 from typing import Any, Final
-
-import structlog
 
 __all__ = ["NAME", "Lines", "get_logger"]
 
@@ -21,7 +20,8 @@ class Lines:
     """A logger with structlog's methods."""
 
     def __getattr__(self, level: str) -> Any:
-        if structlog.is_configured():
+        structlog = sys.modules.get("structlog")
+        if structlog is not None and structlog.is_configured():
             return getattr(structlog.get_logger(), level)
         return partial(_log, logging.getLevelNamesMapping()[level.upper()])
 

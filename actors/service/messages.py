@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from pykka import ActorRef
 
 from spnhub.actors.contract.inventory import ServiceKey
+from spnhub.events.frozen import dataclass
 from spnhub.events.model import EndPointType
 
 __all__ = ["Define", "Leave", "ServiceEmpty", "SessionsStopped", "StopSessions"]

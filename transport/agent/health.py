@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import h11
-
 from spnhub.actors.contract.codes import Code
 from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector
@@ -187,6 +185,9 @@ class HealthWatch:
                 sock.close()
 
     async def _get(self, sock: socket.socket, path: str) -> str | None:
+        # Imported late: most agents ask no server over HTTP; those that do have asked before they are ready.
+        import h11  # noqa: PLC0415
+
         disarm_reset(sock)
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         headers = [

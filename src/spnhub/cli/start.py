@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
 
 from spnhub.signals import hold
@@ -46,6 +47,22 @@ def _begin() -> None:
     hold()
     if os.getpid() == 1:
         _leave_init_behind()
+    _load_structlog()
+
+
+def _load_structlog() -> None:
+    """Without rich, which it imports where it finds it, for coloured tracebacks that we don't print: half of its time.
+
+    Only in processes of our own: a program that uses the library may want them.
+    """
+    if "rich" in sys.modules:
+        return
+    # So Python says that a module isn't there.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401, PLC0415
+    finally:
+        del sys.modules["rich"]
 
 
 def _leave_init_behind() -> None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from spnhub.actors.contract.packets import Accept, CloseRequest, Opening, PauseRequest, ToLeg
+from spnhub.events.frozen import dataclass
 
 __all__ = [
     "Abort",

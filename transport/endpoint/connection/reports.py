@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from spnhub.events.frozen import dataclass
 
 __all__ = ["ConnectionReport", "Disconnected", "Paused", "Requested", "Resumed"]
 
