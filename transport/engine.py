@@ -50,6 +50,7 @@ __all__ = [
     "Stopped",
     "Transmit",
     "Unresponsive",
+    "WindowLow",
     "Writable",
 ]
 
@@ -114,6 +115,9 @@ class Limits:
     window_budget: int = 8 * 1024 * 1024
     """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
     most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
+    initial_window: int = 0
+    """Receive window with which a connection begins, so what a peer may have us hold before :meth:`Engine.set_window`
+    says otherwise; 0: all that its streams may have, and nobody is told :class:`WindowLow`."""
     reassembly_session: int = 16 * 1024 * 1024
     """What one connection may hold of bytes that came before others that are missing, with 128 for each piece. Where
     less than four times that is left of ``reassembly``, a quarter of what is left, and 16 KiB at least. A packet with
@@ -139,6 +143,11 @@ class Limits:
     port_check: float = 0.6
     """A peer that has streams, says nothing, and has its own address (:meth:`Engine.set_translated`) is looked after
     this often, as far as ``keep_alive`` isn't 0: its port may be closed. Takes longer with some hundred silent ones."""
+
+    @property
+    def connection_window(self) -> int:
+        """The largest receive window that is of use to a connection."""
+        return self.streams * self.stream_window + self.window_budget
 
     def check(self) -> None:
         """Whether the options can be used, and the times fit each other.
@@ -412,6 +421,15 @@ class RetriesSent:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowLow:
+    """More receive window would be of use to a connection: half of what it has waits to be read, or was consumed
+    within a few round trips. Told once, and again after :meth:`Engine.set_window`, up to
+    :attr:`Limits.connection_window`."""
+
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unresponsive:
     """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
@@ -442,6 +460,7 @@ EngineEvent = (
     | HandshakesDropped
     | DatagramsDropped
     | RetriesSent
+    | WindowLow
     | Closed
     | Opened
     | Readable
@@ -474,6 +493,8 @@ class ConnectionInfo(NamedTuple):
     streams: int
     buffered: int
     """Received and not yet consumed."""
+    window: int
+    """What the peer may have us hold of it: the receive window, with credit that a larger one has left."""
 
 
 class Engine(Protocol):
@@ -603,6 +624,9 @@ class Engine(Protocol):
 
     def send_datagram(self, connection_id: int, data: bytes) -> None:
         """Send a DATAGRAM frame, if the peer takes them."""
+
+    def set_window(self, connection_id: int, window: int) -> None:
+        """Let the peer have us hold so many bytes that it has sent on streams; credit that it has is not taken back."""
 
     def info(self, connection_id: int) -> ConnectionInfo | None:
         """A look at a connection; None when it is gone."""

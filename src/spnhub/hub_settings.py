@@ -30,6 +30,7 @@ from spnhub.options import (
 from spnhub.settings import check_http_url, check_inventory_url
 from spnhub.transport.engine import Limits
 from spnhub.transport.engines import engine_option
+from spnhub.transport.hub.memory import MemoryLimits
 
 __all__ = ["HubSettings", "default_hub_id", "default_journal"]
 
@@ -122,6 +123,7 @@ class HubSettings:
     """None: journal only."""
     actors: ActorOptions = nested(ActorOptions)
     limits: Limits = nested(Limits)
+    memory_limits: MemoryLimits = nested(MemoryLimits)
     engine: str = engine_option()
     return_spread: float = option(
         2.0,

@@ -25,6 +25,7 @@ from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.hub_settings import HubSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits
+from spnhub.transport.hub.memory import MemoryLimits
 from tests.inventory.documents import sound, written
 
 COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.hub import main; sys.exit(main())"]
@@ -213,6 +214,10 @@ OPTIONS = {
     "--identity-connections": "777",
     "--resume-timeout": "90",
     "--return-spread": "3",
+    "--memory": "2G",
+    "--realm-memory": "512M",
+    "--identity-memory": "256M",
+    "--session-memory": "64M",
     "--record": "/tmp/spnhub-record",
     "--record-size": "64",
     "--datagram-size": "1400",
@@ -254,6 +259,9 @@ SETTINGS = HubSettings(
         ssl_certfile=Path(__file__),
         ssl_keyfile=Path(__file__),
         ssl_password="secret-2",
+    ),
+    memory_limits=MemoryLimits(
+        memory=2 << 30, realm_memory=512 << 20, identity_memory=256 << 20, session_memory=64 << 20
     ),
     ops="127.0.0.1:9100",
     ops_hosts=("hub.example", "hub-5"),

@@ -955,12 +955,16 @@ class FakeEngine:
         if k is not None:
             self._frame(k, "datagram", data)
 
+    def set_window(self, connection_id: int, window: int) -> None:
+        """A connection has no window here."""
+
     def info(self, connection_id: int) -> ConnectionInfo | None:
         k = self._connections.get(connection_id)
         if k is None:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())
-        return ConnectionInfo(k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered)
+        most = self.limits.connection_window
+        return ConnectionInfo(k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered, most)
 
 
 _HANDLERS: Final[dict[str, Callable[..., None]]] = {

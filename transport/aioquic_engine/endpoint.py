@@ -146,7 +146,7 @@ class QuicEndpoint(ABC):
             idle_timeout=limits.idle_timeout,
             max_datagram_size=limits.datagram_size,
             max_datagram_frame_size=65536,
-            max_data=limits.streams * limits.stream_window + limits.window_budget,
+            max_data=limits.initial_window or limits.connection_window,
             max_stream_data=limits.stream_window,
             supported_versions=[QuicProtocolVersion.VERSION_1],
             **values,  # type: ignore[arg-type]  # a dataclass that cannot type a mapping of its fields
@@ -567,6 +567,13 @@ class QuicEndpoint(ABC):
             handle.quic.send_datagram_frame(data)
             self._dirty[handle] = None
 
+    def set_window(self, connection_id: int, window: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_window`."""
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.quic.set_window(window)
+            self._dirty[handle] = None
+
     def info(self, connection_id: int) -> api.ConnectionInfo | None:
         """See :meth:`spnhub.transport.engine.Engine.info`."""
         handle = self._live(connection_id)
@@ -574,7 +581,13 @@ class QuicEndpoint(ABC):
             return None
         rtt, window, in_flight = handle.quic.measurements()
         return api.ConnectionInfo(
-            handle.address, rtt, window, in_flight, len(handle.quic.records), handle.quic.buffered
+            handle.address,
+            rtt,
+            window,
+            in_flight,
+            len(handle.quic.records),
+            handle.quic.buffered,
+            handle.quic.granted,
         )
 
     def _live(self, connection_id: int) -> ConnectionHandle | None:

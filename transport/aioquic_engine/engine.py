@@ -101,6 +101,8 @@ class AioquicEngine(QuicEndpoint):
                 self._events.append(api.DatagramReceived(handle.connection_id, event.data))
         if data_came:
             handle.hear_data()
+            if handle.connected and quic.is_window_low(self._now):
+                self._events.append(api.WindowLow(handle.connection_id))
         if quic.opened:
             # Also where nothing has come in order: who waits for a header must hear of it.
             for stream_id in quic.opened:

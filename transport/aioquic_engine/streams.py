@@ -14,6 +14,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.stream import QuicStream
 
+from spnhub.transport.aioquic_engine.connection_window import ConnectionWindow
 from spnhub.transport.aioquic_engine.reassembly import Holdings, Receiver
 from spnhub.transport.engine import ENDINGS_KEPT, Limits
 
@@ -126,8 +127,7 @@ class StreamConnection(QuicConnection):
         """Streams that have something to send, or may be over."""
         self._credit_due: deque[StreamRecord] = deque()
         """Streams whose window has moved since it was last announced to the peer."""
-        self._connection_window = configuration.max_data
-        self._consumed_total = 0
+        self._window = ConnectionWindow(limits)
         self._reserved_total = 0
         self._grown = 0
         self._unsent_total = 0
@@ -138,7 +138,22 @@ class StreamConnection(QuicConnection):
     @property
     def buffered(self) -> int:
         """Bytes received on streams and not consumed."""
-        return self._local_max_data.used - self._consumed_total
+        return self._local_max_data.used - self._window.consumed
+
+    @property
+    def granted(self) -> int:
+        """Bytes that the peer may have us hold of streams."""
+        return max(self._local_max_data.value - self._window.consumed, self._window.size)
+
+    def set_window(self, size: int) -> None:
+        """Let the peer have us hold so many bytes; credit that it has is not taken back."""
+        self._window.set(size)
+        limit = self._local_max_data
+        limit.value = max(limit.value, self._window.consumed + size)
+
+    def is_window_low(self, now: float) -> bool:
+        """Whether more would be of use to the connection; told once."""
+        return self._window.is_low(self.buffered, self._loss._rtt_smoothed, now)
 
     # ---- streams: opening, writing, reading --------------------------------------------------------------------
 
@@ -291,10 +306,11 @@ class StreamConnection(QuicConnection):
             self._credit_due.append(record)
 
     def _credit_connection(self, size: int) -> None:
-        self._consumed_total += size
+        window = self._window
+        window.consume(size)
         limit = self._local_max_data
-        target = self._consumed_total + self._connection_window
-        if (target - limit.value) * 4 > self._connection_window:
+        target = window.consumed + window.size
+        if (target - limit.value) * 4 > window.size:
             limit.value = target
 
     def _resize(self, record: StreamRecord, outstanding: int, now: float) -> None:

@@ -19,6 +19,7 @@ from spnhub.transport.hub.backlog import WAITING_EVENTS, Backlog
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
+from spnhub.transport.hub.memory import Memory, MemoryLimits
 from spnhub.transport.hub.rates import Rates, SessionRates
 from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
@@ -30,6 +31,8 @@ _P = ParamSpec("_P")
 
 _FAULT: Final = "a fault in the hub"
 _OF_STREAMS: Final = (api.Opened, api.Readable, api.Writable, api.Reset, api.Stopped)
+
+_ANY_MEMORY: Final = MemoryLimits().of(1 << 50, api.Limits())
 
 EVENTS_PER_TURN: Final = 128
 """Engine events, and control packets, that one turn handles; an opening costs about a quarter of a millisecond."""
@@ -47,6 +50,8 @@ class HubServer:
     :param judge: verifies again what sessions have presented (D-30).
     :param on_fault: called with each exception of a turn, which ends its connection or session and nothing else.
     :param rates: of each session.
+    :param memory: what sessions may have the hub hold (:meth:`MemoryLimits.of`); None: as much as they like.
+    :param resident: bytes of memory that the process has now.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class HubServer:
         judge: Judge,
         on_fault: OnFault = log_fault,
         rates: SessionRates | None = None,
+        memory: MemoryLimits | None = None,
+        resident: Callable[[], int] = lambda: 0,
     ) -> None:
         self._engine = engine
         self._system = system
@@ -70,6 +77,7 @@ class HubServer:
         self._backlog = Backlog(self._realm_of, self._waits_with)
         """Engine events that no turn has handled yet."""
         self._rates = Rates(rates)
+        self._memory = Memory(engine, memory or _ANY_MEMORY, resident, self._rates)
         self._now = 0.0
         self.certificates = Certificates(judge, self._invalidate, self._fail_session)
         """What the sessions have presented."""
@@ -83,6 +91,7 @@ class HubServer:
             self._fail_session,
             self._rates,
             lambda connection_id: self._backlog.add_first(api.Readable(connection_id, CONTROL_STREAM)),
+            self._memory,
         )
         self._connections = Connections(engine, system, self._sessions, self._gated)
         self._timed = (system, gate, self._sessions, self.certificates, self._connections.relays)
@@ -267,6 +276,8 @@ class HubServer:
                 self._system.tell_session(event.connection_id, inputs.SessionAnswered())
             case api.HandshakeRefused():
                 self._handshake_refused(event)
+            case api.WindowLow():
+                self._memory.low(event.connection_id, self._now)
             case api.HandshakesDropped():
                 self._system.tell_hub(inputs.LimitExceeded("handshakes", None, event.count))
             case api.RetriesSent():

@@ -16,6 +16,7 @@ from spnhub.transport import protocol
 from spnhub.transport.certificates import identify
 from spnhub.transport.engine import Address, Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
+from spnhub.transport.hub.memory import Memory
 from spnhub.transport.hub.rates import Rates, TokenBucket
 from spnhub.transport.protocol import PacketReader, ProtocolError
 from spnhub.transport.sc01 import words as sc01
@@ -79,6 +80,8 @@ class HubSession:
     """-1: it has none."""
     accepted: bool = False
     refused: tuple[Code, str] | None = None
+    no_memory: str | None = None
+    """Why it is refused as soon as it asks."""
     outgoing: bytearray = field(default_factory=bytearray)
     early: list[int] = field(default_factory=list)
     """Data streams that were opened before the session was accepted."""
@@ -101,6 +104,7 @@ class Sessions:
     :param fail: called with a session's number and what was raised by a check of it; the others' checks follow.
     :param rates: count what goes beyond them.
     :param go_on: called with a session's number when there is more on its control stream than one turn takes.
+    :param memory: what the sessions may have the hub hold.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Sessions:
         fail: Callable[[int, BaseException], None],
         rates: Rates,
         go_on: Callable[[int], None],
+        memory: Memory,
     ) -> None:
         self._engine = engine
         self._certificates = certificates
@@ -133,6 +138,7 @@ class Sessions:
         """Speaks for those sessions that speak sc01."""
         self._rates = rates
         self._go_on = go_on
+        self._memory = memory
         self.packets = 0
         """Control packets that have come, known or not, since the caller set this to 0."""
 
@@ -164,7 +170,7 @@ class Sessions:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
-        return min((queue[0][0] for queue in (self._deadlines, self._lingers) if queue), default=None)
+        return min((queue[0][0] for queue in (self._deadlines, self._lingers, self._memory.due) if queue), default=None)
 
     def pass_time(self, now: float) -> None:
         """Do what is due: checks of requests, and the close of refused sessions."""
@@ -175,6 +181,8 @@ class Sessions:
                 check()
             except Exception as fault:
                 self._fail(connection_id, fault)
+        if self._memory.due:
+            self._memory.pass_time(now)
         while self._lingers and self._lingers[0][0] <= now:
             session = self._sessions.get(self._lingers.popleft()[1])
             if session is not None and session.refused is not None:
@@ -204,8 +212,11 @@ class Sessions:
         self._sessions[event.connection_id] = session
         self._by_socket[session.local] += 1
         self._certificates.add(event.connection_id, network.urn, event.certificates)
+        session.no_memory = self._memory.begin(event.connection_id, network.realm, session.subject, self.now)
         if event.alpn in sc01.ROLES:
             self._begin_sc01(session, event.alpn)
+            if session.no_memory:
+                self.refuse(session.connection_id, Code.LIMIT, session.no_memory)
             return
         self.after_request_timeout(session, lambda: self._check_requested(session))
 
@@ -234,6 +245,7 @@ class Sessions:
         session = self._sessions.pop(connection_id, None)
         if session is not None:
             self._by_socket[session.local] -= 1
+            self._memory.end(connection_id)
             self._certificates.forget(connection_id)
         return session
 
@@ -352,6 +364,9 @@ class Sessions:
         session.kinds = protocol.common_kinds(packet.kinds)
         session.end_point_type = packet.end_point_type
         session.instance_id = packet.instance_id
+        if session.no_memory:
+            self.refuse(session.connection_id, Code.LIMIT, session.no_memory)
+            return
         self._system.tell_hub(
             inputs.SessionRequested(
                 session=session.connection_id,

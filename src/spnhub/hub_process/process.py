@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -50,6 +51,8 @@ from spnhub.transport.engine import ChainFault, ClientTrust, EngineEvent
 from spnhub.transport.engines import make_engine, select_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
+from spnhub.transport.hub.memory import INITIAL_WINDOW
+from spnhub.transport.system import memory as process_memory
 from spnhub.transport.system.ip import host_port
 from spnhub.transport.udp import UdpEndpoint
 from spnhub.version import VERSION
@@ -68,6 +71,15 @@ _DAY: Final = 86_400.0
 """Seconds."""
 _ATTEMPTS: Final = 3
 """Refusals of one event by Kafka after which it is declared as lost there."""
+
+
+def _resident(bound: int) -> int:
+    """Bytes of memory that the process has; where that is near to what it may have, without what it doesn't need."""
+    size = process_memory.resident()
+    if size > bound // 8 * 7:
+        process_memory.give_back()
+        size = process_memory.resident()
+    return size
 
 
 class _Judge:
@@ -171,7 +183,9 @@ class HubProcess:
 
         selected = select_engine(settings.engine)
         _log.info("engine.selected", engine=selected.name, reason=selected.reason)
-        engine = make_engine(settings.limits, settings.engine, reset_key=reset_key, on_fault=self._faults.report)
+        memory = settings.memory_limits.of(process_memory.available(), settings.limits)
+        limits = replace(settings.limits, initial_window=INITIAL_WINDOW)
+        engine = make_engine(limits, settings.engine, reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
             journal,
@@ -191,6 +205,8 @@ class HubProcess:
             on_service=self._services.carry_out,
             judge=_Judge(),
             on_fault=self._faults.report,
+            memory=memory,
+            resident=partial(_resident, memory.memory or 0),
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer, self._faults.report)
         self._listeners = Listeners(engine, self._endpoint, self._server)

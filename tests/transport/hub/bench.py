@@ -7,6 +7,7 @@ would.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -39,6 +40,7 @@ from spnhub.transport.engine import (
     Stopped,
 )
 from spnhub.transport.hub import Gate, HubServer, Network
+from spnhub.transport.hub.memory import MemoryLimits
 from spnhub.transport.hub.rates import SessionRates
 from spnhub.transport.protocol import PacketReader
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
@@ -208,6 +210,8 @@ class Bench:
     credentials: dict[str, IssuedCredentials] = field(default_factory=dict)
     """Of endpoints whose certificates are their own matter, by common name."""
     rates: SessionRates | None = None
+    memory: MemoryLimits | None = None
+    resident: Callable[[], int] = lambda: 0
 
     def new_engine(self) -> Engine:
         """One that understands the others."""
@@ -238,6 +242,8 @@ class Bench:
             judge=_Judge(),
             on_fault=self.on_fault,
             rates=self.rates,
+            memory=self.memory,
+            resident=self.resident,
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)

@@ -4,6 +4,7 @@ use crate::event::{CloseKind, Id};
 use crate::limits::Limits;
 use crate::streams::Streams;
 use crate::tls::Said;
+use crate::window::Window;
 use quinn_proto::{ConnectionHandle, VarInt};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -58,6 +59,8 @@ pub struct Connection {
     pub first_cid: Vec<u8>,
     /// Its streams.
     pub streams: Streams,
+    /// What the peer may have us hold.
+    pub window: Window,
     /// Its times.
     pub times: Times,
     /// Holds that keep it from sending.

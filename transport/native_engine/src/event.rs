@@ -85,6 +85,8 @@ pub enum Event {
     },
     /// First packets that found no place.
     HandshakesDropped(u64),
+    /// More receive window would be of use to a connection.
+    WindowLow(Id),
     /// First packets that were answered with a Retry.
     RetriesSent(u64),
     /// A connection is over.

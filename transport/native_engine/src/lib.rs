@@ -18,3 +18,4 @@ pub mod retry;
 pub mod splice;
 pub mod streams;
 pub mod tls;
+pub mod window;

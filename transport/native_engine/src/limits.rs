@@ -21,6 +21,8 @@ pub struct Limits {
     pub stream_window_max: u64,
     /// What all streams of a connection may have together above `stream_window` each.
     pub window_budget: u64,
+    /// Receive window with which a connection begins; zero: the largest.
+    pub initial_window: u64,
     /// Unsent bytes that a stream takes.
     pub send_buffer: u64,
     /// Unsent bytes of a connection from which on each stream takes a quarter only.
@@ -43,9 +45,15 @@ impl Limits {
         self.send_buffer.max(SEND_DATAGRAMS * u64::from(self.datagram_size))
     }
 
-    /// The connection's own window: all that its streams may be given.
+    /// The connection's own window at its largest: all that its streams may be given.
     #[must_use]
     pub fn connection_window(&self) -> u64 {
         self.streams * self.stream_window + self.window_budget
+    }
+
+    /// That with which it begins.
+    #[must_use]
+    pub fn initial_window(&self) -> u64 {
+        if self.initial_window == 0 { self.connection_window() } else { self.initial_window }
     }
 }

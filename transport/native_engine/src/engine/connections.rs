@@ -59,6 +59,15 @@ impl Engine {
         }
     }
 
+    /// Let the peer have us hold so many bytes; credit that it has is not taken back.
+    pub fn set_window(&mut self, id: Id, window: u64) {
+        if let Some(connection) = self.live(id) {
+            connection.window.set(window);
+            connection.quic.set_receive_window(var(window));
+            self.queue(id);
+        }
+    }
+
     /// Whether the peer sends from another address than is seen here, as it says.
     pub fn set_translated(&mut self, id: Id, translated: bool) {
         let now = self.now;

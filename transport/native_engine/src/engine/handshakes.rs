@@ -9,6 +9,7 @@ use crate::handshakes::{Arrival, Judged, Step};
 use crate::retry::RetryTokens;
 use crate::streams::Streams;
 use crate::tls::{self, Identities, Peeked, Said, Sessions};
+use crate::window::Window;
 use quinn_proto::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, ConnectionError, ConnectionHandle, ConnectionId, Incoming, ServerConfig, TransportConfig,
@@ -279,6 +280,7 @@ impl Engine {
             said,
             first_cid: Vec::new(),
             streams: Streams::new(&self.limits),
+            window: Window::new(&self.limits, self.now),
             times: Times::new(self.now, &self.limits),
             holds: 0,
             held_back: false,

@@ -79,6 +79,8 @@ pub struct Info {
     pub streams: usize,
     /// Bytes received and not read.
     pub buffered: u64,
+    /// Bytes that the peer may have us hold.
+    pub window: u64,
 }
 
 /// The endpoint.
@@ -241,6 +243,7 @@ impl Engine {
             in_flight: connection.quic.in_flight(),
             streams: connection.streams.len(),
             buffered: connection.quic.streams().unread(),
+            window: connection.window.granted(),
         })
     }
 
@@ -275,7 +278,7 @@ fn transport(limits: &Limits) -> TransportConfig {
     config
         .max_concurrent_bidi_streams(var(limits.streams))
         .max_concurrent_uni_streams(var(0))
-        .receive_window(var(limits.connection_window()))
+        .receive_window(var(limits.initial_window()))
         .stream_receive_window(var(limits.stream_window))
         .send_window(QUINN_SEND_WINDOW)
         .crypto_buffer_size(HANDSHAKE_BUFFER)

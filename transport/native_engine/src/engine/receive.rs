@@ -150,15 +150,19 @@ impl Engine {
                 }
             }
         }
-        let now = self.now;
+        let (now, mut low) = (self.now, false);
         if let Some(connection) = self.live(id) {
             connection.forget_endings(now);
+            low = connection.is_connected() && connection.is_low(now);
             let (old, new) = (connection.path, connection.quic.remote_address());
             if new != old {
                 connection.move_to(new);
                 self.leave(id, old);
                 self.by_path.entry(new).or_default().push(id);
             }
+        }
+        if low {
+            self.events.push(Event::WindowLow(id));
         }
         self.queue(id);
     }

@@ -17,6 +17,7 @@ pub struct Api {
     handshake_refused: Py<PyAny>,
     handshakes_dropped: Py<PyAny>,
     retries_sent: Py<PyAny>,
+    window_low: Py<PyAny>,
     closed: Py<PyAny>,
     opened: Py<PyAny>,
     readable: Py<PyAny>,
@@ -48,6 +49,7 @@ impl Api {
             handshake_refused: class("HandshakeRefused")?,
             handshakes_dropped: class("HandshakesDropped")?,
             retries_sent: class("RetriesSent")?,
+            window_low: class("WindowLow")?,
             closed: class("Closed")?,
             opened: class("Opened")?,
             readable: class("Readable")?,
@@ -86,6 +88,7 @@ impl Api {
             Event::Unresponsive(id) => self.unresponsive.bind(py).call1((id,)),
             Event::Answered(id) => self.answered.bind(py).call1((id,)),
             Event::HandshakesDropped(count) => self.handshakes_dropped.bind(py).call1((count,)),
+            Event::WindowLow(id) => self.window_low.bind(py).call1((id,)),
             Event::RetriesSent(count) => self.retries_sent.bind(py).call1((count,)),
             Event::Closed { id, kind, code, reason } => {
                 let kind = self.close_kind.bind(py).getattr(name_of(kind))?;

@@ -61,6 +61,7 @@ fn bounds(limits: &Bound<'_, PyAny>) -> PyResult<Limits> {
         stream_window: number(limits, "stream_window")?,
         stream_window_max: number(limits, "stream_window_max")?,
         window_budget: number(limits, "window_budget")?,
+        initial_window: number(limits, "initial_window")?,
         send_buffer: number(limits, "send_buffer")?,
         send_budget: number(limits, "send_budget")?,
         suspect_after: duration(limits, "suspect_after")?,
@@ -302,11 +303,15 @@ impl NativeEngine {
         self.core.set_streams(connection_id, limit);
     }
 
+    fn set_window(&mut self, connection_id: u64, window: u64) {
+        self.core.set_window(connection_id, window);
+    }
+
     fn info<'py>(&mut self, py: Python<'py>, connection_id: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(info) = self.core.info(connection_id) else { return Ok(None) };
         let address = self.addresses.object(py, &self.api, &self.core.paths, info.path)?;
         let rtt = info.rtt.as_secs_f64();
-        let fields = (address, rtt, info.congestion_window, info.in_flight, info.streams, info.buffered);
+        let fields = (address, rtt, info.congestion_window, info.in_flight, info.streams, info.buffered, info.window);
         self.api.info.bind(py).call1(fields).map(Some)
     }
 

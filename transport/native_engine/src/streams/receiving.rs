@@ -61,6 +61,7 @@ impl Connection {
             }
         };
         let _ = chunks.finalize();
+        self.window.consume(taken.1 as u64);
         taken
     }
 
@@ -86,6 +87,12 @@ impl Connection {
         self.streams.reserve(id, 0);
         self.rest(id);
         true
+    }
+
+    /// Whether more window would be of use to the connection; told once.
+    pub fn is_low(&mut self, now: Instant) -> bool {
+        let (unread, rtt) = (self.quic.streams().unread(), self.quic.rtt());
+        self.window.is_low(unread, rtt, now)
     }
 
     // ---- credit ------------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Sessions that fill what they may and read nothing: the hub's process stays below ``--memory``, others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import pytest
+
+from spnhub.actors.contract.packets import Opening, OpeningKind
+from spnhub.events.model import EndPointType
+from spnhub.transport import protocol
+from tests.support.engines import on_both_engines
+from tests.support.raw_peer import RawPeer, raw_peer
+from tests.support.world import World
+from tests.system.sizes import MIB, report
+
+MEMORY: Final = 192
+"""MiB that the hub may have."""
+SESSIONS: Final = 13
+STREAMS: Final = 150
+"""Connections of each, so that none's window is what stops it."""
+
+
+async def fill(world: World, group: contextlib.AsyncExitStack, number: int) -> RawPeer:
+    """A consumer's session whose connections are sent all that anybody takes."""
+    request = EndPointType.CONSUMER, world.urn(), f"filling {number}"
+    address = (world.host, world.port)
+    credentials = world.authority.client("consumer")
+    peer = await group.enter_async_context(
+        raw_peer(address, str(world.network()["fqdn"]), world.authority.certificate, credentials, request)
+    )
+    for one in range(STREAMS):
+        # Of what follows the header nobody reads anything: the connection is never accepted.
+        header = protocol.encode(Opening(OpeningKind.OPEN, f"{number:016x}{one:016x}", bytes(16)))
+        stream_id = peer.open(header)
+        peer.engine.write(peer.connection_id, stream_id, bytes(16 * 1024 - len(header)))
+        peer.udp.flush()
+        if one % 20 == 0:
+            await asyncio.sleep(0)
+    return peer
+
+
+@on_both_engines
+@pytest.mark.timeout(120)
+async def test_thirteen_sessions_of_one_certificate(world: World, engine: str) -> None:
+    """They are sent 30 MiB, and hold an eighth of the hub's; a connection beside them echoes all the while."""
+    world.write_inventory()
+    hub = await world.start_hub("--memory", f"{MEMORY}M")
+    bystander = await world.provider_endpoint()
+    consumer = await world.consumer_endpoint()
+    connecting = asyncio.ensure_future(consumer.connect())
+    there = await bystander.listen()
+    theirs = await there.accept()
+    mine = await connecting
+    before = hub.rss
+    async with contextlib.AsyncExitStack() as group:
+        await asyncio.gather(*(fill(world, group, number) for number in range(SESSIONS)))
+        limits = {event["limit"] for event in hub.said("limitReached")}
+        highest = 0
+        for _ in range(30):
+            mine[1].write(b"x" * 1000)
+            async with asyncio.timeout(10):
+                assert await theirs[0].readexactly(1000) == b"x" * 1000
+            highest = max(highest, hub.rss)
+            limits |= {event["limit"] for event in hub.said("limitReached")}
+            await asyncio.sleep(0.05)
+    for writer in (mine[1], theirs[1]):
+        writer.close()
+    report(before=f"{before / MIB:.0f}", highest=f"{highest / MIB:.0f}", limits=sorted(limits))
+    assert highest < MEMORY * MIB
+    assert "identityMemory" in limits
