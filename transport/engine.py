@@ -116,8 +116,8 @@ class Limits:
     """What all streams of one connection may have together above ``stream_window`` each. So one connection holds at
     most ``streams * stream_window + window_budget`` received and unconsumed bytes."""
     initial_window: int = 0
-    """Receive window with which a connection begins, so what a peer may have us hold before :meth:`Engine.set_window`
-    says otherwise; 0: all that its streams may have, and nobody is told :class:`WindowLow`."""
+    """Receive window with which a connection begins, so what a peer may have us hold before ``Engine.set_window``
+    says otherwise; 0: all that its streams may have, and nobody is told ``WindowLow``."""
     reassembly_session: int = 16 * 1024 * 1024
     """What one connection may hold of bytes that came before others that are missing, with 128 for each piece. Where
     less than four times that is left of ``reassembly``, a quarter of what is left, and 16 KiB at least. A packet with
