@@ -57,8 +57,8 @@ format: install-dev ## Format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install-dev ## Measure; prints ratios that compare between machines, and what the event log costs
-	$(BIN)/python -m tests.bench
+bench: install-dev $(NATIVE) ## Native and aioquic beside each other, as a table, JSON and a plot; ROWS="bulk.down opens.50" ROUNDS=3 SECONDS=3
+	$(BIN)/python -m tests.bench $(ROWS) --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3)
 
 fuzz: install-dev ## Every parser under changed inputs, and such as coverage leads to; SECONDS=60 for each, NAMES="pem crl"
 	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)

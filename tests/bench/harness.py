@@ -64,6 +64,7 @@ class Bench:
             mine.key,
             self.world.authority.certificate,
             limits=self.limits,
+            engine=self.world.engine,
         )
         self._stack.push_async_callback(endpoint.aclose, 0.0)
         self._keep(self._listen(endpoint, serve))
@@ -78,6 +79,7 @@ class Bench:
             mine.key,
             self.world.authority.certificate,
             limits=self.limits,
+            engine=self.world.engine,
         )
         self._stack.push_async_callback(endpoint.aclose, 0.0)
         return endpoint
@@ -118,10 +120,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*options: str, datagram_size: int = 1200, program: Sequence[str] = ("spnhub",)) -> AsyncIterator[Bench]:
+async def bench(
+    *options: str, datagram_size: int = 1200, program: Sequence[str] = ("spnhub",), engine: str = "auto"
+) -> AsyncIterator[Bench]:
     """A fresh hub with its own folder. ``options``: its command line's; ``program``: another one to run."""
     with tempfile.TemporaryDirectory() as folder:
-        async with World(Path(folder)) as world:
+        async with World(Path(folder), engine=engine) as world:
             hub = await world.start_hub("--datagram-size", str(datagram_size), *options, program=program)
             one = Bench(world, hub, Limits(datagram_size=datagram_size))
             try:

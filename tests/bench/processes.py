@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import psutil
 
-__all__ = ["children", "cpu", "main_thread_cpu"]
+__all__ = ["children", "cpu", "main_thread_cpu", "process_cpu"]
 
 
 def cpu(pid: int) -> float:
     """CPU seconds so far of the threads that a process has now."""
     return sum(_ran(thread) for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
+def process_cpu(pid: int) -> float:
+    """CPU seconds so far of a process with the threads that it had and has; 0.0 if it is gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
+    except OSError:
+        return 0.0
 
 
 def main_thread_cpu(pid: int) -> float:

@@ -11,8 +11,13 @@ import pytest
 
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
 from tests.bench.harness import Result, bench, echo, open_and_close
-from tests.bench.processes import cpu
+from tests.bench.plot import draw
+from tests.bench.processes import cpu, process_cpu
+from tests.bench.report import Record, lines, table
+from tests.bench.rows import ROWS, Sizes
+from tests.bench.run import measure
 from tests.bench.shipping import ship, write
+from tests.bench.tunnel import DIRECT, Subject
 from tests.bench.unlogged_hub import SILENT
 from tests.support.kafka import KafkaBroker
 from tests.support.world import lifecycle
@@ -28,6 +33,7 @@ def test_cpu_time_of_a_process() -> None:
     while time.process_time() - began < 0.1:
         sum(range(1000))
     assert cpu(os.getpid()) - before == pytest.approx(0.1, abs=0.03)
+    assert process_cpu(os.getpid()) == pytest.approx(time.process_time(), abs=0.03)
 
 
 def test_aims() -> None:
@@ -35,6 +41,54 @@ def test_aims() -> None:
     assert Result("a", 0.4, "ratio", 0.5).missed
     assert not Result("a", 0.4, "ratio", 0.5, at_most=True).missed
     assert not Result("a", 0.4, "ratio").missed
+
+
+def _record(number: int, subject: str, value: float) -> Record:
+    return Record(number, subject, "opens.50", 0.0, {"per_s": value, "hub_s_1000": 1 / value})
+
+
+def test_figures_are_compared_within_their_round() -> None:
+    """Medians over rounds, direct TCP beside them, how many times better, and which aims are kept."""
+    records = [_record(0, "aioquic", 100), _record(0, "native", 400), _record(0, DIRECT, 9000)]
+    records += [_record(1, "aioquic", 10), _record(1, "native", 50), _record(1, DIRECT, 9000)]
+    records += [Record(1, "native", "opens.1", 0.0, {}, "OSError: it failed")]
+    rate, cost = lines(records, "aioquic", "native")
+    assert (rate.first, rate.second, rate.reference) == (55, 225, 9000)
+    assert rate.each == (4.0, 5.0)
+    assert cost.each == pytest.approx((4.0, 5.0))
+    assert rate.verdicts() == [True]  # 3.2 times
+    assert cost.verdicts() == [False, True]  # 4.7 times; aioquic at most 0.5
+    told = table([rate], "aioquic", "native", aims=True)
+    assert told.splitlines()[2] == (
+        "| open, echo, close, 50 at once | 1/s | 9,000 | 55 | 225 | 4.5 (4 to 5) | 3.2 times | yes |"
+    )
+    picture = draw("A title", [rate, cost], aims=True)
+    assert picture.count("<circle") == 2 * (2 + 1)
+
+
+@pytest.mark.system
+async def test_rows_of_a_tunnel() -> None:
+    """Figures of hub and agents come, with what they cost; and of TCP without them."""
+    rows = [ROWS[name] for name in ("bulk.up", "http.close")]
+    subjects = [Subject("auto", "auto"), Subject(DIRECT, DIRECT)]
+    records = await measure(subjects, rows, 1, Sizes(seconds=0.2))
+    assert [(one.row, one.subject, one.error) for one in records] == [
+        (row.name, subject.name, None) for row in rows for subject in subjects
+    ]
+    for one in records:
+        wanted = [name for name in ROWS[one.row].aims if one.subject != DIRECT or "_s_" not in name]
+        assert all(one.figures[name] > 0 for name in wanted)
+
+
+@pytest.mark.prove
+@pytest.mark.system
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.alone])
+async def test_rows_of_their_own_tunnel(row: str) -> None:
+    """Each gives all of its figures."""
+    (record,) = await measure([Subject("auto", "auto")], [ROWS[row]], 1, Sizes(1.0, 50, 10, 10))
+    assert record.error is None
+    assert record.figures.keys() >= ROWS[row].aims.keys()
 
 
 @pytest.mark.system

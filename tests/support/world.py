@@ -12,6 +12,7 @@ import itertools
 import random
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -29,7 +30,7 @@ from spnhub.events.analysis.verify import verify
 from spnhub.events.model import Recorded
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.endpoint.api.config import Runtime
-from tests.support.command import Command, Line
+from tests.support.command import BIN, Command, Line
 from tests.support.namespaces import Files, Host
 from tests.support.tcp import TcpPeer, TcpServer
 
@@ -95,10 +96,14 @@ class World:
     :param folder: an empty folder of the test's own.
     :param services: names of the services of the one network.
     :param engine: what hubs, agents and endpoints run on (:data:`spnhub.transport.engines.ENGINES`).
+    :param programs: the folder that hubs and agents are taken from, if they aren't this install's.
     """
 
-    def __init__(self, folder: Path, services: Sequence[str] = ("web",), engine: str = "auto") -> None:
+    def __init__(
+        self, folder: Path, services: Sequence[str] = ("web",), engine: str = "auto", programs: Path = BIN
+    ) -> None:
         self.folder = folder
+        self.programs = programs
         self.engine = engine
         self.services = tuple(services)
         self.journal = folder / "journal"
@@ -219,9 +224,9 @@ class World:
     # ---- processes ---------------------------------------------------------------------------------------------
 
     async def _start(
-        self, name: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+        self, name: str, program: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
     ) -> Command:
-        command = await Command.start(name, *arguments, env=env, within=within)
+        command = await Command.start(name, str(self.programs / program), *arguments, env=env, within=within)
         self._stack.push_async_callback(command.close)
         self.processes.append(command)
         return command
@@ -344,7 +349,7 @@ class World:
 
     async def start_program(self, name: str, *arguments: str) -> Command:
         """Start this interpreter with a program of the tests; one that runs at the end gets SIGINT."""
-        command = await self._start(name, "python", *arguments)
+        command = await self._start(name, sys.executable, *arguments)
         self._agents.append(command)
         return command
 
