@@ -120,10 +120,15 @@ class ConnectionRejected(SpnError, ConnectionRefusedError):
 
 
 class ConnectionAborted(SpnError, ConnectionResetError):
-    """The connection ended with an error: reset by the other application, an endpoint or the hub lost."""
+    """The connection ended with an error: reset by the other application, an endpoint or the hub lost.
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"connection aborted, {code_name(code)}: {reason}")
+    ``connection_uid``: by which the hub's log has it, ``spnlog explain`` tells what happened to it.
+    """
+
+    def __init__(self, code: int, reason: str, connection_uid: str = "") -> None:
+        which = f" (connection {connection_uid})" if connection_uid else ""
+        super().__init__(f"connection aborted, {code_name(code)}: {reason}{which}")
         self.code = code
         self.reason = reason
+        self.connection_uid = connection_uid
         self.retryable = True

@@ -378,7 +378,8 @@ class Incidents:
             case HubStopped():
                 self._heard.pop(hub, None)
             case InventoryRejected():
-                faults = f"{event.fault_count} faults: {event.faults[0]}" if event.faults else ""
+                count = "1 fault" if event.fault_count == 1 else f"{event.fault_count} faults"
+                faults = f"{count}: {event.faults[0]}" if event.faults else ""
                 self._add(recorded, ("inventory", hub), "inventory rejected", hub, None, faults)
             case InventoryLoaded():
                 self._over(("inventory", hub), recorded, "a later inventory was applied")

@@ -165,6 +165,25 @@ def tcp_address(line: dict[str, Any]) -> tuple[str, int]:
 
 
 @pytest.mark.system
+async def test_a_changed_file_is_read(host: Host) -> None:
+    """As files of certificates are: without a signal; what can't be used is said once and changes nothing."""
+    host.above += "certificate-interval = 0.2\n"
+    host.agent("consumer.web", 0, listen="127.0.0.1:0")
+    agents = await Program.start("agent", "run", host.write())
+    host.site.programs.append(agents)
+    await agents.line("agent.listening", agent="consumer.web")
+    sound = host.file.read_text()
+    host.file.write_text(sound + "[consumer.web")
+    await agents.line("agent.reload_failed")
+    host.file.unlink()
+    host.agent("consumer.db", 1, listen="127.0.0.1:0")
+    host.write()
+    assert (await agents.line("agent.reloaded"))["added"] == ["consumer.db"]
+    await agents.line("agent.listening", agent="consumer.db")
+    assert len([line for line in agents.lines if line["event"] == "agent.reload_failed"]) == 1
+
+
+@pytest.mark.system
 async def test_life(host: Host) -> None:
     """Two consumers, two providers; a reload under traffic cuts nothing, and each answer says what is so."""
     await host.site.hub()

@@ -353,6 +353,10 @@ class World:
         self._agents.append(command)
         return command
 
+    async def start_command(self, name: str, *arguments: str) -> Command:
+        """Start one of our commands that is neither hub nor agent."""
+        return await self._start(name, *arguments)
+
     # ---- endpoints in this process, closed at the end ----------------------------------------------------------
 
     def _arguments(

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -36,6 +37,8 @@ Settings = tuple[ProcessSettings, Mapping[str, AgentSettings]]
 """Of the process, and of each agent by its name."""
 Read = Callable[[], Settings]
 """What is to run, read anew. Blocks; raises SettingsError."""
+_SETTLED: Final = 1.0
+"""Seconds for which a changed file has to stay as it is: half of it may be a sound file with fewer agents."""
 
 
 def run_one(settings: AgentSettings) -> int:
@@ -44,7 +47,7 @@ def run_one(settings: AgentSettings) -> int:
     :raises SettingsError: something can't be used.
     """
     try:
-        return _run(settings.process, {"": settings}, None)
+        return _run(settings.process, {"": settings}, None, None)
     except ValueError as exc:
         # The endpoint's errors name the argument.
         raise SettingsError(str(exc)) from exc
@@ -54,19 +57,54 @@ def run_one(settings: AgentSettings) -> int:
         return 1
 
 
-def run_host(read: Read) -> int:
+def run_host(read: Read, file: Path | None = None) -> int:
     """Run many agents until they are asked to stop; the exit status.
 
     :param read: called again for each reload.
+    :param file: what it reads; a change of it is a reload.
     :raises SettingsError: something can't be used.
     """
-    return _run(*read(), read)
+    # Before it is read: what changes meanwhile is a change.
+    watched = None if file is None else _WatchedFile(file)
+    return _run(*read(), read, watched)
 
 
-def _run(process: ProcessSettings, agents: Mapping[str, AgentSettings], read: Read | None) -> int:
+def _run(
+    process: ProcessSettings, agents: Mapping[str, AgentSettings], read: Read | None, watched: _WatchedFile | None
+) -> int:
     logging.configure(process.log_level, process.log_format)
     raise_limit()
-    return run_loop(_AgentProcess(process, agents, read).run())
+    return run_loop(_AgentProcess(process, agents, read, watched).run())
+
+
+class _WatchedFile:
+    """What a file held when it was last looked at. Its methods block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken = self._seen = self._content()
+
+    def take(self) -> None:
+        """What is there now is going to be read."""
+        self._taken = self._seen = self._content()
+
+    def has_changed(self) -> bool:
+        """Whether it holds something else than was read, and the same as at the look before."""
+        before, self._seen = self._seen, self._content()
+        # One that is gone, for the moment of its replacement say, tells nothing.
+        return self._seen is not None and self._seen == before != self._taken
+
+    @property
+    def is_changing(self) -> bool:
+        """The last look found something else than was read."""
+        return self._seen is not None and self._seen != self._taken
+
+    def _content(self) -> bytes | None:
+        """None: there is none. Pipes are read once, so they aren't looked at."""
+        try:
+            return self._path.read_bytes() if self._path.is_file() else None
+        except OSError:
+            return None
 
 
 class _AgentProcess:
@@ -75,10 +113,17 @@ class _AgentProcess:
     :param read: None: what can be read anew is certificates, and where the hubs are.
     """
 
-    def __init__(self, process: ProcessSettings, agents: Mapping[str, AgentSettings], read: Read | None) -> None:
+    def __init__(
+        self,
+        process: ProcessSettings,
+        agents: Mapping[str, AgentSettings],
+        read: Read | None,
+        watched: _WatchedFile | None,
+    ) -> None:
         self._process = process
         self._agents = agents
         self._read = read
+        self._watched = watched
         self._reload = asyncio.Event()
         self._asked = False
         self._told_ready = False
@@ -90,7 +135,7 @@ class _AgentProcess:
         with service_manager.served(), signals.taken(self._on_signal, self._reload.set):
             service_manager.status("waits for a session")
             self._host = AgentHost(self._agents, self._on_change, lasting=self._read is not None)
-            reloading = asyncio.create_task(self._reload_when_asked())
+            reloading = asyncio.gather(self._reload_when_asked(), self._look_at_file())
             try:
                 await self._start_ops()
                 await self._host.wait_stopped()
@@ -136,8 +181,22 @@ class _AgentProcess:
             if self._told_ready:
                 service_manager.ready()
 
+    async def _look_at_file(self) -> None:
+        """Have it read again when it has changed, as the files of certificates are."""
+        if self._watched is None:
+            return
+        while True:
+            intervals = [one.endpoint.credentials_interval for one in self._agents.values()]
+            await asyncio.sleep(_SETTLED if self._watched.is_changing else min(intervals, default=_SETTLED))
+            # A system that can start no thread now can later.
+            with contextlib.suppress(RuntimeError):
+                if await in_own_thread(self._watched.has_changed, "spn-file"):
+                    self._reload.set()
+
     async def _take_anew(self, read: Read) -> None:
         try:
+            if self._watched is not None:
+                await in_own_thread(self._watched.take, "spn-file")
             process, agents = await in_own_thread(read, "spn-settings")
         except (SettingsError, RuntimeError) as exc:
             # All that runs goes on as it is.
@@ -145,6 +204,7 @@ class _AgentProcess:
             return
         if process != self._process:
             _log.warning("agent.needs_restart", reason="options of the process itself are read at its start only")
+        self._agents = agents
         await self._host.take(agents)
 
     async def _start_ops(self) -> None:

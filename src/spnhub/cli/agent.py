@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -51,8 +52,8 @@ def provider(_: typer.Context, read: Reader[ProviderSettings]) -> int:
 def run(_: typer.Context, read: Reader[ProcessSettings]) -> int:
     """Run all agents of a host: the file has a table for each, [consumer.NAME] or [provider.NAME].
 
-    Their keys are the options of those commands; what stands above the tables is for all. SIGHUP reads the file again:
-    what didn't change isn't touched.
+    Their keys are the options of those commands; what stands above the tables is for all. When the file changes, and on
+    SIGHUP, it is read again: what didn't change isn't touched.
     """
     # Imported late: agents of one service need nothing of it.
     from spnhub.cli.host_file import read_host  # noqa: PLC0415
@@ -61,7 +62,8 @@ def run(_: typer.Context, read: Reader[ProcessSettings]) -> int:
         found = read_host(read)
         return found.process, found.agents
 
-    return agent_process.run_host(read_anew)
+    file = read.file
+    return agent_process.run_host(read_anew, None if file is None else Path(file.path))
 
 
 @app.command(cls=GroupedCommand)

@@ -275,6 +275,9 @@ async def test_abort_is_an_error_at_the_other_side_never_an_eof(world: World) ->
     with pytest.raises(ConnectionResetError) as caught:
         await reader.read()
     assert isinstance(caught.value, ConnectionAborted)
+    # What the hub's log has it by.
+    uid = world.hub.openings[0].connection_uid
+    assert caught.value.connection_uid == uid and uid in str(caught.value)
     assert caught.value.code == Code.PEER_RESET
     with pytest.raises(ConnectionResetError):
         writer.write(b"more")

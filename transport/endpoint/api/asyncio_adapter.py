@@ -172,7 +172,7 @@ class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
             self._closing = True
             self._connection.abort(Code.PEER_RESET)
             # An error, so that the reader doesn't take it for a clean end.
-            self._lose(ConnectionAborted(Code.PEER_RESET, "aborted here"))
+            self._lose(ConnectionAborted(Code.PEER_RESET, "aborted here", self._connection.connection_uid))
 
     # --------------------------------------------------------------------------------------------------- StreamListener
 
@@ -197,7 +197,7 @@ class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
 
     def on_aborted(self, code: int, reason: str) -> None:
         """See :class:`StreamListener`."""
-        self._lose(ConnectionAborted(code, reason))
+        self._lose(ConnectionAborted(code, reason, self._connection.connection_uid))
 
     def on_closed(self) -> None:
         """See :class:`StreamListener`."""

@@ -336,7 +336,7 @@ class Connection:
         self._report(self, Paused(action.reason))
 
     def _abort(self, action: on.Abort, leg: EndpointLeg[Connection] | None) -> None:
-        self.error = ConnectionAborted(action.code, action.reason)
+        self.error = ConnectionAborted(action.code, action.reason, self.connection_uid)
         final = _final(action.code)
         if leg is not None:
             leg.drop(final, keep_fin=action.keep_fin)
