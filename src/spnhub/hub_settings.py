@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import platformdirs
-
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
@@ -181,4 +179,7 @@ def default_journal(hub_id: str) -> Path:
     """
     if hub_id in {"", ".", ".."} or any(c in hub_id for c in "/\\\0"):
         raise UnusableOption("journal", f" is missing (--hub-id {hub_id!r} can't name a folder)")
+    # Imported late: most hubs are told a folder.
+    import platformdirs  # noqa: PLC0415
+
     return platformdirs.user_state_path("spnhub", appauthor=False) / hub_id

@@ -22,8 +22,10 @@ from spnhub.events.model import (
     ResumeRefused,
 )
 from spnhub.exposition import text
-from spnhub.ops import HubMetrics, Ops, Progress
 from spnhub.ops.expiry import CertificateEnd
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress
 from tests.events.samples import (
     EACH,
     LATER,

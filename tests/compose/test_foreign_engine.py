@@ -17,7 +17,9 @@ import pytest
 
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, Recorded
 from spnhub.http_server import HttpServer
-from spnhub.ops import HubMetrics, Ops, Progress
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress
 from tests.compose.test_queries import QUERIES, Engine
 from tests.events.histories import History
 from tests.support.command import run

@@ -15,7 +15,9 @@ import pytest
 from spnhub.events.analysis.metrics import HOUR, LogMetrics
 from spnhub.events.model import Recorded, encode
 from spnhub.http_server import HttpServer
-from spnhub.ops import HubMetrics, Ops, Progress
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress
 from spnhub.schemas.codec import EVENT_IDS, event_schema_text
 from tests.compose.exposed import history, resumption
 from tests.compose.files import COMPOSE, SERVICES

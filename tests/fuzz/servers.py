@@ -19,7 +19,9 @@ from spnhub.events.state.hub_state import HubState
 from spnhub.http_server import HttpServer
 from spnhub.inventory import InventoryError, load_inventory
 from spnhub.inventory.server import create_app
-from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress, Snapshot
 from tests.events.samples import NOON
 from tests.fuzz.files import folder
 from tests.fuzz.harness import Harness

@@ -13,8 +13,8 @@ import yaml
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.hub import app
 from spnhub.exposition import text
-from spnhub.ops import HubMetrics
 from spnhub.ops.expiry import CertificateEnd, revocation_of
+from spnhub.ops.metrics import HubMetrics
 from spnhub.pki import Authority
 from spnhub.transport.engine import Revocation, ServerIdentity
 from tests.support.crl import crl_of

@@ -20,7 +20,9 @@ from structlog.testing import capture_logs
 from spnhub import http_server
 from spnhub.exposition import text
 from spnhub.http_server import HttpServer
-from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress, Snapshot
 from tests.support.tcp import TcpPeer, no_descriptors
 
 

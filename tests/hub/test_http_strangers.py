@@ -18,8 +18,10 @@ from structlog.testing import capture_logs
 from spnhub import http_server
 from spnhub.events.state.hub_state import HubState
 from spnhub.http_server import HttpServer
-from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.ops import server as ops_server
+from spnhub.ops.metrics import HubMetrics
+from spnhub.ops.server import Ops
+from spnhub.ops.state import Progress, Snapshot
 from tests.support.tcp import TcpPeer
 
 pytestmark = pytest.mark.outside

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from spnhub.http_server import HttpServer
 from spnhub.inventory import CrlStore, Inventory, InventoryFault, load_inventory
-from spnhub.inventory import crl as module
+from spnhub.inventory import crl_reading as module
 from tests.inventory.documents import authority, hub, realm, service, written
 from tests.support.crl import crl_of
 

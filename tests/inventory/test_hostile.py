@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spnhub.inventory import InventoryError, InventoryFault, load_inventory
-from spnhub.inventory import source as sources
+from spnhub.inventory import InventoryError, InventoryFault, api, load_inventory
 from tests.inventory.documents import hub, realm, service, written
 from tests.inventory.scripted import scripted
 from tests.test_bounded_http import GZIP, answering, server
@@ -98,7 +97,7 @@ async def test_a_gzip_bomb() -> None:
 
 async def test_answers_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each within its bound; what is beyond that of all is a fault of the part that it is about."""
-    monkeypatch.setattr(sources, "TOTAL_LIMIT", 20_000)
+    monkeypatch.setattr(api, "TOTAL_LIMIT", 20_000)
     realms = [realm("acme"), realm("beta")]
 
     def answer(path: str) -> tuple[int, object]:

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from spnhub import logging, streams
+from spnhub.cli.options import Group
 from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, variables_of
 from spnhub.settings import SettingsError
 from spnhub.version import VERSION
@@ -46,6 +47,7 @@ def make_app(program: str) -> typer.Typer:
     """The typer application of one of the three commands, without its parts."""
     return typer.Typer(
         name=program,
+        cls=Group,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=False,

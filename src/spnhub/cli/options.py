@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # what it imports takes a while to load
 __all__ = [
     "GENERAL",
     "Given",
+    "Group",
     "GroupedCommand",
     "GroupedGroup",
     "Origin",
@@ -42,6 +44,8 @@ M = TypeVar("M")
 
 GENERAL: Final = "General"
 """Under which heading that stands which belongs to no group."""
+_PLAIN: Final[Mapping[Any, tuple[type, ...]]] = {bool: (bool,), float: (float, int), int: (int,), str: (str,), Path: ()}
+"""Types of options, and those of values that go for them as they are; a path has to be looked at."""
 _ARGUMENTS: Final = "Arguments"
 _CONFIG: Final = "config"
 _FILE: Final = "_file"
@@ -377,16 +381,55 @@ def _format_options(command: Any, context: Any, formatter: Any) -> None:
                 formatter.write_dl(sections[heading])
 
 
+def _spare_typer(parameters: list[Any]) -> list[Any]:
+    """Values that are what they are to be already don't go through typer: texts, defaults, and what isn't given.
+
+    It would load pydantic, and build a validator for each of them: a third of an agent's start, and 8 MiB for good.
+    """
+    for one in parameters:
+        # typer makes some anew each time that it is asked for them.
+        if not (isinstance(one.process_value, partial) or one.required or one.multiple or one.nargs != 1):
+            plain = _PLAIN.get(one.type_descriptor.annotation, ())
+            one.process_value = partial(_process_value, one, plain, one.process_value)
+    return parameters
+
+
+def _process_value(
+    option: Any, plain: tuple[type, ...], otherwise: Callable[[Any, Any], Any], context: Any, value: Any
+) -> Any:
+    """The value of an option, as typer would give it."""
+    # A text that isn't UTF-8 has a fault that typer names.
+    if value is None or (type(value) in plain and not (isinstance(value, str) and any(map(_is_surrogate, value)))):
+        return value if option.callback is None else option.callback(context, option, value)
+    return otherwise(context, value)
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
+
+
 class GroupedCommand(TyperCommand):
     """A command whose help has its options under headings."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See :func:`_spare_typer`."""
+        return _spare_typer(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """See :func:`_format_options`."""
         _format_options(self, ctx, formatter)
 
 
-class GroupedGroup(TyperGroup):
-    """The same of a program with subcommands."""
+class Group(TyperGroup):
+    """A program with subcommands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See :func:`_spare_typer`."""
+        return _spare_typer(super().get_params(ctx))
+
+
+class GroupedGroup(Group):
+    """The same with options under headings."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """See :func:`_format_options`."""

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from croniter import CroniterBadDateError, croniter
-
 __all__ = ["Schedule", "ScheduleError", "is_on"]
 
 
@@ -141,6 +139,9 @@ class Schedule:
             "*" if len(values) == len(field.all) else ",".join(map(str, sorted(values)))
             for field, values in zip(_FIELDS, sets, strict=True)
         ]
+        # Loaded for who has a schedule: here, where an inventory is read beside traffic, and not when one is due.
+        import croniter  # noqa: F401, PLC0415
+
         return cls(text, " ".join([*columns[:-1], "0", columns[-1]]))
 
     def next_after(self, moment: datetime) -> datetime | None:
@@ -152,6 +153,8 @@ class Schedule:
         return self._search(moment.astimezone(UTC) + timedelta(microseconds=1), backwards=True)
 
     def _search(self, start: datetime, *, backwards: bool) -> datetime | None:
+        from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
+
         # It would give up after 50 years.
         search = croniter(self.cron, start, ret_type=datetime, max_years_between_matches=_YEARS)
         try:

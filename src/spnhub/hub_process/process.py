@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -28,7 +28,6 @@ from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged, to_datetime
 from spnhub.events.shipper.process import ShipperProcess
 from spnhub.extras import MissingExtra, check_extra
-from spnhub.http_server import HttpServer
 from spnhub.hub_process.clock import WallClock
 from spnhub.hub_process.listening import CannotListen, Listeners
 from spnhub.hub_process.printing import OUTPUT_LIMIT, Printer
@@ -38,10 +37,7 @@ from spnhub.hub_process.reset_key import load_reset_key
 from spnhub.hub_process.services import Services
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory
-from spnhub.ops import HubMetrics, Ops, Progress, Snapshot
 from spnhub.ops.expiry import LOG_DAYS, CertificateEnd, RevocationAge
-from spnhub.ops.incidents import HubIncidents
-from spnhub.options import parse_address
 from spnhub.output import ROOM
 from spnhub.recording.writer import RecordingWriter
 from spnhub.service_manager import service_manager
@@ -56,6 +52,10 @@ from spnhub.transport.system import memory as process_memory
 from spnhub.transport.system.ip import host_port
 from spnhub.transport.udp import UdpEndpoint
 from spnhub.version import VERSION
+
+if TYPE_CHECKING:  # what they import takes a while to load
+    from spnhub.hub_process.operators import Operators
+    from spnhub.ops.state import Progress, Snapshot
 
 __all__ = ["HubProcess"]
 
@@ -108,8 +108,6 @@ class HubProcess:
         """Set when it stops by itself, because it can't go on."""
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
-        self._metrics = HubMetrics()
-        self._incidents = HubIncidents()
         self._printer = Printer()
         self._ready = False
         self._stopping = False
@@ -135,7 +133,7 @@ class HubProcess:
         self._services: Services | None = None
         self._listeners: Listeners | None = None
         self._reloader: Reloader | None = None
-        self._ops: HttpServer | None = None
+        self._ops: Operators | None = None
         self._ends: tuple[CertificateEnd, ...] = ()
         self._lists: tuple[RevocationAge, ...] = ()
         """When the certificates in use expire."""
@@ -165,10 +163,16 @@ class HubProcess:
                 check_extra("kafka")
             except MissingExtra as exc:
                 raise SettingsError(f"--kafka: {exc}") from exc
+        if settings.ops is not None:
+            # Late: it loads HTTP server and metrics, and most of a start's time goes into imports.
+            from spnhub.hub_process.operators import Operators  # noqa: PLC0415
+
+            self._ops = Operators(settings)
         journal = self._open_journal()
         reset_key = load_reset_key(settings.journal)
         self._watch()
-        await self._start_ops()
+        if self._ops is not None:
+            await self._start_ops(self._ops)
         if settings.kafka is not None:
             shipping = ShipperSettings(journal=settings.journal, kafka=settings.kafka)
             self._shipper = ShipperProcess(shipping, self._on_shipper)
@@ -252,38 +256,24 @@ class HubProcess:
             _log.warning("journal.open_to_others", journal=str(settings.journal), reason=reason)
         run = journal.state.run
         ended = recover(journal)
-        for recorded in ended:
-            self._incidents.take(recorded)
+        if self._ops is not None:
+            for recorded in ended:
+                self._ops.incidents.take(recorded)
         self._orderly = not ended and not journal.lost and (run is None or run.stopped_at is not None)
         if ended:
             _log.warning("journal.recovered", ended=len(ended), journal=str(settings.journal))
         return journal
 
-    async def _start_ops(self) -> None:
-        if self.settings.ops is None:
-            return
-        host, port = parse_address(self.settings.ops)
-        answers = Ops(
-            lambda: self._ready and not self._stopping,
-            self._snapshot,
-            self._progress,
-            self._metrics,
-            logging.dropped,
-            lambda: self._faults.counts,
-            lambda: self._ends,
-            lambda: self._lists,
-            lambda: self._incidents,
-            self.settings.ops_console,
-            lambda: 0 if self._system is None else self._system.actor_count,
+    async def _start_ops(self, ops: Operators) -> None:
+        url = await ops.start(
+            is_ready=lambda: self._ready and not self._stopping,
+            snapshot=self._snapshot,
+            progress=self._progress,
+            fault_counts=lambda: self._faults.counts,
+            ends=lambda: self._ends,
+            lists=lambda: self._lists,
+            actor_count=lambda: 0 if self._system is None else self._system.actor_count,
         )
-        self._ops = HttpServer(
-            answers.application(),
-            "--ops",
-            names=self.settings.ops_hosts,
-            names_option="--ops-host",
-            token=self.settings.ops_token,
-        )
-        url = await self._ops.start(host, port)
         _log.info("ops.ready", url=url)
 
     # ---- the inventory -----------------------------------------------------------------------------------------
@@ -365,12 +355,11 @@ class HubProcess:
 
     def _record(self, event: Event, timestamp: int) -> Recorded:
         assert self._journal
-        self._metrics.count(event)
         if self._services is not None and isinstance(event, ServiceAdded | ServiceChanged):
             self._services.defined(event.service_urn)
         recorded = self._journal.append(event, timestamp)
-        if self.settings.ops is not None:
-            self._incidents.take(recorded)
+        if self._ops is not None:
+            self._ops.take(recorded)
         return recorded
 
     def _notify(self, call: Callable[[], None]) -> None:
@@ -473,6 +462,8 @@ class HubProcess:
 
     def _progress(self) -> Progress:
         """How far the events have come."""
+        from spnhub.ops.state import Progress  # noqa: PLC0415 - see start; loaded by then
+
         assert self._journal
         status = None if self._shipper is None else self._shipper.status
         error = self._journal.error or (None if self._gate is None else self._gate.stalled)
@@ -481,6 +472,8 @@ class HubProcess:
 
     def _snapshot(self) -> Snapshot:
         """What the hub holds at this moment."""
+        from spnhub.ops.state import Snapshot  # noqa: PLC0415 - see start; loaded by then
+
         system, server = self._system, self._server
         return Snapshot(
             hub_id=self.settings.hub_id,

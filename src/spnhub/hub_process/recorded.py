@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -11,11 +12,11 @@ from spnhub.events.faults import OnFault
 from spnhub.events.journal.journal import EventJournal
 from spnhub.events.model import Event, Recorded
 from spnhub.hub_settings import HubSettings
-from spnhub.recording.format import Header
-from spnhub.recording.system import RecordingSystem
-from spnhub.recording.writer import RecordingWriter
 from spnhub.settings import SettingsError
 from spnhub.version import VERSION
+
+if TYPE_CHECKING:  # what it imports takes a while to load
+    from spnhub.recording.writer import RecordingWriter
 
 __all__ = ["make_system"]
 
@@ -40,6 +41,11 @@ def make_system(
     folder = settings.record
     if folder is None:
         return ActorSystem(record, settings.hub_id, settings.actors, on_fault, journal.state), None
+    # Imported late: most hubs record nothing.
+    from spnhub.recording.format import Header  # noqa: PLC0415
+    from spnhub.recording.system import RecordingSystem  # noqa: PLC0415
+    from spnhub.recording.writer import RecordingWriter  # noqa: PLC0415
+
     header = Header(
         hub_id=settings.hub_id,
         journal_id=str(journal.journal_id),

@@ -30,7 +30,6 @@ from spnhub.inventory.source import (
     RawHub,
     RawRealm,
     check_url,
-    fetch,
     file_of,
     name_of,
     read_file,
@@ -126,6 +125,9 @@ async def load_inventory(
     if urlsplit(url).scheme == "file":
         raw: list[RawRealm] = await asyncio.to_thread(read_file, file_of(url))
     else:
+        # Imported late: it brings an HTTP client. When it is read again, it is there.
+        from spnhub.inventory.api import fetch  # noqa: PLC0415
+
         raw = await fetch(url, token, attempts=attempts, wanted=lambda realm: not is_ignored(realm, now))
     store = CrlStore(url) if crls is None else crls
     copies = await store.fetch(crl_urls(realm.data for realm in raw if not is_ignored(realm.data, now)))

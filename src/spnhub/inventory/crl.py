@@ -1,36 +1,29 @@
 """Gets the revocation lists that realms name by URL, and keeps the last good copy of each.
 
 A CA publishes the next list before the last is stale (nextUpdate of RFC 5280): that is when they are read again. Lists
-are public, so no token is sent. Counterpart: :mod:`spnhub.inventory.build` judges what is got here.
+are public, so no token is sent. Counterparts: :mod:`spnhub.inventory.crl_reading` reads them,
+:mod:`spnhub.inventory.build` judges what is got here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx2
-
-from spnhub.bounded_http import AnswerError, AnswerTooLong, ask
 from spnhub.inventory.model import is_crl_url
-from spnhub.inventory.source import file_of
-from spnhub.transport.revocation import crl_pem, lists_of
+from spnhub.transport.revocation import lists_of
 
-__all__ = ["LARGEST", "CrlCopy", "CrlStore", "crl_urls"]
+__all__ = ["CrlCopy", "CrlStore", "crl_urls"]
 
-_TIMEOUT: Final = httpx2.Timeout(10.0, connect=5.0)
-_WHOLE: Final = 20.0
-"""Seconds for one list: its server may be slow, a reload has to go on."""
-LARGEST: Final = 16 * 1024 * 1024
-"""Bytes: some 400,000 revoked certificates."""
+ReadLists = Callable[..., Awaitable[list[bytes | str]]]
+"""See :func:`spnhub.inventory.crl_reading.read_lists`."""
+
 _MOST: Final = 1000
 """URLs of one inventory."""
-_REDIRECTS: Final = 5
-_AT_ONCE: Final = 8
 _RETRY: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=24)
 """A CA that is asked more often than it promises may have something newer."""
@@ -82,53 +75,20 @@ class CrlStore:
         """Read all of them anew; of one that can't be had the last copy counts, with the failure."""
         wanted = list(urls)
         if not wanted:
-            # A client of its own would be made, and what it is made of loaded, beside traffic.
             self._copies = {}
             return self._copies
-        room = asyncio.Semaphore(_AT_ONCE)
-        async with httpx2.AsyncClient(timeout=_TIMEOUT) as client:
-
-            async def one(url: str) -> CrlCopy:
-                async with room:
-                    return await self._fetch(client, url)
-
-            copies = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+        read_lists = await asyncio.to_thread(_load_reader)
+        found = await read_lists(wanted, files=self._files)
         # What no realm names any more is forgotten.
-        self._copies = copies
-        return copies
-
-    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> CrlCopy:
-        before = self._copies.get(url, CrlCopy())
-        try:
-            async with asyncio.timeout(_WHOLE):
-                data = await self._read(client, url)
-            return CrlCopy(await asyncio.to_thread(crl_pem, data))
-        except TimeoutError:
-            failure = f"could not be read within {_WHOLE:g} s"
-        except AnswerTooLong:
-            failure = _too_large()
-        except (OSError, ValueError, httpx2.HTTPError, httpx2.InvalidURL, AnswerError) as error:
-            failure = " ".join(str(error).split())[:200] or type(error).__name__
-        return replace(before, failure=failure)
-
-    async def _read(self, client: httpx2.AsyncClient, url: str) -> bytes:
-        if urlsplit(url).scheme == "file":
-            if not self._files:
-                raise ValueError("can't be read: only an inventory that is a file may name files")
-            return await asyncio.to_thread(_read_file, url)
-        answer = await ask(client, url, most=LARGEST, redirects=_REDIRECTS)
-        if answer.status != httpx2.codes.OK:
-            raise ValueError(f"has status {answer.status}")
-        return answer.body
+        self._copies = {
+            url: replace(self._copies.get(url, CrlCopy()), failure=one) if isinstance(one, str) else CrlCopy(one)
+            for url, one in zip(wanted, found, strict=True)
+        }
+        return self._copies
 
 
-def _read_file(url: str) -> bytes:
-    with file_of(url).open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(_too_large())
-    return data
+def _load_reader() -> ReadLists:
+    """Only who has lists at URLs needs an HTTP client. That may be first known to a reload, so beside traffic."""
+    from spnhub.inventory.crl_reading import read_lists  # noqa: PLC0415
 
-
-def _too_large() -> str:
-    return f"has more than {LARGEST} bytes"
+    return read_lists

@@ -2,10 +2,6 @@
 
 ``server`` answers, ``state`` and ``metrics`` are what it answers with. Counterparts: :mod:`spnhub.hub_process`, whose
 loop it runs in; :mod:`spnhub.cli.check`, which reads ``/state``.
+
+Nothing is imported here: a hub without ``--ops`` loads no HTTP server, and no metrics.
 """
-
-from spnhub.ops.metrics import HubMetrics
-from spnhub.ops.server import Ops
-from spnhub.ops.state import Progress, Snapshot
-
-__all__ = ["HubMetrics", "Ops", "Progress", "Snapshot"]
