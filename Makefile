@@ -14,7 +14,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native native-checks demo test check docs lint format bench fuzz soak prove dist sbom lock clean
+.PHONY: help install install-dev native native-checks demo test check docs lint format bench bench-counts fuzz soak prove dist sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ format: install-dev ## Format, and mend what the linter can
 
 bench: install-dev $(NATIVE) ## Native and aioquic beside each other, as a table, JSON and a plot; ROWS="bulk.down opens.50" ROUNDS=3 SECONDS=3
 	$(BIN)/python -m tests.bench $(ROWS) --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3)
+
+bench-counts: install-dev ## What the hub executes for a connection and for bytes, over the merge base: fails beyond a third more
+	$(BIN)/python -m tests.bench.counts
 
 fuzz: install-dev ## Every parser under changed inputs, and such as coverage leads to; SECONDS=60 for each, NAMES="pem crl"
 	$(BIN)/python -m tests.fuzz $(NAMES) --seconds $(or $(SECONDS),60)

@@ -115,7 +115,7 @@ class _Bulk(_Loop):
     def _take(self, handed: socket.socket) -> None:
         kind, descriptors, _, _ = socket.recv_fds(handed, 1, 1)
         if not kind:
-            os._exit(0)
+            raise SystemExit  # the other process has ended
         sock = socket.socket(fileno=descriptors[0])
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         if kind == b"V":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.counts import grown
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
 from tests.bench.harness import Result, bench, echo, open_and_close
 from tests.bench.plot import draw
@@ -41,6 +42,12 @@ def test_aims() -> None:
     assert Result("a", 0.4, "ratio", 0.5).missed
     assert not Result("a", 0.4, "ratio", 0.5, at_most=True).missed
     assert not Result("a", 0.4, "ratio").missed
+
+
+def test_a_cost_that_grew_by_more_than_a_third() -> None:
+    """A quarter less of a rate; what only one revision counts says nothing."""
+    assert grown({"calls": 300.0, "gone": 1.0}, {"calls": 400.0, "new": 9.0}) == []
+    assert grown({"calls": 300.0, "lines": 100.0}, {"calls": 401.0, "lines": 90.0}) == ["calls"]
 
 
 def _record(number: int, subject: str, value: float) -> Record:

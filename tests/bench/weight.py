@@ -61,6 +61,7 @@ async def sessions(subject: Subject, count: int) -> Figures:
     """Consumers of the library that come with their sessions and stay."""
     async with subject.world() as world:
         hub = await world.start_hub()
+        await world.provider_endpoint()
         held: list[ConsumerEndpoint] = [await world.consumer_endpoint()]
         await asyncio.sleep(_SETTLED)
         memory, cpu = hub.rss, process_cpu(hub.pid)

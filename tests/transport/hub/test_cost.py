@@ -35,7 +35,7 @@ BATCH: Final = 20_000
 """Bytes that come in one turn: 18 datagrams of 1200."""
 TOGETHER: Final = 20
 
-_COUNTED: Final = tuple(str(Path(inspect.getfile(package)).parent) for package in (transport, aioquic))
+COUNTED: Final = tuple(str(Path(inspect.getfile(package)).parent) for package in (transport, aioquic))
 
 
 class Cost(NamedTuple):
@@ -65,7 +65,7 @@ class Meter:
             sys.settrace(before)
 
     def _called(self, frame: FrameType, _event: str, _arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(_COUNTED):
+        if not frame.f_code.co_filename.startswith(COUNTED):
             return None
         self.calls += 1
         return self._line
