@@ -24,7 +24,13 @@ async def measure(subjects: Sequence[Subject], rows: Sequence[Row], rounds: int,
         running = [row for row in rows if row.running]
         if running:
             async with AsyncExitStack() as stack:
-                tunnels = [await stack.enter_async_context(subject.tunnel()) for subject in order]
+                tunnels = []
+                for subject in order:
+                    try:
+                        tunnels.append(await stack.enter_async_context(subject.tunnel()))
+                    except Exception as exc:
+                        traceback.print_exc()
+                        records.append(Record(number, subject.name, "start", os.getloadavg()[0], {}, _words(exc)))
                 for row in running:
                     records += [await _one(number, row, tunnel.subject, sizes, tunnel) for tunnel in tunnels]
         for row in rows:
@@ -43,11 +49,15 @@ async def _one(number: int, row: Row, subject: Subject, sizes: Sizes, tunnel: Tu
         else:
             assert row.alone
             figures = await row.alone(subject, sizes)
-    except (Exception, AssertionError) as exc:
-        error = f"{type(exc).__name__}: {exc}".splitlines()[0]
+    except Exception as exc:
+        error = _words(exc)
         traceback.print_exc()
     print(f"{number} {row.name:15} {subject.name:13} {error or _told(row, figures)}", flush=True)
     return Record(number, subject.name, row.name, load, figures, error)
+
+
+def _words(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}".splitlines()[0]
 
 
 def _told(row: Row, figures: Figures) -> str:

@@ -87,6 +87,14 @@ async def test_rows_of_a_tunnel() -> None:
         assert all(one.figures[name] > 0 for name in wanted)
 
 
+async def test_a_subject_that_does_not_start(tmp_path: Path) -> None:
+    """It is told, and the others are measured."""
+    subjects = [Subject("gone", "auto", tmp_path), Subject(DIRECT, DIRECT)]
+    gone, direct = await measure(subjects, [ROWS["echo.idle"]], 1, Sizes(seconds=0.1))
+    assert (gone.subject, gone.row, str(gone.error).partition(":")[0]) == ("gone", "start", "FileNotFoundError")
+    assert (direct.subject, direct.error) == (DIRECT, None)
+
+
 @pytest.mark.prove
 @pytest.mark.system
 @pytest.mark.timeout(600)
