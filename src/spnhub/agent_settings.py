@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from spnhub.actors.contract.protocols import SC01
 from spnhub.logging import LogFormat, log_format_option, log_level_option
 from spnhub.options import (
     WEEK,
@@ -28,7 +29,7 @@ from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.health import HEALTH_CHECK, HealthCheck, parse_health_check
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive, parse_keep_alive
 from spnhub.transport.agent.provider import ProviderLimits
-from spnhub.transport.endpoint.api.config import WEIGHT_LIMIT, check_endpoint_options
+from spnhub.transport.endpoint.api.config import NO_WEIGHTS, SC01_WEIGHTS, WEIGHT_LIMIT, check_endpoint_options
 from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.endpoint.session.credentials import CredentialNames, CredentialsSource, is_read_once, read_pem
 from spnhub.transport.errors import ConfigurationError as UnusableArgument
@@ -217,6 +218,11 @@ class ProviderSettings(AgentSettings):
     health_rise: int = _health(HEALTH_CHECK.rise, "Passed checks in a row: the weight again.", at_least=1)
 
     limits: ProviderLimits = nested(ProviderLimits)
+
+    def __post_init__(self) -> None:
+        AgentSettings.__post_init__(self)
+        if self.endpoint.protocol == SC01 and self.weight not in SC01_WEIGHTS:
+            raise UnusableOption("weight", f": {self.weight}; {NO_WEIGHTS}")
 
     @property
     def health(self) -> HealthCheck | None:

@@ -81,6 +81,30 @@ async def test_there_and_back(world: World, pair: str) -> None:
     )
 
 
+@pytest.mark.parametrize("pair", ["sc01 and spn/1", "spn/1 and sc01", "sc01 and sc01"])
+async def test_our_agents_speak_it(world: World, pair: str) -> None:
+    """Agents of ours with ``--protocol sc01``, with each other and with those that speak spn/1."""
+    consumers, providers = pair.split(" and ")
+    server = world.serve()
+    await world.start_hub()
+    await world.start_provider(server.address, env={"SPN_PROTOCOL": providers})
+    consumer = await world.start_consumer(env={"SPN_PROTOCOL": consumers})
+    client = await world.connect(consumer)
+    await client.send(b"!")
+    taken = await world.accept(server)
+    assert await taken.receive(1) == b"!"
+    await both_ways(client, taken)
+    ended = await world.hub.line("endSpnConnection")
+    assert (ended["totalSentBytes"], ended["totalReceiveBytes"], ended["disconnectReason"]) == (
+        _SIZE + 1,
+        _SIZE + 10,
+        "closedByPeer",
+    )
+    await world.end()
+    started = [line for line in await world.events() if line["eventType"] == "startSpnSession"]
+    assert sorted(line["protocol"] for line in started) == sorted((consumers, providers))
+
+
 async def test_errors_and_the_end(world: World) -> None:
     """A server that can't be reached is a reset at the program, and SIGTERM lets what is open end by itself."""
     server = world.serve()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypedDict
 
+from spnhub.actors.contract.protocols import SC01, SPN1
 from spnhub.options import WEEK, build, nested, option
 from spnhub.transport.engine import Limits
 from spnhub.transport.engines import engine_option
@@ -99,6 +100,15 @@ class EndpointOptions:
     )
     """Of all connections together above 256 KiB each. None: 64 MiB, shared by all endpoints of the process that say
     None."""
+    protocol: str = option(
+        SPN1,
+        "What the hub speaks: spn/1, or sc01, the protocol of the generation before it, to which nothing can be"
+        " resumed and the certificate's common name says the service.",
+        group="Finding hubs",
+        metavar="PROTOCOL",
+        choices=(SPN1, SC01),
+    )
+    """``spn/1``, or ``sc01`` (``transport/SC01.md``)."""
     retries: int | None = None
     """How often in a row a lost session is tried again before it has Failed; None: for ever."""
     wait_for_hub: bool = False
@@ -128,6 +138,7 @@ class EndpointKeywords(TypedDict, total=False):
     probe_timeout: float
     datagram_size: int
     engine: str
+    protocol: str
     limits: Limits
 
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.protocols import SC01, one_leg_instance
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport.engine import Engine
-from spnhub.transport.sc01.words import Word, close_code
+from spnhub.transport.sc01.words import START_INTERVAL, Word, close_code
 
-__all__ = ["START_INTERVAL", "Sc01Session", "Sc01Sessions"]
-
-START_INTERVAL: Final = 10.0
-"""Seconds between two requests of one consumer for a provider that count."""
+__all__ = ["Sc01Session", "Sc01Sessions"]
 
 
 @dataclass(slots=True)

@@ -12,10 +12,14 @@ from spnhub.actors.contract.codes import Code
 from spnhub.events.model import EndPointType
 from spnhub.transport.engine import LOST_CODE
 
-__all__ = ["ALPN", "ROLES", "Word", "close_code", "code_of_close", "code_of_stream", "stream_code"]
+__all__ = ["ALPN", "ROLES", "START_INTERVAL", "Word", "close_code", "code_of_close", "code_of_stream", "stream_code"]
 
 ALPN: Final = {EndPointType.PROVIDER: "sc01-provider", EndPointType.CONSUMER: "sc01-consumer"}
 ROLES: Final = {name: role for role, name in ALPN.items()}
+
+
+START_INTERVAL: Final = 10.0
+"""Seconds between two requests of one consumer for a provider that count."""
 
 
 class Word(enum.Enum):
@@ -78,7 +82,14 @@ def close_code(code: int, *, named: bool = True) -> int:
 
 def code_of_close(code: int) -> int:
     """What a hub means that has closed the connection with this code."""
-    return _OF_CLOSE.get(code, Code.INTERNAL)
+    if code in _OF_CLOSE:
+        return _OF_CLOSE[code]
+    ours = code - _NO_WORD if code - _NO_WORD in _OF_CLOSE else code
+    try:
+        # A hub of ours has more to say.
+        return Code(ours)
+    except ValueError:
+        return Code.INTERNAL
 
 
 def stream_code(code: int) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from spnhub.actors.contract.protocols import SC01
 from spnhub.agent_settings import OPTION_NAMES, AgentSettings, ConsumerSettings, ProviderSettings
 from spnhub.streams import ReaderLeft, say, say_json
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
@@ -30,6 +31,8 @@ CHECK_DAYS: Final = 30
 """From so many days before on an expiry is a warning."""
 SESSION_TIME: Final = 10.0
 """Seconds for a session."""
+REFUSAL_TIME: Final = 1.0
+"""Seconds that a hub of sc01 has to refuse it."""
 AT_ONCE: Final = 16
 """Agents that are looked at at one time."""
 _DAY: Final = timedelta(days=1)
@@ -135,8 +138,16 @@ async def _meet(settings: AgentSettings, found: Found) -> str | None:
         return f"no session with {settings.hub_url} within {SESSION_TIME:g} s"
     except (SpnError, ValueError) as exc:
         return f"no session with {settings.hub_url}: {exc}"
+    if settings.endpoint.protocol == SC01:
+        # Such a hub says no after the session is there, and never yes.
+        with contextlib.suppress(TimeoutError):
+            try:
+                async with asyncio.timeout(REFUSAL_TIME):
+                    await endpoint.wait_closed()
+            except SpnError as exc:
+                return f"no session with {settings.hub_url}: {exc}"
     addresses = ", ".join(f"{host} port {port}" for host, port in endpoint.sessions)
-    found.session = f"{endpoint.hub_id} ({addresses})"
+    found.session = f"{endpoint.hub_id or 'a hub'} ({addresses})"
     await endpoint.close()
     return None
 

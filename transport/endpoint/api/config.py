@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from spnhub.actors.contract.protocols import SC01
 from spnhub.events.model import EndPointType
 from spnhub.options import UnusableOption, check_options
 from spnhub.transport.endpoint.core.listener import CoreSettings
@@ -33,6 +34,7 @@ from spnhub.transport.engines import make_engine
 from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.faults import report_to_loop
 from spnhub.transport.protocol import ALPN
+from spnhub.transport.sc01.words import ALPN as SC01_ALPN
 from spnhub.transport.text import oddity, quoted
 from spnhub.version import VERSION
 
@@ -50,6 +52,13 @@ URN_LIMIT: Final = 1024
 """Characters of a service's URN, the protocol's."""
 WEIGHT_LIMIT: Final = 1_000_000
 """The protocol's."""
+
+
+SC01_WEIGHTS: Final = (0, 100)
+NO_WEIGHTS: Final = "sc01 has no weights: 100, or 0 for no connections"
+_DEFAULTS: Final = EndpointOptions()
+_RESUMING: Final = ("instance_id", "resume_timeout", "replay_buffer", "replay_budget")
+"""What is for resuming only."""
 
 
 class Driver(Protocol):
@@ -150,7 +159,8 @@ def read_config(
         raise ConfigurationError(f"service_urn has {len(service_urn)} characters; the bound is {URN_LIMIT}")
     if (odd := oddity(service_urn)) is not None:
         raise ConfigurationError(f"service_urn {odd}: {quoted(service_urn)}")
-    check_weight(weight)
+    check_weight(weight, options.protocol)
+    alpn = SC01_ALPN[end_point_type] if options.protocol == SC01 else ALPN
     try:
         check_endpoint_options(options)
     except UnusableOption as exc:
@@ -160,7 +170,7 @@ def read_config(
         host,
         port,
         service_urn,
-        CredentialsSource(certificate, certificate_key, trust, host, (ALPN,), names=names, judge=judge),
+        CredentialsSource(certificate, certificate_key, trust, host, (alpn,), names=names, judge=judge),
         options.instance_id or secrets.token_hex(8),
         weight,
         options,
@@ -174,6 +184,10 @@ def check_endpoint_options(options: EndpointOptions) -> None:
     """
     check_options(options)
     options.limits.check()
+    if options.protocol == SC01:
+        for name in _RESUMING:
+            if getattr(options, name) != getattr(_DEFAULTS, name):
+                raise UnusableOption(name, " has no meaning with {other} sc01: nothing can be resumed", "protocol")
     try:
         name = "hub_addresses"
         if options.hub_addresses is not None:
@@ -185,13 +199,15 @@ def check_endpoint_options(options: EndpointOptions) -> None:
         raise UnusableOption(name, str(exc)) from exc
 
 
-def check_weight(weight: int) -> None:
+def check_weight(weight: int, protocol: str) -> None:
     """Whether the protocol allows it.
 
     :raises ConfigurationError: it doesn't.
     """
     if not 0 <= weight <= WEIGHT_LIMIT:
         raise ConfigurationError(f"weight is {weight}; it must be between 0 and {WEIGHT_LIMIT}")
+    if protocol == SC01 and weight not in SC01_WEIGHTS:
+        raise ConfigurationError(f"weight is {weight}; {NO_WEIGHTS}")
 
 
 def _read_url(url: str) -> tuple[str, int]:

@@ -268,8 +268,8 @@ class Endpoint:
         self._turn()
         await asyncio.sleep(0)
         while self._loop.time() < end:
-            infos = [self._engine.info(session.connection_id) for session in self._core.established]
-            busy = [info.rtt for info in infos if info is not None and info.bytes_in_flight]
+            found = [(one, self._engine.info(one.connection_id)) for one in self._core.established]
+            busy = [info.rtt for one, info in found if info is not None and (info.bytes_in_flight or one.undelivered)]
             if not busy:
                 return
             await asyncio.sleep(max(min(busy) / 2, 0.002))

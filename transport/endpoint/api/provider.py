@@ -103,10 +103,10 @@ class ProviderEndpoint(Endpoint):
 
         :param weight: 0 to 1,000,000.
         :param reason: why, for the hubs' logs; a hub of an earlier version doesn't hear it.
-        :raises ConfigurationError: it isn't.
+        :raises ConfigurationError: it isn't, or the hub speaks sc01 and it is neither 0 nor 100.
         :raises EndpointClosed: the endpoint was closed, or has failed for good.
         """
-        check_weight(weight)
+        check_weight(weight, self._config.options.protocol)
         self._check_open()
         self._core.set_weight(weight, reason)
 

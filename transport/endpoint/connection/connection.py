@@ -40,6 +40,7 @@ from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg, che
 from spnhub.transport.endpoint.connection.replay import Shrink
 from spnhub.transport.endpoint.connection.reports import ConnectionReport, Disconnected, Paused, Requested, Resumed
 from spnhub.transport.endpoint.connection.rest import Rest
+from spnhub.transport.endpoint.connection.sc01 import Sc01Leg, Sc01Streams
 from spnhub.transport.endpoint.connection.states import ConnectionState, connection_machine
 from spnhub.transport.endpoint.connection.stream import StreamListener
 from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND, Facts, decide
@@ -164,6 +165,11 @@ class Connection:
         """Bytes taken from the program."""
         return self.replay.end
 
+    @property
+    def resumable(self) -> bool:
+        """Whether it may go on in another leg."""
+        return is_resumable(self.instance_id)
+
     # ------------------------------------------------------------------------------------------- decide, then carry out
 
     def happens(self, what: on.Happening) -> None:
@@ -174,7 +180,7 @@ class Connection:
             self.consumer,
             self.finished,
             self.peer_finished,
-            self._second,
+            self._second or (leg is not None and leg.asks_first),
             False if leg is None else leg.fin_passed,
             self.replay.held > 0,
             self._failing,
@@ -182,7 +188,7 @@ class Connection:
             False if leg is None else leg.requested,
             self._stopped,
             self._closed_reported,
-            is_resumable(self.instance_id),
+            self.resumable,
         )
         way, actions = decide(facts, what)
         for event in way:
@@ -287,7 +293,12 @@ class Connection:
 
     def _attach(self, session: SessionStreams[Connection]) -> EndpointLeg[Connection]:
         """A new leg, of which there is nothing yet."""
-        leg = self._leg = EndpointLeg(self._endpoint.engine, session, self.replay)
+        leg: EndpointLeg[Connection]
+        if isinstance(session, Sc01Streams):
+            leg = Sc01Leg(self._endpoint, session, self.replay)
+        else:
+            leg = EndpointLeg(self._endpoint.engine, session, self.replay)
+        self._leg = leg
         self._stopped = None
         session.attach(self)
         return leg
@@ -525,6 +536,9 @@ class Connection:
         start, taken = self.replay.start, self.read_offset
         if self.state is _State.CONNECTING:
             leg.begin(stream_id, Opening(OpeningKind.OPEN, self.connection_uid, self.secret))
+            if leg.asks_first:
+                # Nobody answers: it is Connected with its stream.
+                self._read_head(leg)
         else:
             # Both ends name the consumer's direction first, so that the hub can compare what they say.
             sent, received = (start, taken) if self.consumer else (taken, start)

@@ -8,9 +8,8 @@ whoever made it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import Packet
 from spnhub.transport.endpoint.connection.replay import PROCESS_BUDGET, ReplayBudget, ReplayBuffer
 from spnhub.transport.endpoint.kernel.acks import AckBook
@@ -19,9 +18,12 @@ from spnhub.transport.endpoint.options import EndpointOptions
 from spnhub.transport.engine import Engine
 from spnhub.transport.protocol import REQUIRED_KINDS, encode, kind_of
 
-__all__ = ["EndpointContext", "SessionStreams"]
+__all__ = ["HEADER_BOUND", "EndpointContext", "SessionStreams"]
 
 C = TypeVar("C")
+
+HEADER_BOUND: Final = 10.0
+"""Seconds that the hub has for the Opening on a stream that it opened."""
 
 
 class EndpointContext:
@@ -69,6 +71,8 @@ class SessionStreams(Generic[C]):
 
     ``C`` is a connection; nothing of it is known here but that it is one.
     """
+
+    header_bound = HEADER_BOUND
 
     def __init__(self, endpoint: EndpointContext, connection_id: int) -> None:
         self.connection_id = connection_id
@@ -139,7 +143,7 @@ class SessionStreams(Generic[C]):
             self.by_stream[stream_id] = connection
             begin(stream_id)
 
-    def refuse(self, stream_id: int, code: Code) -> None:
+    def refuse(self, stream_id: int, code: int) -> None:
         """End both halves of a stream that nobody has."""
         self._engine.reset(self.connection_id, stream_id, code)
         self._engine.stop(self.connection_id, stream_id, code)

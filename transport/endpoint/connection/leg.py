@@ -29,6 +29,9 @@ C = TypeVar("C")
 class EndpointLeg(Generic[C]):
     """A leg at ``session``. ``replay`` has what was written in this leg and before it, until it is acknowledged."""
 
+    asks_first = False
+    """Who asks for the end isn't settled with the other side: nobody there asks."""
+
     def __init__(self, engine: Engine, session: SessionStreams[C], replay: ReplayBuffer) -> None:
         self.session = session
         self.stream_id: int | None = None

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from spnhub.transport.endpoint.connection.connection import ConnectCallbacks, Connection, Report
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.errors import ConnectionAborted, ConnectionRejected
 
-__all__ = ["HEADER_BOUND", "ConnectionRegistry"]
-
-HEADER_BOUND: Final = 10.0
-"""Seconds that the hub has for the Opening on a stream that it opened."""
+__all__ = ["ConnectionRegistry"]
 
 
 class ConnectionRegistry:
@@ -52,7 +48,7 @@ class ConnectionRegistry:
             self._report,
             None,
             stream_id=stream_id,
-            until=self._endpoint.now() + HEADER_BOUND,
+            until=self._endpoint.now() + session.header_bound,
         )
         session.by_stream[stream_id] = connection
         return connection

@@ -126,7 +126,10 @@ class ConnectionReports:
         self._forget_paused(connection)
         self._connections.forget(connection)
         if connection.established:
-            if not connection.consumer:
+            if not connection.resumable:
+                # Nobody will ask for it, or can be told.
+                pass
+            elif not connection.consumer:
                 error = connection.error
                 self._invitations.add(connection, Code.CLOSED if error is None else error.code)
             elif report.closed_notice is not None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import LocalAddress, SessionRenewal, SessionRequest, ShutdownRequest
+from spnhub.actors.contract.protocols import SC01
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.registry import ConnectionRegistry
@@ -18,6 +19,7 @@ from spnhub.transport.endpoint.core.listener import CoreListener, CoreSettings
 from spnhub.transport.endpoint.core.moves import Moves
 from spnhub.transport.endpoint.session.credentials import Credentials
 from spnhub.transport.endpoint.session.hub_target import HubTarget, IpAddress, SessionChange, Why
+from spnhub.transport.endpoint.session.sc01_session import Sc01HubSession
 from spnhub.transport.endpoint.session.session import Session, SessionReport
 from spnhub.transport.endpoint.session.states import SessionState, SessionTrigger
 from spnhub.transport.engine import Address
@@ -164,7 +166,7 @@ class HubTargets:
             target.connect()
         elif target.state is _S.ESTABLISHED:
             session, successor = target.session, self._successors.get(target.remote)
-            if session is None or session.credentials == self._credentials:
+            if session is None or (session.credentials == self._credentials and not session.outdated):
                 self._drop_successor(target.remote)
             elif successor is None:
                 successor = self._successors[target.remote] = self._new_target(target.remote)
@@ -188,7 +190,7 @@ class HubTargets:
             self.moves.leaving.append(old)
 
     def _is_same_peer(self, session: Session) -> bool:
-        return session.credentials.subject == self._credentials.subject
+        return session.can_hand_over and session.credentials.subject == self._credentials.subject
 
     def set_weight(self, weight: int, reason: str = "") -> None:
         """The provider's weight and why it has it, in every session that there is and will be."""
@@ -196,6 +198,8 @@ class HubTargets:
         for target, session in list(self._by_connection_id.values()):
             if target.why is not Why.RENEWED:
                 session.set_weight(weight, reason)
+                if session.outdated and not self.closing and self._targets.get(target.remote) is target:
+                    self._renew(target)
         self._context.touch()
 
     def dialed(self, remote: IpAddress, local: Address, *, near_its_dates: bool = False) -> None:
@@ -217,7 +221,8 @@ class HubTargets:
         renews = self._successors.get(remote) is target
         if renews:
             self._announce(self._targets[remote])
-        session = Session(
+        make = Sc01HubSession if self._settings.options.protocol == SC01 else Session
+        session = make(
             self._context,
             self._connections,
             self._on_session,

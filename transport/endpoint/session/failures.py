@@ -17,11 +17,16 @@ from spnhub.transport.errors import (
     code_name,
 )
 
-__all__ = ["rejected", "why_closed"]
+__all__ = ["is_tls_alert", "rejected", "why_closed"]
 
 _TLS_ALERT: Final = 0x100
 _PERHAPS_TIME: Final = frozenset({CertificateAlert.BAD_CERTIFICATE, CertificateAlert.CERTIFICATE_UNKNOWN})
 _ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
+
+
+def is_tls_alert(event: Closed) -> bool:
+    """Whether TLS has ended it, here or there."""
+    return event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION) and event.code >> 8 == _TLS_ALERT >> 8
 
 
 def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: bool) -> SpnError:
@@ -38,7 +43,7 @@ def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: 
     text = f"{event.kind.value}, code {event.code}: {event.reason}"
     if established:
         return SessionLost(text)
-    if event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION) and event.code >> 8 == _TLS_ALERT >> 8:
+    if is_tls_alert(event):
         by_hub = event.kind is CloseKind.PEER_TRANSPORT
         return rejected(event.code - _TLS_ALERT, event.reason, dates, near_its_dates, by_hub=by_hub)
     return HubUnreachable(text)

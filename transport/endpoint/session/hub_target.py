@@ -50,9 +50,15 @@ CONTEST_CAP: Final = 30.0
 _CONTEST_OVER: Final = 60.0
 """Seconds that a session lasts when there is no such process any more."""
 
+PROVEN: Final = 10.0
+"""Seconds after which a session that no hub acknowledges counts as one that was taken."""
+
 LAST_PACKETS: Final = 0.5
 """Seconds between the last connection's end and that of a session that is Closing: a QUIC connection that is closed
 repeats nothing, and how its connections have left must arrive."""
+
+DELIVERY_ROUNDS: Final = 40
+"""So often that is put off for what QUIC hasn't delivered, where no CloseAck has waited for it."""
 
 IpAddress = tuple[str, int]
 """IP address and UDP port."""
@@ -125,12 +131,15 @@ class HubTarget:
         """When the deadline was to be that was set last."""
         self.spn_session_id = ""
         self.hub_id = ""
+        self._rounds = 0
         self._answered = False
         self._superseded = False
         """The hub has ended the last session for another of the same instance."""
         self._contests = 0
         """Sessions in a row that ended so, for one that is none of this endpoint's."""
         self._established_at = 0.0
+        self._unproven = False
+        """Nothing but its lasting will show that the hub has taken the session."""
         self._endpoint = endpoint
         self._all = connections
         self._dial = dial
@@ -240,7 +249,11 @@ class HubTarget:
             return
         if self.state is _S.CLOSING:
             if self.session is not None and not self.connections:
-                self.session.close(Code.OK, "no connections are left")
+                if self.session.undelivered and self._rounds < DELIVERY_ROUNDS:
+                    self._rounds += 1
+                    self._due_in(LAST_PACKETS)
+                else:
+                    self.session.close(Code.OK, "no connections are left")
             return
         if self._superseded and self.state is _S.WAITING and not self._may_return():
             return
@@ -266,7 +279,9 @@ class HubTarget:
 
     def on_established(self) -> None:
         """The session ACK is there."""
-        self.attempts = self._backoff = 0
+        self._unproven = self.session is not None and not self.session.acknowledged
+        if not self._unproven:
+            self.attempts = self._backoff = 0
         self._superseded = False
         self._established_at = self._endpoint.now()
         self._answered = False
@@ -282,6 +297,8 @@ class HubTarget:
                 closed = isinstance(error, EndpointClosed)
                 self.fire(SessionTrigger.EMPTY if closed else SessionTrigger.LOST, None if closed else error)
             case _S.ESTABLISHED if error.retryable:
+                if self._unproven and self._endpoint.now() - self._established_at >= PROVEN:
+                    self.attempts = self._backoff = 0
                 if isinstance(error, SessionLost) and error.code == Code.SUPERSEDED:
                     error = self._on_superseded(error)
                 self.fire(SessionTrigger.LOST, error)
@@ -334,6 +351,7 @@ class HubTarget:
     def on_empty(self) -> None:
         """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
         if self.state is _S.CLOSING and self.why is not Why.SIGNAL:
+            self._rounds = 0
             self._due_in(LAST_PACKETS)
 
     def lose_address(self, *, on_demand: bool) -> None:

@@ -106,6 +106,11 @@ class Session:
     :param connection_id: the QUIC connection that was begun with :meth:`Engine.connect`.
     """
 
+    acknowledged = True
+    """The hub has said yes where the session is established; else that shows in its lasting."""
+    can_hand_over = True
+    """Its connections may go on in another session."""
+
     def __init__(
         self,
         endpoint: EndpointContext,
@@ -124,9 +129,7 @@ class Session:
         self.hub_id = ""
         self.unresponsive = False
         """What we sent has been unanswered for a while."""
-        self.streams: SessionStreams[Connection] = SessionStreams(endpoint, connection_id)
-        """What its connections have of it."""
-        self.send = self.streams.send
+        self._use(SessionStreams(endpoint, connection_id))
         self._endpoint = endpoint
         self._engine = endpoint.engine
         self._all = connections
@@ -140,9 +143,24 @@ class Session:
         self._reader = PacketReader()
         self._refusal: SessionRefusal | None = None
         self._failure: SpnError | None = None
-        self._by_stream = self.streams.by_stream
         self._early: dict[int, None] = {}
         """Streams that have overtaken the session ACK, in order: QUIC orders nothing between streams."""
+
+    @property
+    def outdated(self) -> bool:
+        """Another session has to take its place: the hub can't be told otherwise what has changed."""
+        return False
+
+    @property
+    def undelivered(self) -> bool:
+        """Something that was written isn't acknowledged by QUIC, and nobody else waits for it."""
+        return False
+
+    def _use(self, streams: SessionStreams[Connection]) -> None:
+        self.streams = streams
+        """What its connections have of it."""
+        self.send = streams.send
+        self._by_stream = streams.by_stream
 
     @property
     def established(self) -> bool:
@@ -210,15 +228,13 @@ class Session:
         """Close the QUIC connection; legs that are here are lost. ``on_ended`` follows."""
         if self._phase is not _Phase.ENDED:
             self._failure = self._failure or EndpointClosed(reason)
-            self._engine.close(self.connection_id, code, reason)
-            self._endpoint.touch()
+            self._close(code, reason)
 
     def break_off(self, reason: str) -> None:
         """A fault of ours: this session is lost, and another is made; its connections go on there."""
         if self._phase is not _Phase.ENDED:
             self._failure = SessionLost(reason)
-            self._engine.close(self.connection_id, Code.INTERNAL, reason)
-            self._endpoint.touch()
+            self._close(Code.INTERNAL, reason)
 
     def concerned(self, event: EngineEvent) -> Connection | Session:
         """What an event of ``connection_id`` is about."""
@@ -267,8 +283,7 @@ class Session:
     def on_deadline(self) -> None:
         """The hub has not answered the request."""
         self._failure = HubUnreachable(f"no session ACK within {ACK_BOUND:g} s")
-        self._engine.close(self.connection_id, Code.TIMEOUT, "no session ACK in time")
-        self._endpoint.touch()
+        self._close(Code.TIMEOUT, "no session ACK in time")
 
     def abandon(self, connection: Connection) -> None:
         """Let go of a connection that could not end: its stream is cut, and nothing is kept."""
@@ -374,8 +389,7 @@ class Session:
         if missing := missing_kinds(packet.kinds):
             raise ProtocolError(f"a hub of spn/1 reads {', '.join(missing)}, too", Code.VERSION)
         self.streams.kinds = common_kinds(packet.kinds)
-        self._phase = _Phase.ESTABLISHED
-        self._endpoint.arm(self, None)
+        self._establish()
         self.spn_session_id = packet.spn_session_id
         self.hub_id = packet.hub_id
         if self._weight != self._request.weight or self._weight_reason:
@@ -393,9 +407,16 @@ class Session:
             except Exception as fault:
                 self._endpoint.on_fault(connection, fault)
 
+    def _establish(self) -> None:
+        self._phase = _Phase.ESTABLISHED
+        self._endpoint.arm(self, None)
+
     def _fail(self, error: ProtocolError) -> None:
         self._failure = SessionLost(f"the hub broke the rules of the protocol: {error}")
-        self._engine.close(self.connection_id, error.code, str(error))
+        self._close(error.code, str(error))
+
+    def _close(self, code: int, reason: str) -> None:
+        self._engine.close(self.connection_id, code, reason)
         self._endpoint.touch()
 
     # ----------------------------------------------------------------------------------------------------------- end
