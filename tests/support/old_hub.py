@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.asyncio.server import QuicServer, serve
+from aioquic.asyncio.server import QuicServer
 from aioquic.quic import events as quic
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -114,11 +114,15 @@ class _Peer(QuicConnectionProtocol):
 
     def join(self, stream_id: int, provider: _Peer) -> None:
         """Open a stream to the provider; what has come goes there first."""
-        other = provider._quic.get_next_available_stream_id()
+        other = provider.next_stream()
         self.joined[stream_id] = provider, other
         provider.joined[other] = self, stream_id
         for data, fin in self.early.pop(stream_id):
             provider.send(other, data, fin=fin)
+
+    def next_stream(self) -> int:
+        """One that isn't open yet."""
+        return self._quic.get_next_available_stream_id()
 
     def lost(self) -> None:
         """What is joined with it is reset."""
@@ -173,11 +177,11 @@ async def old_hub(server: IssuedCredentials, client_ca: bytes, alpn: tuple[str, 
         (Path(folder) / "c.pem").write_bytes(server.certificate)
         (Path(folder) / "k.pem").write_bytes(server.key)
         configuration.load_cert_chain(Path(folder) / "c.pem", Path(folder) / "k.pem")
-    running: QuicServer = await serve(
-        "127.0.0.1", 0, configuration=configuration, create_protocol=lambda quic, **_: _Peer(hub, quic)
+    transport, running = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: QuicServer(configuration=configuration, create_protocol=lambda quic, **_: _Peer(hub, quic)),
+        local_addr=("127.0.0.1", 0),
     )
-    assert running._transport is not None
-    hub.port = running._transport.get_extra_info("sockname")[1]
+    hub.port = transport.get_extra_info("sockname")[1]
     try:
         yield hub
     finally:

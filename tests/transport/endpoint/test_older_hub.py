@@ -133,7 +133,7 @@ async def test_words_of_the_hub(hub: OldHub, engine: str) -> None:
         await hub.until(0, 1)
         while two.state is not SessionState.CLOSING:
             await asyncio.sleep(0.01)
-        late = old._quic.get_next_available_stream_id()
+        late = old.next_stream()
         old.send(late, b"late")
         back.write(b"?")
         back.write_eof()
