@@ -87,5 +87,11 @@ class RealmDefinition:
     """Sessions open at once; None: :attr:`spnhub.actors.contract.options.ActorOptions.realm_sessions`."""
     max_connections: int | None = None
     """Connections open at once; None: no bound of its own."""
+    max_handshake_rate: int | None = None
+    """Handshakes a second; None, here and below: as many as :class:`spnhub.transport.hub.rates.RealmRates` has."""
+    max_event_rate: int | None = None
+    """Events a second."""
+    max_journal_rate: int | None = None
+    """Bytes of events a second."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

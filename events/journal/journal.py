@@ -15,7 +15,8 @@ Counterparts: :mod:`spnhub.events.journal.files` (layout), :mod:`spnhub.events.j
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -84,6 +85,8 @@ class EventJournal(Protocol):
     def appended(self) -> int: ...
     @property
     def written(self) -> int: ...
+    @property
+    def logged(self) -> Mapping[str, Sequence[int]]: ...
     def append(self, event: Event, timestamp: int) -> Recorded: ...
     def commit(self) -> int: ...
     def close(self, timeout: float = ...) -> bool: ...
@@ -114,6 +117,8 @@ class Journal:
         self.folder = folder
         self.lost = 0
         """Events dropped because the disk took none and memory was used up; each is declared by an EventsLost."""
+        self.logged: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        """By realm: events that were appended for it, and their bytes."""
         self._identity = identity
         self._lock = lock
         self._state = state
@@ -273,7 +278,12 @@ class Journal:
         if not self._declare() and not self._entries and self._gap is None and self._segments.is_full:
             self._begin_segment()
         recorded = self._add(event, timestamp)
-        self._segments.fill(len(self._frames[-1]))
+        size = len(self._frames[-1])
+        self._segments.fill(size)
+        if event.realm is not None:
+            logged = self.logged[event.realm]
+            logged[0] += 1
+            logged[1] += size
         return recorded
 
     def commit(self) -> int:

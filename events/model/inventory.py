@@ -59,6 +59,9 @@ class RealmDefined(Event):
     client_ca: str = ""
     max_sessions: int | None = None
     max_connections: int | None = None
+    max_handshake_rate: int | None = None
+    max_event_rate: int | None = None
+    max_journal_rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

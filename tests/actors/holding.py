@@ -67,7 +67,15 @@ def suspended(system: ActorSystem) -> dict[str, Any]:
 def _inventory(table: Table) -> dict[str, Any]:
     return {
         "realms": {
-            one.name: (one.expired_at, one.client_ca, one.max_sessions, one.max_connections)
+            one.name: (
+                one.expired_at,
+                one.client_ca,
+                one.max_sessions,
+                one.max_connections,
+                one.max_handshake_rate,
+                one.max_event_rate,
+                one.max_journal_rate,
+            )
             for one in table.realms.values()
         },
         "networks": {
@@ -144,7 +152,15 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
     return {
         "running": state.run is not None and state.run.stopped_at is None,
         "realms": {
-            name: (one.expired_at, one.client_ca, one.max_sessions, one.max_connections)
+            name: (
+                one.expired_at,
+                one.client_ca,
+                one.max_sessions,
+                one.max_connections,
+                one.max_handshake_rate,
+                one.max_event_rate,
+                one.max_journal_rate,
+            )
             for name, one in definitions.realms.items()
         },
         "networks": {

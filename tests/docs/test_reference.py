@@ -14,11 +14,13 @@ from spnhub.cli import agent, hub, log
 from spnhub.transport.agent.consumer import ConsumerLimits
 from spnhub.transport.agent.provider import ProviderLimits
 from spnhub.transport.engine import Limits
-from spnhub.transport.hub.rates import SessionRates
+from spnhub.transport.hub.rates import RealmRates, SessionRates
 from tests.docs.pages import ROOT, table
 
 SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
-CLASSES = {one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits, SessionRates)}
+CLASSES = {
+    one.__name__: one() for one in (Limits, ActorOptions, ConsumerLimits, ProviderLimits, RealmRates, SessionRates)
+}
 MODULES: dict[str, list[str]] = {}
 """Every module of the product by the last part of its name; of those that share one, one has such a bound."""
 for found in pkgutil.walk_packages(spnhub.__path__, "spnhub."):

@@ -287,7 +287,15 @@ EACH: tuple[Event, ...] = (
     ),
     InventoryRejected(realm=None, network_urn=None, fault_count=2, faults=("realm acme: cacert is missing", "hub b")),
     RealmAdded(
-        realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000, max_connections=9000
+        realm="acme",
+        network_urn=None,
+        expired_at=NOON,
+        client_ca="0a" * 32,
+        max_sessions=5000,
+        max_connections=9000,
+        max_handshake_rate=50,
+        max_event_rate=2000,
+        max_journal_rate=1_000_000,
     ),
     RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
     RealmRemoved(realm="acme", network_urn=None, reason="expired"),
@@ -399,7 +407,15 @@ RUNS: tuple[Event, ...] = (
         total_receive_bytes=6,
     ),
     RealmSnapshot(
-        realm="acme", network_urn=None, expired_at=NOON, client_ca="0a" * 32, max_sessions=5000, max_connections=9000
+        realm="acme",
+        network_urn=None,
+        expired_at=NOON,
+        client_ca="0a" * 32,
+        max_sessions=5000,
+        max_connections=9000,
+        max_handshake_rate=50,
+        max_event_rate=2000,
+        max_journal_rate=1_000_000,
     ),
     NetworkSnapshot(
         realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32

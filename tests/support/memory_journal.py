@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
@@ -33,6 +34,7 @@ class MemoryJournal:
         self.hub_id = hub_id
         self.journal_id = journal_id
         self.state = HubState()
+        self.logged: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.appended = 0
         self.written = 0
         self.error: str | None = None
@@ -48,9 +50,13 @@ class MemoryJournal:
     def append(self, event: Event, timestamp: int) -> Recorded:
         """As :meth:`.Journal.append` of the real one; an event that doesn't fit its schema raises here, too."""
         recorded = Recorded(self.hub_id, self.journal_id, self.appended + 1, timestamp, event)
-        model.encode(recorded)
+        size = len(model.encode(recorded))
         self.appended += 1
         self._batch.append(recorded)
+        if event.realm is not None:
+            logged = self.logged[event.realm]
+            logged[0] += 1
+            logged[1] += size
         self.state.apply(recorded)
         return recorded
 

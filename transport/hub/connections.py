@@ -81,7 +81,7 @@ class Connections:
         if not session.accepted:
             session.early.append(stream_id)
             return
-        if not self._sessions.admit(session, "openings", end=False):
+        if self._sessions.admit_more(session, "openings") is not None:
             # Nothing is read, nor logged one by one: a few bytes of the consumer's are all that it has cost.
             self._gated.add(session.connection_id)
             self._abort_streams(session.connection_id, stream_id, Code.LIMIT)

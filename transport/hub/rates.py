@@ -1,4 +1,4 @@
-"""How often a session may do what costs the hub something: token buckets that no honest endpoint empties. Sans-I/O.
+"""How often sessions and realms may do what costs the hub: token buckets that no honest endpoint empties. Sans-I/O.
 
 What is beyond is refused or ends the session, with the code LIMIT and the limit's name in the reason; the log and the
 metrics have the number of times (:class:`~spnhub.actors.contract.inputs.LimitExceeded`). Round robin between sessions
@@ -8,10 +8,17 @@ metrics have the number of times (:class:`~spnhub.actors.contract.inputs.LimitEx
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-__all__ = ["Rate", "Rates", "SessionRates", "TokenBucket"]
+from spnhub.actors.contract.definitions import RealmDefinition
+
+__all__ = ["Rate", "Rates", "RealmRates", "SessionRates", "TokenBucket"]
+
+
+_SECONDS_AT_ONCE: Final = 10
+"""How many seconds' worth of a realm's rate may come at once, after a while without any."""
 
 
 class Rate(NamedTuple):
@@ -40,6 +47,29 @@ class SessionRates:
     """ResumeRequests; a further one is refused, and may be repeated."""
 
 
+@dataclass(frozen=True, slots=True)
+class RealmRates:
+    """Of all sessions of one realm. At once are ten seconds' worth."""
+
+    handshakes: Rate = Rate(2_000, 20_000)
+    """Handshakes that become sessions: a further one is closed before its request is read."""
+    events: Rate = Rate(50_000, 500_000)
+    """Events that it causes. Beyond it neither handshakes, openings nor resumes are admitted; what is open goes on, and
+    is counted, too."""
+    journal_bytes: Rate = Rate(16 << 20, 160 << 20)
+    """Bytes of these, likewise."""
+
+    @classmethod
+    def of(cls, realm: RealmDefinition) -> RealmRates:
+        """Those of the inventory, in place of the defaults where it has some."""
+        own = {
+            "handshakes": realm.max_handshake_rate,
+            "events": realm.max_event_rate,
+            "journal_bytes": realm.max_journal_rate,
+        }
+        return cls(**{name: Rate(most, _SECONDS_AT_ONCE * most) for name, most in own.items() if most is not None})
+
+
 class TokenBucket:
     """Notices when something happens more often than a rate allows."""
 
@@ -59,7 +89,21 @@ class TokenBucket:
         self._tokens = tokens - count if admitted else tokens
         return admitted
 
+    def spend(self, now: float, count: int) -> bool:
+        """What has happened counts, whether it was admitted or not: whether something is left.
 
+        What was beyond the rate has to come back first, but not more than a burst.
+        """
+        tokens = min(self._tokens + (now - self._at) * self._per_second, self._burst) - count
+        self._at = now
+        self._tokens = max(tokens, -self._burst)
+        return tokens > 0
+
+
+_LOOK_EVERY: Final = 0.01
+"""Seconds between two looks at what a realm has logged, while that is within its rates."""
+_NOTHING: Final = (0, 0)
+_DEFAULT: Final = RealmRates()
 _NAMES: Final = {
     "control_packets": "controlPackets",
     "openings": "openings",
@@ -68,14 +112,78 @@ _NAMES: Final = {
     "resumes": "resumeRequests",
 }
 """What the log calls the limit, by the field of :class:`SessionRates`."""
+_REALM_NAMES: Final = {"handshakes": "realmHandshakes", "events": "realmEvents", "journal_bytes": "realmJournalBytes"}
+"""Likewise, by the field of :class:`RealmRates`."""
+
+
+class _Realm:
+    """What one realm may still do."""
+
+    __slots__ = ("events", "handshakes", "is_over", "journal_bytes", "looked", "rates", "seen")
+
+    def __init__(self, rates: RealmRates, logged: Sequence[int], now: float) -> None:
+        self.rates = rates
+        self.seen = tuple(logged)
+        """Its events, and their bytes, that are counted already."""
+        self.looked = now
+        """When they were."""
+        self.is_over = False
+        """Whether they were more than its rates, then."""
+        self.handshakes = TokenBucket(rates.handshakes, now)
+        self.events = TokenBucket(rates.events, now)
+        self.journal_bytes = TokenBucket(rates.journal_bytes, now)
 
 
 class Rates:
-    """Of all sessions of a hub process: what was beyond a rate, until the actors are told of it."""
+    """Of all sessions and realms of a hub process: what was beyond a rate, until the actors are told of it.
 
-    def __init__(self, rates: SessionRates | None = None) -> None:
+    :param logged: how many events each realm has caused, and how many bytes they are.
+    """
+
+    def __init__(self, rates: SessionRates | None = None, logged: Mapping[str, Sequence[int]] | None = None) -> None:
         self._rates = rates or SessionRates()
+        self._logged: Mapping[str, Sequence[int]] = {} if logged is None else logged
+        self._realm_rates: Mapping[str, RealmRates] = {}
+        self._realms: dict[str, _Realm] = {}
         self._exceeded: Counter[tuple[str, str, int]] = Counter()
+
+    def set_realms(self, rates: Mapping[str, RealmRates]) -> None:
+        """The realms of the inventory; who has other rates now begins anew."""
+        self._realm_rates = rates
+        for name, realm in list(self._realms.items()):
+            if rates.get(name) != realm.rates:
+                del self._realms[name]
+
+    def refuse_session(self, realm: str, now: float) -> str | None:
+        """Why a realm gets no further session now; None: it does, and that was counted."""
+        reason = self.refuse_more(realm, now)
+        if reason is None and not self._realms[realm].handshakes.take(now):
+            reason = self._refuse(realm, "handshakes")
+        return reason
+
+    def refuse_more(self, realm: str, now: float) -> str | None:
+        """Why nothing that would be logged may begin in a realm now; None: it may."""
+        known = self._realms.get(realm) or self._begin(realm, now)
+        if now < known.looked + _LOOK_EVERY and not known.is_over:
+            return None
+        known.looked = now
+        logged = self._logged.get(realm, _NOTHING)
+        events, size = known.seen
+        known.seen = logged[0], logged[1]
+        few = known.events.spend(now, logged[0] - events)
+        small = known.journal_bytes.spend(now, logged[1] - size)
+        known.is_over = not (few and small)
+        return self._refuse(realm, "journal_bytes" if few else "events") if known.is_over else None
+
+    def _begin(self, name: str, now: float) -> _Realm:
+        rates = self._realm_rates.get(name, _DEFAULT)
+        known = self._realms[name] = _Realm(rates, self._logged.get(name, _NOTHING), now)
+        return known
+
+    def _refuse(self, realm: str, name: str) -> str:
+        rate, limit = getattr(self._realms[realm].rates, name), _REALM_NAMES[name]
+        self.exceed_limit(realm, limit, rate.per_second)
+        return f"realm {realm} has more than {rate} {limit}"
 
     def reason(self, name: str) -> str:
         """Why something is refused that goes beyond a rate."""

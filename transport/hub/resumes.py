@@ -100,8 +100,8 @@ class Resumes:
                 ),
             )
             return
-        if not self._sessions.admit(session, "resumes", end=False):
-            reason = "too many resume requests at once"
+        reason = self._sessions.admit_more(session, "resumes")
+        if reason is not None:
             refusal = packets.ResumeAck(uid, packet.epoch, Code.LIMIT, reason, retryable=True)
             self._sessions.send(session.connection_id, refusal)
             return

@@ -5,7 +5,7 @@ Counterparts: :mod:`spnhub.actors.system` (decides), :mod:`spnhub.transport.udp`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, ParamSpec, assert_never
 
 from spnhub.actors.contract import commands, inputs, packets
@@ -20,7 +20,7 @@ from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.memory import Memory, MemoryLimits
-from spnhub.transport.hub.rates import Rates, SessionRates
+from spnhub.transport.hub.rates import Rates, RealmRates, SessionRates
 from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
 from spnhub.transport.system.ip import host_port, plain_host
@@ -52,6 +52,7 @@ class HubServer:
     :param rates: of each session.
     :param memory: what sessions may have the hub hold (:meth:`MemoryLimits.of`); None: as much as they like.
     :param resident: bytes of memory that the process has now.
+    :param logged: how many events each realm has caused, and how many bytes they are; None: they aren't bounded.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class HubServer:
         rates: SessionRates | None = None,
         memory: MemoryLimits | None = None,
         resident: Callable[[], int] = lambda: 0,
+        logged: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._engine = engine
         self._system = system
@@ -76,7 +78,7 @@ class HubServer:
         self._gated: set[int] = set()
         self._backlog = Backlog(self._realm_of, self._waits_with)
         """Engine events that no turn has handled yet."""
-        self._rates = Rates(rates)
+        self._rates = Rates(rates, logged)
         self._memory = Memory(engine, memory or _ANY_MEMORY, resident, self._rates)
         self._now = 0.0
         self.certificates = Certificates(judge, self._invalidate, self._fail_session)
@@ -100,14 +102,19 @@ class HubServer:
         self._on_service = on_service
 
     def set_networks(
-        self, networks: Mapping[tuple[int, str], Network], authorities: Mapping[str, api.ClientTrust]
+        self,
+        networks: Mapping[tuple[int, str], Network],
+        authorities: Mapping[str, api.ClientTrust],
+        rates: Mapping[str, RealmRates] | None = None,
     ) -> None:
-        """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM.
+        """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM;
+        and the rates of each realm.
 
         Live sessions whose CA is another are judged again, in slices.
         """
         self._sessions.set_networks(networks)
         self.certificates.set_authorities(authorities)
+        self._rates.set_realms(rates or {})
 
     @property
     def sessions(self) -> Sessions:

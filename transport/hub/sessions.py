@@ -196,6 +196,10 @@ class Sessions:
         if network is None:
             self._engine.close(event.connection_id, Code.WITHDRAWN, "this hub was taken away")
             return
+        reason = self._rates.refuse_session(network.realm, self.now)
+        if reason is not None:
+            self._engine.close(event.connection_id, Code.LIMIT, reason)
+            return
         who = identify(event.certificates[0])
         if who is None:
             self._engine.close(event.connection_id, Code.NOT_ALLOWED, "the certificate's subject can't be read")
@@ -339,6 +343,14 @@ class Sessions:
         if end:
             self.close(session.connection_id, Code.LIMIT, self._rates.reason(name))
         return False
+
+    def admit_more(self, session: HubSession, name: str) -> str | None:
+        """Why a session may not begin something now that will be logged (:class:`SessionRates` has ``name``); None: it
+        may, and that was counted.
+        """
+        if not self.admit(session, name, end=False):
+            return self._rates.reason(name)
+        return self._rates.refuse_more(session.network.realm, self.now)
 
     def _take(self, session: HubSession, packet: packets.Packet) -> None:
         if isinstance(packet, packets.SessionRequest):

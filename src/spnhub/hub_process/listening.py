@@ -19,6 +19,7 @@ import structlog
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
 from spnhub.transport.engine import Address, ClientTrust, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
+from spnhub.transport.hub.rates import RealmRates
 from spnhub.transport.udp import UdpEndpoint
 
 __all__ = ["CannotListen", "Listeners", "Prepared"]
@@ -46,6 +47,7 @@ class Prepared:
     identities: Mapping[int, Mapping[str, ServerIdentity]]
     networks: Mapping[tuple[int, str], Network]
     authorities: Mapping[str, ClientTrust]
+    rates: Mapping[str, RealmRates]
 
 
 class Listeners:
@@ -92,7 +94,8 @@ class Listeners:
             self._release(opened)
             raise
         authorities = {one.network_urn: one.identity.trust for one in inventory.listening}
-        return Prepared(sockets, tuple(opened), identities, networks, authorities)
+        rates = {realm.name: RealmRates.of(realm) for realm in inventory.realms}
+        return Prepared(sockets, tuple(opened), identities, networks, authorities, rates)
 
     async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:
         # One socket takes IPv6 and IPv4; a host without IPv6 gets one for IPv4.
@@ -124,7 +127,7 @@ class Listeners:
         # Without an entry of its own a socket would serve the identities of all.
         none: dict[int, Mapping[str, ServerIdentity]] = {address.local: {} for address in self._leaving.values()}
         self._engine.set_policy(ServerPolicy({}, none | dict(prepared.identities)))
-        self._server.set_networks(prepared.networks, prepared.authorities)
+        self._server.set_networks(prepared.networks, prepared.authorities, prepared.rates)
         for where in left:
             _log.info("listening.leaving", address=str(where))
         self._sweep_later()

@@ -211,6 +211,7 @@ class HubProcess:
             on_fault=self._faults.report,
             memory=memory,
             resident=partial(_resident, memory.memory or 0),
+            logged=journal.logged,
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer, self._faults.report)
         self._listeners = Listeners(engine, self._endpoint, self._server)

@@ -151,7 +151,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Cron = Annotated[Text, AfterValidator(_cron)]
 Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
@@ -209,6 +209,12 @@ class Realm(_Object):
     """Sessions that may be open at once; the next is refused (LIMIT). Without it: 20,000."""
     max_connections: Count | None = None
     """Connections that may be open at once; the next is refused (LIMIT). Without it: as many as its sessions allow."""
+    max_handshake_rate: Count | None = None
+    """Handshakes a second, and ten times as many at once; the next is refused (LIMIT). Without it: 2,000."""
+    max_event_rate: Count | None = None
+    """Events a second, and ten times as many at once; beyond them nothing new begins (LIMIT). Without it: 50,000."""
+    max_journal_rate: Count | None = None
+    """Bytes of events a second, likewise. Without it: 16 MiB."""
 
     @property
     def urn(self) -> str:
@@ -223,6 +229,9 @@ class Realm(_Object):
             expired_at=None if self.expired_at is None else from_datetime(self.expired_at),
             max_sessions=self.max_sessions,
             max_connections=self.max_connections,
+            max_handshake_rate=self.max_handshake_rate,
+            max_event_rate=self.max_event_rate,
+            max_journal_rate=self.max_journal_rate,
             client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 

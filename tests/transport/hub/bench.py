@@ -41,7 +41,7 @@ from spnhub.transport.engine import (
 )
 from spnhub.transport.hub import Gate, HubServer, Network
 from spnhub.transport.hub.memory import MemoryLimits
-from spnhub.transport.hub.rates import SessionRates
+from spnhub.transport.hub.rates import RealmRates, SessionRates
 from spnhub.transport.protocol import PacketReader
 from tests.support.fake_engine import FakeEngine, FakeWire, fake_ca, fake_certificate
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
@@ -212,6 +212,7 @@ class Bench:
     rates: SessionRates | None = None
     memory: MemoryLimits | None = None
     resident: Callable[[], int] = lambda: 0
+    realm_rates: RealmRates = RealmRates()
 
     def new_engine(self) -> Engine:
         """One that understands the others."""
@@ -244,6 +245,7 @@ class Bench:
             rates=self.rates,
             memory=self.memory,
             resident=self.resident,
+            logged=self.journal.logged,
         )
         self.node = FakeNode(self.network, self.engine, self._turn, self.server.timer)
         local = self.node.bind(HUB)
@@ -252,7 +254,9 @@ class Bench:
         identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, alpn)
         self.engine.set_policy(ServerPolicy({NAME: identity}))
         self.server.set_networks(
-            {(local, NAME): Network(REALM, NETWORK)}, {NETWORK: ClientTrust(_authority.certificate)}
+            {(local, NAME): Network(REALM, NETWORK)},
+            {NETWORK: ClientTrust(_authority.certificate)},
+            {REALM: self.realm_rates},
         )
         definition = NetworkDefinition(NETWORK, "main", NAME, (self.service,))
         self.system.tell_hub(LoadInventory((RealmDefinition(REALM, (definition,)),)))

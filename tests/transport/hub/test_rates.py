@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.packets import (
     CloseRequest,
     DataAck,
@@ -18,9 +19,16 @@ from spnhub.actors.contract.packets import (
     ResumeRequest,
     SetWeight,
 )
-from spnhub.events.model import ConnectionStarted, LimitReached, ResumeRefused, SessionEnded, WeightChanged
+from spnhub.events.model import (
+    ConnectionStarted,
+    EndPointType,
+    LimitReached,
+    ResumeRefused,
+    SessionEnded,
+    WeightChanged,
+)
 from spnhub.transport import protocol
-from spnhub.transport.hub.rates import Rate, SessionRates, TokenBucket
+from spnhub.transport.hub.rates import Rate, Rates, RealmRates, SessionRates, TokenBucket
 from tests.transport.hub.bench import REALM, SECRET, UID, Bench, Peer
 
 RATES: Final = SessionRates(
@@ -189,3 +197,94 @@ def test_nothing_is_kept_of_who_is_quiet() -> None:
     bench.provider()
     bench.consumer()
     assert [set(session.buckets) for session in bench.server.sessions] == [{"control_packets"}] * 2
+
+
+# Of a realm ----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 60)), max_size=50))
+def test_what_has_happened_is_counted(spent: list[tuple[float, int]]) -> None:
+    """Something is left as long as no more was spent than the rate gives; a debt is paid within a burst's time."""
+    rate, now, total = Rate(5, 20), 0.0, 0
+    bucket = TokenBucket(rate, now)
+    for pause, count in spent:
+        now += pause
+        total += count
+        left = bucket.spend(now, count)
+        assert left or total >= rate.burst
+    assert bucket.spend(now + 2 * rate.burst / rate.per_second + 0.1, 0)
+
+
+def test_rates_of_the_inventory() -> None:
+    """A realm's own stand in place of the defaults, each by itself."""
+    assert RealmRates.of(RealmDefinition("acme", ())) == RealmRates()
+    own = RealmRates.of(RealmDefinition("acme", (), max_handshake_rate=5, max_event_rate=7))
+    assert own == RealmRates(handshakes=Rate(5, 50), events=Rate(7, 70))
+    assert RealmRates.of(RealmDefinition("acme", (), max_journal_rate=9)) == RealmRates(journal_bytes=Rate(9, 90))
+
+
+def test_handshakes_beyond_the_realms_rate() -> None:
+    """Each is closed with LIMIT and the reason; those that are there stay, and time brings others."""
+    bench = Bench(realm_rates=RealmRates(handshakes=Rate(2, 3)))
+    provider = bench.provider()
+    peers = [Peer(bench, EndPointType.CONSUMER, "client", f"c{n}") for n in range(6)]
+    bench.settle(0.3)
+    refused = [peer.closed for peer in peers if peer.closed is not None]
+    assert len(refused) == 4
+    assert {(one.code, one.reason) for one in refused} == {
+        (Code.LIMIT, "realm acme has more than 2 per second realmHandshakes")
+    }
+    assert provider.closed is None
+    assert limits(bench) == [("realmHandshakes", REALM)]
+    assert sum(event.count for event in bench.events(LimitReached)) == 4
+    bench.consumer(instance_id="later")
+
+
+@pytest.mark.parametrize(
+    ("rates", "limit"),
+    [
+        (RealmRates(events=Rate(10, 60)), "realmEvents"),
+        (RealmRates(journal_bytes=Rate(3_000, 20_000)), "realmJournalBytes"),
+    ],
+)
+def test_events_beyond_the_realms_rate(rates: RealmRates, limit: str) -> None:
+    """Nothing more begins in the realm, and nothing of it is logged one by one; what is open goes on."""
+    bench = Bench(realm_rates=rates)
+    provider, consumer = bench.provider(), bench.consumer()
+    leg = bench.leg(consumer, provider)
+    refused = []
+    for n in range(200):
+        stream = consumer.open(Opening(OpeningKind.OPEN, f"{n:032x}", SECRET))
+        bench.settle(0.005)
+        consumer.abort(stream, 40)
+        if consumer.streams[stream].reset == Code.LIMIT:
+            refused.append(stream)
+    assert len(refused) > 100
+    before = len(bench.journal.records)
+    late = Peer(bench, EndPointType.CONSUMER, "client", "c2")
+    consumer.send(ResumeRequest("77" * 16, SECRET, 1, 7, False, 0, "CN=server", "p1"))
+    bench.settle()
+    assert late.closed is not None
+    assert late.closed.code == Code.LIMIT
+    answer = consumer.take(ResumeAck)
+    assert (answer.code, answer.retryable) == (Code.LIMIT, True)
+    assert limit in answer.reason
+    assert len(bench.journal.records) <= before + 2
+    # The connection that was there: its bytes pass, and its end is in the log.
+    leg.consumer.write(leg.cs, b"still here", fin=True)
+    bench.settle()
+    assert provider.streams[leg.ps].data.endswith(b"still here")
+    assert limits(bench) == [(limit, REALM)]
+    bench.settle(30.0)
+    bench.leg(consumer, provider, "ff" * 16)
+
+
+def test_rates_that_a_reload_changes() -> None:
+    """They hold from then on, and who has the same ones goes on with what it has left."""
+    rates = Rates()
+    rates.set_realms({"a": RealmRates(handshakes=Rate(1, 1)), "b": RealmRates(handshakes=Rate(1, 1))})
+    assert [rates.refuse_session(one, 0.0) is None for one in ("a", "a", "b", "b")] == [True, False, True, False]
+    rates.set_realms({"a": RealmRates(handshakes=Rate(1, 2)), "b": RealmRates(handshakes=Rate(1, 1))})
+    assert [rates.refuse_session(one, 0.0) is None for one in ("a", "a", "b", "c")] == [True, True, False, True]
+    assert rates.take_exceeded() == {("a", "realmHandshakes", 1): 1, ("b", "realmHandshakes", 1): 2}
