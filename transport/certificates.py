@@ -2,22 +2,31 @@
 
 Any certificate that was given to be trusted is an anchor, also an intermediate one or the leaf itself
 (X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say what to accept, and needn't go up to a root. Every certificate
-of the chain, its anchor included, must be valid at the moment, and none of a client's revoked
-(:mod:`spnhub.transport.revocation`). A permanent fault (issuer, name, usage, revocation) is reported before one that
-time may mend (D-36), which is given with the certificate's dates and the time of the check.
+of the chain, its anchor included, must be valid at the moment, meant for this use, and none of a client's revoked
+(:mod:`spnhub.transport.revocation`), nor a CA above the anchor that is known, too. What is signed with MD5 or SHA-1
+proves nothing (RFC 8446 section 4.4.2.4). A permanent fault is reported before one that time may mend (D-36), which is
+given with the certificate's dates and the time of the check; of several the first of: issuer and chain, signature,
+name or subject, usage, revocation.
+
+What is verified once isn't verified again as long as nothing but time passes: a chain that was accepted is remembered
+with what it was accepted by (CAs and revocation, by value, so a reload asks anew) and until when. Refusals aren't
+remembered: strangers have as many chains as they like.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, Final, NamedTuple, TypeVar
 
 import service_identity
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 from service_identity import cryptography as names
@@ -46,6 +55,7 @@ __all__ = [
     "check_chain",
     "expiry_of",
     "identify",
+    "kept",
     "load_pair",
     "next_expiry",
     "parse_identity",
@@ -55,6 +65,7 @@ __all__ = [
 ]
 
 Anchors = tuple[crypto.X509, ...]
+_T = TypeVar("_T")
 
 # OpenSSL's verification results (X509_V_ERR_…) and the alerts that it sends for them itself.
 _DATE_ERRORS: Final = frozenset({9, 10})  # not yet valid, expired
@@ -62,6 +73,13 @@ _ISSUER_ERRORS: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer found, s
 SUBJECT_LIMIT: Final = 16_384
 """Characters of a client's subject (RFC 4514); of one beyond :data:`spnhub.events.foreign_text.SUBJECT_BYTES` packets
 and events have the beginning and a digest."""
+_BROKEN: Final = (hashes.MD5, hashes.SHA1)
+_HIGHEST: Final = 16
+"""Certificates of a chain, with the CAs above its anchor."""
+_WORTH: Final = 8192
+"""Bytes of a certificate or chain that is remembered, at most."""
+_KEPT: Final = 4096
+"""Of each kind. So what is remembered takes 32 MiB at most of each, and some 4 MiB with usual certificates."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
 
 
@@ -86,15 +104,27 @@ def _whole_subject(certificate: x509.Certificate) -> str | None:
         return None
 
 
+def kept(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
+    """Remember the results of a function of a certificate (DER) that CAs have signed, so nobody can fill it at will."""
+    known = lru_cache(maxsize=_KEPT)(function)
+
+    @wraps(function)
+    def call(der: bytes) -> _T:
+        return known(der) if len(der) <= _WORTH else function(der)
+
+    return call
+
+
 class Subject(NamedTuple):
     """Who a certificate is issued to."""
 
     text: str
     """As :func:`subject_of` has it: the identity (D-2)."""
     common_name: str
-    """As it is in the certificate, which is what an inventory names; empty without one."""
+    """As it is in the certificate, which is what an inventory names; empty without one, or with several (D-2)."""
 
 
+@kept
 def identify(der: bytes) -> Subject | None:
     """Who a verified certificate (DER) is issued to; None: it can't be read."""
     try:
@@ -103,7 +133,7 @@ def identify(der: bytes) -> Subject | None:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (ValueError, TypeError):
         return None
-    return None if text is None else Subject(text, str(names[0].value) if names else "")
+    return None if text is None else Subject(text, str(names[0].value) if len(names) == 1 else "")
 
 
 @lru_cache(maxsize=1024)
@@ -127,8 +157,7 @@ class ParsedIdentity:
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     private_key: PrivateKey = field(repr=False)
-    authorities: Anchors
-    revocation: Revocation
+    trust: ClientTrust
     alpn: tuple[str, ...]
     size: int
     """Bytes of the chain in a handshake."""
@@ -143,11 +172,9 @@ def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
     :raises ValueError: one that can't be used; the message says which.
     """
     chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
-    authorities = anchors_of(identity.client_ca, "client CA")
+    anchors_of(identity.client_ca, "client CA")
     lists_of(identity.revocation.crl)
-    return ParsedIdentity(
-        chain[0], tuple(chain[1:]), key, authorities, identity.revocation, identity.alpn, chain_size(chain)
-    )
+    return ParsedIdentity(chain[0], tuple(chain[1:]), key, identity.trust, identity.alpn, chain_size(chain))
 
 
 def load_pair(
@@ -169,46 +196,90 @@ def load_pair(
     return chain, key
 
 
-def verify_client(
-    certificate: x509.Certificate,
-    chain: Sequence[x509.Certificate],
-    anchors: Anchors,
-    revocation: Revocation,
-    moment: datetime,
-) -> None:
+class _Accepted:
+    """Chains that were accepted: by whom, and from when until when."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[object, ...], tuple[datetime, datetime]] = OrderedDict()
+
+    def __contains__(self, asked: tuple[tuple[object, ...], datetime]) -> bool:
+        key, moment = asked
+        period = self._known.get(key)
+        if period is None or not period[0] <= moment < period[1]:
+            return False
+        self._known.move_to_end(key)
+        return True
+
+    def add(
+        self,
+        key: tuple[object, ...],
+        certificates: Sequence[bytes],
+        verified: Sequence[x509.Certificate],
+        due: datetime | None = None,
+    ) -> None:
+        """Remember one, until one of its certificates expires, or at ``due``; the oldest make room."""
+        if sum(map(len, certificates)) > _WORTH:
+            return
+        try:
+            begin = max(one.not_valid_before_utc for one in verified)
+            end = min(one.not_valid_after_utc for one in verified)
+        except ValueError:  # dates that OpenSSL takes and this library doesn't
+            return
+        self._known[key] = begin, end if due is None else min(end, due)
+        self._known.move_to_end(key)
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+
+
+_clients, _servers = _Accepted(), _Accepted()
+
+
+def verify_client(certificates: tuple[bytes, ...], trust: ClientTrust, moment: datetime) -> None:
     """Verify a client's chain, as the hub does.
 
+    :param certificates: as presented, DER, leaf first.
     :param moment: aware.
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
-    with _readable("client certificate"):
-        verified, expired = _verify(certificate, chain, anchors, moment, "client certificate", "the hub's clock")
-        _check_subject(certificate)
-        _check_usage(certificate)
+    key = certificates, trust
+    if (key, moment) in _clients:
+        return
+    what, revocation = "client certificate", trust.revocation
+    anchors = anchors_of(trust.client_ca, "client CA")
+    with _readable(what):
+        verified, expired = _verify(certificates, anchors, moment, what, "the hub's clock")
+        _check_signatures(verified, what)
+        _check_subject(verified[0])
+        _check_usage(verified, what, ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth")
         if revocation:
-            stale = _check_revocation(verified(), revocation, moment)
+            stale = _check_revocation(_up(verified, anchors), revocation, moment)
             expired = expired or stale
     if expired is not None:
         raise expired
+    due = next_update(revocation) if revocation.refuse_stale else None
+    _clients.add(key, certificates, verified, due)
 
 
-def verify_server(
-    certificate: x509.Certificate,
-    chain: Sequence[x509.Certificate],
-    anchors: Anchors,
-    server_name: str,
-    moment: datetime,
-) -> None:
+def verify_server(certificates: tuple[bytes, ...], trust: bytes, server_name: str, moment: datetime) -> None:
     """Verify a hub's chain and name, as a client does.
 
+    :param certificates: as presented, DER, leaf first.
+    :param trust: PEM: what its chain may end at.
     :param moment: aware.
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
-    with _readable("hub certificate"):
-        _, expired = _verify(certificate, chain, anchors, moment, "hub certificate", "the clock here")
-        _check_name(certificate, server_name)
+    key = certificates, trust, server_name
+    if (key, moment) in _servers:
+        return
+    what = "hub certificate"
+    with _readable(what):
+        verified, expired = _verify(certificates, anchors_of(trust, "trust"), moment, what, "the clock here")
+        _check_signatures(verified, what)
+        _check_name(verified[0], server_name)
+        _check_usage(verified, what, ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth")
     if expired is not None:
         raise expired
+    _servers.add(key, certificates, verified)
 
 
 def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> ChainFault | None:
@@ -218,17 +289,14 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
     :param moment: aware.
     :returns: the reason; None: it is accepted.
     """
-    anchors = anchors_of(trust.client_ca, "client CA")
     try:
-        with _readable("client certificate"):
-            leaf, *chain = map(load_certificate, certificates)
-        verify_client(leaf, chain, anchors, trust.revocation, moment)
+        verify_client(tuple(certificates), trust, moment)
     except CertificateRefused as refused:
         return ChainFault(str(refused), refused.alert is CertificateAlert.CERTIFICATE_EXPIRED)
     return None
 
 
-@lru_cache(maxsize=16_384)
+@kept
 def expiry_of(der: bytes) -> datetime | None:
     """When a certificate that a session has presented expires; None: this library can't read what OpenSSL accepted."""
     try:
@@ -270,19 +338,13 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def _verify(
-    certificate: x509.Certificate,
-    chain: Sequence[x509.Certificate],
-    anchors: Anchors,
-    moment: datetime,
-    what: str,
-    clock: str,
-) -> tuple[Callable[[], list[x509.Certificate]], CertificateRefused | None]:
+    certificates: Sequence[bytes], anchors: Anchors, moment: datetime, what: str, clock: str
+) -> tuple[list[x509.Certificate], CertificateRefused | None]:
     """Verify the chain; what time may heal is given back, to be raised if nothing worse is found.
 
-    The other result gives the verified chain, leaf first up to its anchor; not everybody wants to pay for it.
+    The other result is the verified chain, leaf first up to its anchor.
     """
-    leaf = crypto.X509.from_cryptography(certificate)
-    others = [crypto.X509.from_cryptography(one) for one in chain]
+    leaf, *others = (crypto.X509.from_cryptography(load_certificate(der)) for der in certificates)
     at_all = False
     while True:
         store = crypto.X509Store()
@@ -291,15 +353,8 @@ def _verify(
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | (_NO_CHECK_TIME if at_all else 0))
         store.set_time(moment.astimezone(UTC).replace(tzinfo=None))
         context = crypto.X509StoreContext(store, leaf, others)
-
-        def found(context: crypto.X509StoreContext = context) -> list[x509.Certificate]:
-            return [one.to_cryptography() for one in context.get_verified_chain()]
-
         try:
-            if not at_all:
-                context.verify_certificate()
-                return found, None
-            verified = found()
+            verified = [one.to_cryptography() for one in context.get_verified_chain()]
         except crypto.X509StoreContextError as exc:
             code, depth, message = exc.errors
             if code in _DATE_ERRORS and not at_all:
@@ -309,7 +364,9 @@ def _verify(
             text = f"{what}{'' if depth == 0 else ' chain'}: {message}"
             alert = CertificateAlert.UNKNOWN_CA if code in _ISSUER_ERRORS else CertificateAlert.BAD_CERTIFICATE
             raise CertificateRefused(alert, text) from exc
-        return found, CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, _dates(verified, moment, what, clock))
+        if not at_all:
+            return verified, None
+        return verified, CertificateRefused(CertificateAlert.CERTIFICATE_EXPIRED, _dates(verified, moment, what, clock))
 
 
 def _dates(verified: Sequence[x509.Certificate], moment: datetime, what: str, clock: str) -> str:
@@ -322,6 +379,38 @@ def _dates(verified: Sequence[x509.Certificate], moment: datetime, what: str, cl
         dates = f"is not valid before {date_text(begin)}" if moment < begin else f"has expired at {date_text(end)}"
         return f"{which} {dates}; {clock} says {date_text(moment)[:16]}Z"
     return f"{what} is not valid at {date_text(moment)}, by {clock}"
+
+
+def _up(verified: Sequence[x509.Certificate], anchors: Anchors) -> list[x509.Certificate]:
+    """A verified chain with the CAs above its anchor that are given, too: one of them may have revoked it."""
+    chain, given = list(verified), [one.to_cryptography() for one in anchors]
+    while len(chain) < _HIGHEST and chain[-1].issuer != chain[-1].subject:
+        above = next((one for one in given if _issued(chain[-1], one)), None)
+        if above is None:
+            break
+        chain.append(above)
+    return chain
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _check_signatures(verified: Sequence[x509.Certificate], what: str) -> None:
+    """An anchor's own doesn't count: it is trusted without."""
+    for depth, certificate in enumerate(verified[:-1]):
+        try:
+            algorithm = certificate.signature_hash_algorithm
+        except UnsupportedAlgorithm:  # OpenSSL knew it, and this library knows the broken ones
+            continue
+        if isinstance(algorithm, _BROKEN):
+            which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
+            reason = f"{which} is signed with {algorithm.name.upper()}, which can be forged"
+            raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, reason)
 
 
 def _check_name(certificate: x509.Certificate, server_name: str) -> None:
@@ -365,23 +454,23 @@ def _check_revocation(
     raise CertificateRefused(CertificateAlert.CERTIFICATE_REVOKED, f"client certificate: {fault.reason}")
 
 
-def _check_usage(certificate: x509.Certificate) -> None:
-    try:
-        extended = _extension(certificate, x509.ExtendedKeyUsage)
-        usage = _extension(certificate, x509.KeyUsage)
-    except ValueError as exc:
-        raise CertificateRefused(
-            CertificateAlert.BAD_CERTIFICATE, "client certificate: extensions can't be read"
-        ) from exc
-    allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if extended is not None and allowed.isdisjoint(extended):
-        raise CertificateRefused(
-            CertificateAlert.UNSUPPORTED_CERTIFICATE, "client certificate: extended key usage does not allow clientAuth"
-        )
-    if usage is not None and not usage.digital_signature:
-        raise CertificateRefused(
-            CertificateAlert.UNSUPPORTED_CERTIFICATE, "client certificate: key usage does not allow digitalSignature"
-        )
+def _check_usage(verified: Sequence[x509.Certificate], what: str, use: x509.ObjectIdentifier, name: str) -> None:
+    """A CA that is for another use can't say who may have this one, either."""
+    allowed = {use, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    for depth, certificate in enumerate(verified):
+        which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
+        try:
+            extended = _extension(certificate, x509.ExtendedKeyUsage)
+            usage = _extension(certificate, x509.KeyUsage)
+        except ValueError as exc:
+            raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, f"{which}: extensions can't be read") from exc
+        if extended is not None and allowed.isdisjoint(extended):
+            reason = f"{which}: extended key usage does not allow {name}"
+        elif depth == 0 and usage is not None and not usage.digital_signature:
+            reason = f"{which}: key usage does not allow digitalSignature"
+        else:
+            continue
+        raise CertificateRefused(CertificateAlert.UNSUPPORTED_CERTIFICATE, reason)
 
 
 def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:

@@ -34,6 +34,7 @@ from spnhub.events.model import (
 from spnhub.schemas.codec import camel
 
 __all__ = [
+    "NO_NAME",
     "DefinitionChange",
     "DefinitionDifference",
     "LiveSession",
@@ -253,10 +254,16 @@ def service_event(
     return ServiceChanged(**named, changed=changed) if changed else None
 
 
+NO_NAME: Final = "the certificate's subject has not exactly one common name"
+"""Then an inventory can't name who has it (D-2)."""
+
+
 def not_allowed(definition: ServiceDefinition | None, role: EndPointType, common_name: str) -> str | None:
     """Why a definition allows no session of this role to this common name; None when it does."""
     if definition is None:
         return "the service is no longer defined"
+    if not common_name:
+        return NO_NAME
     allowed = (
         common_name == definition.provider if role is EndPointType.PROVIDER else common_name in definition.consumers
     )

@@ -9,7 +9,7 @@ from pykka import ActorRef
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import SessionRequested
-from spnhub.actors.contract.inventory import ServiceKey
+from spnhub.actors.contract.inventory import NO_NAME, ServiceKey
 from spnhub.actors.contract.protocols import abilities
 from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.runtime import EventLoopActor
@@ -46,7 +46,7 @@ RealmMessage = SessionRequested | DefineRealm | DefineService | Leave | ServiceE
 def _not_one(request: SessionRequested, found: tuple[str, ...]) -> str:
     """Why a common name doesn't say which service an endpoint means."""
     if not request.common_name:
-        return "the certificate has no common name"
+        return NO_NAME
     who = f"{request.common_name!r} may be a {request.end_point_type} of"
     if not found:
         return f"{request.common_name!r} may not be a {request.end_point_type} of any service of {request.network_urn}"

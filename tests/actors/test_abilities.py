@@ -32,6 +32,7 @@ from spnhub.actors.contract.inputs import (
     StopHub,
     StopSucceeded,
 )
+from spnhub.actors.contract.inventory import NO_NAME
 from spnhub.actors.contract.packets import PauseRequest
 from spnhub.actors.contract.protocols import SC01, abilities, is_resumable, one_leg_instance
 from spnhub.actors.system import ActorOptions
@@ -98,7 +99,7 @@ def test_the_common_name_says_which_service(role: EndPointType) -> None:
     assert commands == [RefuseSession(2, Code.NOT_ALLOWED, reason)]
     assert isinstance(events[0], SessionRefused) and events[0].service_urn is None
     _, commands = bench.hub(old(3, role, common_name=""))
-    assert commands == [RefuseSession(3, Code.NOT_ALLOWED, "the certificate has no common name")]
+    assert commands == [RefuseSession(3, Code.NOT_ALLOWED, NO_NAME)]
     _, commands = bench.hub(request(4, role, service_urn=""))
     assert isinstance(commands[0], RefuseSession) and commands[0].code is Code.UNKNOWN_SERVICE
 

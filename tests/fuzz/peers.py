@@ -17,7 +17,6 @@ from spnhub.pki import Authority
 from spnhub.transport import protocol
 from spnhub.transport.certificates import (
     CertificateRefused,
-    anchors_of,
     check_chain,
     expiry_of,
     identify,
@@ -25,7 +24,7 @@ from spnhub.transport.certificates import (
     verify_client,
     verify_server,
 )
-from spnhub.transport.engine import Address, ClientTrust, Opened, Readable, Revocation
+from spnhub.transport.engine import Address, ClientTrust, Opened, Readable
 from spnhub.transport.native_engine import why_not
 from spnhub.transport.pem import load_certificate
 from spnhub.transport.sc01.words import Word
@@ -313,11 +312,10 @@ def _certificate(data: bytes) -> None:
     except ValueError:
         return
     subject_of(certificate)
-    anchors = anchors_of(_authority().certificate, "trust")
     with contextlib.suppress(CertificateRefused):
-        verify_client(certificate, [], anchors, Revocation(), _MOMENT)
+        verify_client((data,), ClientTrust(_authority().certificate), _MOMENT)
     with contextlib.suppress(CertificateRefused):
-        verify_server(certificate, [], anchors, "hub.test", _MOMENT)
+        verify_server((data,), _authority().certificate, "hub.test", _MOMENT)
 
 
 PEERS: Final = (

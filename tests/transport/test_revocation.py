@@ -77,6 +77,14 @@ def test_an_intermediate_that_is_revoked_counts() -> None:
         fault = verdict(leaf, revocation, middle.certificate, ca=pem)
         assert fault is not None and not fault.about_time and "is revoked by" in fault.reason
         assert verdict(middle.client("me"), Revocation(), middle.certificate, ca=pem) is None
+        # Also where the intermediate one is trusted itself, beside its root or before it.
+        for anchors in (pem + middle.certificate, middle.certificate + pem):
+            fault = verdict(leaf, revocation, middle.certificate, ca=anchors)
+            assert fault is not None and not fault.about_time and "is revoked by" in fault.reason
+            assert verdict(middle.client("me"), Revocation(), middle.certificate, ca=anchors) is None
+    by_name = Revocation(certificates=frozenset({f"{root.serial_number:x}"}))
+    fault = verdict(leaf, by_name, middle.certificate, ca=middle.certificate + root.public_bytes(Encoding.PEM))
+    assert fault is not None and fault.reason.endswith("is revoked by the inventory")
 
 
 @pytest.mark.parametrize(

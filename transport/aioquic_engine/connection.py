@@ -26,7 +26,7 @@ from spnhub.transport.aioquic_engine.recovery import Recovery
 from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import ClientContext, ServerContext
-from spnhub.transport.certificates import Anchors, ParsedIdentity
+from spnhub.transport.certificates import ParsedIdentity
 from spnhub.transport.engine import Address, Limits
 from spnhub.transport.pem import CHAIN_LIMIT
 
@@ -55,7 +55,7 @@ class EngineConnection(StreamConnection):
     """One connection of an :class:`spnhub.transport.aioquic_engine.engine.AioquicEngine`, either side.
 
     :param identities: server only: our identities, by server name.
-    :param anchors: client only: what the server's chain must end at.
+    :param trust: client only: what the server's chain must end at, PEM.
     :param chain_size: bytes of the longest certificate chain that this side may present.
     :param clock: when certificates must be valid.
     :param holdings: what the whole engine holds of what came out of order.
@@ -72,7 +72,7 @@ class EngineConnection(StreamConnection):
         chain_size: int,
         holdings: Holdings,
         identities: Mapping[str, ParsedIdentity] | None = None,
-        anchors: Anchors = (),
+        trust: bytes = b"",
         reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,
         validated: tuple[bytes, Address] | None = None,
@@ -97,7 +97,7 @@ class EngineConnection(StreamConnection):
         self._challenge_at: float | None = None
         """When the peer's new address is challenged again."""
         self._identities = identities
-        self._anchors = anchors
+        self._trust = trust
         self._chain_size = chain_size
         self._clock = clock
         self._reset_key = reset_key
@@ -218,7 +218,7 @@ class EngineConnection(StreamConnection):
         if self._is_client:
             context.__class__ = ClientContext
             assert isinstance(context, ClientContext) and self._configuration.server_name is not None
-            context.attach(self._anchors, self._configuration.server_name, self._clock)
+            context.attach(self._trust, self._configuration.server_name, self._clock)
         else:
             context.__class__ = ServerContext
             assert isinstance(context, ServerContext) and self._identities is not None

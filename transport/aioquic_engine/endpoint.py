@@ -514,7 +514,8 @@ class QuicEndpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.connect`."""
         self._now = now
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
-        anchors = anchors_of(certifi.contents().encode() if policy.trust is None else policy.trust, "trust")
+        trust = certifi.contents().encode() if policy.trust is None else policy.trust
+        anchors_of(trust, "trust")
         quic = EngineConnection(
             configuration=self._configuration(
                 is_client=True,
@@ -526,7 +527,7 @@ class QuicEndpoint(ABC):
                 verify_mode=ssl.CERT_NONE,  # ours does it
             ),
             limits=self._limits,
-            anchors=anchors,
+            trust=trust,
             chain_size=chain_size(chain),
             clock=self._clock,
             holdings=self._holdings,

@@ -12,16 +12,17 @@ by a clock that is given.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.events.foreign_text import NAME_LIMIT, clipped
 from spnhub.transport.certificates import (
-    Anchors,
     CertificateRefused,
     ParsedIdentity,
     verify_client,
@@ -76,6 +77,10 @@ def _parsing(what: str) -> Iterator[None]:
         raise tls.AlertBadCertificate(clipped(f"{what} can't be read: {type(exc).__name__}: {exc}")) from exc
 
 
+def _ders(leaf: x509.Certificate, chain: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
+    return tuple(one.public_bytes(Encoding.DER) for one in (leaf, *chain))
+
+
 def _alert(refused: CertificateRefused) -> tls.Alert:
     return _ALERTS[refused.alert](str(refused))
 
@@ -124,10 +129,10 @@ class ServerContext(tls.Context):
         if self._peer_certificate is None:
             raise AlertCertificateRequired("no client certificate")
         assert self.identity is not None, "the ClientHello came first"
-        chain = list(self._peer_certificate_chain)
         try:
-            mine = self.identity
-            verify_client(self._peer_certificate, chain, mine.authorities, mine.revocation, self.clock())
+            verify_client(
+                _ders(self._peer_certificate, self._peer_certificate_chain), self.identity.trust, self.clock()
+            )
         except CertificateRefused as refused:
             raise _alert(refused) from refused
 
@@ -145,13 +150,13 @@ class ClientContext(tls.Context):
     :func:`attach` turns a connection's context into one; that is why it has no ``__init__``.
     """
 
-    anchors: Anchors
+    trust: bytes
     name: str
     clock: Callable[[], datetime]
 
-    def attach(self, anchors: Anchors, name: str, clock: Callable[[], datetime]) -> None:
+    def attach(self, trust: bytes, name: str, clock: Callable[[], datetime]) -> None:
         """Give a context that was just made what it needs."""
-        self.anchors = anchors
+        self.trust = trust
         self.name = name
         self.clock = clock
 
@@ -159,9 +164,9 @@ class ClientContext(tls.Context):
         with _parsing("hub certificate"):
             super()._client_handle_certificate(input_buf)
         assert self._peer_certificate is not None, "an empty message was refused"
-        chain = list(self._peer_certificate_chain)
+        chain = _ders(self._peer_certificate, self._peer_certificate_chain)
         try:
-            verify_server(self._peer_certificate, chain, self.anchors, self.name, self.clock())
+            verify_server(chain, self.trust, self.name, self.clock())
         except CertificateRefused as refused:
             raise _alert(refused) from refused
 

@@ -21,6 +21,7 @@ from spnhub.transport.certificates import (
     CertificateRefused,
     ParsedIdentity,
     anchors_of,
+    kept,
     load_pair,
     parse_identity,
     subject_of,
@@ -101,7 +102,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         known = self._ready.get(id(parsed))
         if known is None:
             chain = _presented((parsed.certificate, *parsed.chain), "server certificate")
-            judge: _Judge = partial(self._judge, partial(self._verify_client, parsed))
+            judge: _Judge = partial(self._judge, partial(self._verify_client, parsed.trust))
             known = parsed, self.server_identity(chain, _pkcs8(parsed.private_key), parsed.alpn, judge)
             self._ready[id(parsed)] = known
         return known[1]
@@ -109,10 +110,11 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     def connect(self, address: api.Address, policy: api.ClientPolicy, now: float) -> int:
         """See :meth:`spnhub.transport.engine.Engine.connect`."""
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
-        anchors = anchors_of(certifi.contents().encode() if policy.trust is None else policy.trust, "trust")
+        trust = certifi.contents().encode() if policy.trust is None else policy.trust
+        anchors_of(trust, "trust")
 
-        def verify(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> None:
-            verify_server(leaf, others, anchors, policy.server_name, self._clock())
+        def verify(certificates: tuple[bytes, ...]) -> None:
+            verify_server(certificates, trust, policy.server_name, self._clock())
 
         identity = self.client_identity(
             _presented(chain, "certificate"), _pkcs8(key), policy.alpn, partial(self._judge, verify)
@@ -122,19 +124,14 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
 
     # ---- certificates ------------------------------------------------------------------------------------------
 
-    def _verify_client(
-        self, parsed: ParsedIdentity, leaf: x509.Certificate, others: Sequence[x509.Certificate]
-    ) -> None:
-        verify_client(leaf, others, parsed.authorities, parsed.revocation, self._clock())
+    def _verify_client(self, trust: api.ClientTrust, certificates: tuple[bytes, ...]) -> None:
+        verify_client(certificates, trust, self._clock())
 
-    def _judge(
-        self, verify: Callable[[x509.Certificate, Sequence[x509.Certificate]], None], chain: Sequence[bytes]
-    ) -> _Verdict:
+    def _judge(self, verify: Callable[[tuple[bytes, ...]], None], chain: Sequence[bytes]) -> _Verdict:
         """Called inside a handshake, so nothing may be raised, and the engine may not be used."""
         try:
-            leaf, *others = map(load_certificate, chain)
-            verify(leaf, others)
-            if (weak := _unusable(leaf.public_key())) is not None:
+            verify(tuple(chain))
+            if (weak := _weakness(chain[0])) is not None:
                 return int(api.CertificateAlert.UNSUPPORTED_CERTIFICATE), f"certificate: {weak}"
         except CertificateRefused as refused:
             return int(refused.alert), str(refused)
@@ -144,6 +141,11 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
             self._on_fault("engine", fault)
             return int(api.CertificateAlert.CERTIFICATE_UNKNOWN), "internal error"
         return None
+
+
+@kept
+def _weakness(der: bytes) -> str | None:
+    return _unusable(load_certificate(der).public_key())
 
 
 def _unusable(key: object) -> str | None:
