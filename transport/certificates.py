@@ -46,6 +46,7 @@ from spnhub.transport.pem import (
 from spnhub.transport.revocation import lists_of, next_update, revoked
 
 __all__ = [
+    "KEPT",
     "SUBJECT_LIMIT",
     "Anchors",
     "CertificateRefused",
@@ -78,7 +79,7 @@ _HIGHEST: Final = 16
 """Certificates of a chain, with the CAs above its anchor."""
 _WORTH: Final = 8192
 """Bytes of a certificate or chain that is remembered, at most."""
-_KEPT: Final = 4096
+KEPT: Final = 4096
 """Of each kind. So what is remembered takes 32 MiB at most of each, and some 4 MiB with usual certificates."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
 
@@ -106,7 +107,7 @@ def _whole_subject(certificate: x509.Certificate) -> str | None:
 
 def kept(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
     """Remember the results of a function of a certificate (DER) that CAs have signed, so nobody can fill it at will."""
-    known = lru_cache(maxsize=_KEPT)(function)
+    known = lru_cache(maxsize=KEPT)(function)
 
     @wraps(function)
     def call(der: bytes) -> _T:
@@ -227,7 +228,7 @@ class _Accepted:
             return
         self._known[key] = begin, end if due is None else min(end, due)
         self._known.move_to_end(key)
-        if len(self._known) > _KEPT:
+        while len(self._known) > KEPT:
             self._known.popitem(last=False)
 
 

@@ -28,6 +28,7 @@ from spnhub.actors.contract.inputs import (
     SessionUnresponsive,
     StopHub,
 )
+from spnhub.actors.contract.inventory import NO_NAME
 from spnhub.actors.realm.actor import RealmActor, RealmMessage
 from spnhub.actors.service.messages import SessionsStopped
 from spnhub.actors.system import ActorOptions
@@ -128,7 +129,7 @@ def test_unknown_service(bench: Bench, change: dict[str, str], reason: str) -> N
 def test_not_allowed(bench: Bench, role: Any, name: str) -> None:
     """A consumer's certificate never makes a provider, nor the other way round."""
     bench.provider(9)
-    reason = f"{name!r} may not be a {role} of {SERVICE}"
+    reason = f"{name!r} may not be a {role} of {SERVICE}" if name else NO_NAME
     refusal(bench, request(1, role, common_name=name), Code.NOT_ALLOWED, reason)
 
 

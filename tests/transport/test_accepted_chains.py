@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import crypto
 
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport import certificates
@@ -18,7 +20,6 @@ from tests.support.crl import crl_of
 OURS, THEIRS = Authority.create("ours"), Authority.create("theirs")
 NOW = datetime.now(UTC).replace(microsecond=0)
 MINUTE = timedelta(minutes=1)
-ME = OURS.client("me", begin=NOW - MINUTE, end=NOW + MINUTE)
 
 
 def der(credentials: IssuedCredentials) -> tuple[bytes, ...]:
@@ -31,18 +32,22 @@ def serial(credentials: IssuedCredentials) -> int:
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each chain that OpenSSL was asked about; nothing is remembered from before."""
+    """One entry for each time that OpenSSL was asked about a chain."""
     calls: list[int] = []
-    real = certificates._verify
-    for name in ("_clients", "_servers"):
-        monkeypatch.setattr(certificates, name, certificates._Accepted())
+    real = crypto.X509StoreContext
 
-    def counted(*args: object) -> object:
+    def counted(*args: Any) -> crypto.X509StoreContext:
         calls.append(1)
-        return real(*args)  # type: ignore[arg-type]  # as it was called
+        return real(*args)
 
-    monkeypatch.setattr(certificates, "_verify", counted)
+    monkeypatch.setattr("spnhub.transport.certificates.crypto.X509StoreContext", counted)
     return calls
+
+
+@pytest.fixture
+def me() -> IssuedCredentials:
+    """Nobody has seen it before."""
+    return OURS.client("me", begin=NOW - MINUTE, end=NOW + MINUTE)
 
 
 def refused(check: Callable[[], None]) -> CertificateAlert:
@@ -51,38 +56,38 @@ def refused(check: Callable[[], None]) -> CertificateAlert:
     return caught.value.alert
 
 
-def test_verified_once(verified: list[int]) -> None:
+def test_verified_once(verified: list[int], me: IssuedCredentials) -> None:
     """However often it comes, for as long as all of it is valid; clocks that are set are heeded both ways."""
     trust = ClientTrust(OURS.certificate)
     for _ in range(3):
-        verify_client(der(ME), trust, NOW)
-        verify_client(der(ME), trust, NOW + MINUTE / 2)
+        verify_client(der(me), trust, NOW)
+        verify_client(der(me), trust, NOW + MINUTE / 2)
     assert len(verified) == 1
     for late in (MINUTE, 2 * MINUTE, timedelta(days=20_000)):
-        assert refused(lambda late=late: verify_client(der(ME), trust, NOW + late + MINUTE)) is (  # type: ignore[misc]  # bound
+        assert refused(lambda late=late: verify_client(der(me), trust, NOW + late + MINUTE)) is (  # type: ignore[misc]  # bound
             CertificateAlert.CERTIFICATE_EXPIRED
         )
-    assert refused(lambda: verify_client(der(ME), trust, NOW - 2 * MINUTE)) is CertificateAlert.CERTIFICATE_EXPIRED
+    assert refused(lambda: verify_client(der(me), trust, NOW - 2 * MINUTE)) is CertificateAlert.CERTIFICATE_EXPIRED
     before = len(verified)
-    verify_client(der(ME), trust, NOW)
+    verify_client(der(me), trust, NOW)
     assert len(verified) == before
 
 
-def test_another_trust_asks_anew(verified: list[int]) -> None:
+def test_another_trust_asks_anew(verified: list[int], me: IssuedCredentials) -> None:
     """A reload with the same content remembers; with another CA, or what is revoked, nothing is known."""
-    verify_client(der(ME), ClientTrust(OURS.certificate), NOW)
-    verify_client(der(ME), ClientTrust(bytes(bytearray(OURS.certificate)), Revocation()), NOW)
+    verify_client(der(me), ClientTrust(OURS.certificate), NOW)
+    verify_client(der(me), ClientTrust(bytes(bytearray(OURS.certificate)), Revocation()), NOW)
     assert len(verified) == 1
-    assert refused(lambda: verify_client(der(ME), ClientTrust(THEIRS.certificate), NOW)) is CertificateAlert.UNKNOWN_CA
+    assert refused(lambda: verify_client(der(me), ClientTrust(THEIRS.certificate), NOW)) is CertificateAlert.UNKNOWN_CA
     for revocation in (
-        Revocation(crl_of(OURS, {serial(ME): None}, now=NOW)),
-        Revocation(certificates=frozenset({f"{serial(ME):x}"})),
+        Revocation(crl_of(OURS, {serial(me): None}, now=NOW)),
+        Revocation(certificates=frozenset({f"{serial(me):x}"})),
     ):
         for _ in range(2):
-            alert = refused(lambda r=revocation: verify_client(der(ME), ClientTrust(OURS.certificate, r), NOW))  # type: ignore[misc]  # bound
+            alert = refused(lambda r=revocation: verify_client(der(me), ClientTrust(OURS.certificate, r), NOW))  # type: ignore[misc]  # bound
             assert alert is CertificateAlert.CERTIFICATE_REVOKED
     assert len(verified) == 6, "refusals aren't remembered"
-    verify_client(der(ME), ClientTrust(OURS.certificate), NOW)
+    verify_client(der(me), ClientTrust(OURS.certificate), NOW)
 
 
 def test_a_list_that_becomes_stale(verified: list[int]) -> None:
@@ -112,7 +117,7 @@ def test_a_hub_is_known_by_the_name_that_was_called(verified: list[int]) -> None
 
 def test_bounded(verified: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest make room, and a large chain isn't kept at all."""
-    monkeypatch.setattr(certificates, "_KEPT", 2)
+    monkeypatch.setattr(certificates, "KEPT", 2)
     trust = ClientTrust(OURS.certificate)
     chains = [der(OURS.client(name)) for name in "abc"]
     for chain in chains:

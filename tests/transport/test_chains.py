@@ -12,8 +12,9 @@ from aioquic import tls
 from aioquic.quic.connection import QuicConnectionError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import crypto
 
 from spnhub.transport.engine import (
     Closed,
@@ -34,7 +35,7 @@ from tests.support.engines import REAL, each_name, make_real
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-UNKNOWN_CA, BAD, EXPIRED = 48, 42, 45
+UNKNOWN_CA, BAD, UNSUPPORTED, EXPIRED = 48, 42, 43, 45
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def make(
     names: tuple[str, ...] = ("hub.test",),
     padding: int = 0,
     more: Sequence[x509.NameAttribute[str]] = (),
+    usages: Sequence[x509.ObjectIdentifier] = (),
 ) -> Node:
     """A certificate; ``issuer`` None: self-signed. ``padding``: bytes of an extension that nobody reads.
 
-    ``more``: of its subject.
+    ``more``: of its subject; ``usages``: extended ones.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), *more])
@@ -85,9 +87,10 @@ def make(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if not ca:
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        usages = usages or (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if padding:
         unread = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), bytes(padding))
         builder = builder.add_extension(unread, critical=False)
@@ -103,6 +106,7 @@ def nodes() -> dict[str, Node]:
     issuing = make("issuing", intermediate)
     past = make("past", root, end=NOW - HOUR)
     coming = make("coming", root, begin=NOW + HOUR)
+    servers = make("servers", root, usages=(ExtendedKeyUsageOID.SERVER_AUTH,))
     return {
         "root": root,
         "intermediate": intermediate,
@@ -116,6 +120,8 @@ def nodes() -> dict[str, Node]:
         "expired": make("leaf", issuing, ca=False, end=NOW - HOUR),
         "early": make("leaf", issuing, ca=False, begin=NOW + HOUR),
         "stranger": make("stranger"),
+        "servers": servers,
+        "of servers": make("leaf", servers, ca=False),
         "of no ca": make("leaf", make("leaf", issuing, ca=False), ca=False),
     }
 
@@ -229,6 +235,76 @@ def test_both_sides_have_the_same_rule(engine: str, presented: str, trusted: str
     assert closed == ([] if alert is None else [(CloseKind.VIOLATION, 0x100 + alert)])
     refused = [event.alert for event in server if isinstance(event, HandshakeRefused)]
     assert refused == ([] if alert is None else [alert])
+
+
+@pytest.mark.parametrize("trusted", ["root", "servers", "root servers"])
+def test_a_ca_for_servers_makes_no_client(engine: str, trusted: str) -> None:
+    """What it issues may be a hub, whatever the leaf says of itself."""
+    mine, anchors = Credentials(pems("of_servers servers"), nodes()["of servers"].key_pem), pems(trusted)
+    other, root = good()
+    client, server, _ = shake_hands(engine, server=other, client=mine, client_ca=anchors, trust=root)
+    reason = "client certificate's issuer CN=servers: extended key usage does not allow clientAuth"
+    refused = [(event.alert, event.reason) for event in server if isinstance(event, HandshakeRefused)]
+    assert refused == [(UNSUPPORTED, reason)]
+    client, server, _ = shake_hands(engine, server=mine, client=other, client_ca=root, trust=anchors)
+    assert [type(event) for event in (*client, *server)] == [Connected, Connected]
+
+
+@pytest.mark.parametrize(
+    ("usage", "client_alert", "server_alert"),
+    [
+        (ExtendedKeyUsageOID.CLIENT_AUTH, None, 43),
+        (ExtendedKeyUsageOID.SERVER_AUTH, 43, None),
+        (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, None, None),
+        (ExtendedKeyUsageOID.CODE_SIGNING, 43, 43),
+    ],
+)
+def test_each_for_its_use(
+    engine: str, usage: x509.ObjectIdentifier, client_alert: int | None, server_alert: int | None
+) -> None:
+    """A client's certificate is no hub's, nor the other way round."""
+    other, root = good()
+    leaf = make("leaf", nodes()["issuing"], ca=False, usages=(usage,))
+    mine = Credentials(leaf.pem + pems("issuing intermediate"), leaf.key_pem)
+    _, server, _ = shake_hands(engine, server=other, client=mine, client_ca=root, trust=root)
+    alerts = [event.alert for event in server if isinstance(event, HandshakeRefused)]
+    assert alerts == ([] if client_alert is None else [client_alert])
+    _, server, _ = shake_hands(engine, server=mine, client=other, client_ca=root, trust=root)
+    alerts = [event.alert for event in server if isinstance(event, HandshakeRefused)]
+    assert alerts == ([] if server_alert is None else [server_alert])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # cryptography signs with neither
+@pytest.mark.parametrize(("algorithm", "told"), [("md5", "MD5"), ("sha1", "SHA1"), ("sha256", None)])
+def test_signatures_that_can_be_forged(engine: str, algorithm: str, told: str | None) -> None:
+    """Of a leaf or of an issuer (RFC 8446 section 4.4.2.4); an anchor is trusted without its own."""
+    key = rsa.generate_private_key(65537, 2048)
+
+    def sign(node: Node, by: str) -> bytes:
+        made = crypto.X509.from_cryptography(node.certificate)
+        if node is anchor:
+            made.set_pubkey(crypto.PKey.from_cryptography_key(key))
+        made.sign(crypto.PKey.from_cryptography_key(key), by)
+        return crypto.dump_certificate(crypto.FILETYPE_PEM, made)
+
+    anchor = make("anchor")
+    root = sign(anchor, "md5")
+    leaf, middle = make("leaf", anchor, ca=False), make("middle", anchor)
+    below = make("leaf", middle, ca=False)
+    other, others = good()
+    for chain, node, which in (
+        (sign(leaf, algorithm), leaf, ""),
+        (below.pem + sign(middle, algorithm), below, "'s issuer CN=middle"),
+    ):
+        mine = Credentials(chain, node.key_pem)
+        client, server, _ = shake_hands(engine, server=other, client=mine, client_ca=root, trust=others)
+        refused = [(event.alert, event.reason) for event in server if isinstance(event, HandshakeRefused)]
+        reason = f"client certificate{which} is signed with {told}, which can be forged"
+        assert refused == ([] if told is None else [(BAD, reason)])
+        client, _, _ = shake_hands(engine, server=mine, client=other, client_ca=others, trust=root)
+        closed = [(event.code, event.reason) for event in client if isinstance(event, Closed)]
+        reason = f"hub certificate{which} is signed with {told}, which can be forged"
+        assert closed == ([] if told is None else [(0x100 + BAD, reason)])
 
 
 def test_revoked(engine: str) -> None:
