@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import cast
 from uuid import UUID
@@ -39,6 +40,7 @@ class NoJournal:
         self.journal_id = UUID(int=1)
         self.state = HubState()
         self.appended = 0
+        self.logged: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._batch: list[Recorded] = []
         self._on_written = on_written
 

@@ -77,6 +77,27 @@ def test_bytes_in_order_are_no_gaps(kit: Kit) -> None:
     assert site.engine.read(connection, 4 * 1999, 100) == (b"x" * 40, False)
 
 
+@pytest.mark.parametrize("missing", [400, 1000])
+def test_a_window_of_which_every_other_packet_is_lost(kit: Kit, missing: int) -> None:
+    """What comes after the losses is kept until they are there, too: more than 1,024 gaps are no attack."""
+    site = Site(kit, Limits(stream_window=2 * MIB))
+    insider = Insider(site)
+    insider.connect()
+    (connection,) = (event.connection_id for event in site.events if isinstance(event, Connected))
+    size = 1398 - missing
+    data = random.Random(1).randbytes(1500 * 1398)
+    pieces = [(at, data[at : at + missing]) for at in range(0, len(data), size + missing)]
+    rest = [(at + missing, data[at + missing : at + missing + size]) for at, _ in pieces]
+    for group in (rest, pieces):
+        for batch in range(0, len(group), 100):
+            insider.send(*packed(stream_frame(0, offset, piece) for offset, piece in group[batch : batch + 100]))
+    got = b""
+    while more := (site.engine.read(connection, 0, 1 << 20) or (b"", False))[0]:
+        got += more
+    assert not closed(site)
+    assert got == data
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_fragments_in_any_order_are_the_bytes_once(kit: Kit, seed: int) -> None:
     """Of any size, again, overlapping; read whenever."""

@@ -200,6 +200,7 @@ class HubProcess:
         )
         self._gate = Gate(engine, journal, self._wall, on_stalled=self._report_stall)
         self._services = Services(self._report_service, self._wall)
+        process_memory.resident()
         self._server = HubServer(
             engine,
             self._system,
