@@ -203,8 +203,8 @@ class _Accepted:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[object, ...], tuple[datetime, datetime]] = OrderedDict()
 
-    def __contains__(self, asked: tuple[tuple[object, ...], datetime]) -> bool:
-        key, moment = asked
+    def holds(self, key: tuple[object, ...], moment: datetime) -> bool:
+        """Whether it was accepted, and would be at this moment."""
         period = self._known.get(key)
         if period is None or not period[0] <= moment < period[1]:
             return False
@@ -243,7 +243,7 @@ def verify_client(certificates: tuple[bytes, ...], trust: ClientTrust, moment: d
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     key = certificates, trust
-    if (key, moment) in _clients:
+    if _clients.holds(key, moment):
         return
     what, revocation = "client certificate", trust.revocation
     anchors = anchors_of(trust.client_ca, "client CA")
@@ -270,7 +270,7 @@ def verify_server(certificates: tuple[bytes, ...], trust: bytes, server_name: st
     :raises CertificateRefused: with the alert to send, and what is wrong.
     """
     key = certificates, trust, server_name
-    if (key, moment) in _servers:
+    if _servers.holds(key, moment):
         return
     what = "hub certificate"
     with _readable(what):
@@ -297,7 +297,7 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
     return None
 
 
-@kept
+@lru_cache(maxsize=16_384)  # asked for all sessions, again and again
 def expiry_of(der: bytes) -> datetime | None:
     """When a certificate that a session has presented expires; None: this library can't read what OpenSSL accepted."""
     try:

@@ -64,20 +64,22 @@ def suspended(system: ActorSystem) -> dict[str, Any]:
     return found
 
 
+def _realm(one: Any) -> tuple[Any, ...]:
+    """Of a definition, and of what the log says of it."""
+    return (
+        one.expired_at,
+        one.client_ca,
+        one.max_sessions,
+        one.max_connections,
+        one.max_handshake_rate,
+        one.max_event_rate,
+        one.max_journal_rate,
+    )
+
+
 def _inventory(table: Table) -> dict[str, Any]:
     return {
-        "realms": {
-            one.name: (
-                one.expired_at,
-                one.client_ca,
-                one.max_sessions,
-                one.max_connections,
-                one.max_handshake_rate,
-                one.max_event_rate,
-                one.max_journal_rate,
-            )
-            for one in table.realms.values()
-        },
+        "realms": {one.name: _realm(one) for one in table.realms.values()},
         "networks": {
             one.urn: (realm, one.fqdn, one.address, one.certificate) for realm, one in table.networks.values()
         },
@@ -151,18 +153,7 @@ def folded(state: HubState, mine: dict[str, Any]) -> dict[str, Any]:
             legs[side].add(key)
     return {
         "running": state.run is not None and state.run.stopped_at is None,
-        "realms": {
-            name: (
-                one.expired_at,
-                one.client_ca,
-                one.max_sessions,
-                one.max_connections,
-                one.max_handshake_rate,
-                one.max_event_rate,
-                one.max_journal_rate,
-            )
-            for name, one in definitions.realms.items()
-        },
+        "realms": {name: _realm(one) for name, one in definitions.realms.items()},
         "networks": {
             urn: (one.realm, one.fqdn, one.address, one.certificate) for urn, one in definitions.networks.items()
         },

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from tests.bench.load import Address, Figures
 from tests.bench.tunnel import Subject, load, stop, target
 
 __all__ = ["agents", "together"]
 
+_T = TypeVar("_T")
 _LONGEST = 60.0
 
 
@@ -20,26 +23,29 @@ def _free_address() -> Address:
         return str(host), int(port)
 
 
-async def _first(address: Address) -> float:
-    """When the first byte came, of the monotonic clock; tried from now on."""
-    return (await load(address, "first", seconds=_LONGEST))["at"]
+async def _until_first(address: Address, start: Callable[[], Awaitable[_T]]) -> tuple[float, _T]:
+    """Seconds from the start of something to the first byte, which is tried for all the time; and what was started."""
+    trying = asyncio.ensure_future(load(address, "first", seconds=_LONGEST))
+    await asyncio.sleep(0.3)  # it runs
+    began = time.monotonic()
+    started = await start()
+    return (await trying)["at"] - began, started
 
 
 async def together(subject: Subject) -> Figures:
     """Hub, provider's agent and consumer's agent at the same moment."""
     async with target() as server, subject.world() as world:
         address = _free_address()
-        trying = asyncio.ensure_future(_first(address))
-        await asyncio.sleep(0.3)  # it runs
-        began = time.monotonic()
-        _, provider, consumer = await asyncio.gather(
-            world.start_hub(),
-            world.start_provider(server),
-            world.start_consumer(env={"BIND_ADDRESS": f"{address[0]}:{address[1]}"}),
+        seconds, (_, provider, consumer) = await _until_first(
+            address,
+            lambda: asyncio.gather(
+                world.start_hub(),
+                world.start_provider(server),
+                world.start_consumer(env={"BIND_ADDRESS": f"{address[0]}:{address[1]}"}),
+            ),
         )
-        figures = {"seconds": await trying - began}
         await stop(world, consumer, provider)
-        return figures
+        return {"seconds": seconds}
 
 
 async def agents(subject: Subject) -> Figures:
@@ -48,16 +54,8 @@ async def agents(subject: Subject) -> Figures:
         address = _free_address()
         bind = {"BIND_ADDRESS": f"{address[0]}:{address[1]}"}
         _, provider = await world.start_hub(), await world.start_provider(server)
-        trying = asyncio.ensure_future(_first(address))
-        await asyncio.sleep(0.3)
-        began = time.monotonic()
-        consumer = await world.start_consumer(env=bind)
-        consumer_s = await trying - began
+        consumer_s, consumer = await _until_first(address, lambda: world.start_consumer(env=bind))
         await provider.stop()
-        trying = asyncio.ensure_future(_first(address))
-        await asyncio.sleep(0.3)
-        began = time.monotonic()
-        provider = await world.start_provider(server)
-        provider_s = await trying - began
+        provider_s, provider = await _until_first(address, lambda: world.start_provider(server))
         await stop(world, consumer, provider)
         return {"consumer_s": consumer_s, "provider_s": provider_s}

@@ -37,13 +37,17 @@ async def echo_beside(tunnel: Tunnel, seconds: float) -> Figures:
         beside.cancel()
 
 
+def _per_thousand(got: Figures, cpu: Figures) -> Figures:
+    return {f"{role}_s_1000": used * 1000 / got["count"] for role, used in cpu.items()}
+
+
 async def opens(tunnel: Tunnel, seconds: float, at_once: int) -> Figures:
     """Connections that echo a byte and close."""
     got, cpu = await tunnel.measure("opens", seconds=seconds, at_once=at_once)
-    return {**got, **{f"{role}_s_1000": used * 1000 / got["count"] for role, used in cpu.items()}}
+    return got | _per_thousand(got, cpu)
 
 
 async def http(tunnel: Tunnel, seconds: float, *, keep: bool) -> Figures:
     """Requests for 10 KiB, 16 at once."""
     got, cpu = await tunnel.measure("http", seconds=seconds, keep=keep)
-    return {**got, **{f"{role}_s_1000": used * 1000 / got["count"] for role, used in cpu.items()}}
+    return got | _per_thousand(got, cpu)

@@ -141,6 +141,10 @@ async def _client(address: Address, name: str, options: dict[str, Any]) -> async
     )
 
 
+def _failed(name: str, err: bytes) -> RuntimeError:
+    return RuntimeError(f"{name}: {err.decode().strip().splitlines()[-1]}")
+
+
 async def load(address: Address, name: str, **options: Any) -> Figures:
     """Run a client of :mod:`tests.bench.load`; its figures.
 
@@ -149,7 +153,7 @@ async def load(address: Address, name: str, **options: Any) -> Figures:
     process = await _client(address, name, options)
     out, err = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{name}: {err.decode().strip().splitlines()[-1]}")
+        raise _failed(name, err)
     figures: Figures = json.loads(out)
     return figures
 
@@ -166,7 +170,7 @@ async def loaded(address: Address, name: str, **options: Any) -> AsyncIterator[F
     assert process.stderr is not None
     line = await process.stdout.readline()
     if not line:
-        raise RuntimeError(f"{name}: {(await process.stderr.read()).decode().strip().splitlines()[-1]}")
+        raise _failed(name, await process.stderr.read())
     try:
         yield json.loads(line)
     finally:

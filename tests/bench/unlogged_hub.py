@@ -15,7 +15,7 @@ from typing import cast
 from uuid import UUID
 
 from spnhub.cli.hub import main
-from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.journal import EventJournal, Journal
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 from spnhub.hub_process import main as hub_main
@@ -81,7 +81,7 @@ class UnloggedHub(HubProcess):
 
     def _open_journal(self) -> Journal:
         self.settings.journal.mkdir(parents=True, exist_ok=True)
-        none = NoJournal(self.settings.hub_id, None if self.silent else self._printer.add)
+        none: EventJournal = NoJournal(self.settings.hub_id, None if self.silent else self._printer.add)
         self._journal = cast("Journal", none)
         return self._journal
 

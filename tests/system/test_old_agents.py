@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.old_agent import OldAgent, old_consumer, old_provider
-from tests.support.tcp import Ending, TcpPeer, digest, pattern
+from tests.support.tcp import Ending, TcpPeer, TcpServer, digest, pattern
 from tests.support.world import World
 
 _SIZE = 2 * 1024 * 1024
@@ -47,6 +47,26 @@ async def both_ways(client: TcpPeer, server: TcpPeer) -> None:
     assert await got == (_SIZE, digest(pattern(3, _SIZE)), Ending.FIN)
 
 
+async def whole_conversation(world: World, client: TcpPeer, server: TcpServer) -> None:
+    """A connection from its first byte to its end, as the log has it."""
+    # Both kinds of providers' agents see the connection with its first byte at the latest.
+    await client.send(b"!")
+    taken = await world.accept(server)
+    assert await taken.receive(1) == b"!"
+    await both_ways(client, taken)
+    ended = await world.hub.line("endSpnConnection")
+    assert (ended["totalSentBytes"], ended["totalReceiveBytes"], ended["disconnectReason"]) == (
+        _SIZE + 1,
+        _SIZE + 10,
+        "closedByPeer",
+    )
+
+
+async def protocols(world: World) -> list[str]:
+    """Of all sessions, in order."""
+    return sorted(line["protocol"] for line in await world.events() if line["eventType"] == "startSpnSession")
+
+
 @pytest.mark.parametrize("pair", ["old and old", "old and new", "new and old"])
 async def test_there_and_back(world: World, pair: str) -> None:
     """Every byte and both FINs pass between each two of them, and the log has them as of any other connection."""
@@ -63,22 +83,9 @@ async def test_there_and_back(world: World, pair: str) -> None:
             client = world.keep(await TcpPeer.connect(address))
         else:
             client = await world.connect(await world.start_consumer())
-        # Both kinds of providers' agents see the connection with its first byte at the latest.
-        await client.send(b"!")
-        taken = await world.accept(server)
-        assert await taken.receive(1) == b"!"
-        await both_ways(client, taken)
-        ended = await world.hub.line("endSpnConnection")
-        assert (ended["totalSentBytes"], ended["totalReceiveBytes"], ended["disconnectReason"]) == (
-            _SIZE + 1,
-            _SIZE + 10,
-            "closedByPeer",
-        )
+        await whole_conversation(world, client, server)
     await world.end()
-    started = [line for line in await world.events() if line["eventType"] == "startSpnSession"]
-    assert sorted(line["protocol"] for line in started) == sorted(
-        "sc01" if old else "spn/1" for old in (consumer_is_old, provider_is_old)
-    )
+    assert await protocols(world) == sorted("sc01" if old else "spn/1" for old in (consumer_is_old, provider_is_old))
 
 
 @pytest.mark.parametrize("pair", ["sc01 and spn/1", "spn/1 and sc01", "sc01 and sc01"])
@@ -90,19 +97,9 @@ async def test_our_agents_speak_it(world: World, pair: str) -> None:
     await world.start_provider(server.address, env={"SPN_PROTOCOL": providers})
     consumer = await world.start_consumer(env={"SPN_PROTOCOL": consumers})
     client = await world.connect(consumer)
-    await client.send(b"!")
-    taken = await world.accept(server)
-    assert await taken.receive(1) == b"!"
-    await both_ways(client, taken)
-    ended = await world.hub.line("endSpnConnection")
-    assert (ended["totalSentBytes"], ended["totalReceiveBytes"], ended["disconnectReason"]) == (
-        _SIZE + 1,
-        _SIZE + 10,
-        "closedByPeer",
-    )
+    await whole_conversation(world, client, server)
     await world.end()
-    started = [line for line in await world.events() if line["eventType"] == "startSpnSession"]
-    assert sorted(line["protocol"] for line in started) == sorted((consumers, providers))
+    assert await protocols(world) == sorted((consumers, providers))
 
 
 async def test_errors_and_the_end(world: World) -> None:

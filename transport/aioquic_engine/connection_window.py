@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from spnhub.transport.engine import Limits
-
 __all__ = ["ConnectionWindow"]
 
 _QUICK: Final = 0.05
@@ -20,18 +18,19 @@ _QUICK: Final = 0.05
 class ConnectionWindow:
     """One connection's.
 
-    :param now: when it begins.
+    :param size: bytes, at first.
+    :param most: the largest that is of use.
     """
 
     __slots__ = ("_most", "_recently", "_since", "_told", "consumed", "size")
 
-    def __init__(self, limits: Limits, now: float = 0.0) -> None:
-        self._most = limits.connection_window
-        self.size = limits.initial_window or self._most
+    def __init__(self, size: int, most: int) -> None:
+        self.size = size
+        self._most = most
         self.consumed = 0
         """Bytes, since the connection began."""
         self._recently = 0
-        self._since = now
+        self._since = 0.0
         self._told = False
 
     def set(self, size: int) -> None:

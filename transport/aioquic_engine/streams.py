@@ -127,7 +127,7 @@ class StreamConnection(QuicConnection):
         """Streams that have something to send, or may be over."""
         self._credit_due: deque[StreamRecord] = deque()
         """Streams whose window has moved since it was last announced to the peer."""
-        self._window = ConnectionWindow(limits)
+        self._window = ConnectionWindow(configuration.max_data, limits.connection_window)
         self._reserved_total = 0
         self._grown = 0
         self._unsent_total = 0

@@ -12,7 +12,7 @@ and a new session is refused (LIMIT, retryable).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -73,6 +73,12 @@ class MemoryLimits:
         check=_check_part,
     )
 
+    @property
+    def nearly_all(self) -> int:
+        """Bytes of the process beyond which it has nearly as much as it may; ``memory`` is set."""
+        assert self.memory is not None
+        return self.memory // 8 * 7
+
     def of(self, available: int, limits: Limits) -> MemoryLimits:
         """All of them set.
 
@@ -88,12 +94,17 @@ class MemoryLimits:
         )
 
 
+_Scope = tuple[str, ...]
+"""The name of a limit, and of whom."""
+_PROCESS: Final[_Scope] = ("memory",)
+
+
 class _Holder:
     """A session's window, and what it counts for beyond the first :data:`INITIAL_WINDOW`."""
 
     __slots__ = ("extra", "realm", "scopes", "window")
 
-    def __init__(self, realm: str, scopes: tuple[Hashable, ...]) -> None:
+    def __init__(self, realm: str, scopes: tuple[_Scope, ...]) -> None:
         self.realm = realm
         self.scopes = scopes
         self.window = INITIAL_WINDOW
@@ -114,6 +125,7 @@ class Memory:
         self._rates = rates
         self._resident = resident
         self._bound = limits.memory
+        self._nearly_all = limits.nearly_all
         self._session_bound = limits.session_memory
         self._most = {
             "memory": limits.memory // 2,
@@ -125,7 +137,7 @@ class Memory:
         """Those with more than the first window."""
         self._waiting: dict[int, None] = {}
         """Those that didn't get what would be of use."""
-        self._used: Counter[Hashable] = Counter()
+        self._used: Counter[_Scope] = Counter()
         """Bytes granted beyond the first windows, by scope."""
         self._looked_at = -_LOOK
         self._is_full = False
@@ -146,7 +158,7 @@ class Memory:
         if self._full(now) or self._granted() + INITIAL_WINDOW > self._most["memory"]:
             self._rates.exceed_limit(realm, "memory", self._bound)
             reason = f"the hub has no memory for more sessions than now ({self._bound} bytes for everything)"
-        scopes = ("memory", ("realmMemory", realm), ("identityMemory", realm, identity))
+        scopes = (_PROCESS, ("realmMemory", realm), ("identityMemory", realm, identity))
         self._holders[connection_id] = _Holder(realm, scopes)
         return reason
 
@@ -193,8 +205,8 @@ class Memory:
         tightest = min(rooms, key=rooms.__getitem__)
         by = min(window, self._session_bound - window, rooms[tightest] // 2)
         if by < min(window // 4, self._session_bound - window):
-            name = _name(tightest)
-            return name, self._bound if name == "memory" else self._most[name]
+            name, *_ = tightest
+            return name, self._bound if tightest == _PROCESS else self._most[name]
         holder.window = window + by
         self._engine.set_window(connection_id, holder.window)
         self._count(connection_id, holder, holder.extra + by)
@@ -222,19 +234,15 @@ class Memory:
         else:
             self._grown.pop(connection_id, None)
 
-    def _room(self, scope: Hashable) -> int:
-        used = self._granted() if scope == "memory" else self._used[scope]
-        return max(self._most[_name(scope)] - used, 0)
+    def _room(self, scope: _Scope) -> int:
+        used = self._granted() if scope == _PROCESS else self._used[scope]
+        return max(self._most[scope[0]] - used, 0)
 
     def _granted(self) -> int:
-        return self._used["memory"] + len(self._holders) * INITIAL_WINDOW
+        return self._used[_PROCESS] + len(self._holders) * INITIAL_WINDOW
 
     def _full(self, now: float) -> bool:
         if now - self._looked_at >= (_RETRY if self._is_full else _LOOK):
             self._looked_at = now
-            self._is_full = self._resident() > self._bound // 8 * 7
+            self._is_full = self._resident() > self._nearly_all
         return self._is_full
-
-
-def _name(scope: Hashable) -> str:
-    return str(scope[0] if isinstance(scope, tuple) else scope)

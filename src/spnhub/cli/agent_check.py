@@ -134,18 +134,15 @@ async def _meet(settings: AgentSettings, found: Found) -> str | None:
                 endpoint = await create_consumer_endpoint(**given)
             else:
                 endpoint = await create_provider_endpoint(**given, weight=0)
+        if settings.endpoint.protocol == SC01:
+            # Such a hub says no after the session is there, and never yes.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFUSAL_TIME):
+                    await endpoint.wait_closed()
     except TimeoutError:
         return f"no session with {settings.hub_url} within {SESSION_TIME:g} s"
     except (SpnError, ValueError) as exc:
         return f"no session with {settings.hub_url}: {exc}"
-    if settings.endpoint.protocol == SC01:
-        # Such a hub says no after the session is there, and never yes.
-        with contextlib.suppress(TimeoutError):
-            try:
-                async with asyncio.timeout(REFUSAL_TIME):
-                    await endpoint.wait_closed()
-            except SpnError as exc:
-                return f"no session with {settings.hub_url}: {exc}"
     addresses = ", ".join(f"{host} port {port}" for host, port in endpoint.sessions)
     found.session = f"{endpoint.hub_id or 'a hub'} ({addresses})"
     await endpoint.close()

@@ -73,10 +73,10 @@ _ATTEMPTS: Final = 3
 """Refusals of one event by Kafka after which it is declared as lost there."""
 
 
-def _resident(bound: int) -> int:
+def _resident(nearly_all: int) -> int:
     """Bytes of memory that the process has; where that is near to what it may have, without what it doesn't need."""
     size = process_memory.resident()
-    if size > bound // 8 * 7:
+    if size > nearly_all:
         process_memory.give_back()
         size = process_memory.resident()
     return size
@@ -200,6 +200,7 @@ class HubProcess:
         )
         self._gate = Gate(engine, journal, self._wall, on_stalled=self._report_stall)
         self._services = Services(self._report_service, self._wall)
+        # It opens its descriptor, while there are some.
         process_memory.resident()
         self._server = HubServer(
             engine,
@@ -211,7 +212,7 @@ class HubProcess:
             judge=_Judge(),
             on_fault=self._faults.report,
             memory=memory,
-            resident=partial(_resident, memory.memory or 0),
+            resident=partial(_resident, memory.nearly_all),
             logged=journal.logged,
         )
         self._endpoint = UdpEndpoint(engine, self._on_events, self._server.timer, self._faults.report)

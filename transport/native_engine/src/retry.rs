@@ -8,7 +8,9 @@ use crate::paths::network;
 use quinn_proto::{ServerConfig, TimeSource};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use rustc_hash::FxHashMap;
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,19 +76,8 @@ impl HalfOpen {
 
     /// One is no longer half-open, that began there.
     pub fn remove(&mut self, name: &str, path: SocketAddr) {
-        if let Some(count) = self.names.get_mut(name) {
-            *count -= 1;
-            if *count == 0 {
-                self.names.remove(name);
-            }
-        }
-        let source = network(path);
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
-        }
+        one_less(&mut self.names, name);
+        one_less(&mut self.sources, &network(path));
     }
 
     /// How many there are under a name.
@@ -106,5 +97,20 @@ impl HalfOpen {
     pub fn are_many(&self, name: &str, path: SocketAddr) -> bool {
         self.under(name) >= HALF_OPEN_NAME
             || self.sources.get(&network(path)).is_some_and(|count| *count >= HALF_OPEN_SOURCE)
+    }
+}
+
+/// Count one less; what has none left is forgotten.
+fn one_less<K, Q, S>(counts: &mut HashMap<K, usize, S>, key: &Q)
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+    S: BuildHasher,
+{
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
