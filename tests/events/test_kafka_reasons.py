@@ -43,7 +43,7 @@ def secured() -> Iterator[SecuredBroker]:
 
 @pytest.fixture(autouse=True)
 async def _connections_end(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Wait for the end of TLS of each connection that aiokafka closed: it doesn't, and a loop that ends before leaks it.
+    """Wait for the end of TLS of each connection that aiokafka closed: a loop that ends before it leaks the socket.
 
     asyncio closes the socket when the broker's close_notify has come; of a bootstrap connection nobody awaits that.
     """
