@@ -65,6 +65,7 @@ def test_no_service_starts_by_a_manager_that_is_missing(monkeypatch: pytest.Monk
 _KAFKA = "aiokafka is not installed: pip install 'spnhub[kafka]'"
 
 
+@pytest.mark.outside
 def test_commands_that_need_kafka(tmp_path: Path) -> None:
     """One line, exit status 2."""
     topic = "kafka://127.0.0.1:1/topic"
@@ -78,6 +79,7 @@ def test_commands_that_need_kafka(tmp_path: Path) -> None:
     assert (status, said) == (2, f"spnlog: source {topic}: {_KAFKA}")
 
 
+@pytest.mark.outside
 @pytest.mark.parametrize("command", ["hub", "agent", "log"])
 def test_commands_that_need_none(command: str) -> None:
     """All that their modules import at their top is there."""

@@ -27,6 +27,7 @@ def run(program: str, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.outside
 @pytest.mark.parametrize("program", _FIRST)
 def test_any_command(program: str) -> None:
     """``--version``, ``-h`` of it and of its parts; a shell completes the name of a part, and an option's."""

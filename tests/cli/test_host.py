@@ -77,6 +77,7 @@ def read(argument: str) -> HostFile:
     return found[0]
 
 
+@pytest.mark.outside
 async def test_file(host: Host) -> None:
     """What stands above is for all, what an agent has of its own wins, and each kind of value has its type."""
     host.above += "idle-timeout = 12\nhealth-check = 'tcp'\nops = '127.0.0.1:0'\n"
@@ -94,6 +95,7 @@ async def test_file(host: Host) -> None:
     assert two.health is not None and two.service_urn.endswith("s2")
 
 
+@pytest.mark.outside
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -123,6 +125,7 @@ async def test_faults_are_named(host: Host, text: str, message: str) -> None:
         read(argument)
 
 
+@pytest.mark.outside
 async def test_files_of_certificates(host: Host) -> None:
     """They are read for each agent, and what is wrong with one is named with its table."""
     host.agent("consumer.web", 0, listen=":0", certificate="/nowhere.pem")

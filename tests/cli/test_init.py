@@ -53,6 +53,7 @@ def test_names_that_cannot_be(name: str, tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.outside
 def test_units(tmp_path: Path) -> None:
     """Hardened, with credentials; systemd itself finds no fault, where it is there."""
     assert spnhub("init", "acme/tokyo/hello", "--dir", str(tmp_path / "a%b"), "--systemd") == 0
@@ -70,6 +71,7 @@ def test_units(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.outside
 async def test_a_hub_tells_its_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready, alive, reloading, ready again, stopping: over the socket that the environment names."""
     assert spnhub("init", "acme/tokyo/hello", "--dir", str(tmp_path / "net"), "--port", str(_free_port())) == 0
@@ -108,6 +110,7 @@ async def test_a_hub_tells_its_manager(tmp_path: Path, monkeypatch: pytest.Monke
                 await hub.wait()
 
 
+@pytest.mark.outside
 async def test_a_manager_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing fails; and programs that a service starts don't inherit its voice."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))

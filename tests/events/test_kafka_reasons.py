@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,23 @@ async def _connections_end(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Non
     loop = asyncio.get_running_loop()
     create, ended = loop.create_connection, []
 
-    async def create_connection(*args: Any, **kwargs: Any) -> Any:
-        transport, protocol = await create(*args, **kwargs)
-        ended.append(protocol._closed_fut)
-        return transport, protocol
+    async def create_connection(factory: Callable[[], asyncio.Protocol], *args: Any, **kwargs: Any) -> Any:
+        end = loop.create_future()
+
+        def make() -> asyncio.Protocol:
+            protocol = factory()
+            lost = protocol.connection_lost
+
+            def connection_lost(error: Exception | None) -> None:
+                lost(error)
+                end.set_result(None)
+
+            monkeypatch.setattr(protocol, "connection_lost", connection_lost)
+            return protocol
+
+        made = await create(make, *args, **kwargs)
+        ended.append(end)
+        return made
 
     monkeypatch.setattr(loop, "create_connection", create_connection)
     yield
