@@ -1,7 +1,7 @@
 """``pytest --pure``: the tests that open no socket, start no process and don't compute long; what `make check` runs.
 
-A test is pure unless it, its module or its folder is marked otherwise. One that isn't, and isn't marked, fails, whatever
-is run: `make test` finds what `make check` would stumble over.
+A test is pure unless it, its module or its folder is marked otherwise. One that isn't, and isn't marked, fails in every
+run: `make test` finds what `make check` would stumble over.
 """
 
 from __future__ import annotations
