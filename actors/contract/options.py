@@ -109,4 +109,5 @@ class ActorOptions:
     refusal_window: float = 1.0
     """Identical refused handshakes within this time share an event (D-13)."""
     refusal_kinds: int = 64
-    """The most kinds of refused handshakes that a window distinguishes; all further kinds share one event."""
+    """The most kinds of refused handshakes of one realm that a window distinguishes; its further kinds share one event.
+    Sixteen times as many altogether, and of each realm one at least."""

@@ -1,14 +1,15 @@
 """Refused handshakes, logged in such a way that a peer without a certificate cannot flood the log (D-13).
 
-The first refusal of a kind is logged at once; those that follow within a window (1 s) share one event at its end. Only
-a bounded number of kinds is distinguished; all further kinds share one event. Sans-I/O and pure but for the counts it
-keeps.
+The first refusal of a kind is logged at once; those that follow within a window (1 s) share one event at its end. Of
+each realm, and of what names none, a bounded number of kinds is distinguished, and one at least; its further kinds
+share one event. Sans-I/O and pure but for the counts it keeps.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from spnhub.actors.contract.inputs import HandshakeRefusal
 from spnhub.events.model import Event, SessionRefused
@@ -35,7 +36,13 @@ class _Window:
     more: int = 0
 
 
-_OTHERS = HandshakeRefusal(None, None, None, "", None, "refusals of other kinds, too many to tell apart", None)
+_REALMS: Final = 16
+"""Where so many realms have all the kinds that one may have, each further realm has one."""
+
+
+def _others(realm: str | None) -> HandshakeRefusal:
+    reason = "refusals of other kinds, too many to tell apart"
+    return HandshakeRefusal(realm, None, None, "", None, reason, None)
 
 
 def _kind(refusal: HandshakeRefusal) -> _Kind:
@@ -67,7 +74,7 @@ class Refusals:
     """The refusals of the last window.
 
     :param window: seconds.
-    :param kinds: how many kinds are distinguished at once.
+    :param kinds: how many kinds of one realm are distinguished at once.
     """
 
     def __init__(self, window: float, kinds: int) -> None:
@@ -75,6 +82,8 @@ class Refusals:
         self._kinds = kinds
         self._windows: dict[_Kind, _Window] = {}
         """Oldest first, since all windows are equally long."""
+        self._told_apart: Counter[str | None] = Counter()
+        """How many of them are of each realm."""
 
     def add(self, refusal: HandshakeRefusal, now: float) -> tuple[Event, ...]:
         """Add a refusal at ``now`` (monotonic seconds); returns the events that are due now."""
@@ -84,11 +93,13 @@ class Refusals:
         if window is not None:
             window.more += 1
             return events
-        if len(self._windows) < self._kinds:
-            self._windows[kind] = _Window(refusal, now + self._window)
+        own = self._told_apart[kind.realm]
+        if own < self._kinds and (not own or len(self._windows) < self._kinds * _REALMS):
+            self._open(kind, refusal, now)
             return (*events, _event(refusal, 1))
-        others = self._windows.setdefault(_kind(_OTHERS), _Window(_OTHERS, now + self._window))
-        others.more += 1
+        others = _others(kind.realm)
+        window = self._windows.get(_kind(others)) or self._open(_kind(others), others, now)
+        window.more += 1
         return events
 
     def due(self) -> float | None:
@@ -108,6 +119,12 @@ class Refusals:
         """The events of all windows, over or not."""
         return self._close(list(self._windows))
 
+    def _open(self, kind: _Kind, first: HandshakeRefusal, now: float) -> _Window:
+        window = self._windows[kind] = _Window(first, now + self._window)
+        self._told_apart[kind.realm] += 1
+        return window
+
     def _close(self, kinds: list[_Kind]) -> tuple[Event, ...]:
         windows = [self._windows.pop(kind) for kind in kinds]
+        self._told_apart -= Counter(kind.realm for kind in kinds)
         return tuple(_event(window.first, window.more) for window in windows if window.more)

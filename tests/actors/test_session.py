@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -394,6 +396,26 @@ def test_flood_of_different_refusals() -> None:
     events, _ = bench.step(1.0)
     others = "refusals of other kinds, too many to tell apart"
     assert events == [SessionRefused(realm=None, network_urn=None, reason=others, count=97)]
+    bench.assert_empty()
+
+
+def test_refusals_of_one_realm_displace_no_others() -> None:
+    """Each has kinds of its own, and one event for the further ones, which names it; altogether they are bounded."""
+    bench = Bench(options=ActorOptions(refusal_kinds=2))
+    for n in range(50):
+        bench.system.tell_hub(replace(shake(host=f"192.0.2.{n}"), realm="loud"))
+    for realm in ("acme", None, *(f"r{n}" for n in range(20))):
+        for n in range(2):
+            bench.system.tell_hub(replace(shake(host=f"198.51.100.{n}"), realm=realm))
+    events, _ = bench.step()
+    told = Counter(event.realm for event in events if isinstance(event, SessionRefused))
+    assert [told["loud"], told["acme"], told[None]] == [2, 2, 2]
+    assert len(told) == 23
+    assert sum(told.values()) < 2 * 16 + len(told)
+    rest, _ = bench.step(1.0)
+    others = {event.realm: event.count for event in rest if isinstance(event, SessionRefused)}
+    assert (others.pop("loud"), set(others.values())) == (48, {1})
+    assert sum(told.values()) + sum(others.values()) == 2 + 22 * 2
     bench.assert_empty()
 
 

@@ -54,8 +54,8 @@ class RealmRates:
     handshakes: Rate = Rate(2_000, 20_000)
     """Handshakes that become sessions: a further one is closed before its request is read."""
     events: Rate = Rate(50_000, 500_000)
-    """Events that it causes. Beyond it neither handshakes, openings nor resumes are admitted; what is open goes on, and
-    is counted, too."""
+    """Events that it causes. Beyond it neither handshakes, openings nor resumes are admitted, and weights have to wait;
+    what is open goes on, and is counted, too."""
     journal_bytes: Rate = Rate(16 << 20, 160 << 20)
     """Bytes of these, likewise."""
 
@@ -163,6 +163,14 @@ class Rates:
 
     def refuse_more(self, realm: str, now: float) -> str | None:
         """Why nothing that would be logged may begin in a realm now; None: it may."""
+        over = self._exceeded_by(realm, now)
+        return None if over is None else self._refuse(realm, over)
+
+    def is_over(self, realm: str, now: float) -> bool:
+        """Whether :meth:`refuse_more` has a reason; nothing is counted as refused."""
+        return self._exceeded_by(realm, now) is not None
+
+    def _exceeded_by(self, realm: str, now: float) -> str | None:
         known = self._realms.get(realm) or self._begin(realm, now)
         if now < known.looked + _LOOK_EVERY and not known.is_over:
             return None
@@ -173,7 +181,7 @@ class Rates:
         few = known.events.spend(now, logged[0] - events)
         small = known.journal_bytes.spend(now, logged[1] - size)
         known.is_over = not (few and small)
-        return self._refuse(realm, "journal_bytes" if few else "events") if known.is_over else None
+        return ("journal_bytes" if few else "events") if known.is_over else None
 
     def _begin(self, name: str, now: float) -> _Realm:
         rates = self._realm_rates.get(name, _DEFAULT)

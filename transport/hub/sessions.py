@@ -40,6 +40,8 @@ REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the handshake to the session request, and from a data stream's first byte to its whole header."""
 _REFUSAL_LINGER: Final = 1.0
 """Seconds that a refused endpoint has to read the refusal before the QUIC connection is closed."""
+_WEIGHTS_AGAIN: Final = 0.5
+"""Seconds between two looks at whether a weight that had to wait can be applied."""
 _CONTROL_BACKLOG: Final = 1024 * 1024
 """The most control bytes that wait for a session's flow control; beyond it the peer isn't reading, and is closed."""
 
@@ -139,6 +141,10 @@ class Sessions:
         self._rates = rates
         self._go_on = go_on
         self._memory = memory
+        self._weights: dict[int, packets.SetWeight] = {}
+        """The last weight of each session whose realm is over its rates."""
+        self._weights_due: list[tuple[float]] = []
+        """When these are looked at again, if there are any."""
         self.packets = 0
         """Control packets that have come, known or not, since the caller set this to 0."""
 
@@ -170,7 +176,8 @@ class Sessions:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
-        return min((queue[0][0] for queue in (self._deadlines, self._lingers, self._memory.due) if queue), default=None)
+        queues = (self._deadlines, self._lingers, self._memory.due, self._weights_due)
+        return min((queue[0][0] for queue in queues if queue), default=None)
 
     def pass_time(self, now: float) -> None:
         """Do what is due: checks of requests, and the close of refused sessions."""
@@ -183,6 +190,8 @@ class Sessions:
                 self._fail(connection_id, fault)
         if self._memory.due:
             self._memory.pass_time(now)
+        if self._weights_due:
+            self._apply_weights(now)
         while self._lingers and self._lingers[0][0] <= now:
             session = self._sessions.get(self._lingers.popleft()[1])
             if session is not None and session.refused is not None:
@@ -250,6 +259,7 @@ class Sessions:
         if session is not None:
             self._by_socket[session.local] -= 1
             self._memory.end(connection_id)
+            self._weights.pop(connection_id, None)
             self._certificates.forget(connection_id)
         return session
 
@@ -363,11 +373,38 @@ class Sessions:
         elif isinstance(packet, packets.FromEndpoint):
             if isinstance(packet, packets.SetWeight) and session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
-            if isinstance(packet, packets.SetWeight) and not self.admit(session, "weights"):
+            if isinstance(packet, packets.SetWeight) and not self._admit_weight(session, packet):
                 return
             self._system.tell_session(session.connection_id, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
+
+    def _admit_weight(self, session: HubSession, packet: packets.SetWeight) -> bool:
+        """Whether a weight may be applied, and so logged, now. One that its realm is over its rates for isn't, until
+        the realm is below them again; then only the session's last is.
+        """
+        if not self.admit(session, "weights"):
+            return False
+        if self._rates.refuse_more(session.network.realm, self.now) is None:
+            self._weights.pop(session.connection_id, None)
+            return True
+        if not self._weights:
+            self._weights_due.append((self.now + _WEIGHTS_AGAIN,))
+        self._weights[session.connection_id] = packet
+        return False
+
+    def _apply_weights(self, now: float) -> None:
+        """Apply the weights that had to wait, of the realms that are below their rates again."""
+        if not self._weights_due or now < self._weights_due[0][0]:
+            return
+        self._weights_due.clear()
+        for connection_id, packet in list(self._weights.items()):
+            session = self._sessions.get(connection_id)
+            if session is not None and not self._rates.is_over(session.network.realm, now):
+                del self._weights[connection_id]
+                self._system.tell_session(connection_id, packet)
+        if self._weights:
+            self._weights_due.append((now + _WEIGHTS_AGAIN,))
 
     def _on_request(self, session: HubSession, packet: packets.SessionRequest) -> None:
         if session.requested:

@@ -280,6 +280,25 @@ def test_events_beyond_the_realms_rate(rates: RealmRates, limit: str) -> None:
     bench.leg(consumer, provider, "ff" * 16)
 
 
+def test_weights_of_a_realm_beyond_its_rate() -> None:
+    """They aren't logged, and are counted; of each session the last is applied when the realm is below it again."""
+    bench = Bench(realm_rates=RealmRates(events=Rate(10, 60)))
+    provider, other = bench.provider(), bench.provider("other")
+    for n in range(90):
+        provider.send(SetWeight(n + 1))
+        bench.settle(0.02)
+    assert 40 <= len(bench.events(WeightChanged)) < 90
+    other.send(SetWeight(7))
+    other.send(SetWeight(0))
+    bench.settle(0.1)
+    applied = bench.events(WeightChanged)
+    assert provider.closed is None
+    assert other.closed is None
+    bench.settle(10.0)
+    assert sorted(event.new_weight for event in bench.events(WeightChanged)[len(applied) :]) == [0, 90]
+    assert limits(bench) == [("realmEvents", REALM)]
+
+
 def test_rates_that_a_reload_changes() -> None:
     """They hold from then on, and who has the same ones goes on with what it has left."""
     rates = Rates()
