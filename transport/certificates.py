@@ -21,15 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
+from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeVar
 
-import service_identity
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
-from service_identity import cryptography as names
 
 from spnhub.events.foreign_text import clipped, clipped_subject
 from spnhub.transport.engine import CertificateAlert, ChainFault, ClientTrust, Revocation, ServerIdentity
@@ -57,6 +56,7 @@ __all__ = [
     "expiry_of",
     "identify",
     "kept",
+    "load_names",
     "load_pair",
     "next_expiry",
     "parse_identity",
@@ -276,11 +276,23 @@ def verify_server(certificates: tuple[bytes, ...], trust: bytes, server_name: st
     with _readable(what):
         verified, expired = _verify(certificates, anchors_of(trust, "trust"), moment, what, "the clock here")
         _check_signatures(verified, what)
-        _check_name(verified[0], server_name)
+        if (fault := load_names().fault(verified[0], server_name)) is not None:
+            raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, fault)
         _check_usage(verified, what, ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth")
     if expired is not None:
         raise expired
     _servers.add(key, certificates, verified)
+
+
+def load_names() -> ModuleType:
+    """What compares a hub's certificate with its name (:mod:`spnhub.transport.server_names`).
+
+    Late, since it and its library take 2.6 MiB and a hub never verifies another; engines call this when they connect
+    first, for the handshake's end may come when the process has no descriptor left.
+    """
+    from spnhub.transport import server_names  # noqa: PLC0415
+
+    return server_names
 
 
 def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> ChainFault | None:
@@ -412,27 +424,6 @@ def _check_signatures(verified: Sequence[x509.Certificate], what: str) -> None:
             which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
             reason = f"{which} is signed with {algorithm.name.upper()}, which can be forged"
             raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, reason)
-
-
-def _check_name(certificate: x509.Certificate, server_name: str) -> None:
-    try:
-        names.verify_certificate_hostname(certificate, server_name)
-    except ValueError as exc:
-        # Extensions are parsed when they are looked at.
-        raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, "hub certificate: extensions can't be read") from exc
-    except (service_identity.CertificateError, service_identity.VerificationError) as exc:
-        raise CertificateRefused(
-            CertificateAlert.BAD_CERTIFICATE,
-            f"hub certificate does not cover {server_name}, but {_covered(certificate)}",
-        ) from exc
-
-
-def _covered(certificate: x509.Certificate) -> str:
-    """The names of a certificate, some of them."""
-    found = _extension(certificate, x509.SubjectAlternativeName)
-    dns: list[str] = [] if found is None else found.get_values_for_type(x509.DNSName)
-    more = f" and {len(dns) - 3} more" if len(dns) > 3 else ""
-    return (", ".join(dns[:3]) + more) if dns else "no DNS name"
 
 
 def _check_subject(certificate: x509.Certificate) -> None:

@@ -25,6 +25,7 @@ from spnhub.events.foreign_text import NAME_LIMIT, clipped
 from spnhub.transport.certificates import (
     CertificateRefused,
     ParsedIdentity,
+    load_names,
     verify_client,
     verify_server,
 )
@@ -156,6 +157,7 @@ class ClientContext(tls.Context):
 
     def attach(self, trust: bytes, name: str, clock: Callable[[], datetime]) -> None:
         """Give a context that was just made what it needs."""
+        load_names()
         self.trust = trust
         self.name = name
         self.clock = clock

@@ -22,6 +22,7 @@ from spnhub.transport.certificates import (
     ParsedIdentity,
     anchors_of,
     kept,
+    load_names,
     load_pair,
     parse_identity,
     subject_of,
@@ -112,6 +113,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
         trust = certifi.contents().encode() if policy.trust is None else policy.trust
         anchors_of(trust, "trust")
+        load_names()
 
         def verify(certificates: tuple[bytes, ...]) -> None:
             verify_server(certificates, trust, policy.server_name, self._clock())

@@ -22,6 +22,7 @@ from spnhub.settings import SettingsError
 from spnhub.streams import say
 from spnhub.transport.errors import SpnError
 from spnhub.transport.faults import Faults
+from spnhub.transport.system import memory as process_memory
 from spnhub.transport.system.descriptors import raise_limit
 from spnhub.transport.system.loop import in_own_thread
 from spnhub.transport.system.loop import run as run_loop
@@ -166,6 +167,8 @@ class _AgentProcess:
         elif all(slot.known.is_set() for slot in slots):
             self._told_ready = True
             service_manager.ready(status)
+            # What reading modules has taken and freed: 4 MiB.
+            process_memory.give_back()
 
     async def _reload_when_asked(self) -> None:
         while True:
