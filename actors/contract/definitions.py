@@ -93,5 +93,8 @@ class RealmDefinition:
     """Events a second."""
     max_journal_rate: int | None = None
     """Bytes of events a second."""
+    max_memory: int | None = None
+    """Unread bytes that all its sessions may have the hub hold; None:
+    :attr:`spnhub.transport.hub.memory.MemoryLimits.realm_memory`."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

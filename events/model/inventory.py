@@ -62,6 +62,7 @@ class RealmDefined(Event):
     max_handshake_rate: int | None = None
     max_event_rate: int | None = None
     max_journal_rate: int | None = None
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

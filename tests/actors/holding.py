@@ -74,6 +74,7 @@ def _realm(one: Any) -> tuple[Any, ...]:
         one.max_handshake_rate,
         one.max_event_rate,
         one.max_journal_rate,
+        one.max_memory,
     )
 
 

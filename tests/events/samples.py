@@ -296,6 +296,7 @@ EACH: tuple[Event, ...] = (
         max_handshake_rate=50,
         max_event_rate=2000,
         max_journal_rate=1_000_000,
+        max_memory=8 << 20,
     ),
     RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
     RealmRemoved(realm="acme", network_urn=None, reason="expired"),
@@ -416,6 +417,7 @@ RUNS: tuple[Event, ...] = (
         max_handshake_rate=50,
         max_event_rate=2000,
         max_journal_rate=1_000_000,
+        max_memory=8 << 20,
     ),
     NetworkSnapshot(
         realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32

@@ -12,7 +12,7 @@ and a new session is refused (LIMIT, retryable).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -56,7 +56,7 @@ class MemoryLimits:
     )
     realm_memory: int | None = _memory(
         None,
-        "Unread bytes that all sessions of a realm may have the hub hold.",
+        "Unread bytes that all sessions of a realm may have the hub hold, if its maxMemory doesn't say it.",
         default_text="a quarter of --memory",
         check=_check_part,
     )
@@ -132,6 +132,8 @@ class Memory:
             "realmMemory": limits.realm_memory,
             "identityMemory": limits.identity_memory,
         }
+        self._realms: Mapping[str, int] = {}
+        """Bytes, in place of those of any realm."""
         self._holders: dict[int, _Holder] = {}
         self._grown: dict[int, None] = {}
         """Those with more than the first window."""
@@ -143,6 +145,12 @@ class Memory:
         self._is_full = False
         self.due: list[tuple[float]] = []
         """When :meth:`pass_time` has something to do, if ever."""
+
+    def set_realms(self, bounds: Mapping[str, int]) -> None:
+        """The realms with a bound of their own, in bytes, in place of ``realm_memory``. Of a smaller one than before
+        no credit is taken back; its windows grow no more until it holds less.
+        """
+        self._realms = bounds
 
     def counts(self) -> dict[str, int]:
         """Bytes that peers may have the hub hold, sessions, and those that wait for more; all 0 without sessions."""
@@ -205,8 +213,7 @@ class Memory:
         tightest = min(rooms, key=rooms.__getitem__)
         by = min(window, self._session_bound - window, rooms[tightest] // 2)
         if by < min(window // 4, self._session_bound - window):
-            name, *_ = tightest
-            return name, self._bound if tightest == _PROCESS else self._most[name]
+            return tightest[0], self._bound if tightest == _PROCESS else self._most_of(tightest)
         holder.window = window + by
         self._engine.set_window(connection_id, holder.window)
         self._count(connection_id, holder, holder.extra + by)
@@ -236,7 +243,12 @@ class Memory:
 
     def _room(self, scope: _Scope) -> int:
         used = self._granted() if scope == _PROCESS else self._used[scope]
-        return max(self._most[scope[0]] - used, 0)
+        return max(self._most_of(scope) - used, 0)
+
+    def _most_of(self, scope: _Scope) -> int:
+        name, *whose = scope
+        most = self._most[name]
+        return self._realms.get(whose[0], most) if name == "realmMemory" else most
 
     def _granted(self) -> int:
         return self._used[_PROCESS] + len(self._holders) * INITIAL_WINDOW

@@ -106,15 +106,17 @@ class HubServer:
         networks: Mapping[tuple[int, str], Network],
         authorities: Mapping[str, api.ClientTrust],
         rates: Mapping[str, RealmRates] | None = None,
+        memory: Mapping[str, int] | None = None,
     ) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM;
-        and the rates of each realm.
+        the rates of each realm; and the memory of those with a bound of their own, bytes.
 
         Live sessions whose CA is another are judged again, in slices.
         """
         self._sessions.set_networks(networks)
         self.certificates.set_authorities(authorities)
         self._rates.set_realms(rates or {})
+        self._memory.set_realms(memory or {})
 
     @property
     def sessions(self) -> Sessions:

@@ -215,6 +215,9 @@ class Realm(_Object):
     """Events a second, and ten times as many at once; beyond them nothing new begins (LIMIT). Without it: 50,000."""
     max_journal_rate: Count | None = None
     """Bytes of events a second, likewise. Without it: 16 MiB."""
+    max_memory: Annotated[Count, Field(ge=1 << 16)] | None = None
+    """Unread bytes that all its sessions may have the hub hold, 65,536 at least; beyond it endpoints wait. Without it:
+    ``--realm-memory``."""
 
     @property
     def urn(self) -> str:
@@ -232,6 +235,7 @@ class Realm(_Object):
             max_handshake_rate=self.max_handshake_rate,
             max_event_rate=self.max_event_rate,
             max_journal_rate=self.max_journal_rate,
+            max_memory=self.max_memory,
             client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 

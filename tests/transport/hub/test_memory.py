@@ -118,6 +118,22 @@ def test_a_realm_fills_what_it_may() -> None:
     assert site.fill(200) == 16 * MIB
 
 
+def test_a_realm_with_a_bound_of_its_own() -> None:
+    """More or less than others have; it can be another from one moment to the next, and takes no credit back."""
+    site = Site()
+    site.memory.set_realms({"a": MIB, "b": 100 * MIB})
+    for realm, first in (("a", 0), ("b", 100)):
+        for number in range(first, first + 40):
+            site.begin(number, realm=realm, identity=f"CN={number}")
+    own = 40 * INITIAL_WINDOW
+    assert MIB // 2 <= site.fill(*range(40)) - own <= MIB
+    assert site.rates.take_exceeded()["a", "realmMemory", MIB] > 0
+    assert 64 * MIB < (larger := site.fill(*range(100, 140)) - own) <= 100 * MIB
+    site.memory.set_realms({"a": 4 * MIB, "b": MIB})
+    assert 2 * MIB <= site.fill(*range(40)) - own <= 4 * MIB
+    assert site.fill(*range(100, 140)) - own == larger
+
+
 def test_realms_fill_half_of_the_process() -> None:
     """And then even first windows aren't there: a new session is refused, and an end makes room."""
     site = Site(MemoryLimits(memory=LEAST_MEMORY).of(1 << 50, Limits()))
