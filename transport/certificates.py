@@ -60,6 +60,7 @@ __all__ = [
     "load_pair",
     "next_expiry",
     "parse_identity",
+    "parsed",
     "subject_of",
     "verify_client",
     "verify_server",
@@ -79,6 +80,8 @@ _HIGHEST: Final = 16
 """Certificates of a chain, with the CAs above its anchor."""
 _WORTH: Final = 8192
 """Bytes of a certificate or chain that is remembered, at most."""
+_AT_HAND: Final = 32
+"""Certificates that stay parsed, whoever has presented them."""
 KEPT: Final = 4096
 """Of each kind. So what is remembered takes 32 MiB at most of each, and some 4 MiB with usual certificates."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
@@ -98,6 +101,7 @@ def subject_of(certificate: x509.Certificate) -> str | None:
     return None if subject is None else clipped_subject(subject)
 
 
+@lru_cache(maxsize=_AT_HAND)
 def _whole_subject(certificate: x509.Certificate) -> str | None:
     try:
         return certificate.subject.rfc4514_string()
@@ -116,6 +120,19 @@ def kept(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
     return call
 
 
+def parsed(der: bytes) -> x509.Certificate:
+    """A certificate, parsed once for all that looks at it while its chain is judged and its session begins.
+
+    Anyone can present one, so only the latest few are at hand.
+
+    :raises ValueError: it can't be read.
+    """
+    return _parsed(der) if len(der) <= _WORTH else load_certificate(der)
+
+
+_parsed: Final = lru_cache(maxsize=_AT_HAND)(load_certificate)
+
+
 class Subject(NamedTuple):
     """Who a certificate is issued to."""
 
@@ -129,7 +146,7 @@ class Subject(NamedTuple):
 def identify(der: bytes) -> Subject | None:
     """Who a verified certificate (DER) is issued to; None: it can't be read."""
     try:
-        certificate = load_certificate(der)
+        certificate = parsed(der)
         text = subject_of(certificate)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (ValueError, TypeError):
@@ -313,7 +330,7 @@ def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datet
 def expiry_of(der: bytes) -> datetime | None:
     """When a certificate that a session has presented expires; None: this library can't read what OpenSSL accepted."""
     try:
-        return load_certificate(der).not_valid_after_utc
+        return parsed(der).not_valid_after_utc
     except ValueError:
         return None
 
@@ -357,7 +374,7 @@ def _verify(
 
     The other result is the verified chain, leaf first up to its anchor.
     """
-    leaf, *others = (crypto.X509.from_cryptography(load_certificate(der)) for der in certificates)
+    leaf, *others = (crypto.X509.from_cryptography(parsed(der)) for der in certificates)
     at_all = False
     while True:
         store = crypto.X509Store()
@@ -367,7 +384,9 @@ def _verify(
         store.set_time(moment.astimezone(UTC).replace(tzinfo=None))
         context = crypto.X509StoreContext(store, leaf, others)
         try:
-            verified = [one.to_cryptography() for one in context.get_verified_chain()]
+            verified = [
+                parsed(crypto.dump_certificate(crypto.FILETYPE_ASN1, one)) for one in context.get_verified_chain()
+            ]
         except crypto.X509StoreContextError as exc:
             code, depth, message = exc.errors
             if code in _DATE_ERRORS and not at_all:

@@ -125,6 +125,19 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
     if _is_about_another(leg, message):
         return leg, Decision()
     match message:
+        # Every connection has these, so they are looked for first.
+        case ProviderStreamOpened() if leg.phase is LegPhase.OPENING:
+            return _started(leg, message.stream)
+        case ProviderAccepted() if leg.phase is LegPhase.CONNECTING:
+            facts = leg.facts
+            join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
+            return leg._replace(phase=LegPhase.JOINED), Decision(commands=(join,))
+        case SpliceEnded():
+            return _splice_ended(leg, message, state, wall_us)
+        case PacketReceived(side, CloseRequest() as packet) if leg.phase is not LegPhase.PAUSING:
+            return _close_requested(leg, side, packet, state, wall_us)
+        case PacketReceived(side, CloseAck()) if side.other in leg.asked:
+            return _settle(leg._replace(answered=side), (), state, wall_us)
         case ProviderChosen() if leg.phase is LegPhase.WAITING:
             leg = chosen(leg, message)
             return leg, opening(leg)
@@ -138,12 +151,6 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             return leg._replace(trouble=message.reason), Decision()
         case NoProvider() if leg.phase is LegPhase.WAITING:
             return _refuse_waiting(leg, Ending(DisconnectReason.ERROR, message.code, message.reason), state, wall_us)
-        case ProviderStreamOpened() if leg.phase is LegPhase.OPENING:
-            return _started(leg, message.stream)
-        case ProviderAccepted() if leg.phase is LegPhase.CONNECTING:
-            facts = leg.facts
-            join = JoinStreams(facts.key, facts.provider_peer, facts.provider_instance)
-            return leg._replace(phase=LegPhase.JOINED), Decision(commands=(join,))
         case ProviderRejected() if leg.phase in _OFFERED:
             return _rejected(leg, message, state, wall_us)
         case ConsumerAborted() if leg.wait in {Wait.ACCEPT, Wait.PROVIDER}:
@@ -155,12 +162,6 @@ def decide(leg: Leg, message: LegMessage, state: OpenConnection | None, wall_us:
             return leg, Decision(commands=(ReportProgress(leg.facts.key, *logged),))
         case BytesCarried() if leg.phase is LegPhase.JOINED and state is not None:
             return leg, Decision(progress(message, state, wall_us))
-        case SpliceEnded():
-            return _splice_ended(leg, message, state, wall_us)
-        case PacketReceived(side, CloseRequest() as packet) if leg.phase is not LegPhase.PAUSING:
-            return _close_requested(leg, side, packet, state, wall_us)
-        case PacketReceived(side, CloseAck()) if side.other in leg.asked:
-            return _settle(leg._replace(answered=side), (), state, wall_us)
         case PauseLeg():
             return _pause(leg, state, wall_us)
         case PacketReceived(side, PauseAck() as packet) if leg.phase is LegPhase.PAUSING:

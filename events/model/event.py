@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from spnhub.events.frozen import dataclass
@@ -91,14 +92,16 @@ def shared(group: type[Event], source: object) -> dict[str, Any]:
 
     :param source: an event, a state or an input that has all of them, named as they are.
     """
-    names = _NAMES.get(group)
-    if names is None:
-        names = _NAMES[group] = tuple(one.name for one in fields(group))
-    return {name: getattr(source, name) for name in names}
+    known = _GROUPS.get(group)
+    if known is None:
+        names = tuple(one.name for one in fields(group))
+        known = _GROUPS[group] = names, attrgetter(*names)
+    names, values_of = known
+    return dict(zip(names, values_of(source), strict=True))
 
 
-_NAMES: Final[dict[type[Event], tuple[str, ...]]] = {}
-"""Fields of the groups that have been asked for."""
+_GROUPS: Final[dict[type[Event], tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]]] = {}
+"""Fields of the groups that have been asked for, and what gets their values; every group has several, so a tuple."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

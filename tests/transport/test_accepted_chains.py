@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -131,3 +133,23 @@ def test_bounded(verified: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         verify_client(large, trust, NOW)
     assert len(verified) == before + 2
+
+
+def test_parsed_once(me: IssuedCredentials) -> None:
+    """Whatever looks at a certificate while its chain is judged and its session begins."""
+    chain, trust = der(me), ClientTrust(OURS.certificate)
+    verify_client(der(OURS.client("another")), trust, NOW)
+    parsed: list[str] = []
+
+    def called(_frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and function.__name__ == "load_der_x509_certificate":
+            parsed.append(event)
+
+    sys.setprofile(called)
+    try:
+        verify_client(chain, trust, NOW)
+        certificates.identify(chain[0])
+        certificates.next_expiry(chain, trust, NOW)
+    finally:
+        sys.setprofile(None)
+    assert len(parsed) == 1

@@ -25,12 +25,13 @@ from spnhub.transport.certificates import (
     load_names,
     load_pair,
     parse_identity,
+    parsed,
     subject_of,
     verify_client,
     verify_server,
 )
 from spnhub.transport.native_engine.installed import load
-from spnhub.transport.pem import PrivateKey, load_certificate
+from spnhub.transport.pem import PrivateKey
 
 __all__ = ["NativeEngine"]
 
@@ -147,7 +148,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
 
 @kept
 def _weakness(der: bytes) -> str | None:
-    return _unusable(load_certificate(der).public_key())
+    return _unusable(parsed(der).public_key())
 
 
 def _unusable(key: object) -> str | None:
@@ -172,7 +173,7 @@ def _pkcs8(key: PrivateKey) -> bytes:
 def _claimed(der: bytes) -> str | None:
     """The subject of a certificate that nobody has verified: as much of it as is worth a place in the log."""
     try:
-        subject = subject_of(load_certificate(der))
+        subject = subject_of(parsed(der))
     except ValueError:
         return None
     return subject if subject is None or len(subject) <= _CLAIM else f"{subject[:_CLAIM]}…"
