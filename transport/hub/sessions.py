@@ -145,6 +145,8 @@ class Sessions:
         """The last weight of each session whose realm is over its rates."""
         self._weights_due: list[tuple[float]] = []
         """When these are looked at again, if there are any."""
+        self._queues = (self._deadlines, self._lingers, memory.due, self._weights_due)
+        """What is due, when, and first what is so next."""
         self.packets = 0
         """Control packets that have come, known or not, since the caller set this to 0."""
 
@@ -176,8 +178,7 @@ class Sessions:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
-        queues = (self._deadlines, self._lingers, self._memory.due, self._weights_due)
-        return min((queue[0][0] for queue in queues if queue), default=None)
+        return min([queue[0][0] for queue in self._queues if queue], default=None)
 
     def pass_time(self, now: float) -> None:
         """Do what is due: checks of requests, and the close of refused sessions."""
