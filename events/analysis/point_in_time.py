@@ -80,9 +80,23 @@ class HubAt:
     """The log has reached the moment."""
     known: bool = False
     """What was open and defined has been known: from the log's beginning, or from a snapshot."""
+    begins: int = 0
+    """Time of the first event that was read of it, microseconds since 1970; 0: none was."""
+
+    def missing(self, moment: Moment) -> str | None:
+        """Why the log doesn't tell what the hub held at the moment; None: it does, as far as that can be known.
+
+        A log that is kept from its first event on tells of any time: before it the hub held nothing.
+        """
+        if self.known or self.first <= 1 or moment is NOW:
+            return None
+        when = format_time(moment.time) if moment.time is not None else f"sequence {moment.sequence}"
+        begins = f"begins at sequence {self.first}, {format_time(self.begins)}"
+        return f"the log of hub {self.hub_id} {begins}; what the hub held at {when} is no longer kept"
 
     def take(self, recorded: Recorded, moment: Moment) -> bool:
         """Take in the next event of the log; False: the moment is passed."""
+        self.begins = self.begins or recorded.timestamp
         if self.passed:
             return False
         if moment.sequence is not None:
@@ -205,7 +219,8 @@ class States:
     def finish(self) -> list[HubAt]:
         """The hubs, by id.
 
-        :raises MomentError: a sequence that the log doesn't have, or that more than one log has; an unknown hub.
+        :raises MomentError: a sequence that the log doesn't have, or that more than one log has; a moment of which the
+            log no longer tells all that was open; an unknown hub.
         """
         logs = [self._logs[key] for key in sorted(self._logs)]
         if not logs:
@@ -213,6 +228,8 @@ class States:
             raise MomentError(what)
         sequence = self._moment.sequence
         if sequence is None:
+            if reasons := [reason for log in logs if (reason := log.missing(self._moment)) is not None]:
+                raise MomentError("; ".join(reasons))
             return logs
         if len(logs) > 1:
             names = ", ".join(f"{log.hub_id} (journal {log.journal_id})" for log in logs)
@@ -223,4 +240,6 @@ class States:
             raise MomentError(f"{name} begins at sequence {log.first}; {sequence} is no longer kept")
         if not log.passed:
             raise MomentError(f"{name} ends at sequence {log.state.last_sequence}; there is no {sequence} yet")
+        if (reason := log.missing(self._moment)) is not None:
+            raise MomentError(reason)
         return logs

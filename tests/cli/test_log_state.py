@@ -99,6 +99,40 @@ def test_what_is_no_longer_kept(segmented: tuple[Path, list[Recorded]], tmp_path
         gone.finish()
 
 
+def test_a_time_that_is_no_longer_kept(
+    segmented: tuple[Path, list[Recorded]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first event that is kept, and within the snapshot that the log begins with: said with the place and
+    time that the log begins at; never a state that lacks what was open. From the snapshot's end on, all is known."""
+    folder, written = segmented
+    names = sorted(folder.glob("*.segment"))
+    for path in [*names[3:], folder / "journal.json"]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    first = int(names[3].stem)
+    kept = written[first - 1]
+    begins = f"begins at sequence {first}, {format_time(kept.timestamp)}"
+    refused = 0
+    for sequence in (1, first - 1, *range(first, first + 100)):
+        for text in (str(sequence), format_time(written[sequence - 1].timestamp)):
+            status, out, err = spnlog(capsys, "state", "--json", "--at", text, str(tmp_path))
+            if status:
+                assert (status, out) == (2, "") and "no longer kept" in err
+                assert begins in err or (sequence < first and f"begins at sequence {first};" in err)
+                refused += 1
+                continue
+            (hub,) = json.loads(out)["hubs"]
+            expected = HubState()
+            expected.apply_all(written[: hub["sequence"]])
+            assert hub["sequence"] > first
+            assert {one["spnSessionId"] for one in hub["sessions"]} == set(expected.sessions)
+    assert 4 <= refused < 150
+    status, _, err = spnlog(capsys, "state", "--at", "2026-01-01", str(tmp_path))
+    assert (status, err.count(begins)) == (2, 1) and "at 2026-01-01T00:00:00.000000Z is no longer kept" in err
+    # A log that is kept from its first event on: the hub held nothing then.
+    status, out, err = spnlog(capsys, "state", "--json", "--at", "2020-01-01", str(folder))
+    assert (status, err) == (0, "") and json.loads(out)["hubs"][0]["sessions"] == []
+
+
 def test_moments() -> None:
     """Sequences, and times with and without a zone."""
     noon = Moment(None, NOON)

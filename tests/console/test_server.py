@@ -320,6 +320,26 @@ async def test_an_index_of_the_past(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (await client.get(f"/story/{uids[3]}x")).status_code == 404
 
 
+async def test_a_moment_that_is_no_longer_kept(tmp_path: Path) -> None:
+    """Retention has taken the first segments: before the rest the page says so, to tenants without the hub's name."""
+    events = [*start(), *defined("acme", "web"), session("c1", "acme", "web")]
+    events += [worlds.refused("acme", "web", "c1") for _ in range(400)]
+    folder = tmp_path / "journal"
+    written = write_journal(folder, events, segment_size=16 << 10)
+    kept = segments(folder)[2:]
+    for _, path in segments(folder)[:2]:
+        path.unlink()
+    tokens = Tokens(ALL, {ACME: "acme"})
+    async with console(folder, cache=tmp_path / "cache", tokens=tokens) as (client, _):
+        before = {"at": format_time(written[kept[0][0] - 3].timestamp)}
+        page = html.unescape((await client.get("/", params=before, headers=bearer(ALL))).text)
+        assert f"The log of hub hub-1 begins at sequence {kept[0][0]}," in page and "no longer kept." in page
+        tenant = html.unescape((await client.get("/", params=before, headers=bearer(ACME))).text)
+        assert "What was then is no longer kept" in tenant and "hub-1" not in tenant
+        now = (await client.get("/", params={"at": format_time(written[-1].timestamp)}, headers=bearer(ALL))).text
+        assert "no longer kept" not in now and "c1" in now
+
+
 def test_realm_tokens(tmp_path: Path) -> None:
     """A file of realms and tokens; what can't be used is named with its line, and no token with it."""
     path = tmp_path / "tokens"

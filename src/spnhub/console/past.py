@@ -151,18 +151,21 @@ class Past:
                 if one.first < until.get(folder, 0):
                     yield from one.flow
 
-    def at(self, time: int) -> tuple[list[HubAt], list[Flow]]:
-        """All logs folded up to a moment (microseconds since 1970), and what flowed in the minute before.
+    def at(self, time: int) -> tuple[list[HubAt], list[Flow], list[str]]:
+        """All logs folded up to a moment (microseconds since 1970), what flowed in the minute before, and which logs no
+        longer tell what was then.
 
         :raises JournalError: a journal can't be read.
         """
-        hubs, flows = [], []
+        hubs, flows, missing = [], [], []
         for folder in self.indexes:
             hub, flow = self._fold(folder, time)
-            if hub.state.last_sequence:
+            if (reason := hub.missing(Moment(None, time))) is not None:
+                missing.append(reason)
+            elif hub.state.last_sequence:
                 hubs.append(hub)
                 flows.append(flow)
-        return hubs, flows
+        return hubs, flows, missing
 
     def _fold(self, folder: Path, time: int) -> tuple[HubAt, Flow]:
         moment, index = Moment(None, time), self.indexes[folder]

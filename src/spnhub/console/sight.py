@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time as clock
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +41,23 @@ _FRESH: Final = 0.5
 """Seconds for which a page of now is shown again."""
 
 
+_GONE: Final = " What was then is no longer kept, or not all of it."
+
+
 class UnknownStory(Exception):
     """There is no such id, or not for this reader; the message says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """What logs tell of a moment."""
+
+    time: int
+    """Of topics the nearest that is kept, microseconds since 1970."""
+    hubs: Sequence[HubAt]
+    rates: Mapping[str, FlowRates]
+    missing: Sequence[str]
+    """Which logs no longer tell it."""
 
 
 class Sight:
@@ -59,7 +74,7 @@ class Sight:
         self._past = Past(folders, cache)
         self.live = Live(names, self._past.kept, holding=True)
         self._hubs = hubs
-        self._moments: OrderedDict[int, tuple[int, list[HubAt], dict[str, FlowRates]]] = OrderedDict()
+        self._moments: OrderedDict[int, _Then] = OrderedDict()
         self._now: OrderedDict[tuple[str | None, str], tuple[float, Page]] = OrderedDict()
         self._reading = asyncio.Lock()
         self._telling = asyncio.Lock()
@@ -117,15 +132,22 @@ class Sight:
         now = clock.time_ns() // 1000
         times = [one for one in (self._past.first, *(minute for minute, _ in self.live.flow)) if one is not None]
         first = min(times, default=now)
+        missing: Sequence[str] = ()
         if at is None:
             page = self._page_now(now, scope, query)
         else:
-            page = page_of(await self._seen(at, searching=bool(query)), scope, query)
-        note = self.note
+            then = await self._then(at)
+            page = page_of(self._seen(then, searching=bool(query)), scope, query)
+            missing = then.missing
+        note = self.note if scope is None else ""
         if at is not None and page.time != at:
             note += f" Of topics the nearest state that is kept is shown: of {day_and_clock(page.time)}."
+        # What a log's hub is called is nothing for a tenant.
+        note += (
+            "".join(f" {text[0].upper()}{text[1:]}." for text in missing) if scope is None else _GONE * bool(missing)
+        )
         text = None if at is None else format_time(at)
-        return page, Frame(text, first, now, note.strip() if scope is None else "")
+        return page, Frame(text, first, now, note.strip())
 
     def _page_now(self, now: int, scope: str | None, query: str) -> Page:
         key = scope, query
@@ -138,7 +160,7 @@ class Sight:
                 self._now.popitem(last=False)
         return made[1]
 
-    async def _seen(self, time: int, *, searching: bool) -> Seen:
+    async def _then(self, time: int) -> _Then:
         async with self._reading:
             found = self._moments.get(time)
             if found is None:
@@ -148,7 +170,10 @@ class Sight:
                     self._moments[time] = found
                     if len(self._moments) > _PAGES:
                         self._moments.popitem(last=False)
-        shown, hubs, rates = found
+        return found
+
+    def _seen(self, then: _Then, *, searching: bool) -> Seen:
+        shown, hubs, rates = then.time, then.hubs, then.rates
         directory = self.live.directory
         seen = Seen(
             shown,
@@ -165,8 +190,8 @@ class Sight:
         )
         return self._completed(seen)
 
-    def _read(self, time: int) -> tuple[int, list[HubAt], dict[str, FlowRates]]:
-        hubs, flows = self._past.at(time)
+    def _read(self, time: int) -> _Then:
+        hubs, flows, missing = self._past.at(time)
         rates: dict[str, FlowRates] = {}
         for flow in flows:
             for service, one in flow.rates(time).items():
@@ -178,7 +203,9 @@ class Sight:
             for service, one in further.items():
                 rates.setdefault(service, FlowRates()).add(one)
             shown = time if self._past.indexes else of_topics
-        return shown, hubs, rates
+        elif self.live.topics:
+            missing.append("the topics hold nothing of that time")
+        return _Then(shown, hubs, rates, missing)
 
     def _completed(self, seen: Seen) -> Seen:
         """With what running hubs say."""
