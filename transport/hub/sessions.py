@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final
 
 from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.codes import Code, is_retryable
@@ -145,7 +146,12 @@ class Sessions:
         """The last weight of each session whose realm is over its rates."""
         self._weights_due: list[tuple[float]] = []
         """When these are looked at again, if there are any."""
-        self._queues = (self._deadlines, self._lingers, memory.due, self._weights_due)
+        self._queues: tuple[Sequence[tuple[Any, ...]], ...] = (
+            self._deadlines,
+            self._lingers,
+            memory.due,
+            self._weights_due,
+        )
         """What is due, when, and first what is so next."""
         self.packets = 0
         """Control packets that have come, known or not, since the caller set this to 0."""
@@ -178,7 +184,8 @@ class Sessions:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
-        return min([queue[0][0] for queue in self._queues if queue], default=None)
+        first = min(filter(None, self._queues), key=itemgetter(0), default=None)
+        return None if first is None else float(first[0][0])
 
     def pass_time(self, now: float) -> None:
         """Do what is due: checks of requests, and the close of refused sessions."""
