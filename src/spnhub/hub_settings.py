@@ -38,11 +38,16 @@ def _check_folder(path: Path) -> None:
         raise ValueError(f"{path} is not a folder")
 
 
-def _check_ip_address(text: str) -> None:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IP address") from None
+def _check_ip_addresses(text: str) -> None:
+    for one in text.split(","):
+        try:
+            ipaddress.ip_address(one.strip())
+        except ValueError:
+            raise ValueError(f"{one!r} is not an IP address") from None
+
+
+def _is_wildcard(address: str) -> bool:
+    return ipaddress.ip_address(address).is_unspecified
 
 
 def _check_hub_id(name: str) -> None:
@@ -97,10 +102,10 @@ class HubSettings:
     bind: str | None = _inventory(
         None,
         "An IP address that overrides every hub's serverAddress; 0.0.0.0 or ::, all of the host's, each answered from "
-        "itself.",
+        "itself. With --workers one for each, with commas between.",
         metavar="ADDRESS",
         default_text="the inventory's",
-        check=_check_ip_address,
+        check=_check_ip_addresses,
     )
     allow_process: bool = _inventory(False, "Let the inventory name commands to run on this host (process:).")
     hub_id: str = _journal(
@@ -133,6 +138,14 @@ class HubSettings:
         unit="seconds",
     )
     """R-4.8."""
+    workers: int = _operations(
+        1,
+        "Hub processes that share the load, started and watched over by this one. Each has an address of --bind, and"
+        " its number: in its hub id (ID-1), below --journal (DIR/1; they share its size), and in the port of --ops.",
+        metavar="COUNT",
+        at_least=1,
+        at_most=256,
+    )
     ops: str | None = server_address(
         "HTTP of the running hub: /healthz, /readyz, /metrics, /state, /incidents and more; port 0: any that is free.",
         "Operations",
@@ -168,8 +181,25 @@ class HubSettings:
         object.__setattr__(self, "journal", self.journal or default_journal(self.hub_id))
         check_options(self)
         self.limits.check()
+        self._check_workers()
         if self.kafka is not None:
             _check_access(self.kafka)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What ``bind`` names."""
+        return () if self.bind is None else tuple(one.strip() for one in self.bind.split(","))
+
+    def _check_workers(self) -> None:
+        count = len(self.addresses)
+        if self.workers == 1:
+            if count > 1:
+                raise UnusableOption("bind", f" has {count} addresses (one each for --workers {count})")
+            return
+        if len(set(self.addresses)) != self.workers or any(map(_is_wildcard, self.addresses)):
+            raise UnusableOption(
+                "workers", f": {self.workers} of them need as many addresses in --bind, different ones, none a wildcard"
+            )
 
 
 def default_journal(hub_id: str) -> Path:

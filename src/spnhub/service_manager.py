@@ -23,7 +23,18 @@ class ServiceManager:
 
     def __init__(self) -> None:
         self._address: str | None = None
+        self._socket: socket.socket | None = None
+        self.watchdog: float | None = None
+        """Seconds after which it takes a service for dead that doesn't say that it is alive; None: it never does."""
         self._every: float | None = None
+
+    def speak_to(self, sock: socket.socket) -> None:
+        """Tell it to this socket, of a process of ours that watches over this one: the environment is not looked at.
+
+        :param sock: connected.
+        """
+        sock.setblocking(False)
+        self._socket = sock
 
     @contextlib.contextmanager
     def served(self) -> Iterator[None]:
@@ -34,14 +45,16 @@ class ServiceManager:
             self._address = "\0" + address[1:] if address.startswith("@") else address
         if interval.isdecimal() and pid in ("", str(os.getpid())):
             # Twice as often as it asks for, as its documentation says.
-            self._every = max(int(interval) / 2_000_000, 0.01)
-        task = asyncio.get_running_loop().create_task(self._turn()) if self._address and self._every else None
+            self.watchdog = int(interval) / 1_000_000
+            self._every = max(self.watchdog / 2, 0.01)
+        speaks = self._address or self._socket
+        task = asyncio.get_running_loop().create_task(self._turn()) if speaks and self._every else None
         try:
             yield
         finally:
             if task is not None:
                 task.cancel()
-            self._address = None
+            self._address = self._socket = self.watchdog = None
 
     def ready(self, status: str = "") -> None:
         """The service does what it is there for; after a reload, again."""
@@ -66,9 +79,14 @@ class ServiceManager:
             await asyncio.sleep(self._every)
 
     def _tell(self, *facts: str) -> None:
-        if self._address is None:
+        if self._address is None and self._socket is None:
             return
         message = "\n".join(fact.replace("\n", " ") for fact in facts).encode(errors="replace")
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(message)
+            return
+        assert self._address is not None
         # That the manager is gone, or doesn't read, is no reason to stop.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)

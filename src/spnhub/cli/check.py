@@ -56,7 +56,9 @@ class Reload:
 
 async def run(settings: HubSettings, *, ops: str | None, as_json: bool, fail_days: int | None = None) -> int:
     """Check a hub's inventory, and compare it with the hub at ``ops`` unless that is None; the exit status."""
-    inventory, bind = settings.inventory, settings.bind
+    inventory = settings.inventory
+    # What the address is makes no difference to what is checked.
+    bind = settings.addresses[0] if settings.addresses else None
     state: _Object | None = None
     if ops is not None:
         with_chains = {"certificates": "1"}

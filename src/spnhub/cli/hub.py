@@ -48,7 +48,11 @@ def run(
         return 0
     settings = read()
     logging.configure(settings.log_level, settings.log_format)
-    # Imported late: `spnhub check` and `--help` need nothing of it.
+    # Imported late: `spnhub check` and `--help` need nothing of it, nor does who only watches over workers.
+    if settings.workers > 1:
+        from spnhub import hub_workers  # noqa: PLC0415
+
+        return hub_workers.run(settings)
     from spnhub import hub_process  # noqa: PLC0415
 
     return hub_process.run(settings)

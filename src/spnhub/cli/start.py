@@ -17,7 +17,7 @@ from importlib import import_module
 
 from spnhub.signals import hold
 
-__all__ = ["agent", "hub", "log"]
+__all__ = ["agent", "hub", "log", "worker"]
 
 
 def hub() -> int:
@@ -40,6 +40,14 @@ def log() -> int:
     """Entry point of ``spnlog``; returns the exit status."""
     _begin()
     from spnhub.cli.log import main  # noqa: PLC0415
+
+    return main()
+
+
+def worker() -> int:
+    """Entry point of one of the hubs of ``spnhub --workers``; returns the exit status."""
+    _begin()
+    from spnhub.cli.worker import main  # noqa: PLC0415
 
     return main()
 
