@@ -44,7 +44,9 @@ class Night:
             world.service()["singleton"] = True
             world.write_inventory()
             night.server = world.serve()
-            kafka = ("--kafka", broker.bootstrap, "--topic", f"nights-{time.time_ns()}") if broker else ()
+            kafka: tuple[str, ...] = ()
+            if broker:
+                kafka = ("--kafka", broker.bootstrap, "--topic", f"nights-{time.time_ns()}", "--ops", "127.0.0.1:0")
             await world.start_hub(*kafka)
             if broker:
                 await world.hub.line("shipper.connected")
@@ -63,7 +65,11 @@ class Night:
                     str(folder / "index"),
                 )
                 url = str((await console.line("console.ready"))["url"])
-                night.watch = Watch([str(world.journal)], url.rstrip("/"))
+                if broker:
+                    # No event tells of it: the hub itself does.
+                    night.watch = Watch([str((await world.hub.line("ops.ready"))["url"])], None)
+                else:
+                    night.watch = Watch([str(world.journal)], url.rstrip("/"))
                 night.open()
                 try:
                     await night.watch.before()
@@ -190,5 +196,5 @@ FAULTS: Final = (
     Fault("not allowed", ("session refused",), _not_allowed, 20.0),
     Fault("singleton taken", ("session refused",), _singleton_taken, 20.0),
     Fault("inventory broken", ("inventory rejected",), _inventory_broken, 20.0),
-    Fault("broker down", (), _broker_down, 20.0, needs_broker=True),
+    Fault("broker down", ("events not shipped",), _broker_down, 20.0, needs_broker=True),
 )

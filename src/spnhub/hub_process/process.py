@@ -433,6 +433,8 @@ class HubProcess:
         self._shipper_died = died
         reason = {"reason": status.reason} if status.reason else {}
         log(f"shipper.{status.state}", position=status.position, behind=status.behind, **reason)
+        if self._ops is not None:
+            self._ops.incidents.take_shipper(self.settings.hub_id, status, self._wall())
         if status.state != "died":
             self._report_topic_faults(status.topic_faults)
         if status.attempts >= _ATTEMPTS and status.sequence is not None and status.sequence != self._declared:
