@@ -52,8 +52,12 @@ class Complaints(logging.Handler):
 
     @property
     def text(self) -> str:
-        """For each place (a server, a node) the last that was said why, on one line; ``""``: nothing."""
-        return "; ".join(f"{place}: {reason_of(met)}" for place, met in self._met.items())[: 2 * _LENGTH]
+        """For each place (a server, a node) the last that was said why, on one line; ``""``: nothing.
+
+        What was said of no place ("a node is not ready") follows from the others, and stands only where it is all.
+        """
+        placed = [f"{place}: {reason_of(met)}" for place, met in self._met.items() if place]
+        return "; ".join(placed or map(reason_of, self._met.values()))[: 2 * _LENGTH]
 
     @property
     def lasting(self) -> bool:
@@ -79,7 +83,7 @@ class Complaints(logging.Handler):
         *where, met = record.args
         if isinstance(met, BaseException) and len(self._met) < _PLACES:
             place = ":".join(map(str, where))
-            self._met[place if ":" in place else f"node {place}"] = met
+            self._met[place if ":" in place or not place else f"node {place}"] = met
 
 
 def is_lasting(error: BaseException) -> bool:

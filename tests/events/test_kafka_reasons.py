@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -259,6 +260,19 @@ def test_words() -> None:
     )
     assert not is_lasting(ConnectionRefusedError())
     assert len(reason_of(errors.SaslAuthenticationFailed("x\n" * 1000))) <= 300
+
+
+def test_a_node_that_is_not_named() -> None:
+    """Nothing stands before a colon; what follows from another fault isn't said beside it."""
+    heard = Complaints()
+    log = logging.getLogger("aiokafka.client")
+    try:
+        log.error("Unable to update metadata: %s", errors.NodeNotReadyError("node is not ready"))
+        assert heard.text == "NodeNotReadyError: node is not ready"
+        log.error("Failed to connect to node %s: %s", 1, ConnectionRefusedError())
+        assert heard.text == "node 1: connection refused"
+    finally:
+        heard.remove()
 
 
 @pytest.mark.outside
