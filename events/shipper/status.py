@@ -16,6 +16,8 @@ __all__ = ["Voice"]
 
 _INTERVAL: Final = 1.0
 """Seconds between two reports of numbers."""
+_UP: Final = ("", "connected")
+"""States of the link in which nothing is wrong with it."""
 
 
 class Voice:
@@ -48,8 +50,13 @@ class Voice:
             self.say(state, reason=reason, lasting=lasting)
 
     def numbers(self) -> None:
-        """Say how far it is, if that is news and was not said just now."""
-        if self._progress() != self._numbers and time.monotonic() - self._said_at >= _INTERVAL:
+        """Say how far it is, if that is news and was not said just now.
+
+        While the link is down only an acknowledgement is: that more events wait doesn't mean that Kafka takes them.
+        """
+        progress = self._progress()
+        news = progress != self._numbers and (self._link[0] in _UP or progress[0] != self._numbers[0])
+        if news and time.monotonic() - self._said_at >= _INTERVAL:
             self.say("shipped")
 
     def say(
