@@ -4,9 +4,9 @@ Any certificate that was given to be trusted is an anchor, also an intermediate 
 (X509_V_FLAG_PARTIAL_CHAIN): ``cacert`` and ``trust`` say what to accept, and needn't go up to a root. Every certificate
 of the chain, its anchor included, must be valid at the moment, meant for this use, and none of a client's revoked
 (:mod:`spnhub.transport.revocation`), nor a CA above the anchor that is known, too. What is signed with MD5 or SHA-1
-proves nothing (RFC 8446 section 4.4.2.4). A permanent fault is reported before one that time may mend (D-36), which is
-given with the certificate's dates and the time of the check; of several the first of: issuer and chain, signature,
-name or subject, usage, revocation.
+proves nothing (RFC 8446 section 4.4.2.4), nor what a key has signed that can be broken. A permanent fault is reported
+before one that time may mend (D-36), which is given with the certificate's dates and the time of the check; of several
+the first of: issuer and chain, keys, signatures, name or subject, usage, revocation (D-41).
 
 What is verified once isn't verified again as long as nothing but time passes: a chain that was accepted is remembered
 with what it was accepted by (CAs and revocation, by value, so a reload asks anew) and until when. Refusals aren't
@@ -36,11 +36,13 @@ from spnhub.transport.pem import (
     PrivateKey,
     chain_size,
     date_text,
+    key_fault,
     load_certificate,
     load_chain,
     load_key,
     load_presented,
     parsing,
+    weakness,
 )
 from spnhub.transport.revocation import lists_of, next_update, revoked
 
@@ -266,6 +268,7 @@ def verify_client(certificates: tuple[bytes, ...], trust: ClientTrust, moment: d
     anchors = anchors_of(trust.client_ca, "client CA")
     with _readable(what):
         verified, expired = _verify(certificates, anchors, moment, what, "the hub's clock")
+        _check_keys(verified, what)
         _check_signatures(verified, what)
         _check_subject(verified[0])
         _check_usage(verified, what, ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth")
@@ -292,6 +295,7 @@ def verify_server(certificates: tuple[bytes, ...], trust: bytes, server_name: st
     what = "hub certificate"
     with _readable(what):
         verified, expired = _verify(certificates, anchors_of(trust, "trust"), moment, what, "the clock here")
+        _check_keys(verified, what)
         _check_signatures(verified, what)
         if (fault := load_names().fault(verified[0], server_name)) is not None:
             raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, fault)
@@ -430,6 +434,16 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _check_keys(verified: Sequence[x509.Certificate], what: str) -> None:
+    """The leaf's signs in the handshake, the others' have signed certificates, the anchor's too."""
+    for depth, certificate in enumerate(verified):
+        key = certificate.public_key()
+        fault = weakness(key) if depth else key_fault(key)
+        if fault is not None:
+            which = what if depth == 0 else f"{what}'s issuer {subject_of(certificate)}"
+            raise CertificateRefused(CertificateAlert.UNSUPPORTED_CERTIFICATE, f"{which} has {fault}")
 
 
 def _check_signatures(verified: Sequence[x509.Certificate], what: str) -> None:

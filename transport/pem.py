@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from spnhub.transport.text import PEM_BEGIN
@@ -27,11 +27,13 @@ __all__ = [
     "chain_size",
     "date_text",
     "holds_pem",
+    "key_fault",
     "load_certificate",
     "load_chain",
     "load_key",
     "load_presented",
     "parsing",
+    "weakness",
 ]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -47,6 +49,10 @@ _ESCAPE: Final = re.compile(r"\\+[nrt]")
 _NOISE: Final = re.compile(r"[\s\\\"'\ufeff\u200b\x00]+")
 _LINE: Final = 64
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+_BITS: Final = 2048
+"""The fewest of an RSA key (NIST SP 800-131A); rustls takes no fewer, either."""
+_EC_BITS: Final = 224
+"""The fewest of a key on a curve, likewise."""
 
 
 def holds_pem(value: str | bytes) -> bool:
@@ -128,11 +134,30 @@ def load_key(pem: str | bytes) -> PrivateKey:
             key = None
     if key is None:
         raise ValueError("is an encrypted private key")
-    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
-        raise ValueError(f"is a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)")
     if not isinstance(key, PrivateKey):
         raise ValueError("is a private key of a kind that TLS can't sign with (RSA, EC and Ed25519 can be)")
+    if (fault := key_fault(key.public_key())) is not None:
+        raise ValueError(f"is {fault}")
     return key
+
+
+def key_fault(key: object) -> str | None:
+    """What a public key is that neither engine's TLS takes from either side; None: it is taken."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, _CURVES):
+        return f"a key on the curve {key.curve.name}, which TLS can't use here (P-256 and P-384 can be)"
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        return "a key of a kind that TLS can't use here (RSA, EC and Ed25519 can be)"
+    return weakness(key)
+
+
+def weakness(key: object) -> str | None:
+    """What a public key is that can be broken, so that what it signs proves nothing; None: it can't."""
+    match key:
+        case rsa.RSAPublicKey() | dsa.DSAPublicKey() if key.key_size < _BITS:
+            return f"a key of {key.key_size} bits, which can be broken ({_BITS} are the least)"
+        case ec.EllipticCurvePublicKey() if key.key_size < _EC_BITS:
+            return f"a key of {key.key_size} bits, which can be broken ({_EC_BITS} are the least)"
+    return None
 
 
 def date_text(moment: datetime) -> str:

@@ -1,8 +1,7 @@
-"""Which kinds of keys both engines take, each with each, and what is said of those that only one takes."""
+"""Which kinds of keys both engines take, each with each, and what is said of those that neither takes."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from datetime import UTC, datetime, timedelta
 
@@ -14,11 +13,13 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import crypto
 
 from spnhub.transport.engine import Closed, Connected, HandshakeRefused, Limits
-from spnhub.transport.pem import PrivateKey
+from spnhub.transport.pem import PrivateKey, load_chain
+from tests.support.aioquic_inside import connection_of, show_certificate
 from tests.support.engine_pair import Credentials, EnginePair, Kit, Side
 from tests.support.engines import REAL, each_name, make_real
 
 HOUR = timedelta(hours=1)
+DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
 CA = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -26,8 +27,9 @@ CA = ec.generate_private_key(ec.SECP256R1())
 def key(kind: str) -> PrivateKey:
     """One of each kind."""
     match kind:
-        case "P-256" | "P-384":
-            return ec.generate_private_key(ec.SECP256R1() if kind == "P-256" else ec.SECP384R1())
+        case "P-256" | "P-384" | "P-521":
+            curves = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+            return ec.generate_private_key(curves[kind])
         case "Ed25519":
             return ed25519.Ed25519PrivateKey.generate()
         case "Ed448":
@@ -35,7 +37,7 @@ def key(kind: str) -> PrivateKey:
     return rsa.generate_private_key(65537, int(kind.removeprefix("RSA ")))
 
 
-def issue(subject: str, mine: PrivateKey, *, ca: bool = False) -> bytes:
+def issue(subject: str, mine: PrivateKey, *, ca: bool = False, by: rsa.RSAPrivateKey | None = None) -> bytes:
     """A certificate, PEM."""
     now, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")])
@@ -44,7 +46,7 @@ def issue(subject: str, mine: PrivateKey, *, ca: bool = False) -> bytes:
     builder = builder.not_valid_after(now + HOUR).add_extension(x509.BasicConstraints(ca, None), True)
     if not ca:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("hub.test")]), False)
-    return builder.sign(CA, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return builder.sign(by or CA, hashes.SHA256()).public_bytes(PEM)
 
 
 @functools.cache
@@ -62,16 +64,26 @@ def anchor() -> bytes:
     return issue("CA", CA, ca=True)
 
 
-def shake_hands(hub: str, agent: str, server: str, client: str) -> EnginePair:
-    """Both with keys of these kinds, until one side has said what came of it."""
+def begin(hub: str, agent: str, server: str, client: str) -> EnginePair:
+    """A handshake of both with keys of these kinds."""
     kit = Kit(hub, REAL[hub]().make, credentials(server), credentials(client), credentials(client), anchor(), anchor())
-    pair = EnginePair(dataclasses.replace(kit))
+    pair = EnginePair(kit)
     pair.client = Side(pair.network, make_real(agent, Limits()))
     pair.begin()
+    return pair
+
+
+def settled(pair: EnginePair) -> EnginePair:
+    """The same, once one side has said what came of it."""
     kinds = (Connected, HandshakeRefused)
     pair.run_until(lambda: any(isinstance(event, kinds) for event in pair.server.events))
     pair.run_for(1.0)
     return pair
+
+
+def shake_hands(hub: str, agent: str, server: str, client: str) -> EnginePair:
+    """Both together."""
+    return settled(begin(hub, agent, server, client))
 
 
 @pytest.mark.parametrize("agent", each_name(REAL))
@@ -84,25 +96,47 @@ def test_what_both_take(hub: str, agent: str, kind: str) -> None:
     assert pair.client.of(Closed) == []
 
 
-@pytest.mark.parametrize("engine", [one for one in each_name(REAL) if one.id == "native"])
+@pytest.mark.parametrize("engine", each_name(REAL))
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("RSA 1024", "an RSA key of 1024 bits, which the native engine can't use (2048 and more it can)"),
-        ("Ed448", "an Ed448 key, which the native engine can't use (RSA, EC and Ed25519 it can)"),
+        ("RSA 1024", "a key of 1024 bits, which can be broken (2048 are the least)"),
+        ("Ed448", "a key of a kind that TLS can't use here (RSA, EC and Ed25519 can be)"),
+        ("P-521", "a key on the curve secp521r1, which TLS can't use here (P-256 and P-384 can be)"),
     ],
 )
-def test_what_the_native_engine_does_not_take(engine: str, kind: str, said: str) -> None:
-    """Said as such: of one's own before anything is sent, of the other's in the refusal."""
-    with pytest.raises(ValueError, match="server certificate holds an ") as caught:
+def test_what_neither_takes(engine: str, kind: str, said: str) -> None:
+    """Said as such: of one's own before anything is sent, of the other's in the refusal (D-41)."""
+    with pytest.raises(ValueError, match="server key is a ") as caught:
         shake_hands(engine, "aioquic", kind, "P-256")
     assert str(caught.value).endswith(said)
-    with pytest.raises(ValueError, match="certificate holds an ") as caught:
+    with pytest.raises(ValueError, match="certificate key is a ") as caught:
         shake_hands("aioquic", engine, "P-256", kind)
     assert str(caught.value).endswith(said)
-    if kind == "RSA 1024":
-        (refused,) = shake_hands(engine, "aioquic", "P-256", kind).server.of(HandshakeRefused)
-        assert (refused.alert, refused.reason) == (43, f"certificate: {said}")
+    # A client that shows it all the same.
+    pair = begin(engine, "aioquic", "P-256", "P-256")
+    show_certificate(connection_of(pair.client.engine), load_chain(issue(kind, key(kind)))[0].public_bytes(DER))
+    (refused,) = settled(pair).server.of(HandshakeRefused)
+    assert (refused.alert, refused.reason) == (43, f"client certificate has {said}")
+
+
+@pytest.mark.parametrize("engine", each_name(REAL))
+def test_a_ca_whose_key_can_be_broken(engine: str) -> None:
+    """Whoever has broken it is whom he likes, whatever key he has himself; on either side."""
+    weak, leaf = rsa.generate_private_key(65537, 1024), key("P-256")
+    pem = leaf.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    mine = Credentials(issue("leaf", leaf, by=weak), pem)
+    root = issue("CA", weak, ca=True, by=weak)
+    good = credentials("P-256")
+    for server, client, client_ca, trust, what in (
+        (good, mine, root, anchor(), "client"),
+        (mine, good, anchor(), root, "hub"),
+    ):
+        pair = EnginePair(Kit(engine, REAL[engine]().make, server, client, client, client_ca, trust))
+        pair.begin()
+        said = settled(pair).client.of(Closed)[-1]
+        reason = f"{what} certificate's issuer CN=CA has a key of 1024 bits, which can be broken (2048 are the least)"
+        assert (said.code, said.reason) == (0x100 + 43, reason)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # cryptography makes none of version 1

@@ -12,7 +12,6 @@ from typing import Any, Final, Self
 
 import certifi
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from spnhub.events.faults import OnFault, log_fault
@@ -21,7 +20,6 @@ from spnhub.transport.certificates import (
     CertificateRefused,
     ParsedIdentity,
     anchors_of,
-    kept,
     load_names,
     load_pair,
     parse_identity,
@@ -39,8 +37,6 @@ _native: Final[Any] = load()
 
 _CLAIM: Final = 256
 """Characters of an unverified subject that are told."""
-_RSA_LEAST: Final = 2048
-"""Bits of an RSA key."""
 _KEPT: Final = 16_384
 """Identities that are kept ready, before a policy that may bring new ones."""
 
@@ -103,7 +99,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     def _identity(self, parsed: ParsedIdentity) -> Any:
         known = self._ready.get(id(parsed))
         if known is None:
-            chain = _presented((parsed.certificate, *parsed.chain), "server certificate")
+            chain = _ders((parsed.certificate, *parsed.chain))
             judge: _Judge = partial(self._judge, partial(self._verify_client, parsed.trust))
             known = parsed, self.server_identity(chain, _pkcs8(parsed.private_key), parsed.alpn, judge)
             self._ready[id(parsed)] = known
@@ -119,9 +115,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         def verify(certificates: tuple[bytes, ...]) -> None:
             verify_server(certificates, trust, policy.server_name, self._clock())
 
-        identity = self.client_identity(
-            _presented(chain, "certificate"), _pkcs8(key), policy.alpn, partial(self._judge, verify)
-        )
+        identity = self.client_identity(_ders(chain), _pkcs8(key), policy.alpn, partial(self._judge, verify))
         connection_id: int = self.begin(address, policy.server_name, identity, now)
         return connection_id
 
@@ -134,8 +128,6 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         """Called inside a handshake, so nothing may be raised, and the engine may not be used."""
         try:
             verify(tuple(chain))
-            if (weak := _weakness(chain[0])) is not None:
-                return int(api.CertificateAlert.UNSUPPORTED_CERTIFICATE), f"certificate: {weak}"
         except CertificateRefused as refused:
             return int(refused.alert), str(refused)
         except ValueError:
@@ -146,23 +138,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         return None
 
 
-@kept
-def _weakness(der: bytes) -> str | None:
-    return _unusable(parsed(der).public_key())
-
-
-def _unusable(key: object) -> str | None:
-    """Why ring, which signs and verifies here, has no use for a public key that others take; None: it has."""
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_LEAST:
-        return f"an RSA key of {key.key_size} bits, which the native engine can't use ({_RSA_LEAST} and more it can)"
-    if isinstance(key, ed448.Ed448PublicKey):
-        return "an Ed448 key, which the native engine can't use (RSA, EC and Ed25519 it can)"
-    return None
-
-
-def _presented(chain: Sequence[x509.Certificate], what: str) -> list[bytes]:
-    if (weak := _unusable(chain[0].public_key())) is not None:
-        raise ValueError(f"{what} holds {weak}")
+def _ders(chain: Sequence[x509.Certificate]) -> list[bytes]:
     return [certificate.public_bytes(Encoding.DER) for certificate in chain]
 
 
