@@ -41,6 +41,7 @@ __all__ = [
     "Opened",
     "Outcome",
     "OutcomeKind",
+    "PathNarrowed",
     "Readable",
     "Reset",
     "RetriesSent",
@@ -97,7 +98,7 @@ class Limits:
     """A handshake that takes longer is dropped."""
     datagram_size: int = option(
         1200,
-        "Largest UDP payload sent; 1200 to 16383.",
+        "UDP payload that every path carries; 1200 to 16383. aioquic sends none that is larger.",
         group="Connections",
         metavar="BYTES",
         # What every QUIC path carries (RFC 9000 section 14), and what a varint of two bytes can say.
@@ -105,7 +106,21 @@ class Limits:
         at_most=16_383,
         unit="bytes",
     )
-    """Largest UDP payload sent; at most 16,383, and never above the peer's max_udp_payload_size."""
+    """UDP payload that is sent without asking whether the path carries it; never above the peer's
+    max_udp_payload_size. An engine that searches (``datagram_size_max``) goes back to 1200 where it gets lost."""
+    datagram_size_max: int = option(
+        # A jumbo frame of 9000 bytes, without the headers of IPv6 and UDP.
+        8952,
+        "Largest UDP payload that path MTU discovery tries (native engine); 1200 to 16383; no more than the payload that"
+        " every path carries: no discovery.",
+        group="Connections",
+        metavar="BYTES",
+        at_least=1200,
+        at_most=16_383,
+        unit="bytes",
+    )
+    """Largest UDP payload that an engine with path MTU discovery (RFC 8899) tries; where it isn't above
+    ``datagram_size``, there is no discovery. The peer's max_udp_payload_size bounds it, too."""
     streams: int = 4096
     """Bidirectional streams that a peer may have open at once on one connection."""
     stream_window: int = 16 * 1024
@@ -444,6 +459,14 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class PathNarrowed:
+    """The path of a connection carries no more the datagrams that it did: they are of 1200 bytes again, and larger ones
+    are tried a minute later (RFC 8899 section 4.3: a black hole)."""
+
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spliced:
     """A splice is over: both directions have ended. The counts are bytes passed on to the other side (D-10)."""
 
@@ -471,6 +494,7 @@ EngineEvent = (
     | DatagramReceived
     | Unresponsive
     | Answered
+    | PathNarrowed
     | Spliced
 )
 
@@ -495,6 +519,8 @@ class ConnectionInfo(NamedTuple):
     """Received and not yet consumed."""
     window: int
     """What the peer may have us hold of it: the receive window, with credit that a larger one has left."""
+    datagram_size: int
+    """Largest UDP payload that is sent to it at the moment."""
 
 
 class Engine(Protocol):

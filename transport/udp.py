@@ -32,12 +32,16 @@ from spnhub.transport.engine import (
 from spnhub.transport.system.ip import socket_address
 from spnhub.transport.system.pktinfo import OwnAddresses
 
-__all__ = ["UdpEndpoint", "UdpSocket", "is_port_closed"]
+__all__ = ["UdpEndpoint", "UdpSocket", "is_port_closed", "is_too_large"]
 
 _log = logging.getLogger(__name__)
 
 _UDP_SEGMENT: Final = 103
 _UDP_GRO: Final = 104
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PROBE: Final = 3
+"""Never fragment, and take no router's word for what the path carries: the engine finds out (RFC 9000 section 14)."""
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 _MSG_ERRQUEUE: Final = 0x2000
@@ -233,6 +237,12 @@ class UdpEndpoint:
                 sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_UDP, _UDP_GRO, 1)
+        with contextlib.suppress(OSError):
+            # Of an IPv6 socket it is about peers with IPv4.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PROBE)
+        if sock.family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PROBE)
         if not connected:
             # A connected socket reports port unreachable by itself; this one only through its error queue (D-20).
             with contextlib.suppress(OSError):
@@ -449,7 +459,7 @@ class UdpEndpoint:
                 _, ancillary, _, remote = entry.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
             except OSError:
                 return
-            if remote:
+            if remote and not any(is_too_large(kind, value) for _, kind, value in ancillary):
                 info = [value for level, kind, value in ancillary if (level, kind) == (entry.own.level, entry.own.kind)]
                 own = entry.own.of(info[0]) if info else b""
                 port_closed = any(is_port_closed(kind, value, remote[0]) for _, kind, value in ancillary)
@@ -529,7 +539,12 @@ class UdpEndpoint:
     def _send_pieces(self, entry: UdpSocket, transmit: Transmit) -> None:
         data, address, size = transmit
         for start in range(0, len(data), size):
-            self._send_one(entry, data[start : start + size], address)
+            try:
+                self._send_one(entry, data[start : start + size], address)
+            except OSError as exc:
+                # The last one is shorter: it may pass where the others are too large.
+                if exc.errno != errno.EMSGSIZE:
+                    raise
 
 
 def _has_segmentation(sock: socket.socket) -> bool:
@@ -539,6 +554,16 @@ def _has_segmentation(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_too_large(kind: int, error: bytes) -> bool:
+    """Whether an entry of the error queue is about a datagram's size, be it our own interface or a router that says so.
+
+    Then it says nothing about who lives: a probe for the path's MTU was too large, and counts as lost.
+    """
+    if kind not in {_IP_RECVERR, _IPV6_RECVERR} or len(error) < _EXTENDED_ERROR.size:
+        return False
+    return int(_EXTENDED_ERROR.unpack_from(error)[0]) == errno.EMSGSIZE
 
 
 def is_port_closed(kind: int, error: bytes, host: str) -> bool:

@@ -130,7 +130,7 @@ class FakeNetwork:
         engines that repeat nothing themselves. Otherwise it is gone.
     :param repeat_after: seconds after which a lost one is repeated; doubled with each further loss, 16-fold at most.
 
-    ``latency``, ``jitter``, ``loss`` and ``reorder`` may be changed at any time.
+    ``latency``, ``jitter``, ``loss``, ``reorder`` and ``largest`` may be changed at any time.
     """
 
     def __init__(
@@ -150,6 +150,11 @@ class FakeNetwork:
         self.jitter = jitter
         self.loss = loss
         self.reorder = reorder
+        self.largest: int | None = None
+        """Bytes of the largest datagram that is carried; larger ones are lost, and nobody says so. None: any. Only of
+        engines that repeat by themselves."""
+        self.seen = 0
+        """Bytes of the largest datagram that was sent."""
         self.repeats = repeats
         self.repeat_after = repeat_after
         self.random = random.Random(seed)
@@ -228,9 +233,13 @@ class FakeNetwork:
     ) -> None:
         delay = self.latency
         repeated = False
-        if self.loss and not self.repeats and 0 < segment_size < len(data):
+        one_by_one = self.loss or self.largest is not None
+        if one_by_one and not self.repeats and 0 < segment_size < len(data):
             for start in range(0, len(data), segment_size):
                 self.send(node, source, target, data[start : start + segment_size], 0)
+            return
+        self.seen = max(self.seen, segment_size or len(data))
+        if self.largest is not None and not self.repeats and len(data) > self.largest:
             return
         if self.jitter:
             delay += self.random.random() * self.jitter
@@ -473,15 +482,20 @@ class FakeNode:
             self.bind(*addresses)
         self.flush()
 
-    def rebind(self, *, refused: bool = False) -> None:
+    def rebind(self, *, refused: bool = False, host: str = "client") -> None:
         """From now on others see other addresses of its client sockets, as behind a NAT that has forgotten.
 
         :param refused: what is sent to the old ones meets a closed port; otherwise nobody says so.
+        :param host: another one than ``client``: its name begins with that. Then it is in another network.
         """
         for index, old in enumerate(self._own):
-            if old[0] == "client" and index not in self._released:
+            if old[0].startswith("client") and index not in self._released:
                 self.network.unbind(self, old, host_lives=refused)
-                self._own[index] = self.network.bind(self, index, None)
+                _, port = self.network.bind(self, index, None)
+                if host != "client":
+                    self.network.unbind(self, ("client", port))
+                    self.network.bind(self, index, (host, port))
+                self._own[index] = host, port
 
     def freeze(self) -> None:
         """Stop the process (SIGSTOP): nothing happens on it, and what comes waits in its sockets."""

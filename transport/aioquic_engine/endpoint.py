@@ -589,6 +589,7 @@ class QuicEndpoint(ABC):
             len(handle.quic.records),
             handle.quic.buffered,
             handle.quic.granted,
+            handle.quic._max_datagram_size,
         )
 
     def _live(self, connection_id: int) -> ConnectionHandle | None:

@@ -137,6 +137,7 @@ class EndpointKeywords(TypedDict, total=False):
     suspect_after: float
     probe_timeout: float
     datagram_size: int
+    datagram_size_max: int
     engine: str
     protocol: str
     limits: Limits

@@ -293,6 +293,8 @@ class HubServer:
                 self._system.tell_hub(inputs.LimitExceeded("retries", None, event.count))
             case api.DatagramsDropped():
                 self._system.tell_hub(inputs.LimitExceeded("datagrams", event.bound, event.count))
+            case api.PathNarrowed():
+                self._path_narrowed(event)
             case api.DatagramReceived():
                 self._datagram(event)
             case _:
@@ -311,6 +313,11 @@ class HubServer:
                 subject=None if event.subject is None else clipped_subject(event.subject),
             )
         )
+
+    def _path_narrowed(self, event: api.PathNarrowed) -> None:
+        session = self._sessions.get(event.connection_id)
+        realm = None if session is None else session.network.realm or None
+        self._system.tell_hub(inputs.LimitExceeded("pathMtu", None, 1, realm))
 
     def _closed(self, event: api.Closed) -> None:
         session = self._sessions.end(event.connection_id)

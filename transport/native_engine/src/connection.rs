@@ -120,6 +120,9 @@ pub struct Times {
     unresponsive: bool,
     acknowledged: u64,
     stream_frames: u64,
+    black_holes: u64,
+    /// Its path was seen to carry less than it did, which is still to be told.
+    pub narrowed: bool,
     /// Something has come since [`Connection::hear`].
     pub heard: bool,
     /// Until when the close packet is repeated.
@@ -147,6 +150,8 @@ impl Times {
             unresponsive: false,
             acknowledged: 0,
             stream_frames: 0,
+            black_holes: 0,
+            narrowed: false,
             heard: false,
             closing_until: now,
             timer_at: None,
@@ -194,7 +199,10 @@ impl Connection {
         let up = self.is_connected();
         let times = &mut self.times;
         times.last_active = times.last_active.max(times.last_heard);
-        let frames = self.quic.stats().frame_rx.stream;
+        let stats = self.quic.stats();
+        times.narrowed |= stats.path.black_holes_detected > times.black_holes;
+        times.black_holes = stats.path.black_holes_detected;
+        let frames = stats.frame_rx.stream;
         if frames != times.stream_frames {
             times.stream_frames = frames;
             // An endpoint asks when the next bytes take twice as long as these.

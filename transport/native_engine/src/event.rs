@@ -118,6 +118,8 @@ pub enum Event {
     Unresponsive(Id),
     /// It has answered.
     Answered(Id),
+    /// A path carries less than it did.
+    PathNarrowed(Id),
     /// A splice is over.
     Spliced {
         /// Which.

@@ -11,8 +11,10 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// What a handshake may take.
     pub handshake_timeout: Duration,
-    /// Largest UDP payload sent.
+    /// UDP payload that each path carries.
     pub datagram_size: u16,
+    /// The largest that path MTU discovery tries.
+    pub datagram_size_max: u16,
     /// Bidirectional streams that a peer may have open at once.
     pub streams: u64,
     /// Receive window of a stream that has consumed nothing.

@@ -28,7 +28,7 @@ use crate::splice::Splice;
 use crate::streams::Direction;
 use crate::tls::Identities;
 use handshakes::{Policy, RefusedHellos};
-use quinn_proto::{ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig};
+use quinn_proto::{ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, TransportConfig};
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -48,6 +48,13 @@ const HANDSHAKE_BUFFER: usize = 72 * 1024;
 /// Unsent bytes are bounded per stream and connection here, so quinn's own bound must never be met.
 const QUINN_SEND_WINDOW: u64 = 1 << 28;
 const DATAGRAMS: usize = 1 << 20;
+/// What every path carries (RFC 9000 section 14), and what is gone back to where larger datagrams get lost.
+const SMALLEST_DATAGRAM: u16 = 1200;
+/// Bytes that a path is given before larger datagrams are tried on it: who says little has nothing of them, and a
+/// search costs up to some twenty probes.
+const PROBE_AFTER: u64 = 128 * 1024;
+/// The search ends less than twice so many bytes below what the path carries.
+const PROBE_STEP: u16 = 10;
 
 /// How many of which things there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,8 @@ pub struct Info {
     pub buffered: u64,
     /// Bytes that the peer may have us hold.
     pub window: u64,
+    /// Largest UDP payload that is sent to the peer.
+    pub datagram_size: u16,
 }
 
 /// The endpoint.
@@ -154,7 +163,7 @@ impl Engine {
         // The largest there is: what others send is bounded by their own path.
         let _ = config.max_udp_payload_size(65_527);
         config.cid_generator(move || Box::new(Cids::new(seed, first.clone())));
-        let quic = Endpoint::new(Arc::new(config), None, false, None);
+        let quic = Endpoint::new(Arc::new(config), None, true, None);
         let check = if limits.keep_alive.is_zero() { Duration::ZERO } else { limits.port_check };
         Self {
             transport: Arc::new(transport(&limits)),
@@ -244,6 +253,7 @@ impl Engine {
             streams: connection.streams.len(),
             buffered: connection.quic.streams().unread(),
             window: connection.window.granted(),
+            datagram_size: path.current_mtu,
         })
     }
 
@@ -275,6 +285,9 @@ impl Engine {
 /// What is the same for all connections.
 fn transport(limits: &Limits) -> TransportConfig {
     let mut config = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(limits.datagram_size_max).minimum_change(PROBE_STEP).begin_after(PROBE_AFTER);
+    let larger = limits.datagram_size_max > limits.datagram_size;
     config
         .max_concurrent_bidi_streams(var(limits.streams))
         .max_concurrent_uni_streams(var(0))
@@ -283,8 +296,8 @@ fn transport(limits: &Limits) -> TransportConfig {
         .send_window(QUINN_SEND_WINDOW)
         .crypto_buffer_size(HANDSHAKE_BUFFER)
         .initial_mtu(limits.datagram_size)
-        .min_mtu(1200)
-        .mtu_discovery_config(None)
+        .min_mtu(SMALLEST_DATAGRAM)
+        .mtu_discovery_config(larger.then_some(discovery))
         .max_idle_timeout(IdleTimeout::try_from(limits.idle_timeout).ok())
         .keep_alive_interval(None)
         .datagram_receive_buffer_size(Some(DATAGRAMS))

@@ -133,6 +133,9 @@ impl Engine {
         if connection.is_live() && connection.hear(&self.limits) {
             self.events.push(Event::Answered(id));
         }
+        if std::mem::take(&mut connection.times.narrowed) {
+            self.events.push(Event::PathNarrowed(id));
+        }
     }
 
     fn collect(&mut self, id: Id) {

@@ -57,6 +57,7 @@ fn bounds(limits: &Bound<'_, PyAny>) -> PyResult<Limits> {
         keep_alive: duration(limits, "keep_alive")?,
         handshake_timeout: duration(limits, "handshake_timeout")?,
         datagram_size: limits.getattr("datagram_size")?.extract()?,
+        datagram_size_max: limits.getattr("datagram_size_max")?.extract()?,
         streams: number(limits, "streams")?,
         stream_window: number(limits, "stream_window")?,
         stream_window_max: number(limits, "stream_window_max")?,
@@ -311,7 +312,8 @@ impl NativeEngine {
         let Some(info) = self.core.info(connection_id) else { return Ok(None) };
         let address = self.addresses.object(py, &self.api, &self.core.paths, info.path)?;
         let rtt = info.rtt.as_secs_f64();
-        let fields = (address, rtt, info.congestion_window, info.in_flight, info.streams, info.buffered, info.window);
+        let sizes = (info.congestion_window, info.in_flight, info.streams, info.buffered, info.window);
+        let fields = (address, rtt, sizes.0, sizes.1, sizes.2, sizes.3, sizes.4, info.datagram_size);
         self.api.info.bind(py).call1(fields).map(Some)
     }
 
