@@ -45,7 +45,7 @@ def test_limits() -> None:
         found = [getattr(source, attribute) for source in sources if hasattr(source, attribute)]
         assert [str(bound) for bound in found] == [value], name
     options = {"Limits.idle_timeout", "Limits.keep_alive", "Limits.datagram_size", "ActorOptions.resume_timeout"}
-    options |= {"Limits.suspect_after", "Limits.probe_timeout"}
+    options |= {"Limits.suspect_after", "Limits.probe_timeout", "Limits.datagram_size_max"}
     options |= {"ActorOptions.identity_sessions", "ActorOptions.identity_connections"}
     options |= {"ActorOptions.gone_timeout", "ActorOptions.alive_interval", "ActorOptions.progress_interval"}
     inner = {"ConsumerLimits.connect", "ConsumerLimits.pause"}

@@ -130,6 +130,13 @@ class Host:
         """It is there again."""
         _run("ip", "addr", "add", f"{gateway}/24", "dev", self._ours)
 
+    def set_mtu(self, mtu: int) -> None:
+        """The wire carries IP packets of so many bytes to it: it drops larger ones, and sends none. Nobody says so."""
+        self._there("ip", "link", "set", self._theirs, "mtu", str(mtu))
+        # A wire in memory carries joined datagrams as one packet of any size, unless they are to be taken apart before.
+        self._there("ip", "link", "set", self._theirs, "gso_max_segs", "1")
+        _run("ip", "link", "set", self._ours, "gso_max_segs", "1")
+
     def lose(self, share: float) -> None:
         """Lose this share of the UDP packets, each way."""
         for chain in ("INPUT", "OUTPUT"):

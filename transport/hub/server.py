@@ -123,6 +123,11 @@ class HubServer:
         """The QUIC connections that are up."""
         return self._sessions
 
+    def datagram_size(self, connection_id: int) -> int | None:
+        """Bytes of the largest UDP payload that is sent on a connection at the moment; None: it is gone."""
+        info = self._engine.info(connection_id)
+        return None if info is None else info.datagram_size
+
     def turn(self, events: list[api.EngineEvent], now: float, wall_us: int) -> None:
         """Pass ``events`` and the time to the actors, and carry out their commands.
 

@@ -494,6 +494,7 @@ class HubProcess:
             ends=self._ends,
             lists=self._lists,
             chain=(lambda _: ()) if server is None else server.certificates.chain,
+            datagram_size=(lambda _: None) if server is None else server.datagram_size,
         )
 
     # ---- the end -----------------------------------------------------------------------------------------------

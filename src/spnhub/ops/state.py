@@ -67,6 +67,8 @@ class Snapshot:
     sessions: tuple[HubSession, ...]
     chain: Callable[[int], tuple[bytes, ...]]
     """What a session (by number) presented, DER."""
+    datagram_size: Callable[[int], int | None] = lambda _: None
+    """Bytes of the largest UDP payload that is sent to a session (by number) at the moment."""
     ends: tuple[CertificateEnd, ...] = ()
     """When the certificates of the inventory expire."""
     lists: tuple[RevocationAge, ...] = ()
@@ -152,7 +154,11 @@ def _lists(snapshot: Snapshot, certificates: bool) -> Iterator[tuple[str, Iterab
 def _transport(session: HubSession | None, snapshot: Snapshot, certificates: bool) -> _Object:
     if session is None:
         return {}
-    found: _Object = {"commonName": session.common_name, "remoteAddress": session.address}
+    found: _Object = {
+        "commonName": session.common_name,
+        "remoteAddress": session.address,
+        "datagramSize": snapshot.datagram_size(session.connection_id),
+    }
     chain = snapshot.chain(session.connection_id)
     found["certificateExpiry"] = None if not chain or (end := expiry_of(chain[0])) is None else date_text(end)
     if certificates:

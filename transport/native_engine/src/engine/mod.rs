@@ -28,7 +28,9 @@ use crate::splice::Splice;
 use crate::streams::Direction;
 use crate::tls::Identities;
 use handshakes::{Policy, RefusedHellos};
-use quinn_proto::{ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, TransportConfig};
+use quinn_proto::{
+    ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, TransportConfig,
+};
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use slab::Slab;
