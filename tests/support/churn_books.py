@@ -213,7 +213,9 @@ def _none(what: str, found: Iterable[Any]) -> None:
 
 def shown(state: dict[str, Any]) -> dict[str, Any]:
     """A ``/state`` answer in the form of :func:`held`: what is folded from the log, without the process's own facts."""
-    sessions = [_without(one, "commonName", "remoteAddress", "certificateExpiry", "datagramSize") for one in state["sessions"]]
+    sessions = [
+        _without(one, "commonName", "remoteAddress", "certificateExpiry", "datagramSize") for one in state["sessions"]
+    ]
     lists = {name: state[name] for name in ("connections", "instances")}
     realms = {one["name"]: one for one in state["realms"]}
     networks = {one["urn"]: _without(one, "name") for one in state["networks"]}

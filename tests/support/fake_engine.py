@@ -964,7 +964,9 @@ class FakeEngine:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())
         most = self.limits.connection_window
-        return ConnectionInfo(k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered, most, self.limits.datagram_size)
+        return ConnectionInfo(
+            k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered, most, self.limits.datagram_size
+        )
 
 
 _HANDLERS: Final[dict[str, Callable[..., None]]] = {

@@ -11,7 +11,7 @@ from aioquic.tls import CipherSuite
 
 from spnhub.transport.aioquic_engine import keys
 from spnhub.transport.aioquic_engine.keys import OneRttKeys
-from spnhub.transport.engine import Closed
+from spnhub.transport.engine import Closed, Limits
 from spnhub.transport.native_engine import why_not
 from tests.support.aioquic_inside import watch_key_updates
 from tests.support.engine_pair import EnginePair, Side
@@ -123,11 +123,15 @@ def test_a_key_holds_for_millions_of_packets(monkeypatch: pytest.MonkeyPatch) ->
 # ------------------------------------------------------------------------------------------------- the native engine
 
 
+SMALL = Limits(datagram_size_max=1200)
+"""Keys are replaced after so many packets: small ones, so that it takes few bytes."""
+
+
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 @pytest.mark.parametrize("sizes", [(3_000_000, 0), (0, 3_000_000), (2_000_000, 2_000_000)])
 def test_native_keys_are_replaced(sizes: tuple[int, int]) -> None:
     """quinn replaces the first ones within a thousand packets, so that all peers can be trusted to follow it."""
-    pair = EnginePair(new_native()).connect()
+    pair = EnginePair(new_native(), SMALL, SMALL).connect()
     exchange(pair, *sizes)
     updates = [_native(side).key_updates(side.connection_id) for side in (pair.client, pair.server)]
     assert updates[0] == updates[1] in {1, 2}
@@ -137,7 +141,7 @@ def test_native_keys_are_replaced(sizes: tuple[int, int]) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_native_keys_beside_loss_and_disorder(seed: int) -> None:
     """What comes late with the keys before, or early with the next, is read."""
-    pair = EnginePair(new_native())
+    pair = EnginePair(new_native(), SMALL, SMALL)
     pair.network.random.seed(seed)
     pair.network.jitter, pair.network.reorder = 0.02, True
     pair.connect()

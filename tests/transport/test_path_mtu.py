@@ -174,9 +174,7 @@ def test_an_address_that_is_not_proved_draws_no_large_datagrams(native: Kit) -> 
 
 
 @pytest.mark.parametrize("bound", [1200, 1300, 1472])
-def test_a_peer_that_takes_no_larger_ones_gets_none(
-    native: Kit, bound: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peer_that_takes_no_larger_ones_gets_none(native: Kit, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its max_udp_payload_size (RFC 9000 section 18.2), as other implementations have one."""
 
     def push(buffer: Buffer, parameters: QuicTransportParameters) -> Any:

@@ -102,7 +102,7 @@ class Site:
         make = ENGINES[engine]()
         self.clock = VirtualClock()
         self._network = FakeNetwork(self.clock, latency=0.001)
-        limits = Limits(datagram_size=1200)
+        limits = Limits(datagram_size=1200, datagram_size_max=1200)
         self.hub = SimulatedHub(self._network, "hub-1", ADDRESS, identity(), lambda: make(limits, bytes(32)))
         self.hub.start()
         self.meter = Meter(self.hub, monkeypatch)
