@@ -111,8 +111,8 @@ class Limits:
     datagram_size_max: int = option(
         # A jumbo frame of 9000 bytes, without the headers of IPv6 and UDP.
         8952,
-        "Largest UDP payload that path MTU discovery tries (native engine); 1200 to 16383; no more than the payload that"
-        " every path carries: no discovery.",
+        "Largest UDP payload that path MTU discovery tries (native engine); 1200 to 16383. Not more than the payload"
+        " that every path carries: no discovery.",
         group="Connections",
         metavar="BYTES",
         at_least=1200,

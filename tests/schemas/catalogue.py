@@ -61,8 +61,8 @@ PLAINER: Final = {
         "Which limit: handshakes (clients for which there was no place to wait; they try again), datagrams "
         "(packets for a socket whose buffer was full; QUIC sends their contents again), heldConnections "
         "(suspended connections that no longer count in their provider's load), providerRequests (requests of sc01's"
-        " consumers for a provider, more often than once in 10 s), pathMtu (the path to a session came to carry less than"
-        " it did) or outputLines (log lines that standard output did not take)"
+        " consumers for a provider, more often than once in 10 s), pathMtu (the path to a session came to carry less"
+        " than it did) or outputLines (log lines that standard output did not take)"
     ),
     "How many there may be; null where that depends": "The limit; null where it depends on something else",
     "Of the attempt in which it was told": "Epoch of the attempt in which it was reported",

@@ -1,4 +1,4 @@
-"""Datagrams as large as a real wire carries, which drops larger ones without a word; and one that comes to carry less."""
+"""Datagrams as large as a real wire carries, which drops larger ones without a word, and later carries less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Path MTU discovery of the native engine (RFC 8899): datagrams as large as the path and the peer take, and no larger."""
+"""Path MTU discovery of the native engine (RFC 8899): datagrams as large as the path and the peer take."""
 
 from __future__ import annotations
 
