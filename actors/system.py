@@ -75,11 +75,10 @@ class ActorSystem:
 
         :param now: monotonic seconds.
         :param wall_us: microseconds since 1970: the time of the events decided here. A clock that was set back is
-            ignored until it has caught up, so that times in the log never decrease (D-11).
+            ignored by these until it has caught up, so that times in the log never decrease (D-11).
         """
         env = self._env
-        env.now = max(env.now, now)
-        env.wall_us = max(env.wall_us, wall_us)
+        env.now, env.clock_us, env.wall_us = max(env.now, now), wall_us, max(env.wall_us, wall_us)
         env.dispatcher.run()
         while self._inputs:
             self._handle(*self._inputs.popleft())
@@ -97,8 +96,7 @@ class ActorSystem:
 
     def _fire_timers(self) -> None:
         env = self._env
-        when = env.timers.next()
-        if when is None or when > env.now:
+        if (when := env.timers.next()) is None or when > env.now:
             return
         for _ in range(_ROUNDS):
             none = True

@@ -149,6 +149,11 @@ class StartHub:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The wall clock was set: what expires by it is judged anew, by the time that the next run is given."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopHub:
     """End the hub; the command ``ReportHubStopped`` follows when every session has ended.
 
@@ -213,6 +218,7 @@ ServiceInput = StartSucceeded | StartFailed | StopSucceeded | StopFailed | Servi
 
 HubInput = (
     LoadInventory
+    | ClockStepped
     | RejectInventory
     | HandshakeRefusal
     | LimitExceeded

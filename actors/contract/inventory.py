@@ -41,6 +41,7 @@ __all__ = [
     "Plan",
     "ServiceKey",
     "Table",
+    "is_expired",
     "not_allowed",
     "plan",
     "service_event",
@@ -58,6 +59,11 @@ class ServiceKey(NamedTuple):
     service_urn: str
 
 
+def is_expired(realm: RealmDefinition, wall_us: int) -> bool:
+    """Whether the realm's time is over at ``wall_us`` (microseconds since 1970)."""
+    return realm.expired_at is not None and realm.expired_at <= wall_us
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """The inventory, indexed; replaced as a whole and never changed. Equal parts of two tables are the same objects."""
@@ -66,8 +72,8 @@ class Table:
     networks: Mapping[str, tuple[str, NetworkDefinition]] = field(default_factory=dict)
     """Realm and definition by network URN."""
     services: Mapping[ServiceKey, ServiceDefinition] = field(default_factory=dict)
-    expired: frozenset[str] = frozenset()
-    """Realms that were left out because their time is over."""
+    expired: Mapping[str, RealmDefinition] = field(default_factory=dict)
+    """Realms that were left out because their time is over; a clock that is set back brings them again."""
 
     @classmethod
     def of(cls, realms: Iterable[RealmDefinition], wall_us: int, before: Table | None = None) -> Table:
@@ -76,10 +82,10 @@ class Table:
         kept: dict[str, RealmDefinition] = {}
         networks: dict[str, tuple[str, NetworkDefinition]] = {}
         services: dict[ServiceKey, ServiceDefinition] = {}
-        expired = set()
+        expired: dict[str, RealmDefinition] = {}
         for realm in realms:
-            if realm.expired_at is not None and realm.expired_at <= wall_us:
-                expired.add(realm.name)
+            if is_expired(realm, wall_us):
+                expired[realm.name] = realm
                 continue
             kept[realm.name] = realm
             for network in realm.networks:
@@ -88,7 +94,7 @@ class Table:
                     key = ServiceKey(network.urn, service.urn)
                     known = before.services.get(key)
                     services[key] = known if known == service else service
-        return cls(kept, networks, services, frozenset(expired))
+        return cls(kept, networks, services, expired)
 
     def realm_of(self, key: ServiceKey) -> str | None:
         """The realm that a service's network belongs to; None: there is no such network."""
@@ -104,6 +110,19 @@ class Table:
     def absence(self, realm: str) -> str:
         """Why something of this realm isn't here: ``expired`` or ``removed``."""
         return "expired" if realm in self.expired else "removed"
+
+    def expiry(self, realm: str) -> str | None:
+        """What endpoints of a realm that has expired are told (EXPIRED); None: it hasn't.
+
+        By this clock, which may be wrong: whoever is told that nobody knows the realm doesn't come again.
+        """
+        return f"realm {realm} has expired" if realm in self.expired else None
+
+    def is_current(self, wall_us: int) -> bool:
+        """Whether :meth:`of` would leave out the same realms at ``wall_us`` (microseconds since 1970)."""
+        return all(is_expired(one, wall_us) for one in self.expired.values()) and not any(
+            is_expired(one, wall_us) for one in self.realms.values()
+        )
 
     @property
     def next_expiry(self) -> int | None:

@@ -19,6 +19,7 @@ from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import ReportHubStopped
 from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.contract.inputs import (
+    ClockStepped,
     HandshakeRefusal,
     HubInput,
     LimitExceeded,
@@ -127,7 +128,7 @@ class HubActor(EventLoopActor):
                 self._load_inventory(message)
             case RejectInventory():
                 self._reject_inventory(message)
-            case ExpiryDue():
+            case ExpiryDue() | ClockStepped():
                 self._expiry_due()
             case RealmEmpty():
                 self._realm_empty(message)
@@ -201,12 +202,11 @@ class HubActor(EventLoopActor):
 
     def _plan(self, realms: Iterable[RealmDefinition]) -> Plan:
         before = self._env.table
-        return plan(before, Table.of(realms, self._env.wall_us, before))
+        return plan(before, Table.of(realms, self._env.clock_us, before))
 
     def _is_current(self, made: Plan) -> bool:
         """Whether a plan that was made before is the one that :meth:`_plan` would make now."""
-        expiry = made.after.next_expiry
-        return made.before is self._env.table and (expiry is None or expiry > self._env.wall_us)
+        return made.before is self._env.table and made.after.is_current(self._env.clock_us)
 
     def _apply(self, made: Plan) -> None:
         """Put the new table in force, and queue the consequences."""
@@ -241,15 +241,16 @@ class HubActor(EventLoopActor):
             self._expiry_timer = None
         moment = self._env.table.next_expiry
         if moment is not None and not self._stop_asked:
-            seconds = max(0.0, (moment - self._env.wall_us) / 1_000_000)
+            seconds = max(0.0, (moment - self._env.clock_us) / 1_000_000)
             seconds = min(seconds, self._env.options.expiry_check)
             self._expiry_timer = self._env.after(seconds, self.actor_ref, ExpiryDue())
 
     def _expiry_due(self) -> None:
-        self._expiry_timer = None
-        moment = self._env.table.next_expiry
-        if moment is not None and moment <= self._env.wall_us:
-            self._apply(self._plan(self._env.table.realms.values()))
+        table = self._env.table
+        if self._stop_asked:
+            return
+        if not table.is_current(self._env.clock_us):
+            self._apply(self._plan([*table.realms.values(), *table.expired.values()]))
         else:
             self._arm_expiry_timer()
 
@@ -265,6 +266,8 @@ class HubActor(EventLoopActor):
             refusal = Code.VERSION, f"an endpoint of spn/1 reads {', '.join(request.unread)}, too"
         elif request.session in self._env.directory.sessions:
             refusal = Code.PROTOCOL, "the session has been requested before"
+        elif (expiry := self._env.table.expiry(request.realm)) is not None:
+            refusal = Code.EXPIRED, expiry
         elif request.realm not in self._env.table.realms:
             refusal = Code.UNKNOWN_SERVICE, f"no realm {request.realm}"
         if refusal is None:

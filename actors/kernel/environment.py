@@ -151,7 +151,9 @@ class Environment:
         self.now = 0.0
         """Monotonic seconds."""
         self.wall_us = 0
-        """Microseconds since 1970; never decreases (D-11)."""
+        """Microseconds since 1970, the time of events; never decreases (D-11)."""
+        self.clock_us = 0
+        """The same as the clock has it, which may be set back: whether something is over is judged by it."""
         self.work_queue = WorkQueue(options.slice_size, options.slice_pause, self.timers, lambda: self.now, on_fault)
         self.pauses = Pauses(
             options.pauses_at_once,

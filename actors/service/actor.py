@@ -48,7 +48,7 @@ from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.service.resume import Resuming, SuspendedConnections, SuspensionExpired
 from spnhub.actors.service.unserved import ConsumerUnserved, UnservedConsumers
 from spnhub.actors.session.actor import SessionActor, refuse_connection
-from spnhub.actors.session.endings import SessionEnding, by_fault, by_hub, decide_end, superseded
+from spnhub.actors.session.endings import SessionEnding, by_fault, by_hub, decide_end, expired, superseded
 from spnhub.actors.session.messages import (
     EndSession,
     InvitationAnswered,
@@ -441,6 +441,8 @@ class ServiceActor(EventLoopActor):
         if self._stopping:
             return Code.SHUTDOWN, "the hub is being stopped"
         fault = not_allowed(self._definition, consumer.end_point_type, consumer.common_name)
+        if fault is not None and (expiry := self._env.table.expiry(self._realm)) is not None:
+            return Code.EXPIRED, expiry
         return None if fault is None else (Code.WITHDRAWN, fault)
 
     def _begin_resume(self, consumer: SessionRequested, request: ResumeRequested, provider: SessionRequested) -> None:
@@ -505,11 +507,13 @@ class ServiceActor(EventLoopActor):
     def _end_disallowed(self) -> None:
         """End the sessions that aren't allowed any more, and only those.
 
-        They get no more connections from now on; their ends are queued, since a reload may end thousands of them.
+        They get no more connections from now on; their ends are queued, since a reload may end thousands of them. Those
+        of a realm whose time is over may come again: the clock may be wrong.
         """
+        expiry = self._env.table.expiry(self._realm)
         for session, reason in self._registry.disallowed(self._definition).items():
             self._registry.exclude(session)
-            end = EndSession(by_hub(Code.WITHDRAWN, reason))
+            end = EndSession(by_hub(Code.WITHDRAWN, reason) if expiry is None else expired(expiry))
             self._env.work_queue.add(partial(self._env.directory.tell_session, session, end))
 
     def _report_when_empty(self) -> None:

@@ -23,10 +23,39 @@ from spnhub.events.journal.shipped_position import shipped_sequence
 from spnhub.events.model import EventsLost, EventsTrimmed
 from spnhub.schemas.codec import SchemaError
 
-__all__ = ["Expired", "expired", "journal_size"]
+__all__ = ["AgeClock", "Expired", "expired", "journal_size"]
 
+_STEP: Final = 3600.0
+"""Seconds by which a clock may be ahead of what has passed, at once; in small parts it is followed."""
+_BELIEVED: Final = 86_400.0
+"""Seconds after which a clock that was set ahead by more is believed."""
 _FIRST_FRAME: Final = 64 * 1024
 """Bytes in which a segment's first event is looked for."""
+
+
+class AgeClock:
+    """The time by which segments grow old: a clock that was set ahead is believed when it has stayed so for a day.
+
+    What is deleted doesn't come back with the right time. A clock that was set back counts at once.
+
+    :param wall: seconds since 1970.
+    :param monotonic: monotonic seconds at the same moment.
+    """
+
+    def __init__(self, wall: float, monotonic: float) -> None:
+        self._anchor = wall - monotonic
+        self._ahead_since: float | None = None
+
+    def __call__(self, wall: float, monotonic: float) -> float:
+        """Seconds since 1970, for :func:`expired`."""
+        offset = wall - monotonic
+        if offset - self._anchor <= _STEP:
+            self._ahead_since = None
+        elif self._ahead_since is None:
+            self._ahead_since = monotonic
+        if self._ahead_since is None or monotonic - self._ahead_since >= _BELIEVED:
+            self._anchor, self._ahead_since = offset, None
+        return self._anchor + monotonic
 
 
 @dataclass(frozen=True, slots=True)

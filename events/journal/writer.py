@@ -25,7 +25,7 @@ from spnhub.events.journal import checkpoint as journal_checkpoint
 from spnhub.events.journal.checkpoint import Checkpoint
 from spnhub.events.journal.files import JournalIdentity
 from spnhub.events.journal.options import JournalOptions
-from spnhub.events.journal.retention import Expired, expired, journal_size
+from spnhub.events.journal.retention import AgeClock, Expired, expired, journal_size
 from spnhub.events.journal.segment_writer import Descriptor, SegmentWriter
 from spnhub.events.journal.sequences import BLOCK, Sequences
 from spnhub.events.journal.shares import RealmSizes
@@ -128,6 +128,7 @@ class WriterThread:
         self._options = options
         self._keep_from = keep_from
         self._clock = clock
+        self._age_clock = AgeClock(clock() / 1_000_000, time.monotonic())
         self._on_fault = on_fault
         self._sizes = RealmSizes(folder, None if segments.position is None else int(segments.position[0].stem))
         self._spare = Spare(_SPARE)
@@ -366,7 +367,8 @@ class WriterThread:
         self._next_look = time.monotonic() + _LOOK
         with contextlib.suppress(OSError):
             self.size = journal_size(self._folder)
-            found = expired(self._folder, self._options, self._keep_from, self._clock() / 1_000_000, self._sizes)
+            now = self._age_clock(self._clock() / 1_000_000, time.monotonic())
+            found = expired(self._folder, self._options, self._keep_from, now, self._sizes)
             if found is None:
                 return
             if not found.declared:

@@ -125,7 +125,7 @@ def leg_of(entry: ConnectionEntry) -> Leg:
 
 @dataclass
 class Bench:
-    """The actors and their surroundings. ``now`` in seconds; the wall clock follows it."""
+    """The actors and their surroundings. ``now`` in seconds; the wall clock follows it, so many days ahead."""
 
     options: ActorOptions = field(default_factory=ActorOptions)
     services: tuple[ServiceDefinition, ...] = (
@@ -134,6 +134,7 @@ class Bench:
         service(SINGLE_SERVICE, singleton=True),
     )
     now: float = 100.0
+    days_ahead: int = 0
 
     def __post_init__(self) -> None:
         self.log: list[Recorded] = []
@@ -160,7 +161,7 @@ class Bench:
     @property
     def wall_us(self) -> int:
         """Microseconds since 1970."""
-        return WALL + round((self.now - 100.0) * 1_000_000)
+        return WALL + round((self.now - 100.0) * 1_000_000) + self.days_ahead * 86_400_000_000
 
     def step(self, seconds: float = 0.0) -> tuple[list[Event], list[Command]]:
         """Let time pass and the actors run; what they have recorded and commanded."""

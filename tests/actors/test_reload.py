@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.commands import (
     AbortConnection,
     CloseSession,
@@ -18,9 +18,10 @@ from spnhub.actors.contract.commands import (
     RefuseConnection,
     RefuseSession,
     ReportHubStopped,
+    ReportProgress,
 )
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
-from spnhub.actors.contract.inputs import Key, LoadInventory, RejectInventory, SessionInvalidated, StopHub
+from spnhub.actors.contract.inputs import ClockStepped, Key, LoadInventory, RejectInventory, SessionInvalidated, StopHub
 from spnhub.actors.contract.inventory import DefinitionChange, LiveSession, Table, plan
 from spnhub.actors.system import ActorOptions
 from spnhub.events.model import (
@@ -65,6 +66,7 @@ from tests.actors.harness import (
 
 WHERE: dict[str, Any] = {"realm": REALM, "network_urn": NETWORK}
 GONE = "the service is no longer defined"
+OVER = f"realm {REALM} has expired"
 
 
 def loaded(*, initial: bool = False, **counts: int) -> InventoryLoaded:
@@ -279,9 +281,9 @@ def test_realm_expires(bench: Bench) -> None:
         RealmRemoved(realm=REALM, network_urn=None, reason="expired"),
         NetworkRemoved(**WHERE, reason="expired"),
         ServiceRemoved(**WHERE, service_urn=SERVICE, reason="expired"),
-        session_ended(1, PROVIDER, SHUTDOWN, Code.WITHDRAWN, GONE, elapsed=90.1),
+        session_ended(1, PROVIDER, SHUTDOWN, Code.EXPIRED, OVER, elapsed=90.1),
     ]
-    assert commands == [CloseSession(1, Code.WITHDRAWN, GONE)]
+    assert commands == [CloseSession(1, Code.EXPIRED, OVER)]
     assert bench.system.residents()[0] == {2}
     assert bench.system.timer() is None
     again = (realm(service(), expired_at=WALL + 90_000_000), other)
@@ -294,6 +296,54 @@ def test_wall_clock_that_is_set(bench: Bench) -> None:
     bench.provider(1)
     bench.system.run(bench.now + 60, WALL + 3_600_000_000)
     assert bench.system.residents() == (set(), set())
+
+
+def test_clock_that_is_wrong_for_a_while(bench: Bench) -> None:
+    """Set 20 days ahead, a realm is over, but nobody's end is for good; set right, it is there without a reload."""
+    bench.hub(LoadInventory((realm(service(), expired_at=WALL + 10 * 86_400_000_000),)))
+    bench.provider(1)
+    bench.consumer(2)
+    key = bench.joined()
+    bench.days_ahead = 20
+    events, commands = bench.hub(ClockStepped())
+    assert names(events)[:3] == ["RealmRemoved", "NetworkRemoved", "ServiceRemoved"]
+    assert commands == [AbortConnection(key, Code.PEER_LOST)]
+    events, commands = bench.connection(key, cut())
+    assert names(events) == ["ConnectionPaused", "ConnectionEnded", "SessionEnded", "SessionEnded"]
+    assert {one.code for one in commands if isinstance(one, CloseSession)} == {Code.EXPIRED}
+    asked = request(3, PROVIDER)
+    assert bench.hub(asked) == ([session_refused(asked, Code.EXPIRED, OVER)], [RefuseSession(3, Code.EXPIRED, OVER)])
+    assert is_retryable(Code.EXPIRED)
+    bench.days_ahead = 0
+    assert names(bench.hub(ClockStepped())[0]) == ["RealmAdded", "NetworkAdded", "ServiceAdded"]
+    bench.provider(4)
+    times = [one.timestamp for one in bench.log]
+    assert times == sorted(times)
+    bench.days_ahead = 20
+    assert names(bench.step(60.0)[0])[:1] == ["RealmRemoved"]
+
+
+@pytest.mark.parametrize("days", [-20, 20])
+def test_steps_of_the_clock_end_nothing(bench: Bench, days: int) -> None:
+    """Sessions, connections and pauses of providers go by the time that has passed, not by what the clock says."""
+    bench.provider(1)
+    bench.consumer(2)
+    bench.joined()
+    before = bench.system.residents()
+    for seconds, ahead in ((1, 0), (1, days), (90, days), (1, 0), (1, -days), (90, 0)):
+        bench.days_ahead = ahead
+        bench.system.tell_hub(ClockStepped())
+        events, commands = bench.step(seconds)
+        assert set(names(events)) <= {"HubAlive", "ConnectionProgress"}
+        assert {type(one) for one in commands} <= {ReportProgress}
+        assert bench.system.residents() == before
+        due = bench.system.timer()
+        assert due is None or due <= bench.now + 60
+
+
+def names(events: list[Event]) -> list[str]:
+    """Of their classes."""
+    return [type(one).__name__ for one in events]
 
 
 def test_stop_before_an_expiry(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from spnhub.events.journal import sequences as journal_sequences
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.options import JournalOptions
+from spnhub.events.journal.retention import AgeClock
 from spnhub.events.journal.segments import SLICE
 from spnhub.events.journal.shipped_position import Position, PositionFile
 from spnhub.events.model import EndPointType, EventsLost, Recorded, SnapshotStarted
@@ -170,6 +171,27 @@ def test_the_age_bound(tmp_path: Path) -> None:
     known = segments(tmp_path)
     assert 8 <= len(known) <= 10
     assert known[0][0] > 1
+
+
+def test_a_clock_that_is_wrong_for_a_while_deletes_nothing(tmp_path: Path) -> None:
+    """Set 20 days ahead, what is younger than that stays; set back, too. After a day the clock is believed."""
+    now = NOON
+
+    def clock() -> int:
+        return now
+
+    with Journal.open(tmp_path, "hub-1", options=JournalOptions(age=7 * 86_400.0), clock=clock) as journal:
+        for step in (0, 20, 0, -20, 0):
+            now = NOON + step * 86_400_000_000
+            for _ in range(4):
+                fill(journal, 10)
+    assert read(tmp_path)[0].sequence == 1
+    age = AgeClock(0.0, 100.0)
+    assert [age(seconds, 100.0 + seconds) for seconds in (1.0, 50.0)] == [1.0, 50.0]
+    days = 20 * 86_400.0
+    assert [age(days + later, 100.0 + later) for later in (60.0, 86_000.0)] == [60.0, 86_000.0]
+    assert age(days + 87_000.0, 100.0 + 87_000.0) == days + 87_000.0
+    assert age(88_000.0, 100.0 + 88_000.0) == 88_000.0
 
 
 def ship(folder: Path, journal: Journal, sequence: int) -> None:

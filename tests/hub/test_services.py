@@ -82,6 +82,25 @@ async def test_a_start_and_a_stop(tmp_path: Path) -> None:
         await services.close()
 
 
+async def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """What is due is searched anew: not after the 20 days that the clock was ahead."""
+    told, moments = Told(), [WALL]
+    services = Services(told, lambda: moments[-1])
+    daily = inventory(tmp_path, startAt="0 13 * * *")
+    try:
+        services.load(daily.tasks, ScheduleTable.of(daily, WALL))
+        moments.append(WALL + 20 * 86_400_000_000)
+        services.look()
+        moments.append(WALL + 1)
+        services.look()
+        assert told.inputs == [inputs.ScheduleDue(URN, start=True)]
+        moments.append(WALL + 3_600_000_000)
+        services.look()
+        assert told.inputs == [inputs.ScheduleDue(URN, start=True)] * 2
+    finally:
+        await services.close()
+
+
 async def test_a_start_that_fails(tmp_path: Path) -> None:
     """With the manager's own words, and whether another attempt helps."""
     told = Told()

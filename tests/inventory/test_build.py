@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.actors.contract.inventory import Table
 from spnhub.events.model import from_datetime
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
@@ -439,9 +440,9 @@ def test_a_fault_costs_the_smallest_part(tmp_path: Path) -> None:
     "more",
     [
         {"disabled": True},
-        {"expiredAt": "2026-01-01T23:59:59Z"},
-        {"expiredAt": "2026-01-02"},
-        {"expiredAt": "2026-01-02T08:59:59+09:00"},
+        {"expiredAt": "2025-12-02T23:59:59Z"},
+        {"expiredAt": "2025-12-03"},
+        {"expiredAt": "2025-12-03T08:59:59+09:00"},
         {"disabled": True, "cacert": "broken", "expiredAt": "broken"},
     ],
 )
@@ -449,6 +450,16 @@ def test_disabled_and_expired_realms_are_ignored(more: Object, tmp_path: Path) -
     """R-6.2: neither served nor judged."""
     document = {"realms": [realm("acme", hub("tokyo", "tokyo.acme.test"), **more), sound()["realms"][1]]}
     assert built(document, tmp_path) == Inventory(realms=(BETA,), listening=(listening_beta(),))
+
+
+@pytest.mark.parametrize("when", ["2026-01-01T23:59:59Z", "2026-01-02", "2025-12-03T00:00:01Z"])
+def test_realms_that_have_just_expired_keep_their_names(when: str, tmp_path: Path) -> None:
+    """For 30 days their endpoints are told so, and not that nobody knows the name, which would end them for good."""
+    document = {"realms": [realm("acme", hub("tokyo", "tokyo.acme.test"), expiredAt=when), sound()["realms"][1]]}
+    inventory = built(document, tmp_path)
+    assert [one.fqdn for one in inventory.listening] == ["tokyo.acme.test", "main.beta.test"]
+    table = Table.of(inventory.realms, from_datetime(NOW))
+    assert (list(table.realms), list(table.expired)) == (["beta"], ["acme"])
 
 
 def test_a_realm_works_until_it_expires(tmp_path: Path) -> None:

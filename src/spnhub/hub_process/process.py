@@ -19,8 +19,17 @@ import structlog
 
 from spnhub import inventory as inventories
 from spnhub import logging
-from spnhub.actors.contract.inputs import LimitExceeded, LoadInventory, RejectInventory, ServiceInput, StartHub, StopHub
+from spnhub.actors.contract.inputs import (
+    ClockStepped,
+    LimitExceeded,
+    LoadInventory,
+    RejectInventory,
+    ServiceInput,
+    StartHub,
+    StopHub,
+)
 from spnhub.actors.system import ActorSystem
+from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.journal.files import open_to_others
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.recovery import recover
@@ -108,6 +117,7 @@ class HubProcess:
         """Set when it stops by itself, because it can't go on."""
         self._loop = asyncio.get_running_loop()
         self._wall = WallClock()
+        self._clock_steps = 0
         self._printer = Printer()
         self._ready = False
         self._stopping = False
@@ -391,6 +401,8 @@ class HubProcess:
         journal = self._journal
         if journal is None or self._stopping:
             return
+        if (step := self._wall.take_step()) != 0.0:
+            self._on_clock_step(step)
         reason, now = journal.error, self._loop.time()
         if reason is None and self._failing is not None:
             _log.info("journal.writing", journal=str(self.settings.journal))
@@ -403,6 +415,25 @@ class HubProcess:
             _log.critical("hub.stopping", hubId=self.settings.hub_id, reason=f"journal: {reason}")
             self.failed.set()
             self.stop(resumable=True)
+
+    def _on_clock_step(self, seconds: float) -> None:
+        """The wall clock was stepped, or the host was suspended: what waits for a time looks at the clock now."""
+        self._clock_steps += 1
+        ahead = self._ahead()
+        waits = {"eventsAhead": round(ahead, 3)} if ahead else {}
+        _log.warning("clock.stepped", seconds=round(seconds, 3), time=format_time(self._wall()), **waits)
+        self._plan_crls()
+        self._warn_of_ends()
+        if self._services is not None:
+            self._services.look()
+        if self._endpoint is not None and self._system is not None:
+            self._system.tell_hub(ClockStepped())
+            self._endpoint.flush()
+
+    def _ahead(self) -> float:
+        """Seconds for which the times of events stand still, until the clock has caught up with them (D-11)."""
+        assert self._journal
+        return max(0.0, (self._journal.state.last_timestamp - self._wall()) / 1_000_000)
 
     def _report_sync(self, error: str | None) -> None:
         """What was written may be gone after a power failure: the kernel forgets pages that a disk didn't take."""
@@ -475,7 +506,16 @@ class HubProcess:
         status = None if self._shipper is None else self._shipper.status
         error = self._journal.error or (None if self._gate is None else self._gate.stalled)
         limit = self.settings.journal_options.size
-        return Progress(self._journal.appended, self._journal.written, status, error, self._journal.size, limit)
+        return Progress(
+            self._journal.appended,
+            self._journal.written,
+            status,
+            error,
+            self._journal.size,
+            limit,
+            self._clock_steps,
+            self._ahead(),
+        )
 
     def _snapshot(self) -> Snapshot:
         """What the hub holds at this moment."""

@@ -102,6 +102,8 @@ class Services:
         self._late: set[str] = set()
         """Services whose ``startAt`` came before they had an actor."""
         self._timer: asyncio.TimerHandle | None = None
+        self._looked = 0
+        """When the clock was looked at last, microseconds since 1970."""
 
     def load(self, tasks: Mapping[str, ServiceTask], schedules: ScheduleTable) -> None:
         """Another inventory counts from now on.
@@ -164,11 +166,18 @@ class Services:
         due = self._schedules.due
         if due:
             left = max(0.0, (due[0].moment - self._wall()) / 1_000_000)
-            self._timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT), self._look)
+            self._timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT), self.look)
 
-    def _look(self) -> None:
-        self._timer = None
+    def look(self) -> None:
+        """Look at the wall clock now; it is looked at from time to time anyway."""
         schedules, wall_us = self._schedules, self._wall()
+        if wall_us < self._looked:
+            # The next moments were searched from a time that has still to come.
+            schedules.due.clear()
+            for urn in schedules.services:
+                for start in (True, False):
+                    schedules.search(urn, start, wall_us)
+        self._looked = wall_us
         while schedules.due and schedules.due[0].moment <= wall_us:
             _, urn, start = heapq.heappop(schedules.due)
             # From now, not from that moment: a clock that was set forward makes up for nothing.

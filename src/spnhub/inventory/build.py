@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -56,6 +56,9 @@ _UNKNOWN_LIMIT: Final = 100
 """The most paths of unknown fields that are kept for the log."""
 _NAME_SHOWN: Final = 255
 """Characters of a name by which a fault is told."""
+STILL_NAMED: Final = timedelta(days=30)
+"""How long a realm that has expired is read as before: its endpoints are told so under its names, and come again in
+case that the clock is wrong; a name that nobody knows would end them."""
 _FAULTS_SHOWN: Final = 100
 _UNKNOWN_LENGTH: Final = 200
 _told: Final[set[str]] = set()
@@ -167,7 +170,7 @@ def build(
 
 
 def is_ignored(realm: Any, now: datetime) -> bool:
-    """Whether a realm object is disabled, or expired: then nothing else about it matters."""
+    """Whether a realm object is disabled, or expired :data:`STILL_NAMED` ago: then nothing else about it matters."""
     if not isinstance(realm, dict):
         return False
     if realm.get("disabled") is True:
@@ -176,7 +179,7 @@ def is_ignored(realm: Any, now: datetime) -> bool:
         expiry = _EXPIRY.validate_python(realm.get("expiredAt"))
     except ValidationError:
         return False
-    return expiry is not None and expiry <= now
+    return expiry is not None and expiry + STILL_NAMED <= now
 
 
 def faults_of(kind: type[BaseModel], data: Any, where: str) -> list[InventoryFault]:

@@ -131,6 +131,14 @@ class Ops:
             "spnhub_journal_bytes": ("Bytes of the journal.", progress.size),
             "spnhub_actors": ("Actors of sessions and connections.", self._actors()),
             "spnhub_tasks": ("Tasks of the hub's event loop.", len(asyncio.all_tasks())),
+            "spnhub_clock_steps_total": (
+                "Steps of the wall clock by more than a second, and times for which the host was suspended.",
+                progress.clock_steps,
+            ),
+            "spnhub_clock_behind_seconds": (
+                "By which the clock was set behind the last event: for so long the times of events stand still.",
+                round(progress.ahead, 3),
+            ),
             "spnhub_output_dropped_lines_total": (
                 "Log lines that standard output didn't take in time.",
                 self._dropped(),

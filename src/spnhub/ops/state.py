@@ -51,6 +51,10 @@ class Progress(NamedTuple):
     """Bytes of the journal."""
     limit: int | None = None
     """The bytes beyond which its oldest events go; None: no bound."""
+    clock_steps: int = 0
+    """How often the wall clock was stepped."""
+    ahead: float = 0.0
+    """Seconds by which the last event's time is ahead of the clock."""
 
 
 @dataclass(frozen=True, slots=True)

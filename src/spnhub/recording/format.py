@@ -8,9 +8,9 @@ between them is a step, one run of the actors::
 
 A part is an input (its receiver: null is the hub, a number a session, a pair a connection; its class; its fields) and
 its results; cause ``timers`` are those that were due, ``start`` is the actors' own beginning. Events stand with the
-sequence that the journal gave them; their time is the step's ``wall_us``. Classes and fields are found by reflection: a
-new input needs nothing here. A packet that is sent has its class beside its fields. Fields that aren't compared
-(:class:`LoadInventory`'s plan) can be made again from the others and aren't written.
+sequence that the journal gave them; their time is the latest ``wall`` so far. Classes and fields are found by
+reflection: a new input needs nothing here. A packet that is sent has its class beside its fields. Fields that aren't
+compared (:class:`LoadInventory`'s plan) can be made again from the others and aren't written.
 """
 
 from __future__ import annotations

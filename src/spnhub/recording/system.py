@@ -56,7 +56,7 @@ class RecordingSystem(ActorSystem):
     """Actors that pass each step to ``note`` when it is done.
 
     Runs in which nothing can happen, most of a busy hub's, are no steps. Time is the actors' own: as it was passed to
-    them, and never running backwards.
+    them; the wall clock may have been set back.
     """
 
     def __init__(
@@ -84,7 +84,13 @@ class RecordingSystem(ActorSystem):
         """As of the actors without a recording."""
         env = self._env
         due = env.timers.next()
-        idle = not self._inputs and env.dispatcher.quiescent and (due is None or due > max(env.now, now))
+        set_back = wall_us < env.clock_us
+        if set_back:
+            # Steps in which nothing happened have no record, but the latest time counts.
+            self._note(Step(env.now, env.wall_us, ()))
+        idle = (
+            not set_back and not self._inputs and env.dispatcher.quiescent and (due is None or due > max(env.now, now))
+        )
         self._parts = [Part(START)]
         self._mark = len(env.commands)
         super().run(now, wall_us)
@@ -92,7 +98,7 @@ class RecordingSystem(ActorSystem):
             return
         self._end_part()
         parts = tuple(part for part in self._parts if part.cause not in (START, TIMERS) or part.events or part.commands)
-        self._note(Step(env.now, env.wall_us, parts))
+        self._note(Step(env.now, env.clock_us, parts))
 
     def _handle(self, address: Address, message: Input) -> None:
         self._begin_part((address, message))
