@@ -18,20 +18,23 @@ from tests.attacks.stage import Figures, Stage, staged
 
 __all__ = ["ROWS", "run"]
 
-Act = Callable[[Stage, float], Awaitable[None]]
+Act = Callable[[Stage, float], Awaitable[float]]
+"""Returns how often a second it did what it does."""
 
 
-async def _attack(name: str, stage: Stage, seconds: float) -> None:
-    program = await stage.world.start_program(f"attacker {name}", *stage.target(name, seconds).arguments())
+async def _attack(name: str, stage: Stage, seconds: float) -> float:
+    arguments = stage.target(name, seconds).arguments(stage.world.folder / "target.json")
+    program = await stage.world.start_program(f"attacker {name}", *arguments)
     await program.line("attacker.begun")
     await program.wait(timeout=seconds + 60)
+    return float((await program.line("attacker.ended"))["perSecond"])
 
 
 ROWS: Final[dict[str, tuple[str, Act]]] = {
     **{name: (str(one.__doc__), partial(_attack, name)) for name, one in ATTACKS.items()},
     **{
         one.__name__: (str(one.__doc__), one)
-        for one in (faults.descriptors, faults.documents, faults.http, faults.journal_gone)
+        for one in (faults.descriptors, faults.documents, faults.http, faults.journal_gone, faults.journal_full)
     },
 }
 """By name: what is done (its number is the report's), and what does it."""
@@ -49,6 +52,13 @@ async def run(engine: str, names: Sequence[str], seconds: float) -> dict[str, Fi
             mode = max(path.stat().st_mode & 0o077 for path in stage.world.journal.iterdir())
             print(f"{engine:8} 16: journal files that others may read: {'some' if mode else 'none'}", flush=True)
             assert not mode
+            # The journal's bound is small: whoever filled it has taken its own history with it, and nobody else's.
+            kept = await stage.kept()
+            print(
+                f"{engine:8} 10: the other realm's history since its beginning: {'there' if kept else 'GONE'}",
+                flush=True,
+            )
+            assert kept
     return found
 
 
@@ -56,7 +66,7 @@ def _print(engine: str, what: str, seen: Figures) -> None:
     print(
         f"{engine:8} {what[:66]:66} {seen.before * 1000:6.0f} -> {seen.during * 1000:6.0f} ms"
         f"  newcomer {seen.newcomer:5.2f} s  {seen.memory_before:4.0f} -> {seen.memory_after:4.0f} MiB"
-        f"  {seen.faults} tracebacks  {', '.join(seen.misses()) or 'held'}",
+        f"  {seen.rate:7.0f}/s  {seen.faults} tracebacks  {', '.join(seen.misses()) or 'held'}",
         flush=True,
     )
 

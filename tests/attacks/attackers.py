@@ -1,4 +1,7 @@
-"""What attackers send, as a program whose one argument is :class:`Target` as JSON. Says when it begins."""
+"""What attackers send, as a program whose one argument is a file with :class:`Target` as JSON.
+
+Says when it begins (``attacker.begun``), and at its end how often it did what it does (``attacker.ended``).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from spnhub.actors.contract.packets import (
@@ -55,9 +59,10 @@ class Target:
     certificates: dict[str, tuple[str, str]]
     """Certificate and key (PEM): ``provider``, ``consumer``, and odd ones."""
 
-    def arguments(self) -> list[str]:
-        """The command line behind the interpreter."""
-        return ["-m", "tests.attacks.attackers", json.dumps(asdict(self))]
+    def arguments(self, file: Path) -> list[str]:
+        """The command line behind the interpreter; ``file`` is written for it."""
+        file.write_text(json.dumps(asdict(self)))
+        return ["-m", "tests.attacks.attackers", str(file)]
 
 
 class Attacker:
@@ -66,6 +71,8 @@ class Attacker:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.end = time.monotonic() + target.seconds
+        self.sent = 0
+        """Of the row's unit: datagrams, packets, openings, sessions."""
         self._numbers = itertools.count()
 
     @property
@@ -82,6 +89,7 @@ class Attacker:
             if number % burst == 0:
                 await asyncio.sleep(max(0.0, began + number / per_second - time.monotonic()))
             yield number
+            self.sent += 1
 
     @contextlib.asynccontextmanager
     async def inside(self, role: EndPointType, certificate: str = "") -> AsyncIterator[RawPeer]:
@@ -134,8 +142,10 @@ async def _initials(attacker: Attacker, per_second: float, make: Callable[[int],
     sockets = _sockets(200)
     target = attacker.target
     async for number in attacker.paced(per_second, burst=10):
-        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+        try:
             sockets[number % len(sockets)].sendto(make(number), (target.host, target.port))
+        except (BlockingIOError, ConnectionRefusedError):
+            attacker.sent -= 1
 
 
 async def hello_in_pieces(attacker: Attacker) -> None:
@@ -194,7 +204,7 @@ async def certificates(attacker: Attacker) -> None:
         if not attacker.on:
             return
         async with attacker.inside(_CONSUMER, name):
-            pass
+            attacker.sent += 1
 
 
 async def offsets(attacker: Attacker) -> None:
@@ -275,6 +285,21 @@ async def long_names(attacker: Attacker) -> None:
                     sock.sendto(data[start : start + step], (target.host, target.port))
 
 
+async def long_texts(attacker: Attacker) -> None:
+    """10: a subject of 60 kB (our TLS sends no more than 64); refused resumes of 13 kB in a session whose subject is as long as is taken."""
+    async with attacker.inside(_CONSUMER, "very long"):
+        pass
+    text = "x" * 13_000
+    while attacker.on:
+        async with attacker.inside(_PROVIDER, "long enough") as peer:
+            async for number in attacker.paced(500, burst=10):
+                if peer.closed is not None:
+                    break
+                request = ResumeRequest(f"{number:032x}", _SECRET, 1, 7, False, 0, f"CN={text}", text)
+                peer.engine.write(peer.connection_id, 0, protocol.encode(request))
+                peer.udp.flush()
+
+
 async def half_open(attacker: Attacker) -> None:
     """11: beginnings of handshakes, 280 a second, from many ports."""
     await _half_open(attacker, 280)
@@ -310,6 +335,7 @@ async def escapes(attacker: Attacker) -> None:
             peer.engine.close(peer.connection_id, 7, text)
             peer.udp.flush()
             await asyncio.sleep(0.05)
+            attacker.sent += 1
         if "escape" in attacker.target.certificates:
             async with attacker.inside(_CONSUMER, "escape"):
                 pass
@@ -336,6 +362,7 @@ ATTACKS: Final[dict[str, Callable[[Attacker], Awaitable[None]]]] = {
         resumes,
         other_packets,
         long_names,
+        long_texts,
         half_open,
         half_open_fast,
         escapes,
@@ -352,8 +379,9 @@ async def _main(target: Target) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(target.seconds + 5):
             await ATTACKS[target.attack](attacker)
-    print(json.dumps({"event": "attacker.ended"}), flush=True)
+    took = target.seconds + time.monotonic() - attacker.end
+    print(json.dumps({"event": "attacker.ended", "perSecond": round(attacker.sent / took, 1)}), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Target(**json.loads(sys.argv[1]))))
+    asyncio.run(_main(Target(**json.loads(Path(sys.argv[1]).read_text()))))

@@ -42,6 +42,8 @@ class Figures:
     memory_after: float
     faults: int
     """Tracebacks of the hub."""
+    rate: float
+    """How often a second the row's input was sent."""
 
     def misses(self) -> list[str]:
         """What is not as promised."""
@@ -72,6 +74,7 @@ class Stage:
         theirs = {"fqdn": _FQDN, "trust": self._beta.certificate, "realm": _BETA}
         self._provider = await self.world.provider_endpoint(credentials=self._beta.client("provider"), **theirs)  # type: ignore[arg-type]
         self._answering = asyncio.ensure_future(self._answer())
+        self._first = self._provider.session_id
         self._consumer = await self._come()
 
     async def end(self) -> None:
@@ -131,7 +134,7 @@ class Stage:
             self._certificates,
         )
 
-    async def measure(self, attack: Callable[[float], Awaitable[None]], seconds: float) -> Figures:
+    async def measure(self, attack: Callable[[float], Awaitable[float]], seconds: float) -> Figures:
         """Before, during and after."""
         hub = self.world.hub
         faults = _faults(self.world)
@@ -149,12 +152,17 @@ class Stage:
 
         coming = asyncio.ensure_future(come_anew())
         during = await self._echoes(seconds)
-        await attacking
+        rate = await attacking
         await coming
         await asyncio.sleep(2.0)
         return Figures(
-            _p99(before), _p99(during), max(newcomers), memory, hub.rss / 2**20, _faults(self.world) - faults
+            _p99(before), _p99(during), max(newcomers), memory, hub.rss / 2**20, _faults(self.world) - faults, rate
         )
+
+    async def kept(self) -> bool:
+        """Whether the journal has the other realm's history from the first session on."""
+        events = [one for one in await self.world.events(str(self.world.journal)) if one["realm"] == _BETA]
+        return any(one["eventType"] == "sessionStarted" and one["spnSessionId"] == self._first for one in events)
 
 
 def _p99(times: list[float]) -> float:
@@ -178,6 +186,7 @@ def _certificates(mine: Authority) -> dict[str, tuple[str, str]]:
         "provider": mine.client("provider"),
         "consumer": mine.client("consumer"),
         "long": mine.client("consumer", organization="x" * 17_000),
+        "long enough": mine.client("provider", organization="x" * 16_000),
         "very long": mine.client("consumer", organization="x" * 60_000),
         "T61String": odd_subject(mine, T61_STRING, b"cli\xe9nt"),
         "BIT STRING": odd_subject(mine, BIT_STRING, b"\0clien"),
@@ -194,7 +203,7 @@ async def staged(folder: Path, engine: str) -> AsyncIterator[Stage]:
         beta = Authority.create("beta's")
         world.add_realm(_BETA, _FQDN, beta)["hubs"][0]["services"].append(service_document("web"))
         world.write_inventory()
-        await world.start_hub("--ops", "127.0.0.1:0", "--journal-size", "64M")
+        await world.start_hub("--ops", "127.0.0.1:0", "--journal-size", "8M")
         stage = Stage(world, beta)
         await stage.begin()
         try:

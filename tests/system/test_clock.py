@@ -1,4 +1,4 @@
-"""Clocks that are wrong: traffic goes on, and nobody's end is for good.
+"""Clocks that are wrong and processes that are stopped: traffic goes on, and nobody's end is for good.
 
 The wall clock is libfaketime's (Debian: faketime), which a file steps; time that has passed stays the kernel's.
 """
@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.support.world import World
+from tests.system.sizes import sizes
 
 pytestmark = pytest.mark.system
 
@@ -90,3 +91,23 @@ async def test_a_wall_clock_that_jumps(world: World, tmp_path: Path) -> None:
     assert consumer.command.running
     client.close()
     served.close()
+
+
+@sizes("seconds", 3.0, 30.0)
+@pytest.mark.parametrize("stopped", ["hub", "provider", "consumer"])
+async def test_a_process_that_is_stopped(world: World, stopped: str, seconds: float) -> None:
+    """SIGSTOP for longer than sessions live, in full: a connection that is open goes on, and no byte is lost."""
+    server = world.serve()
+    hub, provider, consumer = await world.start(server.address)
+    client, served = await world.join(consumer, server)
+    process = {"hub": hub, "provider": provider, "consumer": consumer.command}[stopped]
+    process.send_signal(signal.SIGSTOP)
+    await client.send(b"request")
+    await served.send(b"answer")
+    await asyncio.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+    assert (await served.receive(7), await client.receive(6)) == (b"request", b"answer")
+    again, served_again = await world.join(consumer, server)
+    for one in (client, served, again, served_again):
+        one.close()
+    await world.end()
