@@ -286,7 +286,7 @@ async def long_names(attacker: Attacker) -> None:
 
 
 async def long_texts(attacker: Attacker) -> None:
-    """10: a subject of 60 kB (our TLS sends no more than 64); refused resumes of 13 kB in a session whose subject is as long as is taken."""
+    """10: a subject of 60 kB (TLS sends no more than 64); refused resumes of 13 kB by one whose subject is long."""
     async with attacker.inside(_CONSUMER, "very long"):
         pass
     text = "x" * 13_000
