@@ -86,7 +86,7 @@ async def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
     """What is due is searched anew: not after the 20 days that the clock was ahead."""
     told, moments = Told(), [WALL]
     services = Services(told, lambda: moments[-1])
-    daily = inventory(tmp_path, startAt="0 13 * * *")
+    daily = inventory(tmp_path, startAt="0 13 ? * * *")
     try:
         services.load(daily.tasks, ScheduleTable.of(daily, WALL))
         moments.append(WALL + 20 * 86_400_000_000)
