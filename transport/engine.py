@@ -49,6 +49,7 @@ __all__ = [
     "ServerPolicy",
     "Spliced",
     "Stopped",
+    "Throttled",
     "Transmit",
     "Unresponsive",
     "WindowLow",
@@ -445,6 +446,14 @@ class WindowLow:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """Bytes of splices have waited at a meter since the last report, this many times (:meth:`Engine.set_meters`)."""
+
+    meter: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unresponsive:
     """What we sent has been unacknowledged for :attr:`Limits.suspect_after`, on either side of a connection."""
 
@@ -484,6 +493,7 @@ EngineEvent = (
     | DatagramsDropped
     | RetriesSent
     | WindowLow
+    | Throttled
     | Closed
     | Opened
     | Readable
@@ -625,7 +635,17 @@ class Engine(Protocol):
     def stop(self, connection_id: int, stream_id: int, code: int) -> None:
         """Ask the peer to stop its sending half; what it has sent and still sends is dropped, its credit returned."""
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
+    def splice(
+        self,
+        ca: int,
+        sa: int,
+        cb: int,
+        sb: int,
+        *,
+        a_ended: bool = False,
+        b_ended: bool = False,
+        meters: tuple[int, ...] = (),
+    ) -> int:
         """Join two streams both ways and return a token; ends in one :class:`Spliced`.
 
         ``a_ended``, ``b_ended``: the FIN of that stream was already read (with the header before its bytes).
@@ -634,6 +654,16 @@ class Engine(Protocol):
         those of a stream of which nothing else is left. A lost connection becomes reset and stop, with
         :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
         spliced, neither stream gives other events, and neither may be read or written.
+
+        ``meters``: which meters its bytes pass, both ways (:meth:`set_meters`).
+        """
+
+    def set_meters(self, rates: Mapping[int, int]) -> None:
+        """Which meters there are from now on, by numbers of the caller's, and how many bytes a second pass each.
+
+        A 32nd of a second's bytes may pass at once. What doesn't pass stays in its stream's receive window, so the
+        peer gets no credit for it; who waits takes turns. A meter that isn't there bounds nothing. Also for splices
+        that are there; one whose rate stays the same goes on as it is.
         """
 
     def unsplice(self, token: int, code: int) -> None:

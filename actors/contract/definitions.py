@@ -57,6 +57,8 @@ class ServiceDefinition:
     """None: nobody here starts or stops it."""
     max_connections: int | None = None
     """Connections open at once; None: no bound of its own."""
+    max_bandwidth: int | None = None
+    """Bytes a second that its connections carry, both ways together; None: no bound of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +98,7 @@ class RealmDefinition:
     max_memory: int | None = None
     """Unread bytes that all its sessions may have the hub hold; None:
     :attr:`spnhub.transport.hub.memory.MemoryLimits.realm_memory`."""
+    max_bandwidth: int | None = None
+    """Bytes a second that its connections carry, both ways together; None: no bound."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

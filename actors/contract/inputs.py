@@ -112,6 +112,8 @@ class LimitExceeded:
     count: int
     realm: str | None = None
     """None: what exceeded it is no realm's, or several'."""
+    service_urn: str | None = None
+    """None: it isn't a service's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class HubActor(EventLoopActor):
         self._progress_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._refusals = Refusals(env.options.refusal_window, env.options.refusal_kinds)
-        self._limit_counters: dict[tuple[str | None, str, int | None], RateLimitedCounter] = {}
+        self._limit_counters: dict[tuple[str | None, str | None, str, int | None], RateLimitedCounter] = {}
         """By realm, and by limit and bound as the transport names them: there are only a few."""
         self._window_timer: Timer | None = None
         self._stop_asked = False
@@ -282,7 +282,7 @@ class HubActor(EventLoopActor):
         self._arm_window_timer()
 
     def _limit_exceeded(self, message: LimitExceeded) -> None:
-        limit = message.realm, message.limit, message.bound
+        limit = message.realm, message.service_urn, message.limit, message.bound
         limit_counter = self._limit_counters.setdefault(limit, RateLimitedCounter(self._env.options.refusal_window))
         self._env.carry_out(Decision(_limit_reached(*limit, limit_counter.add(message.count, self._env.now))))
         self._arm_window_timer()
@@ -362,5 +362,11 @@ class HubActor(EventLoopActor):
         self._env.carry_out(Decision((*events, *self._lifecycle.stop(how)), (ReportHubStopped(),)))
 
 
-def _limit_reached(realm: str | None, limit: str, bound: int | None, count: int) -> tuple[Event, ...]:
-    return (LimitReached(realm=realm, network_urn=None, limit=limit, bound=bound, count=count),) if count else ()
+def _limit_reached(
+    realm: str | None, service_urn: str | None, limit: str, bound: int | None, count: int
+) -> tuple[Event, ...]:
+    if not count:
+        return ()
+    return (
+        LimitReached(realm=realm, network_urn=None, service_urn=service_urn, limit=limit, bound=bound, count=count),
+    )

@@ -63,6 +63,7 @@ class RealmDefined(Event):
     max_event_rate: int | None = None
     max_journal_rate: int | None = None
     max_memory: int | None = None
+    max_bandwidth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

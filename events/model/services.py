@@ -39,6 +39,7 @@ class ServiceDefined(ServiceEvent):
     start_at: str | None = None
     stop_at: str | None = None
     max_connections: int | None = None
+    max_bandwidth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

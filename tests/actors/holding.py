@@ -75,6 +75,7 @@ def _realm(one: Any) -> tuple[Any, ...]:
         one.max_event_rate,
         one.max_journal_rate,
         one.max_memory,
+        one.max_bandwidth,
     )
 
 

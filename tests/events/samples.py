@@ -297,6 +297,7 @@ EACH: tuple[Event, ...] = (
         max_event_rate=2000,
         max_journal_rate=1_000_000,
         max_memory=8 << 20,
+        max_bandwidth=10_000_000,
     ),
     RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
     RealmRemoved(realm="acme", network_urn=None, reason="expired"),
@@ -418,6 +419,7 @@ RUNS: tuple[Event, ...] = (
         max_event_rate=2000,
         max_journal_rate=1_000_000,
         max_memory=8 << 20,
+        max_bandwidth=10_000_000,
     ),
     NetworkSnapshot(
         realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32

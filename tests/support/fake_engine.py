@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -247,10 +247,12 @@ class _Connection:
 
 
 class FakeEngine:
-    """See :class:`spnhub.transport.engine.Engine`; every promise there is kept, save cryptography and packet loss."""
+    """See :class:`spnhub.transport.engine.Engine`; every promise is kept, save cryptography, losses and meters."""
 
     def __init__(self, wire: FakeWire, limits: Limits | None = None, reset_key: bytes | None = None) -> None:
         self.limits = limits or Limits()
+        self.meters: dict[int, int] = {}
+        """What was set: bytes a second by number."""
         self._reset_key = reset_key
         self._resets: dict[int, Address] = {}
         self._draining: dict[int, float] = {}
@@ -860,7 +862,21 @@ class FakeEngine:
 
     # -------------------------------------------------------------------------------------------------------- splices
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
+    def set_meters(self, rates: Mapping[int, int]) -> None:
+        """What is set is kept to be looked at; bytes pass as they come."""
+        self.meters = dict(rates)
+
+    def splice(
+        self,
+        ca: int,
+        sa: int,
+        cb: int,
+        sb: int,
+        *,
+        a_ended: bool = False,
+        b_ended: bool = False,
+        meters: tuple[int, ...] = (),
+    ) -> int:
         token = next(self._tokens)
         a, b = self._get_ended(ca, sa), self._get_ended(cb, sb)
         if a is None or b is None:

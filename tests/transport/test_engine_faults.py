@@ -80,7 +80,7 @@ class Faulty:
             return
         original = Direction.pump
 
-        def fail(self: Any, now: float) -> Any:
+        def fail(self: Any, *_: Any) -> Any:
             monkeypatch.setattr(Direction, "pump", original)
             raise Injected
 

@@ -7,7 +7,7 @@ got something are pumped once, so that many small packets become one write.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.endpoint import QuicEndpoint
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
+from spnhub.transport.aioquic_engine.meters import Meters
 from spnhub.transport.aioquic_engine.splice import Direction, QuicSplice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 
@@ -48,6 +49,7 @@ class AioquicEngine(QuicEndpoint):
         self._splices: dict[int, QuicSplice] = {}
         self._splices_ended: list[QuicSplice] = []
         self._pumps: dict[Direction, None] = {}
+        self._meters = Meters[Direction]()
         self._over: dict[int, ConnectionHandle] = {}
         self._told_over: dict[int, ConnectionHandle] = {}
         """The connections whose end was reported last; the data that they had received may still be read."""
@@ -73,6 +75,8 @@ class AioquicEngine(QuicEndpoint):
                     self._fail(handle, fault)
         self._pump()
         self._end_splices()
+        if self._meters:
+            self._events += [api.Throttled(meter, count) for meter, count in self._meters.take_waits()]
         self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
@@ -235,7 +239,17 @@ class AioquicEngine(QuicEndpoint):
 
     # ---- splices -----------------------------------------------------------------------------------------------
 
-    def splice(self, ca: int, sa: int, cb: int, sb: int, *, a_ended: bool = False, b_ended: bool = False) -> int:
+    def splice(
+        self,
+        ca: int,
+        sa: int,
+        cb: int,
+        sb: int,
+        *,
+        a_ended: bool = False,
+        b_ended: bool = False,
+        meters: tuple[int, ...] = (),
+    ) -> int:
         """See :meth:`spnhub.transport.engine.Engine.splice`."""
         token = next(self._tokens)
         a, b = self._find(ca, sa) or self._recall(ca, sa), self._find(cb, sb) or self._recall(cb, sb)
@@ -246,7 +260,7 @@ class AioquicEngine(QuicEndpoint):
                 if side is not None:
                     self._abort_stream(*side, api.LOST_CODE)
             return token
-        splice = QuicSplice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended)
+        splice = QuicSplice(token, (a[0], b[0]), (a[1], b[1]), self._splices_ended, meters)
         self._splices[token] = splice
         for direction, ended in ((splice.a_to_b, a_ended), (splice.b_to_a, b_ended)):
             source, sink = direction.source, direction.sink
@@ -282,7 +296,32 @@ class AioquicEngine(QuicEndpoint):
         pumps, self._pumps = self._pumps, {}
         for direction in pumps:
             try:
-                if direction.pump(self._now):
+                if direction.pump(self._now, self._meters):
+                    self._touch(direction.splice)
+            except Exception as fault:
+                self._fail_splice(direction.splice, fault)
+
+    def set_meters(self, rates: Mapping[int, int]) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_meters`."""
+        for direction in self._meters.set(rates, self._now):
+            direction.waits = False
+            self._pumps[direction] = None
+            self._touch(direction.splice)
+
+    def timer(self) -> float | None:
+        """See :meth:`spnhub.transport.engine.Engine.timer`."""
+        times = (super().timer(), self._meters.timer())
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
+        super().handle_timer(now)
+        for direction, share in self._meters.turns(now):
+            if not direction.waits:
+                continue
+            direction.waits = False
+            try:
+                if direction.pump(now, self._meters, share):
                     self._touch(direction.splice)
             except Exception as fault:
                 self._fail_splice(direction.splice, fault)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
+from spnhub.transport.aioquic_engine.meters import Meters
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.engine import LOST_CODE, Outcome, OutcomeKind, Spliced
 
@@ -17,7 +18,7 @@ __all__ = ["Direction", "QuicSplice"]
 class Direction:
     """One direction of a splice."""
 
-    __slots__ = ("outcome", "passed", "sink", "sink_connection", "source", "source_connection", "splice")
+    __slots__ = ("outcome", "passed", "sink", "sink_connection", "source", "source_connection", "splice", "waits")
 
     def __init__(
         self,
@@ -34,12 +35,15 @@ class Direction:
         self.sink = sink
         self.passed = 0
         self.outcome: Outcome | None = None
+        self.waits = False
+        """It waits for its turn at a meter."""
         source.splice_in = self
         sink.splice_out = self
 
-    def pump(self, now: float) -> bool:
+    def pump(self, now: float, meters: Meters[Direction], turn: int | None = None) -> bool:
         """Pass on the bytes that can be passed on.
 
+        :param turn: how many bytes may pass meters at which others wait.
         :returns: whether there were any.
         """
         if self.outcome is not None:
@@ -50,11 +54,19 @@ class Direction:
             # No more is taken than the sink can send: the rest stays in the source's window, whose credit is not
             # renewed, so that a slow reader slows its writer and nothing piles up here.
             room = self.sink_connection.room(sink)
-            data = self.source_connection.take(source, room, now)
+            allowed = room
+            if meters and (most := self._allowed(now, meters, turn)) is not None:
+                allowed = min(room, most)
+            data = self.source_connection.take(source, allowed, now)
             if data:
+                if meters:
+                    meters.spend(self.splice.meters, len(data))
                 self.sink_connection.send(sink, data)
                 self.passed += len(data)
                 moved = True
+            if source.chunks and allowed < room:
+                self.waits = self.waits or meters.wait(self, self.splice.meters)
+                return moved
             if source.chunks:
                 sink.write_blocked = True  # pumped again when the sink has room
                 return moved
@@ -65,6 +77,12 @@ class Direction:
             self.finish()
             moved = True
         return moved
+
+    def _allowed(self, now: float, meters: Meters[Direction], turn: int | None) -> int | None:
+        if self.waits:
+            return 0
+        most = meters.allowed(self.splice.meters, now, in_turn=turn is not None)
+        return most if most is None or turn is None else min(most, turn)
 
     def finish(self) -> None:
         """The source's FIN was read, and with it every byte: so does the sink's half end."""
@@ -103,7 +121,7 @@ class Direction:
 class QuicSplice:
     """Two streams joined both ways."""
 
-    __slots__ = ("a", "a_to_b", "b", "b_to_a", "ended", "handles", "token")
+    __slots__ = ("a", "a_to_b", "b", "b_to_a", "ended", "handles", "meters", "token")
 
     def __init__(
         self,
@@ -111,7 +129,10 @@ class QuicSplice:
         handles: tuple[ConnectionHandle, ConnectionHandle],
         records: tuple[StreamRecord, StreamRecord],
         ended: list[QuicSplice],
+        meters: tuple[int, ...],
     ) -> None:
+        self.meters = meters
+        """What bounds its bytes, as far as they are there."""
         self.token = token
         self.a = a = (handles[0].quic, records[0])
         self.b = b = (handles[1].quic, records[1])

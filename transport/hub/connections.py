@@ -15,6 +15,7 @@ from spnhub.actors.system import ActorSystem
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, Outcome, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
+from spnhub.transport.hub.bandwidth import Bandwidth
 from spnhub.transport.hub.relays import RelayEnd, Relays
 from spnhub.transport.hub.resumes import HubStream, Resumes
 from spnhub.transport.hub.sessions import HubSession, Sessions
@@ -46,9 +47,15 @@ class _Connection:
 
 
 class Connections:
-    """The connections of a hub process, from the first byte of a header on."""
+    """The connections of a hub process, from the first byte of a header on.
 
-    def __init__(self, engine: Engine, system: ActorSystem, sessions: Sessions, gated: set[int]) -> None:
+    :param bandwidth: which meters the bytes of each pass.
+    """
+
+    def __init__(
+        self, engine: Engine, system: ActorSystem, sessions: Sessions, gated: set[int], bandwidth: Bandwidth
+    ) -> None:
+        self._bandwidth = bandwidth
         self._engine = engine
         self._system = system
         self._sessions = sessions
@@ -368,10 +375,17 @@ class Connections:
         if opening.kind is OpeningKind.RESUME:
             self._gated.add(p)
             self._engine.write(p, ps, _accept(opening))
-        connection.token = self._engine.splice(connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended)
+        meters = self._meters_of(p)
+        connection.token = self._engine.splice(
+            connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended, meters=meters
+        )
         self._splices[connection.token] = command.connection
         if consumer is None:
             self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
+
+    def _meters_of(self, provider: int) -> tuple[int, ...]:
+        session = self._sessions.get(provider)
+        return () if session is None else self._bandwidth.meters(session.network.realm, session.service_urn)
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Send the consumer an Accept with a code and a reason, and forget the connection."""

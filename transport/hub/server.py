@@ -11,11 +11,13 @@ from typing import Final, ParamSpec, assert_never
 from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.commands import Command
+from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.actors.system import ActorSystem
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.foreign_text import NAME_LIMIT, clipped, clipped_subject
 from spnhub.transport import engine as api
 from spnhub.transport.hub.backlog import WAITING_EVENTS, Backlog
+from spnhub.transport.hub.bandwidth import Bandwidth
 from spnhub.transport.hub.certificates import Certificates, Judge
 from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
@@ -95,7 +97,8 @@ class HubServer:
             lambda connection_id: self._backlog.add_first(api.Readable(connection_id, CONTROL_STREAM)),
             self._memory,
         )
-        self._connections = Connections(engine, system, self._sessions, self._gated)
+        self._bandwidth = Bandwidth(engine)
+        self._connections = Connections(engine, system, self._sessions, self._gated, self._bandwidth)
         self._timed = (system, gate, self._sessions, self.certificates, self._connections.relays)
         """What wants turns at times of its own."""
         self._on_stopped = on_stopped
@@ -107,9 +110,11 @@ class HubServer:
         authorities: Mapping[str, api.ClientTrust],
         rates: Mapping[str, RealmRates] | None = None,
         memory: Mapping[str, int] | None = None,
+        realms: Sequence[RealmDefinition] = (),
     ) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM;
         the rates of each realm; and the memory of those with a bound of their own, bytes.
+        ``realms``: with their bandwidth and that of their services.
 
         Live sessions whose CA is another are judged again, in slices.
         """
@@ -117,6 +122,7 @@ class HubServer:
         self.certificates.set_authorities(authorities)
         self._rates.set_realms(rates or {})
         self._memory.set_realms(memory or {})
+        self._bandwidth.set_realms(realms)
 
     @property
     def sessions(self) -> Sessions:
@@ -292,6 +298,9 @@ class HubServer:
                 self._handshake_refused(event)
             case api.WindowLow():
                 self._memory.low(event.connection_id, self._now)
+            case api.Throttled():
+                if (exceeded := self._bandwidth.exceeded(event)) is not None:
+                    self._system.tell_hub(exceeded)
             case api.HandshakesDropped():
                 self._system.tell_hub(inputs.LimitExceeded("handshakes", None, event.count))
             case api.RetriesSent():

@@ -74,6 +74,8 @@ class HubSession:
     kinds: Mapping[int, int] = field(default_factory=lambda: protocol.REQUIRED_KINDS)
     """Version by kind of the packets that it may be sent; those of spn/1 until it has announced its own (D-37)."""
     instance_id: str = ""
+    service_urn: str | None = None
+    """None: it speaks sc01, or its SessionRequest hasn't come."""
     requested: bool = False
     end_point_type: EndPointType | None = None
     """None until its SessionRequest has come."""
@@ -421,6 +423,7 @@ class Sessions:
         session.kinds = protocol.common_kinds(packet.kinds)
         session.end_point_type = packet.end_point_type
         session.instance_id = packet.instance_id
+        session.service_urn = packet.service_urn
         if session.no_memory:
             self.refuse(session.connection_id, Code.LIMIT, session.no_memory)
             return

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from spnhub.actors.contract.definitions import RealmDefinition
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
 from spnhub.transport.engine import Address, ClientTrust, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network
@@ -49,6 +50,7 @@ class Prepared:
     authorities: Mapping[str, ClientTrust]
     rates: Mapping[str, RealmRates]
     memory: Mapping[str, int]
+    realms: tuple[RealmDefinition, ...]
 
 
 class Listeners:
@@ -97,7 +99,9 @@ class Listeners:
         authorities = {one.network_urn: one.identity.trust for one in inventory.listening}
         rates = {realm.name: RealmRates.of(realm) for realm in inventory.realms}
         memory = {realm.name: realm.max_memory for realm in inventory.realms if realm.max_memory is not None}
-        return Prepared(sockets, tuple(opened), identities, networks, authorities, rates, memory)
+        return Prepared(
+            sockets, tuple(opened), identities, networks, authorities, rates, memory, tuple(inventory.realms)
+        )
 
     async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:
         # One socket takes IPv6 and IPv4; a host without IPv6 gets one for IPv4.
@@ -129,7 +133,9 @@ class Listeners:
         # Without an entry of its own a socket would serve the identities of all.
         none: dict[int, Mapping[str, ServerIdentity]] = {address.local: {} for address in self._leaving.values()}
         self._engine.set_policy(ServerPolicy({}, none | dict(prepared.identities)))
-        self._server.set_networks(prepared.networks, prepared.authorities, prepared.rates, prepared.memory)
+        self._server.set_networks(
+            prepared.networks, prepared.authorities, prepared.rates, prepared.memory, prepared.realms
+        )
         for where in left:
             _log.info("listening.leaving", address=str(where))
         self._sweep_later()

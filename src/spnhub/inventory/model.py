@@ -152,6 +152,7 @@ Cron = Annotated[Text, AfterValidator(_cron)]
 Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
+Bandwidth = Annotated[Count, Field(ge=1 << 15)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
@@ -219,6 +220,10 @@ class Realm(_Object):
     """Unread bytes that all its sessions may have the hub hold, 65,536 at least; beyond it endpoints wait. Without it:
     ``--realm-memory``."""
 
+    max_bandwidth: Bandwidth | None = None
+    """Bytes a second that its connections carry, both ways together, 32,768 at least; what is beyond waits at its
+    sender. Without it: as many as come."""
+
     @property
     def urn(self) -> str:
         """``urn:chip-in:realm:{name}``."""
@@ -236,6 +241,7 @@ class Realm(_Object):
             max_event_rate=self.max_event_rate,
             max_journal_rate=self.max_journal_rate,
             max_memory=self.max_memory,
+            max_bandwidth=self.max_bandwidth,
             client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 
@@ -358,6 +364,8 @@ class Service(_Object):
     """Whether it has one provider at a time."""
     max_connections: Count | None = None
     """Connections that may be open at once; the next is refused (LIMIT). Without it: as many as its realm may have."""
+    max_bandwidth: Bandwidth | None = None
+    """Bytes a second that its connections carry, likewise. Without it: as many as its realm may have."""
     availability_management: AvailabilityManagement | None = None
     """How it is started and stopped; without it the service is nothing that the hub starts."""
 
@@ -375,5 +383,6 @@ class Service(_Object):
             consumers=frozenset(self.consumers),
             singleton=self.singleton,
             max_connections=self.max_connections,
+            max_bandwidth=self.max_bandwidth,
             availability=None if management is None else management.definition(urn),
         )

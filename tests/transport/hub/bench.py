@@ -253,15 +253,22 @@ class Bench:
         alpn = ("spn/1", "sc01-provider", "sc01-consumer")
         identity = ServerIdentity(chain, _hub.key if self.real else b"key", _authority.certificate, alpn)
         self.engine.set_policy(ServerPolicy({NAME: identity}))
-        self.server.set_networks(
-            {(local, NAME): Network(REALM, NETWORK)},
-            {NETWORK: ClientTrust(_authority.certificate)},
-            {REALM: self.realm_rates},
-        )
+        self._local = local
+        self.set_realms()
         definition = NetworkDefinition(NETWORK, "main", NAME, (self.service,))
         self.system.tell_hub(LoadInventory((RealmDefinition(REALM, (definition,)),)))
         self.node.flush()
         self.settle()
+
+    def set_realms(self, *realms: RealmDefinition) -> None:
+        """What a reload tells the transport; of these, the bandwidth."""
+        self.server.set_networks(
+            {(self._local, NAME): Network(REALM, NETWORK)},
+            {NETWORK: ClientTrust(_authority.certificate)},
+            {REALM: self.realm_rates},
+            realms=realms,
+        )
+        self.node.flush()
 
     def _on_stopped(self) -> None:
         self.stopped = True

@@ -120,6 +120,8 @@ pub enum Event {
     Answered(Id),
     /// A path carries less than it did.
     PathNarrowed(Id),
+    /// Bytes had to wait at a meter, so many times.
+    Throttled(u32, u64),
     /// A splice is over.
     Spliced {
         /// Which.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod handshakes;
 pub mod limits;
+pub mod meters;
 pub mod paths;
 pub mod port_checks;
 pub mod python;

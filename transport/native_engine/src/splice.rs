@@ -18,6 +18,8 @@ pub struct Half {
     pub outcome: Option<Outcome>,
     /// It stands among those that may have something to pass on.
     pub queued: bool,
+    /// It waits for its turn at a meter.
+    pub waits: bool,
 }
 
 /// Both.
@@ -26,14 +28,16 @@ pub struct Splice {
     pub token: u64,
     /// a to b, and b to a.
     pub halves: [Half; 2],
+    /// What bounds its bytes, as far as they are there.
+    pub meters: Box<[u32]>,
 }
 
 impl Splice {
     /// Of two streams.
     #[must_use]
-    pub fn new(token: u64, a: Side, b: Side) -> Self {
-        let half = |source, sink| Half { source, sink, passed: 0, outcome: None, queued: false };
-        Self { token, halves: [half(a, b), half(b, a)] }
+    pub fn new(token: u64, a: Side, b: Side, meters: Box<[u32]>) -> Self {
+        let half = |source, sink| Half { source, sink, passed: 0, outcome: None, queued: false, waits: false };
+        Self { token, halves: [half(a, b), half(b, a)], meters }
     }
 
     /// Both ends.

@@ -20,6 +20,7 @@ use crate::connection::{Connection, var};
 use crate::event::{Event, Id};
 use crate::handshakes::Handshakes;
 use crate::limits::Limits;
+use crate::meters::Meters;
 use crate::paths::Paths;
 use crate::port_checks::PortChecks;
 use crate::resets::Resets;
@@ -130,6 +131,7 @@ pub struct Engine {
     tokens: FxHashMap<u64, usize>,
     next_token: u64,
     pumps: VecDeque<Direction>,
+    meters: Meters,
 
     handshakes: Handshakes<Incoming, ConnectionEvent>,
     half_open: HalfOpen,
@@ -191,6 +193,7 @@ impl Engine {
             tokens: FxHashMap::default(),
             next_token: 1,
             pumps: VecDeque::new(),
+            meters: Meters::default(),
             handshakes: Handshakes::default(),
             half_open: HalfOpen::default(),
             retry_tokens: RetryTokens::new(reset_key.unwrap_or(&key), now),
@@ -232,6 +235,10 @@ impl Engine {
             self.events.push(Event::RetriesSent(std::mem::take(&mut self.retries)));
         }
         self.pump();
+        if !self.meters.is_empty() {
+            self.events
+                .extend(self.meters.take_waits().into_iter().map(|(meter, count)| Event::Throttled(meter, count)));
+        }
         self.told_over = std::mem::take(&mut self.over);
         self.round += 1;
         std::mem::take(&mut self.events)

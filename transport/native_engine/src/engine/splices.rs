@@ -5,10 +5,12 @@ use crate::connection::Trap;
 use crate::event::{Event, Id, Outcome};
 use crate::splice::{Side, Splice};
 use crate::streams::{Direction, End, joined, stream};
+use rustc_hash::FxHashMap;
+use std::time::Instant;
 
 impl Engine {
     /// Join two streams both ways; the FIN of either may have been read already.
-    pub fn splice(&mut self, a: (Id, u64), b: (Id, u64), ended: [bool; 2]) -> u64 {
+    pub fn splice(&mut self, a: (Id, u64), b: (Id, u64), ended: [bool; 2], meters: Box<[u32]>) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
         let (a, b) = ((a.0, stream(a.1)), (b.0, stream(b.1)));
@@ -24,7 +26,7 @@ impl Engine {
             }
             return token;
         }
-        let slot = self.splices.insert(Splice::new(token, a, b));
+        let slot = self.splices.insert(Splice::new(token, a, b, meters));
         self.tokens.insert(token, slot);
         for (half, (id, stream)) in [a, b].into_iter().enumerate() {
             if let Some(record) = self.connections.get_mut(&id).and_then(|one| one.streams.get_mut(stream)) {
@@ -89,6 +91,30 @@ impl Engine {
         Some((a_to_b.passed, b_to_a.passed))
     }
 
+    /// Let so many bytes a second pass each of these meters, and any number where there is none.
+    pub fn set_meters(&mut self, rates: &FxHashMap<u32, u64>) {
+        for direction in self.meters.set(rates, self.now) {
+            if let Some(splice) = self.splices.get_mut(direction.0) {
+                splice.halves[direction.1].waits = false;
+            }
+            self.queue_pump(direction);
+        }
+    }
+
+    /// Let those pass on something whose turn has come.
+    pub(super) fn pump_in_turn(&mut self, now: Instant) {
+        for number in self.meters.due(now) {
+            let share = self.meters.share(number, now);
+            while let Some(direction) = self.meters.next(number, now) {
+                let Some(splice) = self.splices.get_mut(direction.0) else { continue };
+                if std::mem::take(&mut splice.halves[direction.1].waits) {
+                    let token = splice.token;
+                    self.guarded_splice(token, |engine| engine.pump_one(direction, Some(share)));
+                }
+            }
+        }
+    }
+
     pub(super) fn queue_pump(&mut self, direction: Direction) {
         let Some(splice) = self.splices.get_mut(direction.0) else { return };
         let half = &mut splice.halves[direction.1];
@@ -102,11 +128,12 @@ impl Engine {
     pub(super) fn pump(&mut self) {
         while let Some(direction) = self.pumps.pop_front() {
             let Some(token) = self.splices.get(direction.0).map(|splice| splice.token) else { continue };
-            self.guarded_splice(token, |engine| engine.pump_one(direction));
+            self.guarded_splice(token, |engine| engine.pump_one(direction, None));
         }
     }
 
-    fn pump_one(&mut self, direction: Direction) {
+    /// `turn`: how many bytes may pass meters at which others wait.
+    fn pump_one(&mut self, direction: Direction, mut turn: Option<u64>) {
         let Some(splice) = self.splices.get_mut(direction.0) else { return };
         let half = &mut splice.halves[direction.1];
         half.queued = false;
@@ -118,14 +145,16 @@ impl Engine {
         loop {
             let Some(to) = self.connections.get_mut(&sink.0) else { return };
             let room = to.room(sink.1, &self.limits);
+            let allowed = if self.meters.is_empty() { room } else { self.allowed(direction, room, turn) };
             let Some(from) = self.connections.get_mut(&source.0) else { return };
             // Without room, to see whether there is only an end.
-            let (pieces, size, end) = from.take(source.1, room);
+            let (pieces, size, end) = from.take(source.1, allowed);
             if size > 0 {
                 if end != End::Fin {
                     from.consume(source.1, size, self.now, &self.limits);
                 }
                 self.pass_on(direction, sink, joined(pieces, size));
+                turn = turn.map(|turn| turn.saturating_sub(size as u64));
             }
             match end {
                 End::Fin => return self.finish_half(direction),
@@ -136,6 +165,10 @@ impl Engine {
                     return self.source_reset(direction, code);
                 }
                 End::Blocked => break,
+                End::More if allowed < room => {
+                    self.wait_for_turn(direction);
+                    break;
+                }
                 End::More => {
                     let Some(to) = self.connections.get_mut(&sink.0) else { return };
                     if to.room(sink.1, &self.limits) == 0 {
@@ -148,8 +181,28 @@ impl Engine {
         self.queue(source.0);
     }
 
+    /// How many bytes may pass its meters now, of those that the sink has room for.
+    fn allowed(&mut self, (slot, half): Direction, room: usize, turn: Option<u64>) -> usize {
+        let Some(splice) = self.splices.get(slot) else { return room };
+        if splice.halves[half].waits {
+            return 0;
+        }
+        let most = self.meters.allowed(&splice.meters, turn.is_some(), self.now).min(turn.unwrap_or(u64::MAX));
+        room.min(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    fn wait_for_turn(&mut self, direction: Direction) {
+        if let Some(splice) = self.splices.get_mut(direction.0) {
+            let half = &mut splice.halves[direction.1];
+            half.waits = half.waits || self.meters.wait(&splice.meters, direction);
+        }
+    }
+
     fn pass_on(&mut self, (slot, half): Direction, sink: Side, data: bytes::Bytes) {
         if let Some(splice) = self.splices.get_mut(slot) {
+            if !self.meters.is_empty() {
+                self.meters.spend(&splice.meters, data.len());
+            }
             splice.halves[half].passed += data.len() as u64;
         }
         if let Some(to) = self.connections.get_mut(&sink.0) {

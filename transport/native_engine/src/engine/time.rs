@@ -27,7 +27,7 @@ impl Engine {
             }
             self.timers.pop();
         };
-        next.into_iter().chain(self.port_checks.timer()).min()
+        next.into_iter().chain(self.port_checks.timer()).chain(self.meters.timer()).min()
     }
 
     pub(super) fn arm(&mut self, id: Id) {
@@ -53,6 +53,9 @@ impl Engine {
             self.outbox.push((path, LOOK.to_vec()));
         }
         let due = now + ROUNDING;
+        if !self.meters.is_empty() {
+            self.pump_in_turn(due);
+        }
         while let Some(&Reverse((when, id))) = self.timers.peek() {
             if when > due {
                 break;

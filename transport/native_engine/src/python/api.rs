@@ -18,6 +18,7 @@ pub struct Api {
     handshakes_dropped: Py<PyAny>,
     retries_sent: Py<PyAny>,
     window_low: Py<PyAny>,
+    throttled: Py<PyAny>,
     closed: Py<PyAny>,
     opened: Py<PyAny>,
     readable: Py<PyAny>,
@@ -51,6 +52,7 @@ impl Api {
             handshakes_dropped: class("HandshakesDropped")?,
             retries_sent: class("RetriesSent")?,
             window_low: class("WindowLow")?,
+            throttled: class("Throttled")?,
             closed: class("Closed")?,
             opened: class("Opened")?,
             readable: class("Readable")?,
@@ -91,6 +93,7 @@ impl Api {
             Event::Answered(id) => self.answered.bind(py).call1((id,)),
             Event::PathNarrowed(id) => self.path_narrowed.bind(py).call1((id,)),
             Event::HandshakesDropped(count) => self.handshakes_dropped.bind(py).call1((count,)),
+            Event::Throttled(meter, count) => self.throttled.bind(py).call1((meter, count)),
             Event::WindowLow(id) => self.window_low.bind(py).call1((id,)),
             Event::RetriesSent(count) => self.retries_sent.bind(py).call1((count,)),
             Event::Closed { id, kind, code, reason } => {

@@ -275,9 +275,14 @@ impl NativeEngine {
         self.core.stop(connection_id, stream_id, code);
     }
 
-    #[pyo3(signature = (ca, sa, cb, sb, *, a_ended=false, b_ended=false))]
-    fn splice(&mut self, ca: u64, sa: u64, cb: u64, sb: u64, a_ended: bool, b_ended: bool) -> u64 {
-        self.core.splice((ca, sa), (cb, sb), [a_ended, b_ended])
+    #[pyo3(signature = (ca, sa, cb, sb, *, a_ended=false, b_ended=false, meters=Vec::new()))]
+    #[allow(clippy::too_many_arguments)] // as the interface has it
+    fn splice(&mut self, ca: u64, sa: u64, cb: u64, sb: u64, a_ended: bool, b_ended: bool, meters: Vec<u32>) -> u64 {
+        self.core.splice((ca, sa), (cb, sb), [a_ended, b_ended], meters.into())
+    }
+
+    fn set_meters(&mut self, rates: FxHashMap<u32, u64>) {
+        self.core.set_meters(&rates);
     }
 
     fn unsplice(&mut self, token: u64, code: u64) {
