@@ -75,7 +75,7 @@ class AioquicEngine(QuicEndpoint):
                     self._fail(handle, fault)
         self._pump()
         self._end_splices()
-        if self._meters:
+        if self._meters.any:
             self._events += [api.Throttled(meter, count) for meter, count in self._meters.take_waits()]
         self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
@@ -310,12 +310,16 @@ class AioquicEngine(QuicEndpoint):
 
     def timer(self) -> float | None:
         """See :meth:`spnhub.transport.engine.Engine.timer`."""
+        if not self._meters.any:
+            return super().timer()
         times = (super().timer(), self._meters.timer())
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
         super().handle_timer(now)
+        if not self._meters.any:
+            return
         for direction, share in self._meters.turns(now):
             if not direction.waits:
                 continue

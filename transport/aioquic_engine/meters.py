@@ -54,9 +54,8 @@ class Meters(Generic[_Waiter]):
         self._all: dict[int, _Meter[_Waiter]] = {}
         self._throttled: dict[int, _Meter[_Waiter]] = {}
         """Those that something waits for."""
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
+        self.any = False
+        """Whether there is one."""
 
     def set(self, rates: Mapping[int, int], now: float) -> list[_Waiter]:
         """These are in force, in bytes a second; what waited for another rate, or for none now, is returned."""
@@ -69,6 +68,7 @@ class Meters(Generic[_Waiter]):
         for number, rate in rates.items():
             if number not in self._all:
                 self._all[number] = _Meter(rate, now)
+        self.any = bool(self._all)
         return freed
 
     def allowed(self, numbers: tuple[int, ...], now: float, *, in_turn: bool) -> int | None:

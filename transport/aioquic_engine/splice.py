@@ -55,11 +55,11 @@ class Direction:
             # renewed, so that a slow reader slows its writer and nothing piles up here.
             room = self.sink_connection.room(sink)
             allowed = room
-            if meters and (most := self._allowed(now, meters, turn)) is not None:
+            if meters.any and (most := self._allowed(now, meters, turn)) is not None:
                 allowed = min(room, most)
             data = self.source_connection.take(source, allowed, now)
             if data:
-                if meters:
+                if meters.any:
                     meters.spend(self.splice.meters, len(data))
                 self.sink_connection.send(sink, data)
                 self.passed += len(data)

@@ -375,7 +375,8 @@ class Connections:
         if opening.kind is OpeningKind.RESUME:
             self._gated.add(p)
             self._engine.write(p, ps, _accept(opening))
-        meters = self._meters_of(p)
+        session = self._sessions.get(p)
+        meters = () if session is None else session.meters or self._meters_of(session)
         connection.token = self._engine.splice(
             connection_id, stream_id, p, ps, a_ended=c_ended, b_ended=p_ended, meters=meters
         )
@@ -383,9 +384,9 @@ class Connections:
         if consumer is None:
             self.acks.add(opening.connection_uid, opening.epoch, connection_id, p)
 
-    def _meters_of(self, provider: int) -> tuple[int, ...]:
-        session = self._sessions.get(provider)
-        return () if session is None else self._bandwidth.meters(session.network.realm, session.service_urn)
+    def _meters_of(self, provider: HubSession) -> tuple[int, ...]:
+        provider.meters = self._bandwidth.meters(provider.network.realm, provider.service_urn)
+        return provider.meters
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Send the consumer an Accept with a code and a reason, and forget the connection."""

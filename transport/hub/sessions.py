@@ -76,6 +76,8 @@ class HubSession:
     instance_id: str = ""
     service_urn: str | None = None
     """None: it speaks sc01, or its SessionRequest hasn't come."""
+    meters: tuple[int, ...] = ()
+    """What the bytes of a provider's connections pass; empty: it has had none yet."""
     requested: bool = False
     end_point_type: EndPointType | None = None
     """None until its SessionRequest has come."""
