@@ -1,5 +1,8 @@
 """How log lines look: structlog events, one JSON object a line on standard output, or coloured text on a terminal.
 
+Where standard output is systemd's journal, each is an entry with fields, and its text is for people, unless JSON is
+asked for.
+
 What the libraries log through the standard library comes out the same way, from warnings upwards, and so do errors
 that aren't caught in threads and finalisers. Counterparts: every module that calls ``structlog.get_logger()``;
 :mod:`spnhub.output` writes the lines; the command lines call :func:`configure` once, and :func:`close` at their end.
@@ -23,6 +26,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from spnhub import streams
+from spnhub.journald import JournaldEntry, JournaldSocket, identifier, is_journal
 from spnhub.options import option
 from spnhub.output import Output
 from spnhub.plain_text import HIDDEN, printable, without_secrets
@@ -55,6 +59,10 @@ _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exceptio
 _SECRET_NAMES: Final = re.compile(r"(?i)password|secret|token|private.?key|signing.?key|cert.?key")
 _OUR_TEXTS: Final = frozenset({"exception", "stack"})
 """Fields that are meant to have line ends."""
+_NOT_FIELDS: Final = _OUR_TEXTS | {"level"}
+"""What an entry of the journal has in its message and its priority."""
+_NOT_WORDS: Final = _NOT_FIELDS | {"event", "timestamp"}
+"""What its message has elsewhere, or the journal shows beside it."""
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
 
 
@@ -74,7 +82,7 @@ def log_format_option() -> Any:
         "json or console.",
         group="Logging",
         choices=get_args(LogFormat),
-        default_text="json; console on a terminal",
+        default_text="json; console on a terminal and in systemd's journal",
     )
 
 
@@ -85,13 +93,18 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     for a reader of it, nor for one of standard error. Only where standard output isn't the process's own (in a test)
     they are written at once.
 
-    :param form: None: console on a terminal, else json.
+    Where that is the journal of systemd, they are its entries: ``form`` is that of their message, without colours, and
+    in the form for people without time and level, which the journal has itself.
+
+    :param form: None: console on a terminal and in the journal, else json.
     :raises KeyError: ``level`` is none of :data:`LEVELS`.
     """
     global _output
     out = sys.stdout if stream is None else stream
+    descriptor = streams.descriptor() if stream is None else None
+    journal = JournaldSocket() if descriptor is not None and _leads_to_journal(out) else None
     if form is None:
-        form = "console" if out.isatty() else "json"
+        form = "console" if out.isatty() or journal else "json"
     threshold = LEVELS[level]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -100,27 +113,33 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     ]
     # Tracebacks are text before secrets are hidden, and plain: the coloured ones print local variables.
     render: list[Processor] = [structlog.processors.format_exc_info, hide_secrets]
+    shape: list[Processor]
     if form == "json":
-        render.append(structlog.processors.JSONRenderer(serializer=_to_json))
+        shape = [structlog.processors.JSONRenderer(serializer=_to_json)]
+    elif journal is not None:
+        shape = [escape_controls, _to_text]
     else:
         plain = structlog.dev.plain_traceback
-        render += [
+        # https://no-color.org: any value but an empty one.
+        colors = out.isatty() and not os.environ.get("NO_COLOR")
+        shape = [
             escape_controls,
-            # https://no-color.org: any value but an empty one.
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty() and not os.environ.get("NO_COLOR"), exception_formatter=plain
-            ),
+            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain),
         ]
-    if _is_journal(out):
-        render.append(_with_priority)
+    if journal is not None:
+        render.append(partial(_make_entry, identifier(), shape))
+    else:
+        render += shape
+        if _leads_to_journal(out):
+            render.append(_with_priority)
     lines: _Lines | Output
     first: list[Processor] = []
-    descriptor = streams.descriptor() if stream is None else None
     if descriptor is None:
         lines = _Lines(out)
     else:
         streams.hurry()
-        _output = lines = Output(descriptor, partial(_declare, render), encoding=out.encoding)
+        declare = partial(_declare, render)
+        _output = lines = Output(descriptor, declare, encoding=out.encoding, journal=journal)
         first.append(partial(_admit, _output))
         threading.excepthook = _on_thread_error
         sys.unraisablehook = _on_unraisable
@@ -133,7 +152,7 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     )
     handler = _Handler(lines)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
@@ -150,19 +169,45 @@ def configure(level: str = "info", form: LogFormat | None = None, stream: TextIO
     logging.captureWarnings(capture=True)
 
 
-def _is_journal(out: TextIO) -> bool:
-    """Whether it is the stream that systemd has connected to its journal for this process (systemd.exec(5))."""
+def _leads_to_journal(out: TextIO) -> bool:
     try:
-        found = os.fstat(out.fileno())
+        return is_journal(out.fileno())
     except (OSError, ValueError):
         return False
-    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def _with_priority(_logger: WrappedLogger, method: str, line: Any) -> str:
     """The prefix by which the journal has PRIORITY (sd-daemon(3)), so that ``journalctl -p warning`` finds what is."""
-    number = _PRIORITIES.get(method, _PRIORITIES["info"])
-    return "\n".join(f"<{number}>{one}" for one in line.split("\n"))
+    return "\n".join(f"<{_priority(method)}>{one}" for one in line.split("\n"))
+
+
+def _make_entry(
+    program: str, shape: Sequence[Processor], logger: WrappedLogger, method: str, event: EventDict
+) -> JournaldEntry:
+    """The entry of an event whose secrets are hidden."""
+    fields = {name: value for name, value in event.items() if name not in _NOT_FIELDS}
+    text: Any = event
+    for processor in shape:
+        text = processor(logger, method, text)
+    return JournaldEntry(text, _priority(method), program, fields)
+
+
+def _to_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """For people who read the journal, which shows time and level beside it.
+
+    structlog's console takes three times as long as JSON, and pads to the width of a terminal.
+    """
+    words = [str(event.get("event", ""))]
+    for name, value in event.items():
+        if name not in _NOT_WORDS and value is not None:
+            text = value if isinstance(value, str) else _JSON.encode(value)
+            # A list and the like show their ends themselves.
+            words.append(f"{name}={_JSON.encode(text) if text is value and ' ' in text else text}")
+    return "\n".join((" ".join(words), *(event[name] for name in ("stack", "exception") if name in event)))
+
+
+def _priority(method: str) -> int:
+    return _PRIORITIES.get(method, _PRIORITIES["info"])
 
 
 def close() -> None:
@@ -191,7 +236,8 @@ def _declare(render: Sequence[Processor], count: int, since: float, reason: str)
         event["reason"] = reason
     for processor in (stamp_time, *render):
         event = processor(None, "warning", event)
-    return str(event)
+    line: str = event  # made by the last processor
+    return line
 
 
 def _on_thread_error(failure: threading.ExceptHookArgs) -> None:
@@ -289,6 +335,15 @@ class _Factory:
 
     def __call__(self, *_args: Any) -> _Factory:
         return self
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Leaves an entry what it is: formatting a message makes it a plain text."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        """The message as it was made."""
+        made: object = record.msg
+        return made if isinstance(made, JournaldEntry) else super().formatMessage(record)
 
 
 class _Handler(logging.Handler):

@@ -3,8 +3,9 @@
 The queue is bounded by the size of its lines. Lines that come while it is full are dropped and counted; as soon as half
 of it is free again, one line in the place of the missing ones says how many they were. A descriptor that fails (its
 reader left, the disk is full, the terminal is gone) is tried again: a named pipe gets a new reader, a disk gets room.
+Where the descriptor is systemd's journal, entries with fields go to its socket instead, as long as it takes them.
 
-Counterpart: :mod:`spnhub.logging` makes the lines of hubs, agents and other services.
+Counterparts: :mod:`spnhub.logging` makes the lines of hubs, agents and other services; :mod:`spnhub.journald`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
+
+from spnhub.journald import JournaldEntry, JournaldSocket
 
 __all__ = ["FLUSH", "ROOM", "Output"]
 
@@ -47,10 +51,19 @@ class Output:
     :param declare: makes the line that reports missing ones, from their count, the time of the first (seconds since
         1970) and why writing failed ("" if the reader was just slow).
     :param encoding: of the lines; other characters are escaped.
-    :param room: the most characters that wait.
+    :param room: the most characters that wait; of entries their fields count, too.
+    :param journal: where entries go.
     """
 
-    def __init__(self, descriptor: int, declare: Declare, *, encoding: str = "utf-8", room: int = ROOM) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        declare: Declare,
+        *,
+        encoding: str = "utf-8",
+        room: int = ROOM,
+        journal: JournaldSocket | None = None,
+    ) -> None:
         self.dropped = 0
         """Lines that were dropped so far."""
         self._descriptor = descriptor
@@ -59,6 +72,7 @@ class Output:
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._room = room
         self._piece = _piece(descriptor)
+        self._journal = journal
         # Reentrant: a line may be logged by a finaliser that the collector runs inside of this class.
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
@@ -88,7 +102,7 @@ class Output:
                 self._drop()
                 return
             self._waiting.append(line)
-            self._size += len(line) + 1
+            self._size += _size(line)
             self._full = self._size >= self._room
         if not self._wake.is_set():
             self._wake.set()
@@ -98,6 +112,8 @@ class Output:
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout)
+        if self._journal is not None and not self._thread.is_alive():
+            self._journal.close()
         return not self._thread.is_alive() and not self._size
 
     def _drop(self) -> None:
@@ -118,11 +134,11 @@ class Output:
             with self._lock:
                 lines = list(self._waiting)
                 self._waiting.clear()
-            for text in _pieces(lines, self._piece):
-                if not self._write(self._encoder.encode(text)):
+            for part in lines if self._journal else _pieces(lines, self._piece):
+                if not (self._pass_on(part) if self._journal else self._write(self._encoder.encode(part))):
                     return
                 with self._lock:
-                    self._size -= len(text)
+                    self._size -= _size(part) if self._journal else len(part)
                     if not self._missing:
                         self._error = ""
                     elif self._size <= self._room // 2:
@@ -136,12 +152,29 @@ class Output:
         self._missing = 0
         self._error = ""
         self._waiting.append(line)
-        self._size += len(line) + 1
+        self._size += _size(line)
         self._full = False
         self._wake.set()
 
-    def _write(self, data: bytes) -> bool:
-        """Write this, however long it takes; False: given up, as everything ends."""
+    def _pass_on(self, line: str) -> bool:
+        """An entry goes to the journal, or to the descriptor if that can't be reached; result as of :meth:`_write`."""
+        if not isinstance(line, JournaldEntry):
+            return self._write(self._encoder.encode(line + "\n"))
+        return self._send(line) or self._write(self._encoder.encode(line.prefixed + "\n"), partial(self._send, line))
+
+    def _send(self, entry: JournaldEntry) -> bool:
+        assert self._journal is not None
+        while True:
+            try:
+                return self._journal.send(entry)
+            except BlockingIOError:
+                self._journal.await_room(RETRY)
+
+    def _write(self, data: bytes, instead: Callable[[], bool] | None = None) -> bool:
+        """Write this, however long it takes; False: given up, as everything ends.
+
+        :param instead: tried before each further attempt at a descriptor that fails; True: it has been written.
+        """
         done = 0
         while done < len(data):
             try:
@@ -153,11 +186,13 @@ class Output:
                 self._error = exc.strerror or str(exc)
                 if self._closing.wait(RETRY):
                     return False
+                if instead is not None and instead():
+                    return True
                 if done and exc.errno == errno.EPIPE:
                     # The rest of a line would be the first that a new reader gets; the pipe may still hold its begin.
                     with self._lock:
                         self._drop()
-                    data, done = self._encoder.encode("\n"), 0
+                    data, done, instead = self._encoder.encode("\n"), 0, None
         return True
 
     def _await_room(self) -> None:
@@ -167,6 +202,10 @@ class Output:
             poll.poll(1000 * RETRY)
         # There may be room, but not for all that a pipe takes at once.
         time.sleep(_GATHER)
+
+
+def _size(line: str) -> int:
+    return line.size if isinstance(line, JournaldEntry) else len(line) + 1
 
 
 def _piece(descriptor: int) -> int:
