@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
@@ -24,7 +23,6 @@ from spnhub.actors.contract.packets import (
 from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
 from spnhub.transport import protocol
-from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import (
     Address,
@@ -50,7 +48,7 @@ from tests.authorisation import credentials
 from tests.authorisation.axes import REALMS, REVOCATIONS, SERVED, SERVICES, Cell
 from tests.authorisation.credentials import NOW
 from tests.authorisation.oracle import Verdict, offered
-from tests.support.aioquic_inside import connection_of
+from tests.support.aioquic_inside import OptionalProtocols, connection_of
 from tests.support.engine_pair import Credentials
 from tests.support.engines import make_real
 from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
@@ -74,20 +72,6 @@ def _network(realm: str) -> str:
     return f"urn:chip-in:network:{realm}:main"
 
 
-class _Engine(AioquicEngine):
-    """A client that may leave ALPN out, which an endpoint of ours never does."""
-
-    def __init__(self, *, offers_protocols: bool) -> None:
-        super().__init__(Limits(), clock=lambda: NOW)
-        self._offers_protocols = offers_protocols
-
-    def _configuration(self, **values: object) -> QuicConfiguration:
-        configuration = super()._configuration(**values)
-        if not self._offers_protocols:
-            configuration.alpn_protocols = None
-        return configuration
-
-
 class _Peer:
     """An endpoint of either protocol without a mind; it reads what comes."""
 
@@ -100,7 +84,7 @@ class _Peer:
         self.streams: dict[int, bytes] = defaultdict(bytes)
         self.requests: list[SessionRequest] = []
         self._reader = PacketReader()
-        self.engine = _Engine(offers_protocols=bool(alpn))
+        self.engine = OptionalProtocols(Limits(), clock=lambda: NOW, offers_protocols=bool(alpn))
         self.node = FakeNode(world.network, self.engine, self._on_events)
         # There is no name in the ClientHello for an address.
         policy = ClientPolicy(server_name or _HUB[0], alpn, who.chain, who.key, credentials.standing_ca())

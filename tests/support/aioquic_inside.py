@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import StopSendingReceived, StreamReset
@@ -23,6 +24,7 @@ from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.engine import Engine
 
 __all__ = [
+    "OptionalProtocols",
     "connection_of",
     "count_lost",
     "has_shaken_hands",
@@ -39,6 +41,20 @@ __all__ = [
     "unparsed",
     "watch_key_updates",
 ]
+
+
+class OptionalProtocols(AioquicEngine):
+    """A client that may leave ALPN out, which an endpoint of ours never does."""
+
+    def __init__(self, *arguments: Any, offers_protocols: bool, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._offers_protocols = offers_protocols
+
+    def _configuration(self, **values: object) -> QuicConfiguration:
+        configuration = super()._configuration(**values)
+        if not self._offers_protocols:
+            configuration.alpn_protocols = None
+        return configuration
 
 
 def connection_of(engine: Engine) -> EngineConnection:
