@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.actors.contract.inventory import Table
 from spnhub.events.model import from_datetime
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress, Listening, build, load_inventory
 from spnhub.inventory.model import AvailabilityManagement, Hub, Realm
+from spnhub.inventory.pem import authority_doubts
 from spnhub.inventory.server import serving
 from spnhub.inventory.source import RawHub, RawRealm, read_file
 from spnhub.transport.engine import ServerIdentity
 from tests.inventory.documents import Object, authority, hub, realm, server_credentials, service, sound, written
 from tests.transport.test_chains import padded
+from tests.transport.test_key_kinds import issue, key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -109,6 +111,22 @@ def test_a_certificate_that_is_of_no_use_yet_is_a_warning(tmp_path: Path) -> Non
     inventory = whole(sound(), tmp_path)
     assert inventory.faults == ()
     assert {warning.field for warning in inventory.warnings} == {"serverCert"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "now", "said"),
+    [
+        ("P-256", 0, []),
+        ("RSA 1024", 0, ["has the CA CN=CA with a key of 1024 bits, which can be broken (2048 are the least)"]),
+        ("P-256", 10, ["has the CA CN=CA, which expired at "]),
+    ],
+)
+def test_a_ca_at_which_no_chain_can_end_is_a_warning(kind: str, now: int, said: list[str]) -> None:
+    """Every handshake of the realm would be refused; ``spnhub check`` says so before."""
+    mine = key(kind)
+    text = issue("CA", mine, ca=True, by=mine if isinstance(mine, rsa.RSAPrivateKey) else None).decode()
+    found = authority_doubts(text, datetime.now(UTC) + timedelta(days=now))
+    assert [doubt.startswith(begun) for doubt, begun in zip(found, said, strict=True)] == [True] * len(said)
 
 
 def test_commands_are_a_fault_unless_they_are_allowed(tmp_path: Path) -> None:

@@ -234,6 +234,9 @@ class _Builder:
         if raw.failure is not None:
             self._faults.append(InventoryFault(where, "hubs", raw.failure))
         usable = realm if raw.failure is None else None
+        if realm is not None:
+            doubts = pem.authority_doubts(realm.cacert, self._now)
+            self._warnings += [InventoryFault(where, "cacert", doubt) for doubt in doubts]
         revocation = Revocation() if realm is None else self._revocation(realm, where)
         if revocation is None:
             usable = None

@@ -15,10 +15,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from spnhub.transport.engine import Revocation
-from spnhub.transport.pem import PrivateKey, canonical, date_text, load_chain, load_key, load_presented, parsing
+from spnhub.transport.pem import (
+    PrivateKey,
+    canonical,
+    date_text,
+    load_chain,
+    load_key,
+    load_presented,
+    parsing,
+    weakness,
+)
 from spnhub.transport.revocation import crl_pem, lists_of, signed_by
 
 __all__ = [
+    "authority_doubts",
     "check_certificates",
     "check_crl",
     "check_key",
@@ -87,6 +97,18 @@ def trust_fingerprint(certificates: str, revocation: Revocation) -> str:
         return plain
     parts = [plain.encode(), revocation.crl, *sorted(name.encode() for name in revocation.certificates)]
     return hashlib.sha256(b"\n".join((*parts, b"%d" % revocation.refuse_stale))).hexdigest()
+
+
+def authority_doubts(certificates: str, now: datetime) -> list[str]:
+    """Why no chain that ends at a CA of these will be accepted, as far as the hub can know (D-41)."""
+    found = []
+    for one in _certificates(certificates):
+        name = one.subject.rfc4514_string()
+        if (weak := weakness(one.public_key())) is not None:
+            found.append(f"has the CA {name} with {weak}: no chain that ends there is accepted")
+        if one.not_valid_after_utc < now:
+            found.append(f"has the CA {name}, which expired at {date_text(one.not_valid_after_utc)}")
+    return found
 
 
 def crl_doubts(certificates: str, crl: bytes, now: datetime) -> list[str]:
