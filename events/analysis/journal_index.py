@@ -27,6 +27,7 @@ import platformdirs
 from spnhub import bounded_json
 from spnhub.events import model
 from spnhub.events.analysis.explain import Search, Story, names_of
+from spnhub.events.analysis.flow import Flow
 from spnhub.events.analysis.incident_history import Concerning
 from spnhub.events.analysis.log_lines import failed
 from spnhub.events.journal.checkpoint import Checkpoint, from_lines, to_lines
@@ -39,6 +40,7 @@ __all__ = [
     "BATCH",
     "EVERY",
     "MINUTE",
+    "FlowPart",
     "JournalIndex",
     "Mark",
     "MinuteFlow",
@@ -52,7 +54,7 @@ EVERY: Final = 20_000
 BATCH: Final = 64 << 10
 """Bytes that are read at once: a state can be kept after each."""
 MINUTE: Final = 60_000_000
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _SUFFIX: Final = ".index"
 _BITS: Final = 16
 """Of the filter for each id: one segment in two thousand is read for nothing."""
@@ -89,6 +91,17 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowPart:
+    """What flowed by service since the part before (:class:`Flow`), as far as a window that ends behind it sees it."""
+
+    sequence: int
+    """The last event that is counted in it."""
+    time: int
+    """The latest time of any event so far, microseconds since 1970."""
+    place: _Place
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentIndex:
     """Of one finished segment."""
 
@@ -105,6 +118,8 @@ class SegmentIndex:
     """Events of it say that the log stalled, or lost events."""
     marks: tuple[Mark, ...]
     flow: tuple[MinuteFlow, ...]
+    parts: tuple[FlowPart, ...]
+    """One for each mark, and one for what follows the last."""
     names: _Place
     incidents: _Place
 
@@ -114,6 +129,13 @@ class SegmentIndex:
         :raises ValueError: the index is damaged.
         """
         return from_lines(zlib.decompress(self._read(mark.place)).splitlines()).to_state()
+
+    def add_to(self, flow: Flow, part: FlowPart, since: int) -> None:
+        """Count a part in a window that begins then (microseconds since 1970).
+
+        :raises ValueError: the index is damaged; TypeError and :class:`zlib.error`, too.
+        """
+        flow.add(self._read(part.place), since)
 
     def concerning(self) -> Iterator[Recorded]:
         """The events that concern incidents, in order."""
@@ -223,6 +245,26 @@ class JournalIndex:
                     return one, mark
         return None
 
+    def flow_until(self, segment: SegmentIndex, mark: Mark, since: int) -> Flow | None:
+        """What flowed by service between a time and a mark; None: a segment of between has no index.
+
+        :param since: microseconds since 1970.
+        :raises OSError: the index has gone.
+        :raises ValueError: it is damaged; TypeError and :class:`zlib.error`, too.
+        """
+        flow, kept = Flow(), [first for first, _ in segments(self.folder)]
+        for first in reversed(kept[: bisect.bisect_right(kept, segment.first)]):
+            one = self._known.get(first)
+            if one is None:
+                return None
+            for part in reversed(one.parts):
+                if part.sequence > mark.sequence:
+                    continue
+                if part.time < since:
+                    return flow
+                one.add_to(flow, part, since)
+        return flow
+
     def without(self, keys: set[str]) -> set[int]:
         """First sequences of the segments that can be left out: none of these is named there, and no gap is."""
         found = [one for one in self.segments if one.may_name(keys)]
@@ -261,6 +303,7 @@ class JournalIndex:
                 bool(head["hasGaps"]),
                 tuple(Mark(one[0], one[1], one[2], (body + one[3], one[4])) for one in head["marks"]),
                 tuple(MinuteFlow(*one) for one in head["flow"]),
+                tuple(FlowPart(one[0], one[1], (body + one[2], one[3])) for one in head["parts"]),
                 (body + head["names"][0], head["names"][1]),
                 (body + head["incidents"][0], head["incidents"][1]),
             )
@@ -291,6 +334,8 @@ def _make(folder: Path, first: int, following: int, journal_id: str) -> bytes:
     body, state, concerning = _Body(), HubState(), Concerning()
     marks: list[tuple[int, int, int, int, int]] = []
     flow: dict[tuple[int, str], list[int]] = {}
+    parts: list[tuple[int, int, int, int]] = []
+    part = Flow()
     names: set[str] = set()
     told: list[bytes] = []
     begun, gaps, since = 0, False, 0
@@ -304,13 +349,16 @@ def _make(folder: Path, first: int, following: int, journal_id: str) -> bytes:
                 if concerning.takes(recorded.event):
                     told += (_LENGTH.pack(len(frame)), frame)
                 add_flow(flow, recorded)
+                part.take(recorded)
             since += len(batch)
             position = reader.position
             # Anything else isn't exact: the snapshot at the segment's beginning hasn't come to its end.
             if state.exact and position is not None and (not marks or since >= EVERY):
                 place = body.add(zlib.compress(b"\n".join(to_lines(Checkpoint.take(state))), 1))
                 marks.append((state.last_sequence, state.last_timestamp, position[1], *place))
-                since = 0
+                parts.append((state.last_sequence, state.last_timestamp, *body.add(part.pack())))
+                since, part = 0, Flow()
+        parts.append((state.last_sequence, state.last_timestamp, *body.add(part.pack())))
         path = next(path for number, path in segments(folder) if number == first)
     head = {
         "format": _FORMAT,
@@ -320,6 +368,7 @@ def _make(folder: Path, first: int, following: int, journal_id: str) -> bytes:
         "hasGaps": gaps,
         "marks": marks,
         "flow": [(minute, realm, *numbers) for (minute, realm), numbers in sorted(flow.items())],
+        "parts": parts,
         "names": body.add(_filter(names)),
         "incidents": body.add(zlib.compress(b"".join(told), 1)),
         "bytes": body.size,

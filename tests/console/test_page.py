@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnhub.console.flow import SPAN, Flow
 from spnhub.console.page import Certificate, Page, Seen, page_of
+from spnhub.events.analysis.flow import SPAN, Flow
 from spnhub.events.model import ConnectionEnded, ConnectionProgress, ConnectionStarted, EndPointType, HubStopped
 from spnhub.events.model import DisconnectReason as Why
 from tests.console import worlds

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from spnhub.console.flow import Flow
 from spnhub.console.page import Seen
+from spnhub.events.analysis.flow import Flow
 from spnhub.events.analysis.incidents import Incidents
 from spnhub.events.analysis.point_in_time import NOW, HubAt
 from spnhub.events.codes import Code

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spnhub.cli.log_tables import shortened
-from spnhub.console.flow import SPAN, FlowRates
 from spnhub.console.page import Page
 from spnhub.console.text import size_text
+from spnhub.events.analysis.flow import SPAN, FlowRates
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text

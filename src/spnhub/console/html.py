@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 import htpy as h
 
 from spnhub.console.drawing import drawn, timeline
-from spnhub.console.flow import SPAN, FlowRates
 from spnhub.console.page import Page, Rows
 from spnhub.console.story import Picture
 from spnhub.console.text import CONDITIONS, clock, day_and_clock, size_text
+from spnhub.events.analysis.flow import SPAN, FlowRates
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.journal_index import MinuteFlow
 from spnhub.events.analysis.log_lines import format_time

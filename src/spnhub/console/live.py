@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from spnhub.console.flow import Flow, FlowRates
 from spnhub.console.page import EndpointRow, Seen
 from spnhub.console.past import KeptStates
 from spnhub.console.together import run_together
+from spnhub.events.analysis.flow import Flow, FlowRates
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
 from spnhub.events.analysis.journal_index import add_flow
 from spnhub.events.analysis.merge import LogKey, Missing, follow, log_key, merge

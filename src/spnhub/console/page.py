@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Generic, TypeVar
 
-from spnhub.console.flow import FlowRates
+from spnhub.events.analysis.flow import FlowRates
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import HubAt

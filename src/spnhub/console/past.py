@@ -23,8 +23,8 @@ from typing import Final
 
 import structlog
 
-from spnhub.console.flow import SPAN, Flow
-from spnhub.events.analysis.journal_index import JournalIndex, MinuteFlow
+from spnhub.events.analysis.flow import SPAN, Flow
+from spnhub.events.analysis.journal_index import JournalIndex, Mark, MinuteFlow, SegmentIndex
 from spnhub.events.analysis.point_in_time import HubAt, Moment
 from spnhub.events.journal.files import JournalError, segments
 from spnhub.events.journal.reader import JournalReader
@@ -39,6 +39,7 @@ _KEPT: Final = 64
 """States of a journal in memory."""
 _APART: Final = 10_000
 """Events between two of them."""
+_DAMAGED: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error)
 _AGAIN: Final = 5.0
 """Seconds between looks for segments that are finished."""
 
@@ -170,11 +171,12 @@ class Past:
     def _fold(self, folder: Path, time: int) -> tuple[HubAt, Flow]:
         moment, index = Moment(None, time), self.indexes[folder]
         kept = [first for first, _ in segments(folder)] or [1]
-        begin = self._begin(folder, time - SPAN * 1_000_000) or self._begin(folder, time)
+        since = time - SPAN * 1_000_000
+        begin, begun = self._begin(folder, time, since)
         place = 0 if begin is not None else self._place(index, kept, time)
         back = 1
         while True:
-            flow = Flow()
+            flow = begun
             hub = HubAt(index.identity.hub_id, str(index.identity.journal_id), kept[0])
             if begin is None:
                 reader = JournalReader(folder, after=kept[place] - 1)
@@ -192,23 +194,38 @@ class Past:
                     self.kept[folder].note(hub, reader.position)
             if begin is not None or hub.known or place == 0:
                 return hub, flow
-            place, back = max(0, place - back), back * 2
+            place, back, begun = max(0, place - back), back * 2, Flow()
 
     def _place(self, index: JournalIndex, kept: Sequence[int], time: int) -> int:
         begun = {one.first: one.begun for one in index.segments}
         return max((at for at, first in enumerate(kept) if begun.get(first, time + 1) <= time), default=len(kept) - 1)
 
-    def _begin(self, folder: Path, time: int) -> _State | None:
-        near = self.kept[folder].before(time)
-        found = self.indexes[folder].mark(time=time)
-        if found is None or (near is not None and near.sequence >= found[1].sequence):
-            return near
-        segment, mark = found
-        try:
-            return _State(mark.time, mark.sequence, (segment.segment, mark.offset), segment.state(mark))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as exc:
-            _log.warning("console.index_damaged", path=str(segment.path), reason=str(exc))
-            return near
+    def _begin(self, folder: Path, time: int, since: int) -> tuple[_State | None, Flow]:
+        """A state to begin at, and what flowed from ``since`` to there."""
+        index = self.indexes[folder]
+        near, found = self.kept[folder].before(time), index.mark(time=time)
+        if found is not None and (near is None or near.sequence < found[1].sequence):
+            try:
+                flow = index.flow_until(*found, since)
+                if flow is not None:
+                    return _state_of(*found), flow
+            except _DAMAGED as exc:
+                _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
+        # The rates aren't known there: begin where the window does.
+        for moment in (since, time):
+            near, found = self.kept[folder].before(moment), index.mark(time=moment)
+            if found is not None and (near is None or near.sequence < found[1].sequence):
+                try:
+                    return _state_of(*found), Flow()
+                except _DAMAGED as exc:
+                    _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
+            if near is not None:
+                return near, Flow()
+        return None, Flow()
+
+
+def _state_of(segment: SegmentIndex, mark: Mark) -> _State:
+    return _State(mark.time, mark.sequence, (segment.segment, mark.offset), segment.state(mark))
 
 
 def _aside() -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from spnhub.console.flow import FlowRates
 from spnhub.console.html import Frame
 from spnhub.console.hubs import RunningHubs
 from spnhub.console.live import KnownSessions, Live
@@ -24,6 +23,7 @@ from spnhub.console.story import Picture, picture_of
 from spnhub.console.text import day_and_clock
 from spnhub.console.together import run_together
 from spnhub.events.analysis.explain import Search, Story
+from spnhub.events.analysis.flow import FlowRates
 from spnhub.events.analysis.incident_history import IncidentHistory
 from spnhub.events.analysis.journal_index import MinuteFlow
 from spnhub.events.analysis.log_lines import format_time

@@ -1,11 +1,17 @@
-"""What flowed in the last minute, by service: a fold over the log with a window. Counterpart: :mod:`.page`."""
+"""What flowed in the last minute, by service: a fold over the log with a window.
+
+Counterparts: :mod:`spnhub.console.page` shows it, :mod:`spnhub.events.analysis.journal_index` keeps it.
+"""
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from spnhub import bounded_json
 from spnhub.events.analysis.log_lines import failed
 from spnhub.events.model import ConnectionEnded, ConnectionProgress, ConnectionStarted, Recorded
 
@@ -63,6 +69,27 @@ class Flow:
         rates.sent += event.delta_sent_bytes
         rates.received += event.delta_receive_bytes
         rates.failed += failed(event) and not (isinstance(event, ConnectionEnded) and event.suspended)
+
+    def pack(self) -> bytes:
+        """What :meth:`add` takes."""
+        rows = [
+            (place, service, one.opened, one.failed, one.sent, one.received)
+            for place, bucket in self._buckets.items()
+            for service, one in bucket.items()
+        ]
+        return zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)
+
+    def add(self, packed: bytes, since: int) -> None:
+        """Count what another fold has counted, of other events.
+
+        :param since: beginning of the window that is asked for, microseconds since 1970: what was before isn't counted.
+        :raises ValueError: it isn't what :meth:`pack` has made; TypeError and :class:`zlib.error`, too.
+        """
+        for place, service, opened, fails, sent, received in bounded_json.loads(zlib.decompress(packed)):
+            if place <= since // _BUCKET:
+                continue
+            more = FlowRates(int(opened), int(fails), int(sent), int(received))
+            self._buckets.setdefault(int(place), {}).setdefault(str(service), FlowRates()).add(more)
 
     def rates(self, now: int) -> dict[str, FlowRates]:
         """By service URN, within the window that ends at ``now`` (microseconds since 1970)."""

@@ -1,0 +1,70 @@
+"""A large past: how many events a jump of the slider folds."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from spnhub.console import past
+from spnhub.events.analysis import journal_index
+from spnhub.events.analysis.flow import Flow
+from spnhub.events.analysis.log_lines import format_time
+from spnhub.events.analysis.point_in_time import HubAt, Moment
+from spnhub.events.journal.files import segments
+from spnhub.events.journal.reader import JournalReader
+from spnhub.events.model import Recorded
+from spnhub.events.state.hub_state import HubState
+from tests.console.test_server import console
+from tests.events.samples import NOON
+from tests.support.large_journal import Size, write_large_journal
+
+_EVERY = 400
+_BATCH = 16 << 10
+_MINUTE = 60
+"""Events in the minute before a moment: the rates are of them."""
+
+
+@pytest.mark.parametrize("apart", [1_000_000, 1_000])
+async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int) -> None:
+    """Wherever it leads: not more events than lie between two kept states and those of a read; in the segment that is
+    written, those of a minute, too. State and rates are those of the log."""
+    monkeypatch.setattr(journal_index, "EVERY", _EVERY)
+    monkeypatch.setattr(journal_index, "BATCH", _BATCH)
+    monkeypatch.setattr(past, "_APART", _EVERY)
+    size = Size(4_000, services=10, sessions=100, open=40, apart=apart)
+    folder = tmp_path / "journal"
+    written = write_large_journal(folder, size, start=NOON, segment_size=192 << 10)
+    assert written >= size.events and len(segments(folder)) > 3
+    folded = 0
+    take = HubAt.take
+
+    def counted(self: HubAt, recorded: Recorded, moment: Moment) -> bool:
+        nonlocal folded
+        folded += 1
+        return take(self, recorded, moment)
+
+    logged: list[Recorded] = []
+    with JournalReader(folder) as reader:
+        while batch := reader.read():
+            logged += [recorded for _, recorded in batch]
+    async with console(folder, cache=tmp_path / "cache") as (client, sight):
+        monkeypatch.setattr(HubAt, "take", counted)
+        # At a thousand events a second all of a minute would be the whole log.
+        written_now = next(one for one in logged if one.sequence == segments(folder)[-1][0])
+        last = logged[-1].timestamp if apart > 1_000 else written_now.timestamp
+        chance = random.Random(1)
+        for time in (chance.randrange(NOON + 300 * apart, last) for _ in range(12)):
+            flow, state = Flow(), HubState()
+            for recorded in logged:
+                if recorded.timestamp <= time:
+                    flow.take(recorded)
+                    state.apply(recorded)
+            then = sight._past.at(time)
+            assert then[1][0].rates(time) == flow.rates(time) != {}
+            assert then[0][0].state == state
+            folded = 0
+            page = (await client.get("/page.json", params={"at": format_time(time)})).json()
+            assert (page["sessions"], page["connections"]) == (len(state.sessions), len(state.connections))
+            assert 0 < folded <= _EVERY + _MINUTE + 2 * _BATCH // 100
