@@ -204,7 +204,9 @@ class Past:
         """A state to begin at, and what flowed from ``since`` to there."""
         index = self.indexes[folder]
         near, found = self.kept[folder].before(time), index.mark(time=time)
-        if found is not None and (near is None or near.sequence < found[1].sequence):
+        # A state in memory may be nearer, but doesn't come with what flowed before it.
+        indexed = near is None or any(one.segment == near.position[0] for one in index.segments)
+        if found is not None and (indexed or (near is not None and near.sequence < found[1].sequence)):
             try:
                 flow = index.flow_until(*found, since)
                 if flow is not None:
