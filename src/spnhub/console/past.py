@@ -173,7 +173,7 @@ class Past:
         kept = [first for first, _ in segments(folder)] or [1]
         since = time - SPAN * 1_000_000
         begin, begun = self._begin(folder, time, since)
-        place = 0 if begin is not None else self._place(index, kept, time)
+        place = 0 if begin is not None else self._place(index, kept, since)
         back = 1
         while True:
             flow = begun
@@ -213,17 +213,14 @@ class Past:
                     return _state_of(*found), flow
             except _DAMAGED as exc:
                 _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
-        # The rates aren't known there: begin where the window does.
-        for moment in (since, time):
-            near, found = self.kept[folder].before(moment), index.mark(time=moment)
-            if found is not None and (near is None or near.sequence < found[1].sequence):
-                try:
-                    return _state_of(*found), Flow()
-                except _DAMAGED as exc:
-                    _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
-            if near is not None:
-                return near, Flow()
-        return None, Flow()
+        # The rates aren't known there: begin where the window does, or where the log does.
+        near, found = self.kept[folder].before(since), index.mark(time=since)
+        if found is not None and (near is None or near.sequence < found[1].sequence):
+            try:
+                return _state_of(*found), Flow()
+            except _DAMAGED as exc:
+                _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
+        return near, Flow()
 
 
 def _state_of(segment: SegmentIndex, mark: Mark) -> _State:
