@@ -41,6 +41,8 @@ ONLY_THE_HUB = {
     "shipper_lag_events": "likewise: serve has lag_events, of its own reading",
     "shipper_topic_faults": "of the topic, which says nothing of itself",
     "shipper_up": "likewise",
+    "clock_steps": "of this process's own clock",
+    "clock_behind_seconds": "likewise",
 }
 ONLY_SERVE = {
     "bytes_replayed": "takes the legs of all hubs",

@@ -146,10 +146,11 @@ def started(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> HubSetting
         given.append(settings)
         return 7
 
-    process = types.ModuleType("spnhub.hub_process")
-    process.__dict__["run"] = run
-    monkeypatch.setitem(sys.modules, "spnhub.hub_process", process)
-    monkeypatch.setattr(spnhub, "hub_process", process, raising=False)
+    for name in ("hub_process", "hub_workers"):
+        process = types.ModuleType(f"spnhub.{name}")
+        process.__dict__["run"] = run
+        monkeypatch.setitem(sys.modules, f"spnhub.{name}", process)
+        monkeypatch.setattr(spnhub, name, process, raising=False)
     monkeypatch.setattr(logging, "configure", lambda *a, **k: None)
     monkeypatch.setattr(sys, "argv", ["spnhub", *arguments])
     assert hub.main() == 7
@@ -177,7 +178,8 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONS = {
     "--inventory": "https://inventory.test/api",
     "--inventory-token": "sesame",
-    "--bind": "127.0.0.5",
+    "--bind": "127.0.0.5,127.0.0.6",
+    "--workers": "2",
     "--hub-id": "hub-5",
     "--journal": "/tmp/spnhub-journal",
     "--journal-size": "512M",
@@ -231,7 +233,8 @@ SECRETS = ("--inventory-token", "--schema-registry", "--kafka-sasl-password", "-
 SETTINGS = HubSettings(
     inventory="https://inventory.test/api",
     inventory_token="sesame",
-    bind="127.0.0.5",
+    bind="127.0.0.5,127.0.0.6",
+    workers=2,
     hub_id="hub-5",
     journal=Path("/tmp/spnhub-journal"),
     journal_options=JournalOptions(size=512 << 20, age=30 * 86_400, sync_interval=0),
