@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from spnhub.actors.contract.definitions import RealmDefinition
@@ -57,6 +58,4 @@ class Bandwidth:
     def exceeded(self, event: Throttled) -> LimitExceeded | None:
         """What to tell the actors; None: there is no bound any more."""
         limit = self._limits.get(event.meter)
-        if limit is None:
-            return None
-        return LimitExceeded(limit.limit, limit.bound, event.count, limit.realm, limit.service_urn)
+        return None if limit is None else replace(limit, count=event.count)

@@ -109,19 +109,17 @@ class HubServer:
         networks: Mapping[tuple[int, str], Network],
         authorities: Mapping[str, api.ClientTrust],
         rates: Mapping[str, RealmRates] | None = None,
-        memory: Mapping[str, int] | None = None,
         realms: Sequence[RealmDefinition] = (),
     ) -> None:
         """Which network a socket (:attr:`Address.local`) and a server name stand for; each network's client CAs, PEM;
-        the rates of each realm; and the memory of those with a bound of their own, bytes.
-        ``realms``: with their bandwidth and that of their services.
+        and the rates of each realm. ``realms``: with their memory, and their bandwidth and that of their services.
 
         Live sessions whose CA is another are judged again, in slices.
         """
         self._sessions.set_networks(networks)
         self.certificates.set_authorities(authorities)
         self._rates.set_realms(rates or {})
-        self._memory.set_realms(memory or {})
+        self._memory.set_realms({realm.name: realm.max_memory for realm in realms if realm.max_memory is not None})
         self._bandwidth.set_realms(realms)
 
     @property

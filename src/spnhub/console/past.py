@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -207,20 +208,24 @@ class Past:
         # A state in memory may be nearer, but doesn't come with what flowed before it.
         indexed = near is None or any(one.segment == near.position[0] for one in index.segments)
         if found is not None and (indexed or (near is not None and near.sequence < found[1].sequence)):
-            try:
+            with _told_if_damaged(found[0]):
                 flow = index.flow_until(*found, since)
                 if flow is not None:
                     return _state_of(*found), flow
-            except _DAMAGED as exc:
-                _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
         # The rates aren't known there: begin where the window does, or where the log does.
         near, found = self.kept[folder].before(since), index.mark(time=since)
         if found is not None and (near is None or near.sequence < found[1].sequence):
-            try:
+            with _told_if_damaged(found[0]):
                 return _state_of(*found), Flow()
-            except _DAMAGED as exc:
-                _log.warning("console.index_damaged", path=str(found[0].path), reason=str(exc))
         return near, Flow()
+
+
+@contextmanager
+def _told_if_damaged(segment: SegmentIndex) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as exc:
+        _log.warning("console.index_damaged", path=str(segment.path), reason=str(exc))
 
 
 def _state_of(segment: SegmentIndex, mark: Mark) -> _State:

@@ -49,7 +49,6 @@ class Prepared:
     networks: Mapping[tuple[int, str], Network]
     authorities: Mapping[str, ClientTrust]
     rates: Mapping[str, RealmRates]
-    memory: Mapping[str, int]
     realms: tuple[RealmDefinition, ...]
 
 
@@ -98,10 +97,7 @@ class Listeners:
             raise
         authorities = {one.network_urn: one.identity.trust for one in inventory.listening}
         rates = {realm.name: RealmRates.of(realm) for realm in inventory.realms}
-        memory = {realm.name: realm.max_memory for realm in inventory.realms if realm.max_memory is not None}
-        return Prepared(
-            sockets, tuple(opened), identities, networks, authorities, rates, memory, tuple(inventory.realms)
-        )
+        return Prepared(sockets, tuple(opened), identities, networks, authorities, rates, tuple(inventory.realms))
 
     async def _open(self, where: ListenAddress, network_urn: str, opened: list[Address]) -> Address:
         # One socket takes IPv6 and IPv4; a host without IPv6 gets one for IPv4.
@@ -133,9 +129,7 @@ class Listeners:
         # Without an entry of its own a socket would serve the identities of all.
         none: dict[int, Mapping[str, ServerIdentity]] = {address.local: {} for address in self._leaving.values()}
         self._engine.set_policy(ServerPolicy({}, none | dict(prepared.identities)))
-        self._server.set_networks(
-            prepared.networks, prepared.authorities, prepared.rates, prepared.memory, prepared.realms
-        )
+        self._server.set_networks(prepared.networks, prepared.authorities, prepared.rates, prepared.realms)
         for where in left:
             _log.info("listening.leaving", address=str(where))
         self._sweep_later()
