@@ -176,9 +176,12 @@ async def helm(_folder: Path) -> str:
 
 
 async def completion(_folder: Path) -> str:
-    """Of all three."""
+    """Of all three, called by a bash: which shell it is they see from the process that called them."""
     for program in ("spnhub", "spnagent", "spnlog"):
-        assert f"_{program.upper()}_COMPLETE" in await said(program, "--show-completion", "bash")
+        # With a second command bash stays, and doesn't turn into the first.
+        words = ["bash", "-c", f"{shlex.quote(str(BIN / program))} --show-completion; exit $?"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and f"_{program.upper()}_COMPLETE" in done.stdout, done.stderr
     return "a script for bash from each of the three commands"
 
 
