@@ -13,7 +13,8 @@ from sphinx.util.inventory import InventoryFile
 import spnhub
 from tests.docs.pages import PAGES, ROOT, name
 
-pytestmark = pytest.mark.outside
+# One worker builds the site, for all of its tests.
+pytestmark = [pytest.mark.outside, pytest.mark.xdist_group("site")]
 
 
 @pytest.fixture(scope="module")

@@ -24,20 +24,20 @@ def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
 
 
-@_blocks(500, blocks=20, few=1)
+@_blocks(250, blocks=40, few=1)
 def test_over_the_fake_engine(seeds: range) -> None:
-    """Ten thousand seeds, of which each run of the tests has five hundred."""
+    """Ten thousand seeds, of which each run of the tests has two hundred and fifty."""
     _run(seeds, "fake")
 
 
-@_blocks(34, blocks=3, few=1)
+@_blocks(17, blocks=6, few=1)
 def test_over_aioquic(seeds: range) -> None:
     """A hundred, over real QUIC in memory."""
     _run(seeds, "aioquic")
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-@_blocks(34, blocks=30, few=1)
+@_blocks(25, blocks=40, few=1)
 def test_over_the_native_engine(seeds: range) -> None:
     """A thousand, likewise."""
     _run(seeds, "native")
