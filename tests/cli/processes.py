@@ -41,7 +41,7 @@ class Program:
 
     @classmethod
     async def start(cls, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
-        """Start ``spnhub.cli.<module>`` with nothing of our settings in the environment but what is given."""
+        """Start one of :mod:`spnhub.cli.start` with nothing of our settings in the environment but what is given."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -50,7 +50,7 @@ class Program:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
-            f"import sys; from spnhub.cli.{module} import main; sys.exit(main())",
+            f"import sys; from spnhub.cli.start import {module} as main; sys.exit(main())",
             *arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -23,7 +23,7 @@ from spnhub.demo.traffic import Counted
 
 pytestmark = pytest.mark.system
 
-COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.hub import main; sys.exit(main())", "demo"]
+COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.start import hub as main; sys.exit(main())", "demo"]
 
 
 class Demo:

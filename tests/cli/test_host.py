@@ -152,7 +152,7 @@ async def exchange(address: Any, server: TcpServer, text: bytes) -> tuple[TcpPee
 async def check(host: Host, *words: str) -> tuple[int, dict[str, tuple[list[str], bool]]]:
     """What ``spnagent check`` says: its status, and for each agent its faults, and whether it had a session."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "import sys; from spnhub.cli.agent import main; sys.exit(main())"),
+        *(sys.executable, "-c", "import sys; from spnhub.cli.start import agent as main; sys.exit(main())"),
         *("check", f"--config={host.file}", "--json", *words),
         stdout=asyncio.subprocess.PIPE,
     )

@@ -28,7 +28,7 @@ from spnhub.transport.engine import Limits
 from spnhub.transport.hub.memory import MemoryLimits
 from tests.inventory.documents import sound, written
 
-COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.hub import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.start import hub as main; sys.exit(main())"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SPNHUB_")}
 
 

@@ -88,7 +88,7 @@ async def test_a_hub_tells_its_manager(tmp_path: Path, monkeypatch: pytest.Monke
                     heard.extend((await asyncio.get_running_loop().sock_recv(told, 4096)).decode().splitlines())
 
         inventory = f"file:{tmp_path}/net/inventory.yaml"
-        code = "import sys; from spnhub.cli.hub import main; sys.exit(main())"
+        code = "import sys; from spnhub.cli.start import hub as main; sys.exit(main())"
         hub = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", code, "-c", inventory, "--hub-id", "h", "--journal", str(tmp_path / "journal")),
             stdout=asyncio.subprocess.DEVNULL,

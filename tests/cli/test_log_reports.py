@@ -142,7 +142,7 @@ def test_progress(tmp_path: Path, command: str, *, terminal: bool) -> None:
     write_journal(tmp_path, day() * 100)
     code = (
         "import sys, spnhub.cli.log_reading as reading; reading.PATIENCE = 0.0;"
-        "from spnhub.cli.log import main; sys.exit(main())"
+        "from spnhub.cli.start import log as main; sys.exit(main())"
     )
     ours, theirs = pty.openpty() if terminal else os.pipe()
     try:

@@ -26,7 +26,7 @@ def command(
     program: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the three to its end."""
-    code = f"import sys; from spnhub.cli.{program} import main; sys.exit(main())"
+    code = f"import sys; from spnhub.cli.start import {program} as main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=ENVIRONMENT | dict(environment or {}),

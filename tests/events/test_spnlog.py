@@ -21,7 +21,7 @@ from tests.events import samples
 from tests.events.samples import NOON, day, write_journal
 
 pytestmark = pytest.mark.system
-PROGRAM = (sys.executable, "-c", "import sys; from spnhub.cli.log import main; sys.exit(main())")
+PROGRAM = (sys.executable, "-c", "import sys; from spnhub.cli.start import log as main; sys.exit(main())")
 
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:

@@ -32,7 +32,7 @@ async def run_on_terminal(
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, _WIDTH, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPN")}
-    code = f"import sys; from spnhub.cli.{module} import main; sys.exit(main())"
+    code = f"import sys; from spnhub.cli.start import {module} as main; sys.exit(main())"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, *arguments),
         stdin=slave,
