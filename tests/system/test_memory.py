@@ -61,7 +61,7 @@ async def test_thirteen_sessions_of_one_certificate(world: World, engine: str) -
         highest = 0
         for _ in range(30):
             mine[1].write(b"x" * 1000)
-            # The first waits until both processes have worked off what was sent to fill: seconds where others work, too.
+            # The first waits until both processes have worked off what was sent to fill: seconds on a busy machine.
             async with asyncio.timeout(30):
                 assert await theirs[0].readexactly(1000) == b"x" * 1000
             highest = max(highest, hub.rss)
