@@ -14,7 +14,7 @@ NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v
 PYTEST_FLAGS := $(if $(filter true 1,$(CI)),--color=no --durations=15)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev native native-checks demo test check docs lint format bench bench-counts fuzz soak prove dist sbom lock clean
+.PHONY: help helm install install-dev native native-checks demo test check docs lint format bench bench-counts fuzz soak prove dist sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ soak: install-dev ## Hubs and agents under churn, faults and attackers, and whet
 
 prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the tests try small; takes long
 	$(BIN)/python -m pytest -m prove $(PYTEST_FLAGS)
+
+helm: ## Helm in build/bin, by which the tests lint and render the chart; needs Go, and takes minutes
+	GOBIN=$(CURDIR)/build/bin go install helm.sh/helm/v3/cmd/helm@v3.19.5
 
 dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too
 	rm -rf dist

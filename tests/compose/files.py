@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-__all__ = ["COMPOSE", "ROOT", "SERVICES", "Service", "load"]
+__all__ = ["COMPOSE", "HELM", "ROOT", "SERVICES", "Service", "load"]
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final = ROOT / "compose"
+HELM: Final = shutil.which("helm", path=f"{os.environ['PATH']}:{ROOT / 'build' / 'bin'}")
+"""Where Helm is: the machine's, or what ``make helm`` has built; None: there is none."""
 
 Service = dict[str, Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from typing import Any
 
@@ -11,14 +10,13 @@ import pytest
 import yaml
 
 import spnhub
-from tests.compose.files import COMPOSE, load
+from tests.compose.files import COMPOSE, HELM, load
 from tests.compose.test_environment import COMMANDS
 
 CHART = COMPOSE / "helm" / "spnhub"
-HELM = shutil.which("helm")
 outside = [
     pytest.mark.outside,
-    pytest.mark.skipif(HELM is None, reason="Helm is not installed"),
+    pytest.mark.skipif(HELM is None, reason="Helm is not installed (make helm)"),
 ]
 VALUES: dict[str, Any] = {
     "hub": {
@@ -53,8 +51,9 @@ VALUES: dict[str, Any] = {
 
 def helm(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
     """Run Helm on the chart."""
+    assert HELM is not None
     return subprocess.run(
-        ["helm", *arguments, str(CHART), "--values", "-", "--kube-version", "1.31.0"],
+        [HELM, *arguments, str(CHART), "--values", "-", "--kube-version", "1.31.0"],
         input=json.dumps(values or {}),
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ import pytest
 
 from spnhub.events.model import EndPointType
 from tests.cli.processes import Program, address_of, free_port
-from tests.compose.files import COMPOSE, load
+from tests.compose.files import COMPOSE, HELM, load
 from tests.compose.test_dashboards import BOARDS, expressions, parse
 from tests.console.test_page import UID, two_realms
 from tests.console.worlds import defined, refused, session, start
@@ -168,8 +168,9 @@ async def helm(_folder: Path) -> str:
     """The chart is rendered by Helm, where Helm is."""
     chart = COMPOSE / "helm" / "spnhub"
     assert load(chart / "Chart.yaml")["name"] == "spnhub" and (COMPOSE / "Dockerfile").exists()
-    if program := shutil.which("helm"):
-        words = [program, "template", str(chart), "--set", "hub.inventoryUrl=https://inventory.example/"]
+    if HELM is not None:
+        settings = ["--set", "hub.inventoryUrl=https://inventory.example/", "--kube-version", "1.31.0"]
+        words = [HELM, "template", str(chart), *settings]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and "kind: StatefulSet" in done.stdout, done.stderr
     return "chart and Dockerfile are there; rendered only where Helm is installed"
