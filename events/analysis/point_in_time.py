@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import bisect
 import sys
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from spnhub.events.analysis.journal_index import JournalIndex
+from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import LogKey, log_key
 from spnhub.events.analysis.serialize import serialize
@@ -188,7 +187,7 @@ class States:
             return None
         segment, mark = found
         try:
-            state = segment.state(mark)
+            state = index.state(segment, mark)
             log = HubAt(index.identity.hub_id, str(index.identity.journal_id), first, state, known=True)
             if mark.sequence == self._moment.sequence:
                 log.passed = True
@@ -197,8 +196,8 @@ class States:
             with JournalReader(index.folder, after=mark.sequence, position=position) as reader:
                 while (batch := reader.read()) and all(log.take(recorded, self._moment) for _, recorded in batch):
                     pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
-            return None  # the index, or the segment, has gone or is damaged: read what there is
+        except (IndexDamaged, FileNotFoundError):
+            return None  # the index is damaged, or the segment has gone: read what there is
         return log
 
     def _segment(self, folder: Path, kept: Sequence[int]) -> int:

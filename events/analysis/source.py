@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from spnhub.events.analysis.concerning_source import ConcerningSource
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.journal.reader import JournalPart, JournalSource
 from spnhub.events.source import Source, SourceError
 from spnhub.extras import MissingExtra, check_extra
@@ -12,10 +14,11 @@ from spnhub.extras import MissingExtra, check_extra
 __all__ = ["open_source"]
 
 
-def open_source(text: str, *, part: JournalPart | None = None) -> Source:
+def open_source(text: str, *, part: JournalPart | None = None, incidents_of: JournalIndex | None = None) -> Source:
     """The source that ``text`` names: ``kafka://host:port[,host:port]/topic``, else a journal folder.
 
     :param part: what is read of it, if it is a journal.
+    :param incidents_of: the journal's index: only what concerns incidents is read, as far as it goes.
     :raises SourceError: it names neither, or what reads it isn't installed.
     """
     if text.startswith("kafka://"):
@@ -25,7 +28,7 @@ def open_source(text: str, *, part: JournalPart | None = None) -> Source:
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"source {text} is not a folder")
-    return JournalSource(folder, part=part)
+    return JournalSource(folder, part=part) if incidents_of is None else ConcerningSource(incidents_of)
 
 
 def _kafka(text: str) -> Source:

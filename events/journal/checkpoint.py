@@ -11,6 +11,8 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -23,7 +25,7 @@ from spnhub.events.state.definitions import Definition
 from spnhub.events.state.entities import OpenConnection, OpenSession
 from spnhub.events.state.hub_state import HubState, RunState
 
-__all__ = ["Checkpoint", "fold", "from_lines", "save", "to_lines"]
+__all__ = ["Checkpoint", "bytes_before", "fold", "pack", "save", "unpack"]
 
 _NAME: Final = "checkpoint.json"
 _FORMAT: Final = 3
@@ -38,6 +40,9 @@ _CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
     "phase": InstancePhase,
     "consumers": tuple,
 }
+_COLUMNS: Final = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}
+_MOST: Final = 1 << 30
+"""Parts of a packed checkpoint: as many as its writer had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,44 +93,72 @@ def save(folder: Path, journal_id: UUID, checkpoint: Checkpoint, position: tuple
         "journalId": str(journal_id),
         "segment": path.name,
         "offset": offset,
-        "before": _before(path, offset),
+        "before": bytes_before(path, offset),
     }
     temporary = folder / f"{_NAME}.new"
     with open_private(temporary) as file:
-        for line in to_lines(checkpoint, where):
+        for line in _to_lines(checkpoint, where):
             file.write(line + b"\n")
     temporary.replace(folder / _NAME)
 
 
-def to_lines(checkpoint: Checkpoint, more: Mapping[str, Any] | None = None) -> Iterator[bytes]:
-    """As JSON: a head, with ``more`` in it, and a line for each thing."""
-    head = {
-        **(more or {}),
-        "sequence": checkpoint.sequence,
-        "timestamp": checkpoint.timestamp,
-        "lost": checkpoint.lost,
-        "run": None if checkpoint.run is None else _plain(checkpoint.run),
-        "things": len(checkpoint.things),
-    }
-    yield json.dumps(head).encode()
+def _to_lines(checkpoint: Checkpoint, where: Mapping[str, Any]) -> Iterator[bytes]:
+    yield json.dumps({**where, **_head(checkpoint), "things": len(checkpoint.things)}).encode()
     for thing in checkpoint.things:
         yield json.dumps({"is": type(thing).__name__} | _plain(thing)).encode()
 
 
-def from_lines(lines: Iterable[str | bytes]) -> Checkpoint:
-    """What :func:`to_lines` has said.
+def _head(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "sequence": checkpoint.sequence,
+        "timestamp": checkpoint.timestamp,
+        "lost": checkpoint.lost,
+        "run": None if checkpoint.run is None else _plain(checkpoint.run),
+    }
 
-    :raises ValueError: it isn't all of it; KeyError, TypeError and AttributeError, too, where it is none.
+
+def pack(checkpoint: Checkpoint) -> bytes:
+    """All of it in one piece, by columns: read and written in a third of the time that lines take."""
+    kinds: dict[str, list[tuple[Any, ...]]] = {}
+    for thing in checkpoint.things:
+        name = type(thing).__name__
+        kinds.setdefault(name, []).append(_values_of(name)(thing))
+    things = [(name, _COLUMNS[name], rows) for name, rows in kinds.items()]
+    return json.dumps(_head(checkpoint) | {"things": things}, separators=(",", ":")).encode()
+
+
+def unpack(packed: bytes) -> Checkpoint:
+    """What :func:`pack` has made.
+
+    :raises ValueError: it isn't that; KeyError, TypeError and AttributeError, too.
     """
-    each = iter(lines)
-    return _checkpoint(bounded_json.loads(next(each, b"")), each)
+    raw = bounded_json.loads(packed, parts=_MOST)
+    things: list[_Thing] = []
+    for name, columns, rows in raw["things"]:
+        kind = _KINDS[name]
+        converts = [(at, _CONVERT[column]) for at, column in enumerate(columns) if column in _CONVERT]
+        for row in rows:
+            for at, convert in converts:
+                row[at] = convert(row[at])
+            things.append(kind(**dict(zip(columns, row, strict=True))))
+    return _checkpoint_of(raw, tuple(things))
+
+
+@lru_cache
+def _values_of(name: str) -> Callable[[object], tuple[Any, ...]]:
+    """What gets the values of all fields; each kind has several."""
+    return attrgetter(*_COLUMNS[name])
 
 
 def _checkpoint(raw: dict[str, Any], lines: Iterable[str | bytes]) -> Checkpoint:
-    run = raw["run"]
     things = tuple(_thing(bounded_json.loads(line)) for line in lines)
     if len(things) != raw["things"]:
         raise ValueError("things are missing")
+    return _checkpoint_of(raw, things)
+
+
+def _checkpoint_of(raw: Mapping[str, Any], things: tuple[_Thing, ...]) -> Checkpoint:
+    run = raw["run"]
     return Checkpoint(
         sequence=raw["sequence"],
         timestamp=raw["timestamp"],
@@ -147,7 +180,7 @@ def load(folder: Path, journal_id: UUID) -> tuple[Checkpoint, tuple[Path, int]] 
             if (raw["format"], raw["journalId"]) != (_FORMAT, str(journal_id)):
                 return None
             path, offset = folder / raw["segment"], int(raw["offset"])
-            if _before(path, offset) != raw["before"]:
+            if bytes_before(path, offset) != raw["before"]:
                 return None  # a power failure has taken more of the log than of this, or it is another's
             checkpoint = _checkpoint(raw, file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -160,8 +193,11 @@ def _thing(raw: dict[str, Any]) -> _Thing:
     return kind(**{name: _CONVERT[name](value) if name in _CONVERT else value for name, value in raw.items()})
 
 
-def _before(path: Path, offset: int) -> str:
-    """The last bytes before an offset: their checksum and sequence show whether a log is still the same."""
+def bytes_before(path: Path, offset: int) -> str:
+    """The last bytes before an offset: their checksum and sequence show whether a log is still the same.
+
+    :raises OSError: the file can't be read.
+    """
     with path.open("rb") as file:
         file.seek(max(0, offset - _COMPARED))
         return file.read(min(offset, _COMPARED)).hex()

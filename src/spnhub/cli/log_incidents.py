@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from spnhub.cli.log_index import Indexes
 from spnhub.cli.log_reading import entries, run
 from spnhub.cli.log_settings import LogSettings, selection_of, takes_log_options
 from spnhub.cli.options import Reader
@@ -36,7 +37,7 @@ _Sources = Annotated[
 ]
 
 
-@takes_log_options("since", "until", "service", "realm", "hub_token")
+@takes_log_options("since", "until", "service", "realm", "hub_token", "index")
 def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: _Sources) -> int:
     """Show what went wrong: who and what, why, since when and how long, how often, and who or what ended it."""
     settings = settings_of()
@@ -53,7 +54,7 @@ def incidents(_: typer.Context, settings_of: Reader[LogSettings], sources: _Sour
             of_hub, more = await _of_hub(hub, settings.hub_token)
             told.extend(of_hub)
             omitted += more
-        async with entries(logs) as found:
+        async with entries(logs, incidents_of=Indexes(logs, settings.index).by_name) as found:
             async for _, recorded in found:
                 # Those before --since, too: an incident that goes on had its beginning there.
                 if not wanted.after(recorded):

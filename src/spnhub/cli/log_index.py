@@ -37,13 +37,13 @@ class Indexes:
 
     def __init__(self, names: Sequence[str], cache: Path | None) -> None:
         found = {name: index_of(Path(name), cache) for name in names if "://" not in name}
-        self._of = {name: index for name, index in found.items() if index is not None}
-        missing = sum(len(index.load()) for index in self._of.values())
+        self.by_name = {name: index for name, index in found.items() if index is not None}
+        missing = sum(index.missing for index in self.by_name.values())
         if missing and sys.stderr.isatty():
             streams.say(f"spnlog: making the index of {missing} segments of the journal, once", error=True)
-        for index in self._of.values():
+        for index in self.by_name.values():
             index.complete()
 
     def parts(self, *wanted: Search | Story) -> dict[str, JournalPart]:
         """What has to be read of each journal."""
-        return {name: index.part(*wanted) for name, index in self._of.items()}
+        return {name: index.part(*wanted) for name, index in self.by_name.items()}

@@ -18,6 +18,7 @@ import typer
 
 from spnhub import streams
 from spnhub.cli.command_line import one_line
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.merge import Entry, merge
 from spnhub.events.analysis.source import open_source
 from spnhub.events.journal.files import JournalCorrupt, JournalError, segments
@@ -44,15 +45,24 @@ _FRAME_OVERHEAD: Final = 8
 
 
 async def enter(
-    stack: AsyncExitStack, names: Sequence[str], parts: Mapping[str, JournalPart] = MappingProxyType({})
+    stack: AsyncExitStack,
+    names: Sequence[str],
+    parts: Mapping[str, JournalPart] = MappingProxyType({}),
+    incidents_of: Mapping[str, JournalIndex] = MappingProxyType({}),
 ) -> list[Source]:
     """Open all sources. When they are closed, what couldn't be read in them is reported on standard error.
 
     :param parts: by the name of a journal, what is read of it; else all.
+    :param incidents_of: by the name of a journal, its index: only what concerns incidents is read.
     :raises SettingsError: one of them can't be used.
     """
     try:
-        sources = [await stack.enter_async_context(open_source(name, part=parts.get(name))) for name in names]
+        sources = [
+            await stack.enter_async_context(
+                open_source(name, part=parts.get(name), incidents_of=incidents_of.get(name))
+            )
+            for name in names
+        ]
     except (SourceError, JournalError) as exc:
         raise SettingsError(str(exc)) from exc
     stack.callback(_report_unreadable, sources)
@@ -84,15 +94,17 @@ async def entries(
     *,
     printing: bool = False,
     parts: Mapping[str, JournalPart] = MappingProxyType({}),
+    incidents_of: Mapping[str, JournalIndex] = MappingProxyType({}),
 ) -> AsyncIterator[AsyncIterator[Entry]]:
     """All events that the sources hold now, in order; progress is shown.
 
     :param printing: what is read is printed at once, which is progress enough on a terminal.
     :param parts: by the name of a journal, what is read of it; else all.
+    :param incidents_of: by the name of a journal, its index: only what concerns incidents is read.
     :raises SettingsError: a source can't be used.
     """
     async with AsyncExitStack() as stack:
-        read = merge(await enter(stack, names, parts))
+        read = merge(await enter(stack, names, parts, incidents_of))
         if printing and sys.stdout.isatty():
             yield read
         else:

@@ -56,7 +56,7 @@ class LogSettings:
     )
     index: Path | None = _selection(
         None,
-        "Folder for the indexes of journals, which explain, state and console make and use.",
+        "Folder for the indexes of journals, which explain, incidents, state and console use.",
         metavar="DIR",
         default_text="in the user's cache",
     )

@@ -1,13 +1,16 @@
 """What the sources hold as it comes: the fold of each log, the rates, incidents, and who had sessions.
 
-A journal is followed from the segment that is being written, whose snapshot has what there was before; a Kafka topic
-from its beginning. Counterparts: :mod:`spnhub.console.page`, which shows it; :mod:`spnhub.console.past`, for what was.
+A journal is followed from the last state that its index has, else from the segment that is being written, whose
+snapshot has what there was before; a Kafka topic from its beginning.
+
+Counterparts: :mod:`spnhub.console.page`, which shows it; :mod:`spnhub.console.past`, for what was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,11 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from spnhub.console.page import EndpointRow, Seen
-from spnhub.console.past import KeptStates
 from spnhub.console.together import run_together
-from spnhub.events.analysis.flow import Flow, FlowRates
+from spnhub.events.analysis.flow import SPAN, Flow, FlowRates
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
-from spnhub.events.analysis.journal_index import add_flow
+from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex, add_flow
 from spnhub.events.analysis.merge import LogKey, Missing, follow, log_key, merge
 from spnhub.events.analysis.point_in_time import NOW, HubAt
 from spnhub.events.analysis.source import open_source
@@ -100,10 +102,10 @@ class _Moment:
 class _Log:
     """One log."""
 
-    def __init__(self, hub: HubAt, *, of_journal: bool = False) -> None:
+    def __init__(self, hub: HubAt, *, of_journal: bool = False, flow: Flow | None = None) -> None:
         self.hub = hub
         self.of_journal = of_journal
-        self.flow = Flow()
+        self.flow = flow or Flow()
 
     def take(self, recorded: Recorded) -> None:
         self.hub.take(recorded, NOW)
@@ -114,12 +116,12 @@ class Live:
     """Follows sources.
 
     :param names: journal folders, and ``kafka://…`` topics.
-    :param kept: where states of journals are kept on the way.
+    :param indexes: of journals.
     :param holding: what concerns incidents is held until :meth:`begin_with` says what was before.
     """
 
     def __init__(
-        self, names: Sequence[str], kept: Mapping[Path, KeptStates] | None = None, *, holding: bool = False
+        self, names: Sequence[str], indexes: Mapping[Path, JournalIndex] | None = None, *, holding: bool = False
     ) -> None:
         self.folders = [Path(name) for name in names if "://" not in name]
         self.topics = [name for name in names if "://" in name]
@@ -135,7 +137,7 @@ class Live:
         """By minute and realm: connections, ends by an error, bytes (:func:`add_flow`)."""
         self.begun: dict[Path, int] = {}
         """The first sequence that was read of each journal."""
-        self._kept = kept or {}
+        self._indexes = indexes or {}
         self._held: list[Recorded] | None = [] if holding else None
         self._moments: list[_Moment] = []
         self._apart = 1_000_000
@@ -199,14 +201,19 @@ class Live:
                 reader.close()
 
     async def _begin(self, folder: Path) -> None:
-        """Read from the last segment whose snapshot, or beginning, says all."""
+        """Read from the last state that is kept, else from the last segment whose snapshot, or beginning, says all."""
         load_identity(folder)
         kept = [first for first, _ in segments(folder)] or [1]
+        begin = self._begin_at_mark(folder, kept[0])
         place, back = len(kept) - 1, 1
         while True:
-            reader = JournalReader(folder, after=kept[place] - 1)
-            key = reader.identity.hub_id, reader.identity.journal_id
-            log = _Log(HubAt(key[0], str(key[1]), kept[0]), of_journal=True)
+            if begin is not None:
+                log, reader = begin
+            else:
+                reader = JournalReader(folder, after=kept[place] - 1)
+                hub = HubAt(reader.identity.hub_id, str(reader.identity.journal_id), kept[0])
+                log = _Log(hub, of_journal=True)
+            first = reader.last_sequence + 1
             held: list[Recorded] = []
             flow: dict[tuple[int, str], list[int]] = {}
             concerning = Concerning()
@@ -216,31 +223,42 @@ class Live:
                     add_flow(flow, recorded)
                     if concerning.takes(recorded.event):
                         held.append(recorded)
-                if folder in self._kept:
-                    self._kept[folder].note(log.hub, reader.position)
                 await asyncio.sleep(0)
             if log.hub.known or place == 0:
                 break
             reader.close()
             place, back = max(0, place - back), back * 2
+        key = reader.identity.hub_id, reader.identity.journal_id
         self._logs[key], self._concerning[key] = log, concerning
-        self.begun[folder] = kept[place]
+        self.begun[folder] = first
         for minute, numbers in flow.items():
             self.flow[minute] = [a + b for a, b in zip(self.flow.get(minute, (0, 0, 0)), numbers, strict=True)]
         self._readers.append(reader)
         for recorded in held:
             self._concern(recorded)
-        self.events += log.hub.state.last_sequence - kept[place] + 1
+        self.events += log.hub.state.last_sequence - first + 1
         self.changed.set()
+
+    def _begin_at_mark(self, folder: Path, first: int) -> tuple[_Log, JournalReader] | None:
+        index = self._indexes.get(folder)
+        found = None if index is None else index.mark(time=sys.maxsize)
+        if index is None or found is None:
+            return None
+        segment, mark = found
+        try:
+            state = index.state(segment, mark)
+            flow = index.flow_until(segment, mark, mark.time - SPAN * 1_000_000)
+            reader = JournalReader(folder, after=mark.sequence, position=(segment.segment, mark.offset))
+        except (IndexDamaged, FileNotFoundError):
+            return None  # the snapshot says the same
+        hub = HubAt(index.identity.hub_id, str(index.identity.journal_id), first, state, known=True)
+        return _Log(hub, of_journal=True, flow=flow), reader
 
     async def _read(self, reader: JournalReader) -> bool:
         batch = reader.read()
         for _, recorded in batch:
             self._take(recorded)
         if batch:
-            log = self._logs[reader.identity.hub_id, reader.identity.journal_id]
-            if reader.folder in self._kept:
-                self._kept[reader.folder].note(log.hub, reader.position)
             self.changed.set()
             await asyncio.sleep(0)
         return bool(batch)

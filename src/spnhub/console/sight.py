@@ -72,7 +72,7 @@ class Sight:
         folders = [Path(name) for name in names if "://" not in name]
         self._names = names
         self._past = Past(folders, cache)
-        self.live = Live(names, self._past.kept, holding=True)
+        self.live = Live(names, self._past.indexes, holding=True)
         self._hubs = hubs
         self._moments: OrderedDict[int, _Then] = OrderedDict()
         self._now: OrderedDict[tuple[str | None, str], tuple[float, Page]] = OrderedDict()
