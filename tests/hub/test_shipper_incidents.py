@@ -8,6 +8,7 @@ from typing import Any
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.kafka.settings import ShipperState, ShipperStatus
 from spnhub.ops.incidents import HubIncidents
+from tests.console.worlds import at, defined, refused, start
 
 
 async def told(of: HubIncidents) -> list[dict[str, Any]]:
@@ -48,6 +49,16 @@ async def test_an_outage_is_one_incident() -> None:
     say(7, "died", 8, "killed by SIGKILL")
     say(8, "connected", 8)
     assert [found["state"] for found in await told(incidents)] == ["over", "over"]
+
+
+async def test_the_hubs_own_are_told_apart() -> None:
+    """Whoever has the log asks for the others only: nothing is shown twice."""
+    incidents = HubIncidents()
+    incidents.take(at([*start(), *defined("acme", "web"), refused("acme", "web", "c")])[-1])
+    incidents.take_shipper("hub-1", ShipperStatus(state="unreachable"), 1)
+    assert [one["kind"] for one in await told(incidents)] == ["events not shipped", "connections refused"]
+    own = json.loads(b"".join([piece async for piece in incidents.stream(of_log=False)]))
+    assert ([one["kind"] for one in own["incidents"]], own["omitted"]) == (["events not shipped"], 0)
 
 
 async def test_outages_are_bounded() -> None:

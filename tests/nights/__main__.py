@@ -45,7 +45,7 @@ def _show(fault: Fault, seen: Seen) -> None:
     print(f"{fault.name}")
     if fault.kinds:
         print(f"  incidents {_after(seen.incident_after):>7}  {seen.incident}")
-    if fault.kinds and seen.has_console:
+    if fault.kinds:
         print(f"  console   {_after(seen.console_after):>7}  {seen.console}")
     for program, (after, text) in sorted(seen.logs.items(), key=lambda one: one[1]):
         print(f"  log       {_after(after):>7}  {program}: {text}", flush=True)

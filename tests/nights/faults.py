@@ -54,6 +54,8 @@ class Night:
                 env = {"SPN_HUB_ADDRESSES": night.path.address}
                 night.provider = await world.start_provider(night.server.address, env=env)
                 night.consumer = await world.start_consumer()
+                # Of Kafka no event tells: the hub itself does.
+                hub = [str((await world.hub.line("ops.ready"))["url"])] if broker else []
                 console = await world.start_command(
                     "console",
                     "spnlog",
@@ -63,13 +65,10 @@ class Night:
                     "127.0.0.1:0",
                     "--index",
                     str(folder / "index"),
+                    *(f"--hub={one}" for one in hub),
                 )
                 url = str((await console.line("console.ready"))["url"])
-                if broker:
-                    # No event tells of it: the hub itself does.
-                    night.watch = Watch([str((await world.hub.line("ops.ready"))["url"])], None)
-                else:
-                    night.watch = Watch([str(world.journal)], url.rstrip("/"))
+                night.watch = Watch(hub or [str(world.journal)], url.rstrip("/"))
                 night.open()
                 try:
                     await night.watch.before()

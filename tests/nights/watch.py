@@ -30,8 +30,6 @@ class Seen:
     """When ``spnlog incidents`` had printed it: the command's own start is part of it."""
     console: str = ""
     console_after: float | None = None
-    has_console: bool = True
-    """False: the console, which reads journals, can't have it."""
     logs: dict[str, tuple[float, str]] = field(default_factory=dict)
     """By program: the first line from level warning on."""
 
@@ -40,7 +38,7 @@ class Seen:
         found = [
             name
             for name, after in (("incidents", self.incident_after), ("console", self.console_after))
-            if (after is None or after > within) and (name != "console" or self.has_console)
+            if after is None or after > within
         ]
         if not kinds:
             found.clear()
@@ -53,10 +51,10 @@ class Watch:
     """See the module.
 
     :param sources: journals, or a hub's HTTP.
-    :param console: where ``spnlog console`` answers; None: it isn't looked at.
+    :param console: where ``spnlog console`` answers.
     """
 
-    def __init__(self, sources: Sequence[str], console: str | None) -> None:
+    def __init__(self, sources: Sequence[str], console: str) -> None:
         self._sources = tuple(sources)
         self._console = console
         self._known: set[str] = set()
@@ -74,7 +72,7 @@ class Watch:
         :param kinds: of incidents, one of which says that it is this fault; none: the journal has none.
         :param after: wall-clock time of that, microseconds since 1970: older lines are not this fault's.
         """
-        seen = Seen(has_console=self._console is not None)
+        seen = Seen()
 
         async def logs() -> None:
             while time.monotonic() - began < seconds:
@@ -82,7 +80,7 @@ class Watch:
                     lines = [line for line in process.lines if line.get("level") in _BAD and _time(line) >= after]
                     if lines and process.name not in seen.logs:
                         seen.logs[process.name] = time.monotonic() - began, _text(lines[0])
-                told = bool(seen.incident and (seen.console or not seen.has_console)) or not kinds
+                told = bool(seen.incident and seen.console) or not kinds
                 # Others may say it later.
                 if seen.logs and told and time.monotonic() - began > min(seconds, 10.0):
                     return
@@ -96,8 +94,6 @@ class Watch:
                         return
 
         async def console() -> None:
-            if self._console is None:
-                return
             async with httpx2.AsyncClient(timeout=10) as client:
                 while kinds and time.monotonic() - began < seconds:
                     page = (await client.get(f"{self._console}/page.json")).json()

@@ -6,13 +6,14 @@ import asyncio
 import ipaddress
 from typing import Final
 
+import structlog
 import typer
 
 from spnhub.cli.log_reading import Sources, run
-from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.log_settings import LogSettings, hub_urls, takes_log_options
 from spnhub.cli.options import Reader
 from spnhub.extras import MissingExtra, check_extra
-from spnhub.settings import SettingsError, check_http_url
+from spnhub.settings import SettingsError
 
 __all__ = ["console"]
 
@@ -37,7 +38,7 @@ def console(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources
 
     settings = settings_of()
     realms = {} if settings.realm_tokens is None else read_realm_tokens(settings.realm_tokens)
-    urls = _urls(settings.hub or "")
+    urls = hub_urls(settings)
     tokens = Tokens(settings.token, realms)
     host, port = settings.listen or _ADDRESS
     if not tokens.needed and not _is_loopback(host):
@@ -47,23 +48,16 @@ def console(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(Faults().on_loop_error)
-        hubs = RunningHubs(urls, settings.hub_token)
+        log = structlog.get_logger("spnhub.console")
+        hubs = RunningHubs(
+            urls, settings.hub_token, lambda url, reason: log.warning("console.hub_silent", url=url, reason=reason)
+        )
         sight = Sight(sources, settings.index or default_index_folder(), hubs)
         stop = asyncio.Event()
         with signals.taken(lambda _: stop.set()):
             await server.serve(sight, tokens, host, port, stop, names=settings.hosts)
 
     return run(main)
-
-
-def _urls(text: str) -> tuple[str, ...]:
-    urls = tuple(piece.strip() for piece in text.split(",") if piece.strip())
-    for url in urls:
-        try:
-            check_http_url(url)
-        except ValueError as exc:
-            raise SettingsError(f"--hub: {exc}") from None
-    return urls
 
 
 def _is_loopback(host: str) -> bool:

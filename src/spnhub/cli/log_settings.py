@@ -18,9 +18,10 @@ from spnhub.events.analysis.point_in_time import Moment
 from spnhub.events.analysis.selection import EventSelection, moment_or_ago
 from spnhub.events.model import EVENT_CLASSES
 from spnhub.options import UnusableOption, host_names, option, parse_address
+from spnhub.settings import SettingsError, check_http_url
 from spnhub.transport.text import meant, quoted
 
-__all__ = ["LogSettings", "selection_of", "takes_log_options"]
+__all__ = ["LogSettings", "hub_urls", "selection_of", "takes_log_options"]
 
 _selection = partial(option, group="What is read")
 _output = partial(option, group="What is shown")
@@ -52,7 +53,7 @@ class LogSettings:
     )
     hub: str | None = _selection(
         None,
-        "Only this hub: its hubId, or a journalId. Of console: URLs of running hubs (--ops), with commas between.",
+        "Only this hub: its hubId, or a journalId. Of console and top: running hubs' URLs (--ops), with commas.",
     )
     index: Path | None = _selection(
         None,
@@ -116,6 +117,20 @@ def selection_of(settings: LogSettings) -> EventSelection:
     """The events that the options select."""
     types = frozenset(settings.type) or None
     return EventSelection(settings.since, settings.until, settings.realm, settings.service, types)
+
+
+def hub_urls(settings: LogSettings) -> tuple[str, ...]:
+    """The running hubs that ``--hub`` names.
+
+    :raises SettingsError: it names something else.
+    """
+    urls = tuple(piece.strip() for piece in (settings.hub or "").split(",") if piece.strip())
+    for url in urls:
+        try:
+            check_http_url(url)
+        except ValueError as exc:
+            raise SettingsError(f"--hub: {exc}") from None
+    return urls
 
 
 def takes_log_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from spnhub.cli.command_line import one_line
 from spnhub.cli.log_reading import Sources, run
-from spnhub.cli.log_settings import LogSettings, takes_log_options
+from spnhub.cli.log_settings import LogSettings, hub_urls, takes_log_options
 from spnhub.cli.options import Reader
-from spnhub.streams import say_json
+from spnhub.streams import say, say_json
 
 if TYPE_CHECKING:
+    from spnhub.console.hubs import RunningHubs
     from spnhub.console.live import Live
     from spnhub.console.page import Page
 
@@ -27,32 +29,43 @@ _LINES: Final = 1_000
 """Of a picture that isn't for a terminal."""
 
 
-@takes_log_options("realm", "service")
+@takes_log_options("realm", "service", "hub", "hub_token")
 def top(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Show services, hubs, rates and incidents as they change, until interrupted; once where no terminal is."""
     settings = settings_of()
+    urls = hub_urls(settings)
 
     async def watch() -> None:
+        from spnhub.console.hubs import RunningHubs  # noqa: PLC0415
         from spnhub.console.live import Live  # noqa: PLC0415 - it takes a while to load
         from spnhub.console.page import page_of  # noqa: PLC0415
 
-        live = Live(sources)
+        live, hubs = Live(sources), RunningHubs(urls, settings.hub_token)
         following = asyncio.create_task(live.run(), name="follow")
+        asking = asyncio.create_task(hubs.ask_once(), name="hubs")
         try:
             await _caught_up(live, following)
+            await asking
 
             def page() -> Page:
-                return page_of(live.seen(time.time_ns() // 1000), settings.realm, settings.service or "")
+                seen = hubs.completed(live.seen(time.time_ns() // 1000))
+                return page_of(seen, settings.realm, settings.service or "")
 
+            on_terminal = sys.stdout.isatty() and not settings.as_json
+            if not on_terminal:
+                for url, reason in hubs.silent.items():
+                    say(one_line(f"spnlog: the hub at {url} doesn't answer: {reason}"), error=True)
             if settings.as_json:
                 say_json(page().to_json())
-            elif sys.stdout.isatty():
-                await _redraw(page, following)
+            elif on_terminal:
+                asking = asyncio.create_task(hubs.ask(), name="hubs")
+                await _redraw(page, following, hubs)
             else:
                 _print(page())
         finally:
+            asking.cancel()
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await asyncio.gather(asking, following, return_exceptions=True)
 
     return run(watch)
 
@@ -75,7 +88,7 @@ def _print(page: Page) -> None:
     out.print(picture(page, out.width, _LINES))
 
 
-async def _redraw(page: Callable[[], Page], following: asyncio.Task[None]) -> None:
+async def _redraw(page: Callable[[], Page], following: asyncio.Task[None], hubs: RunningHubs) -> None:
     from rich.live import Live as Screen  # noqa: PLC0415 - rich takes a while to load
 
     from spnhub.cli.log_tables import console  # noqa: PLC0415
@@ -86,7 +99,7 @@ async def _redraw(page: Callable[[], Page], following: asyncio.Task[None]) -> No
         while not following.done():
             # The terminal's size now: it may change.
             out.size = out.size.__class__(*_size())
-            screen.update(picture(page(), out.width, out.height), refresh=True)
+            screen.update(picture(page(), out.width, out.height, silent=tuple(hubs.silent)), refresh=True)
             await asyncio.wait([following], timeout=_EVERY)
     following.result()
 

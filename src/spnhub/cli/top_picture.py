@@ -38,15 +38,21 @@ _SHORTEST: Final = 8
 """Columns of a name at least."""
 
 
-def picture(page: Page, width: int, height: int) -> RenderableType:
-    """What fits into so many columns and lines."""
-    room = max(3, height - _HEADS)
+def picture(page: Page, width: int, height: int, *, silent: Sequence[str] = ()) -> RenderableType:
+    """What fits into so many columns and lines.
+
+    :param silent: URLs of hubs that don't answer.
+    """
+    room = max(3, height - _HEADS - bool(silent))
     if page.hubs.total + page.services.total + page.incidents.total > room:
         room = max(3, room - 3)  # lines that say how many more there are
     hubs = min(len(page.hubs.rows), max(1, room // 6))
     incidents = min(len(page.incidents.rows), max(1, room // 3))
     services = max(1, room - hubs - incidents)
     parts: list[RenderableType] = [_head(page)]
+    if silent:
+        text = f"no answer from the hub at {', '.join(silent)}"
+        parts.append(Text(printable(text), "red", overflow="ellipsis", no_wrap=True))
     parts += _hubs(page, hubs, width)
     parts += _services(page, services, width)
     parts += _incidents(page, incidents, width)

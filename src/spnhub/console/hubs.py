@@ -1,39 +1,45 @@
-"""What running hubs say beside their log: when certificates expire, and where sessions come from.
+"""What running hubs say beside their log: certificates' ends, sessions' addresses, incidents that no event tells of.
 
-Counterpart: ``/state`` of :mod:`spnhub.ops.server`.
+Counterparts: ``/state`` and ``/incidents`` of :mod:`spnhub.ops.server`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import structlog
-
-from spnhub.console.page import Certificate
+from spnhub.console.page import Certificate, Seen
+from spnhub.events.analysis.incidents import Incident
 from spnhub.events.model import to_datetime
 from spnhub.ops.client import ask_hub
 from spnhub.settings import SettingsError
 
 __all__ = ["RunningHubs", "certificates_of"]
 
-_log = structlog.get_logger("spnhub.console")
-
-_EVERY: Final = 30.0
-"""Seconds between two questions."""
+_EVERY: Final = 2.0
+"""Seconds between two questions for incidents."""
+_STATE_EVERY: Final = 15
+"""Questions after which the state is asked for: all sessions are in it."""
 
 
 class RunningHubs:
     """Asks them again and again.
 
     :param urls: of their ``--ops``.
+    :param on_silent: called with URL and reason when one doesn't answer any more.
     """
 
-    def __init__(self, urls: Sequence[str], token: str | None) -> None:
+    def __init__(
+        self, urls: Sequence[str], token: str | None, on_silent: Callable[[str, str], None] = lambda _url, _why: None
+    ) -> None:
         self._urls = urls
         self._token = token
+        self._on_silent = on_silent
+        self._incidents: dict[str, list[Incident]] = {}
         self._certificates: dict[str, list[tuple[Certificate, datetime]]] = {}
         self.addresses: dict[tuple[str, str], str] = {}
         """By hub and session id."""
@@ -42,17 +48,56 @@ class RunningHubs:
 
     async def ask(self) -> None:
         """For ever."""
-        while self._urls:
-            for url in self._urls:
-                try:
-                    state = await ask_hub(f"{url.rstrip('/')}/state", self._token, option="--hub")
-                    self.take(url, state)
-                    self.silent.pop(url, None)
-                except (SettingsError, KeyError, TypeError, ValueError) as exc:
-                    if url not in self.silent:
-                        _log.warning("console.hub_silent", url=url, reason=str(exc))
-                    self.silent[url] = str(exc)
+        for number in itertools.count():
+            if not self._urls:
+                return
+            await self.ask_once(state=number % _STATE_EVERY == 0)
             await asyncio.sleep(_EVERY)
+
+    async def ask_once(self, *, state: bool = True) -> None:
+        """Each of them, at the same time.
+
+        :param state: the state, too.
+        """
+        await asyncio.gather(*(self._ask(url, state=state) for url in self._urls))
+
+    async def _ask(self, url: str, *, state: bool) -> None:
+        base = url.rstrip("/")
+        try:
+            params = {"of": "hub"}
+            self.take_incidents(url, await ask_hub(f"{base}/incidents", self._token, option="--hub", params=params))
+            # A hub that is there again may be another: its certificates and sessions, too.
+            if state or url in self.silent:
+                self.take(url, await ask_hub(f"{base}/state", self._token, option="--hub"))
+            self.silent.pop(url, None)
+        except (SettingsError, KeyError, TypeError, ValueError) as exc:
+            if url not in self.silent:
+                self._on_silent(url, str(exc))
+            self.silent[url] = str(exc)
+
+    def take_incidents(self, url: str, found: Mapping[str, Any]) -> None:
+        """What a hub's ``/incidents`` says of itself.
+
+        :raises KeyError, TypeError, ValueError: it isn't that.
+        """
+        self._incidents[url] = [Incident.from_json(one) for one in found["incidents"]]
+
+    def completed(self, seen: Seen) -> Seen:
+        """With what they say."""
+        return replace(
+            seen,
+            incidents=[*seen.incidents, *self._incidents_at(seen.time)],
+            certificates=self.certificates(seen.time),
+            addresses={**self.addresses, **seen.addresses},
+        )
+
+    def _incidents_at(self, time: int) -> Iterable[Incident]:
+        """As they were known then: those that had begun, and weren't over yet if they ended later."""
+        for known in self._incidents.values():
+            for one in known:
+                if one.since > time:
+                    continue
+                yield one if one.over is None or one.over <= time else replace(one, over=None, recovered="")
 
     def take(self, url: str, state: Mapping[str, Any]) -> None:
         """What a hub's ``/state`` says.

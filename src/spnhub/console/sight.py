@@ -10,7 +10,7 @@ import time as clock
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -153,7 +153,7 @@ class Sight:
         key = scope, query
         made = self._now.get(key)
         if made is None or clock.monotonic() - made[0] > _FRESH:
-            seen = self._completed(self.live.seen(now, searching=bool(query)))
+            seen = self._hubs.completed(self.live.seen(now, searching=bool(query)))
             made = self._now[key] = clock.monotonic(), page_of(seen, scope, query)
             self._now.move_to_end(key)
             if len(self._now) > _PAGES:
@@ -188,7 +188,7 @@ class Sight:
             },
             ended=directory.ended(shown) if searching else (),
         )
-        return self._completed(seen)
+        return self._hubs.completed(seen)
 
     def _read(self, time: int) -> _Then:
         hubs, flows, missing = self._past.at(time)
@@ -206,14 +206,6 @@ class Sight:
         elif self.live.topics:
             missing.append("the topics hold nothing of that time")
         return _Then(shown, hubs, rates, missing)
-
-    def _completed(self, seen: Seen) -> Seen:
-        """With what running hubs say."""
-        return replace(
-            seen,
-            certificates=self._hubs.certificates(seen.time),
-            addresses={**self._hubs.addresses, **seen.addresses},
-        )
 
     async def story(self, name: str, scope: str | None) -> tuple[Picture, int]:
         """What happened to a session or conversation, and how many more legs have this name.

@@ -66,11 +66,14 @@ class HubIncidents:
             if shipped or status.state == "connected":
                 last.over, last.recovered = now, f"Kafka takes events; shipped up to {status.position}"
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """As JSON, a piece at a time: an object with ``time``, ``omitted`` and ``incidents``, in order."""
-        head = {"time": format_time(time.time_ns() // 1000), "omitted": self._fold.omitted}
+    async def stream(self, *, of_log: bool = True) -> AsyncIterator[bytes]:
+        """As JSON, a piece at a time: an object with ``time``, ``omitted`` and ``incidents``, in order.
+
+        :param of_log: those that the log tells of, too.
+        """
+        head = {"time": format_time(time.time_ns() // 1000), "omitted": self._fold.omitted if of_log else 0}
         yield json.dumps(head)[:-1].encode() + b', "incidents": ['
-        found = sorted([*self._fold.finish(), *self._outages], key=lambda one: one.since)
+        found = sorted([*(self._fold.finish() if of_log else ()), *self._outages], key=lambda one: one.since)
         for place in range(0, len(found), _PIECE):
             piece = ", ".join(json.dumps(one.to_json()) for one in found[place : place + _PIECE])
             yield (", " if place else "").encode() + piece.encode()

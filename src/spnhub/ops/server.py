@@ -105,8 +105,9 @@ class Ops:
     async def _get_front(self, _request: Request) -> Response:
         return HTMLResponse(self._front, headers=FRONT_HEADERS)
 
-    async def _get_incidents(self, _request: Request) -> Response:
-        return StreamingResponse(self._incidents().stream(), media_type="application/json")
+    async def _get_incidents(self, request: Request) -> Response:
+        of_log = request.query_params.get("of") != "hub"
+        return StreamingResponse(self._incidents().stream(of_log=of_log), media_type="application/json")
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
