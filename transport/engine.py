@@ -45,6 +45,7 @@ __all__ = [
     "Readable",
     "Reset",
     "RetriesSent",
+    "SendWindowLow",
     "ServerIdentity",
     "ServerPolicy",
     "Spliced",
@@ -134,6 +135,9 @@ class Limits:
     initial_window: int = 0
     """Receive window with which a connection begins, so what a peer may have us hold before ``Engine.set_window``
     says otherwise; 0: all that its streams may have, and nobody is told ``WindowLow``."""
+    initial_send_window: int = 0
+    """How many written bytes may wait for a connection's peer, be it to be sent or to be acknowledged, before
+    ``Engine.set_send_window`` says otherwise; 0: any number, and nobody is told ``SendWindowLow``."""
     reassembly_session: int = 16 * 1024 * 1024
     """What one connection may hold of bytes that came before others that are missing, with 128 for each piece. Where
     less than four times that is left of ``reassembly``, a quarter of what is left, and 16 KiB at least. A packet with
@@ -446,6 +450,14 @@ class WindowLow:
 
 
 @dataclass(frozen=True, slots=True)
+class SendWindowLow:
+    """Half of what may wait for the peer of a connection does. Told once, and again after
+    :meth:`Engine.set_send_window`."""
+
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
     """Bytes of splices have waited at a meter since the last report, this many times (:meth:`Engine.set_meters`)."""
 
@@ -493,6 +505,7 @@ EngineEvent = (
     | DatagramsDropped
     | RetriesSent
     | WindowLow
+    | SendWindowLow
     | Throttled
     | Closed
     | Opened
@@ -529,6 +542,8 @@ class ConnectionInfo(NamedTuple):
     """Received and not yet consumed."""
     window: int
     """What the peer may have us hold of it: the receive window, with credit that a larger one has left."""
+    unacknowledged: int
+    """Written on streams and not yet acknowledged, sent or not."""
     datagram_size: int
     """Largest UDP payload that is sent to it at the moment."""
 
@@ -617,7 +632,13 @@ class Engine(Protocol):
         """Open a stream. None: the peer allows no more now; :class:`Available` comes when it does."""
 
     def write(self, connection_id: int, stream_id: int, data: bytes) -> int:
-        """Queue bytes; returns how many were taken. Less than given: :class:`Writable` follows."""
+        """Queue bytes; returns how many were taken. Less than given: :class:`Writable` follows.
+
+        As many as :meth:`room` says, and :data:`SMALL_WRITE` at least where nothing waits to be sent.
+        """
+
+    def room(self, connection_id: int, stream_id: int) -> int:
+        """How many bytes of another peer's :meth:`write` should be given now; 0: :class:`Writable` follows."""
 
     def finish(self, connection_id: int, stream_id: int) -> None:
         """End our sending half in order: FIN after all that was written."""
@@ -653,7 +674,8 @@ class Engine(Protocol):
         FIN, RESET and STOP pass through as what they are, also those that came before, for :data:`ENDINGS_KEPT` even
         those of a stream of which nothing else is left. A lost connection becomes reset and stop, with
         :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
-        spliced, neither stream gives other events, and neither may be read or written.
+        spliced, neither stream gives other events, and neither may be read or written. Where the send window of a
+        connection is used up, those that go to its peer take turns.
 
         ``meters``: which meters its bytes pass, both ways (:meth:`set_meters`).
         """
@@ -684,6 +706,10 @@ class Engine(Protocol):
     def set_window(self, connection_id: int, window: int) -> None:
         """Let the peer have us hold so many bytes that it has sent on streams; credit that it has is not taken back."""
 
+    def set_send_window(self, connection_id: int, window: int) -> None:
+        """Let so many written bytes wait for the peer. Those that wait already stay; of what is left a stream gets half
+        at most, and none gets any where less than a 16th is left."""
+
     def info(self, connection_id: int) -> ConnectionInfo | None:
         """A look at a connection; None when it is gone."""
 
@@ -695,6 +721,8 @@ class Engine(Protocol):
 
 LOST_CODE = 0x53504E01
 """Application error code with which a splice ends one side when the other side's connection is lost."""
+SMALL_WRITE = 4096
+"""Bytes that a stream takes even where the send window is used up: headers, and control packets one by one."""
 ENDINGS_KEPT = 10.0
 """Seconds that an engine remembers with which codes a peer has broken off a stream (:meth:`Engine.splice`), for at most
 :attr:`Limits.streams` of each connection: whoever joins it may have those events still to come."""

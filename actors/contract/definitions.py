@@ -96,7 +96,7 @@ class RealmDefinition:
     max_journal_rate: int | None = None
     """Bytes of events a second."""
     max_memory: int | None = None
-    """Unread bytes that all its sessions may have the hub hold; None:
+    """Bytes that all its sessions may have the hub hold, unread or on their way to them; None:
     :attr:`spnhub.transport.hub.memory.MemoryLimits.realm_memory`."""
     max_bandwidth: int | None = None
     """Bytes a second that its connections carry, both ways together; None: no bound."""

@@ -79,7 +79,7 @@ class UnloggedHub(HubProcess):
 
     silent = False
 
-    def _open_journal(self) -> Journal:
+    def _open_journal(self, memory_limit: int) -> Journal:
         self.settings.journal.mkdir(parents=True, exist_ok=True)
         none: EventJournal = NoJournal(self.settings.hub_id, None if self.silent else self._printer.add)
         self._journal = cast("Journal", none)

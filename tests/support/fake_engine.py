@@ -727,6 +727,14 @@ class FakeEngine:
             self._dirty[k.connection_id] = k
         return max(taken, 0)
 
+    def room(self, connection_id: int, stream_id: int) -> int:
+        found = self._get(connection_id, stream_id)
+        if found is None or not found[1].sending or found[1].fin or found[1].splice is not None:
+            return 0
+        room = self.limits.send_buffer - len(found[1].out)
+        found[1].blocked = room <= 0
+        return max(room, 0)
+
     def finish(self, connection_id: int, stream_id: int) -> None:
         found = self._get(connection_id, stream_id)
         if found is not None and found[1].sending:
@@ -974,14 +982,18 @@ class FakeEngine:
     def set_window(self, connection_id: int, window: int) -> None:
         """A connection has no window here."""
 
+    def set_send_window(self, connection_id: int, window: int) -> None:
+        """Neither."""
+
     def info(self, connection_id: int) -> ConnectionInfo | None:
         k = self._connections.get(connection_id)
         if k is None:
             return None
         buffered = sum(len(stream.data) for stream in k.streams.values())
+        unsent = sum(len(stream.out) for stream in k.streams.values())
         most = self.limits.connection_window
         return ConnectionInfo(
-            k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered, most, self.limits.datagram_size
+            k.address, 0.0, 0, len(k.unacked), len(k.streams), buffered, most, unsent, self.limits.datagram_size
         )
 
 

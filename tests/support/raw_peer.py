@@ -29,6 +29,8 @@ class RawPeer:
         self.closed: Closed | None = None
         self.received: dict[int, bytes] = defaultdict(bytes)
         """What has come on each data stream."""
+        self.reads = True
+        """Whether it reads these."""
         self._request = SessionRequest(role, service_urn, instance_id)
         self._reader = protocol.PacketReader()
         self._news = asyncio.Event()
@@ -41,7 +43,7 @@ class RawPeer:
                     self.engine.write(self.connection_id, 0, protocol.encode(self._request))
                 case Closed():
                     self.closed = event
-                case Opened() | Readable():
+                case Opened() | Readable() if self.reads or not event.stream_id:
                     self._read(event.stream_id)
         self._news.set()
 

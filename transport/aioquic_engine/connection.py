@@ -86,8 +86,6 @@ class EngineConnection(StreamConnection):
         )
         if validated is not None:
             self._network_paths = [QuicNetworkPath(validated[1], is_validated=True)]
-        self.unblocked: list[StreamRecord] = []
-        """Streams on which more may be written again; the engine takes them."""
         self.streams_available = False
         """The peer has allowed more streams; the engine takes it."""
         self.issued: list[bytes] = []
@@ -399,7 +397,7 @@ class EngineConnection(StreamConnection):
             QuicFrameType.RESET_STREAM, capacity=25, handler=self._on_reset_delivery, handler_args=(record,)
         )
         # Also where aioquic reset it, when the peer asked to stop.
-        self._count_unsent(record)
+        self.forget_written(record)
         frame = record.stream.sender.get_reset_frame()
         buf.push_uint_var(record.stream_id)
         buf.push_uint_var(frame.error_code)
@@ -441,7 +439,7 @@ class EngineConnection(StreamConnection):
         buf.push_bytes(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
         unsent = self._count_unsent(record)
-        if record.write_blocked and unsent * 4 <= self._send_share() * 3:
+        if record.write_blocked and not record.short and unsent * 4 <= self._send_share() * 3:
             record.write_blocked = False
             self.unblocked.append(record)
         return len(pending) > 0 or sender._pending_eof
@@ -452,7 +450,9 @@ class EngineConnection(StreamConnection):
         self, delivery: QuicDeliveryState, record: StreamRecord, start: int, stop: int, fin: bool
     ) -> None:
         sender = record.stream.sender
+        kept_from = sender._buffer_start
         sender.on_data_delivery(delivery, start, stop, fin)
+        self._send_left += sender._buffer_start - kept_from
         if delivery is not QuicDeliveryState.ACKED or sender.is_finished:
             self.enqueue(record)
 

@@ -502,6 +502,8 @@ class QuicEndpoint(ABC):
                 # Something is outstanding from now on.
                 handle.unanswered_since = now
             segment(datagrams, out)
+        if quic.short and quic.end_shortage():
+            self._dirty[handle] = None
         if quic.unblocked:
             for record in quic.unblocked:
                 self._on_room(handle, record)
@@ -575,6 +577,13 @@ class QuicEndpoint(ABC):
             handle.quic.set_window(window)
             self._dirty[handle] = None
 
+    def set_send_window(self, connection_id: int, window: int) -> None:
+        """See :meth:`spnhub.transport.engine.Engine.set_send_window`."""
+        handle = self._live(connection_id)
+        if handle is not None:
+            handle.quic.set_send_window(window)
+            self._dirty[handle] = None
+
     def info(self, connection_id: int) -> api.ConnectionInfo | None:
         """See :meth:`spnhub.transport.engine.Engine.info`."""
         handle = self._live(connection_id)
@@ -589,6 +598,7 @@ class QuicEndpoint(ABC):
             len(handle.quic.records),
             handle.quic.buffered,
             handle.quic.granted,
+            handle.quic.unacknowledged,
             handle.quic._max_datagram_size,
         )
 

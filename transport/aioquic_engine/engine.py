@@ -298,8 +298,14 @@ class AioquicEngine(QuicEndpoint):
             try:
                 if direction.pump(self._now, self._meters):
                     self._touch(direction.splice)
+                    if direction.sink_connection.is_send_window_low:
+                        self._tell_send_low(direction.sink_handle)
             except Exception as fault:
                 self._fail_splice(direction.splice, fault)
+
+    def _tell_send_low(self, handle: ConnectionHandle) -> None:
+        handle.quic.is_send_window_low = False
+        self._events.append(api.SendWindowLow(handle.connection_id))
 
     def set_meters(self, rates: Mapping[int, int]) -> None:
         """See :meth:`spnhub.transport.engine.Engine.set_meters`."""
@@ -327,6 +333,8 @@ class AioquicEngine(QuicEndpoint):
             try:
                 if direction.pump(now, self._meters, share):
                     self._touch(direction.splice)
+                    if direction.sink_connection.is_send_window_low:
+                        self._tell_send_low(direction.sink_handle)
             except Exception as fault:
                 self._fail_splice(direction.splice, fault)
 
@@ -388,14 +396,28 @@ class AioquicEngine(QuicEndpoint):
         found = self._find(connection_id, stream_id)
         if found is None or not found[0].quic.can_send(found[1]):
             return 0
-        handle, record = found
-        taken = min(len(data), handle.quic.room(record))
+        (handle, record), quic = found, found[0].quic
+        taken = min(len(data), max(quic.room(record), api.SMALL_WRITE - record.unsent))
         if taken:
-            handle.quic.send(record, data if taken == len(data) else data[:taken])
+            quic.send(record, data if taken == len(data) else data[:taken])
             self._dirty[handle] = None
+            if quic.is_send_window_low:
+                self._tell_send_low(handle)
         if taken < len(data):
-            record.write_blocked = True
+            quic.await_room(record)
         return taken
+
+    def room(self, connection_id: int, stream_id: int) -> int:
+        """See :meth:`spnhub.transport.engine.Engine.room`."""
+        found = self._find(connection_id, stream_id)
+        if found is None or not found[0].quic.can_send(found[1]):
+            return 0
+        (handle, record), quic = found, found[0].quic
+        room = quic.room(record)
+        if not room:
+            quic.await_room(record)
+            self._dirty[handle] = None
+        return room
 
     def finish(self, connection_id: int, stream_id: int) -> None:
         """See :meth:`spnhub.transport.engine.Engine.finish`."""

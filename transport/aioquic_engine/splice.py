@@ -68,7 +68,7 @@ class Direction:
                 self.waits = self.waits or meters.wait(self, self.splice.meters)
                 return moved
             if source.chunks:
-                sink.write_blocked = True  # pumped again when the sink has room
+                self.sink_connection.await_room(sink)  # pumped again when the sink has some
                 return moved
         # Only now that all bytes are passed on: the FIN comes after them.
         if source.fin_pending:
@@ -83,6 +83,11 @@ class Direction:
             return 0
         most = meters.allowed(self.splice.meters, now, in_turn=turn is not None)
         return most if most is None or turn is None else min(most, turn)
+
+    @property
+    def sink_handle(self) -> ConnectionHandle:
+        """The connection that it passes bytes to."""
+        return self.splice.handles[self is self.splice.a_to_b]
 
     def finish(self) -> None:
         """The source's FIN was read, and with it every byte: so does the sink's half end."""

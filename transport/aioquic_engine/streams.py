@@ -21,6 +21,9 @@ from spnhub.transport.engine import ENDINGS_KEPT, Limits
 __all__ = ["StreamConnection", "StreamRecord"]
 
 _SEND_DATAGRAMS = 12
+_ANY = 1 << 62
+_LEAST_PART = 16
+"""Where less than this part of a send window is left, nobody gets any more of it: pieces would be too small."""
 
 
 class StreamRecord:
@@ -31,6 +34,7 @@ class StreamRecord:
         "chunks",
         "consumed",
         "discarding",
+        "dropped",
         "fin_pending",
         "granted_at",
         "put_to_rest",
@@ -40,6 +44,7 @@ class StreamRecord:
         "reserved",
         "reset_code",
         "reset_told",
+        "short",
         "splice_in",
         "splice_out",
         "stop_code",
@@ -75,8 +80,10 @@ class StreamRecord:
         self.granted_at = -1.0
         self.queued = False
         self.readable_told = False
-        self.write_blocked = False
-        self.put_to_rest = False
+        self.write_blocked = self.short = False
+        """Somebody waits for room, and that in the connection's send window."""
+        self.put_to_rest = self.dropped = False
+        """Nothing will be said of it any more, and what was written isn't kept any more: our half was reset."""
         self.unsent = 0
         """Bytes written and never sent, as the connection's sum has them."""
         self.splice_in: Any = None
@@ -131,6 +138,15 @@ class StreamConnection(QuicConnection):
         self._reserved_total = 0
         self._grown = 0
         self._unsent_total = 0
+        self._send_window = self._send_left = limits.initial_send_window or _ANY
+        self._send_low_at = self._send_window // 2
+        """When less is left, more would be of use."""
+        self.short: deque[StreamRecord] = deque()
+        """Streams for which the send window has had no room, who has waited longest first."""
+        self.is_send_window_low = False
+        """More of it would be of use; the engine takes it."""
+        self.unblocked: list[StreamRecord] = []
+        """Streams on which more may be written again; the engine takes them."""
         self._streams_at_once = limits.streams
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -154,6 +170,17 @@ class StreamConnection(QuicConnection):
     def is_window_low(self, now: float) -> bool:
         """Whether more would be of use to the connection; told once."""
         return self._window.is_low(self.buffered, self._loss._rtt_smoothed, now)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes written on streams and not acknowledged."""
+        return self._send_window - self._send_left
+
+    def set_send_window(self, size: int) -> None:
+        """Let so many of them wait for the peer."""
+        self._send_left += size - self._send_window
+        self._send_window = size
+        self._send_low_at = size // 2
 
     # ---- streams: opening, writing, reading --------------------------------------------------------------------
 
@@ -202,8 +229,34 @@ class StreamConnection(QuicConnection):
         return record
 
     def room(self, record: StreamRecord) -> int:
-        """How many more bytes :meth:`send` should be given now."""
-        return max(0, self._send_share() - record.unsent) if self.can_send(record) else 0
+        """How many more bytes :meth:`send` should be given now: of what is left of the send window half at most."""
+        if self._send_left * _LEAST_PART < self._send_window or not self.can_send(record):
+            return 0
+        return max(0, min(self._send_share() - record.unsent, self._send_left // 2))
+
+    def await_room(self, record: StreamRecord) -> None:
+        """Somebody waits for more of it."""
+        record.write_blocked = True
+        if not record.short and self._is_short():
+            record.short = True
+            self.short.append(record)
+
+    def _is_short(self) -> bool:
+        return self._send_left * _LEAST_PART < self._send_window
+
+    def end_shortage(self) -> bool:
+        """Those that have waited longest for the send window may write, as far as it has room for them now.
+
+        :returns: whether there are others: these may have less to write than there is room for.
+        """
+        short, share, left = self.short, self._send_share(), self._send_left
+        while short and left * _LEAST_PART >= self._send_window:
+            record = short.popleft()
+            record.short = record.write_blocked = False
+            if self.can_send(record):
+                self.unblocked.append(record)
+                left -= min(share, left // 2)
+        return bool(short) and not self._is_short()
 
     def _send_share(self) -> int:
         """How much a stream may hold unsent: less where many do, since a connection sends no faster for it."""
@@ -226,6 +279,10 @@ class StreamConnection(QuicConnection):
         """Queue bytes on our half, which must be open."""
         record.stream.sender.write(data)
         self._count_unsent(record)
+        self._send_left -= len(data)
+        if self._send_left < self._send_low_at:
+            self._send_low_at = -_ANY  # told once
+            self.is_send_window_low = True
         self.enqueue(record)
 
     def finish(self, record: StreamRecord) -> None:
@@ -241,8 +298,15 @@ class StreamConnection(QuicConnection):
             sender.reset(code)
             # aioquic keeps the bytes until the reset is acknowledged; they won't be read any more.
             sender._buffer.clear()
-            self._count_unsent(record)
+            self.forget_written(record)
             self.enqueue(record)
+
+    def forget_written(self, record: StreamRecord) -> None:
+        """What was written isn't kept any more: our half was reset."""
+        self._count_unsent(record)
+        if not record.dropped:
+            record.dropped = True
+            self._send_left += record.stream.sender._buffer_stop - record.stream.sender._buffer_start
 
     def stop(self, record: StreamRecord, code: int) -> None:
         """Ask the peer to stop, and drop what it has sent and still sends."""

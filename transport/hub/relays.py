@@ -5,7 +5,7 @@ the stream ends with a code that ends legs only. An endpoint of sc01 acknowledge
 side acknowledges in its place what it has passed on, and gives ends the codes that each side understands. Otherwise as
 a splice: FIN, RESET and STOP_SENDING pass through, and a slow sink holds its source back. Sans-I/O.
 
-Memory: at most :data:`CHUNK` bytes per direction beside what the engine holds.
+Memory: none beside what the engine holds; no more is read than the other side takes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spnhub.transport.sc01.words import code_of_stream, stream_code
 __all__ = ["ACK_BYTES", "ACK_DELAY", "CHUNK", "RelayEnd", "Relays"]
 
 CHUNK: Final = 16 * 1024
-"""Bytes that are read at a time."""
+"""The most bytes that are read at a time."""
 ACK_BYTES: Final = 32 * 1024
 """Bytes passed on from which on they are acknowledged at once."""
 ACK_DELAY: Final = 0.025
@@ -55,8 +55,6 @@ class RelayEnd(NamedTuple):
 class _Direction:
     source: RelayEnd
     sink: RelayEnd
-    pending: bytes = b""
-    """Read, and not yet taken by the sink."""
     fin: bool = False
     """The source's FIN was read."""
     passed: int = 0
@@ -210,25 +208,22 @@ class Relays:
             return True
         engine, source, sink = self._engine, direction.source.place, direction.sink.place
         before = direction.passed
-        while True:
-            if direction.pending:
-                taken = engine.write(*sink, direction.pending)
-                direction.passed += taken
-                direction.pending = direction.pending[taken:]
-                if direction.pending:
-                    break
-            if direction.fin:
-                engine.finish(*sink)
-                self._count(relay, direction, before)
-                self._end(relay, direction, Outcome(OutcomeKind.FINISHED))
-                return True
-            got = engine.read(*source, CHUNK)
+        while not direction.fin:
+            # Without room, to see whether there is only an end.
+            got = engine.read(*source, min(engine.room(*sink), CHUNK))
             if got is None:
                 self._count(relay, direction, before)
                 return False
-            direction.pending, direction.fin = got
-            if not direction.pending and not direction.fin:
+            data, direction.fin = got
+            if data:
+                direction.passed += engine.write(*sink, data)
+            elif not direction.fin:
                 break
+        if direction.fin:
+            engine.finish(*sink)
+            self._count(relay, direction, before)
+            self._end(relay, direction, Outcome(OutcomeKind.FINISHED))
+            return True
         self._count(relay, direction, before)
         return True
 
@@ -261,7 +256,7 @@ class Relays:
     def _end(self, relay: _Relay, direction: _Direction, outcome: Outcome) -> None:
         if direction.outcome is not None:
             return
-        direction.outcome, direction.pending = outcome, b""
+        direction.outcome = outcome
         there, back = relay.a_to_b.outcome, relay.b_to_a.outcome
         if there is None or back is None:
             return

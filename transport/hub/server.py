@@ -296,6 +296,8 @@ class HubServer:
                 self._handshake_refused(event)
             case api.WindowLow():
                 self._memory.low(event.connection_id, self._now)
+            case api.SendWindowLow():
+                self._memory.low(event.connection_id, self._now, sending=True)
             case api.Throttled():
                 if (exceeded := self._bandwidth.exceeded(event)) is not None:
                     self._system.tell_hub(exceeded)

@@ -25,6 +25,7 @@ from spnhub.transport.sc01.hub import Sc01Session, Sc01Sessions
 from spnhub.transport.system.ip import host_port
 
 __all__ = [
+    "CONTROL_BACKLOG",
     "CONTROL_CHUNK",
     "CONTROL_STREAM",
     "REQUEST_TIMEOUT",
@@ -43,8 +44,10 @@ _REFUSAL_LINGER: Final = 1.0
 """Seconds that a refused endpoint has to read the refusal before the QUIC connection is closed."""
 _WEIGHTS_AGAIN: Final = 0.5
 """Seconds between two looks at whether a weight that had to wait can be applied."""
-_CONTROL_BACKLOG: Final = 1024 * 1024
+CONTROL_BACKLOG: Final = 1024 * 1024
 """The most control bytes that wait for a session's flow control; beyond it the peer isn't reading, and is closed."""
+_CONTROL_FREE: Final = 4096
+"""Those that are in no budget (:meth:`Memory.hold_packets`)."""
 
 TransportPacket = packets.ResumeRequest | packets.DataAck | packets.LocalAddress
 """Control packets that no actor sees as they are: they hold a secret, or concern the transport only."""
@@ -90,6 +93,8 @@ class HubSession:
     no_memory: str | None = None
     """Why it is refused as soon as it asks."""
     outgoing: bytearray = field(default_factory=bytearray)
+    holds: int = 0
+    """Bytes of these that were counted last; 0: so few that they aren't."""
     early: list[int] = field(default_factory=list)
     """Data streams that were opened before the session was accepted."""
     waiting: deque[Key] = field(default_factory=deque)
@@ -459,11 +464,19 @@ class Sessions:
         self._gated.add(connection_id)
         session.outgoing += protocol.encode(packet, session.kinds)
         self.flush(session)
-        if len(session.outgoing) > _CONTROL_BACKLOG:
+        if len(session.outgoing) > _CONTROL_FREE and not self._hold(session):
             self._engine.close(connection_id, Code.LIMIT, "control packets are not being read")
+
+    def _hold(self, session: HubSession) -> bool:
+        """Whether there is room for the control packets that wait for a session."""
+        session.holds = size = len(session.outgoing)
+        return size <= CONTROL_BACKLOG and self._memory.hold_packets(session.connection_id, size, self.now) is None
 
     def flush(self, session: HubSession) -> None:
         """Write what the control stream takes."""
         if session.outgoing:
             taken = self._engine.write(session.connection_id, CONTROL_STREAM, bytes(session.outgoing))
             del session.outgoing[:taken]
+            if session.holds and not session.outgoing:
+                session.holds = 0
+                self._memory.hold_packets(session.connection_id, 0, self.now)

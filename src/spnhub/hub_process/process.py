@@ -31,7 +31,7 @@ from spnhub.actors.contract.inputs import (
 from spnhub.actors.system import ActorSystem
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.journal.files import open_to_others
-from spnhub.events.journal.journal import Journal
+from spnhub.events.journal.journal import MEMORY_LIMIT, Journal
 from spnhub.events.journal.recovery import recover
 from spnhub.events.kafka.settings import ShipperSettings, ShipperStatus
 from spnhub.events.model import Event, EventsLost, Recorded, ServiceAdded, ServiceChanged, to_datetime
@@ -56,7 +56,7 @@ from spnhub.transport.engine import ChainFault, ClientTrust, EngineEvent
 from spnhub.transport.engines import make_engine, select_engine
 from spnhub.transport.faults import Faults
 from spnhub.transport.hub import Gate, HubServer
-from spnhub.transport.hub.memory import INITIAL_WINDOW
+from spnhub.transport.hub.memory import INITIAL_SEND_WINDOW, INITIAL_WINDOW
 from spnhub.transport.system import memory as process_memory
 from spnhub.transport.system.ip import host_port
 from spnhub.transport.udp import UdpEndpoint
@@ -178,7 +178,9 @@ class HubProcess:
             from spnhub.hub_process.operators import Operators  # noqa: PLC0415
 
             self._ops = Operators(settings)
-        journal = self._open_journal()
+        memory = settings.memory_limits.of(process_memory.available(), settings.limits)
+        assert memory.memory is not None
+        journal = self._open_journal(min(MEMORY_LIMIT, memory.memory // 4))
         reset_key = load_reset_key(settings.journal)
         self._watch()
         if self._ops is not None:
@@ -197,8 +199,7 @@ class HubProcess:
 
         selected = select_engine(settings.engine)
         _log.info("engine.selected", engine=selected.name, reason=selected.reason)
-        memory = settings.memory_limits.of(process_memory.available(), settings.limits)
-        limits = replace(settings.limits, initial_window=INITIAL_WINDOW)
+        limits = replace(settings.limits, initial_window=INITIAL_WINDOW, initial_send_window=INITIAL_SEND_WINDOW)
         engine = make_engine(limits, settings.engine, reset_key=reset_key, on_fault=self._faults.report)
         self._system, self._recording = make_system(
             settings,
@@ -254,7 +255,7 @@ class HubProcess:
         if self._reload_asked:
             self._reloader.ask()
 
-    def _open_journal(self) -> Journal:
+    def _open_journal(self, memory_limit: int) -> Journal:
         settings = self.settings
         self._journal = journal = Journal.open(
             settings.journal,
@@ -262,6 +263,7 @@ class HubProcess:
             replace(settings.journal_options, topic=None if settings.kafka is None else settings.kafka.topic),
             on_written=self._on_written,
             notify=self._notify,
+            memory_limit=memory_limit,
             clock=self._wall,
             on_fault=self._faults.report,
         )

@@ -217,9 +217,8 @@ class Realm(_Object):
     max_journal_rate: Count | None = None
     """Bytes of events a second, likewise. Without it: 16 MiB."""
     max_memory: Annotated[Count, Field(ge=1 << 16)] | None = None
-    """Unread bytes that all its sessions may have the hub hold, 65,536 at least; beyond it endpoints wait. Without it:
-    ``--realm-memory``."""
-
+    """Bytes that all its sessions may have the hub hold, unread or on their way to them, 65,536 at least; beyond it who
+    sends waits. Without it: ``--realm-memory``."""
     max_bandwidth: Bandwidth | None = None
     """Bytes a second that its connections carry, both ways together, 32,768 at least; what is beyond waits at its
     sender. Without it: as many as come."""

@@ -4,7 +4,7 @@ use crate::event::{CloseKind, Id};
 use crate::limits::Limits;
 use crate::streams::Streams;
 use crate::tls::Said;
-use crate::window::Window;
+use crate::window::{SendWindow, Window};
 use quinn_proto::{ConnectionHandle, VarInt};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -61,6 +61,8 @@ pub struct Connection {
     pub streams: Streams,
     /// What the peer may have us hold.
     pub window: Window,
+    /// What may wait for it.
+    pub send_window: SendWindow,
     /// Its times.
     pub times: Times,
     /// Holds that keep it from sending.

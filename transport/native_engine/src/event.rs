@@ -87,6 +87,8 @@ pub enum Event {
     HandshakesDropped(u64),
     /// More receive window would be of use to a connection.
     WindowLow(Id),
+    /// More send window would be.
+    SendWindowLow(Id),
     /// First packets that were answered with a Retry.
     RetriesSent(u64),
     /// A connection is over.

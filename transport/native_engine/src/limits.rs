@@ -25,6 +25,8 @@ pub struct Limits {
     pub window_budget: u64,
     /// Receive window with which a connection begins; zero: the largest.
     pub initial_window: u64,
+    /// Written bytes that may wait for a peer at first; zero: any number.
+    pub initial_send_window: u64,
     /// Unsent bytes that a stream takes.
     pub send_buffer: u64,
     /// Unsent bytes of a connection from which on each stream takes a quarter only.

@@ -45,6 +45,8 @@ pub struct Record {
     pub send_done: bool,
     /// Somebody waits for room.
     pub blocked: bool,
+    /// It stands among those that wait for room in the connection's send window.
+    short: bool,
     /// It stands among the senders.
     listed: bool,
     /// The direction that reads from it.
@@ -60,6 +62,8 @@ pub struct Record {
     /// Of them, what quinn has not taken.
     waiting: VecDeque<Bytes>,
     waiting_size: u64,
+    /// As the connection's sum has it.
+    waiting_counted: u64,
     /// FIN follows these.
     waiting_fin: bool,
 }
@@ -77,6 +81,10 @@ pub struct Streams {
     /// Those of which bytes wait in quinn: they make room.
     senders: Vec<u64>,
     unsent: u64,
+    /// Of them, what quinn has not taken.
+    waiting: u64,
+    /// Those for which the connection's send window has had no room, who has waited longest first.
+    short: VecDeque<u64>,
     endings: Endings,
     /// How many the peer may have open.
     limit: u64,
@@ -113,6 +121,8 @@ impl Streams {
             records: FxHashMap::default(),
             senders: Vec::new(),
             unsent: 0,
+            waiting: 0,
+            short: VecDeque::new(),
             endings: Endings::new(limits.streams),
             limit: limits.streams,
             wanted: false,
@@ -153,6 +163,7 @@ impl Streams {
     pub fn clear(&mut self) {
         self.records = FxHashMap::default();
         self.senders = Vec::new();
+        self.short = VecDeque::new();
         self.endings.clear();
     }
 
@@ -211,8 +222,10 @@ impl Connection {
         if let Some(record) = self.streams.get(id)
             && record.is_over()
         {
-            let (unsent, codes) = (record.unsent, [record.reset_code, record.stop_code]);
+            let codes = [record.reset_code, record.stop_code];
+            let (unsent, waiting) = (record.unsent, record.waiting_counted);
             self.streams.unsent -= unsent;
+            self.streams.waiting -= waiting;
             self.streams.records.remove(&u64::from(id));
             self.streams.endings.remember(id, codes, self.times.last_heard);
         }

@@ -68,6 +68,14 @@ impl Engine {
         }
     }
 
+    /// Let so many written bytes wait for the peer; those that wait already stay.
+    pub fn set_send_window(&mut self, id: Id, window: u64) {
+        if let Some(connection) = self.live(id) {
+            connection.send_window.set(window);
+            self.queue(id);
+        }
+    }
+
     /// Whether the peer sends from another address than is seen here, as it says.
     pub fn set_translated(&mut self, id: Id, translated: bool) {
         let now = self.now;

@@ -9,7 +9,7 @@ use crate::handshakes::{Arrival, Judged, Step};
 use crate::retry::RetryTokens;
 use crate::streams::Streams;
 use crate::tls::{self, Identities, Peeked, Said, Sessions};
-use crate::window::Window;
+use crate::window::{SendWindow, Window};
 use quinn_proto::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, ConnectionError, ConnectionHandle, ConnectionId, Incoming, ServerConfig, TransportConfig,
@@ -281,6 +281,7 @@ impl Engine {
             first_cid: Vec::new(),
             streams: Streams::new(&self.limits),
             window: Window::new(&self.limits, self.now),
+            send_window: SendWindow::new(&self.limits),
             times: Times::new(self.now, &self.limits),
             holds: 0,
             held_back: false,

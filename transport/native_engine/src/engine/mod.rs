@@ -91,6 +91,8 @@ pub struct Info {
     pub buffered: u64,
     /// Bytes that the peer may have us hold.
     pub window: u64,
+    /// Bytes written and not yet acknowledged.
+    pub unacknowledged: u64,
     /// Largest UDP payload that is sent to the peer.
     pub datagram_size: u16,
 }
@@ -262,6 +264,7 @@ impl Engine {
             streams: connection.streams.len(),
             buffered: connection.quic.streams().unread(),
             window: connection.window.granted(),
+            unacknowledged: connection.held(),
             datagram_size: path.current_mtu,
         })
     }

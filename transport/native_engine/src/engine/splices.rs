@@ -207,6 +207,9 @@ impl Engine {
         }
         if let Some(to) = self.connections.get_mut(&sink.0) {
             to.send(sink.1, data);
+            if to.is_send_low() {
+                self.events.push(Event::SendWindowLow(sink.0));
+            }
         }
         self.queue(sink.0);
     }

@@ -148,9 +148,13 @@ impl Engine {
         if connection.streams.get(stream).is_none_or(|record| record.send_over) {
             return 0;
         }
-        let taken = data.len().min(connection.room(stream, &self.limits));
+        let room = connection.room(stream, &self.limits).max(connection.small_room(stream));
+        let taken = data.len().min(room);
         if taken > 0 {
             connection.send(stream, Bytes::copy_from_slice(&data[..taken]));
+            if connection.is_send_low() {
+                self.events.push(Event::SendWindowLow(id));
+            }
         }
         if taken < data.len() {
             connection.await_room(stream);
@@ -159,6 +163,19 @@ impl Engine {
             self.queue(id);
         }
         taken
+    }
+
+    /// How many bytes of another peer's a stream should be given now; 0: Writable follows.
+    pub fn room(&mut self, id: Id, number: u64) -> usize {
+        let stream = stream(number);
+        let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.is_live()) else {
+            return 0;
+        };
+        let room = connection.room(stream, &self.limits);
+        if room == 0 && connection.streams.get(stream).is_some_and(|record| !record.send_over) {
+            connection.await_room(stream);
+        }
+        room
     }
 
     /// End our sending half in order.

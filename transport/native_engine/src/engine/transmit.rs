@@ -75,8 +75,14 @@ impl Engine {
             if sent {
                 connection.on_sent(now, asked);
             }
-            for stream in connection.made_room(&self.limits) {
+            let again = connection.made_room(&self.limits);
+            // These may have less to pass on than there is room for.
+            let more = connection.has_room_for_more();
+            for stream in again {
                 self.on_room(id, stream);
+            }
+            if more {
+                self.queue(id);
             }
         } else if connection.close_packets.is_none() {
             let mut packets = Vec::new();

@@ -18,6 +18,7 @@ pub struct Api {
     handshakes_dropped: Py<PyAny>,
     retries_sent: Py<PyAny>,
     window_low: Py<PyAny>,
+    send_window_low: Py<PyAny>,
     throttled: Py<PyAny>,
     closed: Py<PyAny>,
     opened: Py<PyAny>,
@@ -52,6 +53,7 @@ impl Api {
             handshakes_dropped: class("HandshakesDropped")?,
             retries_sent: class("RetriesSent")?,
             window_low: class("WindowLow")?,
+            send_window_low: class("SendWindowLow")?,
             throttled: class("Throttled")?,
             closed: class("Closed")?,
             opened: class("Opened")?,
@@ -95,6 +97,7 @@ impl Api {
             Event::HandshakesDropped(count) => self.handshakes_dropped.bind(py).call1((count,)),
             Event::Throttled(meter, count) => self.throttled.bind(py).call1((meter, count)),
             Event::WindowLow(id) => self.window_low.bind(py).call1((id,)),
+            Event::SendWindowLow(id) => self.send_window_low.bind(py).call1((id,)),
             Event::RetriesSent(count) => self.retries_sent.bind(py).call1((count,)),
             Event::Closed { id, kind, code, reason } => {
                 let kind = self.close_kind.bind(py).getattr(name_of(kind))?;

@@ -63,6 +63,7 @@ fn bounds(limits: &Bound<'_, PyAny>) -> PyResult<Limits> {
         stream_window_max: number(limits, "stream_window_max")?,
         window_budget: number(limits, "window_budget")?,
         initial_window: number(limits, "initial_window")?,
+        initial_send_window: number(limits, "initial_send_window")?,
         send_buffer: number(limits, "send_buffer")?,
         send_budget: number(limits, "send_budget")?,
         suspect_after: duration(limits, "suspect_after")?,
@@ -240,6 +241,10 @@ impl NativeEngine {
         Ok(self.core.write(connection_id, stream_id, &bytes))
     }
 
+    fn room(&mut self, connection_id: u64, stream_id: u64) -> usize {
+        self.core.room(connection_id, stream_id)
+    }
+
     fn finish(&mut self, connection_id: u64, stream_id: u64) {
         self.core.finish(connection_id, stream_id);
     }
@@ -313,12 +318,17 @@ impl NativeEngine {
         self.core.set_window(connection_id, window);
     }
 
+    fn set_send_window(&mut self, connection_id: u64, window: u64) {
+        self.core.set_send_window(connection_id, window);
+    }
+
     fn info<'py>(&mut self, py: Python<'py>, connection_id: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(info) = self.core.info(connection_id) else { return Ok(None) };
         let address = self.addresses.object(py, &self.api, &self.core.paths, info.path)?;
         let rtt = info.rtt.as_secs_f64();
         let sizes = (info.congestion_window, info.in_flight, info.streams, info.buffered, info.window);
-        let fields = (address, rtt, sizes.0, sizes.1, sizes.2, sizes.3, sizes.4, info.datagram_size);
+        let sending = (info.unacknowledged, info.datagram_size);
+        let fields = (address, rtt, sizes.0, sizes.1, sizes.2, sizes.3, sizes.4, sending.0, sending.1);
         self.api.info.bind(py).call1(fields).map(Some)
     }
 

@@ -7,22 +7,52 @@ use bytes::Bytes;
 use quinn_proto::{StreamId, WriteError};
 use std::collections::VecDeque;
 
+/// `spnhub.transport.engine.SMALL_WRITE`.
+const SMALL_WRITE: u64 = 4096;
+
 impl Connection {
+    /// Bytes that were written and wait to be sent or acknowledged.
+    pub fn held(&mut self) -> u64 {
+        self.quic.streams().buffered() + self.streams.waiting
+    }
+
     /// How much a stream takes now.
-    #[must_use]
-    pub fn room(&self, id: StreamId, limits: &Limits) -> usize {
+    pub fn room(&mut self, id: StreamId, limits: &Limits) -> usize {
+        let most = self.held();
+        let most = self.send_window.room(most);
         match self.streams.get(id) {
-            Some(record) if !record.send_over => self.streams.share(limits).saturating_sub(record.unsent) as usize,
+            Some(record) if !record.send_over => {
+                self.streams.share(limits).saturating_sub(record.unsent).min(most) as usize
+            }
             _ => 0,
         }
     }
 
+    /// How much it takes at least of what is no other peer's.
+    #[must_use]
+    pub fn small_room(&self, id: StreamId) -> usize {
+        self.streams.get(id).map_or(0, |record| SMALL_WRITE.saturating_sub(record.unsent) as usize)
+    }
+
     /// Somebody waits for more room.
     pub fn await_room(&mut self, id: StreamId) {
-        if let Some(record) = self.streams.get_mut(id) {
+        let held = self.held();
+        let short = self.send_window.is_short(held);
+        let streams = &mut self.streams;
+        if let Some(record) = streams.records.get_mut(&u64::from(id)) {
             record.blocked = true;
+            if short && !record.short {
+                record.short = true;
+                streams.short.push_back(id.into());
+            }
         }
         self.recount(id);
+    }
+
+    /// Whether more send window would be of use to the connection; told once.
+    pub fn is_send_low(&mut self) -> bool {
+        let held = self.held();
+        self.is_connected() && self.send_window.is_low(held)
     }
 
     /// Queue bytes on our half, which must be open.
@@ -88,8 +118,10 @@ impl Connection {
         let unsent = if record.send_done { 0 } else { queued + record.waiting_size };
         self.streams.unsent = self.streams.unsent + unsent - record.unsent;
         record.unsent = unsent;
+        self.streams.waiting = self.streams.waiting + record.waiting_size - record.waiting_counted;
+        record.waiting_counted = record.waiting_size;
         // Of one that waits for the peer's credit only, quinn tells.
-        if (queued > 0 || record.blocked && record.waiting.is_empty()) && !record.listed {
+        if (queued > 0 || record.blocked && !record.short && record.waiting.is_empty()) && !record.listed {
             record.listed = true;
             self.streams.senders.push(id.into());
         }
@@ -97,7 +129,7 @@ impl Connection {
 
     /// Packets were made: the streams that have a quarter of their room again, of those that somebody waits for.
     pub fn made_room(&mut self, limits: &Limits) -> Vec<StreamId> {
-        if self.streams.senders.is_empty() {
+        if self.streams.senders.is_empty() && self.streams.short.is_empty() {
             return Vec::new();
         }
         let senders = std::mem::take(&mut self.streams.senders);
@@ -107,14 +139,42 @@ impl Connection {
                 self.recount(stream(number));
             }
         }
-        senders.into_iter().map(stream).filter(|&id| self.has_room_again(id, limits)).collect()
+        let mut again: Vec<_> = senders.into_iter().map(stream).filter(|&id| self.has_room_again(id, limits)).collect();
+        if !self.streams.short.is_empty() {
+            self.end_shortage(&mut again, limits);
+        }
+        again
+    }
+
+    /// Whether streams wait for the connection's send window that have room in it now.
+    pub fn has_room_for_more(&mut self) -> bool {
+        !self.streams.short.is_empty() && {
+            let held = self.held();
+            !self.send_window.is_short(held)
+        }
+    }
+
+    /// Those that have waited longest for the connection's send window, as far as it has room for them now.
+    fn end_shortage(&mut self, again: &mut Vec<StreamId>, limits: &Limits) {
+        let mut held = self.held();
+        let share = self.streams.share(limits);
+        while !self.send_window.is_short(held) {
+            let Some(number) = self.streams.short.pop_front() else { break };
+            let Some(record) = self.streams.records.get_mut(&number) else { continue };
+            record.short = false;
+            record.blocked = false;
+            if !record.send_over {
+                again.push(stream(number));
+                held += self.send_window.room(held).min(share);
+            }
+        }
     }
 
     /// Whether somebody waits for room on a stream, and has it now.
     pub fn has_room_again(&mut self, id: StreamId, limits: &Limits) -> bool {
         let share = self.streams.share(limits);
         let Some(record) = self.streams.get_mut(id) else { return false };
-        let again = record.blocked && record.unsent * 4 <= share * 3;
+        let again = record.blocked && !record.short && record.unsent * 4 <= share * 3;
         if again {
             record.blocked = false;
         }
