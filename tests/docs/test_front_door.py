@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT
 _FOREIGN: Final = {
     "tests/transport/test_aioquic_private.py": 58,
     "tests/transport/test_aioquic_tls.py": 7,
-    "tests/support/aioquic_inside.py": 24,
+    "tests/support/aioquic_inside.py": 27,
     "tests/authorisation/credentials.py": 1,
     "tests/transport/agent/test_faults.py": 1,
 }

@@ -25,11 +25,13 @@ from spnhub.transport.engine import Engine
 
 __all__ = [
     "OptionalProtocols",
+    "acknowledged_ahead",
     "connection_of",
     "count_lost",
     "has_shaken_hands",
     "hear_again",
     "is_validated",
+    "open_flight",
     "packet_threshold",
     "peer_certificate",
     "probes",
@@ -186,3 +188,14 @@ def show_certificate(quic: QuicConnection, der: bytes) -> None:
     """Let a client that is about to shake hands show this, which no library here reads."""
     quic.tls.certificate = _Shown(der)  # type: ignore[assignment] # all that is asked of it is its bytes
     quic.tls.certificate_chain = []
+    quic._crypto_buffers[Epoch.HANDSHAKE] = Buffer(capacity=len(der) + 8192)
+
+
+def open_flight(quic: QuicConnection) -> None:
+    """Let a connection send a megabyte before anything is acknowledged."""
+    quic._loss._cc.congestion_window = 1 << 20
+
+
+def acknowledged_ahead(quic: QuicConnection) -> int:
+    """Bytes of TLS messages that the peer has acknowledged of a handshake while some before them are missing."""
+    return sum(len(one) for one in quic._crypto_streams[Epoch.HANDSHAKE].sender._acked)

@@ -187,17 +187,26 @@ def shake_hands(
     *,
     server_name: str = "hub.test",
     revoked: frozenset[str] = frozenset(),
+    client_engine: str = "",
+    loss: float = 0.0,
+    jitter: float = 0.0,
 ) -> tuple[list[EngineEvent], list[EngineEvent], EnginePair]:
-    """What the client and the hub had to say, and where it was said."""
+    """What the client and the hub had to say, and where it was said.
+
+    :param engine: the hub's; the client's, too, without one of its own.
+    :param jitter: seconds; with it or with loss, packets overtake others.
+    """
+    engines = iter((engine, client_engine or engine))
 
     def make(limits: Limits, *, reset_key: bytes | None = None) -> Engine:
-        return make_real(engine, limits, clock=lambda: NOW, reset_key=reset_key)
+        return make_real(next(engines), limits, clock=lambda: NOW, reset_key=reset_key)
 
     pair = EnginePair(Kit(engine, make, server, client, client, client_ca, trust))
     revocation = Revocation(certificates=revoked)
     pair.server.engine.set_policy(
         ServerPolicy({server_name: ServerIdentity(server.chain, server.key, client_ca, ("spn/1",), revocation)})
     )
+    pair.network.loss, pair.network.jitter, pair.network.reorder = loss, jitter, bool(loss or jitter)
     pair.begin(server_name=server_name)
     kinds = (Connected, Closed, HandshakeRefused)
     pair.run_until(lambda: any(isinstance(event, kinds) for event in pair.server.events), 30.0)
@@ -392,6 +401,17 @@ def test_large_chains_work_on_both_sides(engine: str, size: int) -> None:
     assert [type(event) for event in client] == [Connected]
     assert [type(event) for event in server] == [Connected]
     assert pair.clock.now() < 5.0
+
+
+@pytest.mark.parametrize("client_engine", each_name(REAL))
+@pytest.mark.parametrize(("loss", "jitter"), [(0.0, 0.0), (0.0, 0.05), (0.05, 0.0), (0.05, 0.05)])
+def test_large_chains_of_others(engine: str, client_engine: str, loss: float, jitter: float) -> None:
+    """A client may repeat what it has lost in any order: what comes ahead of what is missing waits for that."""
+    large, root = padded(CHAIN_LIMIT)
+    found = shake_hands(engine, large, large, root, root, client_engine=client_engine, loss=loss, jitter=jitter)
+    client, server, pair = found
+    assert [type(event) for event in (*client, *server)] == [Connected, Connected]
+    assert pair.clock.now() < 8.0
 
 
 def test_many_names_and_many_issuers(engine: str) -> None:

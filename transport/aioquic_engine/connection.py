@@ -60,6 +60,7 @@ class EngineConnection(StreamConnection):
     :param clock: when certificates must be valid.
     :param holdings: what the whole engine holds of what came out of order.
     :param validated: server only: the connection id of the Retry that the client has answered, and where it did.
+    :param is_crowded: server only: many handshakes are under way, so little of this one's waits for what is missing.
     :param reset_key: what the stateless reset tokens of our connection ids follow from; None: random ones.
     """
 
@@ -73,6 +74,7 @@ class EngineConnection(StreamConnection):
         holdings: Holdings,
         identities: Mapping[str, ParsedIdentity] | None = None,
         trust: bytes = b"",
+        is_crowded: bool = False,
         reset_key: bytes | None = None,
         original_destination_connection_id: bytes | None = None,
         validated: tuple[bytes, Address] | None = None,
@@ -96,6 +98,7 @@ class EngineConnection(StreamConnection):
         """When the peer's new address is challenged again."""
         self._identities = identities
         self._trust = trust
+        self._is_crowded = is_crowded
         self._chain_size = chain_size
         self._clock = clock
         self._reset_key = reset_key
@@ -210,8 +213,10 @@ class EngineConnection(StreamConnection):
             tls.Epoch.HANDSHAKE: Buffer(capacity=self._chain_size + _BESIDE_CHAIN),
             tls.Epoch.ONE_RTT: Buffer(capacity=_OUR_HELLO),
         }
-        for stream in self._crypto_streams.values():
+        for epoch, stream in self._crypto_streams.items():
             stream.receiver = Receiver(None, self.holdings)
+            if not self._is_crowded:
+                stream.receiver.crypto_held = _CRYPTO_BOUNDS[epoch]
         context = self.tls
         if self._is_client:
             context.__class__ = ClientContext

@@ -332,6 +332,7 @@ class QuicEndpoint(ABC):
             chain_size=max(identity.size for identity in identities.values()),
             clock=self._clock,
             holdings=self._holdings,
+            is_crowded=self._half_open.is_crowded(name),
             reset_key=self._reset_key,
             original_destination_connection_id=waiting.original or waiting.cid,
             validated=None if waiting.original is None else (waiting.cid, address),

@@ -26,7 +26,9 @@ connection ends."""
 CRYPTO_GAPS: Final = 64
 """Gaps in the TLS messages of one stage of a handshake, which are some dozen packets at most."""
 CRYPTO_HELD: Final = 16 * 1024
-"""Bytes of TLS messages that wait for those before them; further ones are repeated by the peer."""
+"""Bytes of TLS messages that wait for those before them where many handshakes are half-open; further ones are repeated
+by the peer. That takes long, or too long, if it repeats them in any order, as quinn does; so otherwise all may wait
+that a certificate chain has."""
 PIECE: Final = 128
 """Bytes that each held piece counts for beside its own: Python's objects around it."""
 _SMALL: Final = 2048
@@ -162,6 +164,8 @@ class Receiver(QuicStreamReceiver):
     stop_pending = False
     _stop_error_code: int | None = None
     _stop_arrived = False
+    crypto_held = CRYPTO_HELD
+    """Bytes of TLS messages that may wait."""
 
     def __init__(self, stream_id: int | None, holdings: Holdings) -> None:
         self.highest_offset = self._buffer_start = 0
@@ -257,7 +261,7 @@ class Receiver(QuicStreamReceiver):
     def _hold(self, offset: int, data: bytes) -> None:
         size = len(data) + PIECE
         is_crypto = self._stream_id is None
-        if is_crypto and self.held + size > CRYPTO_HELD:
+        if is_crypto and self.held + size > self.crypto_held:
             raise NoRoom
         self._holdings.require(size)
         pieces = self._pieces

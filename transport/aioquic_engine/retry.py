@@ -104,9 +104,13 @@ class HalfOpen:
         """How many there are under the name that has most."""
         return max(self._names.values(), default=0)
 
+    def is_crowded(self, name: str) -> bool:
+        """Whether there are many under a name."""
+        return self.under(name) >= HALF_OPEN_NAME
+
     def are_many(self, name: str, address: Address) -> bool:
         """Whether a client there has to show that it hears what is sent to it."""
-        return self.under(name) >= HALF_OPEN_NAME or self._sources.get(_source(address.remote), 0) >= HALF_OPEN_SOURCE
+        return self.is_crowded(name) or self._sources.get(_source(address.remote), 0) >= HALF_OPEN_SOURCE
 
 
 def _source(remote: tuple[Any, ...]) -> object:

@@ -21,7 +21,7 @@ const SORTED: usize = 4096;
 const FEWEST: usize = 16;
 /// Datagrams of a new connection that are looked into for its name.
 const REPEATS: usize = 3;
-/// Datagrams of a handshake that has begun, the last ones.
+/// Datagrams of a handshake that has begun, the first ones, since the later ones wait for their bytes.
 const FLIGHT: usize = 12;
 /// Arrivals that are looked into in one step.
 const PEEKS: usize = 8;
@@ -191,10 +191,9 @@ impl<I, D> Handshakes<I, D> {
         let queue = self.queue(name);
         let begun = queue.begun_at.remove(&id).and_then(|at| queue.begun.remove(&at));
         let mut datagrams = begun.map_or_else(VecDeque::new, |(_, datagrams)| datagrams);
-        if datagrams.len() >= FLIGHT {
-            datagrams.pop_front();
+        if datagrams.len() < FLIGHT {
+            datagrams.push_back(datagram);
         }
-        datagrams.push_back(datagram);
         queue.begun.insert(order, (id, datagrams));
         queue.begun_at.insert(id, order);
     }

@@ -92,11 +92,16 @@ impl HalfOpen {
         self.names.values().copied().max().unwrap_or(0)
     }
 
+    /// Whether there are many under a name.
+    #[must_use]
+    pub fn is_crowded(&self, name: &str) -> bool {
+        self.under(name) >= HALF_OPEN_NAME
+    }
+
     /// Whether a client there has to show that it hears what is sent to it.
     #[must_use]
     pub fn are_many(&self, name: &str, path: SocketAddr) -> bool {
-        self.under(name) >= HALF_OPEN_NAME
-            || self.sources.get(&network(path)).is_some_and(|count| *count >= HALF_OPEN_SOURCE)
+        self.is_crowded(name) || self.sources.get(&network(path)).is_some_and(|count| *count >= HALF_OPEN_SOURCE)
     }
 }
 

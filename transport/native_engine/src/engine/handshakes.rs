@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Handshakes under way at once under one server name; further ones are dropped (the client repeats them).
 const MAX_HALF_OPEN: usize = 512;
+/// Bytes of a handshake that may wait for those before them where many are half-open.
+const CROWDED_HELD: usize = 16 * 1024;
 /// First packets that quinn keeps. The queues here are shorter, and drop; quinn would refuse.
 const MAX_INCOMING: usize = 1 << 16;
 /// Bytes that a client may send before its turn has come.
@@ -217,6 +219,7 @@ impl Engine {
             self.handshakes.count_dropped();
             return self.quic.ignore(arrival.incoming);
         }
+        let is_crowded = self.half_open.is_crowded(&name);
         let said = Arc::<Mutex<Said>>::default();
         config.crypto = Arc::new(Sessions::new(names, any, said.clone()));
         let path = arrival.incoming.remote_address();
@@ -224,7 +227,10 @@ impl Engine {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         match self.quic.accept(arrival.incoming, self.now, &mut out, Some(Arc::new(config))) {
-            Ok((handle, quic)) => {
+            Ok((handle, mut quic)) => {
+                if is_crowded {
+                    quic.set_max_crypto_held(CROWDED_HELD);
+                }
                 let id = self.add(handle, quic, path, false, said, name);
                 let first_cid = self.first_cid.take();
                 if let Some(connection) = self.connections.get_mut(&id) {
