@@ -15,7 +15,7 @@ __all__ = [
     "SUBJECT_BYTES",
     "clipped",
     "clipped_subject",
-    "printable",
+    "escaped",
 ]
 
 REASON_LIMIT: Final = 256
@@ -26,8 +26,12 @@ SUBJECT_BYTES: Final = 1024
 """Bytes (UTF-8) of a certificate's subject in events and packets; of a longer one the beginning, and a digest."""
 
 
-def printable(text: str) -> str:
-    """``text`` with everything escaped that doesn't show or steers a terminal: ESC is ``\\x1b``."""
+def escaped(text: str) -> str:
+    """``text`` with everything escaped that doesn't show (``str.isprintable``): ESC is ``\\x1b``.
+
+    More than :func:`spnhub.plain_text.printable` escapes, which leaves spaces of any script: what is kept must not look
+    like something else.
+    """
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -38,7 +42,7 @@ def clipped(text: str, limit: int = REASON_LIMIT) -> str:
     if len(text) <= limit and text.isprintable():
         return text
     # Escapes only make it longer: what is beyond the limit need not be looked at.
-    shown = printable(text[: limit + 1])
+    shown = escaped(text[: limit + 1])
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 

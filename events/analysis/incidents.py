@@ -113,6 +113,11 @@ class Incident:
             return "over"
         return "open" if self.lasting else "past"
 
+    @property
+    def why(self) -> str:
+        """Code and reason, as far as they are known."""
+        return ": ".join(filter(None, (self.code, self.reason)))
+
     def to_json(self) -> dict[str, Any]:
         """For programs."""
         return {

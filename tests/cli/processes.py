@@ -14,18 +14,12 @@ from typing import Any
 
 import yaml
 
+from spnhub.demo.site import free_port
 from spnhub.pki import Authority, IssuedCredentials
 
-__all__ = ["Program", "Site", "address_of", "free_port"]
+__all__ = ["Program", "Site", "address_of"]
 
 SERVICES = 16
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """A port of the loopback that nobody has at this moment."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Program:
@@ -109,7 +103,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port(socket.SOCK_DGRAM)
         self.authority = Authority.create()
         self.programs: list[Program] = []
         self.service = 0

@@ -17,6 +17,7 @@ from cryptography import x509
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.hub import app
+from spnhub.demo.site import free_port
 from spnhub.service_manager import ServiceManager
 
 
@@ -74,7 +75,10 @@ def test_units(tmp_path: Path) -> None:
 @pytest.mark.outside
 async def test_a_hub_tells_its_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready, alive, reloading, ready again, stopping: over the socket that the environment names."""
-    assert spnhub("init", "acme/tokyo/hello", "--dir", str(tmp_path / "net"), "--port", str(_free_port())) == 0
+    assert (
+        spnhub("init", "acme/tokyo/hello", "--dir", str(tmp_path / "net"), "--port", str(free_port(socket.SOCK_DGRAM)))
+        == 0
+    )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(tmp_path / "notify"))
         told.setblocking(False)
@@ -120,9 +124,3 @@ async def test_a_manager_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monkey
         manager.ready("a\nb")
         manager.reloading()
     manager.stopping()
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -19,6 +19,7 @@ import pytest
 from spnhub.clusters.docker_engine import DockerManager, container_name
 from spnhub.clusters.docker_options import parse_options
 from spnhub.clusters.task import ClusterError, ServiceTask, TaskMount
+from spnhub.demo.site import free_port
 from tests.clusters.engine import IMAGE, EngineMissing, engine
 
 pytestmark = pytest.mark.outside
@@ -189,9 +190,7 @@ async def test_two_hubs_at_once(engine_url: str, client: docker.DockerClient, ma
 
 async def test_serves(manager: DockerManager, make: Make) -> None:
     """A service in a container answers HTTP after a start, no longer after a stop, and again after a start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_STREAM)
     serve = (
         f"/bin/busybox mkdir -p /www && echo -n hello > /www/index.html && exec /bin/busybox httpd -f -p {port} -h /www"
     )

@@ -20,6 +20,7 @@ import promql_parser as promql
 import pytest
 import yaml
 
+from spnhub.demo.site import free_port
 from tests.compose.exposed import exposed
 from tests.compose.files import COMPOSE, ROOT, load
 from tests.compose.test_dashboards import BOARDS, board, expressions, known, parse, parts  # noqa: F401
@@ -107,9 +108,7 @@ class Prometheus:
             job["static_configs"] = [{"targets": [target]}]
             job["metrics_path"] = path
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{sock.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
         self.process = subprocess.Popen(
             [
                 *(

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,9 +21,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from spnhub.demo.site import free_port
 from tests.compose.files import COMPOSE, SERVICES, Service
 from tests.support.command import BIN, Command
-from tests.support.kafka import KafkaBroker, free_port
+from tests.support.kafka import KafkaBroker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
@@ -35,7 +37,7 @@ class Stack:
 
     def __init__(self, folder: Path, kafka: str, topic: str) -> None:
         self.folder = folder
-        self.ports = {name: free_port() for name in (*STARTED, "ops")}
+        self.ports = {name: free_port(socket.SOCK_STREAM) for name in (*STARTED, "ops")}
         self.commands: dict[str, Command] = {}
         ports = {name: str(number) for name, number in self.ports.items()}
         # One after the other: what a name stands for, and then the ports that are left.

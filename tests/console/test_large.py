@@ -1,10 +1,13 @@
-"""A large past: how many events a jump of the slider folds."""
+"""A large past: how many events a jump of the slider folds, and how long what people ask for takes."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import statistics
 from pathlib import Path
+from time import time_ns
 
 import pytest
 
@@ -17,6 +20,7 @@ from spnhub.events.journal.files import segments
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
 from spnhub.events.state.hub_state import HubState
+from tests.console.large_log import measure
 from tests.console.test_server import console
 from tests.events.samples import NOON
 from tests.support.large_journal import Size, write_large_journal
@@ -76,3 +80,26 @@ async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: py
             assert (page["sessions"], page["connections"]) == (len(state.sessions), len(state.connections))
             if time >= NOON + 400 * apart:
                 assert 0 < folded <= between
+
+
+@pytest.mark.prove
+@pytest.mark.system
+@pytest.mark.measured
+@pytest.mark.timeout(7200)
+async def test_ten_million_events(tmp_path: Path) -> None:
+    """1,000 services, 10,000 sessions: the page within a second; slider, ``state --at`` and ``explain`` within two.
+
+    ``SPN_LARGE_JOURNAL`` names a folder with such a journal and its index, which takes long to make.
+    """
+    kept = os.environ.get("SPN_LARGE_JOURNAL")
+    folder = Path(kept or tmp_path) / "journal"
+    if not folder.exists():
+        size = Size(10_000_000)
+        write_large_journal(folder, size, start=time_ns() // 1000 - size.events * size.apart)
+    found = await measure(folder, folder.parent / "cache")
+    for line in found.lines():
+        print(line)
+    assert found.events >= 10_000_000 and found.services == 1_000 and found.sessions == 10_000
+    assert statistics.median(found.page) <= 1.0
+    assert statistics.median(found.jumps) <= 2.0 and max(found.jumps) <= 4.0
+    assert statistics.median(found.state) <= 2.0 and statistics.median(found.explain) <= 2.0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import free_port
+from spnhub.demo.site import free_port
 from tests.docs.pages import PAGES, Block, blocks, continued, fenced, name
 
 PORTS = {"4433": socket.SOCK_DGRAM, "8000": socket.SOCK_STREAM, "9000": socket.SOCK_STREAM}

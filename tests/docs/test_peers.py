@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,8 +16,9 @@ from typing import Final
 import httpx2
 import pytest
 
+from spnhub.demo.site import free_port
 from spnhub.events.model import EndPointType
-from tests.cli.processes import Program, address_of, free_port
+from tests.cli.processes import Program, address_of
 from tests.compose.files import COMPOSE, HELM, load
 from tests.compose.test_dashboards import BOARDS, expressions, parse
 from tests.console.test_page import UID, two_realms
@@ -43,7 +45,7 @@ async def said(*words: str, status: int = 0) -> str:
 @asynccontextmanager
 async def network(folder: Path) -> AsyncIterator[tuple[TcpServer, Program, Program]]:
     """What ``spnhub init`` prints, pasted: a server, and the two agents, which have sessions; ports are free ones."""
-    out = await said("spnhub", "init", NAME, "--dir", str(folder / "net"), "--port", str(free_port()))
+    out = await said("spnhub", "init", NAME, "--dir", str(folder / "net"), "--port", str(free_port(socket.SOCK_DGRAM)))
     hub, *agents = (shlex.split(line) for line in re.findall(r"^spn(?:hub|agent) .*", out, re.MULTILINE))
     programs: list[Program] = []
     with TcpServer() as server:
@@ -73,7 +75,7 @@ async def units(folder: Path) -> str:
 
 async def config_file(folder: Path) -> str:
     """A hub that is told by its file."""
-    await said("spnhub", "init", NAME, "--dir", str(folder / "net"), "--port", str(free_port()))
+    await said("spnhub", "init", NAME, "--dir", str(folder / "net"), "--port", str(free_port(socket.SOCK_DGRAM)))
     file = folder / "hub.toml"
     inventory, journal = f"file:{folder}/net/inventory.yaml", f"{folder}/journal"
     file.write_text(f"inventory = '{inventory}'\njournal = '{journal}'\nhub-id = 'of-the-file'\nlog-format = 'json'\n")

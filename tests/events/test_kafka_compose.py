@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.kafka import JarBroker, free_port
+from spnhub.demo.site import free_port
+from tests.support.kafka import JarBroker
 from tests.support.kafka_jars import JarRuntime, JarsMissing
 
 _FILE = Path(__file__).parents[2] / "compose" / "kafka.yml"
@@ -30,7 +32,11 @@ async def test_compose_settings() -> None:
     settings["advertised.listeners"] = settings["advertised.listeners"].replace("${SPNHUB_KAFKA_PORT:-9092}", "9092")
     broker = JarBroker(runtime)
     try:
-        host, inside, controller = broker.bootstrap.rpartition(":")[2], str(free_port()), str(free_port())
+        host, inside, controller = (
+            broker.bootstrap.rpartition(":")[2],
+            str(free_port(socket.SOCK_STREAM)),
+            str(free_port(socket.SOCK_STREAM)),
+        )
         ports = {":9092": f":{host}", ":19092": f":{inside}", ":9093": f":{controller}", "//kafka:": "//localhost:"}
         for name, value in settings.items():
             for old, new in ports.items():

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from aiokafka import errors
 
+from spnhub.demo.site import free_port
 from spnhub.events.kafka.reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.kafka.topic import ensure_topic
 from spnhub.events.source import SourceError
 from tests.support.command import Command, run
-from tests.support.kafka import free_port
 from tests.support.kafka_jars import JarRuntime, JarsMissing
 from tests.support.kafka_journal import events, open_journal, read_topic, settings_for, shipping, write
 from tests.support.kafka_secured import PASSWORD, USER, SecuredBroker
@@ -234,7 +234,7 @@ class TestOnABroker:
 @pytest.mark.outside
 async def test_nobody_is_there_and_no_name(topic: str) -> None:
     """What a system's resolver and TCP say; of several servers each."""
-    port = free_port()
+    port = free_port(socket.SOCK_STREAM)
     several = f"127.0.0.1:{port},no-such-host.invalid:9092"
     with pytest.raises(SourceError) as caught:
         async with KafkaSource(KafkaSettings(bootstrap_servers=several, topic=topic)):
@@ -279,7 +279,7 @@ def test_a_node_that_is_not_named() -> None:
 async def test_complaints_of_others_are_not_heard() -> None:
     """Each hears the clients that were started under it."""
     first = Complaints()
-    refused = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    refused = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port(socket.SOCK_STREAM)}")
 
     async def fails() -> str:
         second = Complaints()

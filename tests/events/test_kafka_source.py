@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from spnhub.demo.site import free_port
 from spnhub.events import model
 from spnhub.events.analysis.source import open_source
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.events.kafka.source import KafkaSource
 from spnhub.events.model import Recorded
 from spnhub.events.source import SourceError
-from tests.support.kafka import KafkaBroker, free_port
+from tests.support.kafka import KafkaBroker
 from tests.support.kafka_journal import create_topic, events, open_journal, read_topic, settings_for, shipping, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
@@ -32,7 +34,7 @@ async def ship(kafka: KafkaBroker, topic: str, folder: Path, count: int, hub_id:
 
 async def test_nobody_there() -> None:
     """No broker: one line that names it."""
-    url = f"kafka://127.0.0.1:{free_port()}/spn.events"
+    url = f"kafka://127.0.0.1:{free_port(socket.SOCK_STREAM)}/spn.events"
     with pytest.raises(SourceError) as caught:
         async with KafkaSource(url):
             pass

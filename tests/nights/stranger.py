@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
+from spnhub.demo.site import free_port
+
 __all__ = ["Hour", "hour"]
 
 _CHECKOUT: Final = Path(__file__).parents[2]
@@ -39,12 +41,6 @@ made = authority.client("hello-consumer", days=90)
 (net / "consumer.key").write_bytes(made.key)
 (net / "consumer.pem").write_bytes(made.certificate)
 """
-
-
-def _port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Hour:
@@ -125,8 +121,8 @@ def hour(folder: Path, *, install: bool) -> list[tuple[str, float]]:
         if install:
             own.step("install", lambda: own.run(_install()))
         hub, one, two, entry, entry_two = (
-            _port(socket.SOCK_DGRAM),
-            *(_port(socket.SOCK_STREAM) for _ in range(4)),
+            free_port(socket.SOCK_DGRAM),
+            *(free_port(socket.SOCK_STREAM) for _ in range(4)),
         )
         own.step(
             "`spnhub init`: CA, certificates, inventory",

@@ -27,9 +27,10 @@ from typing import Self
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from spnhub.demo.site import free_port
 from tests.support.kafka_jars import SETTINGS, JarRuntime, JarsMissing
 
-__all__ = ["ENVIRONMENT", "JarBroker", "KafkaBroker", "NamedBroker", "NoBroker", "find_broker", "free_port"]
+__all__ = ["ENVIRONMENT", "JarBroker", "KafkaBroker", "NamedBroker", "NoBroker", "find_broker"]
 
 ENVIRONMENT = "SPNHUB_TEST_KAFKA"
 _START_TIMEOUT = 60.0
@@ -182,8 +183,8 @@ class JarBroker(KafkaBroker):
         self._data = self._folder / "data"
         self._properties = self._folder / "server.properties"
         self._log = self._folder / "broker.log"
-        self._port = free_port()
-        controller = free_port()
+        self._port = free_port(socket.SOCK_STREAM)
+        controller = free_port(socket.SOCK_STREAM)
         values = SETTINGS | {
             "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
@@ -264,15 +265,6 @@ class JarBroker(KafkaBroker):
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 def find_broker() -> KafkaBroker:

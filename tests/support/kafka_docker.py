@@ -7,11 +7,13 @@ image that cannot be had soon, only means that the next way to a broker is tried
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 
 from testcontainers.core.container import DockerContainer
 
-from tests.support.kafka import KafkaBroker, free_port
+from spnhub.demo.site import free_port
+from tests.support.kafka import KafkaBroker
 from tests.support.kafka_jars import KAFKA, SETTINGS
 
 __all__ = ["DockerBroker", "DockerMissing"]
@@ -32,7 +34,7 @@ class DockerBroker(KafkaBroker):
         # The clean-up container is another image to pull; close() removes the one container there is.
         os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         self.description = f"Apache Kafka in Docker, image {IMAGE}"
-        self._port = free_port()
+        self._port = free_port(socket.SOCK_STREAM)
         self._container: DockerContainer | None = None
 
     @classmethod

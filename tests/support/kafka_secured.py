@@ -5,11 +5,13 @@ Counterpart: :mod:`tests.support.kafka`. From jars only: a container's listeners
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from pathlib import Path
 
+from spnhub.demo.site import free_port
 from spnhub.pki import Authority
-from tests.support.kafka import JarBroker, free_port
+from tests.support.kafka import JarBroker
 from tests.support.kafka_jars import JarRuntime
 
 __all__ = ["PASSWORD", "USER", "SecuredBroker"]
@@ -26,7 +28,7 @@ class SecuredBroker(JarBroker):
     """
 
     def __init__(self) -> None:
-        self.ports = {protocol: free_port() for protocol in _PROTOCOLS}
+        self.ports = {protocol: free_port(socket.SOCK_STREAM) for protocol in _PROTOCOLS}
         self.folder = Path(tempfile.mkdtemp(prefix="spnhub-secured-"))
         authority = Authority.create("CA of the broker")
         server = authority.server("localhost")

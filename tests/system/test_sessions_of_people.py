@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from spnhub.demo.site import free_port
 from tests.support.tcp import TcpPeer, serve
 from tests.support.world import World
 from tests.system.test_hub_update import BOTH, sessions, start_hub
@@ -107,9 +108,7 @@ def _postgres(folder: Path) -> Iterator[int]:
         shutil.chown(folder, "nobody", "nogroup")
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     data = folder / "data"
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
+    port = free_port(socket.SOCK_STREAM)
     made = subprocess.run(
         [*as_user, str(programs / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync"],
         capture_output=True,

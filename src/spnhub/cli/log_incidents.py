@@ -116,10 +116,9 @@ def _text(one: Incident, now: int) -> str:
     end = one.over if one.over is not None else now if one.state == "open" else one.last
     lasted = seconds_text(max(0, end - one.since) / 1_000_000)
     who = one.who if one.service_urn is None or one.service_urn in one.who else f"{one.who} of {one.service_urn}"
-    why = ": ".join(filter(None, (one.code, one.reason)))
     words = [f"{begun}  {one.state:4}  {lasted}  ×{one.count:,}  {one.kind}: {who}"]
-    if why:
-        words.append(f"  {why}")
+    if one.why:
+        words.append(f"  {one.why}")
     if one.connections:
         words.append(f"; {one.connections:,} connection{'s' * (one.connections > 1)} ({', '.join(one.uids)})")
     if one.recovered:

@@ -11,11 +11,9 @@ from rich.text import Text
 
 from spnhub.cli.log_tables import shortened
 from spnhub.console.page import Page
-from spnhub.console.text import size_text
-from spnhub.events.analysis.flow import SPAN, FlowRates
-from spnhub.events.analysis.incidents import Incident
+from spnhub.console.text import hub_numbers, service_numbers, size_text
+from spnhub.events.analysis.flow import SPAN
 from spnhub.events.analysis.log_lines import format_time
-from spnhub.events.analysis.narrative import seconds_text
 from spnhub.plain_text import printable
 
 __all__ = ["picture"]
@@ -78,9 +76,7 @@ def _hubs(page: Page, limit: int, width: int) -> list[RenderableType]:
             row.hub_id,
             row.condition,
             row.version,
-            f"{row.sessions:,}",
-            f"{row.connections:,}",
-            seconds_text(max(0, page.time - row.heard) / 1_000_000) + " ago",
+            *hub_numbers(row, page.time),
         )
         for row in page.hubs.rows[:limit]
     )
@@ -93,12 +89,7 @@ def _services(page: Page, limit: int, width: int) -> list[RenderableType]:
         (
             row.urn,
             row.condition,
-            f"{row.providers:,}",
-            f"{row.consumers:,}",
-            f"{row.connections:,}",
-            f"{row.rates.opened / SPAN:.1f}",
-            f"{row.rates.failed:,}",
-            _bytes(row.rates),
+            *service_numbers(row),
         )
         for row in page.services.rows[:limit]
     )
@@ -106,22 +97,14 @@ def _services(page: Page, limit: int, width: int) -> list[RenderableType]:
     return _table(heads, rows, page.services.total - limit, width)
 
 
-def _bytes(rates: FlowRates) -> str:
-    return size_text((rates.sent + rates.received) / SPAN)
-
-
 def _incidents(page: Page, limit: int, width: int) -> list[RenderableType]:
     if not page.incidents.rows:
         return [Text("no incidents", "dim")]
     rows = (
-        (one.kind, one.state, format_time(one.since)[11:19], f"{one.count:,}", one.who, _why(one))
+        (one.kind, one.state, format_time(one.since)[11:19], f"{one.count:,}", one.who, one.why)
         for one in page.incidents.rows[:limit]
     )
     return _table(("incident", "is", "since", "#count", "~who", "~why"), rows, page.incidents.total - limit, width)
-
-
-def _why(one: Incident) -> str:
-    return ": ".join(filter(None, (one.code, one.reason)))
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], more: int, width: int) -> list[RenderableType]:

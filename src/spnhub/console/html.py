@@ -15,8 +15,16 @@ import htpy as h
 from spnhub.console.drawing import drawn, timeline
 from spnhub.console.page import Page, Rows
 from spnhub.console.story import Picture
-from spnhub.console.text import CONDITIONS, clock, day_and_clock, size_text
-from spnhub.events.analysis.flow import SPAN, FlowRates
+from spnhub.console.text import (
+    CONDITIONS,
+    bytes_per_second,
+    clock,
+    day_and_clock,
+    hub_numbers,
+    service_numbers,
+    size_text,
+)
+from spnhub.events.analysis.flow import SPAN
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.journal_index import MinuteFlow
 from spnhub.events.analysis.log_lines import format_time
@@ -301,7 +309,7 @@ def _incidents(of: Page) -> h.Node:
             _lasted(one, of.time),
             one.kind,
             _name(one.who),
-            _text(": ".join(filter(None, (one.code, one.reason)))),
+            _text(one.why),
             f"{one.count:,}",
             h.fragment[((h.a(href=_story(uid))[f"{_text(uid[:8])}…"], " ") for uid in one.uids)],
             _text(one.recovered),
@@ -317,21 +325,12 @@ def _services(of: Page) -> h.Node:
         (
             h.a(href=_link(q=row.urn))[_name(row.urn)],
             _is(row.condition),
-            f"{row.providers:,}",
-            f"{row.consumers:,}",
-            f"{row.connections:,}",
-            f"{row.rates.opened / SPAN:.1f}",
-            f"{row.rates.failed:,}",
-            _bytes(row.rates),
+            *service_numbers(row),
         )
         for row in of.services.rows
     )
     heads = ("@service", "is", "#providers", "#consumers", "#connections", "#new/s", "#failed", "#bytes/s")
     return _table("services", "Services", heads, rows, of.services, none="None.", wide=True)
-
-
-def _bytes(rates: FlowRates) -> str:
-    return size_text((rates.sent + rates.received) / SPAN)
 
 
 def _hubs(of: Page) -> h.Node:
@@ -341,9 +340,7 @@ def _hubs(of: Page) -> h.Node:
             _is(row.condition),
             _text(row.version),
             _text(", ".join(row.addresses)),
-            f"{row.sessions:,}",
-            f"{row.connections:,}",
-            f"{seconds_text(max(0, of.time - row.heard) / 1_000_000)} ago",
+            *hub_numbers(row, of.time),
         )
         for row in of.hubs.rows
     )
@@ -359,7 +356,7 @@ def _networks(of: Page) -> h.Node:
             f"{row.services:,}",
             f"{row.sessions:,}",
             f"{row.connections:,}",
-            _bytes(row.rates),
+            bytes_per_second(row.rates),
         )
         for row in of.networks.rows
     )

@@ -14,7 +14,7 @@ import yaml
 
 from spnhub.pki import Authority, IssuedCredentials
 
-__all__ = ["HUB_ID", "DemoService", "Site"]
+__all__ = ["HUB_ID", "DemoService", "Site", "free_port"]
 
 HUB_ID: Final = "demo-hub"
 _REALM: Final = "demo"
@@ -56,7 +56,7 @@ class Site:
     @classmethod
     def create(cls, folder: Path) -> Site:
         """Make certificates and inventory in ``folder``."""
-        site = cls(folder, _free_port(), Authority.create("SPN Hub demo CA"))
+        site = cls(folder, free_port(socket.SOCK_DGRAM), Authority.create("SPN Hub demo CA"))
         for service in (site.web, site.mail):
             for name in (service.provider, service.consumer):
                 site.credentials[name] = site.authority.client(name)
@@ -111,8 +111,8 @@ class Site:
         return {"realms": [realm]}
 
 
-def _free_port() -> int:
-    """A UDP port of the loopback that nobody has at this moment: an inventory can't say "any"."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+def free_port(kind: socket.SocketKind) -> int:
+    """A port of the loopback that nobody has at this moment: an inventory can't say "any"."""
+    with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spnhub.actors.contract.packets import Opening, OpeningKind
-from spnhub.events.foreign_text import REASON_LIMIT, SUBJECT_BYTES, clipped, clipped_subject, printable
+from spnhub.events.foreign_text import REASON_LIMIT, SUBJECT_BYTES, clipped, clipped_subject, escaped
 from spnhub.events.model import EndPointType, SessionRefused, SessionStarted
 from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.certificates import check_chain, next_expiry
@@ -125,7 +125,7 @@ def test_text_of_others(text: str) -> None:
     shown = clipped(text)
     assert shown.isprintable()
     assert len(shown) <= REASON_LIMIT
-    assert shown == text or text != printable(text) or len(text) > REASON_LIMIT
+    assert shown == text or text != escaped(text) or len(text) > REASON_LIMIT
     subject = clipped_subject(text)
     assert subject.isprintable()
     assert len(subject.encode()) <= SUBJECT_BYTES
