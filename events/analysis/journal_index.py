@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -215,6 +216,8 @@ class JournalIndex:
         self._place = cache / str(self.identity.journal_id)
         self._known: dict[int, SegmentIndex] = {}
         """Replaced, never changed."""
+        self._kept: list[int] = []
+        """First sequences of the segments that there are."""
         self._asked: dict[int, int] = {}
         """Of segments that grow: the size for which an index was last asked for."""
         self.missing = len(self.load())
@@ -234,6 +237,7 @@ class JournalIndex:
         :return: first sequence, and the next segment's; None: it is the one that is being written.
         """
         kept = segments(self.folder)
+        self._kept = [first for first, _ in kept]
         known: dict[int, SegmentIndex] = {}
         missing: list[tuple[int, int | None]] = []
         for place, (first, path) in enumerate(kept):
@@ -300,8 +304,11 @@ class JournalIndex:
                 self.load()
 
     def mark(self, *, time: int | None = None, sequence: int | None = None) -> tuple[SegmentIndex, IndexPart] | None:
-        """The last mark at or before a moment: one of the two."""
-        known = self.segments
+        """The last mark at or before a moment: one of the two.
+
+        None, too, where segments that have no index lie between: a snapshot at the beginning of one of them is nearer.
+        """
+        known, kept = self.segments, self._kept
         if sequence is not None:
             place = bisect.bisect_right(known, sequence, key=lambda one: one.first)
         else:
@@ -310,7 +317,12 @@ class JournalIndex:
         for one in reversed(known[:place]):
             for mark in reversed(one.marks):
                 if (mark.sequence <= sequence) if sequence is not None else (time is not None and mark.time <= time):
-                    return one, mark
+                    before = kept[: bisect.bisect_right(kept, sys.maxsize if sequence is None else sequence)]
+                    if place < len(known):
+                        before = before[: bisect.bisect_left(before, known[place].first)]
+                    unknown = set(before[bisect.bisect_right(before, one.first) :]) - self._known.keys()
+                    # One at most is read through.
+                    return None if len(unknown) > 1 else (one, mark)
         return None
 
     def flow_until(self, segment: SegmentIndex, mark: IndexPart, since: int) -> Flow | None:

@@ -22,7 +22,7 @@ from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded, from_datetime
 from spnhub.events.state.hub_state import HubState
 
-__all__ = ["NOW", "HubAt", "Moment", "MomentError", "States"]
+__all__ = ["NOW", "HubAt", "Moment", "MomentError", "States", "segment_at"]
 
 _LOOK: Final = 4096
 """Bytes read to see when a segment begins."""
@@ -135,6 +135,26 @@ class HubAt:
         }
 
 
+def segment_at(folder: Path, kept: Sequence[int], moment: Moment) -> int:
+    """Which of a journal's segments is the last that begins at or before a moment; else the first.
+
+    :param kept: their first sequences.
+    :raises spnhub.events.journal.files.JournalError: it can't be read.
+    """
+    sequence, time = moment.sequence, moment.time
+    if sequence is not None:
+        return max(0, bisect.bisect_right(kept, sequence) - 1)
+    assert time is not None
+
+    def begun(place: int) -> int:
+        # A segment's first event has the latest time of all before it, so these are in order.
+        with JournalReader(folder, after=kept[place] - 1) as reader:
+            batch = reader.read(_LOOK)
+        return batch[0][1].timestamp if batch else sys.maxsize
+
+    return bisect.bisect_right(range(1, len(kept)), time, key=begun)
+
+
 class States:
     """Folds logs up to ``moment``. Memory: what is open then.
 
@@ -170,7 +190,7 @@ class States:
         if index is not None and kept and (log := self._from_mark(index, kept[0])) is not None:
             self._logs[key] = log
             return
-        place, back = self._segment(folder, kept), 1
+        place, back = segment_at(folder, kept, self._moment), 1
         while kept and key not in self._logs:
             log = HubAt(key[0], str(key[1]), kept[0])
             with JournalReader(folder, after=kept[place] - 1) as reader:
@@ -199,21 +219,6 @@ class States:
         except (IndexDamaged, FileNotFoundError):
             return None  # the index is damaged, or the segment has gone: read what there is
         return log
-
-    def _segment(self, folder: Path, kept: Sequence[int]) -> int:
-        """The last segment that begins at or before the moment."""
-        sequence, time = self._moment.sequence, self._moment.time
-        if sequence is not None:
-            return max(0, bisect.bisect_right(kept, sequence) - 1)
-        assert time is not None
-
-        def begun(place: int) -> int:
-            # A segment's first event has the latest time of all before it, so these are in order.
-            with JournalReader(folder, after=kept[place] - 1) as reader:
-                batch = reader.read(_LOOK)
-            return batch[0][1].timestamp if batch else sys.maxsize
-
-        return bisect.bisect_right(range(1, len(kept)), time, key=begun)
 
     def finish(self) -> list[HubAt]:
         """The hubs, by id.

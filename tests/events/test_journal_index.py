@@ -13,6 +13,7 @@ import pytest
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
+from spnhub.console.past import Past
 from spnhub.events.analysis import journal_index
 from spnhub.events.analysis.concerning_source import ConcerningSource
 from spnhub.events.analysis.incident_history import Concerning
@@ -156,6 +157,29 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path, damage: str) -> None:
         assert states(folder, moment, again) == states(folder, moment, None)
     again.complete()
     assert len(again.segments) == len(index.segments)
+
+
+def test_where_no_index_is_a_snapshot_is_nearer(tmp_path: Path) -> None:
+    """While the past is being indexed, the newest first: nobody reads from a state of long ago through all of it."""
+    folder, written, index = made(tmp_path)
+    of = [one.first for one in index.segments]
+    for one in index.segments[1:-2]:
+        one.path.unlink()
+    partly = JournalIndex(folder, tmp_path / "cache")
+    last = {one.first: one.parts[-1] for one in index.segments}
+    assert partly.mark(sequence=of[1] + 3) == index.mark(sequence=of[1] + 3) is not None, "one is read through"
+    assert partly.mark(sequence=of[2] + 3) is None
+    assert partly.mark(time=last[of[-4]].time) is None
+    assert partly.mark(sequence=of[-2] + 200) == index.mark(sequence=of[-2] + 200) is not None
+    for recorded in random.Random(10).sample(written, 20):
+        for moment in (Moment(recorded.sequence, None), Moment(None, recorded.timestamp)):
+            assert states(folder, moment, partly) == states(folder, moment, None)
+    then = Past([folder], tmp_path / "cache")
+    for recorded in random.Random(11).sample(written[50:], 10):
+        wanted = States(Moment(None, recorded.timestamp))
+        wanted.read_journal(folder)
+        ((found,), _, _) = then.at(recorded.timestamp)
+        assert found.to_json() == wanted.finish()[0].to_json()
 
 
 def grow(folder: Path, events: list[Recorded], *, hub: str = "hub-0", segment_size: int = 1 << 20) -> list[Recorded]:

@@ -28,7 +28,7 @@ from spnhub.events.analysis.journal_index import (
     MinuteFlow,
     SegmentIndex,
 )
-from spnhub.events.analysis.point_in_time import HubAt, Moment
+from spnhub.events.analysis.point_in_time import HubAt, Moment, segment_at
 from spnhub.events.journal.files import JournalError, segments
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded
@@ -132,7 +132,7 @@ class Past:
         kept = [first for first, _ in segments(folder)] or [1]
         since = time - SPAN * 1_000_000
         begin = self._begin(index, time, since)
-        place = 0 if begin is not None else self._place(index, kept, since)
+        place = 0 if begin is not None else segment_at(folder, kept, Moment(None, since))
         back = 1
         while True:
             hub = HubAt(index.identity.hub_id, str(index.identity.journal_id), kept[0])
@@ -151,10 +151,6 @@ class Past:
             if begin is not None or hub.known or place == 0:
                 return hub, flow
             place, back = max(0, place - back), back * 2
-
-    def _place(self, index: JournalIndex, kept: Sequence[int], time: int) -> int:
-        begun = {one.first: one.begun for one in index.segments}
-        return max((at for at, first in enumerate(kept) if begun.get(first, time + 1) <= time), default=len(kept) - 1)
 
     def _begin(
         self, index: JournalIndex, time: int, since: int
