@@ -98,8 +98,11 @@ class EndpointSettings:
         check=_check_url,
     )
     service_urn: str = _service(
-        help="The service that is used or provided.",
+        "",
+        "The service that is used or provided; not needed with the protocol sc01, of which the certificate says it.",
         metavar="URN",
+        default_text="",
+        unless=("protocol", SC01),
         missing="; the older set of names doesn't say which service, so it is needed beside it",
     )
     certificate: str = _certificates(

@@ -95,6 +95,8 @@ class Option:
     choices: tuple[str, ...] = ()
     missing: str = ""
     """What else is said where it has to be given and isn't; goes on after its variable."""
+    unless: tuple[str, Any] | None = None
+    """Of one with a default: it has to be given all the same, unless this other option has this value."""
     check: Callable[[Any], object] | None = None
     """Raises ValueError, which says what is wrong with the value."""
 

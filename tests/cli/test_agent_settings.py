@@ -22,6 +22,7 @@ from spnhub.transport.agent.health import HealthCheck
 from spnhub.transport.agent.keep_alive import TcpKeepAlive
 from spnhub.transport.endpoint.api.config import read_config
 from spnhub.transport.engine import Limits
+from spnhub.transport.errors import ConfigurationError
 from spnhub.transport.system.socket_address import SocketAddress, TcpAddress, UnixAddress
 from tests.transport.test_chains import padded
 
@@ -169,6 +170,16 @@ def test_tcp_keep_alive() -> None:
     assert load_settings(**GIVEN | {"tcp_keepalive": "5,1,3"}) == replace(SETTINGS, tcp_keepalive=TcpKeepAlive(5, 1, 3))
     assert load_settings(**GIVEN | {"tcp_keepalive": "off"}) == replace(SETTINGS, tcp_keepalive=None)
     assert load_settings(**GIVEN | {"tcp_keepalive": ""}) == SETTINGS
+
+
+def test_the_certificate_says_the_service_of_sc01() -> None:
+    """It may be said all the same; of spn/1 it has to be."""
+    settings = load_settings(**GIVEN | {"service_urn": None, "protocol": "sc01"})
+    assert settings.service_urn == ""
+    assert read_config(EndPointType.CONSUMER, **settings.arguments()).service_urn == ""
+    assert load_settings(**GIVEN | {"protocol": "sc01"}).service_urn == SETTINGS.service_urn
+    with pytest.raises(ConfigurationError, match="service_urn is empty"):
+        read_config(EndPointType.CONSUMER, **SETTINGS.arguments() | {"service_urn": ""})
 
 
 def test_times_of_noticing() -> None:

@@ -90,12 +90,14 @@ async def test_there_and_back(world: World, pair: str) -> None:
 
 @pytest.mark.parametrize("pair", ["sc01 and spn/1", "spn/1 and sc01", "sc01 and sc01"])
 async def test_our_agents_speak_it(world: World, pair: str) -> None:
-    """Agents of ours with ``--protocol sc01``, with each other and with those that speak spn/1."""
+    """Agents of ours with ``--protocol sc01``, with each other and with those that speak spn/1. Of which service they
+    are, their certificates say."""
     consumers, providers = pair.split(" and ")
+    protocols_of = {"sc01": {"SPN_PROTOCOL": "sc01", "SPN_SERVICE_URN": ""}, "spn/1": {"SPN_PROTOCOL": "spn/1"}}
     server = world.serve()
     await world.start_hub()
-    await world.start_provider(server.address, env={"SPN_PROTOCOL": providers})
-    consumer = await world.start_consumer(env={"SPN_PROTOCOL": consumers})
+    await world.start_provider(server.address, env=protocols_of[providers])
+    consumer = await world.start_consumer(env=protocols_of[consumers])
     client = await world.connect(consumer)
     await whole_conversation(world, client, server)
     await world.end()

@@ -146,18 +146,23 @@ def settings_of(
     def name(of: str) -> str:
         return name_of(fields[of].flag if of in fields else of.replace("_", "-"))
 
+    for field in fields.values():
+        if field.name not in values and (field.required or _is_needed(field, values)) and not field.optional:
+            raise SettingsError(missing(field))
     try:
         settings = build(model, values)
     except UnusableOption as exc:
         label = given[exc.name].label if exc.name in given else name(exc.name)
         raise SettingsError(label + exc.fault.replace("{other}", name(exc.other))) from exc
-    if settings is None:
-        raise SettingsError(
-            missing(
-                next(one for one in fields.values() if one.required and not one.optional and one.name not in values)
-            )
-        )
+    assert settings is not None, "nothing is missing"
     return settings
+
+
+def _is_needed(field: Field, values: Mapping[str, Any]) -> bool:
+    if field.option.unless is None:
+        return False
+    other, value = field.option.unless
+    return bool(values.get(other) != value)
 
 
 def from_table(

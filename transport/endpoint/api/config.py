@@ -152,7 +152,7 @@ def read_config(
     :raises ConfigurationError: one can't be used; the message names it.
     """
     host, port = _read_url(hub_url)
-    if not service_urn:
+    if not service_urn and options.protocol != SC01:
         raise ConfigurationError("service_urn is empty")
     # Invisible characters would be noticed by the hub only, in whose answer the value looks right.
     if len(service_urn) > URN_LIMIT:
