@@ -28,6 +28,7 @@ from spnhub.transport.revocation import parse_name
 from spnhub.transport.text import oddity, quoted
 
 __all__ = [
+    "LEAST_BANDWIDTH",
     "MOST_CRLS",
     "MOST_REVOKED",
     "AvailabilityManagement",
@@ -42,6 +43,8 @@ MOST_CRLS: Final = 64
 """Revocation lists of a realm."""
 MOST_REVOKED: Final = 10_000
 """Certificates that a realm revokes by name; more are for a list."""
+LEAST_BANDWIDTH: Final = 1 << 15
+"""Bytes a second that a realm or a service is given, if it has a bound."""
 _REALM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
@@ -152,7 +155,7 @@ Cron = Annotated[Text, AfterValidator(_cron)]
 Command = Annotated[str | list[str] | None, BeforeValidator(_command)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
-Bandwidth = Annotated[Count, Field(ge=1 << 15)]
+Bandwidth = Annotated[Count, Field(ge=LEAST_BANDWIDTH)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
