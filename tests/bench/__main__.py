@@ -18,6 +18,7 @@ from tests.bench.compare import subject_of
 from tests.bench.event_cost import event_cost
 from tests.bench.harness import Result
 from tests.bench.hub_cost import throughput
+from tests.bench.paths import paths
 from tests.bench.plot import draw
 from tests.bench.report import environment, lines, table
 from tests.bench.rows import ROWS, Sizes
@@ -34,6 +35,12 @@ async def _reference(quick: bool) -> AsyncIterator[Result]:
     yield await throughput(8952, 256 // scale)
 
 
+async def _paths(quick: bool) -> AsyncIterator[Result]:
+    if why_not() is None:
+        async for result in paths(quick):
+            yield result
+
+
 async def _events(quick: bool) -> AsyncIterator[Result]:
     for result in await event_cost(200.0, 2.0 if quick else 4.0, 4 if quick else 8):
         yield result
@@ -44,7 +51,7 @@ async def _shipping(quick: bool) -> AsyncIterator[Result]:
         yield result
 
 
-OWN: dict[str, Measurement] = {"reference": _reference, "events": _events, "shipping": _shipping}
+OWN: dict[str, Measurement] = {"reference": _reference, "paths": _paths, "events": _events, "shipping": _shipping}
 """What compares parts of this install with each other, not subjects."""
 
 

@@ -119,6 +119,8 @@ class _Queue:
     flights: deque[_Flight] = field(default_factory=deque)
     last: float = 0.0
     """When the last of them arrives."""
+    free_at: float = 0.0
+    """When the narrow link between the two has sent what waits for it."""
 
 
 class FakeNetwork:
@@ -130,7 +132,7 @@ class FakeNetwork:
         engines that repeat nothing themselves. Otherwise it is gone.
     :param repeat_after: seconds after which a lost one is repeated; doubled with each further loss, 16-fold at most.
 
-    ``latency``, ``jitter``, ``loss``, ``reorder`` and ``largest`` may be changed at any time.
+    ``latency``, ``jitter``, ``loss``, ``reorder``, ``largest``, ``rate`` and ``buffer`` may be changed at any time.
     """
 
     def __init__(
@@ -153,6 +155,11 @@ class FakeNetwork:
         self.largest: int | None = None
         """Bytes of the largest datagram that is carried; larger ones are lost, and nobody says so. None: any. Only of
         engines that repeat by themselves."""
+        self.rate: float | None = None
+        """Bytes a second that a link between any two addresses carries, each way: what is sent faster waits there.
+        None: any number. Only of engines that repeat by themselves."""
+        self.buffer = math.inf
+        """Bytes that wait there at most; what finds no room is lost."""
         self.seen = 0
         """Bytes of the largest datagram that was sent."""
         self.repeats = repeats
@@ -233,7 +240,7 @@ class FakeNetwork:
     ) -> None:
         delay = self.latency
         repeated = False
-        one_by_one = self.loss or self.largest is not None
+        one_by_one = self.loss or self.largest is not None or self.rate is not None
         if one_by_one and not self.repeats and 0 < segment_size < len(data):
             for start in range(0, len(data), segment_size):
                 self.send(node, source, target, data[start : start + segment_size], 0)
@@ -251,7 +258,20 @@ class FakeNetwork:
                 repeated = True
                 delay += pause
                 pause = min(pause * 2, 16 * self.repeat_after)
+        if self.rate is not None and not self.repeats:
+            queue, now = self._queue(source, target), self.clock.now()
+            waits = max(0.0, queue.free_at - now)
+            if waits * self.rate + len(data) > self.buffer:
+                return
+            queue.free_at = now + waits + len(data) / self.rate
+            delay += queue.free_at - now
         self._carry(_Flight(node, node.life, source, target, data, segment_size, repeated), delay)
+
+    def _queue(self, source: SocketAddress, target: SocketAddress) -> _Queue:
+        queue = self._queues.get((source, target))
+        if queue is None:
+            queue = self._queues[source, target] = _Queue()
+        return queue
 
     def _carry(self, flight: _Flight, delay: float) -> None:
         clock = self.clock
@@ -259,11 +279,8 @@ class FakeNetwork:
         if self.reorder:
             clock.call_at(when, partial(self._arrive, flight))
             return
-        pair = flight.source, flight.target
         # A queue per pair, because a loop runs timers of equal times in any order.
-        queue = self._queues.get(pair)
-        if queue is None:
-            queue = self._queues[pair] = _Queue()
+        queue = self._queue(flight.source, flight.target)
         queue.last = when = max(queue.last, when)
         queue.flights.append(flight)
         clock.call_at(when, partial(self._next, queue))

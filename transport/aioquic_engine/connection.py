@@ -27,7 +27,7 @@ from spnhub.transport.aioquic_engine.resets import reset_token
 from spnhub.transport.aioquic_engine.streams import StreamConnection, StreamRecord
 from spnhub.transport.aioquic_engine.tls import ClientContext, ServerContext
 from spnhub.transport.certificates import ParsedIdentity
-from spnhub.transport.engine import Address, Limits
+from spnhub.transport.engine import LITTLE, Address, Limits
 from spnhub.transport.pem import CHAIN_LIMIT
 
 __all__ = ["EngineConnection"]
@@ -303,7 +303,7 @@ class EngineConnection(StreamConnection):
                 except QuicPacketBuilderStop:
                     break
                 self._datagrams_pending.popleft()
-            if self._handshake_complete and self._ready:
+            if self._handshake_complete and (self._first or self._ready):
                 self._write_streams(builder, now)
             if builder.packet_is_empty:
                 break
@@ -363,31 +363,32 @@ class EngineConnection(StreamConnection):
         limit.sent = limit.value
 
     def _write_streams(self, builder: QuicPacketBuilder, now: float) -> None:
-        """Fill the packet from the queue, a frame a stream in turn; look at each queued stream once at most."""
-        ready = self._ready
-        for _ in range(len(ready)):
-            if builder.remaining_flight_space < _SLIVER:
-                return
-            record = ready[0]
-            if self._rest_if_over(record, now):
-                ready.popleft()
-                record.queued = False
-                continue
-            stream = record.stream
-            receiver, sender = stream.receiver, stream.sender
-            if receiver.stop_pending:
-                if receiver.is_finished:
-                    receiver.stop_pending = False
+        """Fill the packet from the queues, a frame a stream in turn; look at each queued stream once at most."""
+        first, others = self._first, self._ready
+        for queue in (first, others) if first and others else (first or others,):
+            for _ in range(len(queue)):
+                if builder.remaining_flight_space < _SLIVER:
+                    return
+                record = queue[0]
+                if self._rest_if_over(record, now):
+                    queue.popleft()
+                    record.queued = False
+                    continue
+                stream = record.stream
+                receiver, sender = stream.receiver, stream.sender
+                if receiver.stop_pending:
+                    if receiver.is_finished:
+                        receiver.stop_pending = False
+                    else:
+                        self._write_stop(builder, record)
+                if sender.reset_pending:
+                    self._write_reset(builder, record)
+                more = sender._reset_error_code is None and self._write_data(builder, record)
+                queue.popleft()
+                if more:
+                    (self._first if record.unsent <= LITTLE else self._ready).append(record)
                 else:
-                    self._write_stop(builder, record)
-            if sender.reset_pending:
-                self._write_reset(builder, record)
-            more = sender._reset_error_code is None and self._write_data(builder, record)
-            ready.popleft()
-            if more:
-                ready.append(record)
-            else:
-                record.queued = False
+                    record.queued = False
 
     def _write_stop(self, builder: QuicPacketBuilder, record: StreamRecord) -> None:
         buf = builder.start_frame(

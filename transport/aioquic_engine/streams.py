@@ -16,7 +16,7 @@ from aioquic.quic.stream import QuicStream
 
 from spnhub.transport.aioquic_engine.connection_window import ConnectionWindow
 from spnhub.transport.aioquic_engine.reassembly import Holdings, Receiver
-from spnhub.transport.engine import ENDINGS_KEPT, Limits
+from spnhub.transport.engine import ENDINGS_KEPT, LITTLE, Limits
 
 __all__ = ["StreamConnection", "StreamRecord"]
 
@@ -132,6 +132,8 @@ class StreamConnection(QuicConnection):
         self._send_buffer = max(limits.send_buffer, _SEND_DATAGRAMS * limits.datagram_size)
         self._ready: deque[StreamRecord] = deque()
         """Streams that have something to send, or may be over."""
+        self._first: deque[StreamRecord] = deque()
+        """Those of them that go before the others, since they have little to send."""
         self._credit_due: deque[StreamRecord] = deque()
         """Streams whose window has moved since it was last announced to the peer."""
         self._window = ConnectionWindow(configuration.max_data, limits.connection_window)
@@ -423,7 +425,7 @@ class StreamConnection(QuicConnection):
         """Look at this stream when the next packet is written."""
         if not record.queued and not record.put_to_rest:
             record.queued = True
-            self._ready.append(record)
+            (self._first if record.unsent <= LITTLE else self._ready).append(record)
 
     def _rest_if_over(self, record: StreamRecord, now: float) -> bool:
         """Forget a stream of which both halves are over and all was read; the peer may open another for it."""

@@ -1,5 +1,6 @@
 //! A connection as the engine sees it, beside quinn's own: its path, its times, its closing.
 
+use crate::congestion::Interactive;
 use crate::event::{CloseKind, Id};
 use crate::limits::Limits;
 use crate::streams::Streams;
@@ -59,6 +60,8 @@ pub struct Connection {
     pub first_cid: Vec<u8>,
     /// Its streams.
     pub streams: Streams,
+    /// Whether it has others than bulk to serve.
+    pub interactive: Arc<Interactive>,
     /// What the peer may have us hold.
     pub window: Window,
     /// What may wait for it.

@@ -4,6 +4,7 @@
 //! Counterpart: `spnhub.transport.native_engine`, which parses certificates and judges them.
 
 pub mod cids;
+pub mod congestion;
 pub mod connection;
 pub mod engine;
 pub mod error;

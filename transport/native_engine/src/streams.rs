@@ -17,7 +17,10 @@ use endings::Endings;
 use quinn_proto::{Dir, StreamId};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// `spnhub.transport.engine.LITTLE`.
+const LITTLE: u64 = 4096;
 
 /// The direction of a splice that a stream takes part in: a slot, and 0 or 1.
 pub type Direction = (usize, usize);
@@ -59,6 +62,13 @@ pub struct Record {
     granted_at: Option<Instant>,
     /// Bytes written and never sent.
     unsent: u64,
+    /// It has much to send: streams with little go before it.
+    behind: bool,
+    /// Bytes written since `lately_since`.
+    lately: u64,
+    lately_since: Option<Instant>,
+    /// Until when it is one of bulk.
+    bulk_until: Option<Instant>,
     /// Of them, what quinn has not taken.
     waiting: VecDeque<Bytes>,
     waiting_size: u64,
@@ -68,7 +78,41 @@ pub struct Record {
     waiting_fin: bool,
 }
 
+/// Bytes within a while that are much, though each piece of them is small and sent at once.
+const MUCH: u64 = 64 * 1024;
+const WHILE: Duration = Duration::from_millis(100);
+/// For so long a stream is one of bulk after it had much to send: most writes of a shared transfer are small.
+const BULK: Duration = Duration::from_secs(1);
+
+/// What a write is among those of its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Write {
+    /// It goes before those with more, and is of a stream that had little all the time.
+    Interactive,
+    /// It goes before those with more.
+    Little,
+    /// It goes behind those with less.
+    Much,
+}
+
 impl Record {
+    /// What so many bytes are that are written now.
+    fn judge_write(&mut self, size: u64, now: Instant) -> Write {
+        if self.lately_since.is_none_or(|since| now.saturating_duration_since(since) > WHILE) {
+            self.lately_since = Some(now);
+            self.lately = 0;
+        }
+        self.lately += size;
+        if self.unsent + size > LITTLE || self.lately > MUCH {
+            self.bulk_until = Some(now + BULK);
+            Write::Much
+        } else if self.bulk_until.is_some_and(|until| now <= until) {
+            Write::Little
+        } else {
+            Write::Interactive
+        }
+    }
+
     /// Whether nobody will use it any more.
     fn is_over(&self) -> bool {
         (self.receive_over || self.discarding) && self.send_done && self.source_of.is_none() && self.sink_of.is_none()

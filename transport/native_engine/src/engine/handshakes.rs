@@ -1,7 +1,8 @@
 //! Handshakes: who we are, whose turn it is, and whom we refuse.
 
-use super::Engine;
+use super::{Engine, transport};
 use crate::cids::locked;
+use crate::congestion::Interactive;
 use crate::connection::{Connection, Stage, Times};
 use crate::error::Error;
 use crate::event::{Event, Id};
@@ -131,11 +132,12 @@ impl Engine {
         let mut config = ClientConfig::new(crypto);
         let mut cid = [0; 18];
         self.random.fill_bytes(&mut cid);
+        let interactive = Arc::<Interactive>::default();
         config
-            .transport_config(self.transport.clone())
+            .transport_config(Arc::new(transport(&self.limits, interactive.clone())))
             .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&cid)));
         let (handle, quic) = self.quic.connect(now, config, path, name)?;
-        Ok(self.add(handle, quic, path, true, said, String::new()))
+        Ok(self.add(handle, quic, path, true, said, String::new(), interactive))
     }
 
     /// One step of a handshake that waits its turn; false: none waits.
@@ -222,6 +224,8 @@ impl Engine {
         let is_crowded = self.half_open.is_crowded(&name);
         let said = Arc::<Mutex<Said>>::default();
         config.crypto = Arc::new(Sessions::new(names, any, said.clone()));
+        let interactive = Arc::<Interactive>::default();
+        config.transport_config(Arc::new(transport(&self.limits, interactive.clone())));
         let path = arrival.incoming.remote_address();
         let _ = self.first_cid.take();
         let mut out = std::mem::take(&mut self.scratch);
@@ -231,7 +235,7 @@ impl Engine {
                 if is_crowded {
                     quic.set_max_crypto_held(CROWDED_HELD);
                 }
-                let id = self.add(handle, quic, path, false, said, name);
+                let id = self.add(handle, quic, path, false, said, name, interactive);
                 let first_cid = self.first_cid.take();
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.first_cid = first_cid.map(|cid| cid.to_vec()).unwrap_or_default();
@@ -264,6 +268,7 @@ impl Engine {
         is_client: bool,
         said: Arc<Mutex<Said>>,
         queue: String,
+        interactive: Arc<Interactive>,
     ) -> Id {
         let id = self.next_id;
         self.next_id += 1;
@@ -286,6 +291,7 @@ impl Engine {
             said,
             first_cid: Vec::new(),
             streams: Streams::new(&self.limits),
+            interactive,
             window: Window::new(&self.limits, self.now),
             send_window: SendWindow::new(&self.limits),
             times: Times::new(self.now, &self.limits),

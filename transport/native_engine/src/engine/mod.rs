@@ -16,6 +16,7 @@ pub use faults::remember_panics;
 pub use transmit::Emit;
 
 use crate::cids::{Cids, FirstCid, locked, random};
+use crate::congestion::{Bounded, Interactive};
 use crate::connection::{Connection, var};
 use crate::event::{Event, Id};
 use crate::handshakes::Handshakes;
@@ -172,7 +173,7 @@ impl Engine {
         let quic = Endpoint::new(Arc::new(config), None, true, None);
         let check = if limits.keep_alive.is_zero() { Duration::ZERO } else { limits.port_check };
         Self {
-            transport: Arc::new(transport(&limits)),
+            transport: Arc::new(transport(&limits, Arc::default())),
             limits,
             quic,
             paths: Paths::default(),
@@ -294,8 +295,8 @@ impl Engine {
     }
 }
 
-/// What is the same for all connections.
-fn transport(limits: &Limits) -> TransportConfig {
+/// Of a connection that counts there when it sends little.
+fn transport(limits: &Limits, interactive: Arc<Interactive>) -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(limits.datagram_size_max).minimum_change(PROBE_STEP).begin_after(PROBE_AFTER);
@@ -307,6 +308,7 @@ fn transport(limits: &Limits) -> TransportConfig {
         .stream_receive_window(var(limits.stream_window))
         .send_window(QUINN_SEND_WINDOW)
         .crypto_buffer_size(HANDSHAKE_BUFFER)
+        .congestion_controller_factory(Arc::new(Bounded::new(interactive)))
         .initial_mtu(limits.datagram_size)
         .min_mtu(SMALLEST_DATAGRAM)
         .mtu_discovery_config(larger.then_some(discovery))

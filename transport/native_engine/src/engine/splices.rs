@@ -206,7 +206,7 @@ impl Engine {
             splice.halves[half].passed += data.len() as u64;
         }
         if let Some(to) = self.connections.get_mut(&sink.0) {
-            to.send(sink.1, data);
+            to.send(sink.1, data, self.now);
             if to.is_send_low() {
                 self.events.push(Event::SendWindowLow(sink.0));
             }

@@ -151,7 +151,7 @@ impl Engine {
         let room = connection.room(stream, &self.limits).max(connection.small_room(stream));
         let taken = data.len().min(room);
         if taken > 0 {
-            connection.send(stream, Bytes::copy_from_slice(&data[..taken]));
+            connection.send(stream, Bytes::copy_from_slice(&data[..taken]), self.now);
             if connection.is_send_low() {
                 self.events.push(Event::SendWindowLow(id));
             }
