@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import statistics
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 
@@ -31,6 +33,14 @@ _JUMPS = 20
 _PAGES = 5
 
 
+class Took(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    cpu: float
+    """Of the process that was asked: where others work, too, that is what can be compared."""
+
+
 @dataclass(slots=True)
 class Figures:
     """Seconds, but for what is counted."""
@@ -41,38 +51,42 @@ class Figures:
     index_made: float = 0.0
     """What was missing of the index."""
     index_bytes: int = 0
-    ready: float = 0.0
+    ready: Took = Took(0, 0)
     """From the console's start until pages are shown."""
-    whole: float = 0.0
+    whole: Took = Took(0, 0)
     """Until what was before is there, too: incidents, and what flowed."""
-    page: list[float] = field(default_factory=list)
-    page_early: list[float] = field(default_factory=list)
+    page: list[Took] = field(default_factory=list)
+    page_early: list[Took] = field(default_factory=list)
     """Pages before the past was whole."""
-    jumps: list[float] = field(default_factory=list)
+    jumps: list[Took] = field(default_factory=list)
     """Moments anywhere in the log, each asked for the first time."""
-    state: list[float] = field(default_factory=list)
+    state: list[Took] = field(default_factory=list)
     """``spnlog state --at``, the process's start included."""
-    explain: list[float] = field(default_factory=list)
-    incidents: float = 0.0
+    explain: list[Took] = field(default_factory=list)
+    incidents: Took = Took(0, 0)
     memory: int = 0
     """Of the console at its end, bytes."""
 
     def lines(self) -> list[str]:
         """For people."""
 
-        def of(values: Sequence[float]) -> str:
-            return f"median {statistics.median(values):.2f} s, at most {max(values):.2f} s" if values else "none"
+        def of(values: Sequence[Took]) -> str:
+            if not values:
+                return "none"
+            wall, cpu = zip(*values, strict=True)
+            return f"median {_median(wall)} s, CPU {_median(cpu)} s; at most {max(wall):.2f} s, CPU {max(cpu):.2f} s"
 
         return [
             f"{self.events:,} events, {self.services:,} services, {self.sessions:,} sessions",
             f"index: {self.index_bytes / (1 << 20):,.0f} MiB; {self.index_made:.1f} s for what was missing",
-            f"console ready after {self.ready:.1f} s, the past whole after {self.whole:.1f} s",
+            f"console ready: {of([self.ready])}",
+            f"the past whole: {of([self.whole])}",
             f"its memory {self.memory / (1 << 20):,.0f} MiB",
             f"page: {of(self.page)}; before the past is whole: {of(self.page_early)}",
             f"slider: {of(self.jumps)}",
             f"state --at: {of(self.state)}",
             f"explain: {of(self.explain)}",
-            f"incidents: {self.incidents:.1f} s",
+            f"incidents: {of([self.incidents])}",
         ]
 
 
@@ -109,18 +123,18 @@ async def _console(found: Figures, folder: Path, cache: Path, moments: Sequence[
         async with httpx2.AsyncClient(base_url=url, timeout=120, verify=False) as client:
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
-            found.ready = time.monotonic() - begun
+            found.ready = Took(time.monotonic() - begun, program.cpu)
 
-            async def get(path: str, **params: str) -> tuple[str, float]:
-                asked = time.monotonic()
+            async def get(path: str, **params: str) -> tuple[str, Took]:
+                asked, cpu = time.monotonic(), program.cpu
                 answer = await client.get(path, params=params)
                 answer.raise_for_status()
-                return answer.text, time.monotonic() - asked
+                return answer.text, Took(time.monotonic() - asked, program.cpu - cpu)
 
             while "being indexed" in (answer := await get("/"))[0]:
                 found.page_early.append(answer[1])
                 await asyncio.sleep(0.6)
-            found.whole = time.monotonic() - begun
+            found.whole = Took(time.monotonic() - begun, program.cpu)
             for _ in range(_PAGES):
                 # A page of now is shown again for half a second.
                 await asyncio.sleep(0.6)
@@ -136,11 +150,17 @@ async def _console(found: Figures, folder: Path, cache: Path, moments: Sequence[
         await program.close()
 
 
-async def _timed(*arguments: str) -> float:
-    begun = time.monotonic()
+async def _timed(*arguments: str) -> Took:
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     status, _, errors = await run("spnlog", *arguments)
     assert status == 0, errors
-    return time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Took(time.monotonic() - begun, cpu)
+
+
+def _median(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f}"
 
 
 def _ends(folder: Path) -> tuple[int, int]:

@@ -100,6 +100,6 @@ async def test_ten_million_events(tmp_path: Path) -> None:
     for line in found.lines():
         print(line)
     assert found.events >= 10_000_000 and found.services == 1_000 and found.sessions == 10_000
-    assert statistics.median(found.page) <= 1.0
-    assert statistics.median(found.jumps) <= 2.0 and max(found.jumps) <= 4.0
-    assert statistics.median(found.state) <= 2.0 and statistics.median(found.explain) <= 2.0
+    assert statistics.median(one.wall for one in found.page) <= 1.0
+    for asked in (found.jumps, found.state, found.explain):
+        assert statistics.median(one.wall for one in asked) <= 2.0
