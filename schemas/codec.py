@@ -13,7 +13,7 @@ import io
 import json
 import struct
 from collections.abc import Iterable, Mapping, MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -124,6 +124,7 @@ _LEAST: Final = {"null": 0, "float": 4, "double": 8}
 """Bytes of a value of a primitive type; all others take one at least."""
 
 
+@lru_cache(maxsize=4096)
 def camel(name: str) -> str:
     """The name that a field has in a schema: ``spn_session_id`` is ``spnSessionId``."""
     head, *rest = name.split("_")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,9 @@ class JournalReader:
         self.last_sequence = after
         """The last event read, or skipped by ``after``."""
         self._part = part or JournalPart()
+        # One search for all of them: every frame of a segment is looked at.
+        mentions = b"|".join(map(re.escape, self._part.mentions))
+        self._mentions = re.compile(mentions) if mentions else None
         self._fd = -1
         self._path: Path | None = None
         self._first = 0
@@ -146,10 +150,10 @@ class JournalReader:
             data = os.pread(self._fd, frame_size(os.pread(self._fd, 8, self._offset)), self._offset)
         found = []
         place = 0
-        mentions = self._part.mentions
+        mentions = self._mentions
         while (frame := next_frame(data, place)) is not None:
             payload, end = frame
-            if mentions and not any(one in payload for one in mentions):
+            if mentions is not None and mentions.search(payload) is None:
                 place = end
                 continue
             placed = self._decode(decode, payload, self._offset + place)
