@@ -74,6 +74,8 @@ class Attacker:
         self.sent = 0
         """Of the row's unit: datagrams, packets, openings, sessions."""
         self._numbers = itertools.count()
+        self._providers = 0
+        """Sessions of providers: a consumer's is refused while there is none."""
 
     @property
     def on(self) -> bool:
@@ -93,14 +95,22 @@ class Attacker:
 
     @contextlib.asynccontextmanager
     async def inside(self, role: EndPointType, certificate: str = "") -> AsyncIterator[RawPeer]:
-        """A session of its own, or one that was refused."""
+        """A session of its own, or one that was refused; a consumer's has a provider's beside it."""
+        if role is not _PROVIDER and not self._providers:
+            async with self.inside(_PROVIDER), self.inside(role, certificate) as peer:
+                yield peer
+            return
         target = self.target
         chain, key = target.certificates[certificate or ("provider" if role is _PROVIDER else "consumer")]
         request = role, target.urn, f"attacker {next(self._numbers)}"
         mine = IssuedCredentials(chain.encode(), key.encode())
         try:
             async with raw_peer((target.host, target.port), target.fqdn, target.trust.encode(), mine, request) as peer:
-                yield peer
+                self._providers += role is _PROVIDER
+                try:
+                    yield peer
+                finally:
+                    self._providers -= role is _PROVIDER
         except TimeoutError:
             print(json.dumps({"event": "attacker.unanswered"}), flush=True)
 
@@ -236,6 +246,8 @@ async def stops(attacker: Attacker) -> None:
     """8: STOP_SENDING again and again."""
     while attacker.on:
         async with attacker.inside(_CONSUMER) as peer:
+            if peer.closed is not None:
+                continue
             peer.open(protocol.encode(Opening(OpeningKind.OPEN, "11" * 16, _SECRET)))
             stop = b"".join(b"\x05\x04\x05" for _ in range(300))
             await attacker.frames(peer, itertools.repeat(stop), 500)

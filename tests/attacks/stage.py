@@ -48,6 +48,9 @@ class Figures:
     def misses(self) -> list[str]:
         """What is not as promised."""
         found = []
+        if not self.rate:
+            # Else a row that doesn't get as far as its attack would hold.
+            found.append("nothing was done")
         if self.during > max(P99, 2 * self.before):
             found.append("bystander")
         if self.newcomer > NEWCOMER:
