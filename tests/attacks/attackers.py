@@ -35,7 +35,7 @@ from spnhub.schemas import codec
 from spnhub.transport import protocol
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.engine import Address, ClientPolicy, Limits, Transmit
-from tests.support.aioquic_inside import connection_of, sealed, sealed_initial
+from tests.support.aioquic_inside import client_hello, connection_of, sealed, sealed_initial
 from tests.support.attack import crypto_frame, packed, stream_frame
 from tests.support.raw_peer import RawPeer, raw_peer
 
@@ -285,18 +285,13 @@ async def other_packets(attacker: Attacker) -> None:
 async def long_names(attacker: Attacker) -> None:
     """10: server names of 55 kB, and refused resumes with long texts."""
     target = attacker.target
-    chain, key = target.certificates["consumer"]
     (sock,) = _sockets(1)
     async for number in attacker.paced(60):
-        engine = AioquicEngine(Limits())
-        name = f"{number}." + "x" * 55_000
-        policy = ClientPolicy(name, (protocol.ALPN,), chain.encode(), key.encode(), target.trust.encode())
-        engine.connect(Address(0, (target.host, target.port)), policy, 0.0)
-        for data, _, size in engine.transmit(0.0):
-            step = size or len(data)
-            for start in range(0, len(data), step):
-                with contextlib.suppress(BlockingIOError):
-                    sock.sendto(data[start : start + step], (target.host, target.port))
+        hello = client_hello(f"{number}." + "x" * 55_000)
+        for packet, start in enumerate(range(0, len(hello), 1000)):
+            data = sealed_initial(number.to_bytes(8), crypto_frame(start, hello[start : start + 1000]), packet)
+            with contextlib.suppress(BlockingIOError):
+                sock.sendto(data, (target.host, target.port))
 
 
 async def long_texts(attacker: Attacker) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aioquic import tls
 from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
@@ -26,6 +27,7 @@ from spnhub.transport.engine import Engine
 __all__ = [
     "OptionalProtocols",
     "acknowledged_ahead",
+    "client_hello",
     "connection_of",
     "count_lost",
     "has_shaken_hands",
@@ -172,6 +174,25 @@ def sealed_initial(cid: bytes, frames: bytes, number: int, *, token: bytes = b""
     payload = frames.ljust(rest - 2 - 16, b"\0")
     assert len(payload) == rest - 2 - 16, "too many frames for a packet"
     return crypto.encrypt_packet(header.data, payload, number)
+
+
+def client_hello(server_name: str) -> bytes:
+    """A ClientHello for a name of any length, as a TLS message."""
+    hello = tls.ClientHello(
+        bytes(32),
+        b"",
+        [tls.CipherSuite.AES_128_GCM_SHA256],
+        [0],
+        alpn_protocols=["spn/1"],
+        key_share=[(tls.Group.X25519, bytes(range(32)))],
+        server_name=server_name,
+        signature_algorithms=[tls.SignatureAlgorithm.ECDSA_SECP256R1_SHA256],
+        supported_groups=[tls.Group.X25519],
+        supported_versions=[tls.TLS_VERSION_1_3],
+    )
+    buffer = Buffer(capacity=len(server_name) + 1024)
+    tls.push_client_hello(buffer, hello)
+    return buffer.data
 
 
 class _Shown:
