@@ -24,6 +24,9 @@ CLASSES = {
 MODULES: dict[str, list[str]] = {}
 """Every module of the product by the last part of its name; of those that share one, one has such a bound."""
 for found in pkgutil.walk_packages(spnhub.__path__, "spnhub."):
+    # It has no such bound, and can't be imported where the native engine isn't built.
+    if found.name == "spnhub.transport.native_engine.engine":
+        continue
     MODULES.setdefault(found.name.rpartition(".")[2], []).append(found.name)
 
 
