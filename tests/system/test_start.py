@@ -49,7 +49,8 @@ def modules(process: Command) -> list[str]:
 def needless(names: Iterable[str], *more: str) -> list[str]:
     """Those that aren't needed."""
     late = LATE.keys() | set(more)
-    return sorted(set(names) & (late if why_not() is None else late - {"aioquic"}))
+    # aioquic brings the others itself.
+    return sorted(set(names) & (late if why_not() is None else late - {"aioquic", "attr", "service_identity"}))
 
 
 async def test_until_the_first_byte(world: World) -> None:
