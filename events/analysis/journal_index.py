@@ -20,7 +20,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -509,9 +509,7 @@ class _Maker:
         for part in known.parts:
             state = None if part.state is None else self._add(known.read(part.state))
             flow, names, incidents = (self._add(known.read(one)) for one in (part.flow, part.names, part.incidents))
-            self.parts.append(
-                IndexPart(part.sequence, part.time, part.offset, state, flow, names, incidents, part.minutes)
-            )
+            self.parts.append(replace(part, state=state, flow=flow, names=names, incidents=incidents))
             for _, recorded in known.concerning(part):
                 self._concerning.takes(recorded.event)
         self._state = known.state(known.parts[-1])
@@ -594,22 +592,7 @@ class _Maker:
             "finished": self._following is not None,
             "begun": self._begun,
             "hasGaps": self._gaps,
-            "parts": [
-                (
-                    one.sequence,
-                    one.time,
-                    one.offset,
-                    one.state,
-                    one.flow,
-                    one.names,
-                    one.incidents,
-                    [
-                        (minute.minute, minute.realm, minute.opened, minute.failed, minute.bytes)
-                        for minute in one.minutes
-                    ],
-                )
-                for one in self.parts
-            ],
+            "parts": [astuple(one) for one in self.parts],
         }
         # Last, so that what is before it stays where it is when more comes: who has read an earlier one finds it.
         text = json.dumps(contents, separators=(",", ":")).encode()

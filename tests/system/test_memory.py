@@ -31,12 +31,7 @@ IDENTITY: Final = 512
 
 async def fill(world: World, group: contextlib.AsyncExitStack, number: int) -> RawPeer:
     """A consumer's session whose connections are sent all that anybody takes."""
-    request = EndPointType.CONSUMER, world.urn(), f"filling {number}"
-    address = (world.host, world.port)
-    credentials = world.authority.client("consumer")
-    peer = await group.enter_async_context(
-        raw_peer(address, str(world.network()["fqdn"]), world.authority.certificate, credentials, request)
-    )
+    peer = await enter(world, group, EndPointType.CONSUMER, world.urn(), f"filling {number}")
     for one in range(STREAMS):
         # Of what follows the header nobody reads anything: the connection is never accepted.
         header = protocol.encode(Opening(OpeningKind.OPEN, f"{number:016x}{one:016x}", bytes(16)))
@@ -50,18 +45,32 @@ async def fill(world: World, group: contextlib.AsyncExitStack, number: int) -> R
 
 async def slow_reader(world: World, group: contextlib.AsyncExitStack, number: int) -> RawPeer:
     """A consumer's session that reads nothing of what comes on its connections."""
-    peer = await enter(world, group, EndPointType.CONSUMER, f"slow {number}")
+    peer = await enter(world, group, EndPointType.CONSUMER, world.urn("feed"), f"slow {number}")
     peer.reads = False
     return peer
 
 
-async def enter(world: World, group: contextlib.AsyncExitStack, role: EndPointType, name: str) -> RawPeer:
-    """A session at the service that feeds."""
+async def enter(
+    world: World, group: contextlib.AsyncExitStack, role: EndPointType, service_urn: str, name: str
+) -> RawPeer:
+    """A session at a service."""
     address = (world.host, world.port)
     credentials = world.authority.client(role.name.lower())
-    request = role, world.urn("feed"), name
+    request = role, service_urn, name
     server_name, trust = str(world.network()["fqdn"]), world.authority.certificate
     return await group.enter_async_context(raw_peer(address, server_name, trust, credentials, request))
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def bystanders(world: World) -> tuple[Streams, Streams]:
+    """A connection of others: its consumer's side and its provider's."""
+    provider = await world.provider_endpoint()
+    consumer = await world.consumer_endpoint()
+    connecting = asyncio.ensure_future(consumer.connect())
+    theirs = await (await provider.listen()).accept()
+    return await connecting, theirs
 
 
 @on_both_engines
@@ -70,12 +79,7 @@ async def test_thirteen_sessions_of_one_certificate(world: World, engine: str) -
     """They are sent 30 MiB, and hold an eighth of the hub's; a connection beside them echoes all the while."""
     world.write_inventory()
     hub = await world.start_hub("--memory", f"{MEMORY}M")
-    bystander = await world.provider_endpoint()
-    consumer = await world.consumer_endpoint()
-    connecting = asyncio.ensure_future(consumer.connect())
-    there = await bystander.listen()
-    theirs = await there.accept()
-    mine = await connecting
+    mine, theirs = await bystanders(world)
     before = hub.rss
     async with contextlib.AsyncExitStack() as group:
         await asyncio.gather(*(fill(world, group, number) for number in range(SESSIONS)))
@@ -103,14 +107,9 @@ async def test_slow_readers_of_one_certificate(world: World, engine: str) -> Non
     world.network()["services"].append(service_document("feed"))
     world.write_inventory()
     hub = await world.start_hub("--memory", f"{MEMORY}M", "--identity-memory", f"{IDENTITY}K")
-    bystander = await world.provider_endpoint()
-    consumer = await world.consumer_endpoint()
-    connecting = asyncio.ensure_future(consumer.connect())
-    there = await bystander.listen()
-    theirs = await there.accept()
-    mine = await connecting
+    mine, theirs = await bystanders(world)
     async with contextlib.AsyncExitStack() as group:
-        provider = await enter(world, group, EndPointType.PROVIDER, "feeding")
+        provider = await enter(world, group, EndPointType.PROVIDER, world.urn("feed"), "feeding")
         readers = [await slow_reader(world, group, number) for number in range(READERS)]
         for number, reader in enumerate(readers):
             for one in range(FED):

@@ -209,7 +209,6 @@ class Memory:
         for share in session:
             self._count(share, 0)
         for window in (session.receive, session.send):
-            self._grown.pop(window, None)
             self._waiting.pop(window, None)
 
     def low(self, connection_id: int, now: float, *, sending: bool = False) -> None:
