@@ -103,6 +103,8 @@ class HubSession:
     """Data streams whose header is still arriving."""
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
     """What it may still do, of what has a rate."""
+    weight: packets.SetWeight | None = None
+    """The last that has come of those that are read together."""
     unread: bytearray = field(default_factory=bytearray)
     """Control packets that came before the end of its QUIC connection and wait for their turn."""
 
@@ -331,6 +333,8 @@ class Sessions:
                 return
             for packet in complete:
                 self._take(session, packet)
+            if session.weight is not None:
+                self._set_weight(session, session.weight)
             if fin:
                 raise ProtocolError("the control stream ended before the session")
         except ProtocolError as exc:
@@ -390,25 +394,26 @@ class Sessions:
         elif isinstance(packet, packets.FromEndpoint):
             if isinstance(packet, packets.SetWeight) and session.end_point_type is not EndPointType.PROVIDER:
                 raise ProtocolError("only a provider has a weight")
-            if isinstance(packet, packets.SetWeight) and not self._admit_weight(session, packet):
+            if isinstance(packet, packets.SetWeight):
+                session.weight = packet if self.admit(session, "weights") else None
                 return
             self._system.tell_session(session.connection_id, packet)
         else:
             raise ProtocolError(f"{type(packet).__name__} is not for a hub")
 
-    def _admit_weight(self, session: HubSession, packet: packets.SetWeight) -> bool:
-        """Whether a weight may be applied, and so logged, now. One that its realm is over its rates for isn't, until
-        the realm is below them again; then only the session's last is.
+    def _set_weight(self, session: HubSession, packet: packets.SetWeight) -> None:
+        """Have a weight applied, and so logged: of those that are read together the last one only.
+
+        One that its realm is over its rates for isn't, until the realm is below them again; then the session's last is.
         """
-        if not self.admit(session, "weights"):
-            return False
+        session.weight = None
         if self._rates.refuse_more(session.network.realm, self.now) is None:
             self._weights.pop(session.connection_id, None)
-            return True
+            self._system.tell_session(session.connection_id, packet)
+            return
         if not self._weights:
             self._weights_due.append((self.now + _WEIGHTS_AGAIN,))
         self._weights[session.connection_id] = packet
-        return False
 
     def _apply_weights(self, now: float) -> None:
         """Apply the weights that had to wait, of the realms that are below their rates again."""
