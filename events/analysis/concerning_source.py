@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex
+from spnhub.events.analysis.journal_index import JournalIndex
+from spnhub.events.analysis.segment_index import IndexDamaged
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.reader import JournalReader, JournalSource
 from spnhub.events.model import Recorded

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import LogKey, log_key
+from spnhub.events.analysis.segment_index import IndexDamaged
 from spnhub.events.analysis.serialize import serialize
 from spnhub.events.journal.files import load_identity, segments
 from spnhub.events.journal.reader import JournalReader

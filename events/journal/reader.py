@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 from spnhub.events import model
 from spnhub.events.journal import schemas as journal_schemas
@@ -35,7 +36,7 @@ from spnhub.events.model import Recorded
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.schemas.codec import SchemaError, event_schema_id, is_event_schema
 
-__all__ = ["JournalPart", "JournalReader", "JournalSource"]
+__all__ = ["JournalPart", "JournalReader", "JournalSource", "Stretches"]
 
 _log = logging.getLogger("spnhub.events")
 
@@ -50,12 +51,21 @@ _PAUSE: Final = 1.0
 _Placed = TypeVar("_Placed", Recorded, Envelope)
 
 
+class Stretches(NamedTuple):
+    """What is read of a segment; all of it, if it has another size: then it isn't the one that was looked at."""
+
+    size: int
+    """Of the segment, bytes."""
+    places: tuple[tuple[int, int], ...]
+    """Bytes from the beginning of a frame, or of the segment, to the end of another, in order; none: it is left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class JournalPart:
     """What is read of a journal, where less than all will do."""
 
-    without: Collection[int] = ()
-    """First sequences of segments that are left out."""
+    stretches: Mapping[int, Stretches] = field(default_factory=dict)
+    """By the first sequence of a segment; all others are read whole."""
     mentions: tuple[bytes, ...] = ()
     """Only events that have one of these in them, as Avro has texts; empty: all."""
 
@@ -84,6 +94,8 @@ class JournalReader:
         self._path: Path | None = None
         self._first = 0
         self._offset = 0
+        self._places: deque[tuple[int, int]] | None = None
+        """What isn't read yet of the segment at hand; None: it is read whole."""
         self._judged = (0, 0)
         self._foreign: set[int] = set()
         """Schema ids that had to be looked up in the folder."""
@@ -132,6 +144,8 @@ class JournalReader:
             if self._fd < 0 and not self._open_next():
                 return []
             size = os.fstat(self._fd).st_size
+            if self._places is not None:
+                self._pass_over(self._places, size)
             if size > self._offset:
                 found = self._frames(decode, limit)
                 if found is None:
@@ -143,8 +157,16 @@ class JournalReader:
             if not self._open_next():
                 return []
 
+    def _pass_over(self, places: deque[tuple[int, int]], size: int) -> None:
+        """Go to what is to be read next of the segment, or to its end."""
+        while places and places[0][1] <= self._offset:
+            places.popleft()
+        self._offset = max(self._offset, places[0][0] if places else size)
+
     def _frames(self, decode: Callable[[bytes], _Placed], limit: int) -> list[tuple[bytes, _Placed]] | None:
         """Whole frames at the offset; None: there isn't even one."""
+        if self._places:
+            limit = min(limit, self._places[0][1] - self._offset)
         data = os.pread(self._fd, limit, self._offset)
         if len(data) == limit and next_frame(data, 0) is None:
             data = os.pread(self._fd, frame_size(os.pread(self._fd, 8, self._offset)), self._offset)
@@ -213,7 +235,8 @@ class JournalReader:
         return None
 
     def _next_segment(self) -> tuple[int, Path] | None:
-        known = [entry for entry in segments(self.folder) if entry[0] not in self._part.without]
+        left_out = {first for first, one in self._part.stretches.items() if not one.places}
+        known = [entry for entry in segments(self.folder) if entry[0] not in left_out]
         if self._path is not None:
             return next((entry for entry in known if entry[0] > self._first), None)
         begun = [entry for entry in known if entry[0] <= self.last_sequence + 1]
@@ -249,6 +272,9 @@ class JournalReader:
         if header.identity != self.identity or header.first_sequence != first:
             raise JournalCorrupt(path, 0, "its header names another journal, hub or first sequence")
         self._offset = header.size
+        stretches = self._part.stretches.get(first)
+        same = stretches is not None and os.fstat(fd).st_size == stretches.size
+        self._places = deque(stretches.places) if stretches is not None and same else None
 
 
 class JournalSource:

@@ -12,7 +12,7 @@ from time import time_ns
 import pytest
 
 from spnhub.console.past import Past
-from spnhub.events.analysis import journal_index
+from spnhub.events.analysis import index_making
 from spnhub.events.analysis.flow import Flow
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.point_in_time import HubAt, Moment
@@ -33,8 +33,8 @@ _BATCH = 16 << 10
 async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int) -> None:
     """Wherever it leads, in the segment that is being written, too: not more events than lie between two states of the
     index, however many came in the minute before. State and rates are those of the log, in its first minute, too."""
-    monkeypatch.setattr(journal_index, "APART", _APART)
-    monkeypatch.setattr(journal_index, "BATCH", _BATCH)
+    monkeypatch.setattr(index_making, "APART", _APART)
+    monkeypatch.setattr(index_making, "BATCH", _BATCH)
     size = Size(4_000, services=10, sessions=100, open=40, apart=apart)
     folder = tmp_path / "journal"
     written = write_large_journal(folder, size, start=NOON, segment_size=192 << 10)
@@ -51,6 +51,8 @@ async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: py
     with JournalReader(folder) as reader:
         while batch := reader.read():
             logged += [recorded for _, recorded in batch]
+    # What the size is tried with is a log as hubs write it: each event fits those before it.
+    assert len(logged) == written and not HubState().apply_all(logged)
     own = Past([folder], tmp_path / "cache")
     index = own.indexes[folder]
     # Here, not in the process beside the console: that has sizes for large journals.
@@ -89,13 +91,14 @@ async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: py
 async def test_ten_million_events(tmp_path: Path) -> None:
     """1,000 services, 10,000 sessions: the page within a second; slider and ``state --at`` within two.
 
-    ``SPN_LARGE_JOURNAL`` names a folder with such a journal and its index, which takes long to make.
+    ``SPN_LARGE_JOURNAL`` names a folder where such a journal and its index are kept, to be used again.
     """
     kept = os.environ.get("SPN_LARGE_JOURNAL")
     folder = Path(kept or tmp_path) / "journal"
     if not folder.exists():
         size = Size(10_000_000)
-        write_large_journal(folder, size, start=time_ns() // 1000 - size.events * size.apart)
+        start = time_ns() // 1000 - size.events * size.apart
+        write_large_journal(folder, size, start=start, workers=len(os.sched_getaffinity(0)))
     found = await measure(folder, folder.parent / "cache")
     for line in found.lines():
         print(line)

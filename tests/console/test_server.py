@@ -23,7 +23,7 @@ from spnhub.console.hubs import RunningHubs, certificates_of
 from spnhub.console.server import application
 from spnhub.console.sight import Sight
 from spnhub.console.tokens import Tokens, read_realm_tokens
-from spnhub.events.analysis import journal_index
+from spnhub.events.analysis import index_making
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.journal.files import segments
 from spnhub.events.model import (
@@ -296,7 +296,7 @@ async def test_what_peers_write_is_no_markup(tmp_path: Path) -> None:
 
 async def test_an_index_of_the_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many segments: any moment, incidents of long ago, and the story of a conversation of long ago."""
-    monkeypatch.setattr(journal_index, "APART", 16 << 10)
+    monkeypatch.setattr(index_making, "APART", 16 << 10)
     events = [*start(), *defined("acme", "web"), session("p1", "acme", "web", EndPointType.PROVIDER)]
     events += [session("c1", "acme", "web"), worlds.refused("acme", "web", "c1")]
     uids = [f"{number:032x}" for number in range(400)]

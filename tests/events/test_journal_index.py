@@ -14,12 +14,14 @@ import pytest
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.log import app
 from spnhub.console.past import Past
-from spnhub.events.analysis import journal_index
+from spnhub.events.analysis import index_making
 from spnhub.events.analysis.concerning_source import ConcerningSource
+from spnhub.events.analysis.explain import Search
 from spnhub.events.analysis.incident_history import Concerning
-from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.merge import Entry
 from spnhub.events.analysis.point_in_time import Moment, States
+from spnhub.events.analysis.segment_index import IndexDamaged
 from spnhub.events.journal.files import segments
 from spnhub.events.journal.journal import Journal
 from spnhub.events.journal.options import JournalOptions
@@ -31,8 +33,8 @@ from tests.events.histories import History
 @pytest.fixture(autouse=True)
 def dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """States are kept often, so that small journals have some on the way."""
-    monkeypatch.setattr(journal_index, "APART", 16 << 10)
-    monkeypatch.setattr(journal_index, "BATCH", 4 << 10)
+    monkeypatch.setattr(index_making, "APART", 16 << 10)
+    monkeypatch.setattr(index_making, "BATCH", 4 << 10)
 
 
 def journal(folder: Path, count: int = 1_200, seed: int = 1) -> list[Recorded]:
@@ -113,13 +115,13 @@ def test_incidents_and_flow_are_those_of_the_log(tmp_path: Path) -> None:
 
 
 def test_explain_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of sessions, connections and stream ids, whether or not segments are left out; and segments are left out."""
+    """Of sessions, connections and stream ids, whether or not segments, and parts of others, are left out."""
     folder, written, index = made(tmp_path)
     chance = random.Random(3)
     uids = [one.event.connection_uid for one in written if isinstance(one.event, ConnectionStarted)]
     sessions = [one.event.spn_session_id for one in written if isinstance(one.event, SessionStarted)]
     streams = [one.event.spn_connection_id for one in written if isinstance(one.event, ConnectionStarted)]
-    left_out = 0
+    left_out = in_part = 0
     for name in (*chance.sample(uids, 6), *chance.sample(sessions, 6), chance.choice(streams)):
         told = []
         for cache in (tmp_path / "cache", tmp_path / "empty" / name):
@@ -131,8 +133,10 @@ def test_explain_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str
             assert run_command_line(app, "spnlog", arguments) == 0
             told.append(json.loads(capsys.readouterr().out))
         assert told[0] == told[1]
-        left_out += len(index.without({f"uid {name}", f"session {name}", f"leg of {name}", f"streams {name}"}))
-    assert left_out
+        stretches = index.part(Search(name)).stretches
+        left_out += sum(not one.places for one in stretches.values())
+        in_part += sum(0 < len(stretches[one.first].places) < len(one.parts) for one in index.segments if one.whole)
+    assert left_out and in_part
     assert run_command_line(app, "spnlog", ["explain", "nobody", str(folder), "--index", str(tmp_path / "cache")]) == 2
 
 
@@ -262,7 +266,8 @@ async def test_each_byte_of_it_is_checked(tmp_path: Path) -> None:
         one.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         other = JournalIndex(folder, tmp_path / "cache")
         for name in names:
-            assert one.first not in other.without({f"uid {name}"})
+            stretches = other.part(Search(name)).stretches
+            assert one.first not in stretches or stretches[one.first].places
         for mark in one.marks:
             moment = Moment(mark.sequence, None)
             assert states(folder, moment, other) == states(folder, moment, None)

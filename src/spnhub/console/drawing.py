@@ -9,8 +9,9 @@ import htpy as h
 
 from spnhub.console.story import Picture
 from spnhub.console.text import clock
-from spnhub.events.analysis.journal_index import MINUTE, MinuteFlow
+from spnhub.events.analysis.index_making import MINUTE
 from spnhub.events.analysis.narrative import bytes_text, seconds_text
+from spnhub.events.analysis.segment_index import MinuteFlow
 from spnhub.plain_text import printable
 
 __all__ = ["drawn", "timeline"]

@@ -26,9 +26,9 @@ from spnhub.console.text import (
 )
 from spnhub.events.analysis.flow import SPAN
 from spnhub.events.analysis.incidents import Incident
-from spnhub.events.analysis.journal_index import MinuteFlow
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.narrative import seconds_text
+from spnhub.events.analysis.segment_index import MinuteFlow
 from spnhub.plain_text import printable
 
 __all__ = ["Frame", "fault_page", "main_part", "page", "story_page", "waiting_page"]

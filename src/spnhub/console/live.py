@@ -22,9 +22,11 @@ from spnhub.console.page import EndpointRow, Seen
 from spnhub.console.together import run_together
 from spnhub.events.analysis.flow import SPAN, Flow, FlowRates
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
-from spnhub.events.analysis.journal_index import IndexDamaged, JournalIndex, add_flow
+from spnhub.events.analysis.index_making import add_flow
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.merge import LogKey, Missing, follow, log_key, merge
 from spnhub.events.analysis.point_in_time import NOW, HubAt
+from spnhub.events.analysis.segment_index import IndexDamaged
 from spnhub.events.analysis.source import open_source
 from spnhub.events.journal.files import load_identity, segments
 from spnhub.events.journal.reader import JournalReader

@@ -21,14 +21,9 @@ from typing import Final
 import structlog
 
 from spnhub.events.analysis.flow import SPAN, Flow
-from spnhub.events.analysis.journal_index import (
-    IndexDamaged,
-    IndexPart,
-    JournalIndex,
-    MinuteFlow,
-    SegmentIndex,
-)
+from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.point_in_time import HubAt, Moment, segment_at
+from spnhub.events.analysis.segment_index import IndexDamaged, IndexPart, MinuteFlow, SegmentIndex
 from spnhub.events.journal.files import JournalError, segments
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import Recorded

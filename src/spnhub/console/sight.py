@@ -25,10 +25,10 @@ from spnhub.console.together import run_together
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.flow import FlowRates
 from spnhub.events.analysis.incident_history import IncidentHistory
-from spnhub.events.analysis.journal_index import MinuteFlow
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import merge
 from spnhub.events.analysis.point_in_time import HubAt
+from spnhub.events.analysis.segment_index import MinuteFlow
 from spnhub.events.analysis.source import open_source
 from spnhub.events.journal.reader import JournalPart
 from spnhub.transport.system.loop import run as run_loop
