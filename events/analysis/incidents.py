@@ -56,6 +56,8 @@ QUIET: Final = 600_000_000
 """Microseconds after which the same fault is another incident, where nothing says that it is over."""
 _TOGETHER: Final = 5_000_000
 """Microseconds within which legs and their session fail for one reason."""
+_CODES: Final = 64
+"""With which a provider failed that are known."""
 _LEGS: Final = 1_000
 """Legs of a session that are looked at when it is lost."""
 _NAMED: Final = 3
@@ -185,6 +187,8 @@ class Incidents:
         """Endpoint and service of sessions, by hub and id."""
         self._legs: _Recent[tuple[str, str], deque[tuple[Incident, int, str]]] = _Recent()
         """By hub and session: the incidents that its last legs have been counted to, when, and which legs."""
+        self._failures: _Recent[tuple[str, str], deque[int | None]] = _Recent()
+        """By hub and session of a provider: the codes with which it failed."""
         self._lost: _Recent[tuple[str, str], Incident] = _Recent()
         """Of sessions that were lost, by hub and id."""
         self._paused: _Recent[str, Incident] = _Recent()
@@ -205,7 +209,7 @@ class Incidents:
                 self._session(recorded, event)
             case ProviderRecovered():
                 who = self._who(hub, event.spn_session_id)
-                self._over_where("provider", hub, event.spn_session_id, recorded, f"{who} takes connections again")
+                self._provider_over(recorded, event.spn_session_id, f"{who} takes connections again")
             case ConnectionEnded() if failed(event) and not event.suspended:
                 self._failed_leg(recorded, event)
             case ConnectionPaused() if not event.planned:
@@ -255,8 +259,8 @@ class Incidents:
                     for code in _UNSERVED:
                         self._over(("refused", event.service_urn, code), recorded, again)
             case SessionEnded():
-                for kind in ("provider", "silent"):
-                    self._over_where(kind, hub, event.spn_session_id, recorded, "its session ended")
+                self._provider_over(recorded, event.spn_session_id, "its session ended")
+                self._over(("silent", hub, event.spn_session_id), recorded, "its session ended")
                 if failed(event) and event.recovered:
                     self._dead_hub(recorded)
                 elif failed(event):
@@ -286,18 +290,16 @@ class Incidents:
                 who = self._who(hub, event.spn_session_id)
                 self._add(recorded, silent, "provider is unresponsive", who, None, "")
             case ProviderAnswered():
-                self._over_where("silent", hub, event.spn_session_id, recorded, "it has answered")
+                self._over(("silent", hub, event.spn_session_id), recorded, "it has answered")
 
     def _failed_leg(self, recorded: Recorded, event: ConnectionEnded) -> None:
-        hub, uid = recorded.hub_id, event.connection_uid
+        uid = event.connection_uid
         if event.recovered:
             self._count_leg(self._dead_hub(recorded), uid)
             return
         if event.rejected:
             session = event.provider_side_spn_session_id
-            key = ("provider", hub, session, event.code)
-            who = self._who(hub, session)
-            self._count_leg(self._add(recorded, key, "provider failed", who, event.code, event.reason), uid)
+            self._count_leg(self._provider_failed(recorded, session, event.code, event.reason, number=1), uid)
             return
         self._of_sessions(recorded, event, "connections failed")
 
@@ -350,7 +352,6 @@ class Incidents:
     def _refused(
         self, recorded: Recorded, event: ConnectionRefused | ResumeRefused | ConnectionLost | ProviderFailed
     ) -> None:
-        hub = recorded.hub_id
         match event:
             case ConnectionRefused():
                 key: Hashable = ("refused", event.service_urn, event.code)
@@ -369,9 +370,7 @@ class Incidents:
                 self._count_leg(found, event.connection_uid)
             case ProviderFailed():
                 # The end of the leg that it didn't accept counts; it follows, or is just before.
-                key = ("provider", hub, event.spn_session_id, event.code)
-                who = self._who(hub, event.spn_session_id)
-                self._add(recorded, key, "provider failed", who, event.code, event.reason, number=0)
+                self._provider_failed(recorded, event.spn_session_id, event.code, event.reason, number=0)
 
     def _of_hub(self, recorded: Recorded) -> None:
         event, hub = recorded.event, recorded.hub_id
@@ -472,11 +471,23 @@ class Incidents:
             known.over, known.recovered = recorded.timestamp, how
             self.on_change(known)
 
-    def _over_where(self, kind: str, hub: str, session: str, recorded: Recorded, how: str) -> None:
+    def _provider_failed(
+        self, recorded: Recorded, session: str, code: int | None, reason: str, *, number: int
+    ) -> Incident:
+        hub = recorded.hub_id
+        codes = self._failures.get((hub, session))
+        if codes is None:
+            codes = self._failures[hub, session] = deque(maxlen=_CODES)
+        if code not in codes:
+            codes.append(code)
+        key = ("provider", hub, session, code)
+        return self._add(recorded, key, "provider failed", self._who(hub, session), code, reason, number=number)
+
+    def _provider_over(self, recorded: Recorded, session: str, how: str) -> None:
         """Whatever the code was."""
-        for code in (None, *Code):
-            key: Hashable = (kind, hub, session) if code is None else (kind, hub, session, int(code))
-            self._over(key, recorded, how)
+        hub = recorded.hub_id
+        for code in self._failures.pop((hub, session), ()):
+            self._over(("provider", hub, session, code), recorded, how)
 
     def _drop(self, incident: Incident) -> None:
         self.on_drop(incident)

@@ -71,6 +71,11 @@ class JournalIndex:
         known = self._known
         return [known[first] for first in sorted(known)]
 
+    @property
+    def reaches_last(self) -> bool:
+        """Whether all segments but the last one have an index."""
+        return all(first in self._known and self._known[first].whole for first in self._kept[:-1])
+
     def load(self) -> list[tuple[int, int | None]]:
         """Take note of what is there now; the segments whose index is to be made, or to go on.
 

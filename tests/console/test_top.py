@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,11 +15,16 @@ from spnhub.cli.log import app
 from spnhub.cli.top_picture import picture
 from spnhub.console.page import page_of
 from spnhub.console.text import size_text
-from spnhub.events.model import EndPointType
+from spnhub.events.analysis import index_making
+from spnhub.events.analysis.journal_index import JournalIndex
+from spnhub.events.analysis.point_in_time import HubAt, Moment
+from spnhub.events.journal.files import segments
+from spnhub.events.model import EndPointType, Recorded
 from tests.cli.test_terminal import PLANT, assert_harmless, planted_journal
 from tests.console.test_page import two_realms
 from tests.console.worlds import at, defined, refused, seen_of, session, start
-from tests.events.samples import write_journal
+from tests.events.samples import NOON, write_journal
+from tests.support.large_journal import Size, write_large_journal
 from tests.support.terminal import run_on_terminal
 
 
@@ -62,6 +68,41 @@ def test_once_where_no_terminal_is(tmp_path: Path, capsys: pytest.CaptureFixture
     page = json.loads(capsys.readouterr().out)
     assert (page["sessions"], [row["name"] for row in page["certificates"]["rows"]]) == (2, [])
     assert "globex" not in json.dumps(page)
+
+
+def test_of_a_large_journal_it_reads_what_follows_the_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an index has it that is there; what went wrong before its last state is shown, too."""
+    monkeypatch.setattr(index_making, "APART", 64 << 10)
+    monkeypatch.setattr(index_making, "BATCH", 16 << 10)
+    folder, cache = tmp_path / "journal", tmp_path / "cache"
+    size = Size(3_000, services=10, sessions=100, open=40)
+    write_large_journal(folder, size, start=NOON, segment_size=192 << 10)
+    read: list[int] = []
+    take = HubAt.take
+
+    def counted(self: HubAt, recorded: Recorded, moment: Moment) -> bool:
+        read.append(recorded.sequence)
+        return take(self, recorded, moment)
+
+    monkeypatch.setattr(HubAt, "take", counted)
+
+    def shown() -> Any:
+        read.clear()
+        assert run_command_line(app, "spnlog", ["top", "--json", "--index", str(cache), str(folder)]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    without = shown()
+    assert read[0] == segments(folder)[-1][0] and not cache.exists()
+    index = JournalIndex(folder, cache)
+    index.complete()
+    mark = index.segments[-1].marks[-1]
+    page = shown()
+    assert all(one > mark.sequence for one in read)
+    assert page["sessions"] == without["sessions"] == 100 and page["connections"] == without["connections"]
+    assert page["services"] == without["services"]
+    assert len(page["incidents"]["rows"]) > len(without["incidents"]["rows"])
 
 
 def test_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,10 @@ def test_a_dead_server() -> None:
     assert 101_000_000 <= one.over - one.since <= 102_000_000
     (still,) = folded(session("p1"), failed, *ends)
     assert still.state == "open"
+    # Of a newer peer.
+    unknown = a(ProviderFailed, spn_session_id="p1", service_urn=SERVICE, code=999, reason="")
+    recovered = a(ProviderRecovered, spn_session_id="p1", service_urn=SERVICE)
+    assert [one.state for one in folded(session("p1"), failed, unknown, recovered)] == ["over", "over"]
 
 
 def test_a_killed_provider_is_one_fault_with_its_connections() -> None:

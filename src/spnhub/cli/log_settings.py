@@ -57,7 +57,7 @@ class LogSettings:
     )
     index: Path | None = _selection(
         None,
-        "Folder for the indexes of journals, which explain, incidents, state and console use.",
+        "Folder for the indexes of journals, which explain, incidents, state, top and console use.",
         metavar="DIR",
         default_text="in the user's cache",
     )

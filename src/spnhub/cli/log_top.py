@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -14,12 +15,14 @@ from spnhub.cli.command_line import one_line
 from spnhub.cli.log_reading import Sources, run
 from spnhub.cli.log_settings import LogSettings, hub_urls, takes_log_options
 from spnhub.cli.options import Reader
+from spnhub.events.analysis.journal_index import default_index_folder
 from spnhub.streams import say, say_json
 
 if TYPE_CHECKING:
     from spnhub.console.hubs import RunningHubs
     from spnhub.console.live import Live
     from spnhub.console.page import Page
+    from spnhub.console.past import Past
 
 __all__ = ["top"]
 
@@ -29,7 +32,7 @@ _LINES: Final = 1_000
 """Of a picture that isn't for a terminal."""
 
 
-@takes_log_options("realm", "service", "hub", "hub_token")
+@takes_log_options("realm", "service", "hub", "hub_token", "index")
 def top(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) -> int:
     """Show services, hubs, rates and incidents as they change, until interrupted; once where no terminal is."""
     settings = settings_of()
@@ -39,10 +42,16 @@ def top(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) ->
         from spnhub.console.hubs import RunningHubs  # noqa: PLC0415
         from spnhub.console.live import Live  # noqa: PLC0415 - it takes a while to load
         from spnhub.console.page import page_of  # noqa: PLC0415
+        from spnhub.console.past import Past  # noqa: PLC0415
 
-        live, hubs = Live(sources), RunningHubs(urls, settings.hub_token)
+        past = Past([Path(name) for name in sources if "://" not in name], settings.index or default_index_folder())
+        # It makes none: where the console, or another command, hasn't, the last segment says what there is.
+        indexed = bool(past.indexes) and all(index.reaches_last for index in past.indexes.values())
+        live = Live(sources, past.indexes if indexed else None, holding=indexed)
+        hubs = RunningHubs(urls, settings.hub_token)
         following = asyncio.create_task(live.run(), name="follow")
         asking = asyncio.create_task(hubs.ask_once(), name="hubs")
+        telling = asyncio.create_task(_tell_past(live, past) if indexed else asyncio.sleep(0), name="past")
         try:
             await _caught_up(live, following)
             await asking
@@ -53,21 +62,32 @@ def top(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) ->
 
             on_terminal = sys.stdout.isatty() and not settings.as_json
             if not on_terminal:
+                await telling
                 for url, reason in hubs.silent.items():
                     say(one_line(f"spnlog: the hub at {url} doesn't answer: {reason}"), error=True)
             if settings.as_json:
                 say_json(page().to_json())
             elif on_terminal:
+                # What went wrong before comes when it has been read.
                 asking = asyncio.create_task(hubs.ask(), name="hubs")
                 await _redraw(page, following, hubs)
             else:
                 _print(page())
         finally:
-            asking.cancel()
-            following.cancel()
-            await asyncio.gather(asking, following, return_exceptions=True)
+            tasks = asking, following, telling
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     return run(watch)
+
+
+async def _tell_past(live: Live, past: Past) -> None:
+    """What the index has of before."""
+    while not live.ready:
+        live.changed.clear()
+        await live.changed.wait()
+    live.begin_with(*await asyncio.to_thread(past.before, dict(live.begun)))
 
 
 async def _caught_up(live: Live, following: asyncio.Task[None]) -> None:

@@ -20,7 +20,9 @@ from typing import Final
 
 import structlog
 
+from spnhub.console.live import KnownSessions
 from spnhub.events.analysis.flow import SPAN, Flow
+from spnhub.events.analysis.incident_history import IncidentHistory
 from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.point_in_time import HubAt, Moment, segment_at
 from spnhub.events.analysis.segment_index import IndexDamaged, IndexPart, MinuteFlow, SegmentIndex
@@ -84,6 +86,14 @@ class Past:
                 self.whole = True
                 on_whole()
             await asyncio.sleep(_AGAIN)
+
+    def before(self, begun: dict[Path, int]) -> tuple[KnownSessions, IncidentHistory]:
+        """The sessions and incidents of before these sequences, as far as parts of the index end there."""
+        directory, incidents = KnownSessions(), IncidentHistory()
+        for recorded in self.concerning(begun):
+            directory.take(recorded)
+            incidents.take(recorded)
+        return directory, incidents
 
     def concerning(self, until: dict[Path, int]) -> Iterator[Recorded]:
         """The events that concern incidents, of parts that end before these sequences; in order of time."""

@@ -111,11 +111,7 @@ class Sight:
         begun = dict(self.live.begun)
 
         def fold() -> tuple[KnownSessions, IncidentHistory, list[MinuteFlow]]:
-            directory, incidents = KnownSessions(), IncidentHistory()
-            for recorded in self._past.concerning(begun):
-                directory.take(recorded)
-                incidents.take(recorded)
-            return directory, incidents, list(self._past.flow(begun))
+            return *self._past.before(begun), list(self._past.flow(begun))
 
         directory, incidents, self._earlier = await asyncio.to_thread(fold)
         self.live.begin_with(directory, incidents)
