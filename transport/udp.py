@@ -65,7 +65,9 @@ _AFTER_FAULT: Final = 0.1
 _ABSENCE: Final = 0.05
 """Seconds since all sockets were read, after which a due timer has them read first: the process was away."""
 _CATCH_UP: Final = 4096
-"""Datagrams taken from a socket then: about what a socket buffer holds of usual ones."""
+"""Datagrams taken from a socket then, :data:`_BATCH` in a turn: about what a socket buffer holds of usual ones."""
+_CATCH_UP_TIME: Final = 0.5
+"""Seconds for which timers wait for that, where what comes costs so much."""
 _ROUNDS: Final = 8
 """How often a turn goes on when handling events brought new ones; the rest waits for the next turn."""
 SHARE: Final = 0.33
@@ -127,6 +129,8 @@ class UdpEndpoint:
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
         self._read_all_at = self._loop.time()
+        self._catching_up: tuple[float, int] | None = None
+        """Until when what has come is read before timers run, and how many datagrams of a socket are left of it."""
         self._handshakes_until = 0.0
         """CPU time of the thread when handshakes had their last step."""
         self._handshakes_led_to = 0.0
@@ -328,9 +332,10 @@ class UdpEndpoint:
         engine = self.engine
         due = engine.timer()
         if due is not None and due <= now:
-            if now - self._read_all_at > _ABSENCE:
-                self._read_all(now)
-            engine.handle_timer(now)
+            if self._catching_up is not None or now - self._read_all_at > _ABSENCE:
+                self._catch_up(now)
+            if self._catching_up is None:
+                engine.handle_timer(now)
         shaken = engine.shake_hands(now)
         if shaken:
             self._shake_hands(now)
@@ -405,14 +410,25 @@ class UdpEndpoint:
         finally:
             self._turn()
 
-    def _read_all(self, now: float) -> None:
-        """Take what has come in on any socket: a process that was stopped for a while must not find others silent."""
-        for entry in list(self._sockets.values()):
-            if entry.listening:
-                self._read(entry, now, _CATCH_UP)
-        self._read_all_at = self._loop.time()
+    def _catch_up(self, now: float) -> None:
+        """Take what has come in on any socket: a process that was stopped for a while must not find others silent.
 
-    def _read(self, entry: UdpSocket, now: float, limit: int) -> None:
+        A batch in each turn, so that what the others in it have to say is handled, too.
+        """
+        until, left = self._catching_up or (now + _CATCH_UP_TIME, _CATCH_UP)
+        more = False
+        for entry in list(self._sockets.values()):
+            if entry.listening and self._read(entry, now, _BATCH) >= _BATCH:
+                more = True
+        left -= _BATCH
+        if more and left > 0 and now < until:
+            self._catching_up = until, left
+        else:
+            self._catching_up = None
+            self._read_all_at = self._loop.time()
+
+    def _read(self, entry: UdpSocket, now: float, limit: int) -> int:
+        """Take datagrams from a socket until it is empty, or so many: how many they were."""
         engine = self.engine
         receive = entry.sock.recvmsg
         own_address = entry.own.of
@@ -442,6 +458,7 @@ class UdpEndpoint:
                 engine.receive(data, Address(entry.index, remote, own), size, now)
             except Exception as fault:
                 self._on_fault("udp", fault)
+        return taken
 
     def _on_socket_error(self, entry: UdpSocket, exc: OSError, now: float) -> None:
         """ICMP errors come back as errors of the next call on the socket."""

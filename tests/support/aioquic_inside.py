@@ -61,10 +61,10 @@ class OptionalProtocols(AioquicEngine):
         return configuration
 
 
-def connection_of(engine: Engine) -> EngineConnection:
-    """Of the engine's only connection."""
+def connection_of(engine: Engine, connection_id: int | None = None) -> EngineConnection:
+    """Of the engine's only connection, or of this one."""
     assert isinstance(engine, AioquicEngine)
-    (handle,) = engine.handles.values()
+    (handle,) = engine.handles.values() if connection_id is None else (engine.handles[connection_id],)
     assert isinstance(handle.quic, EngineConnection)
     return handle.quic
 

@@ -69,6 +69,8 @@ class Site:
         """Let the engine do what it can, handshakes included, after so much time."""
         self.now += seconds
         self.engine.handle_timer(self.now)
+        while self.engine.counts().get("late"):
+            self.engine.handle_timer(self.now)
         while self.engine.shake_hands(self.now):
             pass
         self.events += self.engine.events()

@@ -357,6 +357,27 @@ async def test_answers_that_wait_in_the_socket_come_before_timers() -> None:
         assert not [event for event in client.events if isinstance(event, Unresponsive)]
 
 
+async def test_what_waits_in_the_socket_is_read_over_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before timers run, but not in one go: in between others are answered."""
+    async with pair() as (server, _, _, _):
+        (entry,) = server.endpoint.sockets
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for _ in range(300):
+                stranger.sendto(bytes(20), entry.sock.getsockname())
+        # It was away.
+        time.sleep(0.1)
+        done: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(server.engine, "receive", lambda *_: done.append("datagram"))
+            patch.setattr(server.engine, "handle_timer", lambda _: done.append("timer"))
+            patch.setattr(server.engine, "timer", lambda: 0.0)
+            for expected in (128, 256, 300):
+                assert "timer" not in done
+                server.endpoint.turn()
+                assert done.count("datagram") == expected
+            assert done[-1] == "timer"
+
+
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from aioquic import tls
-from aioquic.buffer import Buffer, size_uint_var
+from aioquic.buffer import Buffer, BufferReadError, size_uint_var
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnectionError, QuicNetworkPath, QuicReceiveContext
+from aioquic.quic.connection import (
+    NON_ACK_ELICITING_FRAME_TYPES,
+    PROBING_FRAME_TYPES,
+    Limit,
+    QuicConnectionError,
+    QuicNetworkPath,
+    QuicReceiveContext,
+)
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
+from aioquic.quic.stream import StreamFinishedError
 
 from spnhub.transport.aioquic_engine.keys import OneRttKeys
 from spnhub.transport.aioquic_engine.reassembly import Holdings, NoRoom, Receiver
@@ -35,6 +43,8 @@ __all__ = ["EngineConnection"]
 # A frame smaller than this is not worth starting at the end of a packet (bytes).
 _SLIVER = 64
 _LIMIT_FRAME = 1 + 8 + 8
+USUAL_FRAMES: Final = 24
+"""Frames of a packet that cost about what the packet itself does."""
 
 _HELLO: Final = 16 * 1024
 """Bytes of a ClientHello or ServerHello: some 0.3 KiB, 2 KiB with a post-quantum key share."""
@@ -94,6 +104,11 @@ class EngineConnection(StreamConnection):
         """Connection ids that were announced to the peer, which may use them from now on; the engine takes them."""
         self.closed_by_us = False
         self._recovery = Recovery.adopt(self._loss)
+        self._frame_handlers: dict[int, tuple[Callable[[QuicReceiveContext, int, Buffer], None], Any]] = (
+            self._QuicConnection__frame_handlers  # type: ignore[attr-defined]  # the name that Python gives it
+        )
+        self.extra_frames = 0
+        """Frames beyond :data:`USUAL_FRAMES` a packet that have come; the engine sets this to 0."""
         self._challenge_at: float | None = None
         """When the peer's new address is challenged again."""
         self._identities = identities
@@ -243,6 +258,55 @@ class EngineConnection(StreamConnection):
         largest = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
         if largest is not None and largest < self._max_datagram_size:
             self._max_datagram_size = max(1200, largest)
+
+    def _payload_received(
+        self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
+    ) -> tuple[bool, bool]:
+        """As aioquic's, and counts the frames."""
+        buf = Buffer(data=plain)
+        handlers, epoch, count = self._frame_handlers, context.epoch, 0
+        has_crypto = is_ack_eliciting = False
+        is_probing = True
+        while not buf.eof():
+            frame_type = -1
+            try:
+                frame_type = buf.pull_uint_var()
+                handler, epochs = handlers[frame_type]
+                if epoch not in epochs:
+                    raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "Unexpected frame type")
+                handler(context, frame_type, buf)
+            except StreamFinishedError:
+                pass  # a stream that is over
+            except BufferReadError as exc:
+                reason = "Malformed frame type" if frame_type < 0 else "Failed to parse frame"
+                raise QuicConnectionError(QuicErrorCode.FRAME_ENCODING_ERROR, max(frame_type, 0), reason) from exc
+            except KeyError as exc:
+                if frame_type in handlers:
+                    raise
+                reason = "Unknown frame type"
+                raise QuicConnectionError(QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, reason) from exc
+            count += 1
+            if frame_type == QuicFrameType.CRYPTO:
+                has_crypto = True
+            if frame_type not in NON_ACK_ELICITING_FRAME_TYPES:
+                is_ack_eliciting = True
+            if frame_type not in PROBING_FRAME_TYPES:
+                is_probing = False
+        if not count or (crypto_frame_required and not has_crypto):
+            reason = "Packet contains no CRYPTO frame" if count else "Packet contains no frames"
+            raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.PADDING, reason)
+        if count > USUAL_FRAMES:
+            self.extra_frames += count - USUAL_FRAMES
+        return is_ack_eliciting, is_probing
+
+    def _handle_stop_sending_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        record = self.records.get(buf.pull_uint_var())
+        if record is not None and record.stop_told:
+            buf.pull_uint_var()
+            return
+        buf.seek(start)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
 
     def _handle_max_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         super()._handle_max_data_frame(context, frame_type, buf)

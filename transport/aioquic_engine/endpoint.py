@@ -31,6 +31,7 @@ from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle, segment
 from spnhub.transport.aioquic_engine.handshakes import HandshakeQueue, Waiting
+from spnhub.transport.aioquic_engine.laggards import AT_ONCE, WAITING, Laggards
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.reassembly import Holdings
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
@@ -91,6 +92,7 @@ class QuicEndpoint(ABC):
         """Retries sent since they were last reported."""
         self._holdings = Holdings(self._limits.reassembly)
         self._handshakes = HandshakeQueue()
+        self._laggards = Laggards()
         self._port_checks = PortChecks(self._limits.port_check if self._limits.keep_alive else 0.0)
         self._may_shake_hands = False
         self._now = 0.0
@@ -102,13 +104,14 @@ class QuicEndpoint(ABC):
 
     def counts(self) -> dict[str, int]:
         """See :meth:`spnhub.transport.engine.Engine.counts`; ``cids`` are QUIC's own ids of connections,
-        ``out_of_order`` bytes."""
+        ``out_of_order`` bytes, ``late`` datagrams."""
         return {
             "connections": len(self._handles),
             "cids": len(self._cids),
             "peers": len(self._peers),
             "half_open": self._half_open.most(),
             "out_of_order": self._holdings.held,
+            "late": self._laggards.count,
         }
 
     @abstractmethod
@@ -181,7 +184,7 @@ class QuicEndpoint(ABC):
             self._dirty[handle] = None
         elif handle.waiting or not (handle.connected or handle.is_client):
             self._handshakes.go_on(handle, data, address, now)
-        else:
+        elif not (handle.late and self._laggards.add(handle, data, address, now)):
             self._deliver(handle, data, address, now)
 
     def _receive_unknown(self, data: bytes, address: api.Address, now: float) -> None:
@@ -215,6 +218,23 @@ class QuicEndpoint(ABC):
         handle.last_heard = now
         self._dirty[handle] = None
         handle.heard = True
+        if handle.quic.extra_frames:
+            self._laggards.note(handle, now)
+
+    def _work_off(self, now: float) -> None:
+        """What waits of those whose datagrams have much in them."""
+        laggards, left = self._laggards, AT_ONCE
+        for _ in range(WAITING):
+            if not laggards.count or left <= 0:
+                return
+            handle, late = laggards.take()
+            if handle.closing:
+                handle.heard_while_closing()
+                self._dirty[handle] = None
+                continue
+            before = handle.quic.extra_frames
+            self._deliver(handle, *late, now)
+            left -= handle.quic.extra_frames - before
 
     def _fail(self, handle: ConnectionHandle, fault: BaseException) -> None:
         """What trips aioquic, or us, costs its own connection only. It is closed; if that fails, too, it is gone."""
@@ -357,6 +377,7 @@ class QuicEndpoint(ABC):
             self._leave(handle)
         for cid in handle.cids:
             self._cids.pop(cid, None)
+        self._laggards.forget(handle)
 
     def _leave(self, handle: ConnectionHandle) -> None:
         there = self._peers[handle.address]
@@ -408,7 +429,7 @@ class QuicEndpoint(ABC):
         timers = self._timers
         while timers and (timers[0][2].timer_at != timers[0][0] or timers[0][2].gone):
             heappop(timers)
-        if self._handshakes:
+        if self._handshakes or self._laggards.count:
             return self._now
         times = (timers[0][0] if timers else None, self._port_checks.timer())
         return min((at for at in times if at is not None), default=None)
@@ -424,6 +445,8 @@ class QuicEndpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.handle_timer`."""
         self._now = now
         self._may_shake_hands = True
+        if self._laggards.count:
+            self._work_off(now)
         self._outbox.extend(self._port_checks.step(now))
         timers = self._timers
         while timers and timers[0][0] <= now:

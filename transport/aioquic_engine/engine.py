@@ -18,6 +18,7 @@ from spnhub.events.faults import OnFault, log_fault
 from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.endpoint import QuicEndpoint
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
+from spnhub.transport.aioquic_engine.laggards import WAITING
 from spnhub.transport.aioquic_engine.meters import Meters
 from spnhub.transport.aioquic_engine.splice import Direction, QuicSplice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
@@ -67,6 +68,8 @@ class AioquicEngine(QuicEndpoint):
         if self._retries:
             self._events.append(api.RetriesSent(self._retries))
             self._retries = 0
+        if self._laggards.watched:
+            self._end_batch()
         for handle in list(self._dirty):
             if not handle.gone and not handle.closing:
                 try:
@@ -80,6 +83,11 @@ class AioquicEngine(QuicEndpoint):
         self._told_over, self._over = self._over, {}
         events, self._events = self._events, []
         return events
+
+    def _end_batch(self) -> None:
+        self._laggards.end_batch(self._now)
+        if dropped := self._laggards.take_dropped():
+            self._events.append(api.DatagramsDropped(WAITING, dropped))
 
     def _collect(self, handle: ConnectionHandle) -> None:
         """Turn what aioquic has to say about a connection into events of ours."""

@@ -52,6 +52,7 @@ class ConnectionHandle:
         "is_client",
         "last_active",
         "last_heard",
+        "late",
         "limits",
         "port_closed",
         "probe_again",
@@ -97,6 +98,8 @@ class ConnectionHandle:
         self.heard = False
         """Something has come in since :meth:`hear`."""
         self.acknowledged = 0
+        self.late = False
+        """Its datagrams wait among the :class:`~spnhub.transport.aioquic_engine.laggards.Laggards`."""
         self.data_at = now
         """When bytes of streams last came in."""
         self.ask_at: float | None = None
