@@ -724,7 +724,9 @@ LOST_CODE = 0x53504E01
 SMALL_WRITE = 4096
 """Bytes that a stream takes even where the send window is used up: headers, and control packets one by one."""
 LITTLE = 4096
-"""Unsent bytes up to which a stream goes before those of its connection that have more: an echo waits for no bulk."""
+"""A stream that begins to have something to send, and no more bytes than these, goes before the others of its
+connection, so an echo waits for no bulk; then, and as long as it has something whenever its turn comes, it takes turns
+with them, of as many bytes each."""
 ENDINGS_KEPT = 10.0
 """Seconds that an engine remembers with which codes a peer has broken off a stream (:meth:`Engine.splice`), for at most
 :attr:`Limits.streams` of each connection: whoever joins it may have those events still to come."""

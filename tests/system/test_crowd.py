@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -27,16 +27,32 @@ async def fetch(client: TcpPeer, seed: int, size: int) -> None:
     client.finish()
 
 
+async def as_wished(peer: TcpPeer) -> None:
+    """Send the data that it wants."""
+    await peer.send_pattern(*_WISH.unpack(await peer.receive(_WISH.size)))
+    peer.finish()
+    await peer.receive_all()
+
+
+async def as_much_as_it_takes(peer: TcpPeer) -> None:
+    """Send and send; others have their turn between, and what is sent costs nothing to make, so that no connection is
+    slower than others by its source."""
+    block = bytes(64 * KIB)
+    while True:
+        await peer.send(block)
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
-async def answering(world: World, server: TcpServer) -> AsyncIterator[list[TcpPeer]]:
-    """Take every connection and send it the data that it wants; yields the connections taken."""
+async def answering(
+    world: World, server: TcpServer, how: Callable[[TcpPeer], Awaitable[None]] = as_wished
+) -> AsyncIterator[list[TcpPeer]]:
+    """Take every connection and answer it; yields the connections taken."""
     taken: list[TcpPeer] = []
 
     async def answer(peer: TcpPeer) -> None:
         with contextlib.suppress(OSError, EOFError):
-            await peer.send_pattern(*_WISH.unpack(await peer.receive(_WISH.size)))
-            peer.finish()
-            await peer.receive_all()
+            await how(peer)
 
     async def accept(group: asyncio.TaskGroup) -> None:
         while True:
@@ -77,18 +93,17 @@ async def test_each_with_its_own_data(world: World, connections: int, size: int)
 
 @sizes("downloads, seconds", (20, 4.0), (100, 30.0), minutes=10)
 async def test_nobody_starves(world: World, downloads: int, seconds: float) -> None:
-    """Of bulk downloads at once the slowest gets at least half of the fastest's bytes."""
+    """Of bulk downloads at once the slowest gets at least 0.7 of the fastest's bytes."""
     server = world.serve()
     hub, _, consumer = await world.start(server.address)
 
     async def read_on(client: TcpPeer) -> None:
         while True:
-            await client.receive(4 * KIB)
+            await client.receive(64 * KIB)
+            await asyncio.sleep(0)  # one that always has something takes no others' turn
 
-    async with answering(world, server):
+    async with answering(world, server, as_much_as_it_takes):
         clients = await connect_all(world, consumer, downloads)
-        for client in clients:
-            await client.send(_WISH.pack(0, 1024 * MIB))
         await hub.wait_lines("startSpnConnection", downloads)
         reading = [asyncio.ensure_future(read_on(client)) for client in clients]
         await asyncio.sleep(seconds / 4)
@@ -107,7 +122,7 @@ async def test_nobody_starves(world: World, downloads: int, seconds: float) -> N
         ratio=f"{shares[0] / shares[-1]:.2f}",
         total=f"{sum(shares) / MIB / seconds:.1f} MiB/s",
     )
-    assert shares[0] >= shares[-1] / 2
+    assert shares[0] >= 0.7 * shares[-1]
     await world.end()
 
 

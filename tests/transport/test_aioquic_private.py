@@ -173,7 +173,7 @@ def test_work_per_packet_does_not_walk_idle_streams() -> None:
     for side in (pair.client, pair.server):
         quic = next(iter(side.engine.handles.values())).quic  # type: ignore[attr-defined]
         assert len(quic._streams) == len(quic.records) == len(streams)
-        assert not any((quic._first, quic._ready, quic._streams_queue, quic._credit_due))
+        assert not any((quic._ahead, quic._turns, quic._streams_queue, quic._credit_due))
 
 
 def test_what_comes_out_of_order_is_ours_from_the_first_frame() -> None:

@@ -86,3 +86,33 @@ def test_a_path_that_becomes_longer() -> None:
     transfer.pair.network.latency = 0.03
     transfer.run(3.0)
     assert transfer.run(1.0) > 11e6
+
+
+def test_who_has_little_at_a_time_gets_its_share(kit: Kit) -> None:
+    """Who never has much waiting, but more as soon as that is through, gets no more than who always has much: what a
+    relay has of a transfer may be either, as its source's window and its turns have it."""
+    pair = EnginePair(kit).connect()
+    much, pieces = [pair.open() for _ in range(6)], [pair.open() for _ in range(2)]
+    network, server, client = pair.network, pair.server, pair.client
+    network.rate, network.buffer = 1e6, 20e3
+    got = dict.fromkeys((*much, *pieces), 0)
+    written = dict.fromkeys(pieces, 0)
+
+    def step() -> None:
+        for stream_id in much:
+            server.engine.write(server.connection_id, stream_id, _BLOCK)
+        for stream_id in pieces:
+            if written[stream_id] - got[stream_id] <= LITTLE - 512:
+                written[stream_id] += server.engine.write(server.connection_id, stream_id, bytes(512))
+        pair.run_for(0.001)
+        for stream_id in got:
+            while (answer := client.engine.read(client.connection_id, stream_id, 1 << 16)) and answer[0]:
+                got[stream_id] += len(answer[0])
+
+    for _ in range(500):
+        step()
+    before = dict(got)
+    for _ in range(1000):
+        step()
+    shares = {stream_id: got[stream_id] - before[stream_id] for stream_id in got}
+    assert max(shares[stream_id] for stream_id in pieces) < 1.15 * min(shares[stream_id] for stream_id in much), shares

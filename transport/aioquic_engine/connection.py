@@ -367,7 +367,7 @@ class EngineConnection(StreamConnection):
                 except QuicPacketBuilderStop:
                     break
                 self._datagrams_pending.popleft()
-            if self._handshake_complete and (self._first or self._ready):
+            if self._handshake_complete and (self._ahead or self._turns):
                 self._write_streams(builder, now)
             if builder.packet_is_empty:
                 break
@@ -427,32 +427,48 @@ class EngineConnection(StreamConnection):
         limit.sent = limit.value
 
     def _write_streams(self, builder: QuicPacketBuilder, now: float) -> None:
-        """Fill the packet from the queues, a frame a stream in turn; look at each queued stream once at most."""
-        first, others = self._first, self._ready
-        for queue in (first, others) if first and others else (first or others,):
-            for _ in range(len(queue)):
-                if builder.remaining_flight_space < _SLIVER:
-                    return
-                record = queue[0]
-                if self._rest_if_over(record, now):
-                    queue.popleft()
-                    record.queued = False
-                    continue
-                stream = record.stream
-                receiver, sender = stream.receiver, stream.sender
-                if receiver.stop_pending:
-                    if receiver.is_finished:
-                        receiver.stop_pending = False
-                    else:
-                        self._write_stop(builder, record)
-                if sender.reset_pending:
-                    self._write_reset(builder, record)
-                more = sender._reset_error_code is None and self._write_data(builder, record)
+        """Fill the packet from the queues (RFC 8290 section 4.2): who begins to have something, and little, goes ahead;
+        everybody's next turn comes after all others'.
+
+        That holds also for a stream that has nothing left after its turn: one that gets more as soon as it has sent, as
+        in a relay, would go ahead all the time.
+        """
+        ahead, turns = self._ahead, self._turns
+        while queue := ahead or turns:
+            record = queue[0]
+            if record.idle:
                 queue.popleft()
-                if more:
-                    (self._first if record.unsent <= LITTLE else self._ready).append(record)
+                record.queued = record.idle = False
+                continue
+            if builder.remaining_flight_space < _SLIVER:
+                return
+            if self._rest_if_over(record, now):
+                queue.popleft()
+                record.queued = False
+                continue
+            if record.deficit <= 0:
+                record.deficit += LITTLE
+                queue.popleft()
+                turns.append(record)
+                continue
+            stream = record.stream
+            receiver, sender = stream.receiver, stream.sender
+            if receiver.stop_pending:
+                if receiver.is_finished:
+                    receiver.stop_pending = False
                 else:
-                    record.queued = False
+                    self._write_stop(builder, record)
+            if sender.reset_pending:
+                self._write_reset(builder, record)
+            left = record.deficit
+            if sender._reset_error_code is None and self._write_data(builder, record):
+                continue
+            queue.popleft()
+            if turns and record.deficit != left:
+                record.idle = True
+                turns.append(record)
+            else:
+                record.queued = False
 
     def _write_stop(self, builder: QuicPacketBuilder, record: StreamRecord) -> None:
         buf = builder.start_frame(
@@ -507,6 +523,7 @@ class EngineConnection(StreamConnection):
             buf.push_uint_var(frame.offset)
         buf.push_uint16(len(frame.data) | 0x4000)
         buf.push_bytes(frame.data)
+        record.deficit -= len(frame.data)
         self._remote_max_data_used += sender.highest_offset - before
         unsent = self._count_unsent(record)
         if record.write_blocked and not record.short and unsent * 4 <= self._send_share() * 3:

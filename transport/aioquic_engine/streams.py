@@ -33,10 +33,12 @@ class StreamRecord:
         "buffered",
         "chunks",
         "consumed",
+        "deficit",
         "discarding",
         "dropped",
         "fin_pending",
         "granted_at",
+        "idle",
         "put_to_rest",
         "queued",
         "readable_told",
@@ -79,6 +81,11 @@ class StreamRecord:
         self.reserved = 0
         self.granted_at = -1.0
         self.queued = False
+        """It stands among those that may have something to send."""
+        self.idle = False
+        """It stands there for its turn to pass: it had nothing left after its last one, and nothing has come since."""
+        self.deficit = 0
+        """Bytes that it may send in this turn."""
         self.readable_told = False
         self.write_blocked = self.short = False
         """Somebody waits for room, and that in the connection's send window."""
@@ -130,10 +137,10 @@ class StreamConnection(QuicConnection):
         """Streams that the peer has opened, whether or not anything has come on them; the engine takes them."""
         # Large datagrams go in batches, too.
         self._send_buffer = max(limits.send_buffer, _SEND_DATAGRAMS * limits.datagram_size)
-        self._ready: deque[StreamRecord] = deque()
-        """Streams that have something to send, or may be over."""
-        self._first: deque[StreamRecord] = deque()
-        """Those of them that go before the others, since they have little to send."""
+        self._turns: deque[StreamRecord] = deque()
+        """Streams that have something to send, may be over, or had something in their last turn."""
+        self._ahead: deque[StreamRecord] = deque()
+        """Those of them that begin to have something, and no more than :data:`LITTLE`: they go before the others."""
         self._credit_due: deque[StreamRecord] = deque()
         """Streams whose window has moved since it was last announced to the peer."""
         self._window = ConnectionWindow(configuration.max_data, limits.connection_window)
@@ -423,9 +430,12 @@ class StreamConnection(QuicConnection):
 
     def enqueue(self, record: StreamRecord) -> None:
         """Look at this stream when the next packet is written."""
-        if not record.queued and not record.put_to_rest:
+        if record.queued:
+            record.idle = False
+        elif not record.put_to_rest:
             record.queued = True
-            (self._first if record.unsent <= LITTLE else self._ready).append(record)
+            record.deficit = LITTLE
+            (self._ahead if record.unsent <= LITTLE else self._turns).append(record)
 
     def _rest_if_over(self, record: StreamRecord, now: float) -> bool:
         """Forget a stream of which both halves are over and all was read; the peer may open another for it."""

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// `spnhub.transport.engine.LITTLE`.
-const LITTLE: u64 = 4096;
+pub const LITTLE: u32 = 4096;
 
 /// The direction of a splice that a stream takes part in: a slot, and 0 or 1.
 pub type Direction = (usize, usize);
@@ -62,8 +62,6 @@ pub struct Record {
     granted_at: Option<Instant>,
     /// Bytes written and never sent.
     unsent: u64,
-    /// It has much to send: streams with little go before it.
-    behind: bool,
     /// Bytes written since `lately_since`.
     lately: u64,
     lately_since: Option<Instant>,
@@ -84,33 +82,18 @@ const WHILE: Duration = Duration::from_millis(100);
 /// For so long a stream is one of bulk after it had much to send: most writes of a shared transfer are small.
 const BULK: Duration = Duration::from_secs(1);
 
-/// What a write is among those of its connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Write {
-    /// It goes before those with more, and is of a stream that had little all the time.
-    Interactive,
-    /// It goes before those with more.
-    Little,
-    /// It goes behind those with less.
-    Much,
-}
-
 impl Record {
-    /// What so many bytes are that are written now.
-    fn judge_write(&mut self, size: u64, now: Instant) -> Write {
+    /// Whether so many bytes that are written now are little, of a stream that had little all the time.
+    fn is_interactive(&mut self, size: u64, now: Instant) -> bool {
         if self.lately_since.is_none_or(|since| now.saturating_duration_since(since) > WHILE) {
             self.lately_since = Some(now);
             self.lately = 0;
         }
         self.lately += size;
-        if self.unsent + size > LITTLE || self.lately > MUCH {
+        if self.unsent + size > u64::from(LITTLE) || self.lately > MUCH {
             self.bulk_until = Some(now + BULK);
-            Write::Much
-        } else if self.bulk_until.is_some_and(|until| now <= until) {
-            Write::Little
-        } else {
-            Write::Interactive
         }
+        self.bulk_until.is_none_or(|until| now > until)
     }
 
     /// Whether nobody will use it any more.

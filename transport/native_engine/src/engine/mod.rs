@@ -27,7 +27,7 @@ use crate::port_checks::PortChecks;
 use crate::resets::Resets;
 use crate::retry::{HalfOpen, RetryTokens};
 use crate::splice::Splice;
-use crate::streams::Direction;
+use crate::streams::{Direction, LITTLE};
 use crate::tls::Identities;
 use handshakes::{Policy, RefusedHellos};
 use quinn_proto::{
@@ -307,6 +307,7 @@ fn transport(limits: &Limits, interactive: Arc<Interactive>) -> TransportConfig 
         .receive_window(var(limits.initial_window()))
         .stream_receive_window(var(limits.stream_window))
         .send_window(QUINN_SEND_WINDOW)
+        .send_quantum(LITTLE)
         .crypto_buffer_size(HANDSHAKE_BUFFER)
         .congestion_controller_factory(Arc::new(Bounded::new(interactive)))
         .initial_mtu(limits.datagram_size)

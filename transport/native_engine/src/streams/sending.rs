@@ -1,6 +1,6 @@
 //! What is written: it waits here until quinn takes it, and a stream has room for so much.
 
-use super::{Write, stream};
+use super::stream;
 use crate::connection::{Connection, var};
 use crate::limits::Limits;
 use bytes::Bytes;
@@ -59,14 +59,8 @@ impl Connection {
     /// Queue bytes on our half, which must be open.
     pub fn send(&mut self, id: StreamId, data: Bytes, now: Instant) {
         if let Some(record) = self.streams.records.get_mut(&u64::from(id)) {
-            let write = record.judge_write(data.len() as u64, now);
-            if write == Write::Interactive {
+            if record.is_interactive(data.len() as u64, now) {
                 self.interactive.count();
-            }
-            let behind = write == Write::Much;
-            if behind != std::mem::replace(&mut record.behind, behind) {
-                // Of a half that the peer has stopped nothing is sent.
-                let _ = self.quic.send_stream(id).set_priority(-i32::from(behind));
             }
             record.waiting_size += data.len() as u64;
             record.waiting.push_back(data);
