@@ -57,7 +57,7 @@ QUIET: Final = 600_000_000
 _TOGETHER: Final = 5_000_000
 """Microseconds within which legs and their session fail for one reason."""
 _CODES: Final = 64
-"""With which a provider failed that are known."""
+"""Of incidents that are alike but for the code."""
 _LEGS: Final = 1_000
 """Legs of a session that are looked at when it is lost."""
 _NAMED: Final = 3
@@ -187,8 +187,8 @@ class Incidents:
         """Endpoint and service of sessions, by hub and id."""
         self._legs: _Recent[tuple[str, str], deque[tuple[Incident, int, str]]] = _Recent()
         """By hub and session: the incidents that its last legs have been counted to, when, and which legs."""
-        self._failures: _Recent[tuple[str, str], deque[int | None]] = _Recent()
-        """By hub and session of a provider: the codes with which it failed."""
+        self._codes: _Recent[tuple[Hashable, ...], deque[int | None]] = _Recent()
+        """By the key of incidents but for their last part, the code: the codes that there were."""
         self._lost: _Recent[tuple[str, str], Incident] = _Recent()
         """Of sessions that were lost, by hub and id."""
         self._paused: _Recent[str, Incident] = _Recent()
@@ -253,8 +253,10 @@ class Incidents:
             case SessionStarted():
                 self._endpoints[hub, event.spn_session_id] = event.spn_end_point, event.service_urn
                 again = f"session {event.spn_session_id} of {event.spn_end_point} on {hub}"
-                for kind in ("session", "session refused"):
-                    self._over((kind, event.spn_end_point, event.service_urn), recorded, again)
+                self._over(("session", event.spn_end_point, event.service_urn), recorded, again)
+                for role in (event.end_point_type, None):
+                    refused = "session refused", event.spn_end_point, event.service_urn, role
+                    self._over_whatever_code(refused, recorded, again)
                 if event.end_point_type is EndPointType.PROVIDER:
                     for code in _UNSERVED:
                         self._over(("refused", event.service_urn, code), recorded, again)
@@ -270,9 +272,11 @@ class Incidents:
                     self._absorb(recorded, event.spn_session_id, lost)
             case SessionRefused():
                 who = event.spn_end_point or event.remote_address.rpartition(":")[0] or event.remote_address
-                refused_key: Hashable = ("session refused", who, event.service_urn)
-                if event.service_urn is None:
-                    refused_key = ("handshake refused", who, event.alert)
+                refused_key: Hashable = ("handshake refused", who, event.alert)
+                if event.service_urn is not None:
+                    # Who may not be a provider, and is none, may be a consumer that waits for one.
+                    base = "session refused", who, event.service_urn, event.end_point_type
+                    refused_key = self._with_code(base, event.code)
                 found = self._add(
                     recorded,
                     refused_key,
@@ -474,20 +478,25 @@ class Incidents:
     def _provider_failed(
         self, recorded: Recorded, session: str, code: int | None, reason: str, *, number: int
     ) -> Incident:
-        hub = recorded.hub_id
-        codes = self._failures.get((hub, session))
-        if codes is None:
-            codes = self._failures[hub, session] = deque(maxlen=_CODES)
-        if code not in codes:
-            codes.append(code)
-        key = ("provider", hub, session, code)
-        return self._add(recorded, key, "provider failed", self._who(hub, session), code, reason, number=number)
+        key = self._with_code(("provider", recorded.hub_id, session), code)
+        who = self._who(recorded.hub_id, session)
+        return self._add(recorded, key, "provider failed", who, code, reason, number=number)
 
     def _provider_over(self, recorded: Recorded, session: str, how: str) -> None:
-        """Whatever the code was."""
-        hub = recorded.hub_id
-        for code in self._failures.pop((hub, session), ()):
-            self._over(("provider", hub, session, code), recorded, how)
+        self._over_whatever_code(("provider", recorded.hub_id, session), recorded, how)
+
+    def _with_code(self, base: tuple[Hashable, ...], code: int | None) -> Hashable:
+        """The key of an incident that there is once for each code."""
+        codes = self._codes.get(base)
+        if codes is None:
+            codes = self._codes[base] = deque(maxlen=_CODES)
+        if code not in codes:
+            codes.append(code)
+        return (*base, code)
+
+    def _over_whatever_code(self, base: tuple[Hashable, ...], recorded: Recorded, how: str) -> None:
+        for code in self._codes.pop(base, ()):
+            self._over((*base, code), recorded, how)
 
     def _drop(self, incident: Incident) -> None:
         self.on_drop(incident)

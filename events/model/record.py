@@ -27,6 +27,7 @@ __all__ = [
     "decode",
     "encode",
     "event_id",
+    "event_id_text",
     "from_datetime",
     "to_datetime",
     "to_record",
@@ -72,7 +73,12 @@ class Recorded:
 
 def event_id(hub_id: str, journal_id: uuid.UUID, sequence: int) -> uuid.UUID:
     """UUIDv5 of hub, journal and sequence (D-4)."""
-    return uuid.UUID(_event_id(_named(hub_id, journal_id)[0], sequence))
+    return uuid.UUID(event_id_text(hub_id, journal_id, sequence))
+
+
+def event_id_text(hub_id: str, journal_id: uuid.UUID, sequence: int) -> str:
+    """The same as text."""
+    return _event_id(_named(hub_id, journal_id)[0], sequence)
 
 
 @lru_cache(maxsize=16)

@@ -82,6 +82,21 @@ def test_a_dead_server() -> None:
     assert [one.state for one in folded(session("p1"), failed, unknown, recovered)] == ["over", "over"]
 
 
+def test_refusals_for_different_reasons_are_different_faults() -> None:
+    """Of one endpoint, too; each is over with a session of the role that was refused."""
+    facts = {"service_urn": SERVICE, "spn_end_point": "CN=c", "alert": None, "count": 1}
+    consumer, provider = EndPointType.CONSUMER, EndPointType.PROVIDER
+    forbidden = a(SessionRefused, end_point_type=provider, code=21, reason="may not be a provider", **facts)
+    waiting = a(SessionRefused, end_point_type=consumer, code=18, reason="no provider", **facts)
+    full = a(SessionRefused, end_point_type=consumer, code=19, reason="full", **facts)
+    found = folded(forbidden, waiting, full, waiting, session("c1", consumer, "CN=c"))
+    assert [(one.reason, one.count, one.state) for one in found] == [
+        ("may not be a provider", 1, "open"),
+        ("no provider", 2, "over"),
+        ("full", 1, "over"),
+    ]
+
+
 def test_a_killed_provider_is_one_fault_with_its_connections() -> None:
     """Legs that fail before or after the end of the session count to it; its next session ends the incident."""
     end = a(

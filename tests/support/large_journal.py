@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ from spnhub.events.model import (
     TerminateReason,
     shared,
 )
+from spnhub.events.model.record import event_id_text
 from spnhub.events.state.entities import session_started
 from spnhub.events.state.hub_state import HubState
 from spnhub.schemas.writing import field_writers
@@ -79,6 +80,19 @@ _TIME: Final = 0x0BA987654321
 _string, _long = (
     write for _, write in field_writers({"fields": [{"name": one, "type": one} for one in ("string", "long")]})
 )
+_LOWEST: Final = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(1 << 14))
+
+
+def _number(value: int) -> bytes:
+    """As :data:`_long`, of one that is close to the one before."""
+    doubled = value << 1
+    return _long(value) if doubled < 1 << 14 else _LOWEST[doubled & 0x3FFF] + _higher(doubled >> 14)
+
+
+@lru_cache(maxsize=256)
+def _higher(value: int) -> bytes:
+    # Zigzag doubles what isn't negative: an even number is written as twice its half.
+    return _long(value >> 1) if not value & 1 else _long(-(value >> 1) - 1)
 
 
 @dataclass(frozen=True)
@@ -301,8 +315,8 @@ class _Segments:
             return
         identity, sequence = self._identity, self.sequence
         head, middle, parts = shape.parts(identity)
-        event_id = str(model.event_id(identity.hub_id, identity.journal_id, sequence)).encode()
-        found = [head, event_id, middle, _long(sequence), _long(time), parts[0]]
+        event_id = event_id_text(identity.hub_id, identity.journal_id, sequence).encode()
+        found = [head, event_id, middle, _number(sequence), _number(time), parts[0]]
         for value, part in zip(values, parts[1:], strict=True):
             found += (value, part)
         self._frames.append(pack_frame(b"".join(found)))

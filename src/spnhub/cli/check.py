@@ -68,7 +68,7 @@ async def run(settings: HubSettings, *, ops: str | None, as_json: bool, fail_day
     found = await load_inventory(inventory, settings.inventory_token, bind=bind, attempts=1)
     # The verdict is the status, however much of the text is read.
     with contextlib.suppress(ReaderLeft):
-        _print_result(inventory, found, state, as_json)
+        _print_result(inventory, found, state, as_json, fail_days or 0)
     if found.faults:
         return UNUSABLE
     soon = [one for one in ends_of(found.listening) if fail_days is not None and one.days(_now()) <= fail_days]
@@ -79,7 +79,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _print_result(inventory: str, found: Inventory, state: _Object | None, as_json: bool) -> None:
+def _print_result(inventory: str, found: Inventory, state: _Object | None, as_json: bool, fail_days: int) -> None:
     if as_json:
         say_json(_report(inventory, found, state))
         return
@@ -87,7 +87,8 @@ def _print_result(inventory: str, found: Inventory, state: _Object | None, as_js
         say(f"warning: {warning}", error=True)
     for one in ends_of(found.listening):
         # What has expired already is a warning of the inventory.
-        if one.days(_now()) >= 0 and math.ceil(one.days(_now())) < CHECK_DAYS:
+        days = one.days(_now())
+        if days >= 0 and (math.ceil(days) < CHECK_DAYS or days <= fail_days):
             say(f"warning: {one.sentence(_now())}", error=True)
     for path in found.unknown:
         say(f"warning: {path} is unknown here, and left out of account", error=True)

@@ -15,6 +15,8 @@ from typing import Final
 import yaml
 
 from spnhub.cli.units import ROLES, units
+from spnhub.inventory import InventoryFault
+from spnhub.inventory.judge import judged
 from spnhub.inventory.model import Hub, Realm, Service
 from spnhub.pki import Authority
 from spnhub.settings import SettingsError
@@ -59,13 +61,11 @@ def init(name: str, folder: Path, *, fqdn: str, port: int, systemd: bool) -> Non
         "deviceIDSigningKey": "-",
         "deviceIDVerificationKey": "-",
     }
-    try:
-        Service.model_validate(mine)
-        Hub.model_validate(at)
-        Realm.model_validate(top)
-    except ValueError as exc:
-        fault = str(exc).splitlines()[-2:][0].strip() if "\n" in str(exc) else str(exc)
-        raise SettingsError(f"{name}: {fault}") from exc
+    faults: list[InventoryFault] = []
+    for kind, described, what in ((Realm, top, "realm"), (Hub, at, "network"), (Service, mine, "service")):
+        judged(kind, described, what, faults)
+    if faults:
+        raise SettingsError(f"{name}: {faults[0]}")
     files: dict[str, tuple[bytes, int]] = {
         "ca.pem": (authority.certificate, _PUBLIC),
         "ca.key": (authority.key, _SECRET),
