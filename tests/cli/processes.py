@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from spnhub.demo.site import free_port
 from spnhub.pki import Authority, IssuedCredentials
+from tests.support.forked import Running, begin
 
 __all__ = ["Program", "Site", "address_of"]
 
@@ -25,7 +25,7 @@ SERVICES = 16
 class Program:
     """One of our commands, running. Its standard output is read as JSON lines."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Running) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self.errors = ""
@@ -34,23 +34,14 @@ class Program:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def start(cls, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
-        """Start one of :mod:`spnhub.cli.start` with nothing of our settings in the environment but what is given."""
+    async def start(cls, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
+        """Start it with nothing of our settings in the environment but what is given."""
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("SPN") and name not in {"BIND_ADDRESS", "FORWARD_ADDRESS"}
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            f"import sys; from spnhub.cli.start import {module} as main; sys.exit(main())",
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=inherited | dict(environment or {}),
-        )
-        return cls(process)
+        return cls(await begin(program, *arguments, env=inherited | dict(environment or {})))
 
     async def line(self, event: str, *, after: int = 0, **fields: object) -> dict[str, Any]:
         """The first line of that name, with these fields, at or after the index ``after``; waits for it.
@@ -152,7 +143,7 @@ class Site:
     async def hub(self) -> Program:
         """Start the hub; returns when it takes packets."""
         program = await Program.start(
-            "hub",
+            "spnhub",
             *("--inventory", f"file:{self.folder}/inventory.yaml"),
             *("--journal", f"{self.folder}/journal", "--hub-id", "h1", "--log-format", "json"),
         )
@@ -163,13 +154,15 @@ class Site:
     async def provider(self, forward: tuple[str, int], name: str = "provider") -> Program:
         """Start a provider agent."""
         address = {"FORWARD_ADDRESS": f"{forward[0]}:{forward[1]}"}
-        program = await Program.start("agent", "provider", environment=self.environment(name) | address)
+        program = await Program.start("spnagent", "provider", environment=self.environment(name) | address)
         self.programs.append(program)
         return program
 
     async def consumer(self, name: str = "consumer", bind: str = "127.0.0.1:0") -> Program:
         """Start a consumer agent."""
-        program = await Program.start("agent", "consumer", environment=self.environment(name) | {"BIND_ADDRESS": bind})
+        program = await Program.start(
+            "spnagent", "consumer", environment=self.environment(name) | {"BIND_ADDRESS": bind}
+        )
         self.programs.append(program)
         return program
 

@@ -271,7 +271,7 @@ async def test_wrong_certificate(site: Site, tmp_path: Path) -> None:
     """A certificate of another authority: status 1."""
     stranger = Site(tmp_path).environment("consumer")
     given = site.environment("consumer") | {name: stranger[name] for name in ("SPN_CERTIFICATE", "SPN_CERTIFICATE_KEY")}
-    agent = await Program.start("agent", "consumer", environment=given | {"BIND_ADDRESS": "127.0.0.1:0"})
+    agent = await Program.start("spnagent", "consumer", environment=given | {"BIND_ADDRESS": "127.0.0.1:0"})
     assert await agent.end() == 1
     assert (agent.errors.count("\n"), "TLS alert" in agent.errors) == (1, True)
 

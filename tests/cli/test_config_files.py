@@ -37,7 +37,7 @@ async def test_a_network_of_files(tmp_path: Path) -> None:
             log_format="json",
             idle_timeout=15.5,
         )
-        site.programs.append(await Program.start("hub", hub, "--hub-id", "of-the-flag"))
+        site.programs.append(await Program.start("spnhub", hub, "--hub-id", "of-the-flag"))
         try:
             assert (await site.programs[0].line("hub.ready"))["hubId"] == "of-the-flag"
             addresses = {"provider": f"127.0.0.1:{server.address[1]}", "consumer": "127.0.0.1:0"}
@@ -45,7 +45,7 @@ async def test_a_network_of_files(tmp_path: Path) -> None:
                 pem = {"certificate": f"{tmp_path}/{name}.crt", "certificate_key": f"{tmp_path}/{name}.key"}
                 trust = {"trust": f"{tmp_path}/{name}.ca", key: addresses[name]}
                 argument = toml(tmp_path / f"{name}.toml", **both, **pem, **trust)
-                site.programs.append(await Program.start("agent", name, argument))
+                site.programs.append(await Program.start("spnagent", name, argument))
                 await site.programs[-1].line("session.established")
             client = await TcpPeer.connect(await address_of(site.programs[-1]))
             await client.send(b"by files")

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
 import spnhub
-from tests.support.command import BIN
+from tests.support import forked
 
 _FIRST = {"spnhub": "inventory", "spnagent": "consumer", "spnlog": "explain"}
 
 
 def run(program: str, *arguments: str, **environment: str) -> str:
     """What it prints; it succeeds, and has nothing to complain about."""
-    done = subprocess.run(
-        [str(BIN / program), *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
+    done = forked.run(program, *arguments, env=os.environ | environment)
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from spnhub.cli.options import Reader, takes
 from spnhub.settings import SettingsError
 from spnhub.transport.system.socket_address import TcpAddress, UnixAddress
 from tests.cli.processes import Program, Site
+from tests.support.forked import begin
 from tests.support.tcp import Ending, TcpPeer, TcpServer
 
 
@@ -151,11 +152,7 @@ async def exchange(address: Any, server: TcpServer, text: bytes) -> tuple[TcpPee
 
 async def check(host: Host, *words: str) -> tuple[int, dict[str, tuple[list[str], bool]]]:
     """What ``spnagent check`` says: its status, and for each agent its faults, and whether it had a session."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "import sys; from spnhub.cli.start import agent as main; sys.exit(main())"),
-        *("check", f"--config={host.file}", "--json", *words),
-        stdout=asyncio.subprocess.PIPE,
-    )
+    process = await begin("spnagent", "check", f"--config={host.file}", "--json", *words, env=os.environ)
     output, _ = await process.communicate()
     assert process.returncode is not None
     agents = json.loads(output)["agents"]
@@ -172,7 +169,7 @@ async def test_a_changed_file_is_read(host: Host) -> None:
     """As files of certificates are: without a signal; what can't be used is said once and changes nothing."""
     host.above += "certificate-interval = 0.2\n"
     host.agent("consumer.web", 0, listen="127.0.0.1:0")
-    agents = await Program.start("agent", "run", host.write())
+    agents = await Program.start("spnagent", "run", host.write())
     host.site.programs.append(agents)
     await agents.line("agent.listening", agent="consumer.web")
     sound = host.file.read_text()
@@ -204,7 +201,7 @@ async def test_life(host: Host) -> None:
         asyncio.get_running_loop().add_reader(manager, lambda: told.append(manager.recv(4096).decode()))
         stack.callback(asyncio.get_running_loop().remove_reader, manager)
         environment = {"NOTIFY_SOCKET": f"{host.folder}/notify"}
-        agents = await Program.start("agent", "run", host.write(), "--ops=127.0.0.1:0", environment=environment)
+        agents = await Program.start("spnagent", "run", host.write(), "--ops=127.0.0.1:0", environment=environment)
         host.site.programs.append(agents)
         for name in host.agents:
             await agents.line("agent.ready", agent=name)

@@ -27,21 +27,15 @@ from spnhub.hub_settings import HubSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits
 from spnhub.transport.hub.memory import MemoryLimits
 from tests.inventory.documents import sound, written
+from tests.support.forked import BIN, run
 
-COMMAND = [sys.executable, "-c", "import sys; from spnhub.cli.start import hub as main; sys.exit(main())"]
+_ALONE = ("--listen", "127.0.0.1:0")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SPNHUB_")}
 
 
 def spnhub_command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the real command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=ENVIRONMENT | dict(environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run("spnhub", *arguments, env=ENVIRONMENT | dict(environment or {}))
 
 
 @pytest.mark.outside
@@ -71,7 +65,7 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
 def test_serve_and_check_a_file(tmp_path: Path) -> None:
     """The development server says where it listens, serves with its token, and ends with status 0 on SIGTERM."""
     server = subprocess.Popen(
-        [*COMMAND, "inventory", str(written(sound(), tmp_path)), "--listen", "127.0.0.1:0", "--token", "sesame"],
+        [*(str(BIN / "spnhub"), "inventory", str(written(sound(), tmp_path))), *_ALONE, "--token", "sesame"],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,

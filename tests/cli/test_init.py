@@ -9,7 +9,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from spnhub.cli.command_line import run_command_line
 from spnhub.cli.hub import app
 from spnhub.demo.site import free_port
 from spnhub.service_manager import ServiceManager
+from tests.support.forked import begin
 
 
 def spnhub(*arguments: str) -> int:
@@ -93,11 +93,8 @@ async def test_a_hub_tells_its_manager(tmp_path: Path, monkeypatch: pytest.Monke
                     heard.extend((await asyncio.get_running_loop().sock_recv(told, 4096)).decode().splitlines())
 
         inventory = f"file:{tmp_path}/net/inventory.yaml"
-        code = "import sys; from spnhub.cli.start import hub as main; sys.exit(main())"
-        hub = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", code, "-c", inventory, "--hub-id", "h", "--journal", str(tmp_path / "journal")),
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+        options = ("-c", inventory, "--hub-id", "h", "--journal", str(tmp_path / "journal"))
+        hub = await begin("spnhub", *options, env=os.environ, stdout=asyncio.subprocess.DEVNULL)
         try:
             await until("READY=1")
             assert any(fact.startswith("STATUS=takes packets at") for fact in heard)

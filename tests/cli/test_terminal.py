@@ -84,24 +84,24 @@ def state_of_a_hub() -> dict[str, Any]:
 
 
 COVERED = {
-    "log": {"replay", "tail", "verify", "state", "explain", "metrics", "serve", "replay-actors", "drive"},
+    "spnlog": {"replay", "tail", "verify", "state", "explain", "metrics", "serve", "replay-actors", "drive"},
     # The demo shows what it has made itself; that its events pass here, too, is in its display.
-    "hub": {"check", "inventory", "init", "demo"},
-    "agent": {"consumer", "provider"},
+    "spnhub": {"check", "inventory", "init", "demo"},
+    "spnagent": {"consumer", "provider"},
 }
 """Commands that the tests below run with arguments of their own."""
 _PATIENCE = 15.0
 """Seconds after which another command is interrupted: it may follow something."""
 
 
-def others(module: str, app: typer.Typer, *arguments: str) -> dict[str, Coroutine[Any, Any, str]]:
+def others(program: str, app: typer.Typer, *arguments: str) -> dict[str, Coroutine[Any, Any, str]]:
     """Each further command of a program, with these arguments, whatever it makes of them."""
     group: Any = typer.main.get_command(app)
     found = {}
-    for name in set(group.commands) - COVERED[module]:
+    for name in set(group.commands) - COVERED[program]:
         enough = asyncio.Event()
         asyncio.get_running_loop().call_later(_PATIENCE, enough.set)
-        found[f"{module} {name}"] = run_on_terminal(module, name, *arguments, until=enough)
+        found[f"{program} {name}"] = run_on_terminal(program, name, *arguments, until=enough)
     return found
 
 
@@ -111,23 +111,23 @@ async def test_readers_of_a_log(tmp_path: Path) -> None:
     journal = str(planted_journal(tmp_path / "journal"))
     recording = str(planted_recording(tmp_path / "recording"))
     commands = {
-        "replay": run_on_terminal("log", "replay", "--all", journal),
-        "tail": run_on_terminal("log", "tail", "--all", "--last", "1000", journal, until=str(EACH[-1].event_type)),
-        "verify": run_on_terminal("log", "verify", journal),
-        "state": run_on_terminal("log", "state", "--at", "2100-01-01T00:00:00Z", journal),
-        "explain a session": run_on_terminal("log", "explain", "c1" + PLANT, journal),
-        "explain a connection": run_on_terminal("log", "explain", "ab" * 16 + PLANT, journal),
-        "explain nothing": run_on_terminal("log", "explain", PLANT, journal),
-        "metrics": run_on_terminal("log", "metrics", journal),
-        "metrics by hour": run_on_terminal("log", "metrics", "--by", "hour", journal),
-        "serve": run_on_terminal("log", "serve", "--listen", "127.0.0.1:0", journal, until="serve.ready"),
-        "replay-actors": run_on_terminal("log", "replay-actors", recording),
-        "a folder": run_on_terminal("log", "verify", str(tmp_path / PLANT.replace("/", ""))),
+        "replay": run_on_terminal("spnlog", "replay", "--all", journal),
+        "tail": run_on_terminal("spnlog", "tail", "--all", "--last", "1000", journal, until=str(EACH[-1].event_type)),
+        "verify": run_on_terminal("spnlog", "verify", journal),
+        "state": run_on_terminal("spnlog", "state", "--at", "2100-01-01T00:00:00Z", journal),
+        "explain a session": run_on_terminal("spnlog", "explain", "c1" + PLANT, journal),
+        "explain a connection": run_on_terminal("spnlog", "explain", "ab" * 16 + PLANT, journal),
+        "explain nothing": run_on_terminal("spnlog", "explain", PLANT, journal),
+        "metrics": run_on_terminal("spnlog", "metrics", journal),
+        "metrics by hour": run_on_terminal("spnlog", "metrics", "--by", "hour", journal),
+        "serve": run_on_terminal("spnlog", "serve", "--listen", "127.0.0.1:0", journal, until="serve.ready"),
+        "replay-actors": run_on_terminal("spnlog", "replay-actors", recording),
+        "a folder": run_on_terminal("spnlog", "verify", str(tmp_path / PLANT.replace("/", ""))),
     }
-    commands |= others("log", log.app, journal)
+    commands |= others("spnlog", log.app, journal)
     for what, shown in zip(commands, await asyncio.gather(*commands.values()), strict=True):
         assert_harmless(shown, what)
-        if what in COVERED["log"] - {"serve", "replay"}:
+        if what in COVERED["spnlog"] - {"serve", "replay"}:
             assert "FORGED" in shown, what
 
 
@@ -142,7 +142,7 @@ async def test_hub_and_agents(tmp_path: Path) -> None:
     served = asyncio.Event()
     serving = asyncio.create_task(
         run_on_terminal(
-            "hub",
+            "spnhub",
             *("--inventory", f"file:{tmp_path}/inventory.yaml", "--journal", f"{tmp_path}/journal"),
             *("--log-format", "console"),
             until=served,
@@ -159,31 +159,31 @@ async def test_hub_and_agents(tmp_path: Path) -> None:
         token = ("--inventory-token", TOKEN)
         commands = {
             "a hub's faults": run_on_terminal(
-                "hub",
+                "spnhub",
                 *("--inventory", f"file:{inventory}", "--journal", f"{tmp_path}/other"),
                 until="hub.ready",
             ),
             "a hub that is told off": run_on_terminal(
-                "hub", "--inventory", url, *token, "--journal", f"{tmp_path}/third"
+                "spnhub", "--inventory", url, *token, "--journal", f"{tmp_path}/third"
             ),
-            "check": run_on_terminal("hub", "check", "--inventory", f"file:{inventory}"),
-            "check over HTTP": run_on_terminal("hub", "check", "--inventory", url, *token),
-            "check --json": run_on_terminal("hub", "check", "--json", "--inventory", url, *token),
+            "check": run_on_terminal("spnhub", "check", "--inventory", f"file:{inventory}"),
+            "check over HTTP": run_on_terminal("spnhub", "check", "--inventory", url, *token),
+            "check --json": run_on_terminal("spnhub", "check", "--json", "--inventory", url, *token),
             "check --diff": run_on_terminal(
-                "hub",
+                "spnhub",
                 *("check", "--diff", "--ops", address, "--inventory", f"file:{tmp_path}/inventory.yaml"),
             ),
             "inventory": run_on_terminal(
-                "hub", "inventory", "--listen", "127.0.0.1:0", str(inventory), until="inventory.ready"
+                "spnhub", "inventory", "--listen", "127.0.0.1:0", str(inventory), until="inventory.ready"
             ),
-            "init": run_on_terminal("hub", "init", "r/n/s" + PLANT, "--dir", str(tmp_path / "new")),
-            "an argument": run_on_terminal("hub", "check", f"--{PLANT}"),
+            "init": run_on_terminal("spnhub", "init", "r/n/s" + PLANT, "--dir", str(tmp_path / "new")),
+            "an argument": run_on_terminal("spnhub", "check", f"--{PLANT}"),
             **{
-                role: run_on_terminal("agent", role, "--config", str(tmp_path / "none"), environment=named[role])
+                role: run_on_terminal("spnagent", role, "--config", str(tmp_path / "none"), environment=named[role])
                 for role in named
             },
-            **others("hub", hub.app, PLANT),
-            **others("agent", agent.app, PLANT),
+            **others("spnhub", hub.app, PLANT),
+            **others("spnagent", agent.app, PLANT),
             **{f"{role} refused": _refused(role, named[role]) for role in named},
         }
         for what, shown in zip(commands, await asyncio.gather(*commands.values()), strict=True):
@@ -196,7 +196,7 @@ async def test_hub_and_agents(tmp_path: Path) -> None:
 
 
 async def _refused(role: str, environment: dict[str, str]) -> str:
-    return await run_on_terminal("agent", role, environment=environment)
+    return await run_on_terminal("spnagent", role, environment=environment)
 
 
 def test_what_is_escaped() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, v
 from spnhub.settings import SettingsError
 from spnhub.transport.text import meant, oddity, quoted
 from tests.inventory.documents import sound, written
+from tests.support.forked import run
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SPN")}
 URN = "urn:chip-in:service:acme:main:web"
@@ -26,15 +26,7 @@ def command(
     program: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the three to its end."""
-    code = f"import sys; from spnhub.cli.start import {program} as main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=ENVIRONMENT | dict(environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(program, *arguments, env=ENVIRONMENT | dict(environment or {}))
 
 
 @pytest.mark.parametrize(
@@ -176,22 +168,22 @@ def test_every_option_has_its_variable_in_the_list() -> None:
 def test_the_commands_do_so(tmp_path: Path) -> None:
     """An environment file with the line ends of Windows; a slip in a name; what isn't to be seen in a URN."""
     url = written(sound(), tmp_path).as_uri()
-    checked = command("hub", "check", environment={"SPNHUB_INVENTORY_URL": f"{url}\r", "SPNHUB_INVENTORY_TOKN": "x"})
+    checked = command("spnhub", "check", environment={"SPNHUB_INVENTORY_URL": f"{url}\r", "SPNHUB_INVENTORY_TOKN": "x"})
     assert (checked.returncode, checked.stdout) == (0, f"{url}: 2 realms, 3 hubs, 3 services: no faults\n")
     warning = "spnhub: warning: SPNHUB_INVENTORY_TOKN is unknown; did you mean SPNHUB_INVENTORY_TOKEN?\n"
     assert checked.stderr == warning
 
-    refused = command("agent", "consumer", "--service-urn", f"{URN}\u200b", environment={"SPN_HUB_URl": "https://x"})
+    refused = command("spnagent", "consumer", "--service-urn", f"{URN}\u200b", environment={"SPN_HUB_URl": "https://x"})
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
         f"spnagent: --service-urn: the value holds U+200B (ZERO WIDTH SPACE), which doesn't show: '{URN}\\u200b'\n"
     )
-    slip = command("agent", "consumer", environment={"SPN_HUB_URl": "https://x"})
+    slip = command("spnagent", "consumer", environment={"SPN_HUB_URl": "https://x"})
     assert slip.stderr.splitlines() == [
         "spnagent: warning: SPN_HUB_URl is unknown; did you mean SPN_HUB_URL?",
         "spnagent: --hub-url is missing (environment: SPN_HUB_URL, or SPN_HUB_HOSTNAME)",
     ]
-    kafka = command("log", "verify", str(tmp_path), environment={"SPNHUB_KAFKA_SASL_PASWORD": "x"})
+    kafka = command("spnlog", "verify", str(tmp_path), environment={"SPNHUB_KAFKA_SASL_PASWORD": "x"})
     assert kafka.stderr.startswith(
         "spnlog: warning: SPNHUB_KAFKA_SASL_PASWORD is unknown; did you mean SPNHUB_KAFKA_SASL_PASSWORD?\n"
     )

@@ -172,7 +172,7 @@ async def _console(found: Figures, folder: Path, cache: Path, moments: Sequence[
 
 async def _timed(*arguments: str) -> Took:
     begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    status, _, errors = await run("spnlog", *arguments)
+    status, _, errors = await run("spnlog", *arguments, fork=False)
     assert status == 0, errors
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -127,7 +127,7 @@ async def console(tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
     """A console's URL, and a moment of its past."""
     folders, moment = journals(tmp_path)
     options = ("--listen", "127.0.0.1:0", "--index", str(tmp_path / "index"))
-    program = await Program.start("log", "console", *folders, *options)
+    program = await Program.start("spnlog", "console", *folders, *options)
     try:
         url = str((await program.line("console.ready"))["url"])
         async with httpx2.AsyncClient(verify=False) as client:

@@ -398,6 +398,6 @@ async def test_a_real_process(folder: Path, tmp_path: Path) -> None:
         assert await program.end() == 0
     finally:
         await program.kill()
-    refused = await Program.start("log", "console", str(folder), "--listen", "0.0.0.0:0")
+    refused = await Program.start("spnlog", "console", str(folder), "--listen", "0.0.0.0:0")
     assert await refused.end() == 2
     assert "a token is needed (--token-file)" in refused.errors

@@ -115,6 +115,6 @@ def test_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 async def test_on_a_terminal(tmp_path: Path) -> None:
     """It draws until it is interrupted; what others have written into names drives no terminal."""
     folder = planted_journal(tmp_path / "journal")
-    shown = await run_on_terminal("log", "top", str(folder), until="service")
+    shown = await run_on_terminal("spnlog", "top", str(folder), until="service")
     assert PLANT not in shown
     assert_harmless(shown.replace("\x1b[2J", ""), "top")

@@ -50,11 +50,11 @@ async def network(folder: Path) -> AsyncIterator[tuple[TcpServer, Program, Progr
     programs: list[Program] = []
     with TcpServer() as server:
         try:
-            programs.append(await Program.start("hub", *hub[1:]))
+            programs.append(await Program.start("spnhub", *hub[1:]))
             await programs[0].line("hub.ready")
             for words in agents:
                 address = f"127.0.0.1:{server.address[1]}" if words[1] == "provider" else "127.0.0.1:0"
-                programs.append(await Program.start("agent", *words[1:-1], address, "--ops", "127.0.0.1:0"))
+                programs.append(await Program.start("spnagent", *words[1:-1], address, "--ops", "127.0.0.1:0"))
                 await programs[-1].line("session.established")
             yield server, programs[1], programs[2]
         finally:
@@ -79,7 +79,7 @@ async def config_file(folder: Path) -> str:
     file = folder / "hub.toml"
     inventory, journal = f"file:{folder}/net/inventory.yaml", f"{folder}/journal"
     file.write_text(f"inventory = '{inventory}'\njournal = '{journal}'\nhub-id = 'of-the-file'\nlog-format = 'json'\n")
-    program = await Program.start("hub", f"--config={file}")
+    program = await Program.start("spnhub", f"--config={file}")
     try:
         assert (await program.line("hub.ready"))["hubId"] == "of-the-file"
     finally:
@@ -115,7 +115,7 @@ async def console(folder: Path) -> str:
     """It answers with a journal's services."""
     write_journal(folder / "journal", two_realms())
     arguments = ("--listen", "127.0.0.1:0", "--index", str(folder / "index"))
-    program = await Program.start("log", "console", str(folder / "journal"), *arguments)
+    program = await Program.start("spnlog", "console", str(folder / "journal"), *arguments)
     try:
         url = (await program.line("console.ready"))["url"]
         async with httpx2.AsyncClient(verify=False) as client, asyncio.timeout(60):

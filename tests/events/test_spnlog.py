@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
+import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,13 @@ from spnhub.events.journal.journal import Journal
 from spnhub.events.model import Recorded
 from tests.events import samples
 from tests.events.samples import NOON, day, write_journal
+from tests.support.forked import BIN, Running, begin
 
 pytestmark = pytest.mark.system
-PROGRAM = (sys.executable, "-c", "import sys; from spnhub.cli.start import log as main; sys.exit(main())")
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *PROGRAM, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+async def start(*arguments: str) -> Running:
+    return await begin("spnlog", *arguments, env=os.environ)
 
 
 async def spnlog(*arguments: str) -> tuple[int | None, str, str]:
@@ -127,7 +124,7 @@ async def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     """``spnlog replay | head -1`` is silent."""
     write_journal(tmp_path, day() * 40)
     process = await asyncio.create_subprocess_shell(
-        f"{shlex.join(PROGRAM)} replay --all {tmp_path} | head -1",
+        f"{BIN / 'spnlog'} replay --all {tmp_path} | head -1",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -11,19 +11,18 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.support.forked import BIN, Running, begin
+
 __all__ = ["BIN", "Command", "Line", "environment", "run"]
 
 Line = dict[str, Any]
 
-BIN = Path(sys.executable).parent
-_LINE_LIMIT = 4 * 1024 * 1024
 _OWN = ("SPN", "BIND_ADDRESS", "FORWARD_ADDRESS")
 """Beginnings of environment names that the commands read; the tests' own environment doesn't reach them."""
 
@@ -36,7 +35,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 class Command:
     """A running ``spnhub`` or ``spnagent``. :meth:`start` makes it; :meth:`close` leaves nothing behind."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: Running) -> None:
         self.name = name
         self.lines: list[Line] = []
         """Standard output: what was JSON, in order."""
@@ -54,16 +53,7 @@ class Command:
     ) -> Command:
         """Start ``.venv/bin/{arguments[0]}``; ``within``: a command that runs it (another network's, say)."""
         program, *rest = arguments
-        process = await asyncio.create_subprocess_exec(
-            *within,
-            str(BIN / program),
-            *rest,
-            env=environment(env or {}),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT,
-        )
+        process = await begin(program, *rest, env=environment(env or {}), within=within)
         return cls(name, process)
 
     # ---- what it says ------------------------------------------------------------------------------------------
@@ -181,17 +171,10 @@ class Command:
         return float(times.user + times.system)
 
 
-async def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run a command to its end: exit status, standard output, standard error."""
+async def run(*arguments: str, env: Mapping[str, str] | None = None, fork: bool = True) -> tuple[int, str, str]:
+    """Run a command to its end: exit status, standard output, standard error. ``fork``: see :func:`begin`."""
     program, *rest = arguments
-    process = await asyncio.create_subprocess_exec(
-        str(BIN / program),
-        *rest,
-        env=environment(env or {}),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await begin(program, *rest, env=environment(env or {}), fork=fork)
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -8,9 +8,10 @@ import os
 import pty
 import signal
 import struct
-import sys
 import termios
 from collections.abc import Mapping
+
+from tests.support.forked import begin
 
 __all__ = ["run_on_terminal"]
 
@@ -19,22 +20,22 @@ _WIDTH = 4000
 
 
 async def run_on_terminal(
-    module: str,
+    program: str,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     until: str | asyncio.Event = "",
     number: signal.Signals = signal.SIGINT,
 ) -> str:
-    """Run ``spnhub.cli.<module>`` to its end; what it wrote to the terminal.
+    """Run one of our commands to its end; what it wrote to the terminal.
 
     :param until: once it has written this, or this is set, it is sent the signal ``number``.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, _WIDTH, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPN")}
-    code = f"import sys; from spnhub.cli.start import {module} as main; sys.exit(main())"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, *arguments),
+    process = await begin(
+        program,
+        *arguments,
         stdin=slave,
         stdout=slave,
         stderr=slave,

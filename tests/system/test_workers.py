@@ -36,7 +36,7 @@ class Workers:
 @asynccontextmanager
 async def started(folder: Path) -> AsyncIterator[Workers]:
     site = Site(folder)
-    program = await Program.start("hub", *arguments(site))
+    program = await Program.start("spnhub", *arguments(site))
     site.programs.append(program)
     try:
         await program.line("workers.ready")
@@ -63,10 +63,10 @@ async def both_agents(workers: Workers, server: TcpServer) -> Program:
     site = workers.site
     given: dict[str, str] = {"SPN_HUB_ADDRESSES": ADDRESSES}
     forward = {"FORWARD_ADDRESS": "{}:{}".format(*server.address)}
-    provider = await Program.start("agent", "provider", environment=site.environment("provider") | given | forward)
+    provider = await Program.start("spnagent", "provider", environment=site.environment("provider") | given | forward)
     site.programs.append(provider)
     bind = {"BIND_ADDRESS": "127.0.0.1:0"}
-    consumer = await Program.start("agent", "consumer", environment=site.environment("consumer") | given | bind)
+    consumer = await Program.start("spnagent", "consumer", environment=site.environment("consumer") | given | bind)
     site.programs.append(consumer)
     for agent in (provider, consumer):
         seen: set[str] = set()
@@ -169,7 +169,7 @@ async def test_a_service_manager_hears_of_all(tmp_path: Path) -> None:
         told.bind(str(tmp_path / "notify"))
         told.setblocking(False)
         manager = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
-        program = await Program.start("hub", *arguments(site), environment=manager)
+        program = await Program.start("spnhub", *arguments(site), environment=manager)
         site.programs.append(program)
         loop = asyncio.get_running_loop()
         try:

@@ -17,7 +17,7 @@ from importlib import import_module
 
 from spnhub.signals import hold
 
-__all__ = ["agent", "hub", "log", "worker"]
+__all__ = ["agent", "hub", "load", "log", "worker"]
 
 
 def hub() -> int:
@@ -56,6 +56,11 @@ def _begin() -> None:
     hold()
     if os.getpid() == 1:
         _leave_init_behind()
+    load()
+
+
+def load() -> None:
+    """Import two libraries without what they would load beside them and we don't use."""
     # rich is for coloured tracebacks, which we don't print: half of structlog's time.
     _load("structlog", without="rich")
     # cramjam is for compressed Avro files, of which we read and write none: 1.6 MiB.
