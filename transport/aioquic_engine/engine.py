@@ -19,9 +19,9 @@ from spnhub.transport import engine as api
 from spnhub.transport.aioquic_engine.endpoint import QuicEndpoint
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
 from spnhub.transport.aioquic_engine.laggards import WAITING
-from spnhub.transport.aioquic_engine.meters import Meters
 from spnhub.transport.aioquic_engine.splice import Direction, QuicSplice
 from spnhub.transport.aioquic_engine.streams import StreamRecord
+from spnhub.transport.meters import Meters
 
 __all__ = ["AioquicEngine"]
 

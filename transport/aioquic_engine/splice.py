@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.handle import ConnectionHandle
-from spnhub.transport.aioquic_engine.meters import Meters
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.engine import LOST_CODE, Outcome, OutcomeKind, Spliced
+from spnhub.transport.meters import Meters
 
 __all__ = ["Direction", "QuicSplice"]
 

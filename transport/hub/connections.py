@@ -16,7 +16,7 @@ from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, Outcome, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay
 from spnhub.transport.hub.bandwidth import Bandwidth
-from spnhub.transport.hub.relays import RelayEnd, Relays
+from spnhub.transport.hub.relays import RelayEnd, RelayHalf, Relays
 from spnhub.transport.hub.resumes import HubStream, Resumes
 from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import PacketReader, ProtocolError
@@ -53,7 +53,7 @@ class Connections:
     """
 
     def __init__(
-        self, engine: Engine, system: ActorSystem, sessions: Sessions, gated: set[int], bandwidth: Bandwidth
+        self, engine: Engine, system: ActorSystem, sessions: Sessions, gated: set[int], bandwidth: Bandwidth[RelayHalf]
     ) -> None:
         self._bandwidth = bandwidth
         self._engine = engine
@@ -67,7 +67,7 @@ class Connections:
         """The resumes that are under way."""
         self.acks = AckRelay(sessions)
         """Passes DataAcks on."""
-        self.relays = Relays(engine, self.acks.put, self.spliced)
+        self.relays = Relays(engine, self.acks.put, self.spliced, bandwidth, system.tell_hub)
         """The joined streams whose ends speak different protocols."""
 
     def counts(self) -> dict[str, int]:
@@ -370,6 +370,7 @@ class Connections:
                 opening.connection_uid,
                 RelayEnd(connection_id, stream_id, consumer is not None, c_ended, broken.get(connection_id)),
                 RelayEnd(p, ps, provider is not None, p_ended, broken.get(p)),
+                self._meters_of_mixed(connection_id, p),
             )
             return
         if opening.kind is OpeningKind.RESUME:
@@ -387,6 +388,12 @@ class Connections:
     def _meters_of(self, provider: HubSession) -> tuple[int, ...]:
         provider.meters = self._bandwidth.meters(provider.network.realm, provider.service_urn)
         return provider.meters
+
+    def _meters_of_mixed(self, consumer: int, provider: int) -> tuple[int, ...]:
+        """Only the one of the two that speaks spn/1 has said which service it is."""
+        ends = [end for end in map(self._sessions.get, (provider, consumer)) if end is not None]
+        service = next((end.service_urn for end in ends if end.service_urn is not None), None)
+        return self._bandwidth.meters(ends[0].network.realm, service) if ends else ()
 
     def refuse(self, command: commands.RefuseConnection) -> None:
         """Send the consumer an Accept with a code and a reason, and forget the connection."""

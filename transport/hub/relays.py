@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from spnhub.actors.contract.codes import Code
+from spnhub.actors.contract.inputs import LimitExceeded
 from spnhub.actors.contract.packets import Ack
 from spnhub.transport.engine import LOST_CODE, Engine, Outcome, OutcomeKind, Reset, Spliced, Stopped
+from spnhub.transport.hub.bandwidth import Bandwidth
 from spnhub.transport.sc01.words import code_of_stream, stream_code
 
-__all__ = ["ACK_BYTES", "ACK_DELAY", "CHUNK", "RelayEnd", "Relays"]
+__all__ = ["ACK_BYTES", "ACK_DELAY", "CHUNK", "RelayEnd", "RelayHalf", "Relays"]
 
 CHUNK: Final = 16 * 1024
 """The most bytes that are read at a time."""
@@ -52,13 +54,19 @@ class RelayEnd(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Direction:
+class RelayHalf:
+    """One of the two of a relay."""
+
+    token: int
     source: RelayEnd
     sink: RelayEnd
+    meters: tuple[int, ...]
     fin: bool = False
     """The source's FIN was read."""
     passed: int = 0
     acknowledged: int = 0
+    waits: bool = False
+    """At a meter."""
     outcome: Outcome | None = None
 
 
@@ -66,18 +74,18 @@ class _Direction:
 class _Relay:
     token: int
     uid: str
-    a_to_b: _Direction
-    b_to_a: _Direction
+    a_to_b: RelayHalf
+    b_to_a: RelayHalf
     ends: tuple[RelayEnd, RelayEnd] = field(init=False)
 
     def __post_init__(self) -> None:
         self.ends = (self.a_to_b.source, self.b_to_a.source)
 
-    def from_(self, place: tuple[int, int]) -> _Direction:
+    def from_(self, place: tuple[int, int]) -> RelayHalf:
         """The direction whose source is this stream."""
         return self.a_to_b if self.a_to_b.source.place == place else self.b_to_a
 
-    def to(self, place: tuple[int, int]) -> _Direction:
+    def to(self, place: tuple[int, int]) -> RelayHalf:
         """The direction whose sink is this stream."""
         return self.b_to_a if self.a_to_b.source.place == place else self.a_to_b
 
@@ -87,12 +95,21 @@ class Relays:
 
     :param acknowledge: sends an acknowledgement on a session, at the end of the turn.
     :param ended: called when both directions of a relay have ended, as with the engine's event.
+    :param bandwidth: what their bytes pass.
+    :param exceeded: told what had to wait for it.
     """
 
     def __init__(
-        self, engine: Engine, acknowledge: Callable[[int, Ack], None], ended: Callable[[Spliced], None]
+        self,
+        engine: Engine,
+        acknowledge: Callable[[int, Ack], None],
+        ended: Callable[[Spliced], None],
+        bandwidth: Bandwidth[RelayHalf],
+        exceeded: Callable[[LimitExceeded], None],
     ) -> None:
         self._engine = engine
+        self._bandwidth = bandwidth
+        self._exceeded = exceeded
         self._acknowledge = acknowledge
         self._ended = ended
         self._relays: dict[int, _Relay] = {}
@@ -115,11 +132,22 @@ class Relays:
 
     def timer(self) -> float | None:
         """When :meth:`pass_time` wants to be called."""
-        return self._later_at if self._later else None
+        return self._due() if self._relays else None
+
+    def _due(self) -> float | None:
+        later = self._later_at if self._later else None
+        due = self._bandwidth.timer() if self._bandwidth.any else None
+        return min([at for at in (later, due) if at is not None], default=None)
 
     def pass_time(self, now: float) -> None:
-        """Acknowledge what has waited long enough."""
+        """Acknowledge what has waited long enough, and pass on what may pass a meter now."""
         self._now = now
+        if self._relays:
+            self._do_due(now)
+
+    def _do_due(self, now: float) -> None:
+        if self._bandwidth.any:
+            self._pass_meters(now)
         if self._later and self._later_at <= now:
             later, self._later = self._later, {}
             for token in later:
@@ -128,16 +156,37 @@ class Relays:
                     for direction in (relay.a_to_b, relay.b_to_a):
                         self._send_ack(relay, direction)
 
+    def _pass_meters(self, now: float) -> None:
+        bandwidth = self._bandwidth
+        for direction in bandwidth.pass_time(now):
+            direction.waits = False
+            self._pump_of(direction, None)
+        for direction, share in bandwidth.relayed.turns(now):
+            direction.waits = False
+            self._pump_of(direction, share)
+        for told in bandwidth.take_exceeded():
+            self._exceeded(told)
+
+    def _pump_of(self, direction: RelayHalf, share: int | None) -> None:
+        relay = self._relays.get(direction.token)
+        if relay is not None:
+            self._pump(relay, direction, share)
+
     # ---- beginning and end -------------------------------------------------------------------------------------
 
     def new_token(self) -> int:
         """A token for :meth:`join`; below 0, since those of the engine's splices are above."""
         return next(self._tokens)
 
-    def join(self, token: int, uid: str, a: RelayEnd, b: RelayEnd) -> None:
-        """Join two streams both ways. It may have ended when this returns."""
-        relay = _Relay(token, uid, _Direction(a, b, fin=a.ended), _Direction(b, a, fin=b.ended))
+    def join(self, token: int, uid: str, a: RelayEnd, b: RelayEnd, meters: tuple[int, ...] = ()) -> None:
+        """Join two streams both ways. It may have ended when this returns.
+
+        :param meters: what its bytes pass (:meth:`Bandwidth.meters`).
+        """
+        there, back = RelayHalf(token, a, b, meters, fin=a.ended), RelayHalf(token, b, a, meters, fin=b.ended)
+        relay = _Relay(token, uid, there, back)
         self._relays[relay.token] = relay
+        self._bandwidth.begin_relay(meters, self._now)
         for end in relay.ends:
             self._places[end.place] = relay
             self._by_connection.setdefault(end.connection_id, {})[relay.token] = None
@@ -202,22 +251,42 @@ class Relays:
         else:
             self._sink_stopped(relay, relay.to(place), event.code)
 
-    def _pump(self, relay: _Relay, direction: _Direction) -> bool:
-        """Pass on what can be passed on; False: the source was reset, and that was said before."""
+    def _allowed(self, direction: RelayHalf, share: int | None) -> int | None:
+        """How many bytes may pass its meters now; None: any number."""
+        meters = self._bandwidth.relayed
+        if not meters.any:
+            return None
+        if direction.waits:
+            return 0
+        most = meters.allowed(direction.meters, self._now, in_turn=share is not None)
+        return most if most is None or share is None else min(most, share)
+
+    def _pump(self, relay: _Relay, direction: RelayHalf, share: int | None = None) -> bool:
+        """Pass on what can be passed on; False: the source was reset, and that was said before.
+
+        :param share: how many bytes may pass meters at which others wait.
+        """
         if direction.outcome is not None:
             return True
         engine, source, sink = self._engine, direction.source.place, direction.sink.place
         before = direction.passed
         while not direction.fin:
             # Without room, to see whether there is only an end.
-            got = engine.read(*source, min(engine.room(*sink), CHUNK))
+            room = min(engine.room(*sink), CHUNK)
+            allowed = self._allowed(direction, share)
+            got = engine.read(*source, room if allowed is None else min(room, allowed))
             if got is None:
                 self._count(relay, direction, before)
                 return False
             data, direction.fin = got
             if data:
                 direction.passed += engine.write(*sink, data)
+                if allowed is not None:
+                    self._bandwidth.relayed.spend(direction.meters, len(data))
+                    share = None if share is None else share - len(data)
             elif not direction.fin:
+                if room and allowed == 0 and not direction.waits:
+                    direction.waits = self._bandwidth.relayed.wait(direction, direction.meters)
                 break
         if direction.fin:
             engine.finish(*sink)
@@ -227,7 +296,7 @@ class Relays:
         self._count(relay, direction, before)
         return True
 
-    def _count(self, relay: _Relay, direction: _Direction, before: int) -> None:
+    def _count(self, relay: _Relay, direction: RelayHalf, before: int) -> None:
         """Acknowledge what was passed on, now or a little later."""
         if direction.passed == before or direction.source.sc01:
             return
@@ -238,22 +307,22 @@ class Relays:
                 self._later_at = self._now + ACK_DELAY
             self._later[relay.token] = None
 
-    def _send_ack(self, relay: _Relay, direction: _Direction) -> None:
+    def _send_ack(self, relay: _Relay, direction: RelayHalf) -> None:
         if not direction.source.sc01 and direction.passed > direction.acknowledged:
             direction.acknowledged = direction.passed
             self._acknowledge(direction.source.connection_id, Ack(relay.uid, 0, direction.passed))
 
-    def _source_reset(self, relay: _Relay, direction: _Direction, code: int) -> None:
+    def _source_reset(self, relay: _Relay, direction: RelayHalf, code: int) -> None:
         if direction.outcome is None:
             self._engine.reset(*direction.sink.place, direction.sink.told(code))
             self._end(relay, direction, Outcome(OutcomeKind.RESET, _meant(direction.source, code)))
 
-    def _sink_stopped(self, relay: _Relay, direction: _Direction, code: int) -> None:
+    def _sink_stopped(self, relay: _Relay, direction: RelayHalf, code: int) -> None:
         # After our FIN, this is how a failure of the whole connection travels (D-18).
         self._engine.stop(*direction.source.place, direction.source.told(code))
         self._end(relay, direction, Outcome(OutcomeKind.STOPPED, _meant(direction.sink, code)))
 
-    def _end(self, relay: _Relay, direction: _Direction, outcome: Outcome) -> None:
+    def _end(self, relay: _Relay, direction: RelayHalf, outcome: Outcome) -> None:
         if direction.outcome is not None:
             return
         direction.outcome = outcome
@@ -263,6 +332,7 @@ class Relays:
         for one in (relay.a_to_b, relay.b_to_a):
             self._send_ack(relay, one)
         del self._relays[relay.token]
+        self._bandwidth.end_relay(relay.a_to_b.meters)
         self._later.pop(relay.token, None)
         for end in relay.ends:
             del self._places[end.place]

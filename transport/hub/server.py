@@ -23,6 +23,7 @@ from spnhub.transport.hub.connections import Connections
 from spnhub.transport.hub.gate import Gate
 from spnhub.transport.hub.memory import Memory, MemoryLimits
 from spnhub.transport.hub.rates import Rates, RealmRates, SessionRates
+from spnhub.transport.hub.relays import RelayHalf
 from spnhub.transport.hub.sessions import CONTROL_STREAM, HubSession, Network, Sessions, TransportPacket
 from spnhub.transport.protocol import ProtocolError
 from spnhub.transport.system.ip import host_port, plain_host
@@ -97,7 +98,7 @@ class HubServer:
             lambda connection_id: self._backlog.add_first(api.Readable(connection_id, CONTROL_STREAM)),
             self._memory,
         )
-        self._bandwidth = Bandwidth(engine)
+        self._bandwidth = Bandwidth[RelayHalf](engine)
         self._connections = Connections(engine, system, self._sessions, self._gated, self._bandwidth)
         self._timed = (system, gate, self._sessions, self.certificates, self._connections.relays)
         """What wants turns at times of its own."""

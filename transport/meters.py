@@ -1,4 +1,7 @@
-"""How many bytes of splices pass in a second. Those that wait for it take turns. Sans-I/O."""
+"""How many bytes of joined streams pass in a second. Those that wait for it take turns. Sans-I/O.
+
+Used by aioquic's engine for splices, and by the hub for what it passes on itself (:mod:`spnhub.transport.hub.relays`).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class _Meter(Generic[_Waiter]):
 
 
 class Meters(Generic[_Waiter]):
-    """Those of an engine, by number; one direction of a splice waits."""
+    """By number; one direction of joined streams waits."""
 
     def __init__(self) -> None:
         self._all: dict[int, _Meter[_Waiter]] = {}
