@@ -384,7 +384,7 @@ def test_certificates_of_a_hub() -> None:
 async def test_a_real_process(folder: Path, tmp_path: Path) -> None:
     """On the loopback without a token, by its own names only; beyond it not without one. An interrupt ends it."""
     program = await Program.start(
-        "log", "console", str(folder), "--listen", "127.0.0.1:0", "--index", str(tmp_path / "i")
+        "spnlog", "console", str(folder), "--listen", "127.0.0.1:0", "--index", str(tmp_path / "i")
     )
     try:
         url = (await program.line("console.ready"))["url"]
