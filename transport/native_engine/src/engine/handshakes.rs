@@ -13,8 +13,7 @@ use crate::tls::{self, Identities, Peeked, Said, Sessions};
 use crate::window::{SendWindow, Window};
 use quinn_proto::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, ConnectionError, ConnectionHandle, ConnectionId, Incoming, ServerConfig, TransportConfig,
-    ValidationTokenConfig,
+    ClientConfig, ConnectionError, ConnectionHandle, ConnectionId, Incoming, ServerConfig, ValidationTokenConfig,
 };
 use rand::Rng;
 use rustc_hash::FxHashMap;
@@ -41,24 +40,18 @@ const INITIAL_SOURCE_CID: u64 = 0x0F;
 pub struct Policy {
     names: Arc<Identities>,
     by_socket: FxHashMap<u32, Arc<Identities>>,
-    /// What all identities have in common, with any of them.
+    /// What all identities have in common, with any of them. Each connection has a transport configuration of its own.
     base: Option<(ServerConfig, Arc<QuicServerConfig>)>,
 }
 
 impl Policy {
-    pub fn new(
-        names: Identities,
-        by_socket: FxHashMap<u32, Identities>,
-        transport: &Arc<TransportConfig>,
-        retry_tokens: &RetryTokens,
-    ) -> Self {
+    pub fn new(names: Identities, by_socket: FxHashMap<u32, Identities>, retry_tokens: &RetryTokens) -> Self {
         let any = names.values().chain(by_socket.values().flat_map(|names| names.values())).next().cloned();
         let base = any.map(|any| {
             let mut config = ServerConfig::with_crypto(any.clone());
             let mut tokens = ValidationTokenConfig::default();
             tokens.sent(0);
             config
-                .transport_config(transport.clone())
                 .validation_token_config(tokens)
                 .max_incoming(MAX_INCOMING)
                 .incoming_buffer_size(INCOMING_BUFFER)

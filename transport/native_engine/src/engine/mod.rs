@@ -104,7 +104,6 @@ pub struct Info {
 pub struct Engine {
     limits: Limits,
     quic: Endpoint,
-    transport: Arc<TransportConfig>,
     /// What quinn's addresses mean.
     pub paths: Paths,
     policy: Policy,
@@ -173,7 +172,6 @@ impl Engine {
         let quic = Endpoint::new(Arc::new(config), None, true, None);
         let check = if limits.keep_alive.is_zero() { Duration::ZERO } else { limits.port_check };
         Self {
-            transport: Arc::new(transport(&limits, Arc::default())),
             limits,
             quic,
             paths: Paths::default(),
@@ -214,7 +212,7 @@ impl Engine {
 
     /// Serve these identities from now on: by server name, and in their place by socket.
     pub fn set_policy(&mut self, names: Identities, by_socket: FxHashMap<u32, Identities>) {
-        self.policy = Policy::new(names, by_socket, &self.transport, &self.retry_tokens);
+        self.policy = Policy::new(names, by_socket, &self.retry_tokens);
         self.quic.set_server_config(self.policy.server_config());
     }
 
