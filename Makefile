@@ -6,8 +6,8 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-# Two more than a small machine has cores: three of them mostly wait, for a broker and for time to pass (tests/conftest.py).
-WORKERS ?= 4
+# Three more than a small machine has cores: four of them mostly wait, for a broker and for time to pass (tests/conftest.py).
+WORKERS ?= 5
 # With Rust the tests run on the native engine, too; `make NATIVE= test` leaves it out.
 NATIVE ?= $(shell cargo --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 1 || v[2] >= 88) print "native" }')
 # On CI nobody watches a terminal, and slow tests must be seen.
