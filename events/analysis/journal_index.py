@@ -214,15 +214,17 @@ class JournalIndex:
         mentions = {text.encode(errors="surrogateescape") for one in wanted for text in one.mentions()}
         stretches: dict[int, Stretches] = {}
         found = False
+        last = max(self._kept, default=0)
         for one in self.segments:
-            if not one.whole:
+            grows = one.first == last
+            if not (one.whole or grows):
                 continue
             with contextlib.suppress(IndexDamaged), self._discarding(one):
                 naming = one.naming(keys)
                 found = found or bool(naming)
                 # Where gaps are isn't known: what happened to the log itself meanwhile belongs to a story, too.
                 if not (found and one.has_gaps):
-                    stretches[one.first] = Stretches(one.until, tuple(one.bytes_of(part) for part in naming))
+                    stretches[one.first] = Stretches(one.until, tuple(one.bytes_of(part) for part in naming), grows)
         return JournalPart(stretches, tuple(mentions))
 
     @contextlib.contextmanager

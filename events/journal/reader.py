@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class Stretches(NamedTuple):
     """Of the segment, bytes."""
     places: tuple[tuple[int, int], ...]
     """Bytes from the beginning of a frame, or of the segment, to the end of another, in order; none: it is left out."""
+    grows: bool = False
+    """It is being written: it may be longer by now, and what has come is read, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,7 @@ class JournalReader:
         return None
 
     def _next_segment(self) -> tuple[int, Path] | None:
-        left_out = {first for first, one in self._part.stretches.items() if not one.places}
+        left_out = {first for first, one in self._part.stretches.items() if not one.places and not one.grows}
         known = [entry for entry in segments(self.folder) if entry[0] not in left_out]
         if self._path is not None:
             return next((entry for entry in known if entry[0] > self._first), None)
@@ -273,8 +276,13 @@ class JournalReader:
             raise JournalCorrupt(path, 0, "its header names another journal, hub or first sequence")
         self._offset = header.size
         stretches = self._part.stretches.get(first)
-        same = stretches is not None and os.fstat(fd).st_size == stretches.size
-        self._places = deque(stretches.places) if stretches is not None and same else None
+        self._places = None
+        if stretches is not None:
+            size = os.fstat(fd).st_size
+            if size == stretches.size or (stretches.grows and size > stretches.size):
+                self._places = deque(stretches.places)
+                if stretches.grows:
+                    self._places.append((stretches.size, sys.maxsize))
 
 
 class JournalSource:

@@ -89,7 +89,7 @@ async def test_a_jump_folds_what_follows_a_state(tmp_path: Path, monkeypatch: py
 @pytest.mark.measured
 @pytest.mark.timeout(7200)
 async def test_ten_million_events(tmp_path: Path) -> None:
-    """1,000 services, 10,000 sessions: the page within a second; slider and ``state --at`` within two.
+    """1,000 services, 10,000 sessions: the page within a second; slider, ``state --at`` and ``explain`` within two.
 
     ``SPN_LARGE_JOURNAL`` names a folder where such a journal and its index are kept, to be used again.
     """
@@ -104,7 +104,5 @@ async def test_ten_million_events(tmp_path: Path) -> None:
         print(line)
     assert found.events >= 10_000_000 and found.services == 1_000 and found.sessions == 10_000
     assert statistics.median(one.wall for one in found.page) <= 1.0
-    for asked in (found.jumps, found.state):
+    for asked in (found.jumps, found.state, found.explain):
         assert statistics.median(one.wall for one in asked) <= 2.0
-    # Nothing is promised of it; without the index it reads all of the log three times.
-    assert statistics.median(one.wall for one in found.explain) <= 6.0

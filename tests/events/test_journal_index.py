@@ -136,6 +136,7 @@ def test_explain_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str
         stretches = index.part(Search(name)).stretches
         left_out += sum(not one.places for one in stretches.values())
         in_part += sum(0 < len(stretches[one.first].places) < len(one.parts) for one in index.segments if one.whole)
+        assert stretches[index.segments[-1].first].grows
     assert left_out and in_part
     assert run_command_line(app, "spnlog", ["explain", "nobody", str(folder), "--index", str(tmp_path / "cache")]) == 2
 

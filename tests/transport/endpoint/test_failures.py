@@ -12,7 +12,8 @@ from spnhub.transport.endpoint.api.consumer import Pair
 from spnhub.transport.endpoint.connection.connection import REST_GRACE, Connection
 from spnhub.transport.endpoint.connection.states import ConnectionState
 from spnhub.transport.endpoint.connection.transitions import CLOSE_BOUND
-from spnhub.transport.engine import Limits
+from spnhub.transport.endpoint.session.failures import why_closed
+from spnhub.transport.engine import Closed, CloseKind, Limits
 from spnhub.transport.errors import ConnectionAborted
 from tests.transport.endpoint.conftest import World
 
@@ -218,3 +219,18 @@ async def test_what_lost_legs_had_brought_is_bounded(world: World) -> None:
     writer.write_eof()
     _transport(ours).resume_reading()
     assert await _read(reader) == (DATA, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "reason", "told"),
+    [
+        (CloseKind.UNREACHABLE, 0, "unreachable, as its host says", "unreachable, as its host says"),
+        (CloseKind.IDLE, 0, "nothing was heard for 30 s", "idle: nothing was heard for 30 s"),
+        (CloseKind.RESET, 0, "", "reset"),
+        (CloseKind.PEER_TRANSPORT, 0x0A, "too early", "peer-transport, PROTOCOL_VIOLATION: too early"),
+        (CloseKind.VIOLATION, 0x77, "", "violation, code 0x77"),
+    ],
+)
+def test_how_a_session_is_said_to_have_ended(kind: CloseKind, code: int, reason: str, told: str) -> None:
+    """Once, with the code's name, and without a code where there was none."""
+    assert str(why_closed(Closed(1, kind, code, reason), "", near_its_dates=False, established=False)) == told

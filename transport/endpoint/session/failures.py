@@ -20,6 +20,30 @@ from spnhub.transport.errors import (
 __all__ = ["is_tls_alert", "rejected", "why_closed"]
 
 _TLS_ALERT: Final = 0x100
+_TRANSPORT_CODES: Final = dict(
+    enumerate(
+        (
+            "NO_ERROR",
+            "INTERNAL_ERROR",
+            "CONNECTION_REFUSED",
+            "FLOW_CONTROL_ERROR",
+            "STREAM_LIMIT_ERROR",
+            "STREAM_STATE_ERROR",
+            "FINAL_SIZE_ERROR",
+            "FRAME_ENCODING_ERROR",
+            "TRANSPORT_PARAMETER_ERROR",
+            "CONNECTION_ID_LIMIT_ERROR",
+            "PROTOCOL_VIOLATION",
+            "INVALID_TOKEN",
+            "APPLICATION_ERROR",
+            "CRYPTO_BUFFER_EXCEEDED",
+            "KEY_UPDATE_ERROR",
+            "AEAD_LIMIT_REACHED",
+            "NO_VIABLE_PATH",
+        )
+    )
+)
+"""RFC 9000 section 20.1."""
 _PERHAPS_TIME: Final = frozenset({CertificateAlert.BAD_CERTIFICATE, CertificateAlert.CERTIFICATE_UNKNOWN})
 _ABOUT_TIME: Final = re.compile(r"expired|not (yet )?valid|validity|NotBefore|NotAfter", re.IGNORECASE)
 
@@ -40,13 +64,21 @@ def why_closed(event: Closed, dates: str, near_its_dates: bool, *, established: 
         if not established or not (event.code == Code.OK or can_retry(event.code)):
             return SessionRejected(event.code, event.reason, can_retry(event.code))
         return SessionLost(f"the hub closed the session, {code_name(event.code)}: {event.reason}", event.code)
-    text = f"{event.kind.value}, code {event.code}: {event.reason}"
+    text = _ending(event)
     if established:
         return SessionLost(text)
     if is_tls_alert(event):
         by_hub = event.kind is CloseKind.PEER_TRANSPORT
         return rejected(event.code - _TLS_ALERT, event.reason, dates, near_its_dates, by_hub=by_hub)
     return HubUnreachable(text)
+
+
+def _ending(event: Closed) -> str:
+    """What ended it, and with which code, where it has one."""
+    what = event.kind.value
+    if event.kind in (CloseKind.PEER_TRANSPORT, CloseKind.VIOLATION):
+        what += f", {_TRANSPORT_CODES.get(event.code, f'code {event.code:#x}')}"
+    return event.reason if event.reason.startswith(what) else f"{what}: {event.reason}".removesuffix(": ")
 
 
 def rejected(alert: int, reason: str, dates: str, near_its_dates: bool, *, by_hub: bool) -> HandshakeRejected:
