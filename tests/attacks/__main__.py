@@ -34,7 +34,14 @@ ROWS: Final[dict[str, tuple[str, Act]]] = {
     **{name: (str(one.__doc__), partial(_attack, name)) for name, one in ATTACKS.items()},
     **{
         one.__name__: (str(one.__doc__), one)
-        for one in (faults.descriptors, faults.documents, faults.http, faults.journal_gone, faults.journal_full)
+        for one in (
+            faults.descriptors,
+            faults.documents,
+            faults.http,
+            faults.journal_gone,
+            faults.journal_full,
+            *((faults.journal_read_only,) if faults.CAN_FREEZE else ()),
+        )
     },
 }
 """By name: what is done (its number is the report's), and what does it."""

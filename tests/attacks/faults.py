@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
+import subprocess
 import time
+from pathlib import Path
 from typing import Final
 
 import httpx2
@@ -16,7 +20,10 @@ import psutil
 
 from tests.attacks.stage import Stage
 
-__all__ = ["descriptors", "documents", "http", "journal_full", "journal_gone"]
+__all__ = ["CAN_FREEZE", "descriptors", "documents", "http", "journal_full", "journal_gone", "journal_read_only"]
+
+CAN_FREEZE: Final = os.geteuid() == 0 and shutil.which("chattr") is not None
+"""Whether :func:`journal_read_only` can be done: root ignores modes, but nobody writes what is immutable."""
 
 _DOCUMENTS: Final = ("[" * 100_000, '{"a":' * 50_000, f'{{"realms": {"5" * 5000}}}', "- " * 100_000)
 
@@ -91,6 +98,22 @@ async def journal_full(stage: Stage, seconds: float) -> float:
     finally:
         process.rlimit(psutil.RLIMIT_FSIZE, old)
         await _written(stage)
+
+
+async def journal_read_only(stage: Stage, seconds: float) -> float:
+    """15: nothing of the journal's folder can be written or made for a while, as after an error of its file system."""
+    folder = stage.world.journal
+    frozen = [folder, *folder.iterdir()]
+    _freeze("+i", *frozen)
+    try:
+        return await _unwritten(stage, seconds)
+    finally:
+        _freeze("-i", *frozen)
+        await _written(stage)
+
+
+def _freeze(mode: str, *paths: Path) -> None:
+    subprocess.run(("chattr", mode, *map(str, paths)), check=True, capture_output=True)
 
 
 async def _unwritten(stage: Stage, seconds: float) -> float:

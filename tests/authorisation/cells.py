@@ -5,6 +5,7 @@
 - :func:`pairs`: each of these pairs in a cell of its own, with all else as it should be: nothing hides it.
 - :func:`who`: the whole product of what decides about roles and services. They are looked up in each other: the common
   name in a service's definition, that in a realm, the role's place in it and how it is said by the protocol.
+- :func:`each_verdict`: one with each verdict, for what takes time.
 - :func:`precedence`: the whole product of what is judged of one chain, where one fault is told before another.
 
 Of all other axes any two don't look at each other, so pairs show what there is to see.
@@ -19,8 +20,9 @@ from itertools import combinations, product
 from typing import Final
 
 from tests.authorisation.axes import AXES, Cell, possible
+from tests.authorisation.oracle import verdict
 
-__all__ = ["covering", "pairs", "precedence", "singles", "who"]
+__all__ = ["covering", "each_verdict", "pairs", "precedence", "singles", "who"]
 
 _WHO: Final = ("subject", "role", "service", "realm", "protocol")
 _JUDGED: Final = (("chain", "validity", "revocation"), ("chain", "signature", "usage"), ("chain", "key", "validity"))
@@ -56,6 +58,18 @@ def who() -> list[Cell]:
 def precedence() -> list[Cell]:
     """Everything that is wrong with a chain, in every combination of three."""
     return _made(cell for names in _JUDGED for cell in _with(*names))
+
+
+def each_verdict() -> list[Cell]:
+    """For each verdict the first of the cells that have it alone or by who asks; of admissions one for each role in
+    each protocol. Without those that are judged by what doesn't come in time."""
+    first: dict[tuple[object, ...], Cell] = {}
+    for cell in (*singles(), *who()):
+        due = verdict(cell)
+        how = (cell.role, cell.protocol) if due.kind == "admitted" else ()
+        if cell.role != "none":
+            first.setdefault((due.kind, due.number, how), cell)
+    return list(first.values())
 
 
 def pairs_in(cell: Cell) -> Iterator[_Pair]:

@@ -10,6 +10,7 @@ from tests.authorisation import cells
 from tests.authorisation.axes import AXES, Cell
 from tests.authorisation.oracle import verdict
 from tests.authorisation.page import PAGE, render
+from tests.authorisation.places import Place, Sockets
 from tests.authorisation.world import World
 from tests.support.engines import REAL, each_name
 
@@ -19,13 +20,13 @@ _LIVES = 500
 both = pytest.mark.parametrize("engine", each_name(REAL))
 
 
-def differing(engine: str, asked: Iterable[Cell]) -> tuple[int, list[str]]:
+def differing(engine: str, asked: Iterable[Cell], place: Place | None = None) -> tuple[int, list[str]]:
     """How many cells were run, and where the hub does something else than the specification says."""
-    found, world = [], World(engine)
+    found, world = [], World(engine, place)
     number = -1
     for number, cell in enumerate(asked):
         if number % _LIVES == _LIVES - 1:
-            world = World(engine)
+            world = World(engine, place)
         due = verdict(cell)
         seen = world.run(cell)
         said = " ".join(seen.about)
@@ -41,6 +42,16 @@ def test_each_value(engine: str) -> None:
     count, found = differing(engine, cells.singles())
     assert found == []
     assert count > sum(map(len, AXES.values())) - 2 * len(AXES)
+
+
+@pytest.mark.outside
+@both
+def test_each_verdict_over_sockets(engine: str) -> None:
+    """The kernel's, with the hub's own turns; the clocks that judge certificates stand still."""
+    with Sockets() as place:
+        count, found = differing(engine, cells.each_verdict(), place)
+    assert found == []
+    assert count > 15
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""A real hub of two realms (engine, server, actors, gate) in virtual time, and a client of each cell at its door."""
+"""A real hub of two realms (engine, server, actors, gate), and a client of each cell at its door."""
 
 from __future__ import annotations
 
@@ -48,15 +48,14 @@ from tests.authorisation import credentials
 from tests.authorisation.axes import REALMS, REVOCATIONS, SERVED, SERVICES, Cell
 from tests.authorisation.credentials import NOW
 from tests.authorisation.oracle import Verdict, offered
+from tests.authorisation.places import Place, Virtual
 from tests.support.aioquic_inside import OptionalProtocols, connection_of
 from tests.support.engine_pair import Credentials
 from tests.support.engines import make_real
-from tests.support.fake_network import FakeNetwork, FakeNode, VirtualClock
 from tests.support.memory_journal import MemoryJournal
 
 __all__ = ["World"]
 
-_HUB: Final = ("192.0.2.1", 443)
 _WALL: Final = round(NOW.timestamp() * 1_000_000)
 _ALPN: Final = ("spn/1", "sc01-provider", "sc01-consumer")
 _CONSUMER, _PROVIDER = EndPointType.CONSUMER, EndPointType.PROVIDER
@@ -85,10 +84,10 @@ class _Peer:
         self.requests: list[SessionRequest] = []
         self._reader = PacketReader()
         self.engine = OptionalProtocols(Limits(), clock=lambda: NOW, offers_protocols=bool(alpn))
-        self.node = FakeNode(world.network, self.engine, self._on_events)
+        self.node = world.place.node(self.engine, self._on_events)
         # There is no name in the ClientHello for an address.
-        policy = ClientPolicy(server_name or _HUB[0], alpn, who.chain, who.key, credentials.standing_ca())
-        address = Address(self.node.bind(), _HUB)
+        policy = ClientPolicy(server_name or world.place.hub[0], alpn, who.chain, who.key, credentials.standing_ca())
+        address = Address(self.node.bind(), world.place.hub)
         self.connection_id = self.engine.connect(address, policy, world.clock.now())
 
     def present(self, chain: list[x509.Certificate], key: PrivateKey | None) -> None:
@@ -148,11 +147,14 @@ class _Peer:
 
 
 class World:
-    """A hub on an engine of this name. Its inventory is the table's; a reload has taken one service away."""
+    """A hub on an engine of this name. Its inventory is the table's; a reload has taken one service away.
 
-    def __init__(self, engine: str) -> None:
-        self.clock = VirtualClock()
-        self.network = FakeNetwork(self.clock, latency=0.001)
+    :param place: where it meets its clients; None: in virtual time.
+    """
+
+    def __init__(self, engine: str, place: Place | None = None) -> None:
+        self.place = place or Virtual()
+        self.clock = self.place.clock
         self.faults: list[BaseException] = []
         self.engine = make_real(engine, Limits(), clock=lambda: NOW, on_fault=self._on_fault)
         self.journal = MemoryJournal("hub-1")
@@ -168,8 +170,8 @@ class World:
             on_fault=self._on_fault,
         )
         self.refused: list[HandshakeRefused] = []
-        self._node = FakeNode(self.network, self.engine, self._turn, self._server.timer)
-        self._local = self._node.bind(_HUB)
+        self._node = self.place.node(self.engine, self._turn, self._server.timer)
+        self._local = self._node.bind(self.place.hub)
         self._numbers = itertools.count(1)
         self._trust("", Revocation())
         removed = ServiceDefinition(SERVICES["removed"].urn, "old", "former", frozenset({"former", "client"}))

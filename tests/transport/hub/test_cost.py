@@ -187,4 +187,5 @@ def test_what_all_pay(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = min(site.meter.of(site.open_and_close, TOGETHER) for _ in range(2))
     bounds = BOUNDS[engine]
     for what, cost, bound in zip(Bounds._fields, (turn, further, connection), bounds, strict=True):
+        print(f"measured: {what}: {cost.calls:.2f} calls, {cost.lines:.1f} lines")
         assert cost.calls <= bound.calls and cost.lines <= bound.lines, f"{what}: {cost}, and the bound is {bound}"
