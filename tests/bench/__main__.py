@@ -20,6 +20,7 @@ from tests.bench.harness import Result
 from tests.bench.hub_cost import throughput
 from tests.bench.paths import paths
 from tests.bench.plot import draw
+from tests.bench.receive_calls import receive_calls
 from tests.bench.report import environment, lines, table
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
@@ -51,7 +52,13 @@ async def _shipping(quick: bool) -> AsyncIterator[Result]:
         yield result
 
 
-OWN: dict[str, Measurement] = {"reference": _reference, "paths": _paths, "events": _events, "shipping": _shipping}
+OWN: dict[str, Measurement] = {
+    "reference": _reference,
+    "receive": receive_calls,
+    "paths": _paths,
+    "events": _events,
+    "shipping": _shipping,
+}
 """What compares parts of this install with each other, not subjects."""
 
 

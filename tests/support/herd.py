@@ -41,6 +41,8 @@ async def _main(herd: Herd) -> None:
     # Other machines' CPU in life.
     os.nice(15)
     logging.getLogger("quic").setLevel(logging.CRITICAL)
+    # Of so many on a machine that is too busy some come twice: the hub has given up the first handshake.
+    logging.getLogger("spnhub").setLevel(logging.ERROR)
     come, leave = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, come.set)
