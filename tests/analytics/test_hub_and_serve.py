@@ -26,6 +26,7 @@ Samples = dict[str, dict[Sample, float]]
 
 ONLY_THE_HUB = {
     "certificate_expiry_days": "of its own certificates, which the log has no dates of",
+    "session_certificate_expiry_days": "of certificates, which the log doesn't hold",
     "crl_age_seconds": "likewise",
     "crl_next_update_seconds": "likewise",
     "crl_revoked_certificates": "likewise",

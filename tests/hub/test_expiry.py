@@ -85,6 +85,14 @@ def test_metrics() -> None:
     assert "expired 2.0 days ago" in first.sentence(now + timedelta(days=5))
 
 
+def test_metrics_of_live_sessions() -> None:
+    """A gauge for each network: its first to expire."""
+    end = datetime.now(UTC) + timedelta(days=3)
+    lines = text(HubMetrics().freeze({}, {}, sessions={"urn:chip-in:network:acme:tokyo": end})).decode().splitlines()
+    (line,) = (one for one in lines if one.startswith("spnhub_session_certificate_expiry_days{"))
+    assert line == 'spnhub_session_certificate_expiry_days{network="urn:chip-in:network:acme:tokyo"} 3.0'
+
+
 def test_metrics_of_revocation_lists() -> None:
     """Age, time until it is due, and how many it revokes; a stale one has less than none left."""
     now = datetime.now(UTC)

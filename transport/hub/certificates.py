@@ -9,7 +9,7 @@ verified once. Sans-I/O. Counterpart: :mod:`spnhub.transport.certificates`, whic
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,8 @@ _LONGEST_WAIT: Final = 60.0
 """The most seconds between two checks of the wall clock, which may be set."""
 _HANDSHAKE: Final = 20.0
 """Seconds after a change of CA in which a handshake verified by the old CA may complete; twice its bound."""
+_HOUR: Final = 3_600_000_000
+"""Microseconds."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +48,8 @@ class _Entry:
     network_urn: str
     chain: tuple[bytes, ...]
     queued: bool = False
+    hour: int | None = None
+    """In which it expires, since 1970; None: never."""
 
 
 class Certificates:
@@ -74,6 +78,8 @@ class Certificates:
         """The verdicts of this round, by chain and CA; a round ends when nothing is queued."""
         self._expiries: list[tuple[int, int]] = []
         """When a chain expires, microseconds since 1970, and of which session."""
+        self._hours: dict[str, Counter[int]] = {}
+        """How many chains of a network (by URN) expire in an hour since 1970."""
         self._stale = 0
         self._next_portion_at = 0.0
         self._check_at: float | None = None
@@ -88,6 +94,13 @@ class Certificates:
         """What a session presented, DER, leaf first; empty if there is no such session."""
         entry = self._entries.get(connection_id)
         return () if entry is None else entry.chain
+
+    def first_expiries(self) -> dict[str, datetime]:
+        """Per network (by URN) the hour in which the first chain of a live session expires.
+
+        Costs as much as there are such hours, however many sessions.
+        """
+        return {urn: _EPOCH + min(hours) * timedelta(hours=1) for urn, hours in self._hours.items()}
 
     def set_authorities(self, authorities: Mapping[str, ClientTrust]) -> None:
         """Whom each network (by URN) trusts from now on; sessions for which that has changed are verified again."""
@@ -113,8 +126,9 @@ class Certificates:
 
     def forget(self, connection_id: int) -> None:
         """The session is gone."""
-        if self._entries.pop(connection_id, None) is None:
+        if (entry := self._entries.pop(connection_id, None)) is None:
             return
+        self._count(entry, None)
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._expiries):
             self._expiries = [expiry for expiry in self._expiries if expiry[1] in self._entries]
@@ -177,13 +191,29 @@ class Certificates:
             return
         end = self._judge.next_expiry(entry.chain, trust, self._moment())
         if end is None:
+            self._count(entry, None)
             return
         # The last second named still counts (RFC 5280 section 4.1.2.5).
         # Not as a date: there is none after the end of 9999, which stands for "never" (RFC 5280 section 4.1.2.5).
         due = (end - _EPOCH) // timedelta(microseconds=1) + 1_000_000
+        self._count(entry, (due - 1_000_000) // _HOUR)
         heapq.heappush(self._expiries, (due, connection_id))
         if self._expiries[0] == (due, connection_id):
             self._plan_look()
+
+    def _count(self, entry: _Entry, hour: int | None) -> None:
+        if entry.hour == hour:
+            return
+        hours = self._hours.setdefault(entry.network_urn, Counter())
+        if hour is not None:
+            hours[hour] += 1
+        if entry.hour is not None:
+            hours[entry.hour] -= 1
+            if not hours[entry.hour]:
+                del hours[entry.hour]
+        if not hours:
+            del self._hours[entry.network_urn]
+        entry.hour = hour
 
     def _plan_look(self) -> None:
         if not self._expiries:

@@ -6,6 +6,7 @@ Counterparts: :mod:`spnhub.hub_process.process`, which it looks at; :mod:`spnhub
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from spnhub import logging
 from spnhub.events.model import Recorded
@@ -45,6 +46,7 @@ class Operators:
         ends: Callable[[], tuple[CertificateEnd, ...]],
         lists: Callable[[], tuple[RevocationAge, ...]],
         actor_count: Callable[[], int],
+        first_expiries: Callable[[], Mapping[str, datetime]],
     ) -> str:
         """Listen, and answer from now on; the URL.
 
@@ -64,6 +66,7 @@ class Operators:
             lambda: self.incidents,
             settings.ops_console,
             actor_count,
+            first_expiries,
         )
         self._server = HttpServer(
             answers.application(),

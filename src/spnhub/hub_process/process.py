@@ -290,6 +290,7 @@ class HubProcess:
             ends=lambda: self._ends,
             lists=lambda: self._lists,
             actor_count=lambda: 0 if self._system is None else self._system.actor_count,
+            first_expiries=lambda: {} if self._server is None else self._server.certificates.first_expiries(),
         )
         _log.info("ops.ready", url=url)
 

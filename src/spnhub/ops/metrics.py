@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -59,6 +60,7 @@ class HubMetrics:
         faults: Mapping[str, int],
         ends: Iterable[CertificateEnd] = (),
         lists: Iterable[RevocationAge] = (),
+        sessions: Mapping[str, datetime] = MappingProxyType({}),
     ) -> Iterable[Metric]:
         """The numbers now, for :func:`spnhub.exposition.text` in any thread.
 
@@ -66,6 +68,7 @@ class HubMetrics:
         :param faults: exceptions in the hub's own code, by where they were caught.
         :param ends: when certificates expire, the next first.
         :param lists: revocation lists, the next to be stale first.
+        :param sessions: when the first certificate of a network's live sessions expires, by its URN.
         """
         caught = CounterMetricFamily(
             PREFIX + "faults", "Exceptions in the hub's own code, by where they were caught.", labels=("where",)
@@ -83,6 +86,14 @@ class HubMetrics:
         metrics: list[Metric] = [
             filled(caught, {(where,): number for where, number in faults.items()}),
             filled(expiry, left),
+            filled(
+                GaugeMetricFamily(
+                    PREFIX + "session_certificate_expiry_days",
+                    "Days until the first certificate of a live session of the network expires, to the hour.",
+                    labels=("network",),
+                ),
+                {(urn,): round((end - now) / timedelta(days=1), 3) for urn, end in sessions.items()},
+            ),
             *_of_lists(lists, now),
         ]
         for name, (help_text, value) in facts.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from starlette.applications import Starlette
@@ -45,6 +46,7 @@ class Ops:
     :param incidents: since the hub's start.
     :param console: URL of a console that shows this hub, to be linked to; None: there is none.
     :param actors: how many there are, of sessions and connections.
+    :param sessions: when the first certificate of a network's live sessions expires, by its URN.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Ops:
         incidents: Callable[[], HubIncidents] = HubIncidents,
         console: str | None = None,
         actors: Callable[[], int] = int,
+        sessions: Callable[[], Mapping[str, datetime]] = dict,
     ) -> None:
         self._ready = ready
         self._snapshot = snapshot
@@ -72,6 +75,7 @@ class Ops:
         self._incidents = incidents
         self._front = front_page(console)
         self._actors = actors
+        self._sessions = sessions
         self._dear = 0
         """Dear answers that are being given."""
 
@@ -160,7 +164,7 @@ class Ops:
             )
             up = progress.shipper.state in {"connected", "shipped"}
             facts["spnhub_shipper_up"] = ("Whether Kafka takes events.", float(up))
-        frozen = self._metrics.freeze(facts, self._faults(), self._ends(), self._lists())
+        frozen = self._metrics.freeze(facts, self._faults(), self._ends(), self._lists(), self._sessions())
         return Response(await asyncio.to_thread(text, frozen), media_type=CONTENT_TYPE)
 
     async def _state(self, request: Request) -> Response:

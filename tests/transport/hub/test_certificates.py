@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.pki import Authority
 from spnhub.transport.certificates import check_chain, next_expiry
-from spnhub.transport.engine import ChainFault, ClientTrust
+from spnhub.transport.engine import ChainFault, ClientTrust, Revocation
 from spnhub.transport.hub import Certificates
 
 NETWORK, OTHER = "urn:chip-in:network:r:h", "urn:chip-in:network:other:h"
@@ -67,6 +67,31 @@ def test_nothing_to_watch_takes_no_time() -> None:
     bench = Bench()
     bench.certificates.add(1, NETWORK, (b"a", CA.client_ca))
     assert (bench.certificates.timer(), bench.judge.asked, len(bench.certificates)) == (None, [], 1)
+
+
+def test_the_first_of_a_network_that_expires() -> None:
+    """To the hour, of sessions that are there; one that never expires is none."""
+    bench = Bench()
+    ends = bench.judge.ends
+    ends[b"a"], ends[b"b"] = (to_datetime(WALL) + timedelta(days=days) for days in (9, 5))
+    ends[b"never"] = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    hours = {name: end.replace(minute=0, second=0, microsecond=0) for name, end in ends.items()}
+    for number, (network, leaf) in enumerate(
+        ((NETWORK, b"a"), (NETWORK, b"b"), (NETWORK, b"b"), (OTHER, b"c"), (OTHER, b"never"))
+    ):
+        bench.certificates.add(number, network, (leaf, CA.client_ca))
+    assert bench.certificates.first_expiries() == {NETWORK: hours[b"b"], OTHER: hours[b"never"]}
+    bench.certificates.forget(1)
+    bench.certificates.forget(4)
+    assert bench.certificates.first_expiries() == {NETWORK: hours[b"b"]}
+    bench.certificates.forget(2)
+    assert bench.certificates.first_expiries() == {NETWORK: hours[b"a"]}
+    # Verified again after a change: there once.
+    bench.certificates.set_authorities({NETWORK: ClientTrust(CA.client_ca, Revocation(certificates=frozenset({"1"})))})
+    bench.run(5.0)
+    assert bench.certificates.first_expiries() == {NETWORK: hours[b"a"]}
+    bench.certificates.forget(0)
+    assert bench.certificates.first_expiries() == {}
 
 
 def test_an_expired_chain_ends_its_session() -> None:
