@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import httpcore2
 
-from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint
+from spnhub.transport.endpoint.api.consumer import CONNECT_TIMEOUT, ConsumerEndpoint
 from spnhub.transport.errors import SpnError
 
 __all__ = ["HttpxTransport"]
@@ -126,12 +126,14 @@ class _Network(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Any = None,  # noqa: ARG002
     ) -> httpcore2.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        within = CONNECT_TIMEOUT if timeout is None else timeout
+        end = loop.time() + within
         try:
-            if timeout is None:
-                return _Stream(*await self._endpoint.connect())
-            return _Stream(*await self._endpoint.connect(timeout=timeout))
+            return _Stream(*await self._endpoint.connect(timeout=within))
         except SpnError as exc:
-            raise httpcore2.ConnectError(str(exc)) from exc
+            late = loop.time() >= end
+            raise (httpcore2.ConnectTimeout if late else httpcore2.ConnectError)(str(exc)) from exc
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
