@@ -75,9 +75,15 @@ prove: install-dev $(NATIVE:native=native-checks) ## The full sizes of what the 
 helm: ## Helm in build/bin, by which the tests lint and render the chart; needs Go, and takes minutes
 	GOBIN=$(CURDIR)/build/bin go install helm.sh/helm/v3/cmd/helm@v3.19.5
 
-dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too
-	rm -rf dist
+dist: install-dev ## An sdist and a wheel in dist/; the sdist has tests and compose, too; ADDRESS=https://… is put into both
+	rm -rf dist build/dist
+ifdef ADDRESS
+	mkdir -p build/dist && git archive HEAD | tar --extract --directory build/dist
+	$(BIN)/python .ci/address.py build/dist $(ADDRESS)
+	$(BIN)/python -m build --no-isolation --outdir dist build/dist
+else
 	$(BIN)/python -m build --no-isolation --outdir dist .
+endif
 
 sbom: install ## What an install consists of, as CycloneDX, in dist/ (needs uv)
 	mkdir -p dist

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 import yaml
 
 _ROOT = Path(__file__).parents[1]
+_ADDRESS = "https://example.org/group/spn-hub"
 _WORKFLOWS = sorted((_ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -40,6 +44,40 @@ def test_workflows(path: Path) -> None:
             for script in re.findall(r"\bbash (\S+)", step.get("run", "")):
                 assert (_ROOT / script).is_file()
     assert _WORKFLOWS
+
+
+def test_address(tmp_path: Path) -> None:
+    """The repository names none; what is published has URLs, and a README whose links work anywhere."""
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(_ROOT / name, tmp_path)
+    assert "urls" not in tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runpy.run_path(str(_ROOT / ".ci" / "address.py"))["main"](tmp_path, _ADDRESS)
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["urls"].keys() == {"Source", "Issues", "Documentation", "Changelog"}
+    assert all(url.startswith(_ADDRESS) for url in project["urls"].values())
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]*)\)", readme)
+    assert len(targets) > 10
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    ours = {target.removeprefix(f"{_ADDRESS}/blob/v{project['version']}/") for target in targets if _ADDRESS in target}
+    assert [target for target in ours if not (_ROOT / target.partition("#")[0]).exists()] == []
+
+
+@pytest.mark.prove
+@pytest.mark.outside
+@pytest.mark.timeout(300)
+def test_what_is_published(tmp_path: Path) -> None:
+    """``make dist ADDRESS=…`` in a clone: the wheel's metadata has it."""
+    subprocess.run(["git", "clone", "--quiet", str(_ROOT), str(tmp_path / "clone")], timeout=60, check=True)
+    programs = Path(sys.executable).parent
+    command = ["make", "dist", "--old-file=install-dev", f"BIN={programs}", f"ADDRESS={_ADDRESS}"]
+    subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, timeout=240, check=True)
+    (wheel,) = (tmp_path / "clone" / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        (metadata,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+        text = packed.read(metadata).decode()
+    assert f"Project-URL: Source, {_ADDRESS}\n" in text
+    assert "](docs/" not in text and f"]({_ADDRESS}/blob/v" in text
 
 
 @pytest.mark.prove
