@@ -181,6 +181,8 @@ class ParsedIdentity:
     alpn: tuple[str, ...]
     size: int
     """Bytes of the chain in a handshake."""
+    max_handshakes: int | None
+    """:attr:`spnhub.transport.engine.ServerIdentity.max_handshakes`."""
 
 
 @lru_cache(maxsize=16_384)
@@ -194,7 +196,15 @@ def parse_identity(identity: ServerIdentity) -> ParsedIdentity:
     chain, key = load_pair(identity.certificate_chain, identity.private_key, "server certificate", "server key")
     anchors_of(identity.client_ca, "client CA")
     lists_of(identity.revocation.crl)
-    return ParsedIdentity(chain[0], tuple(chain[1:]), key, identity.trust, identity.alpn, chain_size(chain))
+    return ParsedIdentity(
+        chain[0],
+        tuple(chain[1:]),
+        key,
+        identity.trust,
+        identity.alpn,
+        chain_size(chain),
+        identity.max_handshakes,
+    )
 
 
 def load_pair(

@@ -220,6 +220,9 @@ class ServerIdentity:
     """:attr:`ClientTrust.client_ca`."""
     alpn: tuple[str, ...]
     revocation: Revocation = Revocation()
+    max_handshakes: int | None = None
+    """Handshakes under way at once under the name, of all those with it; the first packets of further clients are
+    dropped (:class:`HandshakesDropped`), and from an eighth on a client has to answer a Retry. None: 512."""
 
     @property
     def trust(self) -> ClientTrust:

@@ -100,5 +100,8 @@ class RealmDefinition:
     :attr:`spnhub.transport.hub.memory.MemoryLimits.realm_memory`."""
     max_bandwidth: int | None = None
     """Bytes a second that its connections carry, both ways together; None: no bound."""
+    max_handshakes: int | None = None
+    """Handshakes under way at once with each of its networks; None: as many as the engine allows any name. The engine
+    has it with the network's identity: here it is for differences."""
     client_ca: str = ""
     """SHA-256 (hex) of the CA certificates that its endpoints are verified with; for differences."""

@@ -64,6 +64,7 @@ class RealmDefined(Event):
     max_journal_rate: int | None = None
     max_memory: int | None = None
     max_bandwidth: int | None = None
+    max_handshakes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ def _realm(one: Any) -> tuple[Any, ...]:
         one.max_journal_rate,
         one.max_memory,
         one.max_bandwidth,
+        one.max_handshakes,
     )
 
 

@@ -141,12 +141,12 @@ def test_fields_that_actors_only_tell(bench: Bench) -> None:
     bench.provider()
     before = realm(service(), service(OTHER_SERVICE))
     network = replace(before.networks[0], address="[::]:443", certificate="cd")
-    after = replace(before, networks=(network,), client_ca="ef", max_sessions=7)
+    after = replace(before, networks=(network,), client_ca="ef", max_handshakes=64)
     assert bench.hub(LoadInventory((after,))) == (
         [
             loaded(realms_changed=1, networks_changed=1),
             RealmChanged(
-                realm=REALM, network_urn=None, client_ca="ef", max_sessions=7, changed=("clientCa", "maxSessions")
+                realm=REALM, network_urn=None, client_ca="ef", max_handshakes=64, changed=("clientCa", "maxHandshakes")
             ),
             NetworkChanged(
                 **WHERE, fqdn="hub.example", address="[::]:443", certificate="cd", changed=("address", "certificate")

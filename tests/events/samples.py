@@ -298,6 +298,7 @@ EACH: tuple[Event, ...] = (
         max_journal_rate=1_000_000,
         max_memory=8 << 20,
         max_bandwidth=10_000_000,
+        max_handshakes=256,
     ),
     RealmChanged(realm="acme", network_urn=None, client_ca="0b" * 32, changed=("expiredAt", "clientCa")),
     RealmRemoved(realm="acme", network_urn=None, reason="expired"),
@@ -420,6 +421,7 @@ RUNS: tuple[Event, ...] = (
         max_journal_rate=1_000_000,
         max_memory=8 << 20,
         max_bandwidth=10_000_000,
+        max_handshakes=256,
     ),
     NetworkSnapshot(
         realm="acme", network_urn=NETWORK, fqdn="hub.acme.example", address="[::]:443", certificate="0c" * 32

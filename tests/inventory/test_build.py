@@ -497,6 +497,19 @@ def test_a_realm_has_a_limit_of_sessions(tmp_path: Path) -> None:
         assert (fault.where, fault.field) == ("realm beta", "maxSessions")
 
 
+def test_a_realm_has_a_limit_of_handshakes(tmp_path: Path) -> None:
+    """maxHandshakes reaches the actors' definition, for differences, and the engine by each hub's identity."""
+    document = {"realms": [realm("acme", hub("a", "a.acme.test"), hub("b", "b.acme.test"), maxHandshakes=8)]}
+    document["realms"].append(sound()["realms"][1])
+    inventory = built(document, tmp_path)
+    assert {one.name: one.max_handshakes for one in inventory.realms} == {"acme": 8, "beta": None}
+    places = {one.fqdn: one.identity.max_handshakes for one in inventory.listening}
+    assert places == {"a.acme.test": 8, "b.acme.test": 8, "main.beta.test": None}
+    document["realms"][0]["maxHandshakes"] = 7
+    (fault,) = built(document, tmp_path).faults
+    assert (fault.where, fault.field) == ("realm acme", "maxHandshakes")
+
+
 def test_one_fqdn_on_two_addresses_is_no_fault(tmp_path: Path) -> None:
     """Only where both would be asked for the same name."""
     fqdn = "tokyo.acme.test"

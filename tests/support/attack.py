@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 from aioquic.buffer import encode_uint_var
 
@@ -55,15 +56,22 @@ class Site:
     def __init__(self, kit: Kit, limits: Limits | None = None, reset_key: bytes | None = None) -> None:
         self.engine = kit.make(limits or Limits(), reset_key=reset_key)
         authority = everybody()
-        identities = {}
+        self._identities: dict[str, ServerIdentity] = {}
         for name in ("hub.test", "other.test"):
             server = authority.server(name)
-            identities[name] = ServerIdentity(server.certificate, server.key, authority.certificate, ("spn/1",))
-        self.engine.set_policy(ServerPolicy(identities))
+            identity = ServerIdentity(server.certificate, server.key, authority.certificate, ("spn/1",))
+            self._identities[name] = identity
+        self.engine.set_policy(ServerPolicy(self._identities))
         self.now = 0.0
         self.events: list[EngineEvent] = []
         self.sent: dict[Address, list[bytes]] = {}
         """What the engine sends to whom; who reads it takes it out."""
+
+    def reload(self, max_handshakes: int | None, *, by_socket: bool = False) -> None:
+        """Give hub.test so many handshakes at once; ``by_socket``: on the one socket, as a hub does."""
+        self._identities["hub.test"] = replace(self._identities["hub.test"], max_handshakes=max_handshakes)
+        policy = ServerPolicy({}, {0: self._identities}) if by_socket else ServerPolicy(self._identities)
+        self.engine.set_policy(policy)
 
     def step(self, seconds: float = 0.0) -> None:
         """Let the engine do what it can, handshakes included, after so much time."""

@@ -16,7 +16,15 @@ from spnhub.transport.aioquic_engine.retry import (
     HalfOpen,
     RetryTokens,
 )
-from spnhub.transport.engine import Address, Closed, CloseKind, Connected, HandshakeRefused, RetriesSent
+from spnhub.transport.engine import (
+    Address,
+    Closed,
+    CloseKind,
+    Connected,
+    HandshakeRefused,
+    HandshakesDropped,
+    RetriesSent,
+)
 from tests.support.aioquic_inside import sealed_initial
 from tests.support.attack import Insider, Site, crypto_frame
 from tests.support.engine_pair import Kit
@@ -148,6 +156,73 @@ def test_a_flood_of_half_open_handshakes_costs_a_newcomer_one_round_trip(kit: Ki
     site.step(11.0)
     site.step()
     assert Insider(site).connect() == alone
+
+
+def stall(site: Site, number: int) -> None:
+    """A client that answers its Retry, if it is sent one, and is never heard again."""
+    source = scattered(number)
+    client = QuicConnection(configuration=QuicConfiguration(alpn_protocols=["spn/1"], server_name="hub.test"))
+    client.connect(("192.0.2.1", 443), site.now)
+    for _ in range(2):
+        for data, _ in client.datagrams_to_send(site.now):
+            site.engine.receive(data, source, 0, site.now)
+        site.step()
+        for data in site.take(source):
+            if data[0] & 0xF0 == 0xF0:
+                client.receive_datagram(data, ("192.0.2.1", 443), site.now)
+
+
+def dropped(site: Site) -> int:
+    """How many first packets were, as far as the engine has said."""
+    return sum(event.count for event in site.events if isinstance(event, HandshakesDropped))
+
+
+@pytest.mark.parametrize("by_socket", [False, True])
+def test_a_name_with_places_of_its_own(kit: Kit, by_socket: bool) -> None:
+    """From an eighth of them on a client answers a Retry; beyond them it is dropped, counted, and let in by what it
+    repeats once there is room. Another name isn't asked, and has as many as it had."""
+    site = Site(kit)
+    site.reload(16, by_socket=by_socket)
+    alone = Insider(Site(kit)).connect()
+    flood(site, 1)
+    assert Insider(site).connect() == alone
+    flood(site, 7)
+    assert (retries(site), site.engine.counts()["half_open"]) == (6, 2)
+    for number in range(100, 114):
+        stall(site, number)
+    assert (retries(site), site.engine.counts()["half_open"], dropped(site)) == (20, 16, 0)
+    for number in range(200, 203):
+        stall(site, number)
+    assert (site.engine.counts()["half_open"], dropped(site)) == (16, 3)
+    site.step(6.0)
+    newcomer = Insider(site)
+    for _ in range(4):
+        newcomer.carry()
+    assert dropped(site) == 4
+    assert Insider(site, "other.test").connect() == alone
+    site.step(5.0)
+    site.step()
+    assert site.engine.counts()["half_open"] == 0
+    newcomer.connect()
+
+
+def test_a_reload_changes_a_name_s_places(kit: Kit) -> None:
+    """More of them and less, and back to what any name has; what is under way goes on."""
+    site = Site(kit)
+    site.reload(8 * (HALF_OPEN_NAME + 40))
+    flood(site, HALF_OPEN_NAME + 30)
+    assert (retries(site), site.engine.counts()["half_open"]) == (0, HALF_OPEN_NAME + 30)
+    alone = Insider(Site(kit)).connect()
+    newcomer = Insider(site)
+    newcomer.carry()
+    site.reload(None)
+    newcomer.connect()
+    assert [event.server_name for event in site.events if isinstance(event, Connected)] == ["hub.test"]
+    assert Insider(site).connect() == alone + 1
+    assert retries(site) == 1
+    site.reload(8)
+    stall(site, 200)
+    assert dropped(site) == 1
 
 
 def test_a_burst_is_answered_without_a_look_into_it(kit: Kit) -> None:

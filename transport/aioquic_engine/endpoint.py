@@ -35,7 +35,7 @@ from spnhub.transport.aioquic_engine.laggards import AT_ONCE, WAITING, Laggards
 from spnhub.transport.aioquic_engine.port_checks import PortChecks
 from spnhub.transport.aioquic_engine.reassembly import Holdings
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
-from spnhub.transport.aioquic_engine.retry import HalfOpen, RetryTokens
+from spnhub.transport.aioquic_engine.retry import MAX_HALF_OPEN, HalfOpen, RetryTokens
 from spnhub.transport.aioquic_engine.streams import StreamRecord
 from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity
 from spnhub.transport.pem import chain_size
@@ -44,8 +44,6 @@ __all__ = ["QuicEndpoint"]
 
 _FAULT: Final = "internal error"
 _CID_LENGTH: Final = 8
-_MAX_HALF_OPEN: Final = 512
-"""Handshakes under way at once under one server name; further ones are dropped (the client repeats them)."""
 _ROUNDS: Final = 64
 """How often one :meth:`AioquicEngine.transmit` goes on pumping what its own packets made room for."""
 
@@ -299,13 +297,20 @@ class QuicEndpoint(ABC):
     def _judge_arrival(self, waiting: Waiting, name: str) -> str | None:
         """Under which name a new client waits, names that aren't ours being one; None: it was sent a Retry."""
         name = name if name in self._names(waiting.address) else ""
-        if waiting.original is None and self._half_open.are_many(name, waiting.address):
+        places = self._places(waiting.address, name)
+        if waiting.original is None and self._half_open.are_many(name, waiting.address, places):
             self._send_retry(_source_cid(waiting.datagrams[0][0]), waiting.cid, waiting.address)
             return None
         return name
 
     def _names(self, address: api.Address) -> dict[str, ParsedIdentity]:
         return self._identities_by_socket.get(address.local, self._identities)
+
+    def _places(self, address: api.Address, name: str) -> int:
+        """For how many handshakes at once; what isn't ours, under the empty name, has as many as any."""
+        identity = self._names(address).get(name)
+        own = None if identity is None else identity.max_handshakes
+        return MAX_HALF_OPEN if own is None else own
 
     def shake_hands(self, now: float) -> bool:
         """See :meth:`spnhub.transport.engine.Engine.shake_hands`."""
@@ -338,7 +343,8 @@ class QuicEndpoint(ABC):
             return None
         if self._judge_arrival(waiting, name) is None:
             return None
-        if self._half_open.under(name) >= _MAX_HALF_OPEN:
+        places = self._places(address, name)
+        if self._half_open.under(name) >= places:
             self._handshakes.dropped += 1
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
@@ -352,7 +358,7 @@ class QuicEndpoint(ABC):
             chain_size=max(identity.size for identity in identities.values()),
             clock=self._clock,
             holdings=self._holdings,
-            is_crowded=self._half_open.is_crowded(name),
+            is_crowded=self._half_open.is_crowded(name, places),
             reset_key=self._reset_key,
             original_destination_connection_id=waiting.original or waiting.cid,
             validated=None if waiting.original is None else (waiting.cid, address),

@@ -18,10 +18,23 @@ from aioquic.quic.packet import encode_quic_retry
 
 from spnhub.transport.engine import Address
 
-__all__ = ["HALF_OPEN_NAME", "HALF_OPEN_SOURCE", "TOKEN_LIFETIME", "HalfOpen", "RetryTokens"]
+__all__ = [
+    "HALF_OPEN_NAME",
+    "HALF_OPEN_SOURCE",
+    "MAX_HALF_OPEN",
+    "RETRY_PART",
+    "TOKEN_LIFETIME",
+    "HalfOpen",
+    "RetryTokens",
+]
 
-HALF_OPEN_NAME: Final = 64
-"""Handshakes under way at once under one server name, from which on clients without a token are sent a Retry."""
+MAX_HALF_OPEN: Final = 512
+"""Handshakes under way at once under a server name that says nothing else; further ones are dropped (the client repeats
+them)."""
+RETRY_PART: Final = 8
+"""Which part of a name's places may be taken before clients without a token are sent a Retry."""
+HALF_OPEN_NAME: Final = MAX_HALF_OPEN // RETRY_PART
+"""How many that is under a name that says nothing else."""
 HALF_OPEN_SOURCE: Final = 32
 """The same of one network, a /24 of IPv4 or a /56 of IPv6."""
 TOKEN_LIFETIME: Final = 15.0
@@ -104,13 +117,13 @@ class HalfOpen:
         """How many there are under the name that has most."""
         return max(self._names.values(), default=0)
 
-    def is_crowded(self, name: str) -> bool:
-        """Whether there are many under a name."""
-        return self.under(name) >= HALF_OPEN_NAME
+    def is_crowded(self, name: str, places: int = MAX_HALF_OPEN) -> bool:
+        """Whether there are many under a name that has so many places."""
+        return self.under(name) >= places // RETRY_PART
 
-    def are_many(self, name: str, address: Address) -> bool:
+    def are_many(self, name: str, address: Address, places: int = MAX_HALF_OPEN) -> bool:
         """Whether a client there has to show that it hears what is sent to it."""
-        return self.is_crowded(name) or self._sources.get(_source(address.remote), 0) >= HALF_OPEN_SOURCE
+        return self.is_crowded(name, places) or self._sources.get(_source(address.remote), 0) >= HALF_OPEN_SOURCE
 
 
 def _source(remote: tuple[Any, ...]) -> object:

@@ -101,7 +101,8 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
         if known is None:
             chain = _ders((parsed.certificate, *parsed.chain))
             judge: _Judge = partial(self._judge, partial(self._verify_client, parsed.trust))
-            known = parsed, self.server_identity(chain, _pkcs8(parsed.private_key), parsed.alpn, judge)
+            key = _pkcs8(parsed.private_key)
+            known = parsed, self.server_identity(chain, key, parsed.alpn, judge, parsed.max_handshakes)
             self._ready[id(parsed)] = known
         return known[1]
 

@@ -346,6 +346,7 @@ class _Builder:
                     client_ca=realm.cacert.encode(),
                     alpn=(ALPN, *SC01_ALPN.values()),
                     revocation=revocation,
+                    max_handshakes=realm.max_handshakes,
                 ),
             )
         )

@@ -29,6 +29,7 @@ from spnhub.transport.text import oddity, quoted
 
 __all__ = [
     "LEAST_BANDWIDTH",
+    "LEAST_HANDSHAKES",
     "MOST_CRLS",
     "MOST_REVOKED",
     "AvailabilityManagement",
@@ -45,6 +46,8 @@ MOST_REVOKED: Final = 10_000
 """Certificates that a realm revokes by name; more are for a list."""
 LEAST_BANDWIDTH: Final = 1 << 15
 """Bytes a second that a realm or a service is given, if it has a bound."""
+LEAST_HANDSHAKES: Final = 8
+"""Handshakes at once that a realm is given, if it has a bound: of fewer there is no eighth."""
 _REALM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
@@ -215,6 +218,9 @@ class Realm(_Object):
     """Connections that may be open at once; the next is refused (LIMIT). Without it: as many as its sessions allow."""
     max_handshake_rate: Count | None = None
     """Handshakes a second, and ten times as many at once; the next is refused (LIMIT). Without it: 2,000."""
+    max_handshakes: Annotated[Count, Field(ge=LEAST_HANDSHAKES)] | None = None
+    """Handshakes under way at once with each of its hubs' names, 8 at least; a further client's first packet is
+    dropped, which it repeats. From an eighth of them on a client answers a Retry first. Without it: 512."""
     max_event_rate: Count | None = None
     """Events a second, and ten times as many at once; beyond them nothing new begins (LIMIT). Without it: 50,000."""
     max_journal_rate: Count | None = None
@@ -244,6 +250,7 @@ class Realm(_Object):
             max_journal_rate=self.max_journal_rate,
             max_memory=self.max_memory,
             max_bandwidth=self.max_bandwidth,
+            max_handshakes=self.max_handshakes,
             client_ca=pem.trust_fingerprint(self.cacert, revocation),
         )
 

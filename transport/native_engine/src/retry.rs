@@ -16,8 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Handshakes under way at once under one server name, from which on clients without a token are sent a Retry.
-const HALF_OPEN_NAME: usize = 64;
+/// Handshakes under way at once under a server name that says nothing else; further ones are dropped (the client
+/// repeats them).
+pub const MAX_HALF_OPEN: usize = 512;
+/// Which part of a name's places may be taken before clients without a token are sent a Retry.
+const RETRY_PART: usize = 8;
 /// The same of one network, a /24 of IPv4 or a /56 of IPv6.
 const HALF_OPEN_SOURCE: usize = 32;
 /// For which a token counts.
@@ -92,16 +95,17 @@ impl HalfOpen {
         self.names.values().copied().max().unwrap_or(0)
     }
 
-    /// Whether there are many under a name.
+    /// Whether there are many under a name that has so many places.
     #[must_use]
-    pub fn is_crowded(&self, name: &str) -> bool {
-        self.under(name) >= HALF_OPEN_NAME
+    pub fn is_crowded(&self, name: &str, places: usize) -> bool {
+        self.under(name) >= places / RETRY_PART
     }
 
     /// Whether a client there has to show that it hears what is sent to it.
     #[must_use]
-    pub fn are_many(&self, name: &str, path: SocketAddr) -> bool {
-        self.is_crowded(name) || self.sources.get(&network(path)).is_some_and(|count| *count >= HALF_OPEN_SOURCE)
+    pub fn are_many(&self, name: &str, path: SocketAddr, places: usize) -> bool {
+        self.is_crowded(name, places)
+            || self.sources.get(&network(path)).is_some_and(|count| *count >= HALF_OPEN_SOURCE)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::connection::{Connection, Stage, Times};
 use crate::error::Error;
 use crate::event::{Event, Id};
 use crate::handshakes::{Arrival, Judged, Step};
-use crate::retry::RetryTokens;
+use crate::retry::{MAX_HALF_OPEN, RetryTokens};
 use crate::streams::Streams;
 use crate::tls::{self, Identities, Peeked, Said, Sessions};
 use crate::window::{SendWindow, Window};
@@ -23,8 +23,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Handshakes under way at once under one server name; further ones are dropped (the client repeats them).
-const MAX_HALF_OPEN: usize = 512;
 /// Bytes of a handshake that may wait for those before them where many are half-open.
 const CROWDED_HELD: usize = 16 * 1024;
 /// First packets that quinn keeps. The queues here are shorter, and drop; quinn would refuse.
@@ -35,18 +33,39 @@ const INCOMING_BUFFERS: u64 = 32 << 20;
 /// The transport parameter `initial_source_connection_id` (RFC 9000 section 18.2).
 const INITIAL_SOURCE_CID: u64 = 0x0F;
 
+/// A policy's identities, by server name in lower case; with each how many handshakes may be under way at once under
+/// it, if it says so.
+pub type Named = HashMap<String, (Arc<QuicServerConfig>, Option<usize>)>;
+
+/// The same, as they are needed.
+#[derive(Default)]
+struct Served {
+    names: Arc<Identities>,
+    /// Of the names that say so.
+    places: FxHashMap<String, usize>,
+}
+
+impl From<Named> for Served {
+    fn from(named: Named) -> Self {
+        let places = named.iter().filter_map(|(name, (_, places))| Some((name.clone(), (*places)?))).collect();
+        let names = named.into_iter().map(|(name, (identity, _))| (name, identity)).collect();
+        Self { names: Arc::new(names), places }
+    }
+}
+
 /// Who we are as a server.
 #[derive(Default)]
 pub struct Policy {
-    names: Arc<Identities>,
-    by_socket: FxHashMap<u32, Arc<Identities>>,
+    served: Served,
+    by_socket: FxHashMap<u32, Served>,
     /// What all identities have in common, with any of them. Each connection has a transport configuration of its own.
     base: Option<(ServerConfig, Arc<QuicServerConfig>)>,
 }
 
 impl Policy {
-    pub fn new(names: Identities, by_socket: FxHashMap<u32, Identities>, retry_tokens: &RetryTokens) -> Self {
-        let any = names.values().chain(by_socket.values().flat_map(|names| names.values())).next().cloned();
+    pub fn new(names: Named, by_socket: FxHashMap<u32, Named>, retry_tokens: &RetryTokens) -> Self {
+        let any = names.values().chain(by_socket.values().flat_map(|names| names.values())).next();
+        let any = any.map(|(identity, _)| identity.clone());
         let base = any.map(|any| {
             let mut config = ServerConfig::with_crypto(any.clone());
             let mut tokens = ValidationTokenConfig::default();
@@ -59,8 +78,8 @@ impl Policy {
             retry_tokens.configure(&mut config);
             (config, any)
         });
-        let by_socket = by_socket.into_iter().map(|(local, names)| (local, Arc::new(names))).collect();
-        Self { names: Arc::new(names), by_socket, base }
+        let by_socket = by_socket.into_iter().map(|(local, names)| (local, names.into())).collect();
+        Self { served: names.into(), by_socket, base }
     }
 
     pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
@@ -69,7 +88,16 @@ impl Policy {
 
     /// The names that one of our sockets serves.
     pub fn names(&self, local: u32) -> &Arc<Identities> {
-        self.by_socket.get(&local).unwrap_or(&self.names)
+        &self.served(local).names
+    }
+
+    /// For how many handshakes at once a name has places there; what isn't ours, under the empty name, as many as any.
+    pub fn places(&self, local: u32, name: &str) -> usize {
+        self.served(local).places.get(name).copied().unwrap_or(MAX_HALF_OPEN)
+    }
+
+    fn served(&self, local: u32) -> &Served {
+        self.by_socket.get(&local).unwrap_or(&self.served)
     }
 }
 
@@ -145,7 +173,8 @@ impl Engine {
             Peeked::Noise => Judged::Noise,
             Peeked::Somebody(name) => {
                 let ours = name.filter(|name| policy.names(arrival.local).contains_key(name)).unwrap_or_default();
-                if !arrival.validated && half_open.are_many(&ours, arrival.incoming.remote_address()) {
+                let places = policy.places(arrival.local, &ours);
+                if !arrival.validated && half_open.are_many(&ours, arrival.incoming.remote_address(), places) {
                     return Judged::Unvalidated;
                 }
                 Judged::Waits(ours)
@@ -207,14 +236,15 @@ impl Engine {
         let names = self.policy.names(arrival.local).clone();
         let base = self.policy.base.clone().filter(|_| !names.is_empty());
         let Some((mut config, any)) = base else { return self.quic.ignore(arrival.incoming) };
-        if !arrival.validated && self.half_open.are_many(&name, arrival.incoming.remote_address()) {
+        let places = self.policy.places(arrival.local, &name);
+        if !arrival.validated && self.half_open.are_many(&name, arrival.incoming.remote_address(), places) {
             return self.send_retry(arrival.incoming);
         }
-        if self.half_open.under(&name) >= MAX_HALF_OPEN {
+        if self.half_open.under(&name) >= places {
             self.handshakes.count_dropped();
             return self.quic.ignore(arrival.incoming);
         }
-        let is_crowded = self.half_open.is_crowded(&name);
+        let is_crowded = self.half_open.is_crowded(&name, places);
         let said = Arc::<Mutex<Said>>::default();
         config.crypto = Arc::new(Sessions::new(names, any, said.clone()));
         let interactive = Arc::<Interactive>::default();

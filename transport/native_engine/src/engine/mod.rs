@@ -13,6 +13,7 @@ mod time;
 mod transmit;
 
 pub use faults::remember_panics;
+pub use handshakes::Named;
 pub use transmit::Emit;
 
 use crate::cids::{Cids, FirstCid, locked, random};
@@ -28,7 +29,6 @@ use crate::resets::Resets;
 use crate::retry::{HalfOpen, RetryTokens};
 use crate::splice::Splice;
 use crate::streams::{Direction, LITTLE};
-use crate::tls::Identities;
 use handshakes::{Policy, RefusedHellos};
 use quinn_proto::{
     ConnectionEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, TransportConfig,
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// Serve these identities from now on: by server name, and in their place by socket.
-    pub fn set_policy(&mut self, names: Identities, by_socket: FxHashMap<u32, Identities>) {
+    pub fn set_policy(&mut self, names: Named, by_socket: FxHashMap<u32, Named>) {
         self.policy = Policy::new(names, by_socket, &self.retry_tokens);
         self.quic.set_server_config(self.policy.server_config());
     }

@@ -4,10 +4,10 @@ use super::addresses::{Addresses, path_of};
 use super::api::Api;
 use super::judge::PythonJudge;
 use crate::connection::Trap;
-use crate::engine::Engine;
+use crate::engine::{Engine, Named};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::tls::{self, Identities};
+use crate::tls;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -25,7 +25,7 @@ impl From<Error> for PyErr {
 
 /// What one server name, or one client, presents, parsed and ready: made once, used often.
 #[pyclass(module = "spnhub_native", frozen)]
-pub struct ServerIdentity(Arc<QuicServerConfig>);
+pub struct ServerIdentity(Arc<QuicServerConfig>, Option<usize>);
 
 /// The same of a client.
 #[pyclass(module = "spnhub_native", frozen)]
@@ -108,15 +108,18 @@ impl NativeEngine {
         })
     }
 
-    /// What a server presents (DER; the key as PKCS #8), and who judges its clients: a function of a chain.
+    /// What a server presents (DER; the key as PKCS #8), and who judges its clients: a function of a chain. And how many
+    /// handshakes may be under way at once under its name; None: as many as under any.
     #[staticmethod]
     fn server_identity(
         chain: Vec<Vec<u8>>,
         key: Vec<u8>,
         alpn: Vec<String>,
         judge: Py<PyAny>,
+        places: Option<usize>,
     ) -> PyResult<ServerIdentity> {
-        Ok(ServerIdentity(tls::server_config(chain, key, protocols(alpn), Arc::new(PythonJudge(judge)))?))
+        let config = tls::server_config(chain, key, protocols(alpn), Arc::new(PythonJudge(judge)))?;
+        Ok(ServerIdentity(config, places))
     }
 
     /// The same of a client.
@@ -136,11 +139,12 @@ impl NativeEngine {
         names: FxHashMap<String, Py<ServerIdentity>>,
         by_socket: FxHashMap<u32, FxHashMap<String, Py<ServerIdentity>>>,
     ) {
-        let identities = |names: FxHashMap<String, Py<ServerIdentity>>| -> Identities {
-            names.into_iter().map(|(name, identity)| (name, identity.get().0.clone())).collect()
+        let named = |names: FxHashMap<String, Py<ServerIdentity>>| -> Named {
+            let parts = |identity: Py<ServerIdentity>| (identity.get().0.clone(), identity.get().1);
+            names.into_iter().map(|(name, identity)| (name, parts(identity))).collect()
         };
-        let by_socket = by_socket.into_iter().map(|(local, names)| (local, identities(names))).collect();
-        self.core.set_policy(identities(names), by_socket);
+        let by_socket = by_socket.into_iter().map(|(local, names)| (local, named(names))).collect();
+        self.core.set_policy(named(names), by_socket);
     }
 
     /// Begin a connection.
