@@ -72,6 +72,11 @@ class JournalPart:
     mentions: tuple[bytes, ...] = ()
     """Only events that have one of these in them, as Avro has texts; empty: all."""
 
+    def leaves_out(self, first: int) -> bool:
+        """Whether nothing of the segment with this first sequence is read."""
+        stretches = self.stretches.get(first)
+        return stretches is not None and not stretches.places and not stretches.grows
+
 
 class JournalReader:
     """The events of a journal from any sequence on, as far as they are written now. Use as a context manager.
@@ -238,8 +243,7 @@ class JournalReader:
         return None
 
     def _next_segment(self) -> tuple[int, Path] | None:
-        left_out = {first for first, one in self._part.stretches.items() if not one.places and not one.grows}
-        known = [entry for entry in segments(self.folder) if entry[0] not in left_out]
+        known = [entry for entry in segments(self.folder) if not self._part.leaves_out(entry[0])]
         if self._path is not None:
             return next((entry for entry in known if entry[0] > self._first), None)
         begun = [entry for entry in known if entry[0] <= self.last_sequence + 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import yaml
 
 from spnhub.demo.site import free_port
 from spnhub.pki import Authority, IssuedCredentials
+from tests.support.command import environment as environment_of
 from tests.support.forked import Running, begin
 
 __all__ = ["Program", "Site", "address_of"]
@@ -36,12 +36,7 @@ class Program:
     @classmethod
     async def start(cls, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
         """Start it with nothing of our settings in the environment but what is given."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("SPN") and name not in {"BIND_ADDRESS", "FORWARD_ADDRESS"}
-        }
-        return cls(await begin(program, *arguments, env=inherited | dict(environment or {})))
+        return cls(await begin(program, *arguments, env=environment_of(environment or {})))
 
     async def line(self, event: str, *, after: int = 0, **fields: object) -> dict[str, Any]:
         """The first line of that name, with these fields, at or after the index ``after``; waits for it.

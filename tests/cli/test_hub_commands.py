@@ -27,15 +27,13 @@ from spnhub.hub_settings import HubSettings, default_hub_id, default_journal
 from spnhub.transport.engine import Limits
 from spnhub.transport.hub.memory import MemoryLimits
 from tests.inventory.documents import sound, written
+from tests.support.command import environment as environment_of
 from tests.support.forked import BIN, run
-
-_ALONE = ("--listen", "127.0.0.1:0")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SPNHUB_")}
 
 
 def spnhub_command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the real command to its end."""
-    return run("spnhub", *arguments, env=ENVIRONMENT | dict(environment or {}))
+    return run("spnhub", *arguments, env=environment_of(environment or {}))
 
 
 @pytest.mark.outside
@@ -64,9 +62,10 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
 @pytest.mark.outside
 def test_serve_and_check_a_file(tmp_path: Path) -> None:
     """The development server says where it listens, serves with its token, and ends with status 0 on SIGTERM."""
+    file = written(sound(), tmp_path)
     server = subprocess.Popen(
-        [*(str(BIN / "spnhub"), "inventory", str(written(sound(), tmp_path))), *_ALONE, "--token", "sesame"],
-        env=ENVIRONMENT,
+        [str(BIN / "spnhub"), "inventory", str(file), "--listen", "127.0.0.1:0", "--token", "sesame"],
+        env=environment_of({}),
         stdout=subprocess.PIPE,
         text=True,
     )

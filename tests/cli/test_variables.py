@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +15,9 @@ from spnhub.cli.variables import cleaned_arguments, cleaned_variables, unread, v
 from spnhub.settings import SettingsError
 from spnhub.transport.text import meant, oddity, quoted
 from tests.inventory.documents import sound, written
+from tests.support.command import environment as environment_of
 from tests.support.forked import run
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SPN")}
 URN = "urn:chip-in:service:acme:main:web"
 
 
@@ -26,7 +25,7 @@ def command(
     program: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the three to its end."""
-    return run(program, *arguments, env=ENVIRONMENT | dict(environment or {}))
+    return run(program, *arguments, env=environment_of(environment or {}))
 
 
 @pytest.mark.parametrize(

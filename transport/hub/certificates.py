@@ -28,8 +28,7 @@ _LONGEST_WAIT: Final = 60.0
 """The most seconds between two checks of the wall clock, which may be set."""
 _HANDSHAKE: Final = 20.0
 """Seconds after a change of CA in which a handshake verified by the old CA may complete; twice its bound."""
-_HOUR: Final = 3_600_000_000
-"""Microseconds."""
+_HOUR: Final = timedelta(hours=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -100,7 +99,7 @@ class Certificates:
 
         Costs as much as there are such hours, however many sessions.
         """
-        return {urn: _EPOCH + min(hours) * timedelta(hours=1) for urn, hours in self._hours.items()}
+        return {urn: _EPOCH + min(hours) * _HOUR for urn, hours in self._hours.items()}
 
     def set_authorities(self, authorities: Mapping[str, ClientTrust]) -> None:
         """Whom each network (by URN) trusts from now on; sessions for which that has changed are verified again."""
@@ -193,10 +192,10 @@ class Certificates:
         if end is None:
             self._count(entry, None)
             return
+        self._count(entry, (end - _EPOCH) // _HOUR)
         # The last second named still counts (RFC 5280 section 4.1.2.5).
         # Not as a date: there is none after the end of 9999, which stands for "never" (RFC 5280 section 4.1.2.5).
         due = (end - _EPOCH) // timedelta(microseconds=1) + 1_000_000
-        self._count(entry, (due - 1_000_000) // _HOUR)
         heapq.heappush(self._expiries, (due, connection_id))
         if self._expiries[0] == (due, connection_id):
             self._plan_look()

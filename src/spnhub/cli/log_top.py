@@ -84,20 +84,16 @@ def top(_: typer.Context, settings_of: Reader[LogSettings], sources: Sources) ->
 
 async def _tell_past(live: Live, past: Past) -> None:
     """What the index has of before."""
-    while not live.ready:
-        live.changed.clear()
-        await live.changed.wait()
+    await live.until_ready()
     live.begin_with(*await asyncio.to_thread(past.before, dict(live.begun)))
 
 
 async def _caught_up(live: Live, following: asyncio.Task[None]) -> None:
-    while not live.ready:
-        live.changed.clear()
-        changed = asyncio.create_task(live.changed.wait())
-        await asyncio.wait([following, changed], return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
-        if following.done():
-            following.result()
+    caught_up = asyncio.create_task(live.until_ready())
+    await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
+    caught_up.cancel()
+    if following.done():
+        following.result()
 
 
 def _print(page: Page) -> None:

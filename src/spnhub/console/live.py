@@ -154,6 +154,12 @@ class Live:
         """Whether what was there at the start is taken in."""
         return self._begun >= self._parts
 
+    async def until_ready(self) -> None:
+        """Wait for that, while :meth:`run` does."""
+        while not self.ready:
+            self.changed.clear()
+            await self.changed.wait()
+
     def seen(self, time: int, *, searching: bool = False) -> Seen:
         """What is known now.
 

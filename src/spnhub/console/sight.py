@@ -105,9 +105,7 @@ class Sight:
     async def _complete(self, indexed: asyncio.Event) -> None:
         """What was before the first event that is followed."""
         await indexed.wait()
-        while not self.live.ready:
-            self.live.changed.clear()
-            await self.live.changed.wait()
+        await self.live.until_ready()
         begun = dict(self.live.begun)
 
         def fold() -> tuple[KnownSessions, IncidentHistory, list[MinuteFlow]]:

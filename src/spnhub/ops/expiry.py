@@ -14,7 +14,16 @@ from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.pem import date_text, load_chain
 from spnhub.transport.revocation import lists_of
 
-__all__ = ["CHECK_DAYS", "LOG_DAYS", "CertificateEnd", "RevocationAge", "Served", "ends_of", "revocation_of"]
+__all__ = [
+    "CHECK_DAYS",
+    "LOG_DAYS",
+    "CertificateEnd",
+    "RevocationAge",
+    "Served",
+    "days_until",
+    "ends_of",
+    "revocation_of",
+]
 
 CHECK_DAYS: Final = 30
 """From so many days before on ``spnhub check`` warns."""
@@ -39,7 +48,7 @@ class CertificateEnd:
 
     def days(self, now: datetime) -> float:
         """How many are left; below zero: it has expired."""
-        return (self.end - now) / _DAY
+        return days_until(self.end, now)
 
     def sentence(self, now: datetime) -> str:
         """For people."""
@@ -107,6 +116,11 @@ class Served(Protocol):
     @property
     def identity(self) -> ServerIdentity:
         """What is presented and trusted there."""
+
+
+def days_until(end: datetime, now: datetime) -> float:
+    """How many are left; below zero: it has passed."""
+    return (end - now) / _DAY
 
 
 def ends_of(listening: Iterable[Served]) -> tuple[CertificateEnd, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from spnhub.events.analysis.metrics import COUNTERS, GAUGES, Labels, increments
 from spnhub.events.model import ConnectionEnded, ConnectionStarted, Event, SessionEnded, SessionStarted
 from spnhub.exposition import families, filled
-from spnhub.ops.expiry import CertificateEnd, RevocationAge
+from spnhub.ops.expiry import CertificateEnd, RevocationAge, days_until
 
 __all__ = ["PREFIX", "HubMetrics"]
 
@@ -92,7 +92,7 @@ class HubMetrics:
                     "Days until the first certificate of a live session of the network expires, to the hour.",
                     labels=("network",),
                 ),
-                {(urn,): round((end - now) / timedelta(days=1), 3) for urn, end in sessions.items()},
+                {(urn,): round(days_until(end, now), 3) for urn, end in sessions.items()},
             ),
             *_of_lists(lists, now),
         ]
