@@ -150,6 +150,8 @@ class Limits:
     send_budget: int = 4 * 1024 * 1024
     """Once all streams of one connection hold this much of it, each gets a quarter. So one connection holds at most
     ``send_budget + streams * send_buffer / 4`` unsent bytes, beside what is in flight."""
+    left_behind: int = 8 * 1024 * 1024
+    """What may wait beyond the send windows of all connections of an engine together: bytes of peers that are gone."""
     suspect_after: float = _times(
         3.0,
         "A peer that hasn't answered for this long gets nothing new, and its connections go on elsewhere, if they can.",
@@ -640,6 +642,13 @@ class Engine(Protocol):
         As many as :meth:`room` says, and :data:`SMALL_WRITE` at least where nothing waits to be sent.
         """
 
+    def write_rest(self, connection_id: int, stream_id: int, data: bytes) -> bool:
+        """Queue all of it, however little room there is, and FIN: the rest of what a peer that is gone has sent.
+
+        False, and nothing queued: with it more than :attr:`Limits.left_behind` would wait beyond send windows, or our
+        half is over.
+        """
+
     def room(self, connection_id: int, stream_id: int) -> int:
         """How many bytes of another peer's :meth:`write` should be given now; 0: :class:`Writable` follows."""
 
@@ -675,10 +684,11 @@ class Engine(Protocol):
         ``a_ended``, ``b_ended``: the FIN of that stream was already read (with the header before its bytes).
 
         FIN, RESET and STOP pass through as what they are, also those that came before, for :data:`ENDINGS_KEPT` even
-        those of a stream of which nothing else is left. A lost connection becomes reset and stop, with
-        :data:`LOST_CODE`, on the other side. At most ``send_buffer`` bytes per direction are on their way. While
-        spliced, neither stream gives other events, and neither may be read or written. Where the send window of a
-        connection is used up, those that go to its peer take turns.
+        those of a stream of which nothing else is left. What had come to its FIN when a connection is lost passes on
+        to the end (:attr:`Limits.left_behind`); whatever else becomes reset and stop, with :data:`LOST_CODE`, on the
+        other side. At most ``send_buffer`` bytes per direction are on their way. While spliced, neither stream gives
+        other events, and neither may be read or written. Where the send window of a connection is used up, those that
+        go to its peer take turns.
 
         ``meters``: which meters its bytes pass, both ways (:meth:`set_meters`).
         """

@@ -642,6 +642,7 @@ class FakeEngine:
         if refused:
             self._events.append(HandshakeRefused(k.connection_id, k.address, k.server_name, None, reason, None))
             return
+        self._pass_rests(k)
         self._events.append(Closed(k.connection_id, kind, code, reason))
         for splice in [one for one in self._splices.values() if k in (one.a_to_b.source[0], one.b_to_a.source[0])]:
             for direction in (splice.a_to_b, splice.b_to_a):
@@ -726,6 +727,20 @@ class FakeEngine:
             k.sending[stream.stream_id] = stream
             self._dirty[k.connection_id] = k
         return max(taken, 0)
+
+    def write_rest(self, connection_id: int, stream_id: int, data: bytes) -> bool:
+        found = self._get(connection_id, stream_id)
+        if found is None or not found[1].sending or found[1].fin or found[1].splice is not None:
+            return False
+        self._put_rest(*found, data)
+        return True
+
+    def _put_rest(self, k: _Connection, stream: _Stream, data: bytes) -> None:
+        stream.out += data
+        stream.written += len(data)
+        stream.fin = True
+        k.sending[stream.stream_id] = stream
+        self._dirty[k.connection_id] = k
 
     def room(self, connection_id: int, stream_id: int) -> int:
         found = self._get(connection_id, stream_id)
@@ -933,6 +948,18 @@ class FakeEngine:
             self._tidy(source_k, source)
         if sink.fin_number is not None:
             direction.end(OutcomeKind.FINISHED)
+
+    def _pass_rests(self, gone: _Connection) -> None:
+        for splice in list(self._splices.values()):
+            for direction in (splice.a_to_b, splice.b_to_a):
+                (source_k, source), (sink_k, sink) = direction.source, direction.sink
+                if source_k is gone and direction.outcome is None and source.fin_received:
+                    self._put_rest(sink_k, sink, bytes(source.data))
+                    source.data.clear()
+                    direction.end(OutcomeKind.FINISHED)
+                    direction.count = sink.written - direction.start
+            if splice.a_to_b.outcome is not None and splice.b_to_a.outcome is not None:
+                self._end_splice(splice, OutcomeKind.FINISHED, 0)
 
     def _end_splice(self, splice: _Splice, kind: OutcomeKind, code: int) -> None:
         if self._splices.pop(splice.token, None) is None:

@@ -51,6 +51,8 @@ class AioquicEngine(QuicEndpoint):
         self._splices_ended: list[QuicSplice] = []
         self._pumps: dict[Direction, None] = {}
         self._meters = Meters[Direction]()
+        self._overfull: list[ConnectionHandle] = []
+        """Those for whose peers more may wait than their send windows allow."""
         self._over: dict[int, ConnectionHandle] = {}
         self._told_over: dict[int, ConnectionHandle] = {}
         """The connections whose end was reported last; the data that they had received may still be read."""
@@ -166,6 +168,7 @@ class AioquicEngine(QuicEndpoint):
             event = handle.as_closed(event)
         # First what the others count on: whatever is raised below, the end is told and its place is free.
         handle.closing = True
+        self._pass_rests(handle)
         if not handle.connected:
             self._no_longer_half_open(handle)
         self._events.append(event)
@@ -180,6 +183,35 @@ class AioquicEngine(QuicEndpoint):
                 except Exception as fault:
                     self._on_fault("engine", fault)
                 self._touch(splice)
+
+    def _pass_rests(self, handle: ConnectionHandle) -> None:
+        """What a connection had said to the end before its own goes to the other sides all the same.
+
+        Before its end is told: a splice of which both directions have ended hasn't ended with it.
+        """
+        for record in list(handle.quic.records.values()):
+            direction: Direction | None = record.splice_in
+            if direction is not None and direction.outcome is None and record.fin_pending:
+                try:
+                    if self._may_leave_behind(direction.sink_handle, record.buffered):
+                        direction.pass_rest(self._now, self._meters)
+                        self._touch(direction.splice)
+                except Exception as fault:
+                    self._fail_splice(direction.splice, fault)
+        self._end_splices()
+
+    def _may_leave_behind(self, handle: ConnectionHandle, size: int) -> bool:
+        """Whether so many bytes more may wait for a peer, be it beyond its send window."""
+        after = handle.quic.excess_with(size)
+        if not after:
+            return True
+        others = (one for one in self._overfull if one is not handle and not one.closing)
+        excess = {one: one.quic.excess_with(0) for one in others}
+        self._overfull = [one for one in excess if excess[one]]
+        if sum(excess.values()) + after > self._limits.left_behind:
+            return False
+        self._overfull.append(handle)
+        return True
 
     # ---- streams: what came in ---------------------------------------------------------------------------------
 
@@ -414,6 +446,18 @@ class AioquicEngine(QuicEndpoint):
         if taken < len(data):
             quic.await_room(record)
         return taken
+
+    def write_rest(self, connection_id: int, stream_id: int, data: bytes) -> bool:
+        """See :meth:`spnhub.transport.engine.Engine.write_rest`."""
+        found = self._find(connection_id, stream_id)
+        if found is None or not found[0].quic.can_send(found[1]) or not self._may_leave_behind(found[0], len(data)):
+            return False
+        (handle, record), quic = found, found[0].quic
+        if data:
+            quic.send(record, data)
+        quic.finish(record)
+        self._dirty[handle] = None
+        return True
 
     def room(self, connection_id: int, stream_id: int) -> int:
         """See :meth:`spnhub.transport.engine.Engine.room`."""

@@ -94,6 +94,17 @@ class Direction:
         self.sink_connection.finish(self.sink)
         self.end(Outcome(OutcomeKind.FINISHED))
 
+    def pass_rest(self, now: float, meters: Meters[Direction]) -> None:
+        """Pass on all that is left of a source that is gone and had sent its FIN, beyond the sink's room."""
+        data = self.source_connection.take(self.source, self.source.buffered, now)
+        if data:
+            meters.spend(self.splice.meters, len(data))
+            self.sink_connection.send(self.sink, data)
+            self.passed += len(data)
+        self.source.fin_pending = False
+        self.source_connection.end_receive(self.source)
+        self.finish()
+
     def source_reset(self, code: int) -> None:
         """The source reset: so do we, towards the sink."""
         if self.outcome is None:

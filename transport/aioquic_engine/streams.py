@@ -185,6 +185,10 @@ class StreamConnection(QuicConnection):
         """Bytes written on streams and not acknowledged."""
         return self._send_window - self._send_left
 
+    def excess_with(self, size: int) -> int:
+        """How many bytes more than the send window allows would wait with so many more."""
+        return max(size - self._send_left, 0)
+
     def set_send_window(self, size: int) -> None:
         """Let so many of them wait for the peer."""
         self._send_left += size - self._send_window

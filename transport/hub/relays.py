@@ -215,9 +215,17 @@ class Relays:
             self._end(relay, direction, Outcome(OutcomeKind.ABORTED, code))
 
     def lost(self, connection_id: int) -> None:
-        """A connection is gone: what it had joined ends, the other sides with an error that ends more than a leg."""
+        """A connection is gone: what it had joined ends, the other sides with an error that ends more than a leg.
+
+        What it had said to the end before goes to them all the same.
+        """
         for token in list(self._by_connection.get(connection_id, ())):
             relay = self._relays[token]
+            for direction in (relay.a_to_b, relay.b_to_a):
+                if direction.source.connection_id == connection_id and direction.outcome is None:
+                    self._pass_rest(relay, direction)
+            if token not in self._relays:
+                continue
             for end in relay.ends:
                 if end.connection_id != connection_id:
                     self._engine.reset(*end.place, _ours(end, Code.PEER_RESET))
@@ -295,6 +303,20 @@ class Relays:
             return True
         self._count(relay, direction, before)
         return True
+
+    def _pass_rest(self, relay: _Relay, direction: RelayHalf) -> None:
+        """Pass on what a source that is gone has sent, if that is all of it."""
+        engine, source, sink = self._engine, direction.source.place, direction.sink.place
+        rest, fin = bytearray(), direction.fin
+        while not fin and (got := engine.read(*source, CHUNK)) is not None:
+            data, fin = got
+            rest += data
+            if not data:
+                break
+        if fin and engine.write_rest(*sink, bytes(rest)):
+            direction.passed += len(rest)
+            self._bandwidth.relayed.spend(direction.meters, len(rest))
+            self._end(relay, direction, Outcome(OutcomeKind.FINISHED))
 
     def _count(self, relay: _Relay, direction: RelayHalf, before: int) -> None:
         """Acknowledge what was passed on, now or a little later."""

@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["INTERFACE", "NotInstalled", "load", "why_not"]
 
-INTERFACE: Final = 6
+INTERFACE: Final = 7
 """What both sides of the line agree on; ``src/python.rs`` has the same number."""
 
 

@@ -192,6 +192,42 @@ def test_new_consumer_old_provider(bench: Bench, crossing: bool) -> None:
     idle(bench)
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["", "slow reader"])
+@pytest.mark.parametrize("old", [True, False], ids=["both old", "new consumer"])
+def test_a_provider_leaves_with_its_last_word(bench: Bench, old: bool, slow: bool) -> None:
+    """It closes its connection with its last FIN, as after notify_shutdown: the consumer gets every byte, no error."""
+    provider = old_provider(bench)
+    consumer = old_consumer(bench) if old else bench.consumer()
+    opening = b"" if old else protocol.encode(OPEN)
+    stream = consumer.engine.open_bidi(consumer.connection_id)
+    assert stream is not None
+    consumer.write(stream, opening + b"hello", fin=True)
+    bench.settle()
+    theirs, pieces = provider.only(), 14 if slow else 1
+    assert provider.streams[theirs].fin
+    if slow:
+        consumer.node.freeze()
+    for _ in range(pieces - 1):
+        provider.write(theirs, bytes(4096))
+    provider.engine.write(provider.connection_id, theirs, bytes(4096))
+    provider.engine.finish(provider.connection_id, theirs)
+    provider.node.turn()
+    provider.close()
+    consumer.node.thaw()
+    bench.settle(1.0)
+    got = consumer.streams[stream]
+    data = consumer.header(stream, Accept)[1] if isinstance(consumer, Peer) else got.data
+    assert (len(data), got.fin, got.reset, got.stopped) == (pieces * 4096, True, None, None)
+    end = ended(bench)
+    assert (end.disconnect_reason, end.code, end.total_sent_bytes, end.total_receive_bytes) == (
+        DisconnectReason.CLOSED_BY_PEER,
+        Code.OK,
+        5,
+        pieces * 4096,
+    )
+    idle(bench)
+
+
 def test_acknowledgements_follow_what_is_passed_on(bench: Bench) -> None:
     """A reader that stands still holds the writer back, and nothing is acknowledged that it hasn't been given."""
     provider, consumer = old_provider(bench), bench.consumer()

@@ -31,6 +31,8 @@ pub struct Limits {
     pub send_buffer: u64,
     /// Unsent bytes of a connection from which on each stream takes a quarter only.
     pub send_budget: u64,
+    /// Bytes of peers that are gone that may wait beyond the send windows of all connections.
+    pub left_behind: u64,
     /// Silence after something was sent that makes a peer unresponsive.
     pub suspect_after: Duration,
     /// What a peer has to answer a probe.

@@ -103,6 +103,12 @@ impl SendWindow {
         if self.is_short(held) { 0 } else { (left / 2).max(1) }
     }
 
+    /// How much more waits than may.
+    #[must_use]
+    pub fn excess(&self, held: u64) -> u64 {
+        held.saturating_sub(self.size)
+    }
+
     /// Whether nobody gets any more of it.
     #[must_use]
     pub fn is_short(&self, held: u64) -> bool {

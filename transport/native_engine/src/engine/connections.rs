@@ -131,12 +131,16 @@ impl Engine {
 
     /// Say that a connection is over, and end what hangs on it. Clients hear Closed also of a failed handshake.
     pub(super) fn end(&mut self, id: Id, kind: CloseKind, code: u64, reason: String) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
+        let was_live = connection.is_live();
+        let splices: BTreeSet<usize> = connection.streams.splices().collect();
+        // Before its end is told: a splice of which both directions have ended hasn't ended with it.
+        self.pass_rests(id, &splices);
+        let Some(connection) = self.connections.get_mut(&id).filter(|one| one.is_live() == was_live) else { return };
         let stage = connection.stage;
         connection.begin_closing(self.now, &self.limits);
         connection.told_in = self.round + 1;
         let (path, queue, said) = (connection.path, connection.queue.clone(), connection.said.clone());
-        let splices: BTreeSet<usize> = connection.streams.splices().collect();
         let event = if stage == Stage::Connected {
             Event::Closed { id, kind, code, reason }
         } else if connection.is_client {

@@ -134,6 +134,8 @@ pub struct Engine {
     next_token: u64,
     pumps: VecDeque<Direction>,
     meters: Meters,
+    /// Connections for whose peers more may wait than their send windows allow ([`Engine::write_rest`]).
+    overfull: Vec<Id>,
 
     handshakes: Handshakes<Incoming, ConnectionEvent>,
     half_open: HalfOpen,
@@ -195,6 +197,7 @@ impl Engine {
             next_token: 1,
             pumps: VecDeque::new(),
             meters: Meters::default(),
+            overfull: Vec::new(),
             handshakes: Handshakes::default(),
             half_open: HalfOpen::default(),
             retry_tokens: RetryTokens::new(reset_key.unwrap_or(&key), now),

@@ -6,6 +6,7 @@ use crate::event::{Event, Id, Outcome};
 use crate::splice::{Side, Splice};
 use crate::streams::{Direction, End, joined, stream};
 use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 impl Engine {
@@ -205,13 +206,39 @@ impl Engine {
             }
             splice.halves[half].passed += data.len() as u64;
         }
-        if let Some(to) = self.connections.get_mut(&sink.0) {
-            to.send(sink.1, data, self.now);
-            if to.is_send_low() {
-                self.events.push(Event::SendWindowLow(sink.0));
+        self.queue_bytes(sink, data);
+    }
+
+    /// A connection is about to be gone: what it had said to the end goes to the other sides all the same, and a reset
+    /// with its own code.
+    pub(super) fn pass_rests(&mut self, gone: Id, slots: &BTreeSet<usize>) {
+        for &slot in slots {
+            for half in 0..2 {
+                let Some(splice) = self
+                    .splices
+                    .get(slot)
+                    .filter(|splice| splice.halves[half].source.0 == gone && splice.halves[half].outcome.is_none())
+                else {
+                    continue;
+                };
+                self.guarded_splice(splice.token, |engine| engine.pass_rest((slot, half)));
             }
         }
-        self.queue(sink.0);
+    }
+
+    fn pass_rest(&mut self, direction: Direction) {
+        let Some(splice) = self.splices.get(direction.0) else { return };
+        let (source, sink) = (splice.halves[direction.1].source, splice.halves[direction.1].sink);
+        let Some(from) = self.connections.get_mut(&source.0) else { return };
+        let (pieces, size, end) = from.take(source.1, usize::MAX);
+        match end {
+            End::Fin if self.is_open(sink) && self.may_leave_behind(sink.0, size as u64) => {
+                self.pass_on(direction, sink, joined(pieces, size));
+                self.finish_half(direction);
+            }
+            End::Reset(code) => self.source_reset(direction, code),
+            _ => {}
+        }
     }
 
     /// The source's FIN was read, and with it every byte: so does the sink's half end.

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::event::{Event, Id};
+use crate::splice::Side;
 use crate::streams::{End, stream};
 use bytes::Bytes;
 use quinn_proto::{Dir, StreamEvent, StreamId};
@@ -151,18 +152,70 @@ impl Engine {
         let room = connection.room(stream, &self.limits).max(connection.small_room(stream));
         let taken = data.len().min(room);
         if taken > 0 {
-            connection.send(stream, Bytes::copy_from_slice(&data[..taken]), self.now);
+            self.queue_bytes((id, stream), Bytes::copy_from_slice(&data[..taken]));
+        }
+        if taken < data.len()
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            connection.await_room(stream);
+        }
+        taken
+    }
+
+    /// Queue all of it, and FIN, however little room there is: it is the rest of what a peer that is gone has sent.
+    /// False: nothing was queued, since too much of that kind waits already, or our half is over.
+    pub fn write_rest(&mut self, id: Id, number: u64, data: &[u8]) -> bool {
+        self.guarded(id, |engine| {
+            let stream = stream(number);
+            let open = engine.is_open((id, stream)) && engine.may_leave_behind(id, data.len() as u64);
+            if open {
+                engine.queue_bytes((id, stream), Bytes::copy_from_slice(data));
+                engine.finish_stream(id, number);
+            }
+            open
+        })
+        .unwrap_or(false)
+    }
+
+    /// Whether our half of it is.
+    pub(super) fn is_open(&mut self, (id, stream): Side) -> bool {
+        let record = self.live(id).and_then(|connection| connection.streams.get(stream));
+        record.is_some_and(|record| !record.send_over)
+    }
+
+    /// Whether so many bytes more may wait for a peer, be it beyond its send window.
+    pub(super) fn may_leave_behind(&mut self, id: Id, size: u64) -> bool {
+        let mut excess_of = |id: Id, size: u64| self.live(id).map_or(0, |connection| connection.excess_with(size));
+        let (before, after) = (excess_of(id, 0), excess_of(id, size));
+        if after == 0 {
+            return true;
+        }
+        let mut all = after - before;
+        let mut overfull = std::mem::take(&mut self.overfull);
+        overfull.retain(|&one| {
+            let excess = self.live(one).map_or(0, |connection| connection.excess_with(0));
+            all += excess;
+            excess > 0
+        });
+        let may = all <= self.limits.left_behind;
+        if may && !overfull.contains(&id) {
+            overfull.push(id);
+        }
+        self.overfull = overfull;
+        may
+    }
+
+    pub(super) fn queue_bytes(&mut self, (id, stream): Side, data: Bytes) {
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !data.is_empty()
+        {
+            connection.send(stream, data, now);
             if connection.is_send_low() {
                 self.events.push(Event::SendWindowLow(id));
             }
         }
-        if taken < data.len() {
-            connection.await_room(stream);
-        }
-        if taken > 0 {
-            self.queue(id);
-        }
-        taken
+        self.queue(id);
     }
 
     /// How many bytes of another peer's a stream should be given now; 0: Writable follows.

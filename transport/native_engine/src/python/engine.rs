@@ -66,6 +66,7 @@ fn bounds(limits: &Bound<'_, PyAny>) -> PyResult<Limits> {
         initial_send_window: number(limits, "initial_send_window")?,
         send_buffer: number(limits, "send_buffer")?,
         send_budget: number(limits, "send_budget")?,
+        left_behind: number(limits, "left_behind")?,
         suspect_after: duration(limits, "suspect_after")?,
         probe_timeout: duration(limits, "probe_timeout")?,
         port_check: duration(limits, "port_check")?,
@@ -243,6 +244,10 @@ impl NativeEngine {
         }
         let bytes: PyBackedBytes = data.py().get_type::<PyBytes>().call1((data,))?.extract()?;
         Ok(self.core.write(connection_id, stream_id, &bytes))
+    }
+
+    fn write_rest(&mut self, connection_id: u64, stream_id: u64, data: &[u8]) -> bool {
+        self.core.write_rest(connection_id, stream_id, data)
     }
 
     fn room(&mut self, connection_id: u64, stream_id: u64) -> usize {

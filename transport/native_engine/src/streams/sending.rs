@@ -17,6 +17,12 @@ impl Connection {
         self.quic.streams().buffered() + self.streams.waiting
     }
 
+    /// How much more than the send window would wait with so many bytes more.
+    pub fn excess_with(&mut self, size: u64) -> u64 {
+        let held = self.held();
+        self.send_window.excess(held + size)
+    }
+
     /// How much a stream takes now.
     pub fn room(&mut self, id: StreamId, limits: &Limits) -> usize {
         let most = self.held();
