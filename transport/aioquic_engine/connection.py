@@ -205,13 +205,17 @@ class EngineConnection(StreamConnection):
         super().close(error_code=error_code, frame_type=frame_type, reason_phrase=reason_phrase[:256])
 
     def get_timer(self) -> float | None:
-        """As aioquic's, and when a challenge is due."""
-        timer, due = super().get_timer(), self._challenge_at
-        return due if due is not None and (timer is None or due < timer) else timer
+        """As aioquic's, and when a challenge is due, or when streams may be opened again."""
+        timer = super().get_timer()
+        for due in (self._challenge_at, self.places_return_at):
+            if due is not None and (timer is None or due < timer):
+                timer = due
+        return timer
 
     def handle_timer(self, now: float) -> None:
         """As aioquic's; challenges a new address again: its answer is sent once only, and may have been lost."""
         super().handle_timer(now)
+        self.return_places(now)
         if self._challenge_at is not None and now >= self._challenge_at:
             self._challenge_at = None
             path = self._network_paths[0]
@@ -400,10 +404,8 @@ class EngineConnection(StreamConnection):
         data, streams = self._local_max_data, self._local_max_streams_bidi
         if data.value != data.sent:
             self._write_limit(builder, data)
-        # MAX_STREAMS goes in batches, unless the peer has few left to open.
-        granted = streams.value - streams.sent
-        if granted and (granted * 8 >= self._streams_at_once or granted >= streams.sent - streams.used):
-            self._write_limit(builder, streams)
+        if streams.value != streams.sent:
+            self._write_max_streams(builder, streams)
         while self._credit_due and builder.remaining_flight_space >= _LIMIT_FRAME:
             record = self._credit_due.popleft()
             stream = record.stream
@@ -418,6 +420,12 @@ class EngineConnection(StreamConnection):
             buf.push_uint_var(record.stream_id)
             buf.push_uint_var(stream.max_stream_data_local)
             stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    def _write_max_streams(self, builder: QuicPacketBuilder, streams: Limit) -> None:
+        """In batches, unless the peer has few left to open."""
+        granted = streams.value - streams.sent
+        if granted * 8 >= self._streams_at_once or granted >= streams.sent - streams.used:
+            self._write_limit(builder, streams)
 
     def _write_limit(self, builder: QuicPacketBuilder, limit: Limit) -> None:
         buf = builder.start_frame(
@@ -469,6 +477,10 @@ class EngineConnection(StreamConnection):
                 turns.append(record)
             else:
                 record.queued = False
+        # Some of them may have been over, and no other packet need follow.
+        streams = self._local_max_streams_bidi
+        if streams.value != streams.sent and builder.remaining_flight_space >= _LIMIT_FRAME:
+            self._write_max_streams(builder, streams)
 
     def _write_stop(self, builder: QuicPacketBuilder, record: StreamRecord) -> None:
         buf = builder.start_frame(

@@ -8,7 +8,7 @@ aioquic raises windows as soon as data arrives; here MAX_DATA and MAX_STREAM_DAT
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -22,6 +22,13 @@ __all__ = ["StreamConnection", "StreamRecord"]
 
 _SEND_DATAGRAMS = 12
 _ANY = 1 << 62
+PLACES_RATE: Final = 2_000
+"""Streams that a peer may open again per second for those that are over: more than fit through this engine. Who gives
+streams up as soon as it has opened them costs a hub no more than that."""
+PLACES_AT_ONCE: Final = 1_024
+"""Of them that it may open again at once after a while."""
+_PLACES_EVERY: Final = 0.05
+"""Seconds between two looks at how many more there are, while streams that are over wait for that."""
 _LEAST_PART = 16
 """Where less than this part of a send window is left, nobody gets any more of it: pieces would be too small."""
 
@@ -157,6 +164,11 @@ class StreamConnection(QuicConnection):
         self.unblocked: list[StreamRecord] = []
         """Streams on which more may be written again; the engine takes them."""
         self._streams_at_once = limits.streams
+        self._places: float = PLACES_AT_ONCE
+        """Streams that may be opened for others now, at the last look at :attr:`_places_at`."""
+        self._places_at = 0.0
+        self._places_due = 0
+        """Streams that are over, for which no other may be opened yet."""
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
 
@@ -453,8 +465,24 @@ class StreamConnection(QuicConnection):
                 self.endings.popitem(last=False)
             self.endings[record.stream_id] = _Ending(record.reset_code, record.stop_code, now)
         if (record.stream_id & 1 == 0) != self._is_client:
-            self._local_max_streams_bidi.value += 1
+            self._places_due += 1
+            self.return_places(now)
         return True
+
+    def return_places(self, now: float) -> None:
+        """Let the peer open other streams for those that are over, as far as :data:`PLACES_RATE` allows."""
+        if self._places < self._places_due:
+            self._places = min(self._places + (now - self._places_at) * PLACES_RATE, PLACES_AT_ONCE)
+            self._places_at = now
+        count = min(int(self._places), self._places_due)
+        self._places -= count
+        self._places_due -= count
+        self._local_max_streams_bidi.value += count
+
+    @property
+    def places_return_at(self) -> float | None:
+        """When :meth:`return_places` is due."""
+        return self._places_at + _PLACES_EVERY if self._places_due else None
 
     def recall(self, stream_id: int, now: float) -> StreamRecord | None:
         """A stream that has ended, as it ended, if that is remembered (:attr:`endings`)."""
