@@ -435,6 +435,10 @@ class DatagramsDropped:
 class HandshakesDropped:
     """This many first packets of clients were dropped since the last report; clients repeat them (D-33)."""
 
+    local: int
+    """:attr:`Address.local` of the socket that they came to."""
+    server_name: str
+    """Empty: none that is served there, or not looked for yet."""
     count: int
 
 
@@ -442,6 +446,10 @@ class HandshakesDropped:
 class RetriesSent:
     """This many first packets of clients were answered with a Retry since the last report (RFC 9000 section 8.1.2)."""
 
+    local: int
+    """As with :class:`HandshakesDropped`."""
+    server_name: str
+    """Likewise."""
     count: int
 
 

@@ -132,9 +132,11 @@ class World:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if value is not None:
-            print("\n".join(process.transcript() for process in self.processes))
-        await self._stack.aclose()
+        try:
+            if value is not None:
+                print("\n".join(process.transcript() for process in self.processes))
+        finally:
+            await self._stack.aclose()
 
     def journal_of(self, hub_id: str) -> Path:
         """The journal's folder of a hub."""

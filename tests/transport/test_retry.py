@@ -172,6 +172,11 @@ def stall(site: Site, number: int) -> None:
                 client.receive_datagram(data, ("192.0.2.1", 443), site.now)
 
 
+def told_of(site: Site) -> set[str]:
+    """Under which server names clients were dropped or sent a Retry, as far as the engine has said."""
+    return {event.server_name for event in site.events if isinstance(event, HandshakesDropped | RetriesSent)}
+
+
 def dropped(site: Site) -> int:
     """How many first packets were, as far as the engine has said."""
     return sum(event.count for event in site.events if isinstance(event, HandshakesDropped))
@@ -194,6 +199,7 @@ def test_a_name_with_places_of_its_own(kit: Kit, by_socket: bool) -> None:
     for number in range(200, 203):
         stall(site, number)
     assert (site.engine.counts()["half_open"], dropped(site)) == (16, 3)
+    assert told_of(site) == {"hub.test"}
     site.step(6.0)
     newcomer = Insider(site)
     for _ in range(4):
@@ -234,6 +240,7 @@ def test_a_burst_is_answered_without_a_look_into_it(kit: Kit) -> None:
     newcomer = Insider(site)
     assert newcomer.connect() <= 5
     assert retries(site) >= 2000 - CROWD - HALF_OPEN_NAME
+    assert "" in told_of(site)  # nobody has looked for their names
     # Another realm's, too: a round trip while it lasts.
     assert Insider(site, "other.test").connect() <= 5
 

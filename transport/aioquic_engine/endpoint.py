@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import ssl
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from heapq import heappop, heappush
@@ -86,8 +86,8 @@ class QuicEndpoint(ABC):
         self._outbox: deque[api.Transmit] = deque()
         self._half_open = HalfOpen()
         self._retry_tokens = RetryTokens(reset_key, _CID_LENGTH)
-        self._retries = 0
-        """Retries sent since they were last reported."""
+        self._retries = Counter[tuple[int, str]]()
+        """Retries sent since they were last reported, by socket and server name."""
         self._holdings = Holdings(self._limits.reassembly)
         self._handshakes = HandshakeQueue()
         self._laggards = Laggards()
@@ -286,12 +286,12 @@ class QuicEndpoint(ABC):
         if header.token:
             original = self._retry_tokens.original(header.token, address, header.destination_cid, now)
         if original is None and self._handshakes.is_crowded(now):
-            self._send_retry(header.source_cid, header.destination_cid, address)
+            self._send_retry(header.source_cid, header.destination_cid, address, "")
         else:
             self._handshakes.arrive(data, address, now, original)
 
-    def _send_retry(self, client: bytes, original: bytes, address: api.Address) -> None:
-        self._retries += 1
+    def _send_retry(self, client: bytes, original: bytes, address: api.Address, name: str) -> None:
+        self._retries[address.local, name] += 1
         self._outbox.append(api.Transmit(self._retry_tokens.packet(client, original, address, self._now), address, 0))
 
     def _judge_arrival(self, waiting: Waiting, name: str) -> str | None:
@@ -299,7 +299,7 @@ class QuicEndpoint(ABC):
         name = name if name in self._names(waiting.address) else ""
         places = self._places(waiting.address, name)
         if waiting.original is None and self._half_open.are_many(name, waiting.address, places):
-            self._send_retry(_source_cid(waiting.datagrams[0][0]), waiting.cid, waiting.address)
+            self._send_retry(_source_cid(waiting.datagrams[0][0]), waiting.cid, waiting.address, name)
             return None
         return name
 
@@ -345,7 +345,7 @@ class QuicEndpoint(ABC):
             return None
         places = self._places(address, name)
         if self._half_open.under(name) >= places:
-            self._handshakes.dropped += 1
+            self._handshakes.dropped[address.local, name] += 1
             return None
         # aioquic wants a certificate before the ClientHello is read; the SNI then chooses the right one.
         placeholder = next(iter(identities.values()))

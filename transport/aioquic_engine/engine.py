@@ -65,11 +65,10 @@ class AioquicEngine(QuicEndpoint):
             handle.quic.records.clear()
         if self._may_shake_hands:
             self.shake_hands(self._now)
-        if dropped := self._handshakes.take_dropped():
-            self._events.append(api.HandshakesDropped(dropped))
-        if self._retries:
-            self._events.append(api.RetriesSent(self._retries))
-            self._retries = 0
+        for counts, told in ((self._handshakes.dropped, api.HandshakesDropped), (self._retries, api.RetriesSent)):
+            if counts:
+                self._events += [told(*under, count) for under, count in counts.items()]
+                counts.clear()
         if self._laggards.watched:
             self._end_batch()
         for handle in list(self._dirty):

@@ -19,7 +19,7 @@ arrive than can be, these are sent one.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -142,13 +142,9 @@ class HandshakeQueue:
         self._known: dict[_Key, Waiting] = {}
         """All where nothing has begun, sorted or not."""
         self._queues: dict[str, _Queue] = {}
-        self.dropped = 0
-        """New connections that found no place; a client that repeats itself may count several times."""
-
-    def take_dropped(self) -> int:
-        """:attr:`dropped` since the last call."""
-        dropped, self.dropped = self.dropped, 0
-        return dropped
+        self.dropped = Counter[tuple[int, str]]()
+        """New connections that found no place, by socket and name; a client that repeats itself may count several
+        times."""
 
     def __bool__(self) -> bool:
         return bool(self._unsorted or self._validated or self._queues)
@@ -171,7 +167,7 @@ class HandshakeQueue:
         if waiting is None:
             arrivals = self._unsorted if original is None else self._validated
             if len(arrivals) >= ARRIVALS:
-                self.dropped += 1
+                self.dropped[address.local, ""] += 1
                 return
             waiting = self._known[key] = Waiting(None, *key, original)
             arrivals.append(waiting)
@@ -248,8 +244,8 @@ class HandshakeQueue:
     def _sort(self, waiting: Waiting, name: str) -> None:
         queue = self._queue(name)
         while len(queue.new) >= max(FEWEST, SORTED // len(self._queues)):
-            self._forget(queue, last=False)
-            self.dropped += 1
+            oldest = self._forget(queue, last=False)
+            self.dropped[oldest.address.local, name] += 1
         waiting.name = name
         queue.new[waiting.address, waiting.cid] = waiting
 

@@ -202,7 +202,7 @@ class HubServer:
     def _realm_of(self, event: api.EngineEvent) -> str:
         """The realm in whose turn an event is handled."""
         if isinstance(event, api.Connected | api.HandshakeRefused):
-            network = self._sessions.network(event.address, event.server_name)
+            network = self._sessions.network(event.address.local, event.server_name)
             return network.realm if network is not None else ""
         if isinstance(event, api.Spliced):
             key = self._connections.splice_sides(event.token)
@@ -303,9 +303,9 @@ class HubServer:
                 if (exceeded := self._bandwidth.exceeded(event)) is not None:
                     self._system.tell_hub(exceeded)
             case api.HandshakesDropped():
-                self._system.tell_hub(inputs.LimitExceeded("handshakes", None, event.count))
+                self._handshakes_bounded("handshakes", event)
             case api.RetriesSent():
-                self._system.tell_hub(inputs.LimitExceeded("retries", None, event.count))
+                self._handshakes_bounded("retries", event)
             case api.DatagramsDropped():
                 self._system.tell_hub(inputs.LimitExceeded("datagrams", event.bound, event.count))
             case api.PathNarrowed():
@@ -316,7 +316,7 @@ class HubServer:
                 assert_never(event)
 
     def _handshake_refused(self, event: api.HandshakeRefused) -> None:
-        network = self._sessions.network(event.address, event.server_name)
+        network = self._sessions.network(event.address.local, event.server_name)
         self._system.tell_hub(
             inputs.HandshakeRefusal(
                 realm=network.realm if network else None,
@@ -328,6 +328,10 @@ class HubServer:
                 subject=None if event.subject is None else clipped_subject(event.subject),
             )
         )
+
+    def _handshakes_bounded(self, limit: str, event: api.HandshakesDropped | api.RetriesSent) -> None:
+        network = self._sessions.network(event.local, event.server_name)
+        self._system.tell_hub(inputs.LimitExceeded(limit, None, event.count, network.realm if network else None))
 
     def _path_narrowed(self, event: api.PathNarrowed) -> None:
         session = self._sessions.get(event.connection_id)

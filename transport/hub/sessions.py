@@ -15,7 +15,7 @@ from spnhub.actors.system import ActorSystem
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.certificates import identify
-from spnhub.transport.engine import Address, Connected, Engine
+from spnhub.transport.engine import Connected, Engine
 from spnhub.transport.hub.certificates import Certificates
 from spnhub.transport.hub.memory import Memory
 from spnhub.transport.hub.rates import Rates, TokenBucket
@@ -171,9 +171,9 @@ class Sessions:
         """Which network a socket (:attr:`Address.local`) and a server name stand for."""
         self._networks = networks
 
-    def network(self, address: Address, server_name: str | None) -> Network | None:
-        """The network that a server name selects on a socket."""
-        return None if server_name is None else self._networks.get((address.local, server_name))
+    def network(self, local: int, server_name: str | None) -> Network | None:
+        """The network that a server name selects on a socket (:attr:`Address.local`)."""
+        return None if server_name is None else self._networks.get((local, server_name))
 
     def __iter__(self) -> Iterator[HubSession]:
         """The sessions now, requested or not."""
@@ -220,7 +220,7 @@ class Sessions:
 
     def begin(self, event: Connected) -> None:
         """A QUIC connection is up; the session request comes next."""
-        network = self.network(event.address, event.server_name)
+        network = self.network(event.address.local, event.server_name)
         if network is None:
             self._engine.close(event.connection_id, Code.WITHDRAWN, "this hub was taken away")
             return

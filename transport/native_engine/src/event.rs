@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 /// A connection of one engine, for its whole life.
 pub type Id = u64;
 
+/// Which of our sockets clients came to, and the server name; empty: none of ours, or not looked for yet.
+pub type Under = (u32, String);
+
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseKind {
@@ -84,13 +87,13 @@ pub enum Event {
         certificate: Option<Vec<u8>>,
     },
     /// First packets that found no place.
-    HandshakesDropped(u64),
+    HandshakesDropped(Under, u64),
     /// More receive window would be of use to a connection.
     WindowLow(Id),
     /// More send window would be.
     SendWindowLow(Id),
     /// First packets that were answered with a Retry.
-    RetriesSent(u64),
+    RetriesSent(Under, u64),
     /// A connection is over.
     Closed {
         /// Which.

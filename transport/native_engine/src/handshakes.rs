@@ -4,7 +4,7 @@
 //! Under one name those whose handshake has begun come first, then who was heard last: a client repeats itself as long
 //! as it is there. Whatever finds no place is dropped and counted, and the client repeats it.
 
-use crate::event::Id;
+use crate::event::{Id, Under};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ pub struct Arrival<I> {
 pub enum Judged {
     /// Nothing begins with it.
     Noise,
-    /// It has to show first that it hears at its address.
-    Unvalidated,
+    /// It has to show first that it hears at its address, under this name.
+    Unvalidated(String),
     /// It waits under this name, the empty one for all that aren't ours.
     Waits(String),
 }
@@ -96,7 +96,7 @@ pub struct Handshakes<I, D> {
     queues: FxHashMap<String, Queue<I, D>>,
     turn: VecDeque<String>,
     order: u64,
-    dropped: u64,
+    dropped: BTreeMap<Under, u64>,
     discarded: Vec<I>,
 }
 
@@ -110,7 +110,7 @@ impl<I, D> Default for Handshakes<I, D> {
             queues: FxHashMap::default(),
             turn: VecDeque::new(),
             order: 0,
-            dropped: 0,
+            dropped: BTreeMap::new(),
             discarded: Vec::new(),
         }
     }
@@ -124,13 +124,13 @@ impl<I, D> Handshakes<I, D> {
     }
 
     /// New connections that found no place, since the last call.
-    pub fn take_dropped(&mut self) -> u64 {
+    pub fn take_dropped(&mut self) -> BTreeMap<Under, u64> {
         std::mem::take(&mut self.dropped)
     }
 
     /// Count one that found no place elsewhere.
-    pub fn count_dropped(&mut self) {
-        self.dropped += 1;
+    pub fn count_dropped(&mut self, local: u32, name: &str) {
+        *self.dropped.entry((local, name.to_owned())).or_default() += 1;
     }
 
     /// What won't be begun, since the last call.
@@ -168,7 +168,7 @@ impl<I, D> Handshakes<I, D> {
     pub fn arrive(&mut self, arrival: Arrival<I>) {
         let arrivals = if arrival.validated { &mut self.validated } else { &mut self.unsorted };
         if arrivals.len() >= ARRIVALS {
-            self.dropped += 1;
+            self.count_dropped(arrival.local, "");
             self.discarded.push(arrival.incoming);
             return;
         }
@@ -234,7 +234,7 @@ impl<I, D> Handshakes<I, D> {
         queue.new.insert(order, arrival);
         for oldest in gone {
             self.known.remove(&oldest.cid);
-            self.dropped += 1;
+            self.count_dropped(oldest.local, &name);
             self.discarded.push(oldest.incoming);
         }
         self.known.insert(cid, Some((name, order)));
@@ -359,12 +359,14 @@ mod tests {
         let mut play = Play::new();
         play.arrive("a", 5000);
         play.arrive("b", 3000);
-        assert_eq!(play.queue.take_dropped(), 5000 - 4096 + 3000 - 2048);
+        let dropped: Vec<_> = play.queue.take_dropped().into_iter().collect();
+        assert_eq!(dropped, [((0, "a".to_owned()), 5000 - 4096), ((0, "b".to_owned()), 3000 - 2048)]);
         for number in 0..1100_u32 {
             let (cid, heard) = (number.to_le_bytes().to_vec(), play.begin);
             play.queue.arrive(Arrival { incoming: number, cid, validated: false, local: 0, datagrams: vec![], heard });
         }
-        assert_eq!(play.queue.take_dropped(), 1100 - 1024);
+        let dropped: Vec<_> = play.queue.take_dropped().into_iter().collect();
+        assert_eq!(dropped, [((0, String::new()), 1100 - 1024)]);
     }
 
     #[test]

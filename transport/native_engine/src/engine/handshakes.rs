@@ -5,7 +5,7 @@ use crate::cids::locked;
 use crate::congestion::Interactive;
 use crate::connection::{Connection, Stage, Times};
 use crate::error::Error;
-use crate::event::{Event, Id};
+use crate::event::{Event, Id, Under};
 use crate::handshakes::{Arrival, Judged, Step};
 use crate::retry::{MAX_HALF_OPEN, RetryTokens};
 use crate::streams::Streams;
@@ -175,14 +175,14 @@ impl Engine {
                 let ours = name.filter(|name| policy.names(arrival.local).contains_key(name)).unwrap_or_default();
                 let places = policy.places(arrival.local, &ours);
                 if !arrival.validated && half_open.are_many(&ours, arrival.incoming.remote_address(), places) {
-                    return Judged::Unvalidated;
+                    return Judged::Unvalidated(ours);
                 }
                 Judged::Waits(ours)
             }
         });
         for (arrival, judged) in turned_away {
             match judged {
-                Judged::Unvalidated => self.send_retry(arrival.incoming),
+                Judged::Unvalidated(name) => self.send_retry(arrival.incoming, (arrival.local, name)),
                 Judged::Noise | Judged::Waits(_) => self.skip_noise(arrival),
             }
         }
@@ -220,12 +220,12 @@ impl Engine {
     }
 
     /// Have a client show that it hears at its address, before anything is kept of it.
-    pub(super) fn send_retry(&mut self, incoming: Incoming) {
+    pub(super) fn send_retry(&mut self, incoming: Incoming, under: Under) {
         let path = incoming.remote_address();
         let mut out = Vec::new();
         match self.quic.retry(incoming, &mut out) {
             Ok(_) => {
-                self.retries += 1;
+                *self.retries.entry(under).or_default() += 1;
                 self.outbox.push((path, out));
             }
             Err(refused) => self.quic.ignore(refused.into_incoming()),
@@ -238,10 +238,10 @@ impl Engine {
         let Some((mut config, any)) = base else { return self.quic.ignore(arrival.incoming) };
         let places = self.policy.places(arrival.local, &name);
         if !arrival.validated && self.half_open.are_many(&name, arrival.incoming.remote_address(), places) {
-            return self.send_retry(arrival.incoming);
+            return self.send_retry(arrival.incoming, (arrival.local, name));
         }
         if self.half_open.under(&name) >= places {
-            self.handshakes.count_dropped();
+            self.handshakes.count_dropped(arrival.local, &name);
             return self.quic.ignore(arrival.incoming);
         }
         let is_crowded = self.half_open.is_crowded(&name, places);

@@ -19,7 +19,7 @@ pub use transmit::Emit;
 use crate::cids::{Cids, FirstCid, locked, random};
 use crate::congestion::{Bounded, Interactive};
 use crate::connection::{Connection, var};
-use crate::event::{Event, Id};
+use crate::event::{Event, Id, Under};
 use crate::handshakes::Handshakes;
 use crate::limits::Limits;
 use crate::meters::Meters;
@@ -37,7 +37,7 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ pub struct Engine {
     half_open: HalfOpen,
     retry_tokens: RetryTokens,
     /// Retries sent since they were last reported.
-    retries: u64,
+    retries: BTreeMap<Under, u64>,
     may_shake_hands: bool,
     first_cid: FirstCid,
     refused: RefusedHellos,
@@ -201,7 +201,7 @@ impl Engine {
             handshakes: Handshakes::default(),
             half_open: HalfOpen::default(),
             retry_tokens: RetryTokens::new(reset_key.unwrap_or(&key), now),
-            retries: 0,
+            retries: BTreeMap::new(),
             may_shake_hands: false,
             first_cid,
             refused: RefusedHellos::default(),
@@ -231,13 +231,10 @@ impl Engine {
             self.shake_hands(self.now);
         }
         self.look();
-        let dropped = self.handshakes.take_dropped();
-        if dropped > 0 {
-            self.events.push(Event::HandshakesDropped(dropped));
-        }
-        if self.retries > 0 {
-            self.events.push(Event::RetriesSent(std::mem::take(&mut self.retries)));
-        }
+        let dropped = self.handshakes.take_dropped().into_iter();
+        self.events.extend(dropped.map(|(under, count)| Event::HandshakesDropped(under, count)));
+        let retries = std::mem::take(&mut self.retries).into_iter();
+        self.events.extend(retries.map(|(under, count)| Event::RetriesSent(under, count)));
         self.pump();
         if !self.meters.is_empty() {
             self.events

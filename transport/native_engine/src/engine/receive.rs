@@ -60,7 +60,7 @@ impl Engine {
         }
         let validated = incoming.remote_address_validated();
         if !validated && self.handshakes.is_crowded(self.now) {
-            return self.send_retry(incoming);
+            return self.send_retry(incoming, (local, String::new()));
         }
         let (cid, datagrams) = (cid.to_vec(), vec![datagram.to_vec()]);
         self.handshakes.arrive(Arrival { incoming, cid, validated, local, datagrams, heard: self.now });

@@ -94,11 +94,13 @@ impl Api {
             Event::Unresponsive(id) => self.unresponsive.bind(py).call1((id,)),
             Event::Answered(id) => self.answered.bind(py).call1((id,)),
             Event::PathNarrowed(id) => self.path_narrowed.bind(py).call1((id,)),
-            Event::HandshakesDropped(count) => self.handshakes_dropped.bind(py).call1((count,)),
+            Event::HandshakesDropped((local, name), count) => {
+                self.handshakes_dropped.bind(py).call1((local, name, count))
+            }
             Event::Throttled(meter, count) => self.throttled.bind(py).call1((meter, count)),
             Event::WindowLow(id) => self.window_low.bind(py).call1((id,)),
             Event::SendWindowLow(id) => self.send_window_low.bind(py).call1((id,)),
-            Event::RetriesSent(count) => self.retries_sent.bind(py).call1((count,)),
+            Event::RetriesSent((local, name), count) => self.retries_sent.bind(py).call1((local, name, count)),
             Event::Closed { id, kind, code, reason } => {
                 let kind = self.close_kind.bind(py).getattr(name_of(kind))?;
                 self.closed.bind(py).call1((id, kind, code, reason))
