@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-__all__ = ["children", "cpu", "main_thread_cpu", "process_cpu"]
+__all__ = ["Waits", "children", "cpu", "main_thread_cpu", "process_cpu", "waits"]
 
 
 def cpu(pid: int) -> float:
@@ -21,6 +22,23 @@ def process_cpu(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
     except OSError:
         return 0.0
+
+
+class Waits(NamedTuple):
+    """For how long a thread that had something to do has waited for a core, and how often it was given one."""
+
+    seconds: float
+    times: int
+
+    def mean_since(self, before: Waits) -> float:
+        """Seconds each time."""
+        return (self.seconds - before.seconds) / max(self.times - before.times, 1)
+
+
+def waits(pid: int) -> Waits:
+    """Of its main thread so far."""
+    _, waited, times = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    return Waits(int(waited) / 1e9, int(times))
 
 
 def main_thread_cpu(pid: int) -> float:

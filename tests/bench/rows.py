@@ -117,7 +117,17 @@ ROWS: Final = {
         Row("many.down", _many("down"), lambda tunnel, sizes: traffic.bulk(tunnel, sizes.seconds, 100)),
         Row("many.up", _many("up"), lambda tunnel, sizes: traffic.bulk(tunnel, sizes.seconds, 100, up=True)),
         Row("echo.idle", _echo("idle", 2.6), lambda tunnel, sizes: traffic.echo(tunnel, sizes.seconds / 2)),
-        Row("echo.beside", _echo("beside bulk", 10), lambda tunnel, sizes: traffic.echo_beside(tunnel, sizes.seconds)),
+        Row(
+            "echo.beside",
+            {
+                **_echo("beside bulk", 10),
+                "MB_s": Aim("bulk meanwhile", "MB/s", high=True),
+                "hub_wait_ms": Aim("the hub waits for a core meanwhile, each time", "ms"),
+                "provider_wait_ms": Aim("the same, provider's agent", "ms"),
+                "consumer_wait_ms": Aim("the same, consumer's agent", "ms"),
+            },
+            lambda tunnel, sizes: traffic.echo_beside(tunnel, sizes.seconds),
+        ),
         Row(
             "opens.50",
             _opens("50 at once", 3.2, 4.7, 0.5),

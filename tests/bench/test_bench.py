@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.bench.counts import grown
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
 from tests.bench.harness import Result, bench, echo, open_and_close
 from tests.bench.plot import draw
-from tests.bench.processes import cpu, process_cpu
+from tests.bench.processes import cpu, process_cpu, waits
 from tests.bench.report import Record, lines, table
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
@@ -35,6 +37,21 @@ def test_cpu_time_of_a_process() -> None:
         sum(range(1000))
     assert cpu(os.getpid()) - before == pytest.approx(0.1, abs=0.03)
     assert process_cpu(os.getpid()) == pytest.approx(time.process_time(), abs=0.03)
+
+
+def test_waiting_for_a_core() -> None:
+    """It is counted as long as others have them all."""
+    before = waits(os.getpid())
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        began = time.process_time()
+        while time.process_time() - began < 0.2:
+            sum(range(1000))
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+    assert waits(os.getpid()).mean_since(before) > 0.0001
 
 
 def test_aims() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.bench.load import Figures
+from tests.bench.processes import waits
 from tests.bench.tunnel import Tunnel, load
 
 __all__ = ["bulk", "echo", "echo_beside", "http", "opens"]
@@ -27,11 +28,14 @@ async def echo(tunnel: Tunnel, seconds: float) -> Figures:
 
 
 async def echo_beside(tunnel: Tunnel, seconds: float) -> Figures:
-    """The same beside a transfer at full speed through the same agents."""
+    """The same beside a transfer at full speed through the same agents; how long these wait for a core each time."""
     beside = asyncio.ensure_future(load(tunnel.address, "bulk", seconds=seconds + 1.5))
     try:
         await asyncio.sleep(0.7)  # it has found its speed
+        before = {role: waits(command.pid) for role, command in tunnel.roles.items()}
         figures = await echo(tunnel, seconds)
+        for role, command in tunnel.roles.items():
+            figures[f"{role}_wait_ms"] = waits(command.pid).mean_since(before[role]) * 1000
         return {**figures, "MB_s": (await beside)["MB_s"]}
     finally:
         beside.cancel()
