@@ -137,7 +137,7 @@ def test_new_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = queued({"a": 20, "b": 10})
     served = [waiting for _ in range(30) if (waiting := queue.next(0.1)) is not None]
     assert [sum(waiting.name == name for waiting in served) for name in ("a", "b")] == [12, 6]
-    assert queue.dropped == 30 - 18
+    assert queue.dropped == {(0, "a"): 8, (0, "b"): 4}
     monkeypatch.setattr(handshakes, "ARRIVALS", 5)
     for number in range(8):
         queue.arrive(initial(number), HERE, 1.0)
