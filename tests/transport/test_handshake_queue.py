@@ -142,7 +142,7 @@ def test_new_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(8):
         queue.arrive(initial(number), HERE, 1.0)
         queue.arrive(initial(number), HERE, 1.0)
-    assert queue.dropped == 12 + 3 * 2
+    assert queue.dropped == {(0, "a"): 8, (0, "b"): 4, (0, ""): 6}
 
 
 @dataclass
