@@ -202,7 +202,7 @@ def _certificates(mine: Authority) -> dict[str, tuple[str, str]]:
 @asynccontextmanager
 async def staged(folder: Path, engine: str) -> AsyncIterator[Stage]:
     """A hub on this engine, with its HTTP."""
-    async with World(folder, engine=engine) as world:
+    async with World(folder, engine=engine, fork=False) as world:
         beta = Authority.create("beta's")
         world.add_realm(_BETA, _FQDN, beta)["hubs"][0]["services"].append(service_document("web"))
         world.write_inventory()

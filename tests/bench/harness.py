@@ -125,7 +125,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """A fresh hub with its own folder. ``options``: its command line's; ``program``: another one to run."""
     with tempfile.TemporaryDirectory() as folder:
-        async with World(Path(folder), engine=engine) as world:
+        async with World(Path(folder), engine=engine, fork=False) as world:
             hub = await world.start_hub("--datagram-size", str(datagram_size), *options, program=program)
             one = Bench(world, hub, Limits(datagram_size=datagram_size))
             try:

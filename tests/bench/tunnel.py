@@ -48,7 +48,7 @@ class Subject:
     async def world(self) -> AsyncIterator[World]:
         """An empty world of its own; what was started in it ends with it."""
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            async with World(Path(folder), engine=self.engine, programs=self.programs) as world:
+            async with World(Path(folder), engine=self.engine, programs=self.programs, fork=False) as world:
                 yield world
 
     @asynccontextmanager
@@ -57,13 +57,12 @@ class Subject:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(target())
             if self.direct:
-                yield Tunnel(self, server, {})
+                yield Tunnel(self, server, server, {})
                 return
             world = await stack.enter_async_context(self.world())
             hub, provider, consumer = await world.start(server)
-            tunnel = Tunnel(
-                self, consumer.address, {"hub": hub, "provider": provider, "consumer": consumer.command}, world
-            )
+            roles = {"hub": hub, "provider": provider, "consumer": consumer.command}
+            tunnel = Tunnel(self, server, consumer.address, roles, world)
             await load(tunnel.address, "opens", seconds=0.2, at_once=1)
             try:
                 yield tunnel
@@ -82,9 +81,15 @@ class Tunnel:
     """A running subject. ``roles``: its processes; without hub and agents none."""
 
     def __init__(
-        self, subject: Subject, address: Address, roles: dict[str, Command], world: World | None = None
+        self,
+        subject: Subject,
+        server: Address,
+        address: Address,
+        roles: dict[str, Command],
+        world: World | None = None,
     ) -> None:
         self.subject = subject
+        self._server = server
         self.address = address
         self.roles = roles
         self._world = world
@@ -94,6 +99,11 @@ class Tunnel:
         """Its certificates and processes."""
         assert self._world is not None
         return self._world
+
+    async def more_agents(self) -> tuple[Address, tuple[Command, Command]]:
+        """Another two for the same service: where the consumer's listens, and both."""
+        provider, consumer = await asyncio.gather(self.world.start_provider(self._server), self.world.start_consumer())
+        return consumer.address, (consumer.command, provider)
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds by role, of all threads that there ever were."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint
 from tests.bench.load import Figures
 from tests.bench.processes import process_cpu
 from tests.bench.tunnel import Subject, Tunnel, loaded, rss
+from tests.support.command import Command
 
 __all__ = ["at_start", "beside_idle", "idle_connections", "sessions"]
 
 _SETTLED = 1.0
 """Seconds after which what was begun has ended."""
+_OF_A_SESSION = 3000
+"""Connections that one session has beside others: it may have 4,096."""
 _AT_ONCE = 20
 """Sessions that come together: few enough that none of them has to come again."""
 
@@ -50,8 +54,17 @@ async def beside_idle(subject: Subject, count: int, seconds: float) -> Figures:
 
         await rate()  # windows grow, caches fill
         alone = await rate()
-        async with loaded(tunnel.address, "hold", count=count):
+        async with AsyncExitStack() as stack:
+            addresses, commands = [tunnel.address], list[Command]()
+            while len(addresses) * _OF_A_SESSION < count:
+                address, agents = await tunnel.more_agents()
+                addresses.append(address)
+                commands += agents
+            for address in addresses:
+                await stack.enter_async_context(loaded(address, "hold", count=count // len(addresses)))
             beside = await rate()
+        for command in commands:
+            await command.stop()
         await asyncio.sleep(_SETTLED)
         last = await rate()
         return {"ratio": beside / ((alone + last) / 2), "count": count}

@@ -39,7 +39,7 @@ class Night:
     @asynccontextmanager
     async def begun(cls, folder: Path, broker: KafkaBroker | None = None) -> AsyncIterator[Night]:
         """With clients that come all the time."""
-        async with World(folder) as world:
+        async with World(folder, fork=False) as world:
             night = cls(world, broker)
             world.service()["singleton"] = True
             world.write_inventory()

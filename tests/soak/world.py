@@ -265,7 +265,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @asynccontextmanager
 async def _world(folder: Path) -> AsyncIterator[World]:
     folder.mkdir()
-    async with World(folder, services=_SERVICES) as world:
+    async with World(folder, services=_SERVICES, fork=False) as world:
         yield world
 
 

@@ -49,11 +49,20 @@ class Command:
 
     @classmethod
     async def start(
-        cls, name: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+        cls,
+        name: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+        fork: bool = True,
     ) -> Command:
-        """Start ``.venv/bin/{arguments[0]}``; ``within``: a command that runs it (another network's, say)."""
+        """Start ``.venv/bin/{arguments[0]}``.
+
+        :param within: a command that runs it (another network's, say).
+        :param fork: see :func:`begin`.
+        """
         program, *rest = arguments
-        process = await begin(program, *rest, env=environment(env or {}), within=within)
+        process = await begin(program, *rest, env=environment(env or {}), within=within, fork=fork)
         return cls(name, process)
 
     # ---- what it says ------------------------------------------------------------------------------------------

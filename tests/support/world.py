@@ -97,11 +97,19 @@ class World:
     :param services: names of the services of the one network.
     :param engine: what hubs, agents and endpoints run on (:data:`spnhub.transport.engines.ENGINES`).
     :param programs: the folder that hubs and agents are taken from, if they aren't this install's.
+    :param fork: False: what a process takes of time and memory is measured, so it is started as anybody starts it.
     """
 
     def __init__(
-        self, folder: Path, services: Sequence[str] = ("web",), engine: str = "auto", programs: Path = BIN
+        self,
+        folder: Path,
+        services: Sequence[str] = ("web",),
+        engine: str = "auto",
+        programs: Path = BIN,
+        *,
+        fork: bool = True,
     ) -> None:
+        self._fork = fork
         self.folder = folder
         self.programs = programs
         self.engine = engine
@@ -228,7 +236,8 @@ class World:
     async def _start(
         self, name: str, program: str, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
     ) -> Command:
-        command = await Command.start(name, str(self.programs / program), *arguments, env=env, within=within)
+        path = str(self.programs / program)
+        command = await Command.start(name, path, *arguments, env=env, within=within, fork=self._fork)
         self._stack.push_async_callback(command.close)
         self.processes.append(command)
         return command
