@@ -18,6 +18,7 @@ from tests.bench.compare import subject_of
 from tests.bench.event_cost import event_cost
 from tests.bench.harness import Result
 from tests.bench.hub_cost import throughput
+from tests.bench.limit_cost import limit_cost
 from tests.bench.paths import paths
 from tests.bench.plot import draw
 from tests.bench.receive_calls import receive_calls
@@ -26,6 +27,7 @@ from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.shipping import shipping
 from tests.bench.tunnel import DIRECT, Subject
+from tests.bench.wakes import wakes
 
 Measurement = Callable[[bool], AsyncIterator[Result]]
 
@@ -55,8 +57,10 @@ async def _shipping(quick: bool) -> AsyncIterator[Result]:
 OWN: dict[str, Measurement] = {
     "reference": _reference,
     "receive": receive_calls,
+    "wakes": wakes,
     "paths": _paths,
     "events": _events,
+    "limits": limit_cost,
     "shipping": _shipping,
 }
 """What compares parts of this install with each other, not subjects."""

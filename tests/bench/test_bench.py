@@ -14,6 +14,7 @@ import pytest
 from tests.bench.counts import grown
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
 from tests.bench.harness import Result, bench, echo, open_and_close
+from tests.bench.limit_cost import limit_cost
 from tests.bench.plot import draw
 from tests.bench.processes import cpu, process_cpu, waits
 from tests.bench.report import Record, lines, table
@@ -22,6 +23,7 @@ from tests.bench.run import measure
 from tests.bench.shipping import ship, write
 from tests.bench.tunnel import DIRECT, Subject
 from tests.bench.unlogged_hub import SILENT
+from tests.bench.wakes import wakes
 from tests.support.kafka import KafkaBroker
 from tests.support.world import lifecycle
 
@@ -52,6 +54,20 @@ def test_waiting_for_a_core() -> None:
             one.kill()
             one.wait()
     assert waits(os.getpid()).mean_since(before) > 0.0001
+
+
+async def test_what_limits_cost() -> None:
+    """A ratio of each figure, from hubs with and without."""
+    results = [result async for result in limit_cost(quick=True)]
+    assert [result.unit for result in results] == ["ratio"] * 3
+    assert all(0.1 < result.value < 10 for result in results)
+
+
+async def test_what_a_wake_costs() -> None:
+    """A figure for each pause."""
+    results = [result async for result in wakes(quick=True)]
+    assert [result.name.split(",")[1] for result in results] == [f" {pause} ms after the last" for pause in (0, 1, 5)]
+    assert all(0.005 < result.value < 50 for result in results)
 
 
 def test_aims() -> None:

@@ -38,6 +38,8 @@ class Subject:
     engine: str
     programs: Path = BIN
     """The folder of its ``spnhub`` and ``spnagent``."""
+    hub: tuple[str, ...] = ("spnhub",)
+    """Its hub's command line, without options."""
 
     @property
     def direct(self) -> bool:
@@ -60,7 +62,8 @@ class Subject:
                 yield Tunnel(self, server, server, {})
                 return
             world = await stack.enter_async_context(self.world())
-            hub, provider, consumer = await world.start(server)
+            hub = await world.start_hub(program=self.hub)
+            provider, consumer = await asyncio.gather(world.start_provider(server), world.start_consumer())
             roles = {"hub": hub, "provider": provider, "consumer": consumer.command}
             tunnel = Tunnel(self, server, consumer.address, roles, world)
             await load(tunnel.address, "opens", seconds=0.2, at_once=1)

@@ -1,0 +1,44 @@
+"""A hub that bounds nobody: the zero from which the cost of the limits is counted.
+
+``python -m tests.bench.unlimited_hub OPTIONS`` is the hub's command line without rates and memory budgets, and with
+events handled as they come, not session by session. Not for use: what one peer sends then costs all others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spnhub.cli.hub import main
+from spnhub.hub_process import process
+from spnhub.transport.engine import EngineEvent
+from spnhub.transport.hub import server, sessions
+from spnhub.transport.hub.rates import Rates
+
+
+def _handle_all(self: Any, events: list[EngineEvent]) -> None:
+    for event in events:
+        self._handle_one(event)
+
+
+def _admit(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """No reason to refuse anything."""
+
+
+if __name__ == "__main__":
+    for owner, name, instead in (
+        (server.HubServer, "_handle_all", _handle_all),
+        (sessions.Sessions, "admit", _admit),
+        (sessions.Sessions, "admit_more", _nothing),
+        (Rates, "refuse_session", _nothing),
+        (Rates, "refuse_more", _nothing),
+        # As far as a session likes.
+        (process, "INITIAL_WINDOW", 0),
+        (process, "INITIAL_SEND_WINDOW", 0),
+    ):
+        assert hasattr(owner, name), name
+        setattr(owner, name, instead)
+    main()
