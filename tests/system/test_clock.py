@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.tcp import TcpPeer
 from tests.support.world import World
 from tests.system.sizes import sizes
 
@@ -99,7 +100,15 @@ async def test_a_process_that_is_stopped(world: World, seconds: float) -> None:
     """SIGSTOP, one after the other, in full longer than sessions live: what is open goes on, and no byte is lost."""
     server = world.serve()
     hub, provider, consumer = await world.start(server.address)
-    pairs = [await world.join(consumer, server)]
+
+    async def established() -> tuple[TcpPeer, TcpPeer]:
+        # Its server has it before the consumer's agent knows: what isn't established by then ends with its session.
+        client, served = await world.join(consumer, server)
+        await served.send(b"welcome")
+        assert await client.receive(7) == b"welcome"
+        return client, served
+
+    pairs = [await established()]
     for process in (hub, provider, consumer.command):
         process.send_signal(signal.SIGSTOP)
         for client, served in pairs:
@@ -109,7 +118,7 @@ async def test_a_process_that_is_stopped(world: World, seconds: float) -> None:
         process.send_signal(signal.SIGCONT)
         for client, served in pairs:
             assert (await served.receive(7), await client.receive(6)) == (b"request", b"answer")
-        pairs.append(await world.join(consumer, server))
+        pairs.append(await established())
     for client, served in pairs:
         client.close()
         served.close()
