@@ -128,6 +128,7 @@ class UdpEndpoint:
         """Something was done outside of ``on_events`` that it may have to see."""
         self._scheduled: asyncio.Handle | None = None
         self._in_turn = False
+        self._closed = False
         self._read_all_at = self._loop.time()
         self._catching_up: tuple[float, int] | None = None
         """Until when what has come is read before timers run, and how many datagrams of a socket are left of it."""
@@ -225,9 +226,10 @@ class UdpEndpoint:
             entry.sock.close()
 
     async def close(self) -> None:
-        """Send what is left (close packets), then close every socket."""
+        """Send what is left (close packets), then close every socket. There is no further turn."""
         if self._sockets:
             self.turn()
+        self._closed = True
         for handle in (self._timer, self._scheduled):
             if handle is not None:
                 handle.cancel()
@@ -272,7 +274,7 @@ class UdpEndpoint:
 
     def transmit_soon(self) -> None:
         """Have a turn soon, since the engine has something to send. Nothing else is new."""
-        if self._scheduled is None and not self._in_turn:
+        if self._scheduled is None and not self._in_turn and not self._closed:
             self._scheduled = self._loop.call_soon(self._turn)
 
     def turn(self) -> None:
@@ -284,6 +286,8 @@ class UdpEndpoint:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
+        if self._closed:
+            return
         self._in_turn = True
         engine = self.engine
         try:

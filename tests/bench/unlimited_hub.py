@@ -18,6 +18,8 @@ from spnhub.transport.hub.rates import Rates
 def _handle_all(self: Any, events: list[EngineEvent]) -> None:
     for event in events:
         self._handle_one(event)
+    while self._backlog.count:  # what is left of a long read
+        self._handle_one(self._backlog.take())
 
 
 def _admit(*_: Any, **__: Any) -> bool:

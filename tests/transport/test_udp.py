@@ -50,12 +50,15 @@ class Side:
     def __init__(self, limits: Limits, reset_key: bytes | None = None) -> None:
         self.engine = make_real(self.engine_name, limits, reset_key=reset_key)
         self.events: list[EngineEvent] = []
+        self.turns = 0
+        """How often it was asked what to do, with or without events."""
         self.on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._news = asyncio.Event()
         self.faults: list[BaseException] = []
         self.endpoint = UdpEndpoint(self.engine, self._on_events, on_fault=lambda _, fault: self.faults.append(fault))
 
     def _on_events(self, events: list[EngineEvent]) -> None:
+        self.turns += 1
         for event in events:
             self.events.append(event)
             self.on_event(event)
@@ -433,3 +436,21 @@ async def test_whatever_raises_in_a_turn_costs_nothing_else(name: str, monkeypat
             server.endpoint.turn()
         assert len(await transfer(server, client, connection_id, sent)) == sent
         assert [type(fault) for fault in server.faults] == [Injected]
+
+
+async def test_there_is_no_turn_after_the_close() -> None:
+    """Whatever is asked for then, or was due: who closes it goes on to close what a turn would use, a journal say."""
+    async with pair(limits=Limits(keep_alive=0.05, idle_timeout=0.2, suspect_after=0.1, probe_timeout=0.1)) as (
+        server,
+        _,
+        connection_id,
+        _,
+    ):
+        server.endpoint.flush()
+        await server.endpoint.close()
+        turns = server.turns
+        server.engine.close(connection_id, 0, "late")
+        server.endpoint.flush()
+        server.endpoint.turn()
+        await asyncio.sleep(0.5)
+        assert server.turns == turns
