@@ -33,11 +33,11 @@ _MOST: Final = 4 / 3
 Counts = dict[str, float]
 
 
-def count() -> Counts:
+def count(engine: str = "aioquic") -> Counts:
     """Calls and lines by what they are of: a connection from opening to end, and a turn with 18 datagrams passed on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_cost, "COUNTED", tuple(str(Path(inspect.getfile(one)).parent) for one in (spnhub, aioquic)))
-        site = test_cost.Site("aioquic", patch)
+        site = test_cost.Site(engine, patch)
         bulk = min(site.send_in_one_turn(test_cost.BATCH)[1] for _ in range(6))
         connection = min(site.meter.of(site.open_and_close, test_cost.TOGETHER) for _ in range(2))
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.counts import grown
+from tests.bench.counts import count, grown
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
 from tests.bench.harness import Result, bench, echo, open_and_close
 from tests.bench.limit_cost import limit_cost
@@ -22,8 +22,10 @@ from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.shipping import ship, write
 from tests.bench.tunnel import DIRECT, Subject
+from tests.bench.unlimited_hub import LIMITS
 from tests.bench.unlogged_hub import SILENT
 from tests.bench.wakes import wakes
+from tests.support.engines import on_both_engines
 from tests.support.kafka import KafkaBroker
 from tests.support.world import lifecycle
 
@@ -54,6 +56,18 @@ def test_waiting_for_a_core() -> None:
             one.kill()
             one.wait()
     assert waits(os.getpid()).mean_since(before) > 0.0001
+
+
+@on_both_engines
+def test_limits_cost_at_most_three_percent(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the calls and lines of a connection and of bytes, for who never meets them."""
+    limited = count(engine)
+    for owner, name, instead in LIMITS:
+        monkeypatch.setattr(owner, name, instead)
+    unlimited = count(engine)
+    for name, value in limited.items():
+        print(f"measured: {name}: {value:.1f}, without limits {unlimited[name]:.1f}")
+        assert unlimited[name] <= value <= unlimited[name] * 1.03
 
 
 async def test_what_limits_cost() -> None:

@@ -6,13 +6,15 @@ events handled as they come, not session by session. Not for use: what one peer 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from spnhub.cli.hub import main
 from spnhub.hub_process import process
 from spnhub.transport.engine import EngineEvent
 from spnhub.transport.hub import server, sessions
 from spnhub.transport.hub.rates import Rates
+
+__all__ = ["LIMITS"]
 
 
 def _handle_all(self: Any, events: list[EngineEvent]) -> None:
@@ -30,17 +32,21 @@ def _nothing(*_: Any, **__: Any) -> None:
     """No reason to refuse anything."""
 
 
+LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
+    (server.HubServer, "_handle_all", _handle_all),
+    (sessions.Sessions, "admit", _admit),
+    (sessions.Sessions, "admit_more", _nothing),
+    (Rates, "refuse_session", _nothing),
+    (Rates, "refuse_more", _nothing),
+    # As far as a session likes.
+    (process, "INITIAL_WINDOW", 0),
+    (process, "INITIAL_SEND_WINDOW", 0),
+)
+"""Where they are, and what is there without them."""
+
+
 if __name__ == "__main__":
-    for owner, name, instead in (
-        (server.HubServer, "_handle_all", _handle_all),
-        (sessions.Sessions, "admit", _admit),
-        (sessions.Sessions, "admit_more", _nothing),
-        (Rates, "refuse_session", _nothing),
-        (Rates, "refuse_more", _nothing),
-        # As far as a session likes.
-        (process, "INITIAL_WINDOW", 0),
-        (process, "INITIAL_SEND_WINDOW", 0),
-    ):
+    for owner, name, instead in LIMITS:
         assert hasattr(owner, name), name
         setattr(owner, name, instead)
     main()
