@@ -39,7 +39,7 @@ def count(engine: str = "aioquic") -> Counts:
         patch.setattr(test_cost, "COUNTED", tuple(str(Path(inspect.getfile(one)).parent) for one in (spnhub, aioquic)))
         site = test_cost.Site(engine, patch)
         bulk = min(site.send_in_one_turn(test_cost.BATCH)[1] for _ in range(6))
-        connection = min(site.meter.of(site.open_and_close, test_cost.TOGETHER) for _ in range(2))
+        connection = min(site.meter.of(site.open_and_close, test_cost.TOGETHER) for _ in range(4))
     return {
         "bulk, calls": bulk.calls,
         "bulk, lines": bulk.lines,

@@ -12,6 +12,7 @@ from tests.bench.report import Record
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.tunnel import Subject
+from tests.bench.unlimited_hub import LIMITED
 
 __all__ = ["limit_cost"]
 
@@ -24,12 +25,10 @@ _MOST: Final = 1.03
 async def limit_cost(quick: bool) -> AsyncIterator[Result]:
     """Each figure with limits over the same without: the median over rounds."""
     engine = "native" if why_not() is None else "aioquic"
-    subjects = (
-        Subject(_WITH, engine),
-        Subject(_WITHOUT, engine, hub=("python", "-m", "tests.bench.unlimited_hub")),
-    )
+    hub = ("python", "-m", "tests.bench.unlimited_hub")
+    subjects = (Subject(_WITH, engine, hub=(*hub, LIMITED)), Subject(_WITHOUT, engine, hub=hub))
     rows = [ROWS[row] for row, _ in _FIGURES]
-    records = await measure(subjects, rows, 1 if quick else 10, Sizes(seconds=0.3 if quick else 2.0))
+    records = await measure(subjects, rows, 1 if quick else 12, Sizes(seconds=0.3 if quick else 3.0))
     for row, figure in _FIGURES:
         each = _ratios(records, row, figure)
         title = f"{ROWS[row].aims[figure].title}, with limits over without"

@@ -1,11 +1,13 @@
 """A hub that bounds nobody: the zero from which the cost of the limits is counted.
 
 ``python -m tests.bench.unlimited_hub OPTIONS`` is the hub's command line without rates and memory budgets, and with
-events handled as they come, not session by session. Not for use: what one peer sends then costs all others.
+events handled as they come, not session by session. Not for use: what one peer sends then costs all others. With
+``--limited`` before the options it is the product's, started in the same way.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 from spnhub.cli.hub import main
@@ -14,7 +16,9 @@ from spnhub.transport.engine import EngineEvent
 from spnhub.transport.hub import server, sessions
 from spnhub.transport.hub.rates import Rates
 
-__all__ = ["LIMITS"]
+__all__ = ["LIMITED", "LIMITS"]
+
+LIMITED: Final = "--limited"
 
 
 def _handle_all(self: Any, events: list[EngineEvent]) -> None:
@@ -46,7 +50,10 @@ LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
 
 
 if __name__ == "__main__":
-    for owner, name, instead in LIMITS:
-        assert hasattr(owner, name), name
-        setattr(owner, name, instead)
+    if LIMITED in sys.argv:
+        sys.argv.remove(LIMITED)
+    else:
+        for owner, name, instead in LIMITS:
+            assert hasattr(owner, name), name
+            setattr(owner, name, instead)
     main()

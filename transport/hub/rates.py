@@ -163,6 +163,9 @@ class Rates:
 
     def refuse_more(self, realm: str, now: float) -> str | None:
         """Why nothing that would be logged may begin in a realm now; None: it may."""
+        known = self._realms.get(realm)
+        if known is not None and now < known.looked + _LOOK_EVERY and not known.is_over:
+            return None  # as nearly always, without a further call
         over = self._exceeded_by(realm, now)
         return None if over is None else self._refuse(realm, over)
 

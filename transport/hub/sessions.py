@@ -379,7 +379,9 @@ class Sessions:
         """Why a session may not begin something now that will be logged (:class:`SessionRates` has ``name``); None: it
         may, and that was counted.
         """
-        if not self.admit(session, name, end=False):
+        bucket = session.buckets.get(name)
+        # As nearly always, without a further call.
+        if (bucket is None or not bucket.take(self.now)) and not self.admit(session, name, end=False):
             return self._rates.reason(name)
         return self._rates.refuse_more(session.network.realm, self.now)
 
