@@ -62,8 +62,7 @@ class Subject:
                 yield Tunnel(self, server, server, {})
                 return
             world = await stack.enter_async_context(self.world())
-            hub = await world.start_hub(program=self.hub)
-            provider, consumer = await asyncio.gather(world.start_provider(server), world.start_consumer())
+            hub, provider, consumer = await world.start(server, program=self.hub)
             roles = {"hub": hub, "provider": provider, "consumer": consumer.command}
             tunnel = Tunnel(self, server, consumer.address, roles, world)
             await load(tunnel.address, "opens", seconds=0.2, at_once=1)

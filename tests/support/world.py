@@ -350,10 +350,17 @@ class World:
         return Consumer(command, (ip, int(port)))
 
     async def start(
-        self, forward: tuple[str, int], *hub_options: str, env: Mapping[str, str] | None = None
+        self,
+        forward: tuple[str, int],
+        *hub_options: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("spnhub",),
     ) -> tuple[Command, Command, Consumer]:
-        """The usual three: hub, provider agent, consumer agent, with their sessions. ``env`` is the agents'."""
-        hub = await self.start_hub(*hub_options)
+        """The usual three: hub, provider agent, consumer agent, with their sessions. ``env`` is the agents'.
+
+        :param program: see :meth:`start_hub`.
+        """
+        hub = await self.start_hub(*hub_options, program=program)
         # Together: a command takes a second of CPU to start. A consumer that is first tries again at once.
         provider, consumer = await asyncio.gather(self.start_provider(forward, env=env), self.start_consumer(env=env))
         return hub, provider, consumer

@@ -119,16 +119,14 @@ _REALM_NAMES: Final = {"handshakes": "realmHandshakes", "events": "realmEvents",
 class _Realm:
     """What one realm may still do."""
 
-    __slots__ = ("events", "handshakes", "is_over", "journal_bytes", "looked", "rates", "seen")
+    __slots__ = ("events", "handshakes", "journal_bytes", "look_at", "rates", "seen")
 
     def __init__(self, rates: RealmRates, logged: Sequence[int], now: float) -> None:
         self.rates = rates
         self.seen = tuple(logged)
         """Its events, and their bytes, that are counted already."""
-        self.looked = now
-        """When they were."""
-        self.is_over = False
-        """Whether they were more than its rates, then."""
+        self.look_at = now + _LOOK_EVERY
+        """When they are counted next. Until then they are within its rates."""
         self.handshakes = TokenBucket(rates.handshakes, now)
         self.events = TokenBucket(rates.events, now)
         self.journal_bytes = TokenBucket(rates.journal_bytes, now)
@@ -164,7 +162,7 @@ class Rates:
     def refuse_more(self, realm: str, now: float) -> str | None:
         """Why nothing that would be logged may begin in a realm now; None: it may."""
         known = self._realms.get(realm)
-        if known is not None and now < known.looked + _LOOK_EVERY and not known.is_over:
+        if known is not None and now < known.look_at:
             return None  # as nearly always, without a further call
         over = self._exceeded_by(realm, now)
         return None if over is None else self._refuse(realm, over)
@@ -175,16 +173,18 @@ class Rates:
 
     def _exceeded_by(self, realm: str, now: float) -> str | None:
         known = self._realms.get(realm) or self._begin(realm, now)
-        if now < known.looked + _LOOK_EVERY and not known.is_over:
+        if now < known.look_at:
             return None
-        known.looked = now
         logged = self._logged.get(realm, _NOTHING)
         events, size = known.seen
         known.seen = logged[0], logged[1]
         few = known.events.spend(now, logged[0] - events)
         small = known.journal_bytes.spend(now, logged[1] - size)
-        known.is_over = not (few and small)
-        return ("journal_bytes" if few else "events") if known.is_over else None
+        if few and small:
+            known.look_at = now + _LOOK_EVERY
+            return None
+        known.look_at = now  # each time, to see when it no longer is
+        return "journal_bytes" if few else "events"
 
     def _begin(self, name: str, now: float) -> _Realm:
         rates = self._realm_rates.get(name, _DEFAULT)

@@ -360,30 +360,28 @@ class Sessions:
             if not got[0] or got[1]:
                 return
 
-    def admit(self, session: HubSession, name: str, count: int = 1, *, end: bool = True) -> bool:
-        """Whether a session may do this now (:class:`SessionRates` has ``name``).
-
-        :param end: close a session that may not.
-        """
-        bucket = session.buckets.get(name)
-        if bucket is None:
-            bucket = session.buckets[name] = self._rates.bucket(name, self.now)
+    def admit(self, session: HubSession, name: str, count: int = 1) -> bool:
+        """Whether a session may do this now (:class:`SessionRates` has ``name``); one that may not is closed."""
+        bucket = session.buckets.get(name) or self._new_bucket(session, name)
         if bucket.take(self.now, count):
             return True
         self._rates.exceed(session.network.realm, name)
-        if end:
-            self.close(session.connection_id, Code.LIMIT, self._rates.reason(name))
+        self.close(session.connection_id, Code.LIMIT, self._rates.reason(name))
         return False
 
     def admit_more(self, session: HubSession, name: str) -> str | None:
         """Why a session may not begin something now that will be logged (:class:`SessionRates` has ``name``); None: it
         may, and that was counted.
         """
-        bucket = session.buckets.get(name)
-        # As nearly always, without a further call.
-        if (bucket is None or not bucket.take(self.now)) and not self.admit(session, name, end=False):
+        bucket = session.buckets.get(name) or self._new_bucket(session, name)
+        if not bucket.take(self.now):
+            self._rates.exceed(session.network.realm, name)
             return self._rates.reason(name)
         return self._rates.refuse_more(session.network.realm, self.now)
+
+    def _new_bucket(self, session: HubSession, name: str) -> TokenBucket:
+        bucket = session.buckets[name] = self._rates.bucket(name, self.now)
+        return bucket
 
     def _take(self, session: HubSession, packet: packets.Packet) -> None:
         if isinstance(packet, packets.SessionRequest):
