@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from cryptography import x509
@@ -42,6 +43,7 @@ class ConnectionHandle:
         "connected",
         "connection_id",
         "data_at",
+        "data_gap",
         "failed",
         "first_cid",
         "gone",
@@ -102,6 +104,8 @@ class ConnectionHandle:
         """Its datagrams wait among the :class:`~spnhub.transport.aioquic_engine.laggards.Laggards`."""
         self.data_at = now
         """When bytes of streams last came in."""
+        self.data_gap = math.inf
+        """Seconds between the two times before that."""
         self.ask_at: float | None = None
         self.last_heard = now
         self.last_active = now
@@ -152,9 +156,13 @@ class ConnectionHandle:
         return was_unresponsive
 
     def hear_data(self) -> None:
-        """Bytes of streams have come in: an endpoint asks when the next ones take twice as long as these."""
+        """Bytes of streams have come in: an endpoint asks when the next ones take twice as long as these.
+
+        Or as those before: an outage is no interval in which they come.
+        """
         gap, self.data_at = self.last_heard - self.data_at, self.last_heard
-        wait = max(_ASK_AFTER, 2 * gap)
+        wait = max(_ASK_AFTER, 2 * min(gap, self.data_gap))
+        self.data_gap = gap
         self.ask_at = self.data_at + wait if self.is_client and wait < self.limits.keep_alive else None
 
     def move(self, address: Address) -> None:

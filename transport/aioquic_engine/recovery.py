@@ -1,4 +1,4 @@
-"""Loss recovery where aioquic's is RFC 9002 to the letter and that costs connections seconds: back-off and reordering.
+"""Loss recovery where aioquic's costs connections seconds, or all of them: back-off, reordering, long round trips.
 
 Counterpart: :mod:`spnhub.transport.aioquic_engine.connection`, which gives each connection a :class:`Recovery`.
 ``tests/transport/test_aioquic_private.py`` pins what is leaned on here.
@@ -6,7 +6,8 @@ Counterpart: :mod:`spnhub.transport.aioquic_engine.connection`, which gives each
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.rangeset import RangeSet
@@ -26,7 +27,14 @@ _IN_ORDER: Final = 9 / 8
 """Round trips after which a packet counts as lost when a later one was acknowledged: of a path that was seen to
 reorder, and of others (RFC 9002 section 6.1.2)."""
 _REMEMBERED: Final = 16
-"""Lost packets that are remembered in case they were only late."""
+"""Packets that were given up, and are remembered in case they were only late: of each packet number space."""
+
+
+class _GivenUp(NamedTuple):
+    packet: QuicSentPacket
+    """What is left of it: what was in it is sent again, and no longer its own."""
+    overtaken: bool
+    """Later ones were acknowledged; otherwise a probe has taken what was in it."""
 
 
 class Recovery(QuicPacketRecovery):
@@ -34,7 +42,7 @@ class Recovery(QuicPacketRecovery):
 
     _packet_threshold: int
     _time_threshold: float
-    _given_up: dict[int, None]
+    _given_up: dict[QuicPacketSpace, dict[int, _GivenUp]]
 
     @classmethod
     def adopt(cls, recovery: QuicPacketRecovery) -> Recovery:
@@ -59,14 +67,16 @@ class Recovery(QuicPacketRecovery):
                 self._pto_count -= 1
 
     def on_ack_received(self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace) -> None:
-        """As aioquic's; learns from what was given up and comes to be acknowledged after all."""
-        if self._given_up and space.is_application_data:
-            late = [number for number in self._given_up if number in ack_rangeset]
-            for number in late:
-                del self._given_up[number]
-                overtaken = space.largest_acked_packet - number + 1
-                self._packet_threshold = min(max(self._packet_threshold, overtaken), MOST_REORDERING)
-                self._time_threshold = _REORDERED
+        """As aioquic's; learns from what was given up and comes to be acknowledged after all.
+
+        aioquic gives up the oldest packet for each probe, and an acknowledgement of it tells it nothing then. Where
+        probes are sent faster than a round trip (the first is thought to be 0.1 s) that went on for ever: no packet
+        was acknowledged in time, and the round trip never known.
+        """
+        if given_up := self._given_up.get(space):
+            late = [number for number in given_up if number in ack_rangeset]
+            if late:
+                self._take_back([given_up.pop(number) for number in late], space)
         before = self._rtt_smoothed, self._rtt_variance
         initialized = self._rtt_initialized
         super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
@@ -88,11 +98,44 @@ class Recovery(QuicPacketRecovery):
                 lost.append(packet)
             elif space.loss_time is None or packet.sent_time + delay < space.loss_time:
                 space.loss_time = packet.sent_time + delay
-        if lost and space.is_application_data:
-            given_up = self._given_up
-            given_up.update((packet.packet_number, None) for packet in lost)
-            while len(given_up) > _REMEMBERED:
-                del given_up[next(iter(given_up))]
         self._on_packets_lost(
             now=now, packets=lost, persistent_congestion=self._in_persistent_congestion(packets=lost), space=space
         )
+
+    def _take_back(self, late: list[_GivenUp], space: QuicPacketSpace) -> None:
+        """See that packets which were given up are acknowledged like any other, with nothing in them."""
+        for packet, overtaken in late:
+            if overtaken and space.is_application_data:
+                by = space.largest_acked_packet - packet.packet_number + 1
+                self._packet_threshold = min(max(self._packet_threshold, by), MOST_REORDERING)
+                self._time_threshold = _REORDERED
+            space.sent_packets[packet.packet_number] = packet
+            space.ack_eliciting_in_flight += packet.is_ack_eliciting
+        # aioquic looks for numbers in an order that is theirs.
+        space.sent_packets = dict(sorted(space.sent_packets.items()))
+
+    def _on_packets_lost(
+        self,
+        *,
+        congestion_event: bool = True,
+        now: float,
+        packets: Iterable[QuicSentPacket],
+        persistent_congestion: bool = False,
+        space: QuicPacketSpace,
+    ) -> None:
+        packets = list(packets)
+        super()._on_packets_lost(
+            congestion_event=congestion_event,
+            now=now,
+            packets=packets,
+            persistent_congestion=persistent_congestion,
+            space=space,
+        )
+        if packets:
+            given_up = self._given_up.setdefault(space, {})
+            for packet in packets[-_REMEMBERED:]:
+                packet.delivery_handlers = []
+                packet.in_flight = False
+                given_up[packet.packet_number] = _GivenUp(packet, congestion_event)
+            while len(given_up) > _REMEMBERED:
+                del given_up[next(iter(given_up))]

@@ -116,6 +116,8 @@ pub struct Times {
     probed: Instant,
     /// Bytes of streams came.
     data_at: Instant,
+    /// Between the two times before that.
+    data_gap: Duration,
     handshake_deadline: Instant,
     ask_at: Option<Instant>,
     probe_deadline: Option<Instant>,
@@ -146,6 +148,7 @@ impl Times {
             last_asked: now,
             probed: now,
             data_at: now,
+            data_gap: Duration::MAX,
             handshake_deadline: now + limits.handshake_timeout,
             ask_at: None,
             probe_deadline: None,
@@ -210,8 +213,10 @@ impl Connection {
         let frames = stats.frame_rx.stream;
         if frames != times.stream_frames {
             times.stream_frames = frames;
-            // An endpoint asks when the next bytes take twice as long as these.
-            let wait = ASK_AFTER.max(times.last_heard.saturating_duration_since(times.data_at) * 2);
+            // An endpoint asks when the next bytes take twice as long as these, or as those before: an outage is no
+            // interval in which they come.
+            let gap = times.last_heard.saturating_duration_since(times.data_at);
+            let wait = ASK_AFTER.max(gap.min(std::mem::replace(&mut times.data_gap, gap)) * 2);
             times.data_at = times.last_heard;
             times.ask_at = (self.is_client && wait < limits.keep_alive).then(|| times.data_at + wait);
         }
