@@ -158,7 +158,7 @@ class Limits:
     )
     """What was sent and stays unacknowledged for this long makes the peer unresponsive (D-20). Keep-alives count:
     a peer that falls silent is unresponsive after ``suspect_after`` on a connection that sends, and after ``keep_alive
-    + suspect_after`` on an idle one."""
+    + suspect_after`` on an idle one. Two round trips of a path where they are more, as for ``probe_timeout``."""
     probe_timeout: float = _times(1.0, "A peer whose port is closed is lost when it hasn't answered for this long.")
     """After a port-unreachable hint: the peer is lost unless it acknowledges a probe within this time (D-20). The
     probe is sent at once and again after half of it, so one lost packet ends nothing."""

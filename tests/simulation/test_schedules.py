@@ -24,13 +24,13 @@ def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
 
 
-@_blocks(250, blocks=40, few=1)
+@_blocks(125, blocks=80, few=1)
 def test_over_the_fake_engine(seeds: range) -> None:
-    """Ten thousand seeds, of which each run of the tests has two hundred and fifty."""
+    """Ten thousand seeds, of which each run of the tests has a hundred and twenty-five."""
     _run(seeds, "fake")
 
 
-@_blocks(17, blocks=6, few=1)
+@_blocks(10, blocks=10, few=1)
 def test_over_aioquic(seeds: range) -> None:
     """A hundred, over real QUIC in memory."""
     _run(seeds, "aioquic")

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.support.engines import on_both_engines
 from tests.support.namespaces import Host, NamespacesMissing
 from tests.support.path import Path
 from tests.support.talk import Talk, quantiles
@@ -79,6 +80,37 @@ async def test_bad_network(world: World, conversations: int, seconds: float) -> 
         assert max(still) <= 3.0 + backlog
         assert max(partition) <= 3.0 + backlog
         assert max(rebound) <= 3.0
+        await provider.stop()
+        await consumer.command.stop()
+    await world.end()
+
+
+@sizes("delay", 0.35, 1.0, minutes=5)
+@on_both_engines
+async def test_a_long_path(world: World, delay: float) -> None:
+    """By satellite, or behind a full modem: nobody is suspected, and blocks take no longer than the way."""
+    server = world.serve()
+    hub = await start_hub(world, 0)
+    async with Path(("127.0.0.1", world.port)) as path:
+        path.delay = delay
+        env = {"SPN_HUB_ADDRESSES": path.address}
+        provider, consumer = await asyncio.gather(
+            world.start_provider(server.address, env=env), world.start_consumer(env=env)
+        )
+        began = time.monotonic()
+        talk = await Talk.begin(world, consumer, server, 3, block=BLOCK, interval=INTERVAL)
+        await talk.goes_on()
+        opened = time.monotonic()
+        await asyncio.sleep(6 * delay)
+        await talk.goes_on()
+        slowest = talk.slowest(opened)
+        total = await talk.end()
+        report(bytes=total, begun=f"{opened - began:.1f} s", slowest_block=f"[{quantiles(slowest)}]")
+        # Consumer, hub and provider, one way.
+        assert max(slowest) <= 2 * delay + 1.0
+        for agent in (provider, consumer.command):
+            assert len(agent.said("session.established")) == 1
+        assert not hub.said("connectionPaused")
         await provider.stop()
         await consumer.command.stop()
     await world.end()

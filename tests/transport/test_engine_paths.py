@@ -353,6 +353,26 @@ def test_a_long_round_trip_is_learned(kit: Kit, latency: float) -> None:
     assert info.rtt == pytest.approx(2 * latency, rel=0.1)
 
 
+def test_a_long_round_trip_is_no_silence(kit: Kit) -> None:
+    """Who hears an answer later than it suspects others, or asks them, has known since the handshake that it does."""
+    pair = EnginePair(kit, client_limits=ENDPOINT)
+    pair.network.latency = 1.2
+    pair.connect()
+    stream_id = pair.open()
+    pair.run_for(5)
+    pair.client.events.clear()
+    for _ in range(3):
+        pair.client.engine.write(pair.client.connection_id, stream_id, b"tick")
+        pair.run_for(4)
+    info = pair.client.engine.info(pair.client.connection_id)
+    assert info is not None
+    # A router's word, which may be wrong.
+    pair.client.engine.unreachable(info.address, pair.clock.now())
+    pair.run_for(4)
+    assert (pair.client.of(Closed), pair.server.of(Closed)) == ([], [])
+    assert pair.client.of(Unresponsive) == []
+
+
 @pytest.mark.parametrize("gap", [0.05, 5.0])
 @pytest.mark.parametrize("latency", [0.3, 1.5])
 def test_a_round_trip_that_becomes_long_is_learned(kit: Kit, latency: float, gap: float) -> None:

@@ -143,9 +143,14 @@ class EngineConnection(StreamConnection):
         """What ends a stateless reset of the peer; empty: not known yet."""
         return self._peer_cid.stateless_reset_token
 
+    @property
+    def rtt(self) -> float:
+        """Round-trip time, seconds; 0: not known yet."""
+        return self._loss._rtt_smoothed
+
     def measurements(self) -> tuple[float, int, int]:
         """Round-trip time (s), congestion window and bytes in flight."""
-        return self._loss._rtt_smoothed, self._loss.congestion_window, self._loss.bytes_in_flight
+        return self.rtt, self._loss.congestion_window, self._loss.bytes_in_flight
 
     def probe_timeout(self) -> float:
         """RFC 9002 section 6.2.1, seconds."""

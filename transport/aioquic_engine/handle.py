@@ -19,6 +19,8 @@ _CLOSING_AT_LEAST = 1.0
 _ASK_AFTER = 0.6
 """Seconds of silence in the middle of what a hub sends, after which an endpoint asks whether it is still heard: its own
 address may have changed unnoticed (a NAT that forgets), and a hub learns of it from its packets only."""
+_LATE = 2
+"""Round trips that an answer may take, on paths where that is more than the limits allow."""
 _ROUNDING = 1e-6
 """Seconds added for aioquic's timers: rounding may put its loss detection a hair after the time that it asked for."""
 _CLAIM = 256
@@ -184,8 +186,9 @@ class ConnectionHandle:
         if self.closing or (self.probe_deadline is not None and not longer):
             return False
         # Behind a translator that has forgotten it hears no probe, and speaks again when it has something to say.
-        self.probe_deadline = now + self.limits.probe_timeout + (self.limits.keep_alive if longer else 0.0)
-        self.probe_again = now + self.limits.probe_timeout / 2
+        timeout = max(self.limits.probe_timeout, _LATE * self.quic.rtt)
+        self.probe_deadline = now + timeout + (self.limits.keep_alive if longer else 0.0)
+        self.probe_again = now + timeout / 2
         self.quic.probe(now)
         return True
 
@@ -211,7 +214,7 @@ class ConnectionHandle:
             if self.limits.keep_alive:
                 times.append(self.last_active + self.limits.keep_alive)
             if self.unanswered_since is not None and not self.unresponsive:
-                times.append(self.unanswered_since + self.limits.suspect_after)
+                times.append(self.unanswered_since + self._suspect_after())
         times += (self.ask_at, self.probe_again, self.probe_deadline)
         return min((t for t in times if t is not None), default=None)
 
@@ -242,10 +245,13 @@ class ConnectionHandle:
             self.quic.send_ping(0)
         return None
 
+    def _suspect_after(self) -> float:
+        return max(self.limits.suspect_after, _LATE * self.quic.rtt)
+
     def suspect_now(self, now: float) -> bool:
         """Whether the peer has just become unresponsive (D-20)."""
         since = self.unanswered_since
-        if not self.connected or self.unresponsive or since is None or now < since + self.limits.suspect_after:
+        if not self.connected or self.unresponsive or since is None or now < since + self._suspect_after():
             return False
         if not self.quic.unanswered:
             self.unanswered_since = None

@@ -21,6 +21,9 @@ const LONGEST_PROBE_INTERVAL: Duration = Duration::from_millis(600);
 /// Between what was sent last and the sign of life of a peer that acknowledges nothing, before it is sent again.
 const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Round trips that an answer may take, on paths where that is more than the limits allow.
+const LATE: u32 = 2;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -260,8 +263,9 @@ impl Connection {
         }
         // Behind a translator that has forgotten it hears no probe, and speaks again when it has something to say.
         let more = if longer { limits.keep_alive } else { Duration::ZERO };
-        times.probe_deadline = Some(now + limits.probe_timeout + more);
-        times.probe_again = Some(now + limits.probe_timeout / 2);
+        let timeout = limits.probe_timeout.max(self.quic.rtt() * LATE);
+        times.probe_deadline = Some(now + timeout + more);
+        times.probe_again = Some(now + timeout / 2);
         self.quic.probe();
         true
     }
@@ -289,7 +293,7 @@ impl Connection {
         if self.stage == Stage::Closing {
             return Some(self.times.closing_until);
         }
-        let nag = self.nag_at();
+        let (nag, suspect_after) = (self.nag_at(), self.suspect_after(limits));
         let timer = self.quic.poll_timeout();
         let times = &self.times;
         let mut next = [timer, times.ask_at, times.probe_again, times.probe_deadline, nag].into_iter().flatten().min();
@@ -301,7 +305,7 @@ impl Connection {
                 also(times.last_active + limits.keep_alive);
             }
             if let (Some(since), false) = (times.unanswered_since, times.unresponsive) {
-                also(since + limits.suspect_after);
+                also(since + suspect_after);
             }
         }
         next
@@ -338,11 +342,16 @@ impl Connection {
         None
     }
 
+    fn suspect_after(&self, limits: &Limits) -> Duration {
+        limits.suspect_after.max(self.quic.rtt() * LATE)
+    }
+
     /// Whether the peer has just become unresponsive (D-20).
     pub fn unresponsive_now(&mut self, now: Instant, limits: &Limits) -> bool {
+        let suspect_after = self.suspect_after(limits);
         let times = &mut self.times;
         let Some(since) = times.unanswered_since else { return false };
-        if self.stage != Stage::Connected || times.unresponsive || now < since + limits.suspect_after {
+        if self.stage != Stage::Connected || times.unresponsive || now < since + suspect_after {
             return false;
         }
         if !self.quic.awaits_ack() {
