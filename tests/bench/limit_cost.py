@@ -1,10 +1,18 @@
-"""What a hub's limits cost who never meets them: the same rows with and without, in turns."""
+"""What a hub's limits cost who never meets them: the same rows with and without, in turns.
+
+Of hubs as processes, and of a hub in virtual time, whose turns are all that is timed: there is no kernel, no other
+process and no waiting in it, so that it tells one from two parts of a hundred, which the former doesn't.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+import pytest
 
 from spnhub.transport.native_engine import why_not
 from tests.bench.harness import Result
@@ -12,7 +20,9 @@ from tests.bench.report import Record
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.tunnel import Subject
-from tests.bench.unlimited_hub import LIMITED
+from tests.bench.unlimited_hub import LIMITED, LIMITS
+from tests.simulation.hub import SimulatedHub
+from tests.transport.hub import test_cost
 
 __all__ = ["limit_cost"]
 
@@ -29,6 +39,11 @@ async def limit_cost(quick: bool) -> AsyncIterator[Result]:
     subjects = (Subject(_WITH, engine, hub=(*hub, LIMITED)), Subject(_WITHOUT, engine, hub=hub))
     rows = [ROWS[row] for row, _ in _FIGURES]
     records = await measure(subjects, rows, 1 if quick else 12, Sizes(seconds=0.3 if quick else 3.0))
+    for name in ("aioquic", engine) if engine != "aioquic" else (engine,):
+        each = list(_turns(name, 4 if quick else 300))
+        spread = f"middle half {' to '.join(f'{edge:.2f}' for edge in statistics.quantiles(each, n=4)[::2])}"
+        title = f"{test_cost.TOGETHER} connections at once, turns of a hub on {name}, likewise"
+        yield Result(title, statistics.median(each), "ratio", _MOST, spread, at_most=True)
     for row, figure in _FIGURES:
         each = _ratios(records, row, figure)
         title = f"{ROWS[row].aims[figure].title}, with limits over without"
@@ -40,3 +55,43 @@ def _ratios(records: Sequence[Record], row: str, figure: str) -> list[float]:
     found = {(one.round, one.subject): one.figures[figure] for one in records if one.row == row and not one.error}
     rounds = {number for number, _ in found}
     return [found[number, _WITH] / found[number, _WITHOUT] for number in sorted(rounds)]
+
+
+class _Stopwatch:
+    """CPU time of a hub's turns, in place of :class:`~tests.transport.hub.test_cost.Meter`."""
+
+    def __init__(self, hub: SimulatedHub, patch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        self._inside = False
+        for name in ("turn", "on_datagram", "thaw"):
+            patch.setattr(hub.node, name, partial(self._time, getattr(hub.node, name)))
+
+    def _time(self, function: Callable[..., None], *args: Any) -> None:
+        if self._inside:
+            return function(*args)
+        self._inside = True
+        began = time.thread_time()
+        try:
+            return function(*args)
+        finally:
+            self.seconds += time.thread_time() - began
+            self._inside = False
+
+
+def _turns(engine: str, rounds: int) -> Iterator[float]:
+    """Of one hub, by turns with limits and without, which of them first being by turns as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_cost, "Meter", _Stopwatch)
+        site = test_cost.Site(engine, patch)
+        watch = site.meter
+        assert isinstance(watch, _Stopwatch)
+        for number in range(rounds):
+            took = {}
+            for limited in (number % 2 == 0, number % 2 == 1):
+                with pytest.MonkeyPatch.context() as instead:
+                    for owner, name, function in LIMITS if not limited else ():
+                        instead.setattr(owner, name, function)
+                    before = watch.seconds
+                    site.open_and_close()
+                    took[limited] = watch.seconds - before
+            yield took[True] / took[False]

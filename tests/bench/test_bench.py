@@ -76,7 +76,8 @@ def test_limits_cost_at_most_three_percent(engine: str, monkeypatch: pytest.Monk
 async def test_what_limits_cost() -> None:
     """A ratio of each figure, from hubs with and without."""
     results = [result async for result in limit_cost(quick=True)]
-    assert [result.unit for result in results] == ["ratio"] * 3
+    assert [result.unit for result in results] == ["ratio"] * len(results)
+    assert len(results) >= 4
     assert all(0.1 < result.value < 10 for result in results)
 
 

@@ -139,8 +139,10 @@ async def test_one_sided_partition(world: World, conversations: int) -> None:
             path.cut()
             await talk.goes_on()
             pauses += talk.slowest(cut - 0.2)
+            silent = await consumer.command.line("session.unresponsive", nth=len(pauses) // (2 * conversations))
             path.heal()
             await talk.goes_on()
+            await consumer.command.line("session.answers", spnSessionId=silent["spnSessionId"])
             # The consumer's session there may have to be established again.
             await asyncio.sleep(0)
         total = await talk.end()

@@ -58,6 +58,7 @@ from spnhub.transport.errors import (
     SessionRejected,
     SpnError,
 )
+from spnhub.transport.log import get_logger
 from spnhub.transport.protocol import PacketReader, ProtocolError, common_kinds, missing_kinds
 
 __all__ = ["ACK_BOUND", "CONNECT_BOUND", "OPENING_LIMIT", "Ended", "Established", "Session", "SessionReport"]
@@ -71,6 +72,8 @@ OPENING_LIMIT: Final = 4096
 """Connections that may wait for a stream at once; beyond it they are refused here."""
 
 _CHUNK: Final = 65536
+
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Session:
         self.hub_id = ""
         self.unresponsive = False
         """What we sent has been unanswered for a while."""
+        self._unresponsive_since = 0.0
         self._use(SessionStreams(endpoint, connection_id))
         self._endpoint = endpoint
         self._engine = endpoint.engine
@@ -276,9 +280,21 @@ class Session:
                     connection.on_stopped(code)
             case Unresponsive() | Answered():
                 self.unresponsive = isinstance(event, Unresponsive)
+                if self.established:
+                    self._note_silence()
                 self._report(self, event)
             case _:
                 return
+
+    def _note_silence(self) -> None:
+        """For who wonders why nothing moves: connections go on elsewhere only if there is another hub."""
+        ids = {"spnSessionId": self.spn_session_id, "hubId": self.hub_id}
+        now = self._endpoint.now()
+        if self.unresponsive:
+            self._unresponsive_since = now
+            _log.warning("session.unresponsive", connections=len(self._by_stream), **ids)
+        else:
+            _log.info("session.answers", seconds=round(now - self._unresponsive_since, 3), **ids)
 
     def on_deadline(self) -> None:
         """The hub has not answered the request."""
