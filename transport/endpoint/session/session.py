@@ -287,12 +287,15 @@ class Session:
                 return
 
     def _note_silence(self) -> None:
-        """For who wonders why nothing moves: connections go on elsewhere only if there is another hub."""
+        """For who wonders why nothing moves: connections go on elsewhere only if there is another hub.
+
+        No warning: nothing is lost yet.
+        """
         ids = {"spnSessionId": self.spn_session_id, "hubId": self.hub_id}
         now = self._endpoint.now()
         if self.unresponsive:
             self._unresponsive_since = now
-            _log.warning("session.unresponsive", connections=len(self._by_stream), **ids)
+            _log.info("session.unresponsive", connections=len(self._by_stream), **ids)
         else:
             _log.info("session.answers", seconds=round(now - self._unresponsive_since, 3), **ids)
 
