@@ -40,7 +40,7 @@ async def limit_cost(quick: bool) -> AsyncIterator[Result]:
     rows = [ROWS[row] for row, _ in _FIGURES]
     records = await measure(subjects, rows, 1 if quick else 12, Sizes(seconds=0.3 if quick else 3.0))
     for name in ("aioquic", engine) if engine != "aioquic" else (engine,):
-        each = list(_turns(name, 4 if quick else 300))
+        each = list(_turns(name, 2 if quick else 300))
         spread = f"middle half {' to '.join(f'{edge:.2f}' for edge in statistics.quantiles(each, n=4)[::2])}"
         title = f"{test_cost.TOGETHER} connections at once, turns of a hub on {name}, likewise"
         yield Result(title, statistics.median(each), "ratio", _MOST, spread, at_most=True)
