@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -20,8 +19,7 @@ from tests.bench.report import Record
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.tunnel import Subject
-from tests.bench.unlimited_hub import LIMITED, LIMITS
-from tests.simulation.hub import SimulatedHub
+from tests.bench.unlimited_hub import LIMITED, lift_limits
 from tests.transport.hub import test_cost
 
 __all__ = ["limit_cost"]
@@ -39,7 +37,7 @@ async def limit_cost(quick: bool) -> AsyncIterator[Result]:
     subjects = (Subject(_WITH, engine, hub=(*hub, LIMITED)), Subject(_WITHOUT, engine, hub=hub))
     rows = [ROWS[row] for row, _ in _FIGURES]
     records = await measure(subjects, rows, 1 if quick else 12, Sizes(seconds=0.3 if quick else 3.0))
-    for name in ("aioquic", engine) if engine != "aioquic" else (engine,):
+    for name in sorted({"aioquic", engine}):
         each = list(_turns(name, 2 if quick else 300))
         spread = f"middle half {' to '.join(f'{edge:.2f}' for edge in statistics.quantiles(each, n=4)[::2])}"
         title = f"{test_cost.TOGETHER} connections at once, turns of a hub on {name}, likewise"
@@ -57,16 +55,13 @@ def _ratios(records: Sequence[Record], row: str, figure: str) -> list[float]:
     return [found[number, _WITH] / found[number, _WITHOUT] for number in sorted(rounds)]
 
 
-class _Stopwatch:
-    """CPU time of a hub's turns, in place of :class:`~tests.transport.hub.test_cost.Meter`."""
+class _Stopwatch(test_cost.Meter):
+    """Takes the CPU time of a hub's turns, where a meter counts."""
 
-    def __init__(self, hub: SimulatedHub, patch: pytest.MonkeyPatch) -> None:
-        self.seconds = 0.0
-        self._inside = False
-        for name in ("turn", "on_datagram", "thaw"):
-            patch.setattr(hub.node, name, partial(self._time, getattr(hub.node, name)))
+    seconds = 0.0
+    _inside = False
 
-    def _time(self, function: Callable[..., None], *args: Any) -> None:
+    def _count(self, function: Callable[..., None], *args: Any) -> None:
         if self._inside:
             return function(*args)
         self._inside = True
@@ -89,8 +84,8 @@ def _turns(engine: str, rounds: int) -> Iterator[float]:
             took = {}
             for limited in (number % 2 == 0, number % 2 == 1):
                 with pytest.MonkeyPatch.context() as instead:
-                    for owner, name, function in LIMITS if not limited else ():
-                        instead.setattr(owner, name, function)
+                    if not limited:
+                        lift_limits(instead.setattr)
                     before = watch.seconds
                     site.open_and_close()
                     took[limited] = watch.seconds - before

@@ -22,7 +22,7 @@ from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.shipping import ship, write
 from tests.bench.tunnel import DIRECT, Subject
-from tests.bench.unlimited_hub import LIMITS
+from tests.bench.unlimited_hub import lift_limits
 from tests.bench.unlogged_hub import SILENT
 from tests.bench.wakes import wakes
 from tests.support.engines import on_both_engines
@@ -64,8 +64,7 @@ def test_limits_cost_at_most_three_percent(engine: str, monkeypatch: pytest.Monk
     # What is remembered of the same names and ids the next time must not count for the second alone.
     count(engine)
     limited = count(engine)
-    for owner, name, instead in LIMITS:
-        monkeypatch.setattr(owner, name, instead)
+    lift_limits(monkeypatch.setattr)
     unlimited = count(engine)
     for name, value in limited.items():
         print(f"measured: {name}: {value:.1f}, without limits {unlimited[name]:.1f}")

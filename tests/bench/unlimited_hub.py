@@ -8,6 +8,7 @@ events handled as they come, not session by session. Not for use: what one peer 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from spnhub.cli.hub import main
@@ -16,7 +17,7 @@ from spnhub.transport.engine import EngineEvent
 from spnhub.transport.hub import server, sessions
 from spnhub.transport.hub.rates import Rates
 
-__all__ = ["LIMITED", "LIMITS"]
+__all__ = ["LIMITED", "lift_limits"]
 
 LIMITED: Final = "--limited"
 
@@ -36,7 +37,7 @@ def _nothing(*_: Any, **__: Any) -> None:
     """No reason to refuse anything."""
 
 
-LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
+_LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
     (server.HubServer, "_handle_all", _handle_all),
     (sessions.Sessions, "admit", _admit),
     (sessions.Sessions, "admit_more", _nothing),
@@ -49,11 +50,16 @@ LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
 """Where they are, and what is there without them."""
 
 
+def lift_limits(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Bound nobody from now on; ``put``: as :func:`setattr`, to take it back later."""
+    for owner, name, instead in _LIMITS:
+        assert hasattr(owner, name), name
+        put(owner, name, instead)
+
+
 if __name__ == "__main__":
     if LIMITED in sys.argv:
         sys.argv.remove(LIMITED)
     else:
-        for owner, name, instead in LIMITS:
-            assert hasattr(owner, name), name
-            setattr(owner, name, instead)
+        lift_limits()
     main()

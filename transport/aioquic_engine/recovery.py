@@ -74,9 +74,9 @@ class Recovery(QuicPacketRecovery):
         was acknowledged in time, and the round trip never known.
         """
         if given_up := self._given_up.get(space):
-            late = [number for number in given_up if number in ack_rangeset]
+            late = [given_up.pop(number) for number in list(given_up) if number in ack_rangeset]
             if late:
-                self._take_back([given_up.pop(number) for number in late], space)
+                self._take_back(late, space)
         before = self._rtt_smoothed, self._rtt_variance
         initialized = self._rtt_initialized
         super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
