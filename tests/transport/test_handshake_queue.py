@@ -30,8 +30,11 @@ from spnhub.transport.engine import (
     ServerPolicy,
 )
 from spnhub.transport.native_engine.installed import load
+from tests.support.aioquic_inside import client_hello, sealed_initial
+from tests.support.attack import crypto_frame
 from tests.support.engine_pair import Kit
 from tests.support.engines import REAL, each, each_name
+from tests.support.lines_run import lines_run
 
 Peek = Callable[[list[bytes]], str | None]
 AUTHORITY = Authority.create()
@@ -79,6 +82,34 @@ def test_a_client_hello_of_two_datagrams(peek: Peek) -> None:
 def test_anything_else_has_no_name(peek: Peek, data: bytes, initial: bool) -> None:
     """Garbage raises nothing."""
     assert peek([b"\xc3\x00\x00\x00\x01\x08" + data if initial else data]) is None
+
+
+def _scrambled(name: str) -> bytes:
+    """A ClientHello as its bytes' twentieth parts, back to front, with PING and PADDING between."""
+    hello = client_hello(name)
+    size = -(-len(hello) // 20)
+    parts = [crypto_frame(at, hello[at : at + size]) for at in range(0, len(hello), size)]
+    return sealed_initial(b"12345678", b"\x01\x00\x00".join(reversed(parts)), 0)
+
+
+def test_name_of_a_scrambled_hello(peek: Peek) -> None:
+    """As browsers do on purpose."""
+    assert peek([_scrambled("realm-a.test")]) == "realm-a.test"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param(b"\x00" * 1100, id="padding"),
+        pytest.param(b"\x01" * 1100, id="pings"),
+        pytest.param(b"\x01\x00" * 550, id="both"),
+        pytest.param(crypto_frame(1, b"") * 350, id="empty crypto"),
+    ],
+)
+def test_frames_without_end_cost_no_time(frames: bytes) -> None:
+    """Each first packet is looked into, whoever sent it."""
+    datagram = sealed_initial(b"12345678", crypto_frame(16_000, b"x") + frames, 0)
+    assert lines_run(handshakes, lambda: peek_server_name([datagram])) < 1000
 
 
 def initial(number: int) -> bytes:

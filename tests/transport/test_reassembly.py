@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 from aioquic.quic.packet import QuicStreamFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spnhub.transport.aioquic_engine import reassembly
 from spnhub.transport.aioquic_engine.reassembly import (
     CRYPTO_GAPS,
     CRYPTO_HELD,
@@ -28,6 +26,7 @@ from spnhub.transport.engine import Address, Closed, CloseKind, Connected, Hands
 from tests.support.attack import Insider, Site, Stranger, crypto_frame, packed, stream_frame
 from tests.support.engine_pair import EnginePair, Kit
 from tests.support.engines import new_aioquic
+from tests.support.lines_run import lines_run
 
 MIB = 1024 * 1024
 FIELD = bytes(range(256)) * 64
@@ -87,26 +86,6 @@ def test_a_receiver_gives_the_bytes_in_order_once(order: list[int], size: int) -
     assert (holdings.held, receiver.held) == (0, 0)
 
 
-def lines_run(function: Callable[[], object]) -> int:
-    """How many lines of ours a call takes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        if "reassembly" not in frame.f_code.co_filename or frame.f_code.co_filename == __file__:
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 @pytest.mark.parametrize("order", ["odd", "odd, from behind", "from behind", "neighbours"])
 def test_work_is_linear_in_frames(order: str) -> None:
     """Four times as many frames take four times as many steps, not sixteen times."""
@@ -126,7 +105,7 @@ def test_work_is_linear_in_frames(order: str) -> None:
 
         return run
 
-    few, many = lines_run(feed(250)), lines_run(feed(1000))
+    few, many = lines_run(reassembly, feed(250)), lines_run(reassembly, feed(1000))
     assert few > 1000
     assert many < 4.5 * few
 
