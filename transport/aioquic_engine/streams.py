@@ -22,7 +22,7 @@ __all__ = ["StreamConnection", "StreamRecord"]
 
 _SEND_DATAGRAMS = 12
 _ANY = 1 << 62
-PLACES_RATE: Final = 2_000
+PLACES_RATE: Final = 1_500
 """Streams that a peer may open again per second for those that are over: more than fit through this engine. Who gives
 streams up as soon as it has opened them costs a hub no more than that."""
 PLACES_AT_ONCE: Final = 1_024
