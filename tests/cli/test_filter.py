@@ -86,11 +86,16 @@ def wait_until_asleep(pid: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "reason"),
-    [("> /dev/full", errno.ENOSPC), ("1< /dev/null", errno.EBADF)],
+    ("command", "redirection", "reason"),
+    [
+        *(
+            (one, "> /dev/full", errno.ENOSPC)
+            for one in ("replay", "verify", "metrics", "metrics --json", "state --at 3")
+        ),
+        ("replay", "1< /dev/null", errno.EBADF),
+    ],
 )
-@pytest.mark.parametrize("command", ["replay", "verify", "metrics", "metrics --json", "state --at 3"])
-async def test_an_output_that_fails(tmp_path: Path, redirection: str, reason: int, command: str) -> None:
+async def test_an_output_that_fails(tmp_path: Path, command: str, redirection: str, reason: int) -> None:
     """One line with the reason, and status 2."""
     write_journal(tmp_path, day() * 20)
     assert await shell(f"spnlog {command} {tmp_path} {redirection}") == (
