@@ -38,7 +38,8 @@ async def test_http_down_and_up_is_exact_and_counted(world: World, size: int) ->
         (down.sent, down.received),
         (up.sent, up.received),
     ]
-    assert [(end["totalSentBytes"], end["totalReceiveBytes"], end["disconnectReason"]) for end in ends] == [
+    # On a busy machine an end may be told after the next one's.
+    assert sorted((end["totalSentBytes"], end["totalReceiveBytes"], end["disconnectReason"]) for end in ends) == [
         (down.sent, down.received, "closedByPeer"),
         (up.sent, up.received, "closedByPeer"),
     ]
