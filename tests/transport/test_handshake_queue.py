@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from typing import cast
 
 import pytest
+from aioquic.quic import rangeset
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from hypothesis import given
@@ -110,6 +111,16 @@ def test_frames_without_end_cost_no_time(frames: bytes) -> None:
     """Each first packet is looked into, whoever sent it."""
     datagram = sealed_initial(b"12345678", crypto_frame(16_000, b"x") + frames, 0)
     assert lines_run(handshakes, lambda: peek_server_name([datagram])) < 1000
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+def test_acknowledgements_are_passed_over(kind: int) -> None:
+    """Hundreds of ranges fit into a packet, and nothing was sent that they could be of."""
+    ranges = 300
+    ack = bytes([kind, 0x7F, 0xFF, 0]) + (0x4000 | ranges).to_bytes(2) + bytes(1 + 2 * ranges + 3 * (kind == 3))
+    datagram = sealed_initial(b"12345678", ack + crypto_frame(0, client_hello("realm-a.test")), 0)
+    assert peek_server_name([datagram]) == "realm-a.test"
+    assert lines_run(rangeset, lambda: peek_server_name([datagram])) == 0
 
 
 def initial(number: int) -> bytes:
