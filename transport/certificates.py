@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 
-from spnhub.events.foreign_text import clipped, clipped_subject
+from spnhub.events.foreign_text import clipped
 from spnhub.transport.engine import CertificateAlert, ChainFault, ClientTrust, Revocation, ServerIdentity
 from spnhub.transport.pem import (
     PrivateKey,
@@ -42,7 +42,9 @@ from spnhub.transport.pem import (
     load_key,
     load_presented,
     parsing,
+    subject_of,
     weakness,
+    whole_subject,
 )
 from spnhub.transport.revocation import lists_of, next_update, revoked
 
@@ -63,7 +65,6 @@ __all__ = [
     "next_expiry",
     "parse_identity",
     "parsed",
-    "subject_of",
     "verify_client",
     "verify_server",
 ]
@@ -97,20 +98,6 @@ class CertificateRefused(Exception):
         self.alert = alert
 
 
-def subject_of(certificate: x509.Certificate) -> str | None:
-    """The Subject as an RFC 4514 string (D-2), printable and clipped; None if it can't be read."""
-    subject = _whole_subject(certificate)
-    return None if subject is None else clipped_subject(subject)
-
-
-@lru_cache(maxsize=_AT_HAND)
-def _whole_subject(certificate: x509.Certificate) -> str | None:
-    try:
-        return certificate.subject.rfc4514_string()
-    except (ValueError, TypeError):  # values that OpenSSL takes and this library doesn't: T61String, BIT STRING
-        return None
-
-
 def kept(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
     """Remember the results of a function of a certificate (DER) that CAs have signed, so nobody can fill it at will."""
     known = lru_cache(maxsize=KEPT)(function)
@@ -139,7 +126,7 @@ class Subject(NamedTuple):
     """Who a certificate is issued to."""
 
     text: str
-    """As :func:`subject_of` has it: the identity (D-2)."""
+    """As :func:`spnhub.transport.pem.subject_of` has it: the identity (D-2)."""
     common_name: str
     """As it is in the certificate, which is what an inventory names; empty without one, or with several (D-2)."""
 
@@ -471,7 +458,7 @@ def _check_signatures(verified: Sequence[x509.Certificate], what: str) -> None:
 
 def _check_subject(certificate: x509.Certificate) -> None:
     """The subject is the client's identity, in packets and in the log."""
-    subject = _whole_subject(certificate)
+    subject = whole_subject(certificate)
     if subject is None or len(subject) > SUBJECT_LIMIT:
         fault = "can't be read" if subject is None else f"is longer than {SUBJECT_LIMIT} characters"
         raise CertificateRefused(CertificateAlert.BAD_CERTIFICATE, f"client certificate: its subject {fault}")

@@ -12,18 +12,22 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from spnhub.events.foreign_text import clipped_subject
 from spnhub.transport.text import PEM_BEGIN
 
 __all__ = [
     "CHAIN_LIMIT",
     "PrivateKey",
     "canonical",
+    "certificate_name",
     "chain_size",
     "date_text",
     "holds_pem",
@@ -33,7 +37,9 @@ __all__ = [
     "load_key",
     "load_presented",
     "parsing",
+    "subject_of",
     "weakness",
+    "whole_subject",
 ]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -53,6 +59,8 @@ _BITS: Final = 2048
 """The fewest of an RSA key (NIST SP 800-131A); rustls takes no fewer, either."""
 _EC_BITS: Final = 224
 """The fewest of a key on a curve, likewise."""
+_AT_HAND: Final = 32
+"""Certificates whose subject stays at hand while their chains are judged."""
 
 
 def holds_pem(value: str | bytes) -> bool:
@@ -158,6 +166,30 @@ def weakness(key: object) -> str | None:
         case ec.EllipticCurvePublicKey() if key.key_size < _EC_BITS:
             return f"a key of {key.key_size} bits, which can be broken ({_EC_BITS} are the least)"
     return None
+
+
+@lru_cache(maxsize=_AT_HAND)
+def whole_subject(certificate: x509.Certificate) -> str | None:
+    """The Subject as an RFC 4514 string (D-2), as long as it is; None if it can't be read.
+
+    A name is parsed when it is looked at. Values that OpenSSL takes and this library doesn't: a T61String in Latin-1,
+    a BIT STRING. So nothing else here reads the name of a certificate that others have made.
+    """
+    try:
+        return certificate.subject.rfc4514_string()
+    except (ValueError, TypeError):
+        return None
+
+
+def subject_of(certificate: x509.Certificate) -> str | None:
+    """:func:`whole_subject`, printable and clipped."""
+    subject = whole_subject(certificate)
+    return None if subject is None else clipped_subject(subject)
+
+
+def certificate_name(certificate: x509.Certificate) -> str:
+    """What a certificate is called where people are told of it: its subject, or else how to find it."""
+    return subject_of(certificate) or f"with SHA-256 {certificate.fingerprint(hashes.SHA256()).hex()}"
 
 
 def date_text(moment: datetime) -> str:

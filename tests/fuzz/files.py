@@ -11,9 +11,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.config_file import ConfigFile
@@ -26,17 +30,19 @@ from spnhub.events.state.hub_state import HubState
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import InventoryError, load_inventory
 from spnhub.inventory import pem as inventory_pem
+from spnhub.ops.expiry import ends_of
 from spnhub.options import option_fields
 from spnhub.recording.reader import RecordingError
 from spnhub.settings import SettingsError
 from spnhub.transport import pem, revocation
-from spnhub.transport.certificates import anchors_of, load_pair
-from spnhub.transport.engine import Revocation
+from spnhub.transport.certificates import anchors_of, load_pair, next_expiry
+from spnhub.transport.engine import ClientTrust, Revocation, ServerIdentity
 from tests.events.samples import day, killed, write_journal
 from tests.fuzz.harness import Harness
 from tests.inventory.documents import authority, server_credentials, sound
 from tests.recording.making import replay
 from tests.support.crl import crl_of
+from tests.support.odd_certificates import BIT_STRING, T61_STRING, odd_subject
 
 __all__ = ["FILES", "folder"]
 
@@ -191,6 +197,34 @@ def _crls() -> list[bytes]:
     return [*made, *(pem_block(one) for one in made)]
 
 
+def _authority(data: bytes) -> None:
+    """Whatever a CA's or a hub's certificate in an inventory holds, what is said of it can be said."""
+    text = inventory_pem.check_certificates(x509.load_der_x509_certificate(data).public_bytes(Encoding.PEM).decode())
+    crl = crl_of(authority("servers"), {}, now=_NOW)
+    inventory_pem.authority_doubts(text, _NOW)
+    inventory_pem.crl_doubts(text, crl, _NOW)
+    inventory_pem.doubts(text, "hub.test", _NOW)
+    trust = ClientTrust(text.encode(), Revocation(crl=crl))
+    next_expiry((data,), trust, _NOW)
+    identity = ServerIdentity(text.encode(), b"", text.encode(), (), revocation=trust.revocation)
+    for end in ends_of([_Listening("acme", "urn:chip-in:network:acme:tokyo", identity)]):
+        assert end.sentence(_NOW)
+
+
+@dataclass(frozen=True)
+class _Listening:
+    realm: str
+    network_urn: str
+    identity: ServerIdentity
+
+
+def _authorities() -> list[bytes]:
+    own = authority("servers")
+    odd = [odd_subject(own, tag, value) for tag, value in ((T61_STRING, b"cli\xe9nt"), (BIT_STRING, b"\0clien"))]
+    texts = [own.certificate, own.server("hub.test").certificate, *(one.certificate for one in odd)]
+    return [pem_block(text) for text in texts]
+
+
 def pem_block(text: bytes) -> bytes:
     """What is in a PEM block."""
     import base64
@@ -323,6 +357,7 @@ FILES: Final = (
             b"\r",
         ),
     ),
+    Harness("authority", "a certificate in an inventory, DER", _authority, _authorities, (ValueError,)),
     Harness("crl", "a revocation list, PEM or DER", _crl, _crls, (ValueError,)),
     Harness(
         "inventory_yaml",

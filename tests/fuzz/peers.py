@@ -20,13 +20,12 @@ from spnhub.transport.certificates import (
     check_chain,
     expiry_of,
     identify,
-    subject_of,
     verify_client,
     verify_server,
 )
 from spnhub.transport.engine import Address, ClientTrust, Opened, Readable
 from spnhub.transport.native_engine import why_not
-from spnhub.transport.pem import load_certificate
+from spnhub.transport.pem import load_certificate, subject_of
 from spnhub.transport.sc01.words import Word
 from tests.fuzz.harness import Harness
 from tests.schemas.samples import PACKETS, SECRET, UID, frames

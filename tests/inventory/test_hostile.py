@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import gzip
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from spnhub.inventory import InventoryError, InventoryFault, api, load_inventory
-from tests.inventory.documents import hub, realm, service, written
+from spnhub.inventory import InventoryError, InventoryFault, api, build, load_inventory
+from spnhub.inventory.source import read_file
+from spnhub.ops.expiry import ends_of
+from tests.inventory.documents import authority, hub, realm, service, written
 from tests.inventory.scripted import scripted
+from tests.support.crl import crl_of
+from tests.support.odd_certificates import ODD, odd_subject
 from tests.test_bounded_http import GZIP, answering, server
 
 pytestmark = pytest.mark.outside
@@ -106,3 +113,23 @@ async def test_answers_that_are_too_much_together(monkeypatch: pytest.MonkeyPatc
     with scripted(answer) as (url, _):
         inventory = await load_inventory(url)
     assert [str(fault) for fault in inventory.faults if "larger" in fault.message]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_certificate_whose_name_cannot_be_read(name: str, tmp_path: Path) -> None:
+    """As a CA and as what a hub presents: OpenSSL takes it, so it is served, and found by its digest when it ends."""
+    odd = odd_subject(authority("servers"), *ODD[name])
+    text = odd.certificate.decode()
+    digest = x509.load_pem_x509_certificate(odd.certificate).fingerprint(hashes.SHA256()).hex()
+    later = datetime.now(UTC) + timedelta(days=4000)
+    crl = crl_of(authority("servers"), {}, now=later).decode()
+    tokyo = hub("tokyo", "hub.test", serverCert=text, serverCertKey=odd.key.decode())
+    document = {"realms": [realm("acme", tokyo, cacert=text, crl=[crl]), realm("beta", hub("main", "main.test"))]}
+    inventory = build(read_file(written(document, tmp_path)), now=later)
+    assert inventory.faults == ()
+    assert len(inventory.listening) == 2
+    (expired,) = (one.message for one in inventory.warnings if (one.where, one.field) == ("realm acme", "cacert"))
+    ends = {(one.kind, one.subject) for one in ends_of(inventory.listening) if one.realm == "acme"}
+    subject = "CN=client" if name == "T61String" else f"with SHA-256 {digest}"
+    assert expired.startswith(f"has the CA {subject}, which expired at ")
+    assert ends == {("ca", subject), ("hub", subject)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from spnhub.pki import Authority, IssuedCredentials
 
-__all__ = ["BIT_STRING", "NEVER", "T61_STRING", "UTF8_STRING", "odd_subject", "odd_version", "tlv"]
+__all__ = ["BIT_STRING", "NEVER", "ODD", "T61_STRING", "UTF8_STRING", "odd_subject", "odd_version", "tlv"]
 
 UTF8_STRING, T61_STRING, BIT_STRING = 0x0C, 0x14, 0x03
 _SEQUENCE = 0x30
@@ -19,6 +20,15 @@ _NAME = "client"
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """What stands for no end (RFC 5280 section 4.1.2.5)."""
+ODD: Final = {
+    "T61String with an accent": (T61_STRING, b"cli\xe9nt"),
+    "T61String": (T61_STRING, b"client"),
+    "BIT STRING": (BIT_STRING, b"\0clien"),
+    "UTF8String that is none": (UTF8_STRING, b"cli\xff\xfet"),
+    "an INTEGER": (0x02, b"\0\1\2\3\4\5"),
+    "NULL": (0x05, b"client"),
+}
+"""Names by which :func:`odd_subject` makes a common name."""
 
 
 def tlv(tag: int, value: bytes) -> bytes:

@@ -9,8 +9,8 @@ from cryptography import x509
 
 from spnhub.transport.aioquic_engine.connection import EngineConnection
 from spnhub.transport.aioquic_engine.tls import ServerContext
-from spnhub.transport.certificates import subject_of
 from spnhub.transport.engine import Address, Closed, CloseKind, HandshakeRefused, Limits, Transmit
+from spnhub.transport.pem import subject_of
 
 __all__ = ["ConnectionHandle", "segment"]
 

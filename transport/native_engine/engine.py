@@ -24,12 +24,11 @@ from spnhub.transport.certificates import (
     load_pair,
     parse_identity,
     parsed,
-    subject_of,
     verify_client,
     verify_server,
 )
 from spnhub.transport.native_engine.installed import load
-from spnhub.transport.pem import PrivateKey
+from spnhub.transport.pem import PrivateKey, subject_of
 
 __all__ = ["NativeEngine"]
 

@@ -18,6 +18,7 @@ from spnhub.transport.engine import Revocation
 from spnhub.transport.pem import (
     PrivateKey,
     canonical,
+    certificate_name,
     date_text,
     load_chain,
     load_key,
@@ -25,7 +26,7 @@ from spnhub.transport.pem import (
     parsing,
     weakness,
 )
-from spnhub.transport.revocation import crl_pem, lists_of, signed_by
+from spnhub.transport.revocation import crl_pem, lists_of, names, signed_by
 
 __all__ = [
     "authority_doubts",
@@ -103,7 +104,7 @@ def authority_doubts(certificates: str, now: datetime) -> list[str]:
     """Why no chain that ends at a CA of these will be accepted, as far as the hub can know (D-41)."""
     found = []
     for one in _certificates(certificates):
-        name = one.subject.rfc4514_string()
+        name = certificate_name(one)
         if (weak := weakness(one.public_key())) is not None:
             found.append(f"has the CA {name} with {weak}: no chain that ends there is accepted")
         if one.not_valid_after_utc < now:
@@ -116,7 +117,7 @@ def crl_doubts(certificates: str, crl: bytes, now: datetime) -> list[str]:
     found = []
     authorities = _certificates(certificates)
     for one in lists_of(crl):
-        named = [ca for ca in authorities if ca.subject == one.crl.issuer]
+        named = [ca for ca in authorities if names(one, ca)]
         if not named:
             found.append(
                 f"has a list of {one.issuer}, which is not in cacert: it counts for chains that lead through it"

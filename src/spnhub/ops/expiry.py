@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from spnhub.transport.engine import ServerIdentity
-from spnhub.transport.pem import date_text, load_chain
+from spnhub.transport.pem import certificate_name, date_text, load_chain
 from spnhub.transport.revocation import lists_of
 
 __all__ = [
@@ -132,8 +132,8 @@ def ends_of(listening: Iterable[Served]) -> tuple[CertificateEnd, ...]:
             ("ca", one.realm, one.identity.client_ca),
         ):
             for certificate in load_chain(text.decode()):
-                subject = certificate.subject.rfc4514_string()
-                found.add(CertificateEnd(kind, one.realm, name, subject, certificate.not_valid_after_utc))
+                end = certificate.not_valid_after_utc
+                found.add(CertificateEnd(kind, one.realm, name, certificate_name(certificate), end))
     return tuple(sorted(found, key=lambda end: (end.end, end.kind, end.name, end.subject)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
 
 import pytest
 from cryptography import x509
@@ -18,17 +17,8 @@ from spnhub.pki import Authority, IssuedCredentials
 from spnhub.transport.certificates import check_chain, next_expiry
 from spnhub.transport.engine import ChainFault, ClientTrust
 from spnhub.transport.hub.certificates import Certificates
-from tests.support.odd_certificates import BIT_STRING, NEVER, T61_STRING, UTF8_STRING, odd_subject
+from tests.support.odd_certificates import NEVER, ODD, odd_subject
 from tests.transport.hub.bench import SECRET, UID, Bench, Peer, authority
-
-ODD: Final = {
-    "T61String with an accent": (T61_STRING, b"cli\xe9nt"),
-    "T61String": (T61_STRING, b"client"),
-    "BIT STRING": (BIT_STRING, b"\0clien"),
-    "UTF8String that is none": (UTF8_STRING, b"cli\xff\xfet"),
-    "an INTEGER": (0x02, b"\0\1\2\3\4\5"),
-    "NULL": (0x05, b"client"),
-}
 
 
 class Raised:

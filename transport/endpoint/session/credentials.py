@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from spnhub.transport import pem
-from spnhub.transport.certificates import subject_of
 from spnhub.transport.endpoint.session.system_roots import system_roots
 from spnhub.transport.engine import ClientPolicy
 from spnhub.transport.errors import ConfigurationError
@@ -132,7 +131,7 @@ def judge(
         _named(names.trust, pem.load_chain, trust)
         anchors = pem.canonical(trust)
     policy = ClientPolicy(server_name, alpn, pem.canonical(certificate), pem.canonical(certificate_key), anchors)
-    subject = subject_of(chain[0])
+    subject = pem.subject_of(chain[0])
     if subject is None:
         raise ConfigurationError(f"{names.certificate} has a subject that can't be read")
     begin, end = max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain)
