@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import contextlib
 import functools
 import io
@@ -15,9 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from spnhub.cli.command_line import run_command_line
 from spnhub.cli.config_file import ConfigFile
@@ -199,7 +197,8 @@ def _crls() -> list[bytes]:
 
 def _authority(data: bytes) -> None:
     """Whatever a CA's or a hub's certificate in an inventory holds, what is said of it can be said."""
-    text = inventory_pem.check_certificates(x509.load_der_x509_certificate(data).public_bytes(Encoding.PEM).decode())
+    block = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(data).decode()}-----END CERTIFICATE-----\n"
+    text = inventory_pem.check_certificates(block)
     crl = crl_of(authority("servers"), {}, now=_NOW)
     inventory_pem.authority_doubts(text, _NOW)
     inventory_pem.crl_doubts(text, crl, _NOW)
@@ -227,8 +226,6 @@ def _authorities() -> list[bytes]:
 
 def pem_block(text: bytes) -> bytes:
     """What is in a PEM block."""
-    import base64
-
     return base64.b64decode(b"".join(line for line in text.splitlines() if not line.startswith(b"-")))
 
 
