@@ -26,24 +26,31 @@ class AckRelay:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._legs: dict[tuple[int, str], _Leg] = {}
+        self._legs: dict[int, dict[str, _Leg]] = {}
+        """Of each session, by connectionUid."""
         self._queues: dict[int, dict[str, Ack]] = {}
 
     def counts(self) -> dict[str, int]:
         """Ends of legs that may acknowledge, and acknowledgements that wait to be sent."""
-        return {"ack_ends": len(self._legs), "acks": sum(map(len, self._queues.values()))}
+        return {
+            "ack_ends": sum(map(len, self._legs.values())),
+            "acks": sum(map(len, self._queues.values())),
+        }
 
     def add(self, uid: str, epoch: int, consumer: int, provider: int) -> None:
         """A leg's streams are joined."""
-        self._legs[consumer, uid] = _Leg(epoch, provider)
-        self._legs[provider, uid] = _Leg(epoch, consumer)
+        self._legs.setdefault(consumer, {})[uid] = _Leg(epoch, provider)
+        self._legs.setdefault(provider, {})[uid] = _Leg(epoch, consumer)
 
     def remove(self, uid: str, epoch: int, consumer: int, provider: int) -> None:
         """A leg has ended."""
         for session in (consumer, provider):
-            leg = self._legs.get((session, uid))
+            legs = self._legs.get(session, {})
+            leg = legs.get(uid)
             if leg is not None and leg.epoch == epoch:
-                del self._legs[session, uid]
+                del legs[uid]
+                if not legs:
+                    del self._legs[session]
 
     def take(self, session: HubSession, packet: DataAck) -> None:
         """Queue the entries for the other endpoints; those of connections or epochs that aren't here are dropped.
@@ -52,10 +59,12 @@ class AckRelay:
         """
         if len(packet.acks) > ACK_LIMIT:
             raise ProtocolError(f"a DataAck with more than {ACK_LIMIT} entries")
-        connection_id, legs, queues = session.connection_id, self._legs, self._queues
+        legs, queues = self._legs.get(session.connection_id), self._queues
+        if legs is None:
+            return
         for ack in packet.acks:
             uid, epoch, _ = ack
-            leg = legs.get((connection_id, uid))
+            leg = legs.get(uid)
             if leg is None or leg.epoch != epoch:
                 continue
             queue = queues.get(leg.other)
