@@ -104,7 +104,8 @@ impl Record {
 
 /// All streams of one connection.
 pub struct Streams {
-    records: FxHashMap<u64, Record>,
+    /// Each on its own: a table of them would have room for up to twice as many.
+    records: FxHashMap<u64, Box<Record>>,
     /// Those of which bytes wait in quinn: they make room.
     senders: Vec<u64>,
     unsent: u64,
@@ -173,12 +174,12 @@ impl Streams {
     /// One of them.
     #[must_use]
     pub fn get(&self, id: StreamId) -> Option<&Record> {
-        self.records.get(&u64::from(id))
+        self.records.get(&u64::from(id)).map(Box::as_ref)
     }
 
     /// One of them.
     pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Record> {
-        self.records.get_mut(&u64::from(id))
+        self.records.get_mut(&u64::from(id)).map(Box::as_mut)
     }
 
     /// The splices that they take part in, each once or more.
@@ -231,7 +232,7 @@ impl Connection {
 
     fn add_record(&mut self, id: StreamId, opened: bool, limits: &Limits) {
         let record = Record { window: limits.stream_window, opened, ..Record::default() };
-        self.streams.records.insert(id.into(), record);
+        self.streams.records.insert(id.into(), Box::new(record));
     }
 
     /// Let the peer have so many streams open; never fewer than before. Tells whether it has to know.

@@ -83,7 +83,7 @@ impl Connection {
             stop_code: ending.codes[1],
             ..Record::default()
         };
-        self.streams.records.insert(id.into(), record);
+        self.streams.records.insert(id.into(), Box::new(record));
         true
     }
 }
