@@ -18,6 +18,7 @@ from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionS
 from spnhub.pki import Authority
 from spnhub.transport.aioquic_engine import AioquicEngine
 from spnhub.transport.endpoint.connection.connection import Connection
+from spnhub.transport.endpoint.options import ENDPOINT_LIMITS
 from spnhub.transport.engine import ClientPolicy, Engine, Limits, ServerIdentity
 from spnhub.transport.protocol import ALPN
 from tests.simulation.endpoint import Program, SimulatedEndpoint
@@ -36,7 +37,7 @@ _SETTLE: Final = 300.0
 Offsets = tuple[int, int]
 """Bytes consumer to provider, and provider to consumer."""
 
-ENGINE_LIMITS: Final = Limits(suspect_after=1.5, probe_timeout=0.3)
+ENGINE_LIMITS: Final = ENDPOINT_LIMITS
 
 
 @cache

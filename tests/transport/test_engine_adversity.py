@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import pytest
 
+from spnhub.transport.endpoint.options import ENDPOINT_LIMITS
 from spnhub.transport.engine import Answered, Closed, CloseKind, Connected, Limits, Readable, Unresponsive
 from tests.support.engine_pair import EnginePair, Kit, Side
 from tests.support.engines import ENGINES, each
 
 KEY = bytes(range(32))
-ENDPOINT = Limits(suspect_after=1.5, probe_timeout=0.3)
+ENDPOINT = ENDPOINT_LIMITS
 """As endpoints have them."""
 SLACK = 0.06
 """Seconds of round trips, delayed acknowledgements and pacing on this network."""
@@ -141,7 +142,7 @@ def test_an_idle_connection_notices_a_closed_port_at_its_next_keep_alive(pair: E
 
 def test_one_lost_probe_ends_nothing(pair: EnginePair) -> None:
     """The probe goes again after half of its time."""
-    pair.network.cut(pair.client.node, pair.server.node, seconds=0.149)
+    pair.network.cut(pair.client.node, pair.server.node, seconds=ENDPOINT.probe_timeout / 2 - 0.001)
     pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
     pair.run_for(10)
     assert pair.client.of(Closed) == []

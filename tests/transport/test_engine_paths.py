@@ -13,12 +13,13 @@ from itertools import pairwise
 import pytest
 
 from spnhub.transport.aioquic_engine.recovery import LONGEST_PROBE_INTERVAL, MOST_REORDERING
+from spnhub.transport.endpoint.options import ENDPOINT_LIMITS
 from spnhub.transport.engine import Closed, EngineEvent, Limits, Readable, Unresponsive
 from tests.support.aioquic_inside import connection_of, count_lost, is_validated, packet_threshold, probes
 from tests.support.engine_pair import EnginePair, Kit, Side
 from tests.support.engines import REAL, each, new_aioquic
 
-ENDPOINT = Limits(suspect_after=1.5, probe_timeout=0.3)
+ENDPOINT = ENDPOINT_LIMITS
 """As endpoints have them."""
 LATENCY = 0.05
 """Seconds, each way."""

@@ -122,12 +122,12 @@ async def test_something_to_resume_at_a_hub_that_is_long_away(world: World) -> N
 @pytest.mark.parametrize("asked", [1, 5])
 async def test_a_consumer_that_is_back_first(world: World, asked: int) -> None:
     """It is told when its provider is there, whatever the pause is by then."""
-    consumer, _, ours, theirs = await both(world, hubs=1)
+    consumer, provider, ours, theirs = await both(world, hubs=1)
     _lose(world.hub, ours, theirs)
     await asyncio.sleep(1)
     hub = world.new_hub()
     hub.refuse_resumes = [Code.NOT_HERE] * 1000
-    while len(_asked(hub)) < asked:
+    while len(_asked(hub)) < asked or provider.sessions[HUB] is not SessionState.ESTABLISHED:
         await asyncio.sleep(0.01)
     hub.refuse_resumes = []
     count = len(_asked(hub))
