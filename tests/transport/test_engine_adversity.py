@@ -142,6 +142,7 @@ def test_an_idle_connection_notices_a_closed_port_at_its_next_keep_alive(pair: E
 
 def test_one_lost_probe_ends_nothing(pair: EnginePair) -> None:
     """The probe goes again after half of its time."""
+    pair.network.repeat_after = 0.01
     pair.network.cut(pair.client.node, pair.server.node, seconds=ENDPOINT.probe_timeout / 2 - 0.001)
     pair.client.engine.unreachable(pair.client.of(Connected)[0].address, pair.clock.now())
     pair.run_for(10)

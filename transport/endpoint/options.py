@@ -21,7 +21,7 @@ __all__ = ["ENDPOINT_LIMITS", "EndpointKeywords", "EndpointOptions", "endpoint_o
 
 ENDPOINT_LIMITS: Final = Limits(idle_timeout=20.0, keep_alive=5.0, suspect_after=1.5, probe_timeout=0.15)
 """The defaults of an endpoint. It takes its hub for unresponsive sooner than a hub its endpoints: it can go on at
-another, and a resume loses nothing (D-20): a hub that answers late after a forged word of a closed port costs a move."""
+another, and a resume loses nothing (D-20): a hub that answers late after a forged word costs a move."""
 INSTANCE_ID_LIMIT: Final = 256
 """Bytes in UTF-8, the protocol's."""
 _TIMES: Final = ("idle_timeout", "keep_alive", "suspect_after", "probe_timeout")
