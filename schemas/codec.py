@@ -14,7 +14,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cache, lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import fastavro
@@ -51,7 +51,7 @@ __all__ = [
 
 Record = dict[str, Any]
 
-_ROOT = files(__package__)
+_ROOT: Final = Path(__file__).parent
 _EVENT_HEADER = struct.Struct(">bI")
 _PACKET_HEADER = struct.Struct(">BBH")
 

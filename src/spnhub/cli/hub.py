@@ -16,6 +16,7 @@ import typer
 from spnhub import logging, signals
 from spnhub.cli.command_line import Version, make_app, run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
+from spnhub.cli.start import importing
 from spnhub.hub_settings import HubSettings
 from spnhub.options import host_names, option, parse_address
 from spnhub.settings import SettingsError
@@ -53,7 +54,8 @@ def run(
         from spnhub import hub_workers  # noqa: PLC0415
 
         return hub_workers.run(settings)
-    from spnhub import hub_process  # noqa: PLC0415
+    with importing():
+        from spnhub import hub_process  # noqa: PLC0415
 
     return hub_process.run(settings)
 
