@@ -90,3 +90,16 @@ def test_the_library(program: str, late: set[str], most: int) -> None:
     names = json.loads(done.stdout)
     assert needless(names, "structlog", "typer", "pydantic", "pykka", *late) == []
     assert len(names) <= most
+
+
+def test_nothing_is_collected_while_modules_are_read() -> None:
+    """Nor looked through afterwards: nearly all that importing makes stays."""
+    code = (
+        "import gc, sys; from spnhub.cli import start; collected = []\n"
+        "gc.callbacks.append(lambda *_: collected.append(0))\n"
+        "sys.argv[1:] = ['--version']\ntry: start.agent()\nexcept SystemExit: pass\n"
+        "print(len(collected), gc.isenabled(), gc.get_freeze_count() > 20_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, enabled, frozen = done.stdout.split()[-3:]
+    assert (int(count) < 10, enabled, frozen) == (True, "True", "True"), done.stdout

@@ -238,7 +238,6 @@ class HubProcess:
         self._system.tell_hub(StartHub(VERSION, addresses, self._orderly))
         self._endpoint.flush()
         # What is here now stays: no later collection has to look through it, which would stop traffic for 0.1 s.
-        gc.unfreeze()
         gc.collect()
         gc.freeze()
         # What reading modules has taken and freed: 4 MiB.
