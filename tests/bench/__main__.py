@@ -28,6 +28,7 @@ from tests.bench.run import measure
 from tests.bench.shipping import shipping
 from tests.bench.tunnel import DIRECT, Subject
 from tests.bench.wakes import wakes
+from tests.bench.worker_share import workers
 
 Measurement = Callable[[bool], AsyncIterator[Result]]
 
@@ -58,6 +59,7 @@ OWN: dict[str, Measurement] = {
     "reference": _reference,
     "receive": receive_calls,
     "wakes": wakes,
+    "workers": workers,
     "paths": _paths,
     "events": _events,
     "limits": limit_cost,

@@ -25,6 +25,7 @@ from tests.bench.tunnel import DIRECT, Subject
 from tests.bench.unlimited_hub import lift_limits
 from tests.bench.unlogged_hub import SILENT
 from tests.bench.wakes import wakes
+from tests.bench.worker_share import workers
 from tests.support.engines import on_both_engines
 from tests.support.kafka import KafkaBroker
 from tests.support.world import lifecycle
@@ -86,6 +87,13 @@ async def test_what_a_wake_costs() -> None:
     results = [result async for result in wakes(quick=True)]
     assert [result.name.split(",")[1] for result in results] == [f" {pause} ms after the last" for pause in (0, 1, 5)]
     assert all(result.value > 0.005 for result in results)
+
+
+async def test_what_a_second_worker_brings() -> None:
+    """Figures of one and of two, where the kernel gives shares of a core."""
+    results = [result async for result in workers(quick=True)]
+    assert [result.unit for result in results] in ([], ["MB/s", "MB/s", "1/s", "1/s"])
+    assert all(result.value > 0 for result in results)
 
 
 def test_aims() -> None:

@@ -238,8 +238,10 @@ class Soak:
                     writer.close()
                     await writer.wait_closed()
                 self.carried += 1
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as missed:
                 self.failed += 1
+                at = time.monotonic() - self._began
+                print(f"{at:7.1f} s  a connection of {consumer.address} failed: {missed!r}", flush=True)
                 await asyncio.sleep(0.2)
             await asyncio.sleep(0.1)
 
