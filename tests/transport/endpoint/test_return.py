@@ -10,9 +10,11 @@ import pytest
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import PeerHere, ResumeRequest, own_kinds
 from spnhub.events.model import EndPointType
-from spnhub.transport.endpoint.api.consumer import Pair
+from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
+from spnhub.transport.endpoint.core.opening import RETURN
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
+from spnhub.transport.errors import ConnectionRejected
 from spnhub.transport.protocol import encode
 from tests.support.fake_engine import FakeEngine
 from tests.transport.endpoint.conftest import SECOND, World
@@ -137,6 +139,54 @@ async def test_a_consumer_that_is_back_first(world: World, asked: int) -> None:
     _tell(hub, PeerHere("CN=provider", _asked(hub)[0].instance_id))
     assert await _goes_on(ours, theirs) < 0.05
     assert consumer.paused == 0
+
+
+async def _without_provider(world: World, seconds: float) -> tuple[ConsumerEndpoint, ProviderEndpoint, ScriptedHub]:
+    """A lone hub is back, and its consumer, who has something to resume; for so long the provider doesn't get there."""
+    consumer, provider, ours, theirs = await both(world, hubs=1)
+    _lose(world.hub, ours, theirs)
+    while consumer.paused + provider.paused < 2:
+        await asyncio.sleep(0.01)
+    hub = world.new_hub()
+    world.network.cut(world.nodes[0], hub.node, seconds=seconds)
+    while consumer.sessions[HUB] is not SessionState.ESTABLISHED:
+        await asyncio.sleep(0.01)
+    return consumer, provider, hub
+
+
+@pytest.mark.parametrize("seconds", [1.0, 9.0])
+async def test_new_connections_wait_for_a_provider_that_is_back_later(world: World, seconds: float) -> None:
+    """However many: one of them asks for all, and they go on together."""
+    consumer, provider, hub = await _without_provider(world, seconds)
+    openings = [asyncio.ensure_future(consumer.connect()) for _ in range(30)]
+    await asyncio.sleep(0.5)
+    asked = len(hub.openings)
+    assert 30 < asked <= 30 + 0.5 / 0.1, "each once, then one after the other"
+    while provider.sessions[HUB] is not SessionState.ESTABLISHED:
+        await asyncio.sleep(0.01)
+    began = now()
+    pairs = [await (await provider.listen()).accept() for _ in openings]
+    assert now() - began < 0.5
+    world.writers += tuple(writer for _, writer in (*pairs, *await asyncio.gather(*openings)))
+
+
+async def test_new_connections_are_refused_when_no_provider_comes(world: World) -> None:
+    """As soon as it has had its time; and at once from then on, and where a hub wasn't restarted."""
+    consumer, _, _ = await _without_provider(world, 60.0)
+    began = now()
+    openings = [asyncio.ensure_future(consumer.connect()) for _ in range(3)]
+    leaving = asyncio.ensure_future(consumer.connect())
+    await asyncio.sleep(1)
+    leaving.cancel()
+    for opening in openings:
+        with pytest.raises(ConnectionRejected) as caught:
+            await opening
+        assert caught.value.code == Code.NO_PROVIDER
+    assert RETURN - 1 < now() - began <= RETURN + 0.3
+    began = now()
+    with pytest.raises(ConnectionRejected):
+        await consumer.connect()
+    assert now() - began < 0.1
 
 
 @pytest.mark.parametrize("resumes", [True, False])

@@ -280,6 +280,8 @@ class EndpointCore:
 
     def _on_established(self, session: Session) -> None:
         before = self._targets.on_established(session)
+        if session.brings_connections:
+            self._openings.hub_returned()
         self._on_usable()
         if before.why is Why.RENEWED:
             self._targets.moves.hand_over(before)

@@ -17,6 +17,10 @@ from spnhub.transport.errors import ConnectionAborted, ConnectionRejected, Sessi
 
 __all__ = ["OpeningAttempt", "Openings"]
 
+RETURN: Final = 10.0
+"""Seconds after a hub's return in which a provider may still come: as long as an agent holds its clients (D-27)."""
+_PAUSE: Final = 0.2
+"""Seconds, at most, between two tries of the connections that wait for a provider, however many there are."""
 _ELSEWHERE: Final = frozenset({Code.CONNECT_FAILED, Code.CONNECT_TIMEOUT})
 """All providers at that hub have failed; another hub may have one that works (D-35)."""
 _SESSION_GONE: Final = frozenset({Code.SHUTDOWN, Code.PAUSED, Code.MOVED, Code.LEFT, Code.PEER_LOST})
@@ -43,6 +47,8 @@ class Openings:
         self.takes_new = takes_new
         self._may_come = may_come
         self._waiting: dict[OpeningAttempt, None] = {}
+        self._unserved: dict[OpeningAttempt, None] = {}
+        self._settled_at = 0.0
 
     def open(
         self,
@@ -72,6 +78,53 @@ class Openings:
         for attempt in waiting:
             attempt.advance()
 
+    # A hub that was restarted takes a consumer's session for what it brings, also before there is a provider (D-27).
+    # What is new would be refused then, at random: it depends on who of the two is back first.
+
+    def hub_returned(self) -> None:
+        """A session was accepted that brings connections: providers may come back after it."""
+        self._settled_at = self.endpoint.now() + RETURN
+
+    def wait_for_provider(self, attempt: OpeningAttempt) -> bool:
+        """Whether the attempt may wait for one: it goes on when another attempt has found one, or tries in its turn."""
+        now = self.endpoint.now()
+        if now >= self._settled_at:
+            return False
+        if not self._unserved:
+            self._try_later()
+        self._unserved[attempt] = None
+        return True
+
+    def served(self) -> None:
+        """An attempt has found a provider: those that wait for one try, too."""
+        if self._settled_at == 0.0:
+            return
+        self._settled_at = 0.0
+        unserved, self._unserved = self._unserved, {}
+        for attempt in unserved:
+            attempt.begin_anew()
+
+    def forget(self, attempt: OpeningAttempt) -> None:
+        """It is over."""
+        self._waiting.pop(attempt, None)
+        self._unserved.pop(attempt, None)
+
+    def on_deadline(self) -> None:
+        """The one that has waited longest for a provider tries again; none does when providers have had their time."""
+        if self.endpoint.now() >= self._settled_at:
+            unserved, self._unserved = self._unserved, {}
+            for attempt in unserved:
+                attempt.advance()
+        elif self._unserved:
+            attempt = next(iter(self._unserved))
+            del self._unserved[attempt]
+            if self._unserved:
+                self._try_later()
+            attempt.begin_anew()
+
+    def _try_later(self) -> None:
+        self.endpoint.arm(self, self.endpoint.now() + _PAUSE * (1 + self.endpoint.random()) / 2)
+
 
 class OpeningAttempt:
     """See the module. A :class:`DeadlineOwner`: its deadline is the program's timeout while it waits for a session."""
@@ -100,11 +153,11 @@ class OpeningAttempt:
             return
         target = self._openings.choose(self._tried)
         if target is None:
-            gone = self._error is None or (
-                isinstance(self._error, ConnectionAborted | ConnectionRejected) and self._error.code in _SESSION_GONE
-            )
+            gone = self._error is None or self._error_code in _SESSION_GONE
             if gone and self._openings.wait(self):
                 self._tried.clear()
+                self._endpoint.arm(self, self._until)
+            elif self._error_code == Code.NO_PROVIDER and self._openings.wait_for_provider(self):
                 self._endpoint.arm(self, self._until)
             elif gone and not self._openings.takes_new():
                 self._fail(SessionLost(str(self._error or "no session is established")))
@@ -121,9 +174,19 @@ class OpeningAttempt:
             self._error = exc
             self.advance()
 
+    @property
+    def _error_code(self) -> int | None:
+        return self._error.code if isinstance(self._error, ConnectionAborted | ConnectionRejected) else None
+
+    def begin_anew(self) -> None:
+        """Try all sessions again."""
+        self._tried.clear()
+        self.advance()
+
     def cancel(self, code: int) -> None:
         """Nobody wants it any more."""
         self._over = True
+        self._openings.forget(self)
         self._endpoint.arm(self, None)
         if self._connection is not None:
             self._connection.abort(code)
@@ -137,6 +200,7 @@ class OpeningAttempt:
             self._over = True
             assert self._connection is not None
             self._connected(self._connection)
+            self._openings.served()
 
     def _on_failed(self, error: ConnectionAborted | ConnectionRejected) -> None:
         self._connection = None
@@ -152,5 +216,6 @@ class OpeningAttempt:
     def _fail(self, error: SpnError) -> None:
         if not self._over:
             self._over = True
+            self._openings.forget(self)
             self._endpoint.arm(self, None)
             self._endpoint.call(lambda: self._failed(error))

@@ -299,6 +299,11 @@ class Session:
         else:
             _log.info("session.answers", seconds=round(now - self._unresponsive_since, 3), **ids)
 
+    @property
+    def brings_connections(self) -> bool:
+        """Whether the hub was told so, and has accepted the session for it where there was no provider (D-27)."""
+        return self._request.brings_connections
+
     def on_deadline(self) -> None:
         """The hub has not answered the request."""
         self._failure = HubUnreachable(f"no session ACK within {ACK_BOUND:g} s")
