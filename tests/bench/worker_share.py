@@ -7,11 +7,12 @@ little of a core, from the kernel, that it is; so what two carry over what one d
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +35,14 @@ _LOADS: Final = {
 
 async def workers(quick: bool) -> AsyncIterator[Result]:
     """Each load through one worker and through two, in turns; nothing where the kernel gives no shares."""
-    if _groups() is None:
+    folder = _groups()
+    if folder is None:
         return
     rounds = 1 if quick else 3
     seen: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
         for count in (1, 2):
-            for name, rate in (await _rates(count, 1.0 if quick else 5.0)).items():
+            for name, rate in (await _rates(folder, count, 1.0 if quick else 5.0)).items():
                 seen.setdefault((name, count), []).append(rate)
     for name, (*_, unit) in _LOADS.items():
         one, two = (statistics.median(seen[name, count]) for count in (1, 2))
@@ -48,7 +50,7 @@ async def workers(quick: bool) -> AsyncIterator[Result]:
         yield Result(f"{name}, two of them", two, unit, detail=f"{two / one:.2f} times one")
 
 
-async def _rates(count: int, seconds: float) -> dict[str, float]:
+async def _rates(groups: Path, count: int, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with target() as server, World(Path(folder), fork=False) as world:
             hub = await world.start_hub("--workers", str(count), host=",".join(_HOSTS[:count]))
@@ -63,7 +65,7 @@ async def _rates(count: int, seconds: float) -> dict[str, float]:
                 await agent.wait_lines("session.established", count)
             with ExitStack() as stack:
                 for pid in pids:
-                    stack.enter_context(_limited(pid))
+                    stack.enter_context(_limited(pid, groups))
                 found = {}
                 for name, (kind, options, figure, _) in _LOADS.items():
                     await load(consumer.address, kind, seconds=0.5, **options)
@@ -72,32 +74,37 @@ async def _rates(count: int, seconds: float) -> dict[str, float]:
             return found
 
 
+@cache
 def _groups() -> Path | None:
     """Where groups of processes are made to which the kernel gives a share of CPU time; None: not by us."""
-    for folder, file in ((Path("/sys/fs/cgroup/cpu"), "cpu.cfs_quota_us"), (Path("/sys/fs/cgroup"), "cpu.max")):
-        with contextlib.suppress(OSError):
-            made = folder / f"spnhub-bench-{os.getpid()}"
-            made.mkdir()
-            there = (made / file).exists()
-            made.rmdir()
-            if there:
-                return folder
+    for folder in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
+        with subprocess.Popen(["sleep", "60"]) as process:
+            try:
+                with _limited(process.pid, folder):
+                    return folder
+            except OSError:  # none of this kind, or not for us
+                continue
+            finally:
+                process.kill()
     return None
 
 
 @contextlib.contextmanager
-def _limited(pid: int) -> Iterator[None]:
-    """Let a process have its share of a core."""
-    folder = _groups()
-    assert folder is not None, "it was there"
+def _limited(pid: int, folder: Path) -> Iterator[None]:
+    """Let a process have its share of a core.
+
+    :raises OSError: the kernel won't.
+    """
     group, quota = folder / f"spnhub-bench-{pid}", round(_SHARE * _PERIOD)
     group.mkdir()
     try:
-        if (group / "cpu.max").exists():
-            (group / "cpu.max").write_text(f"{quota} {_PERIOD}")
-        else:
+        if (group / "cpu.cfs_quota_us").exists():
             (group / "cpu.cfs_period_us").write_text(str(_PERIOD))
             (group / "cpu.cfs_quota_us").write_text(str(quota))
+        elif (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{quota} {_PERIOD}")
+        else:
+            raise FileNotFoundError(group / "cpu.max")
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
