@@ -33,6 +33,7 @@ from OpenSSL import crypto
 from spnhub.events.foreign_text import clipped
 from spnhub.transport.engine import CertificateAlert, ChainFault, ClientTrust, Revocation, ServerIdentity
 from spnhub.transport.pem import (
+    AT_HAND,
     PrivateKey,
     chain_size,
     date_text,
@@ -83,8 +84,6 @@ _HIGHEST: Final = 16
 """Certificates of a chain, with the CAs above its anchor."""
 _WORTH: Final = 8192
 """Bytes of a certificate or chain that is remembered, at most."""
-_AT_HAND: Final = 32
-"""Certificates that stay parsed, whoever has presented them."""
 KEPT: Final = 4096
 """Of each kind. So what is remembered takes 32 MiB at most of each, and some 4 MiB with usual certificates."""
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL has no name for
@@ -119,7 +118,7 @@ def parsed(der: bytes) -> x509.Certificate:
     return _parsed(der) if len(der) <= _WORTH else load_certificate(der)
 
 
-_parsed: Final = lru_cache(maxsize=_AT_HAND)(load_certificate)
+_parsed: Final = lru_cache(maxsize=AT_HAND)(load_certificate)
 
 
 class Subject(NamedTuple):

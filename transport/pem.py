@@ -24,6 +24,7 @@ from spnhub.events.foreign_text import clipped_subject
 from spnhub.transport.text import PEM_BEGIN
 
 __all__ = [
+    "AT_HAND",
     "CHAIN_LIMIT",
     "PrivateKey",
     "canonical",
@@ -59,8 +60,8 @@ _BITS: Final = 2048
 """The fewest of an RSA key (NIST SP 800-131A); rustls takes no fewer, either."""
 _EC_BITS: Final = 224
 """The fewest of a key on a curve, likewise."""
-_AT_HAND: Final = 32
-"""Certificates whose subject stays at hand while their chains are judged."""
+AT_HAND: Final = 32
+"""Certificates that stay parsed while their chains are judged, whoever has presented them."""
 
 
 def holds_pem(value: str | bytes) -> bool:
@@ -168,12 +169,12 @@ def weakness(key: object) -> str | None:
     return None
 
 
-@lru_cache(maxsize=_AT_HAND)
+@lru_cache(maxsize=AT_HAND)
 def whole_subject(certificate: x509.Certificate) -> str | None:
     """The Subject as an RFC 4514 string (D-2), as long as it is; None if it can't be read.
 
     A name is parsed when it is looked at. Values that OpenSSL takes and this library doesn't: a T61String in Latin-1,
-    a BIT STRING. So nothing else here reads the name of a certificate that others have made.
+    a BIT STRING. So whoever shows or compares the name of a certificate that others have made asks here first.
     """
     try:
         return certificate.subject.rfc4514_string()

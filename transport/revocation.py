@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spnhub.transport.engine import ChainFault, Revocation
 from spnhub.transport.pem import canonical, date_text, holds_pem, parsing, whole_subject
 
-__all__ = ["RevocationList", "crl_pem", "lists_of", "names", "next_update", "parse_name", "revoked", "signed_by"]
+__all__ = ["RevocationList", "crl_pem", "is_of", "lists_of", "next_update", "parse_name", "revoked", "signed_by"]
 
 _CRL_BLOCK: Final = re.compile(rb"-----BEGIN X509 CRL-----\n.*?-----END X509 CRL-----\n", re.DOTALL)
 _SERIAL_DIGITS: Final = 40
@@ -129,7 +129,7 @@ def revoked(verified: Sequence[x509.Certificate], revocation: Revocation, moment
     return stale
 
 
-def names(one: RevocationList, issuer: x509.Certificate) -> bool:
+def is_of(one: RevocationList, issuer: x509.Certificate) -> bool:
     """Whether the list says that it is this issuer's. Lists whose own name can't be read aren't taken."""
     return whole_subject(issuer) is not None and one.crl.issuer == issuer.subject
 
@@ -137,7 +137,7 @@ def names(one: RevocationList, issuer: x509.Certificate) -> bool:
 @lru_cache(maxsize=4096)
 def signed_by(one: RevocationList, issuer: x509.Certificate) -> bool:
     """Whether the list is really its issuer's. Verified once."""
-    if not names(one, issuer):
+    if not is_of(one, issuer):
         return False
     try:
         return one.crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # any other kind raises TypeError

@@ -92,17 +92,20 @@ class LegNames:
 
     def get(self, connection_uid: str, epoch: int) -> Key | None:
         """The leg with this name; None: there is none."""
-        return next((key for one, key in self._legs.get(connection_uid, ()) if one == epoch), None)
+        return dict(self._legs.get(connection_uid, ())).get(epoch)
 
     def add(self, connection_uid: str, epoch: int, key: Key) -> None:
         """Add a leg that begins."""
-        self._legs[connection_uid] = (*self._legs.get(connection_uid, ()), (epoch, key))
+        legs = dict(self._legs.get(connection_uid, ()))
+        legs[epoch] = key
+        self._legs[connection_uid] = tuple(legs.items())
 
     def remove(self, connection_uid: str, epoch: int) -> None:
         """Remove a leg that has ended."""
-        legs = tuple(one for one in self._legs[connection_uid] if one[0] != epoch)
+        legs = dict(self._legs[connection_uid])
+        del legs[epoch]
         if legs:
-            self._legs[connection_uid] = legs
+            self._legs[connection_uid] = tuple(legs.items())
         else:
             del self._legs[connection_uid]
             self._confirmed.pop(connection_uid, None)

@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,8 +198,7 @@ def _crls() -> list[bytes]:
 
 def _authority(data: bytes) -> None:
     """Whatever a CA's or a hub's certificate in an inventory holds, what is said of it can be said."""
-    block = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(data).decode()}-----END CERTIFICATE-----\n"
-    text = inventory_pem.check_certificates(block)
+    text = inventory_pem.check_certificates(ssl.DER_cert_to_PEM_cert(data))
     crl = crl_of(authority("servers"), {}, now=_NOW)
     inventory_pem.authority_doubts(text, _NOW)
     inventory_pem.crl_doubts(text, crl, _NOW)

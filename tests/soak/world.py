@@ -114,8 +114,13 @@ class Soak:
                     self.problems.append(f"{process.name}: {faults[:1]} {process.errors[:5]}")
 
     def _mark(self, name: str) -> None:
-        self.marks.append((time.monotonic() - self._began, name))
-        print(f"{self.marks[-1][0]:7.1f} s  {name}", flush=True)
+        self.marks.append((self._say(name), name))
+
+    def _say(self, text: str) -> float:
+        """Print it with the seconds since the beginning, which are given back."""
+        at = time.monotonic() - self._began
+        print(f"{at:7.1f} s  {text}", flush=True)
+        return at
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -240,8 +245,7 @@ class Soak:
                 self.carried += 1
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as missed:
                 self.failed += 1
-                at = time.monotonic() - self._began
-                print(f"{at:7.1f} s  a connection of {consumer.address} failed: {missed!r}", flush=True)
+                self._say(f"a connection of {consumer.address} failed: {missed!r}")
                 await asyncio.sleep(0.2)
             await asyncio.sleep(0.1)
 

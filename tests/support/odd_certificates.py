@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import ssl
 from datetime import UTC, datetime
 from typing import Final
 
@@ -60,5 +60,4 @@ def _changed(authority: Authority, before: bytes, after: bytes) -> IssuedCredent
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     signature = tlv(BIT_STRING, b"\0" + key.sign(body, ec.ECDSA(hashes.SHA256())))
     der = tlv(_SEQUENCE, body + _ECDSA_SHA256 + signature)
-    text = base64.encodebytes(der).decode()
-    return IssuedCredentials(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n".encode(), whole.key)
+    return IssuedCredentials(ssl.DER_cert_to_PEM_cert(der).encode(), whole.key)

@@ -26,7 +26,7 @@ from spnhub.transport.pem import (
     parsing,
     weakness,
 )
-from spnhub.transport.revocation import crl_pem, lists_of, names, signed_by
+from spnhub.transport.revocation import crl_pem, is_of, lists_of, signed_by
 
 __all__ = [
     "authority_doubts",
@@ -117,7 +117,7 @@ def crl_doubts(certificates: str, crl: bytes, now: datetime) -> list[str]:
     found = []
     authorities = _certificates(certificates)
     for one in lists_of(crl):
-        named = [ca for ca in authorities if names(one, ca)]
+        named = [ca for ca in authorities if is_of(one, ca)]
         if not named:
             found.append(
                 f"has a list of {one.issuer}, which is not in cacert: it counts for chains that lead through it"

@@ -113,10 +113,10 @@ impl Connection {
         if record.waiting.is_empty() {
             // An empty one keeps what it has allocated.
             record.waiting = VecDeque::new();
-        }
-        if record.waiting.is_empty() && std::mem::take(&mut record.waiting_fin) {
-            // Of a half that the peer has stopped there is nothing to end.
-            let _ = self.quic.send_stream(id).finish();
+            if std::mem::take(&mut record.waiting_fin) {
+                // Of a half that the peer has stopped there is nothing to end.
+                let _ = self.quic.send_stream(id).finish();
+            }
         }
         self.recount(id);
     }
