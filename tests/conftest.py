@@ -6,6 +6,9 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import hypothesis
@@ -14,8 +17,10 @@ import structlog
 
 from spnhub.plain_text import SECRETS
 
-# How long an example takes is a matter of the machine's load.
-hypothesis.settings.register_profile("tests", deadline=None)
+# How long an example takes is a matter of the machine's load. Half as many as usual: --hypothesis-profile=more has ten
+# times as many.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("more", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("tests")
 
 pytest_plugins = ["tests.support.kafka_fixtures", "tests.support.purity"]
@@ -33,6 +38,23 @@ for _number, _handler in (
 _URGENT: Final = ("kafka", "measured")
 """Markers of rows, of which no two tests run at once: they stop and kill a broker, or measure times and memory."""
 _NICE: Final = os.nice(0)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of all workers that begin at once, each imports other tests first.
+
+    A fresh clone's tests have to be compiled with what pytest makes of their asserts, for 20 seconds. In the same order
+    each worker would do all of it; so each finds what the others have done meanwhile.
+    """
+    config = session.config
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is None or config.args != config.getini("testpaths"):
+        return
+    files = sorted(Path(__file__).parent.rglob("test_*.py"), key=lambda path: path.stat().st_size)
+    for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        # What can't be imported is said when it is collected.
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(config.rootpath).with_suffix("").parts))
 
 
 # Before xdist puts the groups into the names of tests, where its scheduler reads them.

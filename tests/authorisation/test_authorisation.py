@@ -55,11 +55,10 @@ def test_each_verdict_over_sockets(engine: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.prove) for part in (1, 2))])
 def test_each_pair_of_values(part: int) -> None:
-    """Somewhere, on one of the engines: two thirds on the native one, where it is, which takes half the time."""
-    engines = [one.id for one in each_name(REAL) if not one.marks]
-    engine = str(engines[-1] if part else engines[0])
+    """A third of the pairs each time, on the native engine, where it is, which takes half the time."""
+    engine = str([one.id for one in each_name(REAL) if not one.marks][-1])
     count, found = differing(engine, cells.covering()[part::3])
     assert found == []
     assert count > 100

@@ -16,6 +16,7 @@ from pathlib import Path
 from spnhub.transport.native_engine import why_not
 from tests.bench.compare import subject_of
 from tests.bench.event_cost import event_cost
+from tests.bench.floors import floors
 from tests.bench.harness import Result
 from tests.bench.hub_cost import throughput
 from tests.bench.limit_cost import limit_cost
@@ -63,6 +64,7 @@ OWN: dict[str, Measurement] = {
     "paths": _paths,
     "events": _events,
     "limits": limit_cost,
+    "floors": floors,
     "shipping": _shipping,
 }
 """What compares parts of this install with each other, not subjects."""

@@ -39,7 +39,7 @@ async def together(subject: Subject) -> Figures:
         seconds, (_, provider, consumer) = await _until_first(
             address,
             lambda: asyncio.gather(
-                world.start_hub(),
+                world.start_hub(program=subject.hub),
                 world.start_provider(server),
                 world.start_consumer(env={"BIND_ADDRESS": f"{address[0]}:{address[1]}"}),
             ),
@@ -53,7 +53,7 @@ async def agents(subject: Subject) -> Figures:
     async with target() as server, subject.world() as world:
         address = _free_address()
         bind = {"BIND_ADDRESS": f"{address[0]}:{address[1]}"}
-        _, provider = await world.start_hub(), await world.start_provider(server)
+        _, provider = await world.start_hub(program=subject.hub), await world.start_provider(server)
         consumer_s, consumer = await _until_first(address, lambda: world.start_consumer(env=bind))
         await provider.stop()
         provider_s, provider = await _until_first(address, lambda: world.start_provider(server))

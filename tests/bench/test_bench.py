@@ -73,6 +73,7 @@ def test_limits_cost_at_most_three_percent(engine: str, monkeypatch: pytest.Monk
     assert unlimited["connection, lines"] < limited["connection, lines"]
 
 
+@pytest.mark.prove
 async def test_what_limits_cost() -> None:
     """A ratio of each figure, from hubs with and without."""
     results = [result async for result in limit_cost(quick=True)]
@@ -89,6 +90,7 @@ async def test_what_a_wake_costs() -> None:
     assert all(result.value > 0.005 for result in results)
 
 
+@pytest.mark.prove
 async def test_what_a_second_worker_brings() -> None:
     """Figures of one and of two, where the kernel gives shares of a core."""
     results = [result async for result in workers(quick=True)]

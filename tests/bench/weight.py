@@ -73,7 +73,7 @@ async def beside_idle(subject: Subject, count: int, seconds: float) -> Figures:
 async def sessions(subject: Subject, count: int) -> Figures:
     """Consumers of the library that come with their sessions and stay."""
     async with subject.world() as world:
-        hub = await world.start_hub()
+        hub = await world.start_hub(program=subject.hub)
         await world.provider_endpoint()
         # What is made once is made, and what the start left free is taken.
         held: list[ConsumerEndpoint] = await asyncio.gather(*(world.consumer_endpoint() for _ in range(_AT_ONCE)))

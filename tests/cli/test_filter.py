@@ -88,10 +88,7 @@ def wait_until_asleep(pid: int) -> None:
 @pytest.mark.parametrize(
     ("command", "redirection", "reason"),
     [
-        *(
-            (one, "> /dev/full", errno.ENOSPC)
-            for one in ("replay", "verify", "metrics", "metrics --json", "state --at 3")
-        ),
+        *((one, "> /dev/full", errno.ENOSPC) for one in ("replay", "metrics", "state --at 3")),
         ("replay", "1< /dev/null", errno.EBADF),
     ],
 )
@@ -142,9 +139,9 @@ async def test_an_interrupt_while_nobody_reads(tmp_path: Path) -> None:
     "env",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.prove),
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-        {"LC_ALL": "POSIX"},
+        pytest.param({"LC_ALL": "POSIX"}, marks=pytest.mark.prove),
     ],
     ids=["ascii", "latin-1", "C", "POSIX"],
 )

@@ -44,17 +44,45 @@ def settings(killable_kafka: KafkaBroker, topic: str, journal: Journal) -> Shipp
     return settings_for(killable_kafka, topic, journal.folder)
 
 
-async def test_broker_down_at_start(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
-    """The shipper says that nobody is there, and ships everything when somebody is."""
-    killable_kafka.kill()
-    written = write(journal, events(500))
-    async with shipping(settings) as (_, statuses):
-        unreachable = await statuses.state("unreachable")
-        await asyncio.to_thread(killable_kafka.start)
+@pytest.fixture
+def nowhere(dead_kafka: KafkaBroker, topic: str, journal: Journal) -> ShipperSettings:
+    """The same while nobody is there."""
+    return settings_for(dead_kafka, topic, journal.folder)
+
+
+async def test_drain_of_nothing(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
+    """With everything shipped, the shipper doesn't wait for a broker that is gone."""
+    write(journal, events(100))
+    async with shipping(settings) as (shipper, statuses):
         await statuses.position(journal.appended)
-    assert unreachable.reason == f"cannot connect to {settings.kafka.bootstrap_servers}: connection refused"
+        killable_kafka.kill()
+        began = time.monotonic()
+        await shipper.stop()
+        assert time.monotonic() - began < 9
+    assert (statuses.seen[-1].state, statuses.seen[-1].reason) == ("left", "")
+
+
+async def test_drain_is_bounded(journal: Journal, nowhere: ShipperSettings) -> None:
+    """With events left and no broker, the shipper goes when its time is over, and says so."""
+    write(journal, events(100))
+    async with shipping(replace(nowhere, drain=1.0)) as (shipper, statuses):
+        await statuses.state("unreachable")
+        began = time.monotonic()
+        await shipper.stop()
+        assert time.monotonic() - began < 9
+    assert (statuses.seen[-1].state, statuses.seen[-1].reason) == ("left", "the time to drain was over")
+
+
+async def test_broker_down_at_start(dead_kafka: KafkaBroker, journal: Journal, nowhere: ShipperSettings) -> None:
+    """The shipper says that nobody is there, and ships everything when somebody is."""
+    written = write(journal, events(500))
+    async with shipping(nowhere) as (_, statuses):
+        unreachable = await statuses.state("unreachable")
+        await asyncio.to_thread(dead_kafka.start)
+        await statuses.position(journal.appended)
+    assert unreachable.reason == f"cannot connect to {nowhere.kafka.bootstrap_servers}: connection refused"
     assert statuses.states() == ["unreachable", "connected", "left"]
-    assert [recorded for _, recorded in await read_topic(settings.kafka)] == written
+    assert [recorded for _, recorded in await read_topic(nowhere.kafka)] == written
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.prove)])
@@ -201,30 +229,6 @@ async def test_topic_deleted_under_it(journal: Journal, settings: ShipperSetting
         await statuses.state("rewound")
         await statuses.wait(lambda status: status.position == journal.appended and status.behind == 0)
     assert unique(await read_topic(settings.kafka)) == written
-
-
-async def test_drain_is_bounded(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
-    """With events left and no broker, the shipper goes when its time is over, and says so."""
-    write(journal, events(100))
-    killable_kafka.kill()
-    async with shipping(replace(settings, drain=1.0)) as (shipper, statuses):
-        await statuses.state("unreachable")
-        began = time.monotonic()
-        await shipper.stop()
-        assert time.monotonic() - began < 9
-    assert (statuses.seen[-1].state, statuses.seen[-1].reason) == ("left", "the time to drain was over")
-
-
-async def test_drain_of_nothing(killable_kafka: KafkaBroker, journal: Journal, settings: ShipperSettings) -> None:
-    """With everything shipped, the shipper doesn't wait for a broker that is gone."""
-    write(journal, events(100))
-    async with shipping(settings) as (shipper, statuses):
-        await statuses.position(journal.appended)
-        killable_kafka.kill()
-        began = time.monotonic()
-        await shipper.stop()
-        assert time.monotonic() - began < 9
-    assert (statuses.seen[-1].state, statuses.seen[-1].reason) == ("left", "")
 
 
 def partition_of(recorded: Recorded) -> int:

@@ -15,29 +15,28 @@ pytestmark = pytest.mark.long
 
 
 def _blocks(seeds: int, blocks: int, few: int) -> pytest.MarkDecorator:
-    """Parametrize with the first few blocks of so many seeds each, and, marked ``prove``, with all of them."""
+    """Parametrize with the first few seeds, and, marked ``prove``, with all blocks of so many seeds each."""
     full = [pytest.mark.prove, pytest.mark.timeout(600)]
     ranges = [range(block * seeds, (block + 1) * seeds) for block in range(blocks)]
     # They give way to whatever else the machine does.
-    few_marks = [pytest.mark.timeout(600)]
-    small = [pytest.param(block, id=f"{block.start}", marks=few_marks) for block in ranges[:few]]
-    return pytest.mark.parametrize("seeds", small + [pytest.param(r, id=f"full-{r.start}", marks=full) for r in ranges])
+    small = pytest.param(range(few), id="few", marks=pytest.mark.timeout(600))
+    return pytest.mark.parametrize("seeds", [small, *(pytest.param(r, id=f"{r.start}", marks=full) for r in ranges)])
 
 
-@_blocks(125, blocks=80, few=1)
+@_blocks(125, blocks=80, few=50)
 def test_over_the_fake_engine(seeds: range) -> None:
-    """Ten thousand seeds, of which each run of the tests has a hundred and twenty-five."""
+    """Ten thousand seeds, of which each run of the tests has fifty."""
     _run(seeds, "fake")
 
 
-@_blocks(10, blocks=10, few=1)
+@_blocks(10, blocks=10, few=5)
 def test_over_aioquic(seeds: range) -> None:
     """A hundred, over real QUIC in memory."""
     _run(seeds, "aioquic")
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-@_blocks(25, blocks=40, few=1)
+@_blocks(25, blocks=40, few=12)
 def test_over_the_native_engine(seeds: range) -> None:
     """A thousand, likewise."""
     _run(seeds, "native")

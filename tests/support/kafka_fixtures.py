@@ -1,4 +1,4 @@
-"""The broker as pytest meets it: fixtures ``kafka``, ``killable_kafka`` and ``topic``, and a line in the header.
+"""The broker as pytest meets it: fixtures ``kafka``, ``killable_kafka``, ``dead_kafka``, ``topic``; and a header line.
 
 One broker serves the whole run; tests keep apart by topic. Without a broker the tests that need one skip with a line
 that says so; under ``CI=true`` they fail instead.
@@ -65,12 +65,22 @@ def kafka(_broker: KafkaBroker) -> KafkaBroker:
 
 
 @pytest.fixture
-def killable_kafka(kafka: KafkaBroker) -> Iterator[KafkaBroker]:
-    """The same for tests that kill, pause or stop it: it runs again afterwards."""
-    if not kafka.controllable:
-        pytest.skip(f"{kafka.description} cannot be killed")
-    yield kafka
-    kafka.start()
+def killable_kafka(kafka: KafkaBroker) -> KafkaBroker:
+    """The same for tests that kill, pause or stop it: the next one that needs it starts it again."""
+    return _killable(kafka)
+
+
+@pytest.fixture
+def dead_kafka(_broker: KafkaBroker) -> KafkaBroker:
+    """The same for tests that begin without one: to start a broker takes seconds of CPU."""
+    _killable(_broker).kill()
+    return _broker
+
+
+def _killable(broker: KafkaBroker) -> KafkaBroker:
+    if not broker.controllable:
+        pytest.skip(f"{broker.description} cannot be killed")
+    return broker
 
 
 @pytest.fixture

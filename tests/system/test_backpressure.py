@@ -208,7 +208,7 @@ async def rate(crowd: Crowd, hub: Command, seconds: float) -> Rate:
 
 
 @pytest.mark.timeout(300)
-@sizes("connections, seconds", (100, 2.0), (1000, 10.0), minutes=20)
+@sizes("connections, seconds", (60, 1.5), (1000, 10.0), minutes=20)
 async def test_half_of_the_connections_stalled(world: World, connections: int, seconds: float) -> None:
     """Half of one session pair's connections stop reading: the others keep 80 % of their throughput."""
     server = world.serve()

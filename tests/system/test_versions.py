@@ -59,8 +59,8 @@ _LATER = ("code", "codeName", "reason")
     ("hub", "provider", "consumer"),
     [
         ("earlier", "new", "new"),
-        ("new", "earlier", "new"),
-        ("new", "new", "earlier"),
+        pytest.param("new", "earlier", "new", marks=pytest.mark.prove),
+        pytest.param("new", "new", "earlier", marks=pytest.mark.prove),
         ("new", "earlier", "earlier"),
     ],
 )
@@ -223,8 +223,9 @@ async def test_logs_of_the_earlier_version_read_the_same(
     await hub.kill()
     await world.start_hub("--kafka", kafka.bootstrap, "--topic", topic, env=earlier.env)
     await world.end(lacking=_LATER)
-    for source in (str(world.journal), f"kafka://{kafka.bootstrap}/{topic}"):
-        for reading in _READINGS:
+    # Each is a process of the earlier version, which takes a second to start: a topic is read by one of them only.
+    for source, readings in ((str(world.journal), _READINGS), (f"kafka://{kafka.bootstrap}/{topic}", _READINGS[:1])):
+        for reading in readings:
             texts = []
             for env in (earlier.env, _NEW):
                 status, text, faults = await run("spnlog", *reading, "--json", source, env=env)
