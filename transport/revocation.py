@@ -11,7 +11,6 @@ import contextlib
 import re
 from base64 import b64decode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -21,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from spnhub.dataclass import dataclass
 from spnhub.transport.engine import ChainFault, Revocation
 from spnhub.transport.pem import canonical, date_text, holds_pem, parsing, whole_subject
 

@@ -6,7 +6,7 @@ here but in :class:`spnhub.transport.engine.ServerIdentity`: actors decide, they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from spnhub.dataclass import dataclass
 
 __all__ = ["Availability", "NetworkDefinition", "RealmDefinition", "ServiceDefinition"]
 

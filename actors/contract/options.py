@@ -5,9 +5,9 @@ Counterpart: :mod:`spnhub.actors.kernel.environment`, by which every actor has t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
+from spnhub.dataclass import dataclass
 from spnhub.options import option
 
 __all__ = ["ActorOptions"]

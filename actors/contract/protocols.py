@@ -6,8 +6,9 @@ An endpoint of spn/1 can do all that the specification asks for. The agents of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from spnhub.dataclass import dataclass
 
 __all__ = ["SC01", "SPN1", "Abilities", "abilities", "is_resumable", "one_leg_instance"]
 

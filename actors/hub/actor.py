@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, assert_never
 
@@ -47,6 +46,7 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.realm.actor import DefineRealm, DefineService, RealmActor, RealmEmpty
 from spnhub.actors.service.admission import refuse_session
 from spnhub.actors.service.messages import Leave, SessionsStopped, StopSessions
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType, Event, InventoryRejected, LimitReached
 
 __all__ = ["HubActor"]

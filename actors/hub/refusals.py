@@ -8,10 +8,10 @@ share one event. Sans-I/O and pure but for the counts it keeps.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from spnhub.actors.contract.inputs import HandshakeRefusal
+from spnhub.dataclass import dataclass
 from spnhub.events.model import Event, SessionRefused
 
 __all__ = ["Refusals"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from spnhub.actors.kernel.pauses import Pauses
 from spnhub.actors.kernel.runtime import Dispatcher, send
 from spnhub.actors.kernel.timers import Timer, Timers
 from spnhub.actors.kernel.work_queue import WorkQueue
+from spnhub.dataclass import dataclass
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState

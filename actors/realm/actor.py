@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, assert_never
 
 from pykka import ActorRef
@@ -16,6 +16,7 @@ from spnhub.actors.kernel.runtime import EventLoopActor
 from spnhub.actors.service.actor import ServiceActor
 from spnhub.actors.service.admission import refuse_session
 from spnhub.actors.service.messages import Define, Leave, ServiceEmpty, SessionsStopped, StopSessions
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 
 __all__ = ["DefineRealm", "DefineService", "RealmActor", "RealmEmpty", "RealmMessage"]

@@ -14,10 +14,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.backoff import doubled
+from spnhub.dataclass import dataclass
 
 __all__ = ["Choice", "ProviderChoice"]
 

@@ -9,7 +9,7 @@ notified without asking. Part of the service's actor, as :mod:`spnhub.actors.ser
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from spnhub.actors.contract.protocols import is_resumable
 from spnhub.actors.kernel.environment import Decision, Environment
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.registry import Identity, SessionRegistry, identity
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 
 __all__ = ["GONE_LIMIT", "GoneInstanceDue", "GoneInstances"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from spnhub.actors.contract.commands import StartService, StopService
@@ -26,6 +26,7 @@ from spnhub.actors.contract.inventory import ServiceKey
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.kernel.environment import Decision
 from spnhub.backoff import backoff
+from spnhub.dataclass import dataclass
 from spnhub.events.model import (
     ServiceStarted,
     ServiceStartFailed,

@@ -6,7 +6,6 @@ It carries out what :mod:`spnhub.actors.service.instance` decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
 from pykka import ActorRef
@@ -16,6 +15,7 @@ from spnhub.actors.kernel.environment import Environment
 from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service import instance as rules
 from spnhub.actors.service.instance import Instance, Outcome, Situation
+from spnhub.dataclass import dataclass
 
 __all__ = ["InstanceController", "InstanceDue"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from pykka import ActorRef
@@ -28,6 +27,7 @@ from spnhub.actors.service.awaited import AwaitedProviders
 from spnhub.actors.service.gone import GoneInstances
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.session.messages import InvitationAnswered, ResumeAsked
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType, LimitReached
 
 __all__ = ["Resuming", "SuspendedConnections", "SuspensionExpired"]

@@ -6,7 +6,6 @@ A consumer that can is refused at once while there is no provider (D-27). Part o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from pykka import ActorRef
@@ -19,6 +18,7 @@ from spnhub.actors.kernel.timers import Timer
 from spnhub.actors.service.registry import SessionRegistry
 from spnhub.actors.session.endings import by_hub
 from spnhub.actors.session.messages import EndSession
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 
 __all__ = ["ConsumerUnserved", "UnservedConsumers"]

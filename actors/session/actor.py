@@ -5,7 +5,6 @@ The service's actor starts it when it has accepted the request and logged the se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
@@ -75,6 +74,7 @@ from spnhub.actors.session.messages import (
     ShutSession,
     SupersedeSession,
 )
+from spnhub.dataclass import dataclass
 from spnhub.events.model import (
     ConnectionRefused,
     EndPointType,

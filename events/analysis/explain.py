@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import event_line
 from spnhub.events.analysis.narrative import because, bytes_text, seconds_text, sentence
 from spnhub.events.model import (

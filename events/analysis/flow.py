@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import failed
 from spnhub.events.model import ConnectionEnded, ConnectionProgress, ConnectionStarted, Recorded
 

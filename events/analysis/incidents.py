@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import failed, format_time
 from spnhub.events.codes import Code, alert_name, code_name
 from spnhub.events.model import (

@@ -13,9 +13,10 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NamedTuple
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.merge import LogKey, log_key
 from spnhub.events.analysis.resumption import Resumptions
 from spnhub.events.model import (

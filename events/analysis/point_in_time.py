@@ -8,11 +8,12 @@ from __future__ import annotations
 import bisect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.journal_index import JournalIndex
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import LogKey, log_key

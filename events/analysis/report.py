@@ -6,10 +6,11 @@ Counterpart: :mod:`spnhub.cli.log_metrics`, which prints them.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import Any, Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.metrics import BOUNDS, CORRECTIONS, COUNTERS, GAUGES, Histogram, Labels, LogMetrics
 from spnhub.events.analysis.selection import EventSelection

@@ -12,9 +12,10 @@ Counterpart: :mod:`spnhub.events.analysis.metrics`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import ConnectionEnded, ConnectionFinished, ConnectionResumed, ConnectionStarted, Recorded
 
 __all__ = ["CONVERSATION_LIMIT", "LEG_LIMIT", "Correction", "Resumptions"]

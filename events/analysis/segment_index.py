@@ -13,11 +13,12 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 from spnhub.events import model
 from spnhub.events.analysis.flow import Flow
 from spnhub.events.journal import schemas as journal_schemas

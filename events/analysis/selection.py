@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.point_in_time import Moment, MomentError
 from spnhub.events.model import Event, Recorded
 

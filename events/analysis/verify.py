@@ -13,10 +13,11 @@ import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from uuid import UUID
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.merge import Entry, LogKey, Missing, log_key, merge
 from spnhub.events.model import (

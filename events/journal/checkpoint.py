@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, get_args
 from uuid import UUID
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 from spnhub.events.journal.files import JournalIdentity, check_frames, open_private
 from spnhub.events.journal.reader import JournalReader
 from spnhub.events.model import EndPointType, InstancePhase

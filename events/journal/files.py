@@ -21,11 +21,11 @@ import stat
 import struct
 import uuid
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 
 __all__ = [
     "FRAME_LIMIT",

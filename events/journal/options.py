@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
+from spnhub.dataclass import dataclass
 from spnhub.options import option, parse_age, parse_size
 
 __all__ = ["JournalOptions"]

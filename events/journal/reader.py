@@ -14,11 +14,12 @@ import re
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
+from spnhub.dataclass import dataclass
 from spnhub.events import model
 from spnhub.events.journal import schemas as journal_schemas
 from spnhub.events.journal.envelope import Envelope, read_envelope

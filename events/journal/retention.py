@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events import model
 from spnhub.events.journal.files import HEADER_READ, JournalError, SegmentHeader, next_frame, segments
 from spnhub.events.journal.options import JournalOptions

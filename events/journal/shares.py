@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 from spnhub.events.journal.files import (
     HEADER_READ,
     JournalError,

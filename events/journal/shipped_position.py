@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from spnhub import bounded_json
+from spnhub.dataclass import dataclass
 from spnhub.events.journal.files import open_private
 
 __all__ = ["Position", "PositionFile", "shipped_sequence"]

@@ -15,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from spnhub.dataclass import dataclass
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.journal import checkpoint as journal_checkpoint
 from spnhub.events.journal.checkpoint import Checkpoint

@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -24,6 +23,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from spnhub.backoff import Backoff
+from spnhub.dataclass import dataclass
 from spnhub.events import model
 from spnhub.events.kafka.reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka.registry import RegistryUnavailable, learn

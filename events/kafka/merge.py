@@ -14,9 +14,10 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import Recorded
 
 __all__ = ["Item", "Merger"]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from spnhub.dataclass import dataclass
 from spnhub.options import UnusableOption, check_options, option, option_fields, parse_addresses, parse_age
 
 __all__ = [

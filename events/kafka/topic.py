@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,6 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import BrokerResponseError, KafkaError, for_code
 from aiokafka.helpers import create_ssl_context
 
+from spnhub.dataclass import dataclass
 from spnhub.events.kafka.metadata import TopicMetadataRequest
 from spnhub.events.kafka.reasons import Complaints, is_lasting, reason_of
 from spnhub.events.kafka.settings import KafkaSettings, KafkaSettingsError

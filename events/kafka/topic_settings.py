@@ -7,9 +7,9 @@ No I/O. Counterparts: :mod:`spnhub.events.kafka.topic` reads the settings, :mod:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.kafka.settings import KafkaSettings
 
 __all__ = ["LOOKED_AT", "TopicFault", "topic_faults"]

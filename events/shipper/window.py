@@ -9,9 +9,10 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.journal.envelope import Envelope
 from spnhub.events.model import HubStarted
 

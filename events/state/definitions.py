@@ -7,9 +7,10 @@ Folded by :class:`spnhub.events.state.hub_state.HubState`. Total: an event about
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import (
     Event,
     InstancePhase,

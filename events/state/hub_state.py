@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import (
     ConnectionEnded,
     ConnectionFinished,

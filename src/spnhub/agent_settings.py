@@ -8,12 +8,12 @@ Certificates stay as they were given, PEM text or a path: files are read anew wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from spnhub.actors.contract.protocols import SC01
+from spnhub.dataclass import dataclass
 from spnhub.logging import LogFormat, log_format_option, log_level_option
 from spnhub.options import (
     WEEK,

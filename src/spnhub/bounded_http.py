@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import httpx2
+
+from spnhub.dataclass import dataclass
 
 __all__ = ["ANSWER_LIMIT", "ANSWER_TIME", "REDIRECTS", "Answer", "AnswerError", "AnswerTooLong", "ask"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from spnhub.actors.contract.options import ActorOptions
+from spnhub.dataclass import dataclass
 from spnhub.events.journal.options import JournalOptions
 from spnhub.events.kafka.settings import KafkaSettings
 from spnhub.logging import LogFormat, log_format_option, log_level_option

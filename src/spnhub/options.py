@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from typing import Any, Final, TypeVar
+
+from spnhub.dataclass import dataclass
 
 __all__ = [
     "WEEK",

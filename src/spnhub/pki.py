@@ -12,13 +12,15 @@ Counterpart: :mod:`spnhub.inventory.pem` judges what a real inventory brings.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from spnhub.dataclass import dataclass
 
 __all__ = ["Authority", "IssuedCredentials"]
 

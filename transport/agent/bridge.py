@@ -21,10 +21,10 @@ import functools
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec
 
 from spnhub.actors.contract.codes import Code
+from spnhub.dataclass import dataclass
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.agent.sockets import arm_reset, disarm_reset, fin_came, silent_for, unsent, waiting
 from spnhub.transport.endpoint.connection.stream import Stream

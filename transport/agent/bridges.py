@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.dataclass import dataclass
 from spnhub.transport.agent.bridge import Bridge, BridgeResult
 from spnhub.transport.agent.reset_watcher import ResetWatcher
 from spnhub.transport.endpoint.connection.stream import Stream

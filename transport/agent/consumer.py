@@ -11,9 +11,9 @@ import functools
 import socket
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from spnhub.dataclass import dataclass
 from spnhub.events.codes import code_name
 from spnhub.events.spare import OUT_OF_RESOURCES
 from spnhub.transport.agent.bridges import Bridges, Traffic

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
+from spnhub.dataclass import dataclass
 from spnhub.transport.agent.sockets import disarm_reset
 from spnhub.transport.agent.tcp import ConnectError, Connector
 from spnhub.transport.log import get_logger

@@ -15,9 +15,9 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from spnhub.dataclass import dataclass
 from spnhub.transport.agent.sockets import is_unix
 from spnhub.transport.faults import report_to_loop
 

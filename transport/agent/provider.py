@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from dataclasses import dataclass
 from typing import Protocol
 
 from spnhub.actors.contract.codes import Code
+from spnhub.dataclass import dataclass
 from spnhub.transport.agent.bridges import Bridges, Traffic
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.keep_alive import TCP_KEEP_ALIVE, TcpKeepAlive

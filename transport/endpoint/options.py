@@ -7,11 +7,12 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypedDict
 
 from spnhub.actors.contract.protocols import SC01, SPN1
+from spnhub.dataclass import dataclass
 from spnhub.options import WEEK, build, nested, option
 from spnhub.transport.engine import Limits
 from spnhub.transport.engines import engine_option

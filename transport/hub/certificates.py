@@ -11,10 +11,10 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from spnhub.dataclass import dataclass
 from spnhub.events.faults import log_fault
 from spnhub.transport.engine import ChainFault, ClientTrust
 

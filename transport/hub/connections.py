@@ -5,13 +5,12 @@ The consumer's resume secret passes through here from one header to the other an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.contract.packets import OpeningKind
 from spnhub.actors.system import ActorSystem
+from spnhub.dataclass import dataclass
 from spnhub.transport import protocol
 from spnhub.transport.engine import Engine, Outcome, OutcomeKind, Spliced
 from spnhub.transport.hub.acks import AckRelay

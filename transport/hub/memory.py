@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final, NamedTuple
 
+from spnhub.dataclass import dataclass
 from spnhub.options import option, parse_size
 from spnhub.transport.engine import Engine, Limits
 from spnhub.transport.hub.rates import Rates

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from spnhub.actors.contract.definitions import RealmDefinition
+from spnhub.dataclass import dataclass
 
 __all__ = ["Rate", "Rates", "RealmRates", "SessionRates", "TokenBucket"]
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import LimitExceeded
 from spnhub.actors.contract.packets import Ack
+from spnhub.dataclass import dataclass
 from spnhub.transport.engine import LOST_CODE, Engine, Outcome, OutcomeKind, Reset, Spliced, Stopped
 from spnhub.transport.hub.bandwidth import Bandwidth
 from spnhub.transport.sc01.words import code_of_stream, stream_code

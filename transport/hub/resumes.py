@@ -11,13 +11,13 @@ from __future__ import annotations
 import hmac
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from spnhub.actors.contract import commands, inputs, packets
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.transport.hub.sessions import HubSession, Sessions
 from spnhub.transport.protocol import ProtocolError

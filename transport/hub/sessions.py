@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.codes import Code, is_retryable
 from spnhub.actors.contract.inputs import Key
 from spnhub.actors.system import ActorSystem
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
 from spnhub.transport.certificates import identify

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from spnhub.actors.contract import inputs, packets
 from spnhub.actors.contract.protocols import SC01, one_leg_instance
 from spnhub.actors.system import ActorSystem
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.transport.engine import Engine
 from spnhub.transport.sc01.words import START_INTERVAL, Word, close_code

@@ -6,7 +6,6 @@ Counterpart: :mod:`spnhub.agent_process.ops` answers with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from spnhub.agent_process.host import Slot
 from spnhub.agent_process.running import RunningProvider
 from spnhub.agent_settings import ConsumerSettings
+from spnhub.dataclass import dataclass
 from spnhub.exposition import filled
 from spnhub.transport.agent.bridges import Traffic
 from spnhub.transport.pem import date_text

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from spnhub.actors.contract.protocols import SC01
 from spnhub.agent_settings import OPTION_NAMES, AgentSettings, ConsumerSettings, ProviderSettings
+from spnhub.dataclass import dataclass
 from spnhub.streams import ReaderLeft, say, say_json
 from spnhub.transport.agent.health import HealthCheck, HealthWatch
 from spnhub.transport.agent.tcp import Connector

@@ -10,12 +10,12 @@ import base64
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from spnhub.actors.contract.inventory import DefinitionDifference, LiveSession, Table, plan
 from spnhub.cli.command_line import UNUSABLE
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType, from_datetime
 from spnhub.hub_settings import HubSettings
 from spnhub.inventory import Inventory, InventoryFault, load_inventory

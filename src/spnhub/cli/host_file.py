@@ -8,12 +8,12 @@ and ``spnagent provider``. Counterparts: :mod:`spnhub.agent_settings` declares t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from spnhub.agent_settings import AgentSettings, ConsumerSettings, ProcessSettings, ProviderSettings
 from spnhub.cli.config_file import ConfigTable
 from spnhub.cli.options import Given, Reader, from_table, settings_of
+from spnhub.dataclass import dataclass
 from spnhub.options import Field, option_fields
 from spnhub.settings import SettingsError
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,6 +16,7 @@ from spnhub import logging, signals
 from spnhub.cli.command_line import Version, make_app, run_command_line
 from spnhub.cli.options import GroupedCommand, GroupedGroup, Reader, takes
 from spnhub.cli.start import importing
+from spnhub.dataclass import dataclass
 from spnhub.hub_settings import HubSettings
 from spnhub.options import host_names, option, parse_address
 from spnhub.settings import SettingsError

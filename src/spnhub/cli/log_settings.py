@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from spnhub.cli.options import takes
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.point_in_time import Moment
 from spnhub.events.analysis.selection import EventSelection, moment_or_ago
 from spnhub.events.model import EVENT_CLASSES

@@ -10,7 +10,7 @@ import enum
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from spnhub.cli.variables import cleaned
+from spnhub.dataclass import dataclass
 from spnhub.options import Field, Option, UnusableOption, build, option_fields
 from spnhub.plain_text import remember_secret
 from spnhub.settings import SettingsError

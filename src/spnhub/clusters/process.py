@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 import structlog
 
 from spnhub.clusters.task import ClusterError, OnExit, ServiceTask
+from spnhub.dataclass import dataclass
 
 __all__ = ["ProcessManager"]
 

@@ -12,9 +12,10 @@ Counterparts: :mod:`spnhub.inventory` refuses what doesn't parse; the service ac
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from spnhub.dataclass import dataclass
 
 __all__ = ["Schedule", "ScheduleError", "is_on"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import structlog
@@ -26,6 +26,7 @@ from spnhub.actors.contract.inputs import (
 )
 from spnhub.clusters.managers import manager_for
 from spnhub.clusters.task import ClusterError, ClusterManager, OnExit, ServiceTask
+from spnhub.dataclass import dataclass
 
 __all__ = ["Starter"]
 

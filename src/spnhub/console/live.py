@@ -14,12 +14,13 @@ import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from spnhub.console.page import EndpointRow, Seen
 from spnhub.console.together import run_together
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.flow import SPAN, Flow, FlowRates
 from spnhub.events.analysis.incident_history import Concerning, IncidentHistory
 from spnhub.events.analysis.index_making import add_flow

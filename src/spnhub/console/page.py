@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Final, Generic, TypeVar
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.flow import FlowRates
 from spnhub.events.analysis.incidents import Incident
 from spnhub.events.analysis.log_lines import format_time

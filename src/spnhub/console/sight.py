@@ -10,7 +10,6 @@ import time as clock
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from spnhub.console.past import Past
 from spnhub.console.story import Picture, picture_of
 from spnhub.console.text import day_and_clock
 from spnhub.console.together import run_together
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.explain import Search, Story
 from spnhub.events.analysis.flow import FlowRates
 from spnhub.events.analysis.incident_history import IncidentHistory

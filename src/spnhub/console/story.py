@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.explain import Story
 from spnhub.events.analysis.log_lines import failed
 from spnhub.events.analysis.narrative import because, seconds_text, sentence

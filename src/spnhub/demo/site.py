@@ -6,12 +6,13 @@ Counterparts: :mod:`spnhub.pki` makes the certificates, :mod:`spnhub.inventory.m
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 import yaml
 
+from spnhub.dataclass import dataclass
 from spnhub.pki import Authority, IssuedCredentials
 
 __all__ = ["HUB_ID", "DemoService", "Site", "free_port"]

@@ -15,10 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from spnhub.dataclass import dataclass
 from spnhub.demo.display import Display
 from spnhub.demo.programs import DemoFailed, Program, Programs, run_to_end
 from spnhub.demo.site import HUB_ID, DemoService, Site

@@ -11,8 +11,9 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from spnhub.dataclass import dataclass
 
 __all__ = ["Counted", "MailServer", "Server", "WebServer", "fetch", "send_mail"]
 

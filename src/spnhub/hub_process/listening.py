@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from spnhub.actors.contract.definitions import RealmDefinition
+from spnhub.dataclass import dataclass
 from spnhub.inventory import Inventory, InventoryFault, ListenAddress
 from spnhub.transport.engine import Address, ClientTrust, Engine, ServerIdentity, ServerPolicy
 from spnhub.transport.hub import HubServer, Network

@@ -13,7 +13,6 @@ import gc
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -21,6 +20,7 @@ import structlog
 from spnhub import inventory as inventories
 from spnhub.actors.contract.inventory import Plan, Table, plan
 from spnhub.clusters import load_managers
+from spnhub.dataclass import dataclass
 from spnhub.hub_process.listening import CannotListen, Listeners, Prepared
 from spnhub.hub_process.services import ScheduleTable
 from spnhub.inventory import Inventory, InventoryError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
@@ -17,6 +16,7 @@ import structlog
 from spnhub.actors.contract import commands, inputs
 from spnhub.actors.contract.definitions import ServiceDefinition
 from spnhub.clusters import Schedule, ServiceTask, Starter, is_on
+from spnhub.dataclass import dataclass
 from spnhub.events.model import from_datetime, to_datetime
 from spnhub.inventory import Inventory
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spnhub.actors.contract.definitions import NetworkDefinition, RealmDefinition, ServiceDefinition
 from spnhub.clusters import ServiceTask
+from spnhub.dataclass import dataclass
 from spnhub.inventory import pem
 from spnhub.inventory.crl import CrlCopy, CrlStore, crl_urls
 from spnhub.inventory.judge import document_faults, judged, null_fields, unknown_fields

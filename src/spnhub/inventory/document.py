@@ -13,7 +13,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from yaml.composer import Composer
 
 from spnhub import bounded_json
 from spnhub.bounded_json import DEPTH, DIGITS, JsonError
+from spnhub.dataclass import dataclass
 from spnhub.settings import SettingsError
 from spnhub.transport.text import quoted
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from spnhub.dataclass import dataclass
 from spnhub.inventory.document import DocumentError, read_document
 from spnhub.settings import SettingsError, check_inventory_url
 from spnhub.transport.text import meant, quoted

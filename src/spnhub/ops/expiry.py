@@ -6,10 +6,10 @@ Counterparts: ``spnhub check``, ``/metrics`` and ``/state`` show it, :mod:`spnhu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+from spnhub.dataclass import dataclass
 from spnhub.transport.engine import ServerIdentity
 from spnhub.transport.pem import certificate_name, date_text, load_chain
 from spnhub.transport.revocation import lists_of

@@ -12,11 +12,11 @@ import base64
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from spnhub.actors.contract.definitions import Availability, NetworkDefinition, RealmDefinition, ServiceDefinition
+from spnhub.dataclass import dataclass
 from spnhub.events.analysis.log_lines import format_time
 from spnhub.events.analysis.serialize import serialize
 from spnhub.events.kafka.settings import ShipperStatus

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -29,6 +28,7 @@ from spnhub import bounded_json
 from spnhub.actors.contract.commands import Command, SendPacket
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.contract.options import ActorOptions
+from spnhub.dataclass import dataclass
 from spnhub.recording.system import Address, Input, Part, Step
 from spnhub.schemas import codec
 

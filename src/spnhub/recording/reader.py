@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spnhub.dataclass import dataclass
 from spnhub.recording.format import (
     SUFFIX,
     FormatError,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState
 from spnhub.recording.format import plain_parts

@@ -7,13 +7,14 @@ The same class makes a recording in a hub, and notes the results when a recordin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from spnhub.actors.contract.commands import Command
 from spnhub.actors.contract.inputs import ConnectionInput, HubInput, Key, SessionInput
 from spnhub.actors.contract.options import ActorOptions
 from spnhub.actors.system import ActorSystem
+from spnhub.dataclass import dataclass
 from spnhub.events.faults import OnFault, log_fault
 from spnhub.events.model import Event, Recorded
 from spnhub.events.state.hub_state import HubState

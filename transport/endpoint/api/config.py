@@ -10,11 +10,12 @@ import ipaddress
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from spnhub.actors.contract.protocols import SC01
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.options import UnusableOption, check_options
 from spnhub.transport.endpoint.core.listener import CoreSettings

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
 from spnhub.actors.contract.codes import Code
+from spnhub.dataclass import dataclass
 from spnhub.transport.endpoint.api.config import EndpointConfig, Runtime
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.core.endpoint import EndpointCore

@@ -15,7 +15,6 @@ for later. Callbacks to the program go through the endpoint's queue, so they nev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
@@ -34,6 +33,7 @@ from spnhub.actors.contract.packets import (
     ToLeg,
 )
 from spnhub.actors.contract.protocols import is_resumable
+from spnhub.dataclass import dataclass
 from spnhub.transport.endpoint.connection import happenings as on
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
 from spnhub.transport.endpoint.connection.leg import LEG_CODES, EndpointLeg, check_head

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
 from spnhub.actors.contract.packets import ResumeInvite, ResumeRequest
+from spnhub.dataclass import dataclass
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext
 from spnhub.transport.endpoint.connection.happenings import EndedElsewhere

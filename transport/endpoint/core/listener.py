@@ -6,9 +6,9 @@ on asyncio.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.options import EndpointOptions

@@ -13,11 +13,11 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from spnhub.dataclass import dataclass
 from spnhub.transport import pem
 from spnhub.transport.endpoint.session.system_roots import system_roots
 from spnhub.transport.engine import ClientPolicy

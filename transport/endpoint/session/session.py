@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from spnhub.actors.contract.codes import Code
@@ -30,6 +29,7 @@ from spnhub.actors.contract.packets import (
     SetWeight,
     ToEndpoint,
 )
+from spnhub.dataclass import dataclass
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.connection.connection import Connection
 from spnhub.transport.endpoint.connection.context import EndpointContext, SessionStreams
