@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 
 from spnhub.actors.contract.codes import Code
-from spnhub.actors.contract.packets import PeerHere, ResumeRequest, own_kinds
+from spnhub.actors.contract.packets import PeerHere, ResumeRequest, SessionRefusal, own_kinds
 from spnhub.events.model import EndPointType
 from spnhub.transport.endpoint.api.consumer import ConsumerEndpoint, Pair, ProviderEndpoint
 from spnhub.transport.endpoint.core.opening import RETURN
 from spnhub.transport.endpoint.session.hub_target import SessionChange
 from spnhub.transport.endpoint.session.states import SessionState
-from spnhub.transport.errors import ConnectionRejected
+from spnhub.transport.errors import ConnectionRejected, HubUnreachable
 from spnhub.transport.protocol import encode
 from tests.support.fake_engine import FakeEngine
 from tests.transport.endpoint.conftest import SECOND, World
@@ -96,6 +96,45 @@ async def test_nothing_to_resume_is_no_reason_to_hammer(world: World) -> None:
     attempts.at.clear()
     await asyncio.sleep(60)
     assert len(attempts.at) < 20
+
+
+@pytest.mark.parametrize("absence", [0.0, 0.4, 1.1, 2.6])
+async def test_all_that_is_started_together_finds_itself_at_once(world: World, absence: float) -> None:
+    """Endpoints that are ready before their hub; a consumer that is there before its provider is refused, and soon
+    back. For three seconds a closed port is tried about every tenth of a second."""
+    attempts = Attempts(world)
+    world.hub.node.crash()
+    consuming = asyncio.ensure_future(world.consumer(wait_for_hub=True))
+    await asyncio.sleep(absence)
+    hub = world.new_hub()
+    hub.refusal = SessionRefusal(Code.NO_PROVIDER, "none yet", retryable=True)
+    await asyncio.sleep(0.15)
+    assert not consuming.done()
+    hub.refusal = None
+    began = now()
+    assert (await consuming).state is SessionState.ESTABLISHED
+    assert now() - began < 0.2
+    pauses = [later - sooner for sooner, later in pairwise(attempts.at)]
+    assert all(0.04 < pause < 0.21 for pause in pauses)
+
+
+@pytest.mark.parametrize(("retries", "least"), [(None, 20), (3, 0)])
+async def test_a_hub_that_does_not_come_is_tried_less_often(world: World, retries: int | None, least: int) -> None:
+    """After three seconds; who has a number of retries spends them over the usual pauses."""
+    attempts = Attempts(world)
+    world.hub.node.crash()
+    began = now()
+    consuming = asyncio.ensure_future(world.consumer(wait_for_hub=True, retries=retries))
+    await asyncio.sleep(63)
+    early = [at for at in attempts.at if at < began + 3]
+    assert least <= len(early) <= 60
+    assert len(attempts.at) - len(early) < 20
+    if retries:
+        assert attempts.at[-1] - began > 0.7
+        with pytest.raises(HubUnreachable):
+            await consuming
+    else:
+        consuming.cancel()
 
 
 @pytest.mark.parametrize("absence", [40.0, 41.3, 55.7])

@@ -31,6 +31,12 @@ RETURN_BASE: Final = 0.1
 RETURN_CAP: Final = 0.2
 """Programs on both sides stand still meanwhile, for as long as their connections may be resumed. Each attempt at a
 closed port costs the hub's host one packet; with what an attempt takes by itself there is one every 0.25 s."""
+FIRST_PAUSE: Final = 0.1
+"""Seconds, less up to half of it at random, between the attempts of an endpoint that has had no session yet, for
+:data:`FIRST_TIME`: it was started together with its hub, and costs that host one packet each time. One that has a
+number of retries keeps to the usual pauses, or they would be over at once."""
+FIRST_TIME: Final = 3.0
+"""Seconds since the first of them failed."""
 REFUSED_CAP: Final = 2.0
 """The same where a hub is there and refuses: that costs it a handshake each time."""
 REPEAT: Final = 0.2
@@ -138,6 +144,9 @@ class HubTarget:
         self._contests = 0
         """Sessions in a row that ended so, for one that is none of this endpoint's."""
         self._established_at = 0.0
+        """0: it has had no session."""
+        self._first_failed_at: float | None = None
+        """When the first attempt failed."""
         self._unproven = False
         """Nothing but its lasting will show that the hub has taken the session."""
         self._endpoint = endpoint
@@ -343,10 +352,21 @@ class HubTarget:
             cap = TIME_CAP
         elif self._all.paused:
             base, cap = RETURN_BASE, REFUSED_CAP if _refused(error) else RETURN_CAP
-        delay = backoff(base, cap, self._backoff, self._endpoint.random)
+        elif not self._established_at and self._endpoint.options.retries is None and self._has_just_begun():
+            base = FIRST_PAUSE
+            if not _refused(error):
+                # Not doubled, and not counted: what follows begins with the usual pauses.
+                self._backoff = -1
+        delay = backoff(base, cap, max(0, self._backoff), self._endpoint.random)
         self.attempts += 1
         self._backoff += 1
         self._due_in(delay)
+
+    def _has_just_begun(self) -> bool:
+        now = self._endpoint.now()
+        if self._first_failed_at is None:
+            self._first_failed_at = now
+        return now - self._first_failed_at < FIRST_TIME
 
     def on_empty(self) -> None:
         """The last connection has left. While Closing for the hub's or the address's sake the session ends with it."""
