@@ -67,6 +67,7 @@ __all__ = [
     "next_expiry",
     "parse_identity",
     "parsed",
+    "public_roots",
     "verify_client",
     "verify_server",
 ]
@@ -311,6 +312,14 @@ def load_names() -> ModuleType:
     from spnhub.transport import server_names  # noqa: PLC0415
 
     return server_names
+
+
+def public_roots() -> bytes:
+    """The roots that an engine trusts where its client says none, PEM: those of certifi."""
+    # Late: hardly anybody needs them, and reading them takes importlib.resources.
+    import certifi  # noqa: PLC0415
+
+    return certifi.contents().encode()
 
 
 def check_chain(certificates: Sequence[bytes], trust: ClientTrust, moment: datetime) -> ChainFault | None:

@@ -10,6 +10,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["PEM_BEGIN", "meant", "oddity", "quoted"]
@@ -55,9 +56,17 @@ def meant(name: str, known: Iterable[str], *, likeness: float = 0.75) -> str | N
     form = _form(name)
     if form in by_form:
         return by_form[form]
+    if likeness >= 1:
+        return None
     near = difflib.get_close_matches(form, by_form, n=1, cutoff=likeness)
     return by_form[near[0]] if near else None
 
 
 def _form(name: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name[:_SHOWN])).casefold()
+    return _form_of(name[:_SHOWN])
+
+
+# A program's start compares each variable with each option: a thousand times the same hundred names.
+@lru_cache(256)
+def _form_of(name: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()

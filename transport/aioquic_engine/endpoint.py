@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from heapq import heappop, heappush
 from typing import Final
 
-import certifi
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
@@ -37,7 +36,7 @@ from spnhub.transport.aioquic_engine.reassembly import Holdings
 from spnhub.transport.aioquic_engine.resets import SMALLEST_RESET, ResetSender, same_token
 from spnhub.transport.aioquic_engine.retry import MAX_HALF_OPEN, HalfOpen, RetryTokens
 from spnhub.transport.aioquic_engine.streams import StreamRecord
-from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity
+from spnhub.transport.certificates import ParsedIdentity, anchors_of, load_pair, parse_identity, public_roots
 from spnhub.transport.pem import chain_size
 
 __all__ = ["QuicEndpoint"]
@@ -546,7 +545,7 @@ class QuicEndpoint(ABC):
         """See :meth:`spnhub.transport.engine.Engine.connect`."""
         self._now = now
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
-        trust = certifi.contents().encode() if policy.trust is None else policy.trust
+        trust = public_roots() if policy.trust is None else policy.trust
         anchors_of(trust, "trust")
         quic = EngineConnection(
             configuration=self._configuration(

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Self
 
-import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -24,6 +23,7 @@ from spnhub.transport.certificates import (
     load_pair,
     parse_identity,
     parsed,
+    public_roots,
     verify_client,
     verify_server,
 )
@@ -108,7 +108,7 @@ class NativeEngine(_native.NativeEngine):  # type: ignore[misc]  # a class that 
     def connect(self, address: api.Address, policy: api.ClientPolicy, now: float) -> int:
         """See :meth:`spnhub.transport.engine.Engine.connect`."""
         chain, key = load_pair(policy.certificate_chain, policy.private_key, "certificate", "certificate key")
-        trust = certifi.contents().encode() if policy.trust is None else policy.trust
+        trust = public_roots() if policy.trust is None else policy.trust
         anchors_of(trust, "trust")
         load_names()
 
