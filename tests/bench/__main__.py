@@ -47,8 +47,9 @@ async def _paths(quick: bool) -> AsyncIterator[Result]:
 
 
 async def _events(quick: bool) -> AsyncIterator[Result]:
-    for result in await event_cost(200.0, 2.0 if quick else 4.0, 4 if quick else 8):
-        yield result
+    for rate, seconds in ((200.0, 4.0), (1000.0, 2.0)):
+        for result in await event_cost(rate, seconds / 2 if quick else seconds, 4 if quick else 8):
+            yield result
 
 
 async def _shipping(quick: bool) -> AsyncIterator[Result]:

@@ -1,5 +1,7 @@
 """What the event log costs a hub: connections at a fixed rate, with journal and Kafka, and without.
 
+Where the machine can't keep up with the rate, connections come as fast as it can; the rate that it kept is told.
+
 Four hubs stand side by side and get the same traffic in turns, so that what disturbs the machine disturbs all. Each is
 judged by its CPU time: its process, and its shipper, which is a process of its own. What is counted begins before a
 turn's first connection and ends when all its events are in Kafka (or would be: every hub gets the same time).
@@ -38,6 +40,8 @@ BOTH = "journal and Kafka"
 class Cost:
     """CPU seconds of one turn."""
 
+    rate: float
+    """Connections that have begun and ended in a second."""
     loop: float
     """The hub's main thread."""
     threads: float
@@ -73,11 +77,12 @@ class Candidate:
             await asyncio.sleep(begin + number / rate - time.monotonic())
             tasks.append(asyncio.ensure_future(open_and_close(self._consumer)))
         await asyncio.gather(*tasks)
+        kept = len(tasks) / (time.monotonic() - begin)
         await asyncio.sleep(_SETTLE)
         if self._ships:
             await self._shipped()
         loop, process, shipper = (after - then for after, then in zip(self._used(pid), before, strict=True))
-        return Cost(loop, max(0.0, process - loop), shipper)
+        return Cost(kept, loop, max(0.0, process - loop), shipper)
 
     def _used(self, pid: int) -> tuple[float, float, float]:
         return main_thread_cpu(pid), cpu(pid), sum(map(cpu, children(pid)))
@@ -130,7 +135,8 @@ def _results(costs: dict[str, list[Cost]], count: int, rate: float) -> list[Resu
     def middle(name: str, part: str) -> float:
         return float(statistics.median(getattr(cost, part) for cost in costs[name]))
 
-    print(f"hub CPU at {rate:g} connections/s, ms a connection (median of {len(costs[OFF])} x {count} connections)")
+    at = f"at {rate:g} connections/s" + (f" ({kept:.0f} kept)" if (kept := middle(OFF, "rate")) < 0.9 * rate else "")
+    print(f"hub CPU {at}, ms a connection (median of {len(costs[OFF])} x {count} connections)")
     print(f"{'':<20}{'event loop':>12}{'threads':>10}{'shipper':>10}{'all':>10}{'hub / off':>12}{'all / off':>12}")
     for name in costs:
         parts = [middle(name, part) * 1000 / count for part in ("loop", "threads", "shipper", "all")]
@@ -143,7 +149,7 @@ def _results(costs: dict[str, list[Cost]], count: int, rate: float) -> list[Resu
     def over_off(name: str, part: str, what: str, most: float | None = None) -> Result:
         each = [getattr(mine, part) / off.hub for mine, off in zip(costs[name], costs[OFF], strict=True)]
         spread = f"rounds {min(each):.2f} to {max(each):.2f}"
-        return Result(what, statistics.median(each), "ratio", most, spread, at_most=True)
+        return Result(f"{what}, {at}", statistics.median(each), "ratio", most, spread, at_most=True)
 
     found = [over_off(JOURNAL, "hub", "hub CPU, journal over both off", 1.15)]
     if BOTH in costs:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.bench.counts import count, grown
 from tests.bench.event_cost import BOTH, JOURNAL, OFF, event_cost
+from tests.bench.floors import floors
 from tests.bench.harness import Result, bench, echo, open_and_close
 from tests.bench.limit_cost import limit_cost
 from tests.bench.plot import draw
@@ -179,6 +180,26 @@ async def test_a_hub_without_a_log(options: tuple[str, ...]) -> None:
         types = [line["eventType"] for line in lifecycle(one.hub.lines)]
         assert types.count("startSpnConnection") == types.count("endSpnConnection") == (0 if options else 20)
         assert [path.suffix for path in one.world.journal.iterdir() if path.suffix == ".segment"] == []
+
+
+@pytest.mark.system
+async def test_a_hub_that_only_passes_on() -> None:
+    """Endpoints of the product, which notice nothing."""
+    async with bench(program=("python", "-m", "tests.bench.bare_hub")) as one:
+        await one.provider(echo)
+        consumer = await one.consumer()
+        await asyncio.gather(*(open_and_close(consumer) for _ in range(20)))
+        assert await one.hub.stop() == 0
+
+
+@pytest.mark.prove
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_what_a_hub_that_only_passes_on_costs() -> None:
+    """A figure for each row, and for each part of a start."""
+    results = [result async for result in floors(quick=True)]
+    assert len(results) > 10
+    assert all(result.value > 0 for result in results)
 
 
 @pytest.mark.kafka

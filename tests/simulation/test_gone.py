@@ -15,7 +15,9 @@ from tests.simulation.test_one_sided import Talk
 from tests.support.engines import each_name
 
 _BOUND = 3.0
-"""Seconds from the kill to the error at the other program."""
+"""Seconds from the first evidence of the kill to the error at the other program."""
+_LOOK = Limits().port_check
+"""Seconds after the kill until there is evidence, at most, where nobody sends anything."""
 
 
 def _sides(talk: Talk, killed: str) -> tuple[SimulatedEndpoint, Program, Program]:
@@ -43,7 +45,7 @@ def test_a_killed_process(engine: str, hubs: int, killed: str, sends: bool) -> N
     endpoint.crash()
     if sends:
         talk.say(left, 1000)
-    assert _time(talk, lambda: left.over) <= _BOUND
+    assert _time(talk, lambda: left.over) <= (_BOUND if sends else _BOUND + _LOOK)
     assert left.ending is not None and left.ending.startswith(f"{Code.GONE}: ")
     talk.clock.run_for(1.0)
     events = [one.event for hub in talk.simulation.hubs if hub.runs for one in hub.journal.records]
@@ -175,3 +177,13 @@ def test_an_address_that_vanished(engine: str, leaving: str) -> None:
     talk.end()
     events = [one.event for hub in talk.simulation.hubs for one in hub.journal.records]
     assert not [event for event in events if isinstance(event, SessionEnded) and event.code == Code.GONE]
+
+
+@pytest.mark.parametrize("tenths", [0, 2, 4])
+def test_whenever_a_silent_process_is_killed(tenths: int) -> None:
+    """The bound is one whatever the moment, between two looks at its port."""
+    talk = Talk("fake", hubs=1)
+    endpoint, _, left = _sides(talk, "provider")
+    talk.clock.run_for(tenths / 10)
+    endpoint.crash()
+    assert 2.0 < _time(talk, lambda: left.over) <= _BOUND + _LOOK
