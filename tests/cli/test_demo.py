@@ -93,6 +93,7 @@ def test_once(tmp_path: Path) -> None:
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.prove
 def test_the_persons_own_turn(tmp_path: Path) -> None:
     """It stays up for curl; Ctrl-C goes on to the end of the story, with status 0."""
     with demo(tmp_path) as running:

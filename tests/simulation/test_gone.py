@@ -57,7 +57,7 @@ def test_a_killed_process(engine: str, hubs: int, killed: str, sends: bool) -> N
 
 
 @pytest.mark.parametrize("engine", each_name(ENGINES))
-@pytest.mark.parametrize("killed", ["provider", "consumer"])
+@pytest.mark.parametrize("killed", ["provider", pytest.param("consumer", marks=pytest.mark.prove)])
 def test_a_killed_host(engine: str, killed: str) -> None:
     """Nobody says that its port is closed: silence, and the whole time to resume (D-20)."""
     talk = Talk(engine, hubs=1)

@@ -26,6 +26,7 @@ __all__ = [
     "new_aioquic",
     "new_fake",
     "new_native",
+    "on_auto_first",
     "on_both_engines",
 ]
 
@@ -114,3 +115,6 @@ def each_name(engines: Iterable[str]) -> list[Any]:
 
 on_both_engines = pytest.mark.parametrize("engine", each_name(REAL))
 """Of tests with real processes, the part that aioquic is tried with, too: all others are in a world on ``auto``."""
+
+on_auto_first = pytest.mark.parametrize("engine", ["auto", pytest.param("aioquic", marks=pytest.mark.prove)])
+"""Likewise of those that take long: aioquic's turn is ``make prove``."""

@@ -11,7 +11,7 @@ import pytest
 from spnhub.actors.contract.packets import Accept, Opening, OpeningKind
 from spnhub.events.model import EndPointType
 from spnhub.transport import protocol
-from tests.support.engines import on_both_engines
+from tests.support.engines import on_auto_first
 from tests.support.raw_peer import RawPeer, raw_peer
 from tests.support.world import World, service_document
 from tests.system.sizes import MIB, report
@@ -73,7 +73,7 @@ async def bystanders(world: World) -> tuple[Streams, Streams]:
     return await connecting, theirs
 
 
-@on_both_engines
+@on_auto_first
 @pytest.mark.timeout(120)
 async def test_thirteen_sessions_of_one_certificate(world: World, engine: str) -> None:
     """They are sent 30 MiB, and hold an eighth of the hub's; a connection beside them echoes all the while."""
@@ -100,7 +100,7 @@ async def test_thirteen_sessions_of_one_certificate(world: World, engine: str) -
     assert "identityMemory" in limits
 
 
-@on_both_engines
+@on_auto_first
 @pytest.mark.timeout(120)
 async def test_slow_readers_of_one_certificate(world: World, engine: str) -> None:
     """What a provider that never stops sends to them waits with it, not in the hub; the others go on all the while."""

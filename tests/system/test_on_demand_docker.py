@@ -27,7 +27,7 @@ from tests.system.test_on_demand import get, on_demand, story
 
 IMAGE = "spnhub-test-python:1"
 _LEFT_OUT = {
-    *("test", "tests", "idlelib", "ensurepip", "tkinter", "__pycache__"),
+    *("test", "tests", "idlelib", "ensurepip", "tkinter", "__pycache__", Path(sysconfig.get_config_var("LIBPL")).name),
     # What only tests use, and is large.
     *(
         "mypy",
@@ -42,6 +42,7 @@ _LEFT_OUT = {
         "pyarrow",
         "pyarrow.libs",
     ),
+    *("atheris", "babel", "datastore", "docutils", "grimp", "pip", "promql_parser", "pygments", "setuptools", "sphinx"),
 }
 
 

@@ -204,7 +204,7 @@ async def drink(client: TcpPeer) -> None:
             await client.receive(64 * KIB)
 
 
-@sizes("seconds, downloads, echo_bound", (4.0, 2, 1.0), (20.0, 8, 0.25), minutes=10)
+@sizes("seconds, downloads, echo_bound", (2.5, 2, 1.0), (20.0, 8, 0.25), minutes=10)
 async def test_flood_of_another_realm(world: World, seconds: float, downloads: int, echo_bound: float) -> None:
     """While beta is flooded with handshakes, acme's connections keep half of their throughput, and their echo."""
     beta = add_beta(world, "beta's")
