@@ -71,7 +71,9 @@ def _count_of(revision: str) -> Counts:
     """:raises subprocess.CalledProcessError: its simulation isn't one that this file can count."""
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(_git("archive", revision))) as archive:
-            archive.extractall(folder, filter="data")
+            # Debian 12's Python 3.11.2 has no such filter yet.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(folder)
         environment = os.environ | {"PYTHONPATH": f"{folder}/src:{folder}"}
         command = [sys.executable, "-P", __file__, "--print"]
         done = subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)

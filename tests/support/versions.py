@@ -37,7 +37,9 @@ class Version:
 
     def __init__(self, commit: str, folder: Path) -> None:
         with tarfile.open(_ARCHIVES / f"{commit}.tar.xz") as archive:
-            archive.extractall(folder, filter="data")
+            # Debian 12's Python 3.11.2 has no such filter yet.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(folder)
         (folder / "spnhub" / "cli" / "start.py").write_text(_START)
         # Once, and not by each process at its start.
         compileall.compile_dir(folder, quiet=1)
