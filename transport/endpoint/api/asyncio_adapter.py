@@ -322,8 +322,10 @@ class _Writer(asyncio.StreamWriter):
         self._mine = protocol
 
     def __del__(self) -> None:
-        if self.transport.get_protocol() is self._mine:
-            super().__del__()
+        # Python's own has none before 3.11.4, as in Debian 12.
+        warn = getattr(super(), "__del__", None)
+        if warn is not None and self.transport.get_protocol() is self._mine:
+            warn()
 
 
 def open_pair(
