@@ -20,6 +20,7 @@ from tests.bench.floors import floors
 from tests.bench.harness import Result
 from tests.bench.hub_cost import throughput
 from tests.bench.limit_cost import limit_cost
+from tests.bench.loops import loops
 from tests.bench.paths import paths
 from tests.bench.plot import draw
 from tests.bench.receive_calls import receive_calls
@@ -66,6 +67,7 @@ OWN: dict[str, Measurement] = {
     "events": _events,
     "limits": limit_cost,
     "floors": floors,
+    "loops": loops,
     "shipping": _shipping,
 }
 """What compares parts of this install with each other, not subjects."""

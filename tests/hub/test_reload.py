@@ -38,6 +38,7 @@ async def world(tmp_path: Path) -> AsyncIterator[ReloadWorld]:
         yield world
 
 
+@pytest.mark.measured
 async def test_services_come_and_go_beside_traffic(world: ReloadWorld) -> None:
     """1,000 added, then 1,000 removed: an established connection is never late by more than 100 ms."""
     server = world.serve()

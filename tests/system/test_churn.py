@@ -123,7 +123,7 @@ async def check_states(world: World, states: list[dict[str, Any]]) -> None:
 
 @sizes(
     "processes, sessions, connections, at_once, kills, seed",
-    (2, 100, 1_500, 60, 2, 1),
+    (2, 100, 3_000, 60, 4, 1),
     (4, 2_000, 200_000, 400, 20, 2),
     minutes=80,
     small_minutes=5,
