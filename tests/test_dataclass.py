@@ -140,6 +140,22 @@ def test_a_subclass_has_the_fields_of_both(ours: Decorate) -> None:
     assert (more(5, x=2).x, more(5, x=2).y, more(5, x=2).z) == (2, 1, 5)
 
 
+@pytest.mark.parametrize("ours", OURS)
+def test_what_is_compared_may_be_left_out_of_the_hash(ours: Decorate) -> None:
+    """As a mapping, which has none."""
+
+    def made(decorate: Decorate) -> Any:
+        class Holding:
+            x: int
+            held: dict[str, int] = field(hash=False)
+
+        return decorate(frozen=True, slots=True)(Holding)
+
+    python, mine = made(dataclasses.dataclass), made(ours)
+    assert hash(mine(1, {"a": 1})) == hash(python(1, {"a": 1}))
+    assert mine(1, {"a": 1}) != mine(1, {"a": 2})
+
+
 def test_identity_where_it_is_asked_for() -> None:
     kind: Any = point(spnhub.dataclass.dataclass, eq=False)
     assert kind(1) != kind(1)

@@ -47,6 +47,8 @@ def make_dataclass(cls: type, *, frozen: bool, sealed: bool, eq: bool = True, **
     fields = dataclasses.fields(made)
     made.__init__ = _init(made, fields, sealed=sealed)
     made._compared = staticmethod(_values([one.name for one in fields if one.compare]))
+    hashed = [one.name for one in fields if (one.compare if one.hash is None else one.hash)]
+    made._hashed = staticmethod(_values(hashed))
     methods: dict[str, Any] = {"__repr__": _repr}
     if eq:
         methods |= {"__eq__": _eq, "__hash__": _hash if frozen else None}
@@ -195,7 +197,7 @@ def _eq(self: Any, other: Any) -> Any:
 
 
 def _hash(self: Any) -> int:
-    return hash(self._compared(self))
+    return hash(self._hashed(self))
 
 
 def _set(_self: Any, name: str, _value: Any) -> None:

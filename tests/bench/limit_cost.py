@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import pytest
 
 from spnhub.transport.native_engine import why_not
 from tests.bench.harness import Result
-from tests.bench.report import Record
+from tests.bench.report import ratios
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.tunnel import Subject
@@ -43,16 +43,10 @@ async def limit_cost(quick: bool) -> AsyncIterator[Result]:
         title = f"{test_cost.TOGETHER} connections at once, turns of a hub on {name}, likewise"
         yield Result(title, statistics.median(each), "ratio", _MOST, spread, at_most=True)
     for row, figure in _FIGURES:
-        each = _ratios(records, row, figure)
+        each = ratios(records, row, figure, _WITH, _WITHOUT)
         title = f"{ROWS[row].aims[figure].title}, with limits over without"
         spread = f"rounds {min(each):.2f} to {max(each):.2f}"
         yield Result(title, statistics.median(each), "ratio", _MOST, spread, at_most=True)
-
-
-def _ratios(records: Sequence[Record], row: str, figure: str) -> list[float]:
-    found = {(one.round, one.subject): one.figures[figure] for one in records if one.row == row and not one.error}
-    rounds = {number for number, _ in found}
-    return [found[number, _WITH] / found[number, _WITHOUT] for number in sorted(rounds)]
 
 
 class _Stopwatch(test_cost.Meter):

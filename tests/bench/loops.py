@@ -10,6 +10,7 @@ from typing import Final
 
 from spnhub.transport.native_engine import why_not
 from tests.bench.harness import Result
+from tests.bench.report import ratios
 from tests.bench.rows import ROWS, Sizes
 from tests.bench.run import measure
 from tests.bench.tunnel import Subject
@@ -38,8 +39,7 @@ async def loops(quick: bool) -> AsyncIterator[Result]:
     rows = [ROWS[row] for row, _ in _FIGURES]
     records = await measure(subjects, rows, 1 if quick else 4, Sizes(seconds=0.3) if quick else Sizes())
     for row, figure in _FIGURES:
-        found = {(one.round, one.subject): one.figures[figure] for one in records if one.row == row and not one.error}
-        each = [found[number, "uvloop"] / found[number, "asyncio"] for number in sorted({n for n, _ in found})]
+        each = ratios(records, row, figure, "uvloop", "asyncio")
         spread = f"rounds {min(each):.2f} to {max(each):.2f}"
         yield Result(
             f"{ROWS[row].aims[figure].title}, uvloop over asyncio", statistics.median(each), "ratio", None, spread

@@ -17,7 +17,7 @@ from tests.bench.load import Figures
 from tests.bench.rows import ROWS, Aim
 from tests.bench.tunnel import DIRECT, Subject
 
-__all__ = ["Line", "Record", "environment", "lines", "table"]
+__all__ = ["Line", "Record", "environment", "lines", "ratios", "table"]
 
 _PACKAGES: Final = ("aioquic", "spnhub-native", "cryptography", "pykka", "fastavro", "uvloop")
 
@@ -33,6 +33,12 @@ class Record:
     """The machine's load average when it began."""
     figures: Figures
     error: str | None = None
+
+
+def ratios(records: Iterable[Record], row: str, figure: str, over: str, under: str) -> list[float]:
+    """One subject's figure over another's, by rounds: what disturbs the machine disturbs both of a round."""
+    found = {(one.round, one.subject): one.figures[figure] for one in records if one.row == row and not one.error}
+    return [found[number, over] / found[number, under] for number in sorted({number for number, _ in found})]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,10 @@ def wait_until_asleep(pid: int) -> None:
     ("command", "redirection", "reason"),
     [
         *((one, "> /dev/full", errno.ENOSPC) for one in ("replay", "metrics", "state --at 3")),
+        *(
+            pytest.param(one, "> /dev/full", errno.ENOSPC, marks=pytest.mark.prove)
+            for one in ("verify", "metrics --json")
+        ),
         ("replay", "1< /dev/null", errno.EBADF),
     ],
 )
