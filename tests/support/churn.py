@@ -8,6 +8,7 @@ order, says ``churn.done`` then, and leaves at SIGINT. What its endpoints were t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -49,6 +50,8 @@ _PICKS = 8
 """Consumers that are looked at for one that has a session."""
 _TELL = 0.2
 """Seconds between two lines that say how far it is."""
+_RETURN = 30.0
+"""Seconds that endpoints may take until they have a session again, before they leave."""
 _PATIENCE = 300.0
 """Seconds that a connection may stand still before that is a failure."""
 
@@ -122,6 +125,7 @@ class _Program:
         self._tasks: set[asyncio.Task[None]] = set()
         self.leaving = asyncio.Event()
         """No new connections are made."""
+        self._session_changed = asyncio.Event()
 
     # ---- endpoints ---------------------------------------------------------------------------------------------
 
@@ -154,13 +158,23 @@ class _Program:
             self.consumers += await asyncio.gather(*comes)
 
     async def leave(self) -> None:
-        """End all sessions in order."""
+        """End all sessions in order.
+
+        Those that are on their way back to the hub are waited for: the log would have a session that its endpoint had
+        asked for, and was gone when the answer came, so nobody was told of it.
+        """
+        with contextlib.suppress(TimeoutError):  # there may be no hub any more
+            async with asyncio.timeout(_RETURN):
+                while any(one.state is not SessionState.ESTABLISHED for one in (*self.consumers, *self.providers)):
+                    self._session_changed.clear()
+                    await self._session_changed.wait()
         await asyncio.gather(*(endpoint.aclose() for endpoint in self.consumers))
         await asyncio.gather(*(endpoint.aclose() for endpoint in self.providers))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_PATIENCE)
 
     def _on_session(self, change: SessionChange) -> None:
+        self._session_changed.set()
         if change.new is SessionState.ESTABLISHED:
             self.ledger.sessions.append(change.spn_session_id)
 

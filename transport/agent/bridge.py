@@ -186,6 +186,8 @@ class Bridge:
         except (BlockingIOError, InterruptedError):
             if self._tcp_dead:
                 self._fail_stream()
+            else:
+                self._resume_reading()
             return
         except OSError as exc:
             # There is nothing before it any more.
@@ -194,7 +196,10 @@ class Bridge:
             return
         if data:
             self._unread = max(0, self._unread - len(data))
-            self._give_to_stream(data)
+            if self._give_to_stream(data):
+                self._read_on()
+            else:
+                self._pause_reading()
         elif not self._tcp_dead or self._empty_is_fin:
             self._tcp_fin_seen = True
             self._pause_reading()
@@ -208,18 +213,20 @@ class Bridge:
         else:
             self._fail_stream()
 
-    def _give_to_stream(self, data: bytes) -> None:
+    def _give_to_stream(self, data: bytes) -> bool:
+        """Whether it has taken all of it; else the rest is kept."""
         taken = self._stream.write(data)
         self.bytes_to_stream += taken
         self._to_stream = data[taken:]
-        if self._to_stream:
-            self._pause_reading()
-        else:
-            self._read_on()
+        return not self._to_stream
 
-    def _read_on(self) -> None:
+    def _read_on(self, *, at_once: bool = False) -> None:
+        """:param at_once: rather than when the loop finds that something has come."""
         if self._error is None or self._tcp_dead or (self._unread and not self._tcp_fin_seen):
-            self._resume_reading()
+            if at_once:
+                self._on_tcp_readable()
+            else:
+                self._resume_reading()
             return
         # Stopped: no more than what had come.
         self._pause_reading()
@@ -232,9 +239,13 @@ class Bridge:
 
     @_guarded
     def on_writable(self) -> None:
-        """The stream takes more: what was left of the last chunk, then read on."""
-        if self._to_stream:
-            self._give_to_stream(self._to_stream)
+        """The stream takes more: what was left of the last chunk, then read on.
+
+        A stream that is slower than the program has always something left: the loop isn't asked to look at the socket
+        each time, and not to look any more.
+        """
+        if self._to_stream and self._give_to_stream(self._to_stream):
+            self._read_on(at_once=True)
 
     # ---- stream to TCP ----
 

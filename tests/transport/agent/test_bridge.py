@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,29 @@ async def test_bulk_both_ways_at_once(rig: Rig) -> None:
     assert at_client == (size, digest(pattern(2, size)), Ending.FIN)
     assert await client.done == BridgeResult(size, size, Code.OK, "")
     assert await server.done == BridgeResult(size, size, Code.OK, "")
+
+
+async def test_a_stream_that_is_slower_than_the_program(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop isn't asked to look at the program's socket for each chunk, and not to look any more."""
+    loop, asked = asyncio.get_running_loop(), 0
+    add_reader = loop.add_reader
+
+    def count(*told: Any) -> None:
+        nonlocal asked
+        asked += 1
+        add_reader(*told)
+
+    monkeypatch.setattr(loop, "add_reader", count)
+    client, server = rig.two(capacity=CHUNK // 2)
+    size = 16 * MIB
+    sent = asyncio.ensure_future(client.program.send_pattern(1, size))
+    assert await server.program.receive(size) == b"".join(pattern(1, size))
+    await sent
+    assert asked < size // CHUNK // 2
+    # Nor is it forgotten: what comes after a while is read, too.
+    for word in (b"and", b"more"):
+        await client.program.send(word)
+        assert await server.program.receive(len(word)) == word
 
 
 async def test_client_half_close(rig: Rig) -> None:

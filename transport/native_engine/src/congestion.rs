@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 /// The longest round trip of a path on which bytes in flight are bounded by delay.
 const SHORT: Duration = Duration::from_millis(5);
 /// What a queue may add to the round trip for a whole interval.
-const QUEUE: Duration = Duration::from_micros(500);
+const QUEUE: Duration = Duration::from_micros(250);
 /// How long a queue has to stand; less than a process may wait for its turn were noise.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes that are never too many: one batch, half of it under way while the other is worked off.
-const LEAST: u64 = 64 * 1024;
+/// Bytes that are never too many: what one turn sends, and half as much that is worked off meanwhile.
+const LEAST: u64 = 48 * 1024;
 /// Intervals in which as few as that take longer than [`SHORT`]: then the path has become longer.
 const LONGER_AFTER: u32 = 16;
 
