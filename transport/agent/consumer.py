@@ -293,13 +293,13 @@ class ConsumerAgent:
 
     def _opened(self, client: str, opening: asyncio.Task[Stream | None]) -> None:
         sock = self._waiting.pop(opening)
-        self._watcher.forget(sock)
         stream = None
         if opening.cancelled():
             _log.debug("connection.refused", client=client, reason="the client went away, or the agent is stopping")
         elif opening.exception() is None:
             stream = opening.result()
         if stream is None:
+            self._watcher.forget(sock)
             reset_socket(sock)
             self._ended()
         else:
