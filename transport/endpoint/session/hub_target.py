@@ -347,19 +347,19 @@ class HubTarget:
         if self._exhausted:
             self.fire(SessionTrigger.RETRIES_EXCEEDED, error)
             return
-        base, cap = BACKOFF_BASE, BACKOFF_CAP
+        base, cap, doubled = BACKOFF_BASE, BACKOFF_CAP, True
         if isinstance(error, HandshakeRejected):
             cap = TIME_CAP
         elif self._all.paused:
             base, cap = RETURN_BASE, REFUSED_CAP if _refused(error) else RETURN_CAP
         elif not self._established_at and self._endpoint.options.retries is None and self._has_just_begun():
-            base = FIRST_PAUSE
-            if not _refused(error):
-                # Not doubled, and not counted: what follows begins with the usual pauses.
-                self._backoff = -1
-        delay = backoff(base, cap, max(0, self._backoff), self._endpoint.random)
+            base, doubled = FIRST_PAUSE, _refused(error)
+        if not doubled:
+            # What follows these begins with the usual pauses.
+            self._backoff = 0
+        delay = backoff(base, cap, self._backoff, self._endpoint.random)
         self.attempts += 1
-        self._backoff += 1
+        self._backoff += doubled
         self._due_in(delay)
 
     def _has_just_begun(self) -> bool:
