@@ -83,7 +83,8 @@ def _guarded(step: Callable[Concatenate[Bridge, _P], None]) -> Callable[Concaten
 class Bridge:
     """One TCP conversation. A :class:`~spnhub.transport.endpoint.connection.stream.StreamListener` of its SPN stream.
 
-    Each wake-up moves at most one chunk per direction, so that a busy bridge leaves the loop to the others.
+    Each wake-up moves at most one chunk per direction, and to the stream what was left of the one before, so that a
+    busy bridge leaves the loop to the others.
     """
 
     def __init__(
